@@ -1,0 +1,1 @@
+"""Shardgate: an S3 endpoint that codes, seals and spreads every object over many clouds."""

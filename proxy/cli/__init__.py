@@ -1,0 +1,1 @@
+"""The `shardgate` command: one command a file; argument parsing and printing only."""

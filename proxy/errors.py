@@ -1,0 +1,121 @@
+"""Every failure Shardgate can name. The class decides retry and status; the message carries the facts."""
+
+from __future__ import annotations
+
+
+class ProxyError(Exception):
+    """Base of all errors raised on purpose."""
+
+
+class ConfigError(ProxyError):
+    """The configuration cannot be used; the message names the key and the remedy."""
+
+
+class StoreError(ProxyError):
+    """A store did not do what it was asked."""
+
+    def __init__(self, store: str, message: str) -> None:
+        super().__init__(f"store {store}: {message}")
+        self.store = store
+
+
+class StoreUnavailable(StoreError):
+    """The store may answer later: timeout, connection refused, 5xx, throttling. Worth a retry."""
+
+
+class StoreRejected(StoreError):
+    """The store refused for good: credentials, permissions, missing bucket. A retry will not help."""
+
+
+class ShardMissing(StoreError):
+    """The store answered, and does not hold this shard."""
+
+
+class IntegrityError(ProxyError):
+    """Bytes read back are not the bytes written."""
+
+
+class CellForged(IntegrityError):
+    """A cell's authentication tag does not match: corrupt, truncated, stale or swapped."""
+
+
+class ShardMismatch(IntegrityError):
+    """A shard's header is not the one its name and segment call for."""
+
+
+class NotEnoughShards(ProxyError):
+    """Fewer than k shards of a segment could be read, or fewer than the policy asks for could be written."""
+
+    def __init__(self, *, needed: int, found: int, segment: str, reasons: tuple[str, ...] = ()) -> None:
+        detail = f": {'; '.join(reasons)}" if reasons else ""
+        super().__init__(f"segment {segment}: {found} shards of the {needed} needed{detail}")
+        self.needed = needed
+        self.found = found
+
+
+class BudgetExhausted(ProxyError):
+    """No memory came free within the wait the configuration allows."""
+
+
+class KeyUnavailable(ProxyError):
+    """A root or tenant key cannot be had, or does not open what it should."""
+
+
+class ManifestUnavailable(ProxyError):
+    """The manifest database did not answer in time. Worth a retry."""
+
+
+class ManifestConflict(ProxyError):
+    """The manifest's state does not allow this change; nothing was changed."""
+
+
+class TenantMissing(ManifestConflict):
+    """No tenant of this id or name."""
+
+
+class TenantExists(ManifestConflict):
+    """A tenant of this name, or an access key of this id, exists already."""
+
+
+class TenantNotEmpty(ManifestConflict):
+    """The tenant still owns buckets."""
+
+
+class BucketMissing(ManifestConflict):
+    """No bucket of this name."""
+
+
+class BucketExists(ManifestConflict):
+    """A bucket of this name exists; `owner` is its tenant's id."""
+
+    def __init__(self, name: str, owner: str) -> None:
+        super().__init__(f"bucket {name} exists")
+        self.owner = owner
+
+
+class BucketNotEmpty(ManifestConflict):
+    """The bucket still holds versions or delete markers."""
+
+
+class VersionMissing(ManifestConflict):
+    """No version of this key and id."""
+
+
+class UploadMissing(ManifestConflict):
+    """No multipart upload of this id for this key: never begun, completed or aborted."""
+
+
+class PartInvalid(ManifestConflict):
+    """A part named by the completion was not uploaded, or has another ETag."""
+
+
+class PreconditionUnmet(ManifestConflict):
+    """If-Match or If-None-Match does not hold at the instant of the commit; `missing`: If-Match found no object at all."""
+
+    def __init__(self, message: str, *, missing: bool = False) -> None:
+        super().__init__(message)
+        self.missing = missing
+
+
+class IntentRevoked(ManifestConflict):
+    """The intent under which shards were written has expired and is being collected; write again."""

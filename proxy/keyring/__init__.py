@@ -1,0 +1,1 @@
+"""Root keys, tenant keys, data keys: wrap and unwrap."""

@@ -1,0 +1,1 @@
+"""Durable knowledge of what lies where."""

@@ -1,0 +1,227 @@
+"""What every manifest adapter promises: the durable knowledge of what lies where, named by intent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from proxy.manifest.records import (
+    AccessKey,
+    AccessKeyId,
+    Bucket,
+    BucketName,
+    Checksum,
+    Extent,
+    ExtentId,
+    Garbage,
+    GarbageSegment,
+    Intent,
+    Layout,
+    ObjectAttributes,
+    ObjectKey,
+    Part,
+    PartSummary,
+    Record,
+    Segment,
+    SegmentId,
+    Settlement,
+    Tenant,
+    TenantId,
+    Upload,
+    UploadId,
+    Version,
+    VersionId,
+    Versioning,
+)  # fmt: skip
+
+
+class Conditions(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """If-Match and If-None-Match of a write, checked inside the commit against the current version of the key.
+
+    `if_match` is an ETag without quotes or "*"; unmet when there is no current object (none, or a delete marker): then
+    `PreconditionUnmet(missing=True)` so the caller can answer 404. `if_none_match` is only ever "*" on writes.
+    """
+
+    if_match: str | None = None
+    if_none_match: str | None = None
+
+
+NO_CONDITIONS = Conditions()
+
+
+class VersionDraft(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """A version about to be committed. `new_layouts` become extents; `shared_extents` are referenced once more.
+
+    Exactly one of the two is used (an empty object has neither). `id` is NULL_VERSION for an unversioned or suspended bucket: any
+    older null version is replaced and its extents dereferenced. `sequence` and `is_latest` are decided by the commit.
+    """
+
+    bucket: BucketName
+    key: ObjectKey
+    id: VersionId
+    is_delete_marker: bool = False
+    size: int = 0
+    etag: str = ""
+    modified_ms: int
+    attributes: ObjectAttributes = ObjectAttributes()
+    checksum: Checksum | None = None
+    parts: tuple[PartSummary, ...] = ()
+    new_layouts: tuple[Layout, ...] = ()
+    shared_extents: tuple[ExtentId, ...] = ()
+
+
+class CompletedPart(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """One line of a CompleteMultipartUpload request, already in ascending order."""
+
+    number: int
+    etag: str
+
+
+class ObjectPage(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """A page of a listing. `next_key` is the last key or common prefix of the page: the next page starts after it (and, where it is a
+    common prefix, after everything beneath it). Entries and prefixes count together towards the limit, in one UTF-8 byte order."""
+
+    versions: tuple[Version, ...]  # `extents`, `parts` may be left empty in listings
+    prefixes: tuple[str, ...]
+    truncated: bool
+    next_key: str = ""
+    next_version: str = ""  # list_versions only: the version id of the last entry, "" after a prefix
+
+
+class UploadPage(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """A page of uploads, ordered by key then by initiation then by id."""
+
+    uploads: tuple[Upload, ...]
+    prefixes: tuple[str, ...]
+    truncated: bool
+    next_key: str = ""
+    next_upload: str = ""
+
+
+class Manifest(Protocol):
+    """Obligations: each method is one atomic, durable, serialisable step, and returns only after it is on disk; what one process
+    committed, every other sees at its next call. A raised error means nothing changed. Any call may be cancelled: it then either
+    happened whole or not at all. Extents no longer referenced by any version or part are queued as garbage by the same step."""
+
+    # Tenants and keys
+    async def add_tenant(self, tenant: Tenant) -> None: ...  # TenantExists
+    async def find_tenant(self, tenant_id: TenantId) -> Tenant | None: ...
+    async def find_tenant_by_name(self, name: str) -> Tenant | None: ...
+    async def list_tenants(self) -> tuple[Tenant, ...]: ...
+    async def set_tenant_enabled(self, tenant_id: TenantId, enabled: bool) -> None: ...  # noqa: FBT001 - the new state; TenantMissing
+    async def remove_tenant(self, tenant_id: TenantId) -> None: ...  # TenantMissing, TenantNotEmpty; its keys go with it
+    async def add_access_key(self, key: AccessKey) -> None: ...  # TenantMissing, TenantExists
+    async def find_access_key(self, access_key: AccessKeyId) -> tuple[AccessKey, Tenant] | None: ...
+    async def list_access_keys(self, tenant_id: TenantId) -> tuple[AccessKey, ...]: ...
+    async def remove_access_key(self, access_key: AccessKeyId) -> bool: ...
+
+    # Buckets
+    async def create_bucket(self, bucket: Bucket) -> None: ...  # BucketExists
+    async def find_bucket(self, name: BucketName) -> Bucket | None: ...
+    async def list_buckets(self, tenant_id: TenantId, *, prefix: str = "", after: str = "", limit: int = 10_000) -> tuple[Bucket, ...]: ...
+    async def set_versioning(self, name: BucketName, versioning: Versioning) -> None: ...  # BucketMissing
+    async def put_bucket_setting(self, name: BucketName, setting: str, document: str | None) -> None: ...  # None removes; BucketMissing
+    async def delete_bucket(self, name: BucketName) -> None: ...  # BucketMissing, BucketNotEmpty; uploads in progress are aborted
+
+    # Writing
+    async def lease_segments(self, *, owner: str, segment_ids: Sequence[SegmentId], expires_ms: int) -> Intent: ...
+    async def renew_intents(self, *, owner: str, expires_ms: int) -> None: ...  # every live intent of this owner
+    async def settle(self, settlements: Sequence[Settlement], garbage: Sequence[GarbageSegment], *, now_ms: int) -> None: ...
+
+    """Settle ids of abandoned attempts and queue their shards. Never raises for a revoked intent: its ids are garbage already."""
+
+    async def revoke_expired_intents(self, *, now_ms: int) -> int: ...
+
+    """Revoke intents past expiry; queue their unsettled ids as garbage with unknown placement; return how many ids."""
+
+    async def commit_version(
+        self, draft: VersionDraft, *, conditions: Conditions = NO_CONDITIONS, settlements: Sequence[Settlement] = ()
+    ) -> Version: ...
+
+    """Make the version visible. BucketMissing, PreconditionUnmet, IntentRevoked (any settlement's intent was revoked), VersionMissing (a
+    shared extent is gone). A versioned write adds a version; a null one replaces. Intents whose ids are all settled are dropped."""
+
+    async def record_shard(self, extent_id: ExtentId, segment_id: SegmentId, shard_index: int) -> None: ...
+
+    """A straggler arrived: take the index out of the segment's `missing`. No error if the extent is gone meanwhile."""
+
+    # Reading
+    async def find_version(self, bucket: BucketName, key: ObjectKey, version_id: VersionId | None = None) -> Version | None: ...
+
+    """The latest (delete markers included), or the one named."""
+
+    async def load_extents(self, ids: Sequence[ExtentId]) -> tuple[Extent, ...]: ...  # in the order asked; VersionMissing if one is gone
+    async def list_objects(self, bucket: BucketName, *, prefix: str, delimiter: str, after: str, limit: int) -> ObjectPage: ...
+
+    """Latest versions that are not delete markers, keys > `after`. A common prefix <= `after` (or which `after` begins with) is skipped whole,
+    and is not returned again. Cost follows the answer: one index seek per common prefix."""
+
+    async def list_versions(
+        self, bucket: BucketName, *, prefix: str, delimiter: str, after_key: str, after_version: str, limit: int
+    ) -> ObjectPage: ...
+
+    """All versions and markers: keys ascending, newest first in a key. With `after_version` "" everything of `after_key` is skipped;
+    otherwise listing resumes in `after_key` behind that version."""
+
+    # Changing and deleting
+    async def set_tags(self, bucket: BucketName, key: ObjectKey, version_id: VersionId | None, tags: Mapping[str, str]) -> Version: ...
+
+    """Replace the tags of one version (the latest if None). VersionMissing (also for a delete marker)."""
+
+    async def delete_version(
+        self, bucket: BucketName, key: ObjectKey, version_id: VersionId, *, now_ms: int, conditions: Conditions = NO_CONDITIONS
+    ) -> Version | None: ...
+
+    """Remove one version for good; the next newest becomes latest. Return what was removed, None if it was not there. `conditions.if_match`
+    compares that version's ETag."""
+
+    async def delete_latest(
+        self, bucket: BucketName, key: ObjectKey, *, marker_id: VersionId, now_ms: int, conditions: Conditions = NO_CONDITIONS
+    ) -> Version | None: ...
+
+    """S3's DELETE without a version id. The bucket's versioning at this instant decides: Unversioned removes the null version and returns None;
+    Enabled adds a delete marker with `marker_id`; Suspended replaces the null version by a null delete marker. Returns the marker added."""
+
+    # Multipart
+    async def begin_upload(self, upload: Upload) -> None: ...  # BucketMissing
+    async def find_upload(self, bucket: BucketName, key: ObjectKey, upload_id: UploadId) -> Upload | None: ...
+    async def commit_part(
+        self, upload_id: UploadId, part: Part, *, new_layouts: Sequence[Layout] = (), shared_extents: Sequence[ExtentId] = (),
+        settlements: Sequence[Settlement] = ()
+    ) -> Part: ...  # fmt: skip
+
+    """Add or replace a part. UploadMissing, IntentRevoked, VersionMissing. The returned part carries its extents."""
+
+    async def list_parts(self, upload_id: UploadId, *, after: int = 0, limit: int = 10_000) -> tuple[Part, ...]: ...
+    async def complete_upload(
+        self, upload_id: UploadId, parts: Sequence[CompletedPart], draft: VersionDraft, *, conditions: Conditions = NO_CONDITIONS
+    ) -> Version: ...
+
+    """Turn the parts, in this order, into the version (their extents become the version's; parts not named become garbage) and end the
+    upload, in one step. `draft` has everything but the extents. UploadMissing, PartInvalid, PreconditionUnmet, BucketMissing.
+    Repeating a completion that succeeded, with the same parts, within a day returns the same version while it still exists."""
+
+    async def abort_upload(self, upload_id: UploadId, *, now_ms: int) -> None: ...  # UploadMissing
+    async def list_uploads(
+        self, bucket: BucketName, *, prefix: str, delimiter: str, after_key: str, after_upload: str, limit: int
+    ) -> UploadPage: ...
+
+    """With `after_upload` "" everything of `after_key` is skipped; otherwise resume in `after_key` behind that upload."""
+
+    # Collecting
+    async def claim_garbage(self, *, owner: str, queued_before_ms: int, now_ms: int, lease_ms: int, limit: int) -> tuple[Garbage, ...]: ...
+
+    """Take rows queued before the given time, oldest first, that nobody else holds a live claim on."""
+
+    async def finish_garbage(self, ids: Sequence[int]) -> None: ...
+    async def count_garbage(self) -> int: ...
+    async def find_missing_shards(self, *, limit: int) -> tuple[tuple[ExtentId, Segment, int], ...]: ...
+
+    """Shards recorded as missing at commit and not arrived since: (extent, segment, shard index)."""
+
+
+class ManifestFactory(Protocol):
+    """Opens a manifest; leaving the context closes it after the last commit is on disk."""
+
+    def __call__(self) -> AbstractAsyncContextManager[Manifest]: ...

@@ -1,0 +1,203 @@
+"""What the manifest remembers, as frozen records. Bytes on disk are MessagePack of these; fields are only ever added, with defaults."""
+
+from __future__ import annotations
+
+from typing import Literal, NewType
+
+import msgspec
+
+TenantId = NewType("TenantId", str)
+AccessKeyId = NewType("AccessKeyId", str)
+BucketName = NewType("BucketName", str)
+ObjectKey = NewType("ObjectKey", str)  # compared as UTF-8 bytes
+VersionId = NewType("VersionId", str)
+UploadId = NewType("UploadId", str)
+SegmentId = NewType("SegmentId", bytes)  # 16 random bytes, drawn anew for every attempt
+ExtentId = NewType("ExtentId", int)
+IntentId = NewType("IntentId", int)
+
+NULL_VERSION = VersionId("null")
+
+Versioning = Literal["Unversioned", "Enabled", "Suspended"]
+ChecksumAlgorithm = Literal["CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256"]
+ChecksumType = Literal["COMPOSITE", "FULL_OBJECT"]
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of all stored records."""
+
+
+class Tenant(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """An account: owner of buckets, holder of access keys and of one wrapped tenant key."""
+
+    id: TenantId
+    name: str  # unique
+    canonical_id: str  # 64 hex digits, as in S3's Owner.ID; unique
+    display_name: str
+    email: str = ""
+    enabled: bool = True
+    root_key_id: str
+    wrapped_key: bytes  # the tenant key, wrapped by the root key
+    created_ms: int
+
+
+class AccessKey(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """A credential of a tenant. The secret is sealed by the tenant key: the database alone signs nothing."""
+
+    id: AccessKeyId  # unique
+    tenant_id: TenantId
+    sealed_secret: bytes
+    enabled: bool = True
+    created_ms: int
+
+
+class Bucket(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """A bucket. `settings` holds S3 sub-resources not interpreted by the manifest, by name (e.g. "tagging"), as JSON text."""
+
+    name: BucketName
+    tenant_id: TenantId
+    policy: str  # the placement policy's name, fixed at creation
+    location: str = ""  # the LocationConstraint as given; "" is us-east-1
+    versioning: Versioning = "Unversioned"
+    created_ms: int
+    settings: dict[str, str] = {}
+
+
+class Segment(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """A placed segment: up to 16 MiB of plaintext as k + m shards."""
+
+    id: SegmentId
+    size: int  # plaintext bytes
+    header_size: int  # bytes before the first sealed cell, the same in each of its shards
+    stores: tuple[str, ...]  # by shard index: the store's name
+    missing: tuple[int, ...] = ()  # shard indexes known not to be in their store
+
+
+class Layout(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """How one run of bytes is coded, sealed and placed."""
+
+    size: int  # plaintext bytes, the sum over its segments
+    k: int
+    m: int
+    tenant_key_id: str
+    wrapped_key: bytes  # the data key, wrapped by the tenant key
+    segments: tuple[Segment, ...]
+
+
+class Extent(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """A stored, immutable, reference-counted layout. Copies share it."""
+
+    id: ExtentId
+    layout: Layout
+
+
+class ExtentRef(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """A version's use of an extent, whole."""
+
+    id: ExtentId
+    size: int
+
+
+class Checksum(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """An object's or part's checksum as S3 reports it: base64 (with "-N" for COMPOSITE)."""
+
+    algorithm: ChecksumAlgorithm
+    type: ChecksumType
+    value: str
+
+
+class PartSummary(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """What a completed multipart object remembers of each part."""
+
+    number: int
+    size: int
+    checksum: Checksum | None = None
+
+
+class ObjectAttributes(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """What a client says about an object besides its bytes, and gets back with it.
+
+    `headers` keeps the system headers by boto3 name (ContentType, CacheControl, ContentDisposition, ContentEncoding,
+    ContentLanguage, Expires, WebsiteRedirectLocation), values as sent. `metadata` keeps x-amz-meta-* by lower-case name without the prefix.
+    """
+
+    headers: dict[str, str] = {}
+    metadata: dict[str, str] = {}
+    tags: dict[str, str] = {}
+    storage_class: str = "STANDARD"
+
+
+class Version(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """One version of one key, or a delete marker."""
+
+    bucket: BucketName
+    key: ObjectKey
+    id: VersionId
+    sequence: int  # commit order; the newest version of a key has the highest
+    is_latest: bool
+    is_delete_marker: bool = False
+    size: int = 0
+    etag: str = ""  # without quotes
+    modified_ms: int
+    attributes: ObjectAttributes = ObjectAttributes()
+    checksum: Checksum | None = None
+    parts: tuple[PartSummary, ...] = ()  # empty unless made by multipart
+    extents: tuple[ExtentRef, ...] = ()
+
+
+class Upload(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """A multipart upload in progress."""
+
+    id: UploadId
+    bucket: BucketName
+    key: ObjectKey
+    tenant_id: TenantId
+    initiated_ms: int
+    attributes: ObjectAttributes = ObjectAttributes()
+    checksum_algorithm: ChecksumAlgorithm | None = None
+    checksum_type: ChecksumType | None = None
+
+
+class Part(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """An uploaded part. Uploading its number again replaces it."""
+
+    number: int  # 1..10000
+    size: int
+    etag: str
+    modified_ms: int
+    checksum: Checksum | None = None
+    extents: tuple[ExtentRef, ...] = ()
+
+
+class Intent(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """Segment ids leased to one worker before it writes any shard under them.
+
+    A worker that dies leaves the ids it had not settled; whoever finds the lease expired revokes it and collects them.
+    """
+
+    id: IntentId
+    owner: str
+    expires_ms: int
+    segment_ids: tuple[SegmentId, ...]  # at most 60: `settled` is a bit mask in one integer column
+
+
+class Settlement(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """Bits of one intent that a transaction settles: these ids are committed, or queued as garbage, by it."""
+
+    intent_id: IntentId
+    mask: int
+
+
+class GarbageSegment(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """Shards to delete. With `stores` empty the placement is unknown: every store is searched for the id."""
+
+    id: SegmentId
+    stores: tuple[str, ...] = ()
+
+
+class Garbage(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """A claimed row of the collection queue."""
+
+    id: int
+    segments: tuple[GarbageSegment, ...]
+    queued_ms: int

@@ -1,0 +1,1 @@
+"""Upstream buckets behind one protocol."""

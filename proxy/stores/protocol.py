@@ -1,0 +1,75 @@
+"""What every store promises: one upstream bucket at one provider."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import NewType, Protocol
+
+import msgspec
+
+StoreName = NewType("StoreName", str)
+ShardName = NewType("ShardName", str)
+
+
+class Prices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A provider's price list, in US dollars."""
+
+    storage_gb_month: float = 0.0
+    put_per_thousand: float = 0.0
+    get_per_thousand: float = 0.0
+    egress_gb: float = 0.0
+
+
+class StoreInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a store is and whose hands it is in: all that placement decides on."""
+
+    name: StoreName
+    provider: str
+    region: str
+    jurisdiction: str
+    prices: Prices = Prices()
+
+
+class Store(Protocol):
+    """One upstream bucket (and prefix).
+
+    Obligations: every failure is a `StoreError` (`StoreUnavailable`, `StoreRejected`, `ShardMissing`); any call may be made
+    twice; any call may be cancelled, and then leaves no thread, socket or temporary file behind for good; names are relative
+    to the store's prefix and use only `[0-9a-z/.-]`; no call retries by itself.
+    """
+
+    @property
+    def info(self) -> StoreInfo:
+        """Name, provider, region, jurisdiction, prices."""
+        ...
+
+    async def put(self, name: ShardName, body: Sequence[bytes | bytearray | memoryview]) -> None:
+        """Store the concatenation of `body` under `name`, all or nothing: no reader ever sees a part.
+
+        The buffers are not changed by the caller until the call returns, and not kept after it.
+        On return the bytes survive what the store claims to survive (a directory store has fsynced file and directory).
+        """
+        ...
+
+    async def get_range(self, name: ShardName, start: int, length: int) -> memoryview | bytes:
+        """Return exactly `length` (> 0) bytes from `start`.
+
+        A shard that ends earlier raises `ShardMissing` (it was truncated: what was asked for is not there).
+        """
+        ...
+
+    async def get(self, name: ShardName) -> bytes | memoryview:
+        """Return the whole shard."""
+        ...
+
+    def list(self, prefix: str = "") -> AsyncIterator[tuple[ShardName, int]]:
+        """Yield (name, size in bytes) of every shard whose name begins with `prefix`, a plain string prefix, in any order."""
+        ...
+
+    async def delete(self, name: ShardName) -> None:
+        """Remove the shard. Removing one that is not there is a success."""
+        ...
+
+    async def close(self) -> None:
+        """Release connections and threads. May be called twice."""
+        ...
