@@ -1,0 +1,47 @@
+"""Cells: sealing and opening, one AES-256-GCM message each.
+
+The nonce is the stripe's number and a flag on the last one (the STREAM construction): under one shard key it never repeats, and a
+shard cannot be cut short or reordered unnoticed. The associated data is the fixed part of the shard's header.
+"""
+
+from __future__ import annotations
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from proxy.codec.format import TAG_SIZE
+from proxy.errors import CellForged
+
+
+class CellCipher:
+    """Seals and opens the cells of one shard."""
+
+    __slots__ = ("_aead", "_associated", "_last_stripe")
+
+    def __init__(self, key: bytes, *, fixed_part: bytes, stripe_count: int) -> None:
+        self._aead = AESGCM(key)
+        self._associated = fixed_part
+        self._last_stripe = stripe_count - 1
+
+    def seal_into(self, stripe: int, cell: bytes | memoryview, out: memoryview) -> None:
+        """Write the sealed cell, 16 bytes longer than `cell`, into `out`."""
+        self._aead.encrypt_into(self._nonce(stripe), cell, self._associated, out)
+
+    def open_into(self, stripe: int, sealed: bytes | memoryview, out: memoryview) -> None:
+        """Write the cell, 16 bytes shorter than `sealed`, into `out`. Raises `CellForged`; `out` is then worthless."""
+        try:
+            self._aead.decrypt_into(self._nonce(stripe), sealed, self._associated, out)
+        except InvalidTag:
+            raise CellForged(f"the cell of stripe {stripe} does not open") from None
+
+    def open(self, stripe: int, sealed: bytes | memoryview) -> bytes:
+        """Return the cell. Raises `CellForged`."""
+        if len(sealed) < TAG_SIZE:
+            raise CellForged(f"the cell of stripe {stripe} is cut short")
+        try:
+            return self._aead.decrypt(self._nonce(stripe), sealed, self._associated)
+        except InvalidTag:
+            raise CellForged(f"the cell of stripe {stripe} does not open") from None
+
+    def _nonce(self, stripe: int) -> bytes:
+        return stripe.to_bytes(11, "big") + (b"\x01" if stripe == self._last_stripe else b"\x00")

@@ -1,0 +1,51 @@
+"""The erasure code: k data cells to k + m, and back from any k. ISA-L through PyECLib.
+
+PyECLib frames every fragment with an 80-byte header that depends only on geometry, not on data. It is stripped before sealing
+(nothing of it is stored) and taken from an encoded run of zeros when fragments are handed back for decoding.
+`isa_l_rs_vand` is never used: its Vandermonde matrices are singular for some erasures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+
+from pyeclib.ec_iface import ECDriver
+
+from proxy.codec.geometry import Scheme
+
+FRAGMENT_HEADER_SIZE = 80
+
+
+def encode_stripe(scheme: Scheme, stripe: bytes) -> list[memoryview]:
+    """Return the k + m cells of a stripe (1 .. k x 64 KiB bytes), evenly sized, the last data cells padded with zeros."""
+    if scheme.m == 0:
+        return _split(scheme.k, stripe)
+    return [memoryview(fragment)[FRAGMENT_HEADER_SIZE:] for fragment in _driver(scheme).encode(stripe)]
+
+
+def decode_stripe(scheme: Scheme, cells: Mapping[int, bytes | memoryview], size: int) -> bytes:
+    """Return the `size` plaintext bytes of a stripe from any k of its cells, by index."""
+    chosen = sorted(cells)[: scheme.k]
+    if len(chosen) < scheme.k:
+        raise ValueError(f"{len(chosen)} cells cannot decode a {scheme} stripe")
+    if chosen[-1] < scheme.k:
+        return b"".join(cells[index] for index in chosen)[:size]
+    headers = _fragment_headers(scheme, size)
+    return bytes(_driver(scheme).decode([headers[index] + cells[index] for index in chosen]))
+
+
+def _split(k: int, stripe: bytes) -> list[memoryview]:
+    cell = -(-len(stripe) // k)
+    padded = memoryview(stripe.ljust(cell * k, b"\0"))
+    return [padded[i * cell : (i + 1) * cell] for i in range(k)]
+
+
+@lru_cache(maxsize=64)
+def _driver(scheme: Scheme) -> ECDriver:
+    return ECDriver(k=scheme.k, m=scheme.m, ec_type="isa_l_rs_cauchy")
+
+
+@lru_cache(maxsize=256)
+def _fragment_headers(scheme: Scheme, size: int) -> tuple[bytes, ...]:
+    return tuple(fragment[:FRAGMENT_HEADER_SIZE] for fragment in _driver(scheme).encode(bytes(size)))

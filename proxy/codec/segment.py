@@ -1,0 +1,151 @@
+"""A segment on its way out: stripes come in, k + m sealed shards grow; and on its way in, cells to plaintext.
+
+Each shard is one preallocated buffer. Its first `headroom` bytes are kept free: the header is written there last, right-aligned
+against the first cell, because the label it carries is known only when the whole body is. So nothing is ever joined or copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from proxy.codec.cells import CellCipher
+from proxy.codec.erasure import decode_stripe, encode_stripe
+from proxy.codec.format import SEALED_CELL_SIZE, TAG_SIZE, FixedPart, Header
+from proxy.codec.geometry import Scheme, SegmentGeometry
+from proxy.codec.keys import key_commitment, shard_keys
+
+
+class SegmentKeys:
+    """What one segment is sealed with: fixed parts and cell ciphers by shard index."""
+
+    __slots__ = ("_ciphers", "_data_key", "_geometry", "_segment_id", "fixed_parts")
+
+    def __init__(self, geometry: SegmentGeometry, *, segment_id: bytes, data_key: bytes, tenant_key_id: str) -> None:
+        commitment = key_commitment(data_key, segment_id)
+        scheme = geometry.scheme
+        self.fixed_parts = tuple(
+            FixedPart(
+                segment_id=segment_id,
+                shard_index=index,
+                k=scheme.k,
+                m=scheme.m,
+                segment_size=geometry.size,
+                tenant_key_id=tenant_key_id,
+                commitment=commitment,
+            )
+            for index in range(scheme.n)
+        )
+        self._geometry = geometry
+        self._segment_id = segment_id
+        self._data_key = data_key
+        self._ciphers: dict[int, CellCipher] = {}
+
+    def cipher(self, shard_index: int) -> CellCipher:
+        """Return the cipher of one shard's cells, made at its first use: a healthy read needs k of the n, or fewer."""
+        if shard_index not in self._ciphers:
+            for index, key in enumerate(shard_keys(self._data_key, self._segment_id, self._geometry.scheme.n)):
+                self._ciphers[index] = CellCipher(key, fixed_part=self.fixed_parts[index].pack(), stripe_count=self._geometry.stripe_count)
+        return self._ciphers[shard_index]
+
+
+class SegmentSealer:
+    """Codes and seals one segment, stripe by stripe in order, into the buffers of its shards."""
+
+    def __init__(self, geometry: SegmentGeometry, keys: SegmentKeys, *, headroom: int) -> None:
+        self.geometry = geometry
+        self._keys = keys
+        self._headroom = headroom
+        self._buffers = [bytearray(headroom + geometry.cells_size) for _ in range(geometry.scheme.n)]
+        self._views = [memoryview(buffer) for buffer in self._buffers]
+        self._next_stripe = 0
+
+    def add(self, plaintext: bytes) -> None:
+        """Code and seal whole stripes: a multiple of the stripe size, or the segment's end."""
+        scheme, offset = self.geometry.scheme, 0
+        while offset < len(plaintext):
+            size = self.geometry.stripe_size(self._next_stripe)
+            stripe = plaintext if size == len(plaintext) else plaintext[offset : offset + size]
+            if len(stripe) != size:
+                raise ValueError(f"stripe {self._next_stripe} has {len(stripe)} bytes of {size}")
+            self._seal(encode_stripe(scheme, stripe))
+            offset += size
+
+    def shards(self, *, wrapped_key: bytes, sealed_labels: Sequence[bytes]) -> tuple[int, list[memoryview]]:
+        """Write the headers and return (header size, the shards by index). The labels are equally long, at most `headroom` allows."""
+        if self._next_stripe != self.geometry.stripe_count:
+            raise ValueError(f"{self._next_stripe} stripes of {self.geometry.stripe_count} were added")
+        shards, size = [], 0
+        for view, fixed, label in zip(self._views, self._keys.fixed_parts, sealed_labels, strict=True):
+            header = Header(fixed=fixed, wrapped_key=wrapped_key, sealed_label=label)
+            size = header.size
+            view[self._headroom - size : self._headroom] = header.pack()
+            shards.append(view[self._headroom - size :])
+        return size, shards
+
+    def _seal(self, cells: Sequence[bytes | memoryview]) -> None:
+        stripe = self._next_stripe
+        start = self._headroom + stripe * SEALED_CELL_SIZE
+        end = start + self.geometry.cell_size(stripe) + TAG_SIZE
+        for index, cell in enumerate(cells):
+            self._keys.cipher(index).seal_into(stripe, cell, self._views[index][start:end])
+        self._next_stripe += 1
+
+
+class ColumnReader:
+    """Authenticated cells of a run of stripes first..last, collected by shard index until the plaintext can be given."""
+
+    def __init__(self, geometry: SegmentGeometry, keys: SegmentKeys, *, first: int, last: int) -> None:
+        self._geometry = geometry
+        self._keys = keys
+        self._first = first
+        self._last = last
+        self._columns: dict[int, list[memoryview]] = {}
+
+    @property
+    def indexes(self) -> frozenset[int]:
+        """Shard indexes whose cells have been opened."""
+        return frozenset(self._columns)
+
+    def add(self, shard_index: int, sealed: bytes | memoryview) -> None:
+        """Open one shard's sealed cells of the run, as `SegmentGeometry.cells_span` cuts them. Raises `CellForged`."""
+        view = memoryview(sealed)
+        cipher = self._keys.cipher(shard_index)
+        cells, offset = [], 0
+        for stripe in range(self._first, self._last + 1):
+            size = self._geometry.cell_size(stripe)
+            cells.append(memoryview(cipher.open(stripe, view[offset : offset + size + TAG_SIZE])))
+            offset += size + TAG_SIZE
+        self._columns[shard_index] = cells
+
+    def plaintext(self, start: int, length: int) -> list[memoryview]:
+        """Return the bytes start .. start+length-1, counted in the segment, as pieces in order.
+
+        Data cells at hand are passed on as they are; a stripe with a needed one missing is decoded, for which any k must be there.
+        """
+        pieces: list[memoryview] = []
+        for stripe in range(self._first, self._last + 1):
+            stripe_start = stripe * self._geometry.scheme.stripe_size
+            low = max(start - stripe_start, 0)
+            high = min(start + length - stripe_start, self._geometry.stripe_size(stripe))
+            if low < high:
+                pieces += self._stripe(stripe, low, high)
+        return pieces
+
+    def _stripe(self, stripe: int, low: int, high: int) -> list[memoryview]:
+        wanted = self._geometry.columns_of(stripe, low, high - low)
+        row = stripe - self._first
+        if all(column in self._columns for column in wanted):
+            cell = self._geometry.cell_size(stripe)
+            return [self._columns[column][row][max(low - column * cell, 0) : min(high - column * cell, cell)] for column in wanted]
+        cells: Mapping[int, memoryview] = {index: column[row] for index, column in self._columns.items()}
+        whole = decode_stripe(self._geometry.scheme, cells, self._geometry.stripe_size(stripe))
+        return [memoryview(whole)[low:high]]
+
+
+def open_segment(scheme: Scheme, size: int, keys: SegmentKeys, columns: Mapping[int, bytes | memoryview]) -> bytes:
+    """Return a whole segment's plaintext from the sealed cells (headers cut off) of any k of its shards."""
+    geometry = SegmentGeometry(scheme, size)
+    reader = ColumnReader(geometry, keys, first=0, last=geometry.stripe_count - 1)
+    for index, sealed in columns.items():
+        reader.add(index, sealed)
+    return b"".join(reader.plaintext(0, size))
