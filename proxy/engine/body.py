@@ -1,0 +1,38 @@
+"""The body of a write, as the engine sees it: plaintext in, digests out, and every claim about it checked before anything is visible."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+import msgspec
+
+from proxy.manifest.records import Checksum
+
+
+class Digests(msgspec.Struct, frozen=True, kw_only=True):
+    """What was computed over a whole body."""
+
+    md5: bytes
+    checksum: Checksum | None = None
+
+
+class Body(Protocol):
+    """One pass over the bytes of an object or part."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Exactly how many bytes `chunks` yields; fewer or more is the body's error to raise."""
+        ...
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the plaintext in pieces of any size."""
+        ...
+
+    def digest(self, data: bytes) -> None:
+        """Hash the next bytes. Called in order with all the plaintext, one call at a time, perhaps in a worker thread."""
+        ...
+
+    def finish(self) -> Digests:
+        """After the last byte: compare with everything the client claimed. Raises `S3Error`, as BadDigest."""
+        ...

@@ -1,0 +1,37 @@
+"""The fleet: every store the configuration names, with what is known of each right now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from proxy.stores.observe import ObservedStore
+
+
+class Fleet:
+    """Stores by name, and the orders in which to use them."""
+
+    def __init__(self, stores: Mapping[str, ObservedStore]) -> None:
+        self.stores = stores
+
+    def __getitem__(self, name: str) -> ObservedStore:
+        return self.stores[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.stores
+
+    def usable(self, names: Iterable[str]) -> frozenset[str]:
+        """Return those that are not known to be down."""
+        return frozenset(name for name in names if name in self.stores and self.stores[name].healthy)
+
+    def by_readiness(self, candidates: Sequence[tuple[int, str]]) -> list[int]:
+        """Return the shard indexes of (index, store) pairs, best store to read from first: healthy, then fast, then cheap."""
+
+        def cost(candidate: tuple[int, str]) -> tuple[bool, float, float]:
+            store = self.stores[candidate[1]]
+            return not store.healthy, round(store.latency_p95("get_range"), 2), store.info.prices.egress_gb
+
+        return [index for index, _ in sorted((pair for pair in candidates if pair[1] in self.stores), key=cost)]
+
+    async def close(self) -> None:
+        for store in self.stores.values():
+            await store.close()

@@ -1,0 +1,82 @@
+"""Intents: segment ids on record before a shard is written under them.
+
+An id must be in the manifest before the first shard bears it, or a crash would leave shards nobody knows of. One durable step a write would
+double a small PUT's cost, so ids are leased sixty at a time; the commit that makes them visible ticks them off in the same step. A worker
+that dies leaves the rest: the lease expires, is revoked (a late commit under it then fails), and the ids are searched for and deleted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+from proxy.clock import Clock
+from proxy.codec.format import SEGMENT_ID_SIZE
+from proxy.errors import IntentRevoked
+from proxy.manifest.protocol import Manifest
+from proxy.manifest.records import GarbageSegment, IntentId, SegmentId, Settlement
+
+LEASE_SIZE = 60  # bits of one signed 64-bit column, with room to spare
+
+
+class IntentLedger:
+    """This worker's leases."""
+
+    def __init__(self, manifest: Manifest, clock: Clock, *, owner: str, lease_seconds: float) -> None:
+        self.owner = owner
+        self._manifest = manifest
+        self._clock = clock
+        self._lease_ms = int(lease_seconds * 1000)
+        self._free: deque[tuple[SegmentId, IntentId, int]] = deque()
+        self._taken: dict[SegmentId, tuple[IntentId, int]] = {}
+        self._leasing = asyncio.Lock()
+        self._good_until_ms = 0
+
+    async def take(self) -> SegmentId:
+        """Return a fresh segment id that is already on record."""
+        while not self._free or self._clock.now_ms() > self._good_until_ms:
+            async with self._leasing:
+                if not self._free or self._clock.now_ms() > self._good_until_ms:
+                    await self._lease()
+        segment_id, intent_id, bit = self._free.popleft()
+        self._taken[segment_id] = (intent_id, bit)
+        return segment_id
+
+    def settlements(self, segment_ids: Iterable[SegmentId]) -> tuple[Settlement, ...]:
+        """Return what a commit of these ids must settle."""
+        masks: dict[IntentId, int] = {}
+        for segment_id in segment_ids:
+            if segment_id not in self._taken:
+                raise IntentRevoked(f"segment {segment_id.hex()} is not leased any more")
+            intent_id, bit = self._taken[segment_id]
+            masks[intent_id] = masks.get(intent_id, 0) | 1 << bit
+        return tuple(Settlement(intent_id=intent_id, mask=mask) for intent_id, mask in masks.items())
+
+    def forget(self, segment_ids: Iterable[SegmentId]) -> None:
+        """Drop ids that a commit has settled."""
+        for segment_id in segment_ids:
+            self._taken.pop(segment_id, None)
+
+    async def abandon(self, segments: Sequence[GarbageSegment]) -> None:
+        """Settle ids of an attempt that failed and queue whatever was stored under them."""
+        known = [segment for segment in segments if segment.id in self._taken]
+        if known:
+            await self._manifest.settle(self.settlements(segment.id for segment in known), known, now_ms=self._clock.now_ms())
+            self.forget(segment.id for segment in known)
+
+    async def renew(self) -> None:
+        """Keep the leases alive; to be called well within their length."""
+        until = self._clock.now_ms() + self._lease_ms
+        await self._manifest.renew_intents(owner=self.owner, expires_ms=until)
+        self._good_until_ms = until - self._lease_ms // 3
+
+    async def _lease(self) -> None:
+        ids = [SegmentId(secrets.token_bytes(SEGMENT_ID_SIZE)) for _ in range(LEASE_SIZE)]
+        until = self._clock.now_ms() + self._lease_ms
+        intent = await self._manifest.lease_segments(owner=self.owner, segment_ids=ids, expires_ms=until)
+        if self._clock.now_ms() > self._good_until_ms:
+            self._free.clear()  # older leases may be expiring: let them be collected
+        self._good_until_ms = until - self._lease_ms // 3
+        self._free.extend((segment_id, intent.id, bit) for bit, segment_id in enumerate(intent.segment_ids))

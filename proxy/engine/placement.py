@@ -1,0 +1,256 @@
+"""Placement: which store gets which shard, decided purely.
+
+A **policy** makes two promises about every segment of k + m shards:
+
+* *Loss.* `may_fail` says how many stores, how many providers and how many regions may fail at once. A write is acknowledged only
+  when the shards already stored survive any such failure, so a write that meets one such failure must still leave shards that
+  survive the next. Both are proved when the policy is made, for every failure, not when the first store dies.
+* *Disclosure.* `never_together` says whose hands never hold k shards: a provider's, a jurisdiction's. One more shard than k - 1 there
+  would be a readable segment (but for the keys), so k - 1 is a hard limit for each, before and after any failure.
+
+Shards are dealt one by one to the store that holds fewest, looking at jurisdiction, provider, region and store in this order, and never
+beyond the limits. Counts, not identities, are dealt: the same plan serves every segment under the same set of usable stores, and each
+segment turns it by its own id, so that data and parity cells, and with them the reads, are spread evenly.
+Rejected: consistent hashing. The manifest remembers every placement, so nothing need be recomputed from a name.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import combinations
+from typing import Literal
+
+from proxy.codec.geometry import Scheme
+from proxy.errors import ConfigError, NotEnoughShards
+from proxy.stores.protocol import StoreInfo
+
+Unit = Literal["store", "provider", "region", "jurisdiction"]
+UNITS: tuple[Unit, ...] = ("jurisdiction", "provider", "region", "store")
+
+
+def unit_of(info: StoreInfo, unit: Unit) -> str:
+    """Return the name of the store, provider, region or jurisdiction a store belongs to. A region is one provider's."""
+    if unit == "store":
+        return info.name
+    if unit == "region":
+        return f"{info.provider}/{info.region}"
+    return info.provider if unit == "provider" else info.jurisdiction
+
+
+@dataclass(frozen=True, slots=True)
+class MayFail:
+    """How many of each may fail at once; each line is a promise of its own."""
+
+    stores: int = 0
+    providers: int = 0
+    regions: int = 0
+
+    def rules(self) -> tuple[tuple[Unit, int], ...]:
+        """Return (unit, count) for each promise made."""
+        named: tuple[tuple[Unit, int], ...] = (("store", self.stores), ("provider", self.providers), ("region", self.regions))
+        return tuple((unit, count) for unit, count in named if count > 0)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)  # compared and hashed by identity: it keys the cache of plans
+class Policy:
+    """A named set of promises over the stores it may use. Making one proves it; an impossible one raises `ConfigError`."""
+
+    name: str
+    scheme: Scheme
+    stores: tuple[StoreInfo, ...]
+    may_fail: MayFail = MayFail()
+    never_together: frozenset[Unit] = frozenset({"provider", "jurisdiction"})
+    storage_classes: Mapping[str, Scheme] = field(default_factory=dict)
+    segment_size: int = 16 * 1024 * 1024
+
+    def __post_init__(self) -> None:
+        for storage_class, scheme in {"STANDARD": self.scheme, **self.storage_classes}.items():
+            prove(self, scheme, f'policy "{self.name}"' + ("" if storage_class == "STANDARD" else f", storage class {storage_class}"))
+
+    def scheme_of(self, storage_class: str) -> Scheme:
+        """Return the scheme of a storage class of this policy."""
+        return self.storage_classes.get(storage_class, self.scheme)
+
+    def info(self, store: str) -> StoreInfo:
+        """Return what is known of one of the policy's stores."""
+        return next(info for info in self.stores if info.name == store)
+
+
+def place(policy: Policy, scheme: Scheme, segment_id: bytes, usable: Collection[str]) -> tuple[str, ...]:
+    """Return the store of each shard index.
+
+    Only `usable` stores get shards while the limits allow it; where they do not, the remaining shards are planned on stores that are not
+    usable now (to be written later), as long as the write can be acknowledged. Raises `NotEnoughShards` otherwise.
+    """
+    plan = _plan(policy, scheme, frozenset(usable))
+    turn = int.from_bytes(segment_id[:4], "big") % scheme.n
+    return plan[turn:] + plan[:turn]
+
+
+def detour(policy: Policy, scheme: Scheme, held: Sequence[str], usable: Collection[str]) -> str | None:
+    """Return a usable store for one more shard beside those held (or on their way), within the limits, or None."""
+    dealt = tuple(held)
+    plan = _deal(policy, scheme, frozenset(usable), dealt=dealt)
+    return plan[len(dealt)] if len(plan) > len(dealt) else None
+
+
+def survives(policy: Policy, scheme: Scheme, held: Sequence[str]) -> bool:
+    """Tell whether shards held by these stores (one entry a shard) can be read after any failure the policy names."""
+    return not shortfalls(policy, scheme, held)
+
+
+def shortfalls(policy: Policy, scheme: Scheme, held: Sequence[str]) -> tuple[str, ...]:
+    """Return, in words, each promise that shards held by these stores would break."""
+    if len(held) < scheme.k:
+        return (f"{len(held)} shards are fewer than the {scheme.k} a read needs",)
+    infos = {str(info.name): info for info in policy.stores}
+    broken = []
+    for unit, count in policy.may_fail.rules():
+        worst = Counter(unit_of(infos[store], unit) for store in held).most_common(count)
+        left = len(held) - sum(shards for _, shards in worst)
+        if left < scheme.k:
+            names = ", ".join(name for name, _ in worst)
+            broken.append(f"losing {count} {unit}{'s' * (count > 1)} ({names}) would leave {left} shards of the {scheme.k} a read needs")
+    return tuple(broken)
+
+
+def prove(policy: Policy, scheme: Scheme, subject: str) -> None:
+    """Prove that writes keep every promise, whole and under every failure the policy names. Raises `ConfigError` with a remedy."""
+    if not policy.stores:
+        raise ConfigError(f"{subject}: no store may be used; name stores, or allow their jurisdictions")
+    names = frozenset(info.name for info in policy.stores)
+    plan = _deal(policy, scheme, names)
+    if len(plan) < scheme.n:
+        raise ConfigError(
+            f"{subject}: scheme {scheme} needs places for {scheme.n} shards, but {len(plan)} can be placed: with "
+            f"never_together = {sorted(policy.never_together)} none of {_census(policy)} may hold more than {scheme.k - 1} shards. "
+            "Add stores elsewhere, choose a scheme with larger k, or relax never_together"
+        )
+    if broken := shortfalls(policy, scheme, plan):
+        raise ConfigError(f"{subject}: {'; '.join(broken)}. Add stores, add parity (the m of k+m), or lower may_fail")
+    for unit, count in policy.may_fail.rules():
+        for failed in combinations(sorted({unit_of(info, unit) for info in policy.stores}), count):
+            usable = frozenset(info.name for info in policy.stores if unit_of(info, unit) not in failed)
+            held = _deal(policy, scheme, usable)
+            if broken := shortfalls(policy, scheme, held):
+                raise ConfigError(
+                    f"{subject}: with {unit} {', '.join(failed)} down, writes must go on and survive the next failure, "
+                    f"but {'; '.join(broken)}. "
+                    "Add stores, add parity (the m of k+m), or lower may_fail"
+                )
+
+
+@lru_cache(maxsize=1024)
+def _plan(policy: Policy, scheme: Scheme, usable: frozenset[str]) -> tuple[str, ...]:
+    reachable = _deal(policy, scheme, usable)
+    if broken := shortfalls(policy, scheme, reachable):
+        raise NotEnoughShards(needed=scheme.n, found=len(reachable), segment="(new)", reasons=broken)
+    everywhere = frozenset(info.name for info in policy.stores)
+    plan = _deal(policy, scheme, everywhere, dealt=reachable)
+    if len(plan) < scheme.n:  # the detour around the failure has used up a limit: fall back on the healthy plan, some of it unreachable
+        plan = _deal(policy, scheme, everywhere)
+        held = [store for store in plan if store in usable]
+        if broken := shortfalls(policy, scheme, held):
+            raise NotEnoughShards(needed=scheme.n, found=len(held), segment="(new)", reasons=broken)
+    return plan
+
+
+def _deal(policy: Policy, scheme: Scheme, usable: frozenset[str], *, dealt: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Deal shards to usable stores until all n are placed or no limit allows another."""
+    infos = [info for info in policy.stores if info.name in usable]
+    known = {str(info.name): info for info in policy.stores}
+    holding: dict[Unit, Counter[str]] = {unit: Counter(unit_of(known[store], unit) for store in dealt) for unit in UNITS}
+    plan = list(dealt)
+    limits = _limits(policy, scheme)
+    while len(plan) < scheme.n:
+        open_to = [info for info in infos if all(holding[unit][unit_of(info, unit)] < limit for unit, limit in limits)]
+        if not open_to:
+            break
+        best = min(open_to, key=_load(holding))
+        for unit in UNITS:
+            holding[unit][unit_of(best, unit)] += 1
+        plan.append(best.name)
+    return tuple(plan)
+
+
+def _load(holding: Mapping[Unit, Counter[str]]) -> Callable[[StoreInfo], tuple[int, ...]]:
+    def load(info: StoreInfo) -> tuple[int, ...]:
+        # A store that already holds a shard of the segment is the last resort, then whoever sees most of it.
+        counts = {unit: holding[unit][unit_of(info, unit)] for unit in UNITS}
+        return counts["store"], counts["provider"], counts["jurisdiction"], counts["region"]
+
+    return load
+
+
+def _limits(policy: Policy, scheme: Scheme) -> tuple[tuple[Unit, int], ...]:
+    """Return the most shards one unit may hold: fewer than k where it may never read, and no more than m where it may fail."""
+    disclosure = [(unit, scheme.k - 1) for unit in UNITS if unit in policy.never_together]
+    loss = [(unit, max(scheme.m // count, 1)) for unit, count in policy.may_fail.rules()]
+    return tuple(disclosure + loss)
+
+
+def _census(policy: Policy) -> str:
+    units = [unit for unit in UNITS if unit in policy.never_together]
+    return " and ".join(f"{len({unit_of(info, unit) for info in policy.stores})} {unit}s" for unit in units) or "the stores"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holding:
+    """What one provider, region or jurisdiction would hold of a segment."""
+
+    unit: Unit
+    name: str
+    shards: int
+    readable: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacementReport:
+    """A placement in facts, for people: `shards[i]` is the store of shard i."""
+
+    scheme: Scheme
+    shards: tuple[StoreInfo, ...]
+    survives: tuple[str, ...]
+    holdings: tuple[Holding, ...]
+    stored_bytes: int
+    storage_usd_month: float
+    put_usd: float
+    get_egress_usd: float
+
+
+def describe(policy: Policy, *, size_bytes: int, stored_bytes: int, segments: int, segment_id: bytes = bytes(16)) -> PlacementReport:
+    """Say where an object of this size would go, what it would survive, and what each holder would have of it."""
+    scheme = policy.scheme
+    stores = place(policy, scheme, segment_id, [info.name for info in policy.stores])
+    infos = tuple(policy.info(store) for store in stores)
+    share = stored_bytes / scheme.n
+    return PlacementReport(
+        scheme=scheme,
+        shards=infos,
+        survives=tuple(_tolerances(scheme, infos)),
+        holdings=tuple(_holdings(scheme, infos)),
+        stored_bytes=stored_bytes,
+        storage_usd_month=sum(info.prices.storage_gb_month * share / 1e9 for info in infos),
+        put_usd=sum(info.prices.put_per_thousand / 1000 for info in infos) * segments,
+        get_egress_usd=sum(info.prices.egress_gb for info in infos[: scheme.k]) * size_bytes / scheme.k / 1e9,
+    )
+
+
+def _tolerances(scheme: Scheme, infos: Sequence[StoreInfo]) -> Iterable[str]:
+    for unit in ("store", "provider", "region", "jurisdiction"):
+        counts = [shards for _, shards in Counter(unit_of(info, unit) for info in infos).most_common()]
+        lost = next((i for i in range(len(counts)) if len(infos) - sum(counts[: i + 1]) < scheme.k), len(counts))
+        yield f"any {lost} of {len(counts)} {_plural(unit)}" if lost else f"no loss of a {unit}"
+
+
+def _holdings(scheme: Scheme, infos: Sequence[StoreInfo]) -> Iterable[Holding]:
+    for unit in ("provider", "jurisdiction"):
+        for name, shards in sorted(Counter(unit_of(info, unit) for info in infos).items()):
+            yield Holding(unit=unit, name=name, shards=shards, readable=shards >= scheme.k)
+
+
+def _plural(unit: str) -> str:
+    return f"{unit}s"

@@ -1,0 +1,140 @@
+"""Quorum: put the shards of one segment, and return as soon as the policy's promise holds.
+
+The problem. Six stores answer at six speeds, and one may not answer at all. Waiting for all makes the slowest the speed of every write;
+returning at the first moment the promise holds would leave most writes one shard short for no reason, and a second manifest write to note
+its arrival.
+
+The idea. Put all shards at once. A failure is answered by a detour to another store, where the limits allow one. Once the shards that
+are stored survive every failure the policy names, the rest are given as much time again as has passed, and a little. What is still under way
+then becomes the **tail**: the caller commits without it and hands it to `Stragglers`, which record each arrival in the manifest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from proxy.codec.format import shard_name
+from proxy.codec.geometry import Scheme
+from proxy.engine.fleet import Fleet
+from proxy.engine.placement import Policy, detour, place, shortfalls, survives
+from proxy.errors import NotEnoughShards, StoreError
+from proxy.manifest.records import GarbageSegment, SegmentId
+from proxy.stores.protocol import ShardName
+
+MIN_GRACE_SECONDS = 0.05
+
+
+@dataclass(slots=True)
+class Placed:
+    """The outcome for one segment: the store of each shard, and the puts that have not ended yet."""
+
+    segment_id: SegmentId
+    stores: dict[int, str]
+    missing: set[int]
+    tail: dict[int, asyncio.Task[None]] = field(default_factory=dict)
+    tried: set[str] = field(default_factory=set)
+
+    def garbage(self) -> GarbageSegment:
+        """Return where shards may lie if the segment comes to nothing: with detours, anywhere (every store is searched)."""
+        planned = tuple(self.stores[index] for index in range(len(self.stores)))
+        return GarbageSegment(id=self.segment_id, stores=() if self.tried - set(planned) else planned)
+
+
+class ShardPutter:
+    """Puts segments to the fleet under a policy."""
+
+    def __init__(self, fleet: Fleet, *, max_grace_seconds: float) -> None:
+        self._fleet = fleet
+        self._max_grace_seconds = max_grace_seconds
+
+    async def put(self, policy: Policy, scheme: Scheme, segment_id: SegmentId, shards: Sequence[memoryview]) -> Placed:
+        """Put all shards. Returns when the policy's promise holds; raises `NotEnoughShards` when it no longer can."""
+        usable = self._fleet.usable(str(info.name) for info in policy.stores)
+        plan = place(policy, scheme, segment_id, usable)
+        attempt = _Attempt(self._fleet, policy, scheme, segment_id, shards, dict(enumerate(plan)))
+        try:
+            await attempt.until_promise_holds()
+            await attempt.grace(self._max_grace_seconds)
+        except BaseException:
+            await attempt.cancel()
+            raise
+        return attempt.placed()
+
+
+class _Attempt:
+    """The puts of one segment."""
+
+    def __init__(
+        self, fleet: Fleet, policy: Policy, scheme: Scheme, segment_id: SegmentId, shards: Sequence[memoryview], plan: Mapping[int, str]
+    ) -> None:
+        self._fleet = fleet
+        self._policy = policy
+        self._scheme = scheme
+        self._segment_id = segment_id
+        self._shards = shards
+        self._plan = dict(plan)
+        self._stored: dict[int, str] = {}
+        self._failed: dict[int, str] = {}
+        self._tried: set[str] = set()
+        self._reasons: list[str] = []
+        self._started = asyncio.get_running_loop().time()
+        self._running: dict[asyncio.Task[None], int] = {}
+        for index in self._plan:
+            self._start(index)
+
+    async def until_promise_holds(self) -> None:
+        while not survives(self._policy, self._scheme, tuple(self._stored.values())):
+            if not self._running:
+                held = tuple(self._stored.values())
+                reasons = (*shortfalls(self._policy, self._scheme, held), *self._reasons)
+                raise NotEnoughShards(needed=self._scheme.n, found=len(held), segment=self._segment_id.hex(), reasons=reasons)
+            await self._step(None)
+
+    async def grace(self, max_seconds: float) -> None:
+        """Give the others as long again as it took so far."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        until = now + min(max(now - self._started, MIN_GRACE_SECONDS), max_seconds)
+        while self._running and (left := until - loop.time()) > 0:
+            await self._step(left)
+
+    async def cancel(self) -> None:
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    def placed(self) -> Placed:
+        tail = {index: task for task, index in self._running.items()}
+        missing = set(self._plan) - set(self._stored)
+        return Placed(self._segment_id, self._plan, missing, tail, self._tried)
+
+    async def _step(self, timeout_seconds: float | None) -> None:
+        done, _ = await asyncio.wait(self._running, timeout=timeout_seconds, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            index = self._running.pop(task)
+            failure = task.exception()
+            if failure is None:
+                self._stored[index] = self._plan[index]
+            elif isinstance(failure, StoreError):
+                self._reasons.append(str(failure))
+                self._failed[index] = self._plan[index]
+                self._take_detour(index)
+            else:
+                raise failure
+
+    def _take_detour(self, index: int) -> None:
+        usable = self._fleet.usable(str(info.name) for info in self._policy.stores) - self._tried
+        elsewhere = [store for other, store in self._plan.items() if other not in self._failed]
+        store = detour(self._policy, self._scheme, elsewhere, usable)
+        if store is not None:
+            del self._failed[index]
+            self._plan[index] = store
+            self._start(index)
+
+    def _start(self, index: int) -> None:
+        store = self._plan[index]
+        self._tried.add(store)
+        put = self._fleet[store].put(ShardName(shard_name(self._segment_id, index)), [self._shards[index]])
+        self._running[asyncio.create_task(put)] = index

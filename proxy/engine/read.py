@@ -1,0 +1,213 @@
+"""The read path: from a version's extents to authenticated plaintext, whatever up to m stores do.
+
+A range is cut into windows of whole stripes. Of each window, only the data cells it covers are asked for: one store, for a small range.
+When one of them fails, is forged or is late, any k columns of the window are gathered instead and its stripes decoded. The next window is
+on its way while one is being sent. Nothing leaves before its cells have been authenticated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from proxy.codec.format import shard_name
+from proxy.codec.geometry import Scheme, SegmentGeometry
+from proxy.codec.segment import ColumnReader, SegmentKeys
+from proxy.engine.budget import Budget
+from proxy.engine.fleet import Fleet
+from proxy.errors import IntegrityError, NotEnoughShards, ProxyError, StoreError
+from proxy.keyring import TenantCipher
+from proxy.manifest.protocol import Manifest
+from proxy.manifest.records import Extent, Segment, Version
+from proxy.stores.protocol import ShardName
+
+logger = logging.getLogger(__name__)
+
+WINDOW_SIZE = 4 * 1024 * 1024  # plaintext: a store is asked for 1 MiB at a time at 4+2
+FIRST_WINDOW_SIZE = 1024 * 1024  # the first byte leaves sooner
+INLINE_SIZE = 256 * 1024  # sealed bytes; opening them takes less time than handing them to a thread
+MIN_HEDGE_SECONDS = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A run of stripes of one segment, and the plaintext start .. start+length-1 (counted in the segment) wanted of it."""
+
+    extent: Extent
+    segment: Segment
+    start: int
+    length: int
+
+
+def plan_windows(extents: Sequence[Extent], start: int, length: int) -> Iterator[Window]:
+    """Cut the plaintext start .. start+length-1 of the concatenated extents into windows, in order."""
+    position, end, size_limit = 0, start + length, FIRST_WINDOW_SIZE
+    for extent in extents:
+        for segment in extent.layout.segments:
+            low, high = max(start, position), min(end, position + segment.size)
+            while low < high:
+                stop = min(_window_end(extent, low - position, size_limit) + position, high)
+                yield Window(extent, segment, low - position, stop - low)
+                low, size_limit = stop, WINDOW_SIZE
+            position += segment.size
+
+
+def _window_end(extent: Extent, start: int, size_limit: int) -> int:
+    stripe = extent.layout.k * 64 * 1024
+    return (start // stripe + max(size_limit // stripe, 1)) * stripe
+
+
+class Reader:
+    """Streams versions out of the fleet."""
+
+    def __init__(self, *, manifest: Manifest, fleet: Fleet, budget: Budget, threads: Executor) -> None:
+        self._manifest = manifest
+        self._fleet = fleet
+        self._budget = budget
+        self._threads = threads
+
+    async def read(self, version: Version, cipher: TenantCipher, start: int, length: int) -> AsyncIterator[memoryview]:
+        """Yield the plaintext bytes start .. start+length-1. Raises `NotEnoughShards` or `KeyUnavailable`, perhaps in the middle."""
+        if length <= 0:
+            return
+        extents = await self._manifest.load_extents([extent.id for extent in version.extents])
+        windows = plan_windows(extents, start, length)
+        window = next(windows, None)
+        ahead = None if window is None else asyncio.create_task(self._fetch(window, cipher))
+        try:
+            while ahead is not None:
+                pieces, held = await ahead
+                try:
+                    window = next(windows, None)
+                    ahead = None if window is None else asyncio.create_task(self._fetch(window, cipher))
+                    for piece in pieces:
+                        yield piece
+                finally:
+                    self._budget.release(held)
+        finally:
+            if ahead is not None:
+                await self._drop(ahead)
+
+    async def _drop(self, ahead: asyncio.Task[tuple[list[memoryview], int]]) -> None:
+        ahead.cancel()
+        outcome = (await asyncio.gather(ahead, return_exceptions=True))[0]
+        if isinstance(outcome, tuple):
+            self._budget.release(outcome[1])
+
+    async def _fetch(self, window: Window, cipher: TenantCipher) -> tuple[list[memoryview], int]:
+        """Return a window's plaintext and the bytes of budget it holds."""
+        held = await self._budget.acquire(2 * window.length)
+        try:
+            return await _WindowRead(window, cipher, self._fleet, self._threads).run(), held
+        except BaseException:
+            self._budget.release(held)
+            raise
+
+
+class _WindowRead:
+    """One window's requests, from the first to the last that is needed."""
+
+    def __init__(self, window: Window, cipher: TenantCipher, fleet: Fleet, threads: Executor) -> None:
+        layout, self._segment = window.extent.layout, window.segment
+        self._window = window
+        self._fleet = fleet
+        self._threads = threads
+        self._scheme = Scheme(layout.k, layout.m)
+        geometry = SegmentGeometry(self._scheme, self._segment.size)
+        self._first, self._last = geometry.stripes_of(window.start, window.length)
+        self._offset, self._span = geometry.cells_span(self._first, self._last)
+        keys = SegmentKeys(
+            geometry, segment_id=self._segment.id, data_key=cipher.unwrap(layout.wrapped_key), tenant_key_id=layout.tenant_key_id
+        )
+        self._reader = ColumnReader(geometry, keys, first=self._first, last=self._last)
+        self._wanted = frozenset(self._wanted_columns(geometry))
+        self._running: dict[asyncio.Task[bytes | memoryview], int] = {}
+        self._untried = self._candidates()
+        self._reasons: list[str] = []
+
+    async def run(self) -> list[memoryview]:
+        try:
+            self._begin()
+            while not self._enough():
+                await self._step()
+            return self._reader.plaintext(self._window.start, self._window.length)
+        finally:
+            for task in self._running:
+                task.cancel()
+            if self._running:
+                await asyncio.gather(*self._running, return_exceptions=True)
+
+    def _wanted_columns(self, geometry: SegmentGeometry) -> Iterator[int]:
+        """Yield the data columns the range touches."""
+        for stripe in {self._first, self._last, min(self._first + 1, self._last)}:
+            base = stripe * self._scheme.stripe_size
+            low = max(self._window.start - base, 0)
+            high = min(self._window.start + self._window.length - base, geometry.stripe_size(stripe))
+            yield from geometry.columns_of(stripe, low, high - low)
+
+    def _candidates(self) -> list[int]:
+        """Return the other shard indexes, the best to read from first; those known to be missing are left out."""
+        stores = [(index, store) for index, store in enumerate(self._segment.stores) if index not in self._segment.missing]
+        return self._fleet.by_readiness(stores)
+
+    def _begin(self) -> None:
+        healthy = [index for index in self._wanted if index in self._untried and self._fleet[self._segment.stores[index]].healthy]
+        for index in healthy:
+            self._start(index)
+        if len(healthy) < len(self._wanted):
+            self._top_up()
+
+    def _enough(self) -> bool:
+        have = self._reader.indexes
+        return self._wanted <= have or len(have) >= self._scheme.k
+
+    async def _step(self) -> None:
+        if not self._running:
+            raise NotEnoughShards(
+                needed=self._scheme.k, found=len(self._reader.indexes), segment=self._segment.id.hex(), reasons=tuple(self._reasons)
+            )
+        done, _ = await asyncio.wait(self._running, timeout=self._hedge_seconds(), return_when=asyncio.FIRST_COMPLETED)
+        if not done:
+            self._top_up(extra=1)
+        for task in done:
+            index = self._running.pop(task)
+            try:
+                await self._open(index, task.result())
+            except (StoreError, IntegrityError) as error:
+                self._note(index, error)
+                self._top_up()
+
+    async def _open(self, index: int, sealed: bytes | memoryview) -> None:
+        if len(sealed) <= INLINE_SIZE:
+            self._reader.add(index, sealed)
+        else:
+            await asyncio.get_running_loop().run_in_executor(self._threads, self._reader.add, index, sealed)
+
+    def _note(self, index: int, error: ProxyError) -> None:
+        self._reasons.append(str(error))
+        if isinstance(error, IntegrityError):
+            store = self._segment.stores[index]
+            logger.error("shard %d of segment %s in store %s is forged: %s", index, self._segment.id.hex(), store, error)
+
+    def _top_up(self, *, extra: int = 0) -> None:
+        """Start as many other shards as are needed to have k columns, and `extra` beside the late ones."""
+        short = self._scheme.k - len(self._reader.indexes) - len(self._running)
+        for index in self._untried[: max(short, 0) + extra]:
+            self._start(index)
+
+    def _hedge_seconds(self) -> float | None:
+        """Return how long to wait before asking someone else: the slowest running store's own p95, doubled."""
+        if not self._untried:
+            return None
+        slowest = max(self._fleet[self._segment.stores[index]].latency_p95("get_range") for index in self._running.values())
+        return max(2 * slowest, MIN_HEDGE_SECONDS)
+
+    def _start(self, index: int) -> None:
+        self._untried.remove(index)
+        store = self._fleet[self._segment.stores[index]]
+        name = ShardName(shard_name(self._segment.id, index))
+        task = asyncio.create_task(store.get_range(name, self._segment.header_size + self._offset, self._span))
+        self._running[task] = index
