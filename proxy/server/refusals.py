@@ -1,0 +1,77 @@
+"""Headers that ask for what is not served: refused in so many words, never ignored.
+
+A client that asks for a customer key, a lock or a public object must not be told "done". What is asked for and true anyway passes:
+every object is sealed with AES-256, belongs to the bucket's owner, and is private.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from proxy.s3.errors import S3Error
+
+Check = Callable[[str, str], None]
+
+
+def refuse_unserved(headers: Mapping[str, str]) -> None:
+    """Raise for the first header that asks for what is not served. Names are in lower case."""
+    for name, value in headers.items():
+        if name.startswith("x-amz-") and (check := _CHECKS.get(name)) is not None:
+            check(name, value)
+
+
+def _refuse(name: str, value: str) -> None:
+    raise S3Error("NotImplemented", "A header you provided implies functionality that is not implemented", Header=name)
+
+
+def _only(*served: str) -> Check:
+    def check(name: str, value: str) -> None:
+        if value.strip().lower() not in served:
+            _refuse(name, value)
+
+    return check
+
+
+def _encryption(name: str, value: str) -> None:
+    if value in {"aws:kms", "aws:kms:dsse", "aws:fsx"}:
+        _refuse(name, value)
+    if value != "AES256":
+        message = "The encryption method specified is not supported"
+        raise S3Error("InvalidArgument", message, ArgumentName=name, ArgumentValue=value)
+
+
+def _object_lock(name: str, value: str) -> None:
+    raise S3Error("InvalidRequest", "Bucket is missing Object Lock Configuration")
+
+
+_CUSTOMER_KEY = ("algorithm", "key", "key-md5")
+
+_CHECKS: dict[str, Check] = {
+    "x-amz-acl": _only("private", "bucket-owner-full-control"),
+    "x-amz-server-side-encryption": _encryption,
+    "x-amz-server-side-encryption-bucket-key-enabled": _only("false"),
+    "x-amz-bucket-object-lock-enabled": _only("false"),
+    "x-amz-object-ownership": _only("bucketownerenforced"),
+    "x-amz-bucket-namespace": _only("global"),
+    "x-amz-object-lock-mode": _object_lock,
+    "x-amz-object-lock-retain-until-date": _object_lock,
+    "x-amz-object-lock-legal-hold": _object_lock,
+    **dict.fromkeys((f"x-amz-server-side-encryption-customer-{part}" for part in _CUSTOMER_KEY), _refuse),
+    **dict.fromkeys((f"x-amz-copy-source-server-side-encryption-customer-{part}" for part in _CUSTOMER_KEY), _refuse),
+    **dict.fromkeys(
+        (
+            "x-amz-server-side-encryption-aws-kms-key-id",
+            "x-amz-server-side-encryption-context",
+            "x-amz-grant-full-control",
+            "x-amz-grant-read",
+            "x-amz-grant-read-acp",
+            "x-amz-grant-write",
+            "x-amz-grant-write-acp",
+            "x-amz-write-offset-bytes",
+            "x-amz-if-match-last-modified-time",
+            "x-amz-if-match-size",
+            "x-amz-mfa",
+        ),
+        _refuse,
+    ),
+}
