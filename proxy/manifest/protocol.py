@@ -210,7 +210,7 @@ class Manifest(Protocol):
     """With `after_upload` "" everything of `after_key` is skipped; otherwise resume in `after_key` behind that upload."""
 
     # Collecting
-    async def claim_garbage(self, *, owner: str, queued_before_ms: int, now_ms: int, lease_ms: int, limit: int) -> tuple[Garbage, ...]: ...
+    async def claim_garbage(self, *, queued_before_ms: int, now_ms: int, lease_ms: int, limit: int) -> tuple[Garbage, ...]: ...
 
     """Take rows queued before the given time, oldest first, that nobody else holds a live claim on."""
 

@@ -1,7 +1,7 @@
 """The body of a request: framing undone, every claim about it checked, at the pace the reader asks for.
 
 A client may vouch for its bytes in several ways at once: the signed SHA-256, Content-MD5, a checksum in a header or in a trailer, and the
-chunk signatures of aws-chunked. What the headers say is judged when the body is made, before the client is told to continue.
+chunk signatures of aws-chunked. What the headers alone can get wrong is found when the body is made, before the client is told to send it.
 """
 
 from __future__ import annotations
@@ -9,21 +9,235 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-from binascii import hexlify
 from collections.abc import AsyncIterator, Mapping
+from typing import Protocol
 
-from aiohttp import StreamReader, web
+from aiohttp import web
 
 from proxy.engine.body import Digests
 from proxy.manifest.records import Checksum, ChecksumAlgorithm
 from proxy.s3.aws_chunked import ChunkedDecoder
-from proxy.s3.checksums import Hasher, encode, new_hasher, parse_checksum_headers, parse_content_md5
+from proxy.s3.checksums import (
+    Hasher,
+    announced_algorithm,
+    encode,
+    new_hasher,
+    parse_checksum_headers,
+    parse_content_md5,
+    parse_trailer_header,
+)
 from proxy.s3.errors import S3Error
-from proxy.s3.sigv4 import Claim
+from proxy.s3.sigv4 import STREAMING_MODES, STREAMING_SIGNED, UNSIGNED_PAYLOAD, Claim
 
-MAX_OBJECT_SIZE = 5 * 1024**3  # S3's limit of one PUT or part
-MAX_DOCUMENT_SIZE = 2 * 1024**2  # S3 takes XML bodies up to 2 MB or less
+MAX_UPLOAD_SIZE = 5 * 1024**3  # S3's limit of one PUT or one part
+MAX_DOCUMENT_SIZE = 2 * 1024**2  # 1,000 keys to delete, or 10,000 parts, fit well
 DEFAULT_ALGORITHM: ChecksumAlgorithm = "CRC64NVME"  # what S3 computes when the client names none
-UNSIGNED = "UNSIGNED-PAYLOAD"
-STREAMING = "STREAMING-"
 EMPTY_SHA256 = hashlib.sha256().hexdigest()
+_DRAIN_SIZE = 256 * 1024  # a rejected body of this size is cheaper to read than a new connection
+_DRAIN_SECONDS = 1.0
+
+
+class Inlet:
+    """The raw bytes of one request as they come in."""
+
+    def __init__(self, request: web.BaseRequest, *, idle_seconds: float) -> None:
+        self._request = request
+        self._content = request.content
+        self._idle_seconds = idle_seconds
+        self._expecting = request.headers.get("Expect", "").lower() == "100-continue"
+
+    async def read(self) -> bytes:
+        """Return the next bytes, b"" at the end. The first call tells a waiting client to continue."""
+        if self._expecting:
+            self._continue()
+        try:
+            data = self._content.read_nowait()
+            if data or self._content.at_eof():
+                return data
+            # Only a wait is worth a timer: most small bodies came with their headers.
+            async with asyncio.timeout(self._idle_seconds):
+                return await self._content.readany()
+        except TimeoutError:
+            raise S3Error("RequestTimeout") from None
+        except (web.RequestPayloadError, OSError, RuntimeError) as error:  # aiohttp's RuntimeError: read after the connection closed
+            raise S3Error("IncompleteBody") from error
+
+    async def spent(self) -> bool:
+        """Tell whether another request can follow on this connection, reading on a little if that settles it."""
+        if self._content.is_eof():
+            return True
+        if self._expecting:  # the client will not send this body, or will not know that we do not read it
+            return False
+        drained = 0
+        try:
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                while drained < _DRAIN_SIZE and not self._content.is_eof():
+                    drained += len(await self._content.readany())
+        except (TimeoutError, web.RequestPayloadError, OSError, RuntimeError):
+            return False
+        return self._content.is_eof()
+
+    def _continue(self) -> None:
+        self._expecting = False
+        if self._request.transport is not None:
+            self._request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+class Source(Protocol):
+    """Where a body's raw bytes come from: an `Inlet`."""
+
+    async def read(self) -> bytes:
+        """Return the next bytes, b"" at the end."""
+        ...
+
+
+class RequestBody:
+    """One pass over a request's plaintext; the engine's `Body`. Raises S3Error for whatever is wrong with the headers."""
+
+    def __init__(
+        self,
+        source: Source,
+        headers: Mapping[str, str],
+        claim: Claim,
+        signing_key: bytes,
+        *,
+        max_size: int = MAX_UPLOAD_SIZE,
+        checksum_is_of_body: bool = True,
+    ) -> None:
+        self._source = source
+        self._claim = claim
+        self._size = _declared_size(headers, claim.payload_hash, max_size)
+        trailers = parse_trailer_header(headers) if "x-amz-trailer" in headers else ()
+        if trailers and claim.payload_hash not in STREAMING_MODES - {STREAMING_SIGNED}:
+            raise S3Error("InvalidRequest", "x-amz-trailer needs an x-amz-content-sha256 of STREAMING-…-TRAILER")
+        self._decoder = _decoder(claim, signing_key, self._size, trailers)
+        self._content_md5 = parse_content_md5(headers["content-md5"]) if "content-md5" in headers else None
+        self._claimed = announced_algorithm(headers) if checksum_is_of_body else None
+        self._value = parse_checksum_headers(headers) if self._claimed is not None else None  # of a trailer it is known at the end
+        self._recorded: ChecksumAlgorithm = self._claimed or DEFAULT_ALGORITHM
+        self._md5 = hashlib.md5(usedforsecurity=False)
+        self._sha256 = None if claim.payload_hash in STREAMING_MODES or claim.payload_hash == UNSIGNED_PAYLOAD else hashlib.sha256()
+        self._checksums: dict[ChecksumAlgorithm, Hasher] = {}
+        self._hashers: tuple[Hasher, ...] = ()
+
+    @property
+    def size_bytes(self) -> int:
+        return self._size
+
+    @property
+    def claimed_algorithm(self) -> ChecksumAlgorithm | None:
+        """The algorithm of the checksum the client sends, if it sends one."""
+        return self._claimed
+
+    def record(self, algorithm: ChecksumAlgorithm) -> None:
+        """Record this algorithm's checksum, whatever the client claims. Before the first byte."""
+        self._recorded = algorithm
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        received = 0
+        while data := await self._source.read():
+            for piece in (data,) if self._decoder is None else self._decoder.feed(data):
+                received += len(piece)
+                if received > self._size:
+                    raise S3Error("IncompleteBody")
+                yield piece
+        if received != self._size:
+            raise S3Error("IncompleteBody")
+        if self._decoder is not None:
+            trailers = self._decoder.finish()
+            self._value = self._value or parse_checksum_headers(trailers)
+
+    def digest(self, data: bytes | bytearray | memoryview) -> None:
+        for hasher in self._hashers or self._begin():
+            hasher.update(data)
+
+    def finish(self) -> Digests:
+        if not self._hashers:
+            self._begin()
+        md5 = self._md5.digest()
+        self._check_sha256()
+        self._check_md5(md5)
+        values = {algorithm: encode(hasher.digest()) for algorithm, hasher in self._checksums.items()}
+        if self._claimed is not None and (self._value is None or not hmac.compare_digest(self._value[1], values[self._claimed])):
+            raise S3Error("BadDigest", f"The {self._claimed} you specified did not match the calculated checksum.")
+        checksum = Checksum(algorithm=self._recorded, type="FULL_OBJECT", value=values[self._recorded])
+        return Digests(md5=md5, checksum=checksum)
+
+    def _begin(self) -> tuple[Hasher, ...]:
+        algorithms = {self._recorded, self._claimed or self._recorded}
+        self._checksums = {algorithm: new_hasher(algorithm) for algorithm in algorithms}
+        signed = () if self._sha256 is None else (self._sha256,)
+        self._hashers = (self._md5, *signed, *self._checksums.values())
+        return self._hashers
+
+    def _check_sha256(self) -> None:
+        if self._sha256 is None:
+            return
+        computed = self._sha256.hexdigest()
+        if not hmac.compare_digest(computed, self._claim.payload_hash):
+            raise S3Error(
+                "XAmzContentSHA256Mismatch",
+                ClientComputedContentSHA256=self._claim.payload_hash,
+                S3ComputedContentSHA256=computed,
+            )
+
+    def _check_md5(self, computed: bytes) -> None:
+        if self._content_md5 is not None and not hmac.compare_digest(computed, self._content_md5):
+            raise S3Error(
+                "BadDigest",
+                "The Content-MD5 you specified did not match what we received.",
+                ExpectedDigest=self._content_md5.hex(),
+                CalculatedDigest=encode(computed),
+            )
+
+
+async def read_document(body: RequestBody) -> bytes:
+    """Return a small body whole, after all its checks."""
+    pieces = []
+    async for piece in body.chunks():
+        body.digest(piece)
+        pieces.append(piece)
+    body.finish()
+    return b"".join(pieces)
+
+
+def has_body(headers: Mapping[str, str]) -> bool:
+    """Tell whether a request brings a body of at least one byte."""
+    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
+
+
+def check_bodiless(claim: Claim) -> None:
+    """Refuse a signed hash of some body where there is none."""
+    if claim.payload_hash not in STREAMING_MODES and claim.payload_hash not in {UNSIGNED_PAYLOAD, EMPTY_SHA256}:
+        raise S3Error(
+            "XAmzContentSHA256Mismatch",
+            ClientComputedContentSHA256=claim.payload_hash,
+            S3ComputedContentSHA256=EMPTY_SHA256,
+        )
+
+
+def _declared_size(headers: Mapping[str, str], payload_hash: str, max_size: int) -> int:
+    name = "x-amz-decoded-content-length" if payload_hash in STREAMING_MODES else "content-length"
+    text = headers.get(name)
+    if text is None:
+        raise S3Error("MissingContentLength")
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise S3Error("InvalidArgument", f"Provided {name} not valid", ArgumentName=name, ArgumentValue=text)
+    size = int(text)
+    if size > max_size:
+        raise S3Error("EntityTooLarge", ProposedSize=size, MaxSizeAllowed=max_size)
+    return size
+
+
+def _decoder(claim: Claim, signing_key: bytes, size: int, trailers: tuple[str, ...]) -> ChunkedDecoder | None:
+    if claim.payload_hash not in STREAMING_MODES:
+        return None
+    return ChunkedDecoder(
+        claim.payload_hash,
+        decoded_length=size,
+        seed_signature=claim.signature,
+        signing_key=signing_key,
+        timestamp=claim.timestamp,
+        scope=claim.scope,
+        trailers_expected=trailers,
+    )

@@ -23,8 +23,13 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     headers: Mapping[str, str]
     tenant: Tenant
     services: Services
-    body: RequestBody
-    request_id: str
+    upload: RequestBody | None = None  # of the operations that stream
+
+    @property
+    def body(self) -> RequestBody:
+        if self.upload is None:
+            raise S3Error("MissingRequestBodyError")
+        return self.upload
 
     @property
     def bucket(self) -> BucketName:
@@ -67,6 +72,7 @@ class Download(msgspec.Struct, kw_only=True):
     headers: list[tuple[str, str]]
     length: int
     chunks: AsyncIterator[bytes | memoryview] | None = None
+    failure: str = ""  # why it was cut off, told by the sender for the log
 
 
 Answer = Mapping[str, object] | Download

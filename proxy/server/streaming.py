@@ -1,43 +1,46 @@
-"""Sending an object's bytes: small ones in one write, large ones as they are opened, and never a wrong or silently short body."""
+"""Sending an object's bytes: small ones in one write, large ones as they are opened, and never a silently short body."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 from aiohttp import web
 from multidict import CIMultiDict
 
+from proxy.errors import IntegrityError
 from proxy.server.call import Download
 
 SINGLE_WRITE_SIZE = 128 * 1024  # up to here joining headers and body in one write beats a second system call
 
 
-class ShortRead(ConnectionError):
-    """The body could not be sent to its end; the connection was cut so that the client knows."""
-
-
 async def send_download(request: web.BaseRequest, download: Download, headers: CIMultiDict[str]) -> web.StreamResponse:
-    """Answer with the download. What fails before the first byte is raised as it is; afterwards the connection is cut: `ShortRead`."""
+    """Answer with the download. What fails before the first byte is raised; later the connection is cut and `failure` says why."""
     headers["Content-Length"] = str(download.length)
-    if download.chunks is None or download.length == 0:
+    chunks = download.chunks
+    if chunks is None or download.length == 0:
         return web.Response(status=download.status, headers=headers)
-    if download.length <= SINGLE_WRITE_SIZE:
-        return web.Response(status=download.status, headers=headers, body=await _collect(download.chunks, download.length))
-    return await _stream(request, download.chunks, download, headers)
+    try:
+        if download.length <= SINGLE_WRITE_SIZE:
+            return web.Response(status=download.status, headers=headers, body=await _collect(chunks, download.length))
+        return await _stream(request, chunks, download, headers)
+    finally:
+        # Left to the garbage collector, requests to stores would go on for a client that has gone.
+        if isinstance(chunks, AsyncGenerator):
+            await chunks.aclose()
 
 
 async def _collect(chunks: AsyncIterator[bytes | memoryview], length: int) -> bytes:
-    pieces = [piece async for piece in chunks]
-    body = bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
+    pieces = [bytes(piece) async for piece in chunks]
+    body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     if len(body) != length:
-        raise ShortRead(f"{len(body)} bytes of {length} came")
+        raise IntegrityError(f"{len(body)} bytes of {length} could be read")
     return body
 
 
 async def _stream(
     request: web.BaseRequest, chunks: AsyncIterator[bytes | memoryview], download: Download, headers: CIMultiDict[str]
 ) -> web.StreamResponse:
-    chunk = await anext(chunks, b"")
+    chunk = await anext(chunks, b"")  # before the status line: this may still become a 503
     response = web.StreamResponse(status=download.status, headers=headers)
     sent = 0
     try:
@@ -47,12 +50,11 @@ async def _stream(
             sent += len(chunk)
             chunk = await anext(chunks, b"")
         if sent != download.length:
-            raise ShortRead(f"{sent} bytes of {download.length} sent")
+            raise IntegrityError(f"{sent} bytes of {download.length} could be read")
         await response.write_eof()
-    except BaseException as error:
+    except Exception as error:  # whatever it is, the status line has been sent: a cut connection is the only honest answer
+        download.failure = f"after {sent} of {download.length} bytes: {error!r}"
+        response.force_close()
         if request.transport is not None:
             request.transport.abort()
-        if isinstance(error, Exception) and not isinstance(error, ConnectionError):
-            raise ShortRead(f"{sent} bytes of {download.length} sent: {error}") from error
-        raise
     return response

@@ -1,0 +1,91 @@
+"""`python -m bench`: measure Shardgate beside SeaweedFS and rclone, or its memory under many large uploads."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvloop
+from rich.console import Console
+
+from bench import servers
+from bench.memory import MemoryResult, upload_at_once
+from bench.report import as_json, as_markdown, print_table
+from bench.rounds import Starter, run_rounds
+from bench.workloads import FULL, QUICK
+
+console = Console(width=150)
+
+
+def main(
+    quick: Annotated[bool, typer.Option(help="One short round, under a minute.")] = False,
+    rounds: Annotated[int | None, typer.Option(help="Rounds per server; the median counts.")] = None,
+    workers: Annotated[int, typer.Option(help="Shardgate's worker processes.")] = 2,
+    only: Annotated[list[str] | None, typer.Option(help="Measure only these servers (shardgate, weed, rclone).")] = None,
+    config: Annotated[Path, typer.Option(help="Shardgate's configuration.")] = servers.REPOSITORY / "config" / "bench.toml",
+    folder: Annotated[Path | None, typer.Option(help="Where the servers keep their data; all of them on the same disk.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the measures here.")] = None,
+    markdown: Annotated[bool, typer.Option(help="Print the table for the README as well.")] = False,
+    memory: Annotated[bool, typer.Option(help="Measure memory under many large uploads instead.")] = False,
+    uploads: Annotated[int, typer.Option(help="With --memory: uploads at once.")] = 64,
+    upload_mib: Annotated[int, typer.Option(help="With --memory: MiB in each.")] = 1024,
+    memory_seconds: Annotated[float, typer.Option(help="With --memory: stop after this long.")] = 60.0,
+) -> None:
+    """Measure Shardgate beside two yardsticks: SeaweedFS written to directly, and rclone's S3 server over a crypt remote."""
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    data = Path(tempfile.mkdtemp(prefix="shardgate-bench-", dir=folder))
+    try:
+        if memory:
+            result = _measure_memory(data, config, workers, uploads, upload_mib, memory_seconds)
+            _print_memory(result)
+            _write(json_file, json.dumps(dataclasses.asdict(result), indent=1))
+            return
+        starters: dict[str, Starter] = {
+            "shardgate": partial(servers.shardgate, workers=workers, config=config),
+            "weed": servers.weed,
+            "rclone": servers.rclone,
+        }
+        chosen = {name: start for name, start in starters.items() if not only or name in only}
+        scale = QUICK if quick else FULL
+        scale = dataclasses.replace(scale, rounds=rounds or scale.rounds)
+        measures = run_rounds(chosen, scale, data, console.print)
+    except servers.ServerFailed as error:
+        console.print(f"bench: {error}", markup=False)
+        raise typer.Exit(1) from error
+    finally:
+        shutil.rmtree(data, ignore_errors=True)
+    print_table(console, measures)
+    _write(json_file, as_json(measures))
+    if markdown:
+        print(as_markdown(measures))
+
+
+def _measure_memory(data: Path, config: Path, workers: int, uploads: int, upload_mib: int, seconds: float) -> MemoryResult:
+    with servers.shardgate(data, workers=workers, config=config) as server:
+        return uvloop.run(upload_at_once(server, uploads=uploads, upload_bytes=upload_mib * 1024**2, at_most_seconds=seconds))
+
+
+def _print_memory(result: MemoryResult) -> None:
+    console.print(
+        f"{result.uploads} uploads of {result.upload_bytes / 1024**2:,.0f} MiB at once: "
+        f"{result.finished} finished, {result.dropped} dropped at the end of the time, {len(result.errors)} refused; "
+        f"{result.sent_bytes / 1e9:.1f} GB in {result.seconds:.0f} s ({result.sent_bytes / result.seconds / 1e6:,.0f} MB/s)"
+    )
+    console.print(f"resident memory of all workers: {result.idle_rss_mib:,.0f} MiB idle, {result.peak_rss_mib:,.0f} MiB at the peak")
+    for error in result.errors[:3]:
+        console.print(error, markup=False)
+
+
+def _write(path: Path | None, text: str) -> None:
+    if path is not None:
+        path.write_text(text + "\n")
+
+
+typer.run(main)

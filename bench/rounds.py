@@ -1,0 +1,163 @@
+"""Rounds: each server is started, warmed, measured and stopped in turn, and again, so that drift of the machine hits all alike."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import uvloop
+
+from bench.client import Outcome, Request, run_load
+from bench.servers import Running
+from bench.usage import PeakMemory, ProcessTree
+from bench.workloads import Payload, Scale, Size, Workload, first_objects, listed_keys, plan
+
+GIB = 1024**3
+
+Starter = Callable[[Path], AbstractContextManager[Running]]
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One workload on one server in one round, or the median over the rounds."""
+
+    target: str
+    workload: str
+    size: str
+    operations: int
+    operations_per_second: float
+    megabytes_per_second: float | None
+    p50_ms: float
+    p99_ms: float
+    cpu_seconds_per_gib: float | None
+    cpu_seconds_per_1000_operations: float
+    peak_rss_mib: float
+    client_cpu_share: float  # of one core
+    errors: tuple[str, ...] = field(default=())
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def run_rounds(starters: Mapping[str, Starter], scale: Scale, folder: Path, report: Callable[[str], None]) -> list[Measure]:
+    """Measure every server `scale.rounds` times; return the medians."""
+    payloads = {size.label: Payload(size) for size in (scale.small, scale.medium, scale.large)}
+    measures: list[Measure] = []
+    for number in range(1, scale.rounds + 1):
+        for name, start in starters.items():
+            started = time.monotonic()
+            measures += _run_round(name, start, scale, folder / f"{name}-{number}", payloads)
+            report(f"round {number} of {scale.rounds}: {name}, {time.monotonic() - started:.0f} s")
+    return medians(measures)
+
+
+def medians(measures: Iterable[Measure]) -> list[Measure]:
+    """Return one measure per server and workload: the median of each number over the rounds."""
+    groups: dict[tuple[str, str, str], list[Measure]] = {}
+    for measure in measures:
+        groups.setdefault((measure.target, measure.size, measure.workload), []).append(measure)
+    return [_median(group) for group in groups.values()]
+
+
+def _median(group: Sequence[Measure]) -> Measure:
+    def middle(name: str) -> float:
+        return statistics.median(getattr(measure, name) for measure in group)
+
+    def middle_or_none(name: str) -> float | None:
+        return None if getattr(group[0], name) is None else middle(name)
+
+    return Measure(
+        target=group[0].target,
+        workload=group[0].workload,
+        size=group[0].size,
+        operations=int(middle("operations")),
+        operations_per_second=middle("operations_per_second"),
+        megabytes_per_second=middle_or_none("megabytes_per_second"),
+        p50_ms=middle("p50_ms"),
+        p99_ms=middle("p99_ms"),
+        cpu_seconds_per_gib=middle_or_none("cpu_seconds_per_gib"),
+        cpu_seconds_per_1000_operations=middle("cpu_seconds_per_1000_operations"),
+        peak_rss_mib=max(measure.peak_rss_mib for measure in group),
+        client_cpu_share=middle("client_cpu_share"),
+        errors=tuple(error for measure in group for error in measure.errors),
+    )
+
+
+def _run_round(name: str, start: Starter, scale: Scale, folder: Path, payloads: Mapping[str, Payload]) -> list[Measure]:
+    folder.mkdir(parents=True)
+    try:
+        with start(folder) as server:
+            _warm(server, scale, payloads)
+            return _measure_all(name, server, scale, payloads)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.sync()  # what one server left in the page cache must not be written back during the next one's turn
+
+
+def _warm(server: Running, scale: Scale, payloads: Mapping[str, Payload]) -> None:
+    first = _load(server, first_objects(payloads.values(), server.endpoint), connections=1, seconds=30.0, repeat=False)
+    listed = listed_keys(payloads[scale.small.label], server.endpoint)
+    outcome = _load(server, listed, connections=scale.small.connections, seconds=30.0, repeat=False)
+    outcome.errors += first.errors
+    if outcome.errors:
+        print(f"{server.name}: warming: {len(outcome.errors)} errors, the first: {outcome.errors[0]}", file=sys.stderr)
+
+
+def _measure_all(name: str, server: Running, scale: Scale, payloads: Mapping[str, Payload]) -> list[Measure]:
+    existing: dict[Size, list[int]] = {}
+    measures = []
+    for workload in plan(scale):
+        present = existing.get(workload.size, [])
+        if not (present or workload.fills):
+            continue
+        measure, outcome = _measure(name, server, workload, payloads[workload.size.label], present)
+        if workload.fills:
+            existing[workload.size] = sorted(outcome.done)
+        measures.append(measure)
+    return measures
+
+
+def _measure(name: str, server: Running, workload: Workload, payload: Payload, present: Sequence[int]) -> tuple[Measure, Outcome]:
+    requests = workload.requests(payload, server.endpoint, present)
+    tree = ProcessTree(server.pid)
+    memory = PeakMemory(tree)
+    with memory.watch():
+        cpu, own_cpu = tree.cpu_seconds(), _own_cpu_seconds()
+        outcome = _load(server, requests, connections=workload.connections, seconds=workload.seconds, repeat=workload.repeat)
+        cpu, own_cpu = tree.cpu_seconds() - cpu, _own_cpu_seconds() - own_cpu
+    operations = len(outcome.latencies)
+    latencies = sorted(outcome.latencies) or [0.0]
+    measure = Measure(
+        target=name,
+        workload=workload.name,
+        size=workload.size.label,
+        operations=operations,
+        operations_per_second=operations / outcome.seconds,
+        megabytes_per_second=outcome.moved_bytes / outcome.seconds / 1e6 if workload.in_bytes else None,
+        p50_ms=1e3 * latencies[len(latencies) // 2],
+        p99_ms=1e3 * latencies[min(len(latencies) - 1, int(len(latencies) * 0.99))],
+        cpu_seconds_per_gib=cpu / (outcome.moved_bytes / GIB) if workload.in_bytes and outcome.moved_bytes else None,
+        cpu_seconds_per_1000_operations=1e3 * cpu / max(operations, 1),
+        peak_rss_mib=memory.peak_bytes / 1024**2,
+        client_cpu_share=own_cpu / outcome.seconds,
+        errors=tuple(outcome.errors[:5]),
+    )
+    return measure, outcome
+
+
+def _load(server: Running, requests: Sequence[Request], *, connections: int, seconds: float, repeat: bool) -> Outcome:
+    endpoint = server.endpoint
+    return uvloop.run(run_load(endpoint.host, endpoint.port, requests, connections=connections, at_most_seconds=seconds, repeat=repeat))
+
+
+def _own_cpu_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime

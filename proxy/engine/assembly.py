@@ -1,0 +1,85 @@
+"""Assembly: what a completed multipart object is, worked out purely from its parts and the client's list."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from proxy.manifest.protocol import CompletedPart
+from proxy.manifest.records import Checksum, Part, PartSummary, Upload
+from proxy.s3 import checksums
+from proxy.s3.errors import S3Error
+
+MIN_PART_SIZE = 5 * 1024 * 1024  # S3's limit, for all parts but the last
+MAX_OBJECT_SIZE = 5 * 1024**4  # S3's limit of one object
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembled:
+    """The object the parts make."""
+
+    size: int
+    etag: str
+    checksum: Checksum | None
+    parts: tuple[PartSummary, ...]
+
+
+def assemble(
+    upload: Upload,
+    uploaded: Sequence[Part],
+    listed: Sequence[CompletedPart],
+    *,
+    part_checksums: Mapping[int, str],
+    claimed_checksum: str | None,
+    claimed_size: int | None,
+) -> Assembled:
+    """Check the list against what was uploaded. Raises InvalidPart, InvalidPartOrder, EntityTooSmall, BadDigest, InvalidRequest."""
+    parts = _chosen(uploaded, listed, part_checksums)
+    for part in parts[:-1]:
+        if part.size < MIN_PART_SIZE:
+            raise S3Error("EntityTooSmall", ProposedSize=part.size, MinSizeAllowed=MIN_PART_SIZE, PartNumber=part.number, ETag=part.etag)
+    size = sum(part.size for part in parts)
+    if size > MAX_OBJECT_SIZE:
+        raise S3Error("EntityTooLarge", ProposedSize=size, MaxSizeAllowed=MAX_OBJECT_SIZE)
+    if claimed_size is not None and claimed_size != size:
+        raise S3Error(
+            "InvalidRequest", f"The provided 'x-amz-mp-object-size' header value {claimed_size} does not match what was computed: {size}"
+        )
+    checksum = _checksum(upload, parts)
+    if claimed_checksum is not None and (checksum is None or claimed_checksum.partition("-")[0] != checksum.value.partition("-")[0]):
+        raise S3Error("BadDigest", "The checksum you specified did not match the calculated checksum.")
+    joined = hashlib.md5(b"".join(bytes.fromhex(part.etag) for part in parts), usedforsecurity=False)
+    return Assembled(
+        size=size,
+        etag=f"{joined.hexdigest()}-{len(parts)}",
+        checksum=checksum,
+        parts=tuple(PartSummary(number=part.number, size=part.size, checksum=part.checksum) for part in parts),
+    )
+
+
+def _chosen(uploaded: Sequence[Part], listed: Sequence[CompletedPart], part_checksums: Mapping[int, str]) -> list[Part]:
+    if not listed:
+        raise S3Error("MalformedXML")
+    numbers = [entry.number for entry in listed]
+    if any(second <= first for first, second in zip(numbers, numbers[1:], strict=False)):
+        raise S3Error("InvalidPartOrder")
+    by_number = {part.number: part for part in uploaded}
+    parts = []
+    for entry in listed:
+        part = by_number.get(entry.number)
+        claimed = part_checksums.get(entry.number)
+        if part is None or part.etag != entry.etag or (claimed and (part.checksum is None or part.checksum.value != claimed)):
+            raise S3Error("InvalidPart", PartNumber=entry.number, ETag=entry.etag)
+        parts.append(part)
+    return parts
+
+
+def _checksum(upload: Upload, parts: Sequence[Part]) -> Checksum | None:
+    algorithm, kind = upload.checksum_algorithm, upload.checksum_type
+    if algorithm is None or any(part.checksum is None or part.checksum.algorithm != algorithm for part in parts):
+        return None
+    values = [(part.checksum.value, part.size) for part in parts if part.checksum is not None]
+    if kind == "FULL_OBJECT":
+        return Checksum(algorithm=algorithm, type="FULL_OBJECT", value=checksums.full_object(algorithm, values))
+    return Checksum(algorithm=algorithm, type="COMPOSITE", value=checksums.composite(algorithm, [value for value, _ in values]))

@@ -1,0 +1,73 @@
+"""Collection: deleting the shards nobody refers to any more.
+
+Three things make garbage, all of them through the manifest: a version that was replaced or deleted, a write that failed, and the leased ids
+of a worker that died. A row is deleted only when every store has confirmed; a store that is down keeps it queued. The delay between
+queueing and deleting lets readers that began before finish.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from proxy.clock import Clock
+from proxy.codec.format import segment_prefix, shard_name
+from proxy.engine.fleet import Fleet
+from proxy.errors import StoreError
+from proxy.manifest.protocol import Manifest
+from proxy.manifest.records import Garbage, GarbageSegment
+from proxy.stores.protocol import ShardName
+
+logger = logging.getLogger(__name__)
+
+BATCH = 100  # rows claimed at a time
+CLAIM_MS = 10 * 60 * 1000  # after which another worker may take over: deleting twice is harmless
+CONCURRENT_SEGMENTS = 8
+
+
+class Collector:
+    """Deletes queued garbage."""
+
+    def __init__(self, manifest: Manifest, fleet: Fleet, clock: Clock, *, delay_seconds: float) -> None:
+        self._manifest = manifest
+        self._fleet = fleet
+        self._clock = clock
+        self._delay_ms = int(delay_seconds * 1000)
+
+    async def run_once(self) -> int:
+        """Revoke dead workers' leases, delete all garbage that is due, and return how many segments went."""
+        await self._manifest.revoke_expired_intents(now_ms=self._clock.now_ms())
+        collected = 0
+        while True:
+            now = self._clock.now_ms()
+            rows = await self._manifest.claim_garbage(queued_before_ms=now - self._delay_ms, now_ms=now, lease_ms=CLAIM_MS, limit=BATCH)
+            done = [row for row in rows if await self._delete_row(row)]
+            await self._manifest.finish_garbage([row.id for row in done])
+            collected += sum(len(row.segments) for row in done)
+            if len(rows) < BATCH:
+                return collected
+
+    async def _delete_row(self, row: Garbage) -> bool:
+        gate = asyncio.Semaphore(CONCURRENT_SEGMENTS)
+
+        async def delete(segment: GarbageSegment) -> None:
+            async with gate:
+                await (self._delete_placed(segment) if segment.stores else self._delete_anywhere(segment))
+
+        outcomes = await asyncio.gather(*(delete(segment) for segment in row.segments), return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, StoreError):
+                logger.warning("garbage stays queued: %s", outcome)
+            elif isinstance(outcome, BaseException):
+                raise outcome
+        return not any(outcomes)
+
+    async def _delete_placed(self, segment: GarbageSegment) -> None:
+        for index, store in enumerate(segment.stores):
+            if store in self._fleet:  # a store taken out of the configuration is nobody's to clean from here
+                await self._fleet[store].delete(ShardName(shard_name(segment.id, index)))
+
+    async def _delete_anywhere(self, segment: GarbageSegment) -> None:
+        for store in self._fleet.stores.values():
+            async for name, _ in store.list(segment_prefix(segment.id)):
+                await store.delete(name)

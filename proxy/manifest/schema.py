@@ -1,0 +1,54 @@
+"""The SQLite schema and its migrations: statement lists applied in order, counted by `user_version`."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from proxy.errors import ConfigError
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        "CREATE TABLE tenant (id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, record BLOB NOT NULL) WITHOUT ROWID",
+        "CREATE TABLE access_key (id TEXT PRIMARY KEY, tenant_id TEXT NOT NULL, record BLOB NOT NULL) WITHOUT ROWID",
+        "CREATE INDEX access_key_tenant ON access_key (tenant_id)",
+        "CREATE TABLE bucket (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, tenant_id TEXT NOT NULL, record BLOB NOT NULL)",
+        "CREATE INDEX bucket_tenant ON bucket (tenant_id, name)",
+        # Commit order, negated: a key's newest version comes first, so "latest" is one seek and a listing is one scan.
+        "CREATE TABLE version (bucket INTEGER NOT NULL, key BLOB NOT NULL, order_key INTEGER NOT NULL, version_id TEXT NOT NULL,"
+        " latest INTEGER NOT NULL, marker INTEGER NOT NULL, record BLOB NOT NULL, PRIMARY KEY (bucket, key, order_key)) WITHOUT ROWID",
+        "CREATE INDEX version_current ON version (bucket, key) WHERE latest = 1 AND marker = 0",
+        "CREATE TABLE sequence (value INTEGER NOT NULL)",
+        "INSERT INTO sequence VALUES (0)",
+        "CREATE TABLE extent (id INTEGER PRIMARY KEY AUTOINCREMENT, refs INTEGER NOT NULL, layout BLOB NOT NULL)",
+        "CREATE TABLE missing_shard (extent INTEGER NOT NULL, segment BLOB NOT NULL, shard INTEGER NOT NULL,"
+        " PRIMARY KEY (extent, segment, shard)) WITHOUT ROWID",
+        "CREATE TABLE upload (id TEXT PRIMARY KEY, bucket INTEGER NOT NULL, key BLOB NOT NULL, initiated INTEGER NOT NULL,"
+        " record BLOB NOT NULL) WITHOUT ROWID",
+        "CREATE INDEX upload_key ON upload (bucket, key, initiated, id)",
+        "CREATE TABLE part (upload TEXT NOT NULL, number INTEGER NOT NULL, record BLOB NOT NULL, PRIMARY KEY (upload, number)) WITHOUT ROWID",
+        "CREATE TABLE completed_upload (id TEXT PRIMARY KEY, bucket INTEGER NOT NULL, key BLOB NOT NULL, version_id TEXT NOT NULL,"
+        " parts BLOB NOT NULL, completed INTEGER NOT NULL) WITHOUT ROWID",
+        "CREATE INDEX completed_upload_age ON completed_upload (completed)",
+        "CREATE TABLE intent (id INTEGER PRIMARY KEY AUTOINCREMENT, owner TEXT NOT NULL, expires INTEGER NOT NULL, ids BLOB NOT NULL,"
+        " settled INTEGER NOT NULL)",
+        "CREATE TABLE garbage (id INTEGER PRIMARY KEY AUTOINCREMENT, queued INTEGER NOT NULL, claimed_until INTEGER NOT NULL, record BLOB NOT NULL)",
+        "CREATE INDEX garbage_age ON garbage (queued)",
+    ),
+)
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the database to this version's schema; one written by a newer version is refused."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        (current,) = connection.execute("PRAGMA user_version").fetchone()
+        if current > len(MIGRATIONS):
+            raise ConfigError(f"the manifest has schema {current}; this version of Shardgate knows {len(MIGRATIONS)}: use the newer one")
+        for statements in MIGRATIONS[current:]:
+            for statement in statements:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise

@@ -1,0 +1,89 @@
+"""Who sends a request: the signature checked against a tenant's access key."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Collection, Mapping, Sequence
+
+import msgspec
+
+from proxy.clock import Clock
+from proxy.keyring import Keyring
+from proxy.manifest.protocol import Manifest
+from proxy.manifest.records import AccessKey, AccessKeyId, Tenant
+from proxy.s3.errors import S3Error
+from proxy.s3.sigv4 import Claim, check_region, check_time, parse_authorization, signing_key, verify
+
+MAX_CACHED_KEYS = 10_000  # some 300 bytes each
+_SIGNING_PARAMETERS = {
+    "x-amz-algorithm", "x-amz-credential", "x-amz-signature", "x-amz-date", "x-amz-signedheaders", "x-amz-expires",
+    "x-amz-security-token", "x-amz-content-sha256",
+}  # fmt: skip
+
+
+class Sender(msgspec.Struct, frozen=True, kw_only=True):
+    """Who signed, and what a chunk-signed body needs to go on."""
+
+    tenant: Tenant
+    claim: Claim
+    signing_key: bytes
+
+
+class Authenticator:
+    """Verifies signatures. Access keys are looked up for every request, so that a revoked one ends at once.
+
+    A signature's region may also be the name of a policy: clients such as minio's sign with what GetBucketLocation tells them.
+    """
+
+    def __init__(self, *, manifest: Manifest, keyring: Keyring, clock: Clock, region: str, other_regions: Collection[str] = ()) -> None:
+        self._manifest = manifest
+        self._keyring = keyring
+        self._clock = clock
+        self._region = region
+        self._other_regions = frozenset(other_regions)
+        # Deriving takes four HMACs and the secret from under its seal. The sealed secret stands for the secret: a new one has a new seal.
+        self._keys: OrderedDict[tuple[bytes, str, str, str], bytes] = OrderedDict()
+
+    async def authenticate(self, method: str, raw_path: str, query: Sequence[tuple[str, str]], headers: Mapping[str, str]) -> Sender:
+        """Return who sent this. `raw_path` is as sent, without the query. Raises S3Error for whatever a signature can be wrong in."""
+        claim = parse_authorization(method, headers, query)
+        if claim is None:
+            raise S3Error("AccessDenied")
+        found = await self._manifest.find_access_key(AccessKeyId(claim.access_key))
+        if found is None or not found[0].enabled:
+            raise S3Error("InvalidAccessKeyId", AWSAccessKeyId=claim.access_key)
+        access_key, tenant = found
+        self._check_scope(claim)
+        check_time(claim, self._clock.now_ms())
+        key = self._signing_key(access_key, tenant, claim)
+        verify(claim, key, method=method, raw_path=raw_path, query=query, headers=headers)
+        if not tenant.enabled:
+            raise S3Error("AccessDenied", "This account is disabled")
+        return Sender(tenant=tenant, claim=claim, signing_key=key)
+
+    def _check_scope(self, claim: Claim) -> None:
+        if claim.service != "s3":
+            code = "AuthorizationQueryParametersError" if claim.presigned else "AuthorizationHeaderMalformed"
+            raise S3Error(code, f'Error parsing the credential; incorrect service "{claim.service}". This endpoint belongs to "s3".')
+        if claim.region not in self._other_regions:
+            check_region(claim, self._region)
+
+    def _signing_key(self, access_key: AccessKey, tenant: Tenant, claim: Claim) -> bytes:
+        name = (access_key.sealed_secret, claim.date, claim.region, claim.service)
+        key = self._keys.get(name)
+        if key is None:
+            secret = self._keyring.tenant_cipher(tenant).open_secret(access_key.sealed_secret)
+            key = self._keys[name] = signing_key(secret, claim.date, claim.region, claim.service)
+            if len(self._keys) > MAX_CACHED_KEYS:
+                self._keys.popitem(last=False)
+        return key
+
+
+def hoisted_headers(query: Sequence[tuple[str, str]], headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers of a presigned request with those that its URL carries as x-amz-* parameters, as some SDKs sign them."""
+    merged = dict(headers)
+    for name, value in query:
+        lower = name.lower()
+        if lower.startswith("x-amz-") and lower not in _SIGNING_PARAMETERS:
+            merged.setdefault(lower, value)
+    return merged

@@ -1,0 +1,239 @@
+"""One request, from its first line to its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import os
+from base64 import b64encode
+from collections.abc import Mapping
+from time import perf_counter
+from urllib.parse import parse_qsl
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from proxy.errors import ProxyError
+from proxy.s3.errors import S3Error, render_error
+from proxy.s3.model import Operation, load_model
+from proxy.s3.naming import check_key
+from proxy.s3.parsing import parse_request
+from proxy.s3.rendering import render_response
+from proxy.s3.routing import Router, Target, split_target
+from proxy.server.auth import Authenticator, Sender, hoisted_headers
+from proxy.server.body import MAX_DOCUMENT_SIZE, Inlet, RequestBody, check_bodiless, has_body, read_document
+from proxy.server.call import Answer, Call, Download
+from proxy.server.errors import translate
+from proxy.server.handlers import HANDLERS
+from proxy.server.refusals import refuse_unserved
+from proxy.server.streaming import send_download
+from proxy.server.telemetry import Telemetry
+from proxy.services import Services
+
+logger = logging.getLogger(__name__)
+
+INTERNAL = "/-/"  # no bucket is called "-"
+STREAMED = frozenset({"PutObject", "UploadPart"})  # their bodies are never held whole
+_FINISH_POLL_SECONDS = 0.05
+
+
+class Visit:
+    """What is known of a request so far, for the answer and the log."""
+
+    __slots__ = ("code", "inlet", "operation", "raw_path", "raw_query", "request", "request_id", "started", "target", "tenant")
+
+    def __init__(self, request: web.BaseRequest, inlet: Inlet) -> None:
+        self.started = perf_counter()
+        self.request = request
+        self.inlet = inlet
+        self.request_id = os.urandom(8).hex().upper()
+        self.raw_path, _, self.raw_query = request.raw_path.partition("?")
+        self.target: Target | None = None
+        self.operation: Operation | None = None
+        self.tenant = ""
+        self.code = ""
+
+    @property
+    def operation_name(self) -> str:
+        return "" if self.operation is None else self.operation.name
+
+    @property
+    def resource(self) -> str:
+        if self.target is None or self.target.bucket is None:
+            return self.raw_path
+        return f"/{self.target.bucket}" if self.target.key is None else f"/{self.target.bucket}/{self.target.key}"
+
+
+class Dispatcher:
+    """Answers every request of a process."""
+
+    def __init__(self, services: Services) -> None:
+        config = services.config
+        self._services = services
+        self._domains = tuple(domain.lower() for domain in config.domain)
+        self._idle_seconds = config.limits.body_idle_seconds
+        self._router = Router(load_model())
+        self._authenticator = Authenticator(
+            manifest=services.manifest,
+            keyring=services.keyring,
+            clock=services.clock,
+            region=config.region,
+            other_regions=services.policies,
+        )
+        self._telemetry = Telemetry()
+        self._host_id = b64encode(os.urandom(32)).decode()
+        self._finishing = False
+
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.raw_path.startswith(INTERNAL):
+            return self._internal(request)
+        self._telemetry.in_flight += 1
+        visit = Visit(request, Inlet(request, idle_seconds=self._idle_seconds))
+        status = 499  # nginx's number for a client that went away, if nothing else comes of it
+        try:
+            response = await self._respond(visit)
+            status = response.status
+            if self._finishing or not await visit.inlet.spent():
+                response.force_close()
+            return response
+        finally:
+            self._telemetry.in_flight -= 1
+            self._telemetry.record(
+                request_id=visit.request_id,
+                method=request.method,
+                resource=visit.resource,
+                operation=visit.operation_name,
+                tenant=visit.tenant,
+                status=status,
+                code=visit.code,
+                started=visit.started,
+            )
+
+    async def finish(self, timeout_seconds: float) -> bool:
+        """Close each connection after its answer from now on; tell whether all answers were given in time."""
+        self._finishing = True
+        deadline = perf_counter() + timeout_seconds
+        while self._telemetry.in_flight and perf_counter() < deadline:
+            await asyncio.sleep(_FINISH_POLL_SECONDS)
+        return not self._telemetry.in_flight
+
+    async def _respond(self, visit: Visit) -> web.StreamResponse:
+        try:
+            return await self._answer(visit)
+        except ProxyError as error:
+            if not isinstance(error, S3Error):
+                logger.warning("%s %s: %s", visit.request_id, visit.operation_name, error)
+            writing = visit.request.method not in {"GET", "HEAD"}
+            return self._refusal(visit, translate(error, writing=writing))
+        except Exception:
+            logger.exception("%s %s", visit.request_id, visit.operation_name)
+            return self._refusal(visit, S3Error("InternalError"))
+
+    async def _answer(self, visit: Visit) -> web.StreamResponse:
+        request = visit.request
+        headers = _lower_case(request.headers)
+        query = _decoded_query(visit.raw_query)
+        target = visit.target = split_target(headers.get("host", ""), visit.raw_path, self._domains)
+        operation = visit.operation = self._router.route(request.method, target, query, headers)
+        sender = await self._authenticator.authenticate(request.method, visit.raw_path, query, headers)
+        visit.tenant = sender.tenant.name
+        if sender.claim.presigned:
+            headers = hoisted_headers(query, headers)
+        refuse_unserved(headers)
+        handler = HANDLERS.get(operation.name)
+        if handler is None:
+            raise S3Error("NotImplemented", f"{operation.name} is not served")
+        if target.key is not None:
+            check_key(target.key)
+        body, document = await self._take_body(visit.inlet, operation, headers, sender)
+        call = Call(
+            operation=operation,
+            params=parse_request(operation, target, query, headers, document),
+            headers=headers,
+            tenant=sender.tenant,
+            services=self._services,
+            upload=body,
+        )
+        return await self._render(visit, operation, await handler(call))
+
+    async def _take_body(
+        self, inlet: Inlet, operation: Operation, headers: Mapping[str, str], sender: Sender
+    ) -> tuple[RequestBody | None, bytes]:
+        """Return the body to be streamed, or the document read whole."""
+        if operation.name in STREAMED:
+            return RequestBody(inlet, headers, sender.claim, sender.signing_key), b""
+        if not has_body(headers):
+            check_bodiless(sender.claim)
+            return None, b""
+        body = RequestBody(
+            inlet,
+            headers,
+            sender.claim,
+            sender.signing_key,
+            max_size=MAX_DOCUMENT_SIZE,
+            checksum_is_of_body=operation.name != "CompleteMultipartUpload",
+        )
+        return None, await read_document(body)
+
+    async def _render(self, visit: Visit, operation: Operation, answer: Answer) -> web.StreamResponse:
+        if isinstance(answer, Download):
+            headers = self._common_headers(visit)
+            headers.extend(answer.headers)
+            response = await send_download(visit.request, answer, headers)
+            if answer.failure:
+                visit.code = "ShortRead"
+                logger.warning("%s %s: connection cut: %s", visit.request_id, operation.name, answer.failure)
+            return response
+        rendered = render_response(operation, answer)
+        headers = self._common_headers(visit)
+        headers.extend(rendered.headers)
+        return web.Response(status=rendered.status, headers=headers, body=rendered.body)
+
+    def _refusal(self, visit: Visit, error: S3Error) -> web.Response:
+        visit.code = error.code
+        headers = self._common_headers(visit)
+        headers.extend(error.headers)
+        if visit.request.method == "HEAD" or error.status == 304:
+            return web.Response(status=error.status, headers=headers)
+        headers["Content-Type"] = "application/xml"
+        body = render_error(error, resource=visit.resource, request_id=visit.request_id, host_id=self._host_id)
+        return web.Response(status=error.status, headers=headers, body=body)
+
+    def _common_headers(self, visit: Visit) -> CIMultiDict[str]:
+        return CIMultiDict({"x-amz-request-id": visit.request_id, "x-amz-id-2": self._host_id, "Server": "Shardgate"})
+
+    def _internal(self, request: web.BaseRequest) -> web.Response:
+        """Answer liveness and metrics, to this machine only."""
+        if not _is_loopback(request):
+            return web.Response(status=403)
+        if request.raw_path == f"{INTERNAL}health":
+            return web.Response(text="ok\n")
+        if request.raw_path == f"{INTERNAL}metrics":
+            return web.Response(body=self._telemetry.exposition(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+        return web.Response(status=404)
+
+
+def _lower_case(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers by lower-case name; repeated ones joined by commas, as they are signed."""
+    result: dict[str, str] = {}
+    for name, value in headers.items():
+        lower = name.lower()
+        result[lower] = f"{result[lower]},{value}" if lower in result else value
+    return result
+
+
+def _decoded_query(raw_query: str) -> list[tuple[str, str]]:
+    if not raw_query:
+        return []
+    try:
+        return parse_qsl(raw_query, keep_blank_values=True, errors="strict", max_num_fields=200)
+    except ValueError:
+        raise S3Error("InvalidURI", URI=raw_query) from None
+
+
+def _is_loopback(request: web.BaseRequest) -> bool:
+    try:
+        return ipaddress.ip_address(request.remote or "").is_loopback
+    except ValueError:
+        return False

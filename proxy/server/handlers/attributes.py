@@ -1,0 +1,85 @@
+"""What a client says about an object besides its bytes: system headers, user metadata, tags, storage class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from proxy.manifest.protocol import NO_CONDITIONS, Conditions
+from proxy.manifest.records import Bucket, ObjectAttributes
+from proxy.s3.errors import S3Error
+from proxy.s3.naming import check_metadata, parse_tagging_header
+from proxy.server.call import Call
+
+DEFAULT_CONTENT_TYPE = "binary/octet-stream"  # what S3 gives an object that came with none
+_SYSTEM_HEADERS = {
+    "cache-control": "CacheControl",
+    "content-disposition": "ContentDisposition",
+    "content-language": "ContentLanguage",
+    "expires": "Expires",
+    "x-amz-website-redirect-location": "WebsiteRedirectLocation",
+}
+
+
+def object_attributes(call: Call, bucket: Bucket) -> ObjectAttributes:
+    """Return everything a write says of the object. MetadataTooLarge, InvalidTag, InvalidStorageClass, InvalidArgument."""
+    return ObjectAttributes(
+        headers=system_headers(call.headers),
+        metadata=user_metadata(call),
+        tags=object_tags(call),
+        storage_class=storage_class(call, bucket),
+    )
+
+
+def system_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the system headers by boto3's names, values as sent."""
+    kept = {"ContentType": headers.get("content-type") or DEFAULT_CONTENT_TYPE}
+    if (encoding := _content_encoding(headers)) is not None:
+        kept["ContentEncoding"] = encoding
+    for name, member in _SYSTEM_HEADERS.items():
+        if (value := headers.get(name)) is not None:
+            kept[member] = value
+    redirect = kept.get("WebsiteRedirectLocation")
+    if redirect is not None and not redirect.startswith(("/", "http://", "https://")):
+        raise S3Error("InvalidArgument", "The website redirect location must have a prefix of 'http://' or 'https://' or '/'.")
+    return kept
+
+
+def user_metadata(call: Call) -> dict[str, str]:
+    metadata = call.params.get("Metadata")
+    return check_metadata(metadata) if isinstance(metadata, dict) else {}
+
+
+def object_tags(call: Call) -> dict[str, str]:
+    value = call.headers.get("x-amz-tagging")
+    return {} if value is None else parse_tagging_header(value)
+
+
+def storage_class(call: Call, bucket: Bucket) -> str:
+    """Return the storage class asked for: one of the bucket's policy, or STANDARD."""
+    name = call.headers.get("x-amz-storage-class", "STANDARD")
+    policy = call.services.policies.get(bucket.policy)
+    if name != "STANDARD" and (policy is None or name not in policy.storage_classes):
+        raise S3Error("InvalidStorageClass", StorageClassRequested=name)
+    return name
+
+
+def write_conditions(call: Call) -> Conditions:
+    """Return If-Match and If-None-Match of a write. S3 knows no If-None-Match but "*" there."""
+    if_match, if_none_match = call.headers.get("if-match"), call.headers.get("if-none-match")
+    if if_match is None and if_none_match is None:
+        return NO_CONDITIONS
+    if if_none_match is not None and if_none_match.strip() != "*":
+        raise S3Error("NotImplemented", Header="If-None-Match", additionalMessage='On writes only "*" is served')
+    return Conditions(
+        if_match=None if if_match is None else if_match.strip().strip('"'),
+        if_none_match=None if if_none_match is None else "*",
+    )
+
+
+def _content_encoding(headers: Mapping[str, str]) -> str | None:
+    """Return Content-Encoding without aws-chunked, which is of the request and not of the object."""
+    value = headers.get("content-encoding")
+    if value is None or "aws-chunked" not in value:
+        return value
+    rest = [coding.strip() for coding in value.split(",") if coding.strip() != "aws-chunked"]
+    return ",".join(rest) or None

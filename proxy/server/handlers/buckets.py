@@ -1,0 +1,104 @@
+"""Buckets: making and removing them, where they are, and whether they keep versions."""
+
+from __future__ import annotations
+
+import json
+
+from proxy.errors import BucketExists
+from proxy.manifest.records import Bucket, Versioning
+from proxy.s3.errors import S3Error
+from proxy.s3.naming import check_bucket_name, check_tags
+from proxy.s3.parsing import Params
+from proxy.server.call import Call, rows
+from proxy.server.handlers.ownership import own_bucket
+
+US_EAST_1 = "us-east-1"
+MAX_BUCKET_TAGS = 50
+
+
+async def create_bucket(call: Call) -> dict[str, object]:
+    """Make a bucket under the placement policy its LocationConstraint names, or the default one."""
+    name = call.bucket
+    check_bucket_name(name)
+    configuration = call.params.get("CreateBucketConfiguration")
+    document: Params = configuration if isinstance(configuration, dict) else {}
+    if "Location" in document or "Bucket" in document:
+        raise S3Error("NotImplemented", "Directory buckets are not served")
+    location, policy = _placement(call, document)
+    bucket = Bucket(
+        name=name,
+        tenant_id=call.tenant.id,
+        policy=policy,
+        location=location,
+        created_ms=call.services.clock.now_ms(),
+        settings=_settings(document),
+    )
+    try:
+        await call.services.manifest.create_bucket(bucket)
+    except BucketExists as error:
+        await _check_again(call, bucket, error)
+    return {"Location": f"/{name}"}
+
+
+async def head_bucket(call: Call) -> dict[str, object]:
+    await own_bucket(call)
+    return {"BucketRegion": call.services.config.region}
+
+
+async def delete_bucket(call: Call) -> dict[str, object]:
+    bucket = await own_bucket(call)
+    await call.services.manifest.delete_bucket(bucket.name)
+    return {}
+
+
+async def get_bucket_location(call: Call) -> dict[str, object]:
+    """Tell the LocationConstraint as given. Signatures for it are accepted, too, for clients that take it for a region."""
+    bucket = await own_bucket(call)
+    region = call.services.config.region
+    return {"LocationConstraint": bucket.location or (None if region == US_EAST_1 else region)}
+
+
+async def get_bucket_versioning(call: Call) -> dict[str, object]:
+    bucket = await own_bucket(call)
+    return {} if bucket.versioning == "Unversioned" else {"Status": bucket.versioning}
+
+
+async def put_bucket_versioning(call: Call) -> dict[str, object]:
+    bucket = await own_bucket(call)
+    document = call.document("VersioningConfiguration")
+    if document.get("MFADelete") == "Enabled":
+        raise S3Error("NotImplemented", "MFA delete is not served")
+    states: dict[object, Versioning] = {"Enabled": "Enabled", "Suspended": "Suspended"}
+    state = states.get(document.get("Status"))
+    if state is None:
+        raise S3Error("MalformedXML")
+    await call.services.manifest.set_versioning(bucket.name, state)
+    return {}
+
+
+def _placement(call: Call, document: Params) -> tuple[str, str]:
+    """Return (location, policy name). A region that is not us-east-1 names itself, as on AWS, and means the default policy."""
+    constraint = document.get("LocationConstraint")
+    services = call.services
+    if constraint is None or constraint == "":
+        return "", services.default_policy
+    if isinstance(constraint, str) and constraint in services.policies:
+        return constraint, constraint
+    if constraint == services.config.region != US_EAST_1:
+        return "", services.default_policy
+    raise S3Error("InvalidLocationConstraint", LocationConstraint=str(constraint))
+
+
+def _settings(document: Params) -> dict[str, str]:
+    tags = check_tags(rows(document, "Tags"), limit=MAX_BUCKET_TAGS)
+    return {"tagging": json.dumps(tags)} if tags else {}
+
+
+async def _check_again(call: Call, wanted: Bucket, error: BucketExists) -> None:
+    """Decide what a bucket that exists means: us-east-1 answers 200 for one's own; the other regions never do."""
+    if error.owner != call.tenant.id:
+        raise S3Error("BucketAlreadyExists", BucketName=wanted.name) from error
+    existing = await call.services.manifest.find_bucket(wanted.name)
+    same = existing is not None and existing.location == wanted.location
+    if call.services.config.region != US_EAST_1 or not same:
+        raise S3Error("BucketAlreadyOwnedByYou", BucketName=wanted.name) from error

@@ -1,0 +1,61 @@
+"""Finding the version a request means, and describing it in the answer."""
+
+from __future__ import annotations
+
+from email.utils import formatdate
+
+from proxy.manifest.records import Bucket, Checksum, ObjectKey, Version, VersionId
+from proxy.s3.errors import S3Error
+from proxy.server.call import Call
+
+ENCRYPTION = "AES256"  # every object is sealed with AES-256; S3 says so of every object, too
+
+
+async def find_object(call: Call, bucket: Bucket, *, key: ObjectKey, version_id: str | None) -> Version:
+    """Return the version named, or the latest. NoSuchKey, NoSuchVersion; a delete marker is 404, or 405 when named itself."""
+    if version_id == "":
+        raise S3Error("InvalidArgument", "Version id cannot be the empty string", ArgumentName="versionId", ArgumentValue="")
+    version = await call.services.manifest.find_version(bucket.name, key, None if version_id is None else VersionId(version_id))
+    if version is None:
+        raise _not_found(key, version_id)
+    if version.is_delete_marker:
+        raise _marker_found(version, named=version_id is not None)
+    return version
+
+
+def _not_found(key: str, version_id: str | None) -> S3Error:
+    if version_id is None:
+        return S3Error("NoSuchKey", Key=key)
+    return S3Error("NoSuchVersion", Key=key, VersionId=version_id)
+
+
+def _marker_found(marker: Version, *, named: bool) -> S3Error:
+    headers = {"x-amz-delete-marker": "true", "x-amz-version-id": marker.id}
+    if not named:
+        return S3Error("NoSuchKey", headers=headers, Key=marker.key)
+    headers |= {"Allow": "DELETE", "Last-Modified": formatdate(marker.modified_ms // 1000, usegmt=True)}
+    return S3Error("MethodNotAllowed", headers=headers, Method="GET", ResourceType="DeleteMarker")
+
+
+def shown_id(bucket: Bucket, version: Version) -> str | None:
+    """Return the version id to tell: none of a bucket that never had versioning."""
+    return None if bucket.versioning == "Unversioned" else version.id
+
+
+def quoted(etag: str) -> str:
+    return f'"{etag}"'
+
+
+def checksum_fields(checksum: Checksum | None, *, with_type: bool = True) -> dict[str, object]:
+    """Return a checksum as members of a result."""
+    if checksum is None:
+        return {}
+    fields: dict[str, object] = {f"Checksum{checksum.algorithm}": checksum.value}
+    if with_type:
+        fields["ChecksumType"] = checksum.type
+    return fields
+
+
+def written_fields(bucket: Bucket, version: Version) -> dict[str, object]:
+    """Return what every answer to a write says of the version made."""
+    return {"VersionId": shown_id(bucket, version), "ServerSideEncryption": ENCRYPTION}
