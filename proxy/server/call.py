@@ -53,9 +53,9 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         value = self.params.get(name)
         return value if isinstance(value, int) else None
 
-    def moment_ms(self, name: str) -> int | None:
+    def moment(self, name: str) -> datetime | None:
         value = self.params.get(name)
-        return int(value.timestamp() * 1000) if isinstance(value, datetime) else None
+        return value if isinstance(value, datetime) else None
 
     def document(self, name: str) -> Params:
         """Return the body's document. MalformedXML if there was none."""

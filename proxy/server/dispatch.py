@@ -8,6 +8,7 @@ import logging
 import os
 from base64 import b64encode
 from collections.abc import Mapping
+from contextlib import suppress
 from time import perf_counter
 from urllib.parse import parse_qsl
 
@@ -35,7 +36,6 @@ logger = logging.getLogger(__name__)
 
 INTERNAL = "/-/"  # no bucket is called "-"
 STREAMED = frozenset({"PutObject", "UploadPart"})  # their bodies are never held whole
-_FINISH_POLL_SECONDS = 0.05
 
 
 class Visit:
@@ -84,6 +84,7 @@ class Dispatcher:
         self._telemetry = Telemetry()
         self._host_id = b64encode(os.urandom(32)).decode()
         self._finishing = False
+        self._idle = asyncio.Event()
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.raw_path.startswith(INTERNAL):
@@ -99,6 +100,8 @@ class Dispatcher:
             return response
         finally:
             self._telemetry.in_flight -= 1
+            if self._finishing and not self._telemetry.in_flight:
+                self._idle.set()
             self._telemetry.record(
                 request_id=visit.request_id,
                 method=request.method,
@@ -113,9 +116,10 @@ class Dispatcher:
     async def finish(self, timeout_seconds: float) -> bool:
         """Close each connection after its answer from now on; tell whether all answers were given in time."""
         self._finishing = True
-        deadline = perf_counter() + timeout_seconds
-        while self._telemetry.in_flight and perf_counter() < deadline:
-            await asyncio.sleep(_FINISH_POLL_SECONDS)
+        if self._telemetry.in_flight:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout_seconds):
+                    await self._idle.wait()
         return not self._telemetry.in_flight
 
     async def _respond(self, visit: Visit) -> web.StreamResponse:

@@ -20,7 +20,7 @@ def refuse_unserved(headers: Mapping[str, str]) -> None:
             check(name, value)
 
 
-def _refuse(name: str, value: str) -> None:
+def _refuse(name: str, _value: str) -> None:
     raise S3Error("NotImplemented", "A header you provided implies functionality that is not implemented", Header=name)
 
 
@@ -40,7 +40,7 @@ def _encryption(name: str, value: str) -> None:
         raise S3Error("InvalidArgument", message, ArgumentName=name, ArgumentValue=value)
 
 
-def _object_lock(name: str, value: str) -> None:
+def _object_lock(_name: str, _value: str) -> None:
     raise S3Error("InvalidRequest", "Bucket is missing Object Lock Configuration")
 
 

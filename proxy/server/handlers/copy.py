@@ -1,0 +1,145 @@
+"""Copying: an object onto a key, or a range of one into a part, without the client seeing the bytes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+from urllib.parse import unquote_to_bytes
+
+from proxy.manifest.records import Bucket, ObjectAttributes, ObjectKey, Version
+from proxy.s3.checksums import parse_algorithm
+from proxy.s3.errors import S3Error
+from proxy.s3.preconditions import check_copy_source
+from proxy.s3.ranges import parse_copy_source_range
+from proxy.server.body import MAX_UPLOAD_SIZE
+from proxy.server.call import Call, moment
+from proxy.server.handlers.attributes import object_tags, storage_class, system_headers, user_metadata, write_conditions
+from proxy.server.handlers.multipart import find_upload
+from proxy.server.handlers.ownership import own_bucket, own_source_bucket
+from proxy.server.handlers.selection import check_part_number
+from proxy.server.handlers.versions import checksum_fields, find_object, quoted, shown_id, written_fields
+
+
+class Source(NamedTuple):
+    """What x-amz-copy-source names."""
+
+    bucket: str
+    key: ObjectKey
+    version_id: str | None
+
+
+async def copy_object(call: Call) -> dict[str, object]:
+    """Copy a whole object, up to 5 GiB, with its description or with a new one."""
+    source = _parse_source(call.required_text("CopySource"))
+    bucket = await own_bucket(call)
+    source_bucket, version = await _find_source(call, source)
+    _check_size(version.size)
+    _check_changes(call, source)
+    attributes = _attributes(call, bucket, version)
+    algorithm = call.text("ChecksumAlgorithm")
+    copied = await call.services.engine.copy_object(
+        version,
+        source_bucket,
+        bucket,
+        call.tenant,
+        call.key,
+        attributes,
+        checksum_algorithm=None if algorithm is None else parse_algorithm(algorithm),
+        conditions=write_conditions(call),
+    )
+    outcome = {"ETag": quoted(copied.etag), "LastModified": moment(copied.modified_ms), **checksum_fields(copied.checksum)}
+    return {"CopyObjectResult": outcome, "CopySourceVersionId": shown_id(source_bucket, version), **written_fields(bucket, copied)}
+
+
+async def upload_part_copy(call: Call) -> dict[str, object]:
+    """Make a part of a range of an object."""
+    number = check_part_number(call.integer("PartNumber"))
+    source = _parse_source(call.required_text("CopySource"))
+    bucket = await own_bucket(call)
+    upload = await find_upload(call, bucket)
+    source_bucket, version = await _find_source(call, source)
+    wanted = parse_copy_source_range(call.text("CopySourceRange"), version.size)
+    start, length = (0, version.size) if wanted is None else (wanted.start, wanted.length)
+    _check_size(length)
+    part = await call.services.engine.copy_part(version, start, length, bucket, call.tenant, upload, number)
+    outcome = {
+        "ETag": quoted(part.etag),
+        "LastModified": moment(part.modified_ms),
+        **checksum_fields(part.checksum, with_type=False),
+    }
+    return {"CopyPartResult": outcome, "CopySourceVersionId": shown_id(source_bucket, version)}
+
+
+def _parse_source(text: str) -> Source:
+    """Read `[/]bucket/key[?versionId=id]`, percent-encoded. The first "?" that is not encoded ends the key."""
+    path, mark, query = text.removeprefix("/").partition("?versionId=")
+    try:
+        bucket, _, key = unquote_to_bytes(path).decode("utf-8").partition("/")
+    except UnicodeDecodeError:
+        bucket, key = "", ""
+    if not bucket or not key:
+        message = "Copy Source must mention the source bucket and key: sourcebucket/sourcekey"
+        raise S3Error("InvalidArgument", message, ArgumentName="x-amz-copy-source", ArgumentValue=text)
+    return Source(bucket, ObjectKey(key), query if mark else None)
+
+
+async def _find_source(call: Call, source: Source) -> tuple[Bucket, Version]:
+    bucket = await own_source_bucket(call, source.bucket)
+    try:
+        version = await find_object(call, bucket, key=source.key, version_id=source.version_id)
+    except S3Error as error:
+        if error.code != "MethodNotAllowed":
+            raise
+        message = "The source of a copy request may not specifically refer to a delete marker by version id."
+        raise S3Error("InvalidRequest", message) from error
+    check_copy_source(
+        etag=version.etag,
+        modified_ms=version.modified_ms,
+        if_match=call.text("CopySourceIfMatch"),
+        if_none_match=call.text("CopySourceIfNoneMatch"),
+        if_modified_since=call.moment("CopySourceIfModifiedSince"),
+        if_unmodified_since=call.moment("CopySourceIfUnmodifiedSince"),
+    )
+    return bucket, version
+
+
+def _check_size(size: int) -> None:
+    if size > MAX_UPLOAD_SIZE:
+        message = f"The specified copy source is larger than the maximum allowable size for a copy source: {MAX_UPLOAD_SIZE}"
+        raise S3Error("InvalidRequest", message)
+
+
+def _directive(call: Call, name: str, subject: str) -> str:
+    directive = call.text(name) or "COPY"
+    if directive not in {"COPY", "REPLACE"}:
+        raise S3Error("InvalidArgument", f"Unknown {subject} directive.", ArgumentName=name, ArgumentValue=directive)
+    return directive
+
+
+def _check_changes(call: Call, source: Source) -> None:
+    """Refuse a copy onto itself that changes nothing. An older version copied up is a change."""
+    changing = ("x-amz-storage-class", "x-amz-website-redirect-location", "x-amz-server-side-encryption", "x-amz-checksum-algorithm")
+    if (
+        (source.bucket, source.key) == (call.bucket, call.key)
+        and source.version_id is None
+        and _directive(call, "MetadataDirective", "metadata") == "COPY"
+        and not any(name in call.headers for name in changing)
+    ):
+        raise S3Error(
+            "InvalidRequest",
+            "This copy request is illegal because it is trying to copy an object to itself without changing the object's metadata, "
+            "storage class, website redirect location or encryption attributes.",
+        )
+
+
+def _attributes(call: Call, bucket: Bucket, source: Version) -> ObjectAttributes:
+    """Return what the copy will say of itself. Storage class and website redirect are never copied."""
+    given = system_headers(call.headers)
+    if _directive(call, "MetadataDirective", "metadata") == "REPLACE":
+        headers, metadata = given, user_metadata(call)
+    else:
+        headers = {name: value for name, value in source.attributes.headers.items() if name != "WebsiteRedirectLocation"}
+        headers |= {name: value for name, value in given.items() if name == "WebsiteRedirectLocation"}
+        metadata = source.attributes.metadata
+    replace_tags = _directive(call, "TaggingDirective", "tagging") == "REPLACE"
+    tags = object_tags(call) if replace_tags else source.attributes.tags
+    return ObjectAttributes(headers=headers, metadata=metadata, tags=tags, storage_class=storage_class(call, bucket))

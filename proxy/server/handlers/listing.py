@@ -1,0 +1,144 @@
+"""Listings of a bucket: ListObjects, its second version, and ListObjectVersions."""
+
+from __future__ import annotations
+
+from proxy.manifest.protocol import ObjectPage
+from proxy.manifest.records import Bucket, Version
+from proxy.s3.errors import S3Error
+from proxy.s3.naming import url_encode_key
+from proxy.server.call import Call, moment
+from proxy.server.handlers.ownership import own_bucket, owner_of
+from proxy.server.handlers.tokens import open_token, seal_token
+from proxy.server.handlers.versions import quoted
+
+MAX_KEYS = 1000
+EMPTY_PAGE = ObjectPage(versions=(), prefixes=(), truncated=False)
+
+
+class Encoder:
+    """Applies encoding-type to keys and prefixes of a listing: XML 1.0 cannot carry every key as it is."""
+
+    def __init__(self, call: Call) -> None:
+        self.kind = call.text("EncodingType")
+        if self.kind not in {None, "url"}:
+            raise S3Error("InvalidArgument", "Invalid Encoding Method specified in Request", ArgumentName="encoding-type")
+
+    def __call__(self, text: str) -> str:
+        return text if self.kind is None else url_encode_key(text)
+
+
+async def list_objects(call: Call) -> dict[str, object]:
+    """List keys after a marker."""
+    bucket = await own_bucket(call)
+    encode, limit = Encoder(call), page_limit(call, "MaxKeys", "max-keys")
+    marker = call.text("Marker") or ""
+    page = await _page(call, bucket, marker, limit)
+    result = {**_common(call, bucket, page, encode, limit), "Marker": encode(marker)}
+    result["Contents"] = [_entry(call, version, encode, with_owner=True) for version in page.versions]
+    if page.truncated and call.text("Delimiter"):  # without a delimiter the last key is the next marker
+        result["NextMarker"] = encode(page.next_key)
+    return result
+
+
+async def list_objects_v2(call: Call) -> dict[str, object]:
+    """List keys behind a continuation token or `start-after`."""
+    bucket = await own_bucket(call)
+    encode, limit = Encoder(call), page_limit(call, "MaxKeys", "max-keys")
+    token, start_after = call.text("ContinuationToken"), call.text("StartAfter")
+    after = start_after or "" if token is None else open_token(token)[0]
+    page = await _page(call, bucket, after, limit)
+    with_owner = call.params.get("FetchOwner") is True
+    return {
+        **_common(call, bucket, page, encode, limit),
+        "KeyCount": len(page.versions) + len(page.prefixes),
+        "ContinuationToken": token,
+        "NextContinuationToken": seal_token(page.next_key) if page.truncated else None,
+        "StartAfter": None if start_after is None else encode(start_after),
+        "Contents": [_entry(call, version, encode, with_owner=with_owner) for version in page.versions],
+    }
+
+
+async def list_object_versions(call: Call) -> dict[str, object]:
+    """List all versions and delete markers, the newest of each key first."""
+    bucket = await own_bucket(call)
+    encode, limit = Encoder(call), page_limit(call, "MaxKeys", "max-keys")
+    key_marker, version_marker = call.text("KeyMarker") or "", call.text("VersionIdMarker") or ""
+    if version_marker and not key_marker:
+        message = "A version-id marker cannot be specified without a key marker."
+        raise S3Error("InvalidArgument", message, ArgumentName="version-id-marker", ArgumentValue=version_marker)
+    page = await _versions_page(call, bucket, key_marker, version_marker, limit)
+    result = {**_common(call, bucket, page, encode, limit), "KeyMarker": encode(key_marker), "VersionIdMarker": version_marker}
+    result["Versions"] = [_version_entry(call, version, encode) for version in page.versions if not version.is_delete_marker]
+    result["DeleteMarkers"] = [_marker_entry(call, version, encode) for version in page.versions if version.is_delete_marker]
+    if page.truncated:
+        result |= {"NextKeyMarker": encode(page.next_key), "NextVersionIdMarker": page.next_version or None}
+    return result
+
+
+def page_limit(call: Call, name: str, wire: str) -> int:
+    """Return how many entries a page may have: what is asked for, at most 1,000. InvalidArgument below zero."""
+    wanted = call.integer(name)
+    if wanted is None:
+        return MAX_KEYS
+    if not 0 <= wanted <= 2**31 - 1:
+        message = f"Argument {wire} must be an integer between 0 and 2147483647"
+        raise S3Error("InvalidArgument", message, ArgumentName=wire, ArgumentValue=wanted)
+    return min(wanted, MAX_KEYS)
+
+
+async def _page(call: Call, bucket: Bucket, after: str, limit: int) -> ObjectPage:
+    if limit == 0:
+        return EMPTY_PAGE
+    prefix, delimiter = call.text("Prefix") or "", call.text("Delimiter") or ""
+    return await call.services.manifest.list_objects(bucket.name, prefix=prefix, delimiter=delimiter, after=after, limit=limit)
+
+
+async def _versions_page(call: Call, bucket: Bucket, after_key: str, after_version: str, limit: int) -> ObjectPage:
+    if limit == 0:
+        return EMPTY_PAGE
+    prefix, delimiter = call.text("Prefix") or "", call.text("Delimiter") or ""
+    return await call.services.manifest.list_versions(
+        bucket.name, prefix=prefix, delimiter=delimiter, after_key=after_key, after_version=after_version, limit=limit
+    )
+
+
+def _common(call: Call, bucket: Bucket, page: ObjectPage, encode: Encoder, limit: int) -> dict[str, object]:
+    delimiter = call.text("Delimiter")
+    return {
+        "Name": bucket.name,
+        "Prefix": encode(call.text("Prefix") or ""),
+        "Delimiter": encode(delimiter) if delimiter else None,
+        "MaxKeys": limit,
+        "EncodingType": encode.kind,
+        "IsTruncated": page.truncated,
+        "CommonPrefixes": [{"Prefix": encode(prefix)} for prefix in page.prefixes],
+    }
+
+
+def _entry(call: Call, version: Version, encode: Encoder, *, with_owner: bool) -> dict[str, object]:
+    entry: dict[str, object] = {
+        "Key": encode(version.key),
+        "LastModified": moment(version.modified_ms),
+        "ETag": quoted(version.etag),
+        "Size": version.size,
+        "StorageClass": version.attributes.storage_class,
+    }
+    if version.checksum is not None:
+        entry |= {"ChecksumAlgorithm": [version.checksum.algorithm], "ChecksumType": version.checksum.type}
+    if with_owner:
+        entry["Owner"] = owner_of(call.tenant)
+    return entry
+
+
+def _version_entry(call: Call, version: Version, encode: Encoder) -> dict[str, object]:
+    return {**_entry(call, version, encode, with_owner=True), "VersionId": version.id, "IsLatest": version.is_latest}
+
+
+def _marker_entry(call: Call, version: Version, encode: Encoder) -> dict[str, object]:
+    return {
+        "Owner": owner_of(call.tenant),
+        "Key": encode(version.key),
+        "VersionId": version.id,
+        "IsLatest": version.is_latest,
+        "LastModified": moment(version.modified_ms),
+    }

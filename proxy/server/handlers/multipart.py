@@ -1,0 +1,182 @@
+"""Multipart uploads: beginning, adding parts, completing, giving up."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from proxy.manifest.protocol import CompletedPart
+from proxy.manifest.records import Bucket, ChecksumAlgorithm, ChecksumType, Upload, UploadId, Version
+from proxy.s3.checksums import ALGORITHMS, check_type, default_type, parse_algorithm
+from proxy.s3.errors import S3Error
+from proxy.s3.parsing import Params
+from proxy.server.call import Call, rows
+from proxy.server.handlers.attributes import object_attributes, write_conditions
+from proxy.server.handlers.ownership import own_bucket
+from proxy.server.handlers.selection import MAX_PART_NUMBER, check_part_number
+from proxy.server.handlers.versions import ENCRYPTION, checksum_fields, quoted, written_fields
+
+
+async def create_multipart_upload(call: Call) -> dict[str, object]:
+    """Begin an upload; what the object will say of itself is settled now."""
+    bucket = await own_bucket(call)
+    algorithm, checksum_type = _wanted_checksum(call)
+    services = call.services
+    upload = Upload(
+        id=services.engine.new_upload_id(),
+        bucket=bucket.name,
+        key=call.key,
+        tenant_id=call.tenant.id,
+        initiated_ms=services.clock.now_ms(),
+        attributes=object_attributes(call, bucket),
+        checksum_algorithm=algorithm,
+        checksum_type=checksum_type,
+    )
+    await services.manifest.begin_upload(upload)
+    return {
+        "Bucket": bucket.name,
+        "Key": upload.key,
+        "UploadId": upload.id,
+        "ServerSideEncryption": ENCRYPTION,
+        "ChecksumAlgorithm": algorithm,
+        "ChecksumType": checksum_type,
+    }
+
+
+async def upload_part(call: Call) -> dict[str, object]:
+    """Store a part; sending its number again replaces it."""
+    number = check_part_number(call.integer("PartNumber"))
+    bucket = await own_bucket(call)
+    upload = await find_upload(call, bucket)
+    _agree_on_checksum(call, upload)
+    part = await call.services.engine.upload_part(bucket, call.tenant, upload, number, call.body)
+    return {"ETag": quoted(part.etag), "ServerSideEncryption": ENCRYPTION, **checksum_fields(part.checksum, with_type=False)}
+
+
+async def complete_multipart_upload(call: Call) -> dict[str, object]:
+    """Make the object of the parts named. Repeating a completion that succeeded succeeds again."""
+    bucket = await own_bucket(call)
+    entries = rows(call.document("MultipartUpload"), "Parts")
+    parts = _completed_parts(entries)
+    version = await _complete(call, bucket, entries, parts)
+    return {
+        "Location": f"http://{call.headers.get('host', '')}/{bucket.name}/{quote(call.key)}",
+        "Bucket": bucket.name,
+        "Key": call.key,
+        "ETag": quoted(version.etag),
+        **written_fields(bucket, version),
+        **checksum_fields(version.checksum),
+    }
+
+
+async def abort_multipart_upload(call: Call) -> dict[str, object]:
+    bucket = await own_bucket(call)
+    upload = await find_upload(call, bucket)
+    await call.services.manifest.abort_upload(upload.id, now_ms=call.services.clock.now_ms())
+    return {}
+
+
+async def find_upload(call: Call, bucket: Bucket) -> Upload:
+    """Return the upload of the request. NoSuchUpload if it was never begun for this key, or is over."""
+    upload_id = UploadId(call.required_text("UploadId"))
+    upload = await call.services.manifest.find_upload(bucket.name, call.key, upload_id)
+    if upload is None:
+        raise S3Error("NoSuchUpload", UploadId=upload_id)
+    return upload
+
+
+async def _complete(call: Call, bucket: Bucket, entries: list[Params], parts: tuple[CompletedPart, ...]) -> Version:
+    engine = call.services.engine
+    upload_id = UploadId(call.required_text("UploadId"))
+    upload = await call.services.manifest.find_upload(bucket.name, call.key, upload_id)
+    if upload is None:
+        return await engine.completed_before(bucket, call.key, upload_id, parts)
+    _check_type_claim(call, upload)
+    return await engine.complete_upload(
+        bucket,
+        upload,
+        parts,
+        checksum=_object_checksum(call, upload),
+        part_checksums=_part_checksums(entries),
+        object_size=call.integer("MpuObjectSize"),
+        conditions=write_conditions(call),
+    )
+
+
+def _wanted_checksum(call: Call) -> tuple[ChecksumAlgorithm | None, ChecksumType | None]:
+    name, wanted = call.text("ChecksumAlgorithm"), call.text("ChecksumType")
+    if name is None:
+        if wanted is not None:
+            raise S3Error("InvalidRequest", "The x-amz-checksum-type header can only be used with the x-amz-checksum-algorithm header.")
+        return None, None
+    algorithm = parse_algorithm(name)
+    if wanted is None:
+        return algorithm, default_type(algorithm)
+    checksum_type = _checksum_type(wanted)
+    check_type(algorithm, checksum_type)
+    return algorithm, checksum_type
+
+
+def _checksum_type(text: str) -> ChecksumType:
+    types: dict[str, ChecksumType] = {"COMPOSITE": "COMPOSITE", "FULL_OBJECT": "FULL_OBJECT"}
+    if text not in types:
+        raise S3Error("InvalidRequest", "Value for x-amz-checksum-type header is invalid.")
+    return types[text]
+
+
+def _agree_on_checksum(call: Call, upload: Upload) -> None:
+    """A part is recorded with its upload's algorithm; a claim of another one is refused, as S3 does."""
+    wanted, claimed = upload.checksum_algorithm, call.body.claimed_algorithm
+    if wanted is None:
+        return
+    if claimed is not None and claimed != wanted:
+        raise _type_mismatch(wanted, claimed)
+    call.body.record(wanted)
+
+
+def _type_mismatch(expected: str, actual: str) -> S3Error:
+    message = f"Checksum Type mismatch occurred, expected checksum Type: {expected.lower()}, actual checksum Type: {actual.lower()}"
+    return S3Error("InvalidRequest", message)
+
+
+def _completed_parts(entries: list[Params]) -> tuple[CompletedPart, ...]:
+    if not 1 <= len(entries) <= MAX_PART_NUMBER:
+        raise S3Error("MalformedXML")
+    parts = []
+    for entry in entries:
+        number, etag = entry.get("PartNumber"), entry.get("ETag")
+        if not isinstance(number, int) or not isinstance(etag, str):
+            raise S3Error("MalformedXML")
+        parts.append(CompletedPart(number=check_part_number(number), etag=etag.strip().strip('"')))
+    return tuple(parts)
+
+
+def _check_type_claim(call: Call, upload: Upload) -> None:
+    claimed = call.text("ChecksumType")
+    if claimed is not None and upload.checksum_type is not None and _checksum_type(claimed) != upload.checksum_type:
+        message = (
+            f"The upload was created using the {upload.checksum_type} checksum mode. The complete request must use the same checksum mode."
+        )
+        raise S3Error("InvalidRequest", message)
+
+
+def _object_checksum(call: Call, upload: Upload) -> str | None:
+    """Return the value claimed for the whole object. It must be of the upload's algorithm."""
+    claimed = [(algorithm, value) for algorithm in ALGORITHMS if (value := call.text(f"Checksum{algorithm}")) is not None]
+    if not claimed:
+        return None
+    if len(claimed) > 1:
+        raise S3Error("InvalidRequest", "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.")
+    algorithm, value = claimed[0]
+    if upload.checksum_algorithm not in {None, algorithm}:
+        raise _type_mismatch(str(upload.checksum_algorithm), algorithm)
+    return value
+
+
+def _part_checksums(entries: list[Params]) -> dict[int, str]:
+    claims = {}
+    for entry in entries:
+        values = [str(entry[name]) for algorithm in ALGORITHMS if (name := f"Checksum{algorithm}") in entry]
+        number = entry.get("PartNumber")
+        if values and isinstance(number, int):
+            claims[number] = values[0]
+    return claims

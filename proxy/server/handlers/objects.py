@@ -1,0 +1,151 @@
+"""Objects: writing, reading, and asking about them."""
+
+from __future__ import annotations
+
+from proxy.manifest.records import Bucket, PartSummary, Version
+from proxy.s3.errors import S3Error
+from proxy.s3.naming import encode_metadata
+from proxy.s3.preconditions import check_read
+from proxy.s3.rendering import object_headers
+from proxy.server.call import Call, Download, moment
+from proxy.server.handlers.attributes import DEFAULT_CONTENT_TYPE, object_attributes, write_conditions
+from proxy.server.handlers.ownership import own_bucket
+from proxy.server.handlers.selection import Selection, select
+from proxy.server.handlers.versions import ENCRYPTION, checksum_fields, find_object, quoted, shown_id, written_fields
+
+MAX_PARTS = 1000
+_OVERRIDES = {
+    "ResponseCacheControl": "CacheControl",
+    "ResponseContentDisposition": "ContentDisposition",
+    "ResponseContentEncoding": "ContentEncoding",
+    "ResponseContentLanguage": "ContentLanguage",
+    "ResponseContentType": "ContentType",
+    "ResponseExpires": "Expires",
+}
+_ATTRIBUTES = ("ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize")
+
+
+async def put_object(call: Call) -> dict[str, object]:
+    """Store an object; the answer follows its commit."""
+    bucket = await own_bucket(call)
+    attributes = object_attributes(call, bucket)
+    version = await call.services.engine.put_object(bucket, call.tenant, call.key, call.body, attributes, conditions=write_conditions(call))
+    return {"ETag": quoted(version.etag), **written_fields(bucket, version), **checksum_fields(version.checksum)}
+
+
+async def get_object(call: Call) -> Download:
+    """Send an object, or the range or part of it asked for."""
+    bucket, version, selection = await _look_up(call)
+    chunks = call.services.engine.open_read(version, call.tenant, selection.start, selection.length)
+    return Download(status=selection.status, headers=_headers(call, bucket, version, selection), length=selection.length, chunks=chunks)
+
+
+async def head_object(call: Call) -> Download:
+    """Answer as GetObject would, without the bytes."""
+    bucket, version, selection = await _look_up(call)
+    return Download(status=selection.status, headers=_headers(call, bucket, version, selection), length=selection.length)
+
+
+async def get_object_attributes(call: Call) -> dict[str, object]:
+    """Tell the attributes asked for by name."""
+    wanted = _wanted_attributes(call)
+    bucket = await own_bucket(call)
+    version = await find_object(call, bucket, key=call.key, version_id=call.text("VersionId"))
+    known: dict[str, object] = {
+        "ETag": version.etag,  # here, and only here, without quotes
+        "Checksum": checksum_fields(version.checksum) or None,
+        "ObjectParts": _object_parts(call, version),
+        "StorageClass": version.attributes.storage_class,
+        "ObjectSize": version.size,
+    }
+    described = {name: known[name] for name in wanted}
+    return {"LastModified": moment(version.modified_ms), "VersionId": shown_id(bucket, version), **described}
+
+
+async def _look_up(call: Call) -> tuple[Bucket, Version, Selection]:
+    bucket = await own_bucket(call)
+    version = await find_object(call, bucket, key=call.key, version_id=call.text("VersionId"))
+    _check_preconditions(call, version)
+    return bucket, version, select(call, version)
+
+
+def _check_preconditions(call: Call, version: Version) -> None:
+    params = call.params
+    if not ("IfMatch" in params or "IfNoneMatch" in params or "IfModifiedSince" in params or "IfUnmodifiedSince" in params):
+        return
+    check_read(
+        etag=version.etag,
+        modified_ms=version.modified_ms,
+        if_match=call.text("IfMatch"),
+        if_none_match=call.text("IfNoneMatch"),
+        if_modified_since=call.moment("IfModifiedSince"),
+        if_unmodified_since=call.moment("IfUnmodifiedSince"),
+    )
+
+
+def _headers(call: Call, bucket: Bucket, version: Version, selection: Selection) -> list[tuple[str, str]]:
+    attributes = version.attributes
+    result: dict[str, object] = {
+        "AcceptRanges": "bytes",
+        "LastModified": moment(version.modified_ms),
+        "ETag": quoted(version.etag),
+        "ServerSideEncryption": ENCRYPTION,
+        "ContentType": DEFAULT_CONTENT_TYPE,
+        **attributes.headers,
+        "VersionId": shown_id(bucket, version),
+        "ContentRange": selection.content_range,
+        "PartsCount": selection.parts_count,
+        "TagCount": len(attributes.tags) or None,
+        "StorageClass": None if attributes.storage_class == "STANDARD" else attributes.storage_class,
+    }
+    if attributes.metadata:
+        result["Metadata"] = encode_metadata(attributes.metadata)
+    if call.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED":
+        result |= checksum_fields(selection.checksum)
+    result |= {member: call.params[name] for name, member in _OVERRIDES.items() if name in call.params}
+    expires = result.pop("Expires", None)  # as it was sent: the model would have a date
+    headers = object_headers(call.operation, result)
+    return headers if expires is None else [*headers, ("Expires", str(expires))]
+
+
+def _wanted_attributes(call: Call) -> list[str]:
+    names = [name.strip() for name in call.headers.get("x-amz-object-attributes", "").split(",") if name.strip()]
+    if not names or any(name not in _ATTRIBUTES for name in names):
+        raise S3Error("InvalidArgument", "Invalid attribute name specified.", ArgumentName="x-amz-object-attributes")
+    return names
+
+
+def _object_parts(call: Call, version: Version) -> dict[str, object] | None:
+    """Describe the parts of a multipart object. As on AWS they are listed one by one only where each has a checksum of its own."""
+    if not version.parts:
+        return None
+    marker = _number(call, "PartNumberMarker", 0)
+    limit = min(_number(call, "MaxParts", MAX_PARTS), MAX_PARTS)
+    later = [part for part in version.parts if part.number > marker]
+    page = later[:limit]
+    described: dict[str, object] = {
+        "TotalPartsCount": len(version.parts),
+        "PartNumberMarker": str(marker),
+        "NextPartNumberMarker": str(page[-1].number if page else 0),
+        "MaxParts": limit,
+        "IsTruncated": len(later) > len(page),
+    }
+    if version.checksum is not None and version.checksum.type == "COMPOSITE":
+        described["Parts"] = [_part(part) for part in page]
+    return described
+
+
+def _part(part: PartSummary) -> dict[str, object]:
+    return {"PartNumber": part.number, "Size": part.size, **checksum_fields(part.checksum, with_type=False)}
+
+
+def _number(call: Call, name: str, default: int) -> int:
+    """Read a number that the model calls an integer or, for markers, a string."""
+    value = call.params.get(name, default)
+    try:
+        number = int(str(value))
+    except ValueError:
+        number = -1
+    if number < 0:
+        raise S3Error("InvalidArgument", f"Provided {name} not valid", ArgumentName=name, ArgumentValue=str(value))
+    return number

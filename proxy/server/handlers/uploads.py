@@ -1,0 +1,107 @@
+"""What multipart uploads are in progress, and what parts they have."""
+
+from __future__ import annotations
+
+from proxy.manifest.records import Part, Upload
+from proxy.s3.errors import S3Error
+from proxy.server.call import Call, moment
+from proxy.server.handlers.listing import Encoder, page_limit
+from proxy.server.handlers.multipart import find_upload
+from proxy.server.handlers.ownership import own_bucket, owner_of
+from proxy.server.handlers.versions import checksum_fields, quoted
+
+MAX_PARTS = 1000
+
+
+async def list_parts(call: Call) -> dict[str, object]:
+    """List the parts of an upload by number."""
+    bucket = await own_bucket(call)
+    upload = await find_upload(call, bucket)
+    marker = _marker(call)
+    limit = page_limit(call, "MaxParts", "max-parts")
+    found = await call.services.manifest.list_parts(upload.id, after=marker, limit=limit + 1)
+    page = found[:limit]
+    owner = owner_of(call.tenant)
+    return {
+        "Bucket": bucket.name,
+        "Key": upload.key,
+        "UploadId": upload.id,
+        "Initiator": owner,
+        "Owner": owner,
+        "StorageClass": upload.attributes.storage_class,
+        "PartNumberMarker": marker,
+        "NextPartNumberMarker": page[-1].number if page else 0,
+        "MaxParts": limit,
+        "IsTruncated": limit > 0 and len(found) > limit,
+        "ChecksumAlgorithm": upload.checksum_algorithm,
+        "ChecksumType": upload.checksum_type,
+        "Parts": [_part(part, upload) for part in page],
+    }
+
+
+async def list_multipart_uploads(call: Call) -> dict[str, object]:
+    """List the uploads of a bucket by key and time."""
+    bucket = await own_bucket(call)
+    encode = Encoder(call)
+    prefix, delimiter = call.text("Prefix") or "", call.text("Delimiter") or ""
+    key_marker, upload_marker = call.text("KeyMarker") or "", call.text("UploadIdMarker") or ""
+    limit = page_limit(call, "MaxUploads", "max-uploads")
+    result: dict[str, object] = {
+        "Bucket": bucket.name,
+        "KeyMarker": encode(key_marker),
+        "UploadIdMarker": upload_marker if key_marker else "",  # without a key marker it is ignored, as on AWS
+        "Prefix": encode(prefix),
+        "Delimiter": encode(delimiter) or None,
+        "MaxUploads": limit,
+        "EncodingType": encode.kind,
+        "IsTruncated": False,
+        "Uploads": [],
+        "CommonPrefixes": [],
+    }
+    if limit == 0:
+        return result
+    page = await call.services.manifest.list_uploads(
+        bucket.name,
+        prefix=prefix,
+        delimiter=delimiter,
+        after_key=key_marker,
+        after_upload=upload_marker if key_marker else "",
+        limit=limit,
+    )
+    result["Uploads"] = [_upload(call, upload, encode) for upload in page.uploads]
+    result["CommonPrefixes"] = [{"Prefix": encode(name)} for name in page.prefixes]
+    if page.truncated:
+        result |= {"IsTruncated": True, "NextKeyMarker": encode(page.next_key), "NextUploadIdMarker": page.next_upload}
+    return result
+
+
+def _marker(call: Call) -> int:
+    text = str(call.params.get("PartNumberMarker", 0))
+    if not text.isascii() or not text.isdigit():
+        raise S3Error("InvalidArgument", "Provided part-number-marker not valid", ArgumentName="part-number-marker", ArgumentValue=text)
+    return int(text[:9])
+
+
+def _part(part: Part, upload: Upload) -> dict[str, object]:
+    checksum = part.checksum if upload.checksum_algorithm is not None else None  # nobody asked for the others
+    return {
+        "PartNumber": part.number,
+        "LastModified": moment(part.modified_ms),
+        "ETag": quoted(part.etag),
+        "Size": part.size,
+        **checksum_fields(checksum, with_type=False),
+    }
+
+
+def _upload(call: Call, upload: Upload, encode: Encoder) -> dict[str, object]:
+    owner = owner_of(call.tenant)
+    return {
+        "UploadId": upload.id,
+        "Key": encode(upload.key),
+        "Initiated": moment(upload.initiated_ms),
+        "StorageClass": upload.attributes.storage_class,
+        "Owner": owner,
+        "Initiator": owner,
+        "ChecksumAlgorithm": upload.checksum_algorithm,
+        "ChecksumType": upload.checksum_type,
+    }
