@@ -199,7 +199,7 @@ class Writer:
     async def _fill_in_threads(self, sealer: SegmentSealer, size: int, plaintext: _Plaintext, body: Body) -> None:
         stripe_size = sealer.geometry.scheme.stripe_size
         stride = max(STRIDE_SIZE // stripe_size, 1) * stripe_size
-        work: asyncio.Future[object] | None = None
+        work: asyncio.Future[tuple[None, None]] | None = None
         try:
             for offset in range(0, size, stride):
                 data = await plaintext.take(min(stride, size - offset))
@@ -212,7 +212,7 @@ class Writer:
             if work is not None and not work.done():
                 await asyncio.wait([work])  # a thread cannot be stopped; its buffers must not be released under it
 
-    def _in_threads(self, sealer: SegmentSealer, body: Body, data: bytes) -> asyncio.Future[object]:
+    def _in_threads(self, sealer: SegmentSealer, body: Body, data: bytes) -> asyncio.Future[tuple[None, None]]:
         loop = asyncio.get_running_loop()
         sealing = loop.run_in_executor(self._threads, sealer.add, data)
         hashing = loop.run_in_executor(self._threads, body.digest, data)

@@ -1,1 +1,31 @@
-"""Root keys, tenant keys, data keys: wrap and unwrap."""
+"""The keyring: the root key wraps tenant keys, which wrap data keys, one a version or part."""
+
+from __future__ import annotations
+
+import secrets
+
+from proxy.keyring.protocol import RootKey
+from proxy.keyring.tenant import KEY_SIZE, TenantCipher
+from proxy.manifest.records import Tenant
+
+__all__ = ["Keyring", "RootKey", "TenantCipher"]
+
+
+class Keyring:
+    """Tenant keys, unwrapped at first use and kept in memory."""
+
+    def __init__(self, root: RootKey) -> None:
+        self._root = root
+        self._ciphers: dict[tuple[str, bytes], TenantCipher] = {}
+
+    def new_tenant_key(self, tenant_id: str) -> tuple[str, bytes]:
+        """Return (root key id, a fresh tenant key wrapped by it)."""
+        return self._root.id, self._root.wrap(secrets.token_bytes(KEY_SIZE), context=tenant_id.encode())
+
+    def tenant_cipher(self, tenant: Tenant) -> TenantCipher:
+        """Return the tenant's cipher. Raises `KeyUnavailable`."""
+        cipher = self._ciphers.get((tenant.id, tenant.wrapped_key))
+        if cipher is None:
+            key = self._root.unwrap(tenant.wrapped_key, context=tenant.id.encode())
+            cipher = self._ciphers[tenant.id, tenant.wrapped_key] = TenantCipher(tenant.id, key)
+        return cipher

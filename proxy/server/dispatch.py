@@ -71,7 +71,7 @@ class Dispatcher:
     def __init__(self, services: Services) -> None:
         config = services.config
         self._services = services
-        self._domains = tuple(domain.lower() for domain in config.domain)
+        self._domains = tuple(domain.lower() for domain in config.domains)
         self._idle_seconds = config.limits.body_idle_seconds
         self._router = Router(load_model())
         self._authenticator = Authenticator(

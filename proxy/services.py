@@ -1,0 +1,228 @@
+"""The composition root: from a configuration to running services."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+
+from proxy.clock import Clock, SystemClock
+from proxy.codec.geometry import Scheme, parse_scheme
+from proxy.config import Config, PolicyConfig, StoreConfig
+from proxy.engine.budget import Budget
+from proxy.engine.collect import Collector
+from proxy.engine.engine import Engine
+from proxy.engine.fleet import Fleet
+from proxy.engine.intents import IntentLedger
+from proxy.engine.placement import MayFail, Policy
+from proxy.engine.quorum import ShardPutter
+from proxy.engine.read import Reader
+from proxy.engine.stragglers import BackgroundTasks, Stragglers
+from proxy.engine.write import Writer
+from proxy.errors import ConfigError, ProxyError
+from proxy.keyring import Keyring
+from proxy.keyring.file import open_root_key_file
+from proxy.manifest.protocol import Manifest
+from proxy.manifest.sqlite import open_sqlite
+from proxy.stores.directory import DirectoryStore
+from proxy.stores.limit import LimitedStore
+from proxy.stores.observe import ObservedStore, Recorder
+from proxy.stores.protocol import Prices, Store, StoreInfo, StoreName
+from proxy.stores.upstream import azure_store, gcs_store, memory_store, s3_store
+
+logger = logging.getLogger(__name__)
+
+THREADS = 4  # coding, sealing, hashing: two a core of the smallest machine
+DRAIN_SECONDS = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """All that a server or a command needs."""
+
+    config: Config
+    clock: Clock
+    manifest: Manifest
+    keyring: Keyring
+    fleet: Fleet
+    policies: Mapping[str, Policy]
+    default_policy: str
+    engine: Engine
+    collector: Collector
+    budget: Budget
+
+    @property
+    def stores(self) -> Mapping[str, Store]:
+        return self.fleet.stores
+
+
+@asynccontextmanager
+async def open_services(
+    config: Config, *, clock: Clock | None = None, record_store_call: Recorder | None = None
+) -> AsyncIterator[Services]:
+    """Open everything, and run collection and lease renewal; on leaving, let late puts end, then close."""
+    clock = clock or SystemClock()
+    policies = make_policies(config)
+    keyring = Keyring(open_root_key_file(Path(config.root_key.path), create=config.root_key.create))
+    fleet = Fleet({name: await _open_store(name, store, config, clock, record_store_call) for name, store in config.stores.items()})
+    tasks = BackgroundTasks()
+    threads = ThreadPoolExecutor(THREADS, thread_name_prefix="codec")
+    limits = config.limits
+    async with open_sqlite(Path(config.manifest.path), clock) as manifest:
+        budget = Budget(limits.memory_mib * 1024 * 1024, wait_seconds=limits.memory_wait_seconds)
+        ledger = IntentLedger(manifest, clock, owner=secrets.token_hex(8), lease_seconds=limits.intent_seconds)
+        stragglers = Stragglers(manifest, tasks)
+        putter = ShardPutter(fleet, max_grace_seconds=limits.straggler_grace_seconds)
+        writer = Writer(ledger=ledger, putter=putter, stragglers=stragglers, budget=budget, tasks=tasks, threads=threads)
+        reader = Reader(manifest=manifest, fleet=fleet, budget=budget, threads=threads)
+        collector = Collector(manifest, fleet, clock, delay_seconds=limits.collect_after_seconds)
+        services = Services(
+            config=config,
+            clock=clock,
+            manifest=manifest,
+            keyring=keyring,
+            fleet=fleet,
+            policies=policies,
+            default_policy=config.default_policy,
+            engine=Engine(manifest=manifest, keyring=keyring, writer=writer, reader=reader, policies=policies, clock=clock),
+            collector=collector,
+            budget=budget,
+        )
+        workers = [
+            asyncio.create_task(_every(limits.intent_seconds / 3, ledger.renew)),
+            asyncio.create_task(_every(limits.collect_interval_seconds, collector.run_once)),
+        ]
+        try:
+            yield services
+        finally:
+            await tasks.drain(DRAIN_SECONDS)
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+            await fleet.close()
+            threads.shutdown(wait=True)
+
+
+def make_policies(config: Config) -> dict[str, Policy]:
+    """Build and prove every policy. Raises `ConfigError`."""
+    infos = {name: _info(name, store) for name, store in config.stores.items()}
+    return {name: _policy(name, policy, infos) for name, policy in config.policies.items()}
+
+
+def _policy(name: str, config: PolicyConfig, infos: Mapping[str, StoreInfo]) -> Policy:
+    named = [infos[store] for store in config.stores] or list(infos.values())
+    unknown = set(config.jurisdictions) - {info.jurisdiction for info in infos.values()}
+    if unknown:
+        raise ConfigError(f"policies.{name}.jurisdictions: no store is in {', '.join(sorted(unknown))}")
+    return Policy(
+        name=name,
+        scheme=_scheme(config.scheme, f"policies.{name}.scheme"),
+        stores=tuple(info for info in named if not config.jurisdictions or info.jurisdiction in config.jurisdictions),
+        may_fail=MayFail(config.may_fail.stores, config.may_fail.providers, config.may_fail.regions),
+        never_together=frozenset(config.never_together),
+        storage_classes={key: _scheme(text, f"policies.{name}.storage_classes.{key}") for key, text in config.storage_classes.items()},
+        segment_size=config.segment_mib * 1024 * 1024,
+    )
+
+
+def _scheme(text: str, key: str) -> Scheme:
+    try:
+        return parse_scheme(text)
+    except ValueError as error:
+        raise ConfigError(f"{key}: {error}") from error
+
+
+def _info(name: str, store: StoreConfig) -> StoreInfo:
+    prices = Prices(
+        storage_gb_month=store.prices.storage_gb_month,
+        put_per_thousand=store.prices.put_per_thousand,
+        get_per_thousand=store.prices.get_per_thousand,
+        egress_gb=store.prices.egress_gb,
+    )
+    return StoreInfo(name=StoreName(name), provider=store.provider, region=store.region, jurisdiction=store.jurisdiction, prices=prices)
+
+
+async def _open_store(name: str, store: StoreConfig, config: Config, clock: Clock, record: Recorder | None) -> ObservedStore:
+    if store.create_bucket and store.kind == "s3":
+        await asyncio.to_thread(_create_bucket, name, store)
+    limits = config.limits
+    limited = LimitedStore(
+        _bare_store(_info(name, store), store, limits.put_timeout_seconds),
+        concurrency=store.concurrency,
+        put_seconds=limits.put_timeout_seconds,
+        get_seconds=limits.get_timeout_seconds,
+    )
+    return ObservedStore(limited, clock, record=record)
+
+
+def _bare_store(info: StoreInfo, store: StoreConfig, timeout_seconds: float) -> Store:
+    if store.kind == "directory":
+        return DirectoryStore(info, Path(store.path), fsync=store.fsync)
+    if store.kind == "memory":
+        return memory_store(info)
+    if store.kind == "gcs":
+        return gcs_store(
+            info,
+            bucket=store.bucket,
+            prefix=store.prefix,
+            endpoint=store.endpoint,
+            service_account=store.service_account,
+            timeout_seconds=timeout_seconds,
+        )
+    if store.kind == "azure":
+        return azure_store(
+            info,
+            container=store.bucket,
+            account=store.account,
+            account_key=store.account_key,
+            prefix=store.prefix,
+            endpoint=store.endpoint,
+            timeout_seconds=timeout_seconds,
+        )
+    return s3_store(
+        info,
+        bucket=store.bucket,
+        prefix=store.prefix,
+        endpoint=store.endpoint,
+        access_key=store.access_key,
+        secret_key=store.secret_key,
+        timeout_seconds=timeout_seconds,
+    )
+
+
+def _create_bucket(name: str, store: StoreConfig) -> None:
+    client = boto3.client(
+        "s3",
+        endpoint_url=store.endpoint or None,
+        region_name=store.region,
+        aws_access_key_id=store.access_key or None,
+        aws_secret_access_key=store.secret_key or None,
+    )
+    try:
+        with suppress(client.exceptions.BucketAlreadyOwnedByYou):
+            if store.region == "us-east-1":
+                client.create_bucket(Bucket=store.bucket)
+            else:
+                client.create_bucket(
+                    Bucket=store.bucket,
+                    CreateBucketConfiguration={"LocationConstraint": store.region},  # type: ignore[typeddict-item]  # any region
+                )
+    except (BotoCoreError, ClientError) as error:
+        logger.warning("stores.%s: cannot create bucket %s: %s", name, store.bucket, error)
+
+
+async def _every(seconds: float, step: Callable[[], Awaitable[object]]) -> None:
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await step()
+        except ProxyError as error:
+            logger.warning("background work failed, and will be tried again: %s", error)
