@@ -213,7 +213,7 @@ def _create_bucket(name: str, store: StoreConfig) -> None:
             else:
                 client.create_bucket(
                     Bucket=store.bucket,
-                    CreateBucketConfiguration={"LocationConstraint": store.region},  # type: ignore[typeddict-item]  # any region
+                    CreateBucketConfiguration={"LocationConstraint": store.region},
                 )
     except (BotoCoreError, ClientError) as error:
         logger.warning("stores.%s: cannot create bucket %s: %s", name, store.bucket, error)

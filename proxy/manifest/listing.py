@@ -71,7 +71,8 @@ def list_uploads(
 
 def _walk(connection: sqlite3.Connection, sql: str, bucket: int, prefix: bytes, delimiter: bytes, start: bytes) -> Iterator[_Row]:
     """Yield entries and common prefixes in order, seeking past each prefix."""
-    low, end = max(prefix, start), _after_prefix(prefix)
+    low: bytes | None = max(prefix, start)
+    end = _after_prefix(prefix)
     while low is not None:
         low_now, low = low, None
         for key, record, latest in connection.execute(sql, (bucket, low_now, end)):

@@ -1,0 +1,48 @@
+# The same targets for a person and for CI.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+PORT ?= 9000
+CONFIG ?= config/local.toml
+WORKERS ?= 1
+
+.PHONY: help run run-moto test check bench clean
+
+help: ## Show the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+run: $(VENV)/.installed ## Start the proxy on 127.0.0.1:PORT with CONFIG
+	@exec $(BIN)/shardgate serve --config $(CONFIG) --listen 127.0.0.1:$(PORT) --workers $(WORKERS)
+
+run-moto: $(VENV)/.installed-test ## Start six moto servers as S3 providers, and the proxy before them
+	@exec $(BIN)/python -m tests.moto_providers --port $(PORT)
+
+test: check ## Install what is needed, then check and run every test
+	$(BIN)/python -m pytest -n 2
+
+check: $(VENV)/.installed-test ## ruff, mypy --strict, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.installed-bench ## Measure beside the yardsticks
+	$(BIN)/python -m bench
+
+clean: ## Remove what was installed (never data)
+	rm -rf $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/.installed-test: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-bench: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,bench]'
+	@touch $@ $(VENV)/.installed $(VENV)/.installed-test

@@ -1,0 +1,45 @@
+"""What the commands share: their options, and a way into the services."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from proxy.config import Config, load_config
+from proxy.services import Services, open_services
+
+Result = TypeVar("Result")
+ConfigOption = Annotated[Path, typer.Option("--config", "-c", envvar="SHARDGATE_CONFIG", help="Configuration file.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+DEFAULT_CONFIG = Path("config/local.toml")
+
+
+def with_services(config: Path | Config, command: Callable[[Services], Awaitable[Result]]) -> Result:
+    """Open the services, run one command against them, close them."""
+
+    async def run() -> Result:
+        async with open_services(load_config(config) if isinstance(config, Path) else config) as services:
+            return await command(services)
+
+    return asyncio.run(run())
+
+
+def print_json(data: object) -> None:
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(data), indent=2).decode() + "\n")
+
+
+def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*row)
+    Console(width=None if sys.stdout.isatty() else 160).print(table)

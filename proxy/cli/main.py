@@ -1,0 +1,53 @@
+"""The `shardgate` command."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from proxy.cli import init, key, objects, placement, serve, stores, tenant
+from proxy.errors import ProxyError
+
+app = typer.Typer(
+    name="shardgate",
+    help="An S3 endpoint that codes, seals and spreads every object.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.command("serve")(serve.serve)
+app.command("init")(init.init)
+app.add_typer(tenant.app, name="tenant")
+app.add_typer(key.app, name="key")
+app.add_typer(stores.app, name="stores")
+app.add_typer(placement.app, name="placement")
+app.add_typer(objects.app, name="object")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"shardgate {version('shardgate')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    show_version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """An S3 endpoint that codes, seals and spreads every object."""
+    del show_version
+
+
+def main() -> None:
+    """Run the command; an error is one line and exit code 1."""
+    try:
+        app()
+    except ProxyError as error:
+        print(f"shardgate: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""`shardgate object`: where an object really is."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from proxy.cli.context import DEFAULT_CONFIG, ConfigOption, JsonOption, print_json, print_table, with_services
+from proxy.codec.format import shard_name
+from proxy.errors import ConfigError, VersionMissing
+from proxy.manifest.records import BucketName, ObjectKey, VersionId
+from proxy.services import Services
+
+app = typer.Typer(help="Explain objects.", no_args_is_help=True)
+Rows = list[dict[str, object]]
+
+
+@app.command("explain")
+def explain(
+    address: Annotated[str, typer.Argument(metavar="s3://BUCKET/KEY")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    version_id: Annotated[str | None, typer.Option(help="The latest if not given.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the store and upstream name of every shard of an object."""
+    if not address.startswith("s3://") or "/" not in address[5:]:
+        raise ConfigError(f'"{address}" is not s3://BUCKET/KEY')
+    bucket, _, key = address[5:].partition("/")
+    rows = with_services(config, lambda services: _shards(services, bucket, key, version_id))
+    if as_json:
+        print_json(rows)
+    else:
+        columns = ["segment", "shard", "store", "provider", "jurisdiction", "name", "missing"]
+        print_table(
+            address, columns, [["yes" if row[c] is True else "" if row[c] is False else str(row[c]) for c in columns] for row in rows]
+        )
+
+
+async def _shards(services: Services, bucket: str, key: str, version_id: str | None) -> Rows:
+    version = await services.manifest.find_version(BucketName(bucket), ObjectKey(key), VersionId(version_id) if version_id else None)
+    if version is None or version.is_delete_marker:
+        raise VersionMissing(f"there is no object s3://{bucket}/{key}")
+    rows: Rows = []
+    for extent in await services.manifest.load_extents([ref.id for ref in version.extents]):
+        for segment in extent.layout.segments:
+            for index, store in enumerate(segment.stores):
+                info = services.stores[store].info if store in services.stores else None
+                rows.append({
+                    "segment": segment.id.hex(), "shard": index, "store": store, "provider": info.provider if info else "?",
+                    "jurisdiction": info.jurisdiction if info else "?", "name": shard_name(segment.id, index),
+                    "missing": index in segment.missing, "scheme": f"{extent.layout.k}+{extent.layout.m}", "segment_size": segment.size,
+                })  # fmt: skip
+    return rows

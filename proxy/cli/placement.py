@@ -1,0 +1,57 @@
+"""`shardgate placement`: where an object would go."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from proxy.cli.context import DEFAULT_CONFIG, ConfigOption, JsonOption, print_json, print_table
+from proxy.codec.format import HEADER_BASE_SIZE
+from proxy.codec.geometry import SegmentGeometry, segment_sizes
+from proxy.config import load_config
+from proxy.engine.placement import describe
+from proxy.errors import ConfigError
+from proxy.services import make_policies
+
+app = typer.Typer(help="Explain placement.", no_args_is_help=True)
+TYPICAL_LABEL = 300  # bytes of a label: names and a small record
+
+
+@app.command("explain")
+def explain(
+    config: ConfigOption = DEFAULT_CONFIG,
+    size: Annotated[int, typer.Option(min=1, help="Object size in bytes.")] = 1_000_000,
+    policy: Annotated[str | None, typer.Option(help="The default policy if not given.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show which stores would get which shards, what may fail, and what each provider and jurisdiction would hold."""
+    settings = load_config(config)
+    policies = make_policies(settings)
+    chosen = policies.get(policy or settings.default_policy)
+    if chosen is None:
+        raise ConfigError(f'there is no policy "{policy}"; one of: {", ".join(sorted(policies))}')
+    sizes = list(segment_sizes(size, chosen.segment_size))
+    stored = sum((SegmentGeometry(chosen.scheme, part).cells_size + HEADER_BASE_SIZE + TYPICAL_LABEL) * chosen.scheme.n for part in sizes)
+    report = describe(chosen, size_bytes=size, stored_bytes=stored, segments=len(sizes))
+    rows = [
+        [str(index), "data" if index < chosen.scheme.k else "parity", info.name, info.provider, info.region, info.jurisdiction]
+        for index, info in enumerate(report.shards)
+    ]
+    if as_json:
+        print_json({
+            "policy": chosen.name, "scheme": str(chosen.scheme), "size": size, "segments": len(sizes), "stored_bytes": report.stored_bytes,
+            "shards": [dict(zip(("index", "cells", "store", "provider", "region", "jurisdiction"), row, strict=True)) for row in rows],
+            "survives": report.survives,
+            "holdings": [{"unit": h.unit, "name": h.name, "shards": h.shards, "readable": h.readable} for h in report.holdings],
+            "storage_usd_month": report.storage_usd_month, "put_usd": report.put_usd, "get_egress_usd": report.get_egress_usd,
+        })  # fmt: skip
+        return
+    print(f"policy {chosen.name}: {chosen.scheme}, {len(sizes)} segment(s), {report.stored_bytes:,} bytes stored for {size:,}")
+    print_table("Shards of the first segment", ["shard", "cells", "store", "provider", "region", "jurisdiction"], rows)
+    print("can be read after losing: " + "; ".join(report.survives))
+    holdings = [
+        [h.unit, h.name, f"{h.shards} of the {chosen.scheme.k} a read needs", "YES" if h.readable else "no"] for h in report.holdings
+    ]
+    print_table("Who holds what", ["", "name", "shards", "could read (had it the keys)"], holdings)
+    print(f"cost: ${report.storage_usd_month:.6f} a month, ${report.put_usd:.6f} to put, ${report.get_egress_usd:.6f} egress to get")

@@ -1,0 +1,105 @@
+"""`shardgate tenant`: accounts."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from proxy.cli.context import DEFAULT_CONFIG, ConfigOption, JsonOption, print_json, print_table, with_services
+from proxy.errors import TenantMissing
+from proxy.manifest.records import Tenant
+from proxy.services import Services
+from proxy.tenancy import add_tenant
+
+app = typer.Typer(help="Add, list, disable and remove tenants.", no_args_is_help=True)
+
+
+@app.command("add")
+def add(
+    name: str,
+    config: ConfigOption = DEFAULT_CONFIG,
+    access_key: Annotated[str | None, typer.Option(help="Drawn if not given.")] = None,
+    secret_key: Annotated[str | None, typer.Option(help="Drawn if not given.")] = None,
+    display_name: Annotated[str | None, typer.Option(help="The name itself if not given.")] = None,
+    email: str = "",
+    canonical_id: Annotated[str | None, typer.Option(help="64 hexadecimal digits; drawn if not given.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a tenant and print its credentials, this once."""
+    credentials = with_services(
+        config,
+        lambda services: add_tenant(
+            services.manifest,
+            services.keyring,
+            services.clock,
+            name,
+            access_key=access_key,
+            secret_key=secret_key,
+            display_name=display_name,
+            email=email,
+            canonical_id=canonical_id,
+        ),
+    )
+    if as_json:
+        print_json(credentials)
+    else:
+        print(f"aws_access_key_id = {credentials.access_key}\naws_secret_access_key = {credentials.secret_key}")
+
+
+@app.command("list")
+def list_all(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
+    """List the tenants."""
+    tenants = with_services(config, lambda services: services.manifest.list_tenants())
+    rows = [
+        {
+            "name": tenant.name,
+            "id": tenant.id,
+            "display_name": tenant.display_name,
+            "email": tenant.email,
+            "canonical_id": tenant.canonical_id,
+            "enabled": tenant.enabled,
+        }
+        for tenant in tenants
+    ]
+    if as_json:
+        print_json(rows)
+    else:
+        shown = [
+            [tenant.name, tenant.display_name, tenant.email, tenant.canonical_id, "yes" if tenant.enabled else "no"] for tenant in tenants
+        ]
+        print_table("Tenants", ["name", "display name", "email", "canonical id", "enabled"], shown)
+
+
+@app.command("disable")
+def disable(name: str, config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Refuse all of a tenant's requests; nothing is deleted."""
+    with_services(config, lambda services: _set_enabled(services, name, enabled=False))
+
+
+@app.command("enable")
+def enable(name: str, config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Take a tenant's requests again."""
+    with_services(config, lambda services: _set_enabled(services, name, enabled=True))
+
+
+@app.command("remove")
+def remove(name: str, config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Remove a tenant that owns no bucket, its keys with it."""
+    with_services(config, lambda services: _remove(services, name))
+
+
+async def find_tenant(services: Services, name: str) -> Tenant:
+    """Return the tenant of this name. Raises `TenantMissing`."""
+    tenant = await services.manifest.find_tenant_by_name(name)
+    if tenant is None:
+        raise TenantMissing(f'there is no tenant "{name}"')
+    return tenant
+
+
+async def _set_enabled(services: Services, name: str, *, enabled: bool) -> None:
+    await services.manifest.set_tenant_enabled((await find_tenant(services, name)).id, enabled)
+
+
+async def _remove(services: Services, name: str) -> None:
+    await services.manifest.remove_tenant((await find_tenant(services, name)).id)

@@ -1,0 +1,77 @@
+"""Tenants and their access keys: making them, with secrets sealed by the tenant's own key."""
+
+from __future__ import annotations
+
+import secrets
+import string
+from uuid import uuid4
+
+from msgspec import Struct
+
+from proxy.clock import Clock
+from proxy.errors import ConfigError
+from proxy.keyring import Keyring
+from proxy.manifest.protocol import Manifest
+from proxy.manifest.records import AccessKey, AccessKeyId, Tenant, TenantId
+
+_KEY_ALPHABET = string.ascii_uppercase + "234567"
+
+
+class Credentials(Struct, frozen=True, kw_only=True):
+    """What a client signs with. Shown once: the manifest keeps the secret sealed."""
+
+    tenant: str
+    access_key: str
+    secret_key: str
+
+
+async def add_tenant(
+    manifest: Manifest,
+    keyring: Keyring,
+    clock: Clock,
+    name: str,
+    *,
+    access_key: str | None = None,
+    secret_key: str | None = None,
+    display_name: str | None = None,
+    email: str = "",
+    canonical_id: str | None = None,
+) -> Credentials:
+    """Make a tenant with a key of its own and one access key. Raises `TenantExists`."""
+    tenant_id = TenantId(str(uuid4()))
+    root_key_id, wrapped = keyring.new_tenant_key(tenant_id)
+    tenant = Tenant(
+        id=tenant_id,
+        name=name,
+        canonical_id=_canonical_id(canonical_id),
+        display_name=display_name or name,
+        email=email,
+        root_key_id=root_key_id,
+        wrapped_key=wrapped,
+        created_ms=clock.now_ms(),
+    )
+    await manifest.add_tenant(tenant)
+    return await add_access_key(manifest, keyring, clock, tenant, access_key=access_key, secret_key=secret_key)
+
+
+async def add_access_key(
+    manifest: Manifest, keyring: Keyring, clock: Clock, tenant: Tenant, *, access_key: str | None = None, secret_key: str | None = None
+) -> Credentials:
+    """Give a tenant another access key. Raises `TenantExists` if its id is taken."""
+    access_key = access_key or "SG" + "".join(secrets.choice(_KEY_ALPHABET) for _ in range(18))
+    secret_key = secret_key or secrets.token_urlsafe(30)
+    if not (3 <= len(access_key) <= 128 and access_key.isalnum()) or len(secret_key) < 8:
+        raise ConfigError("an access key has 3 to 128 letters and digits, a secret key at least 8 characters")
+    sealed = keyring.tenant_cipher(tenant).seal_secret(secret_key)
+    await manifest.add_access_key(
+        AccessKey(id=AccessKeyId(access_key), tenant_id=tenant.id, sealed_secret=sealed, created_ms=clock.now_ms())
+    )
+    return Credentials(tenant=tenant.name, access_key=access_key, secret_key=secret_key)
+
+
+def _canonical_id(given: str | None) -> str:
+    if given is None:
+        return secrets.token_hex(32)
+    if len(given) != 64 or set(given) - set(string.hexdigits):
+        raise ConfigError("a canonical id has 64 hexadecimal digits")
+    return given.lower()
