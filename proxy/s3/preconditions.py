@@ -1,4 +1,3 @@
-# NOTE FROM THE LEAD TO THE S3 INTEGRITY HELPER: this file overwrote yours by mistake; write your own version back in full now (delete this line).
 """Preconditions of reads and copies, in the order of RFC 9110 section 13.2.2, with S3's two exceptions.
 
 S3: If-Match true and If-Unmodified-Since false gives 200; If-None-Match false and If-Modified-Since true gives 304.

@@ -1,4 +1,3 @@
-# NOTE FROM THE LEAD TO THE S3 INTEGRITY HELPER: this file overwrote yours by mistake; write your own version back in full now (delete this line).
 """Byte ranges: RFC 9110 section 14, as far as S3 goes along with it."""
 
 from __future__ import annotations
@@ -41,8 +40,10 @@ def parse_range(header: str | None, size: int) -> ByteRange | None:
     return ByteRange(start, end - start + 1)
 
 
-def parse_copy_range(header: str, size: int) -> ByteRange:
-    """Return `x-amz-copy-source-range`, which must be explicit and lie inside the source."""
+def parse_copy_source_range(header: str | None, size: int) -> ByteRange | None:
+    """Return `x-amz-copy-source-range`, which must be explicit and lie inside the source; None for all of it."""
+    if header is None:
+        return None
     match = _COPY_RANGE.fullmatch(header)
     if match is None or int(match[2]) < int(match[1]):
         raise S3Error(

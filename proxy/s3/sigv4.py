@@ -1,4 +1,3 @@
-# NOTE FROM THE LEAD TO THE S3 INTEGRITY HELPER: this file overwrote yours by mistake; write your own version back in full now (delete this line).
 """AWS Signature Version 4: reading the claim of a request, and proving it. Source: "Authenticating Requests", S3 API Reference."""
 
 from __future__ import annotations
@@ -14,6 +13,10 @@ from proxy.s3.errors import S3Error
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
+STREAMING_SIGNED = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
+STREAMING_SIGNED_TRAILER = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"
+STREAMING_UNSIGNED_TRAILER = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
+STREAMING_MODES = frozenset({STREAMING_SIGNED, STREAMING_SIGNED_TRAILER, STREAMING_UNSIGNED_TRAILER})
 MAX_SKEW_SECONDS = 15 * 60
 MAX_EXPIRY_SECONDS = 7 * 24 * 3600
 _TIME = "%Y%m%dT%H%M%SZ"
@@ -75,6 +78,15 @@ def check_time(claim: Claim, now_ms: int) -> None:
         )
 
 
+def check_region(claim: Claim, region: str) -> None:
+    """Refuse a signature for another region, and say which one is right: clients try again with it."""
+    if claim.region != region:
+        code = "AuthorizationQueryParametersError" if claim.presigned else "AuthorizationHeaderMalformed"
+        raise S3Error(
+            code, f"The authorization header is malformed; the region '{claim.region}' is wrong; expecting '{region}'", Region=region
+        )
+
+
 def signing_key(secret: str, date: str, region: str, service: str) -> bytes:
     """Derive the day's key."""
     key = f"AWS4{secret}".encode()
@@ -85,6 +97,8 @@ def signing_key(secret: str, date: str, region: str, service: str) -> bytes:
 
 def verify(claim: Claim, key: bytes, *, method: str, raw_path: str, query: Query, headers: Mapping[str, str]) -> None:
     """Raise `SignatureDoesNotMatch` unless `key` signed this request, and AccessDenied if it left something out that matters."""
+    if claim.security_token is not None:
+        raise S3Error("InvalidToken", "The provided token is malformed or otherwise invalid: access keys here are permanent.")
     _check_all_signed(claim, headers)
     canonical = canonical_request(claim, method=method, raw_path=raw_path, query=query, headers=headers)
     text = string_to_sign(claim, canonical)
@@ -137,7 +151,7 @@ def _from_header(header: str, headers: Mapping[str, str]) -> Claim:
         signed_headers=tuple(fields["SignedHeaders"].lower().split(";")),
         signature=fields["Signature"],
         timestamp=timestamp,
-        payload_hash=payload_hash,
+        payload_hash=_payload_hash(payload_hash),
         security_token=headers.get("x-amz-security-token"),
     )
 
@@ -168,6 +182,20 @@ def _presigned(query: Mapping[str, str]) -> Claim:
         expires_seconds=_expiry(query["X-Amz-Expires"]),
         security_token=query.get("X-Amz-Security-Token"),
     )
+
+
+def _payload_hash(text: str) -> str:
+    known = text == UNSIGNED_PAYLOAD or text in STREAMING_MODES or (len(text) == 64 and not text.strip("0123456789abcdef"))
+    if text.startswith("STREAMING-AWS4-ECDSA"):
+        raise S3Error("NotImplemented", "SigV4A is not served; use AWS4-HMAC-SHA256.")
+    if not known:
+        raise S3Error(
+            "InvalidArgument",
+            "x-amz-content-sha256 must be UNSIGNED-PAYLOAD, a STREAMING mode, or a valid sha256 value.",
+            ArgumentName="x-amz-content-sha256",
+            ArgumentValue=text,
+        )
+    return text
 
 
 def _check_algorithm(algorithm: str) -> None:
