@@ -73,10 +73,10 @@ class MayFailConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 class PolicyConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     scheme: str
-    stores: list[str] = []  # none named: all
-    jurisdictions: list[str] = []  # none named: any
+    stores: tuple[str, ...] = ()  # none named: all
+    jurisdictions: tuple[str, ...] = ()  # none named: any
     may_fail: MayFailConfig = MayFailConfig()
-    never_together: list[Literal["provider", "jurisdiction"]] = ["provider", "jurisdiction"]
+    never_together: tuple[Literal["provider", "jurisdiction"], ...] = ("provider", "jurisdiction")
     storage_classes: dict[str, str] = {}
     segment_mib: int = 16
 
@@ -100,7 +100,7 @@ class LogConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 class Config(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     listen: str = "127.0.0.1:9000"
-    domains: list[str] = []  # virtual-hosted style: bucket.DOMAIN
+    domains: tuple[str, ...] = ()  # virtual-hosted style: bucket.DOMAIN
     region: str = "us-east-1"
     data: str
     manifest: ManifestConfig

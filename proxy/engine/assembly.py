@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from proxy.manifest.protocol import CompletedPart
 from proxy.manifest.records import Checksum, Part, PartSummary, Upload
@@ -62,7 +63,7 @@ def _chosen(uploaded: Sequence[Part], listed: Sequence[CompletedPart], part_chec
     if not listed:
         raise S3Error("MalformedXML")
     numbers = [entry.number for entry in listed]
-    if any(second <= first for first, second in zip(numbers, numbers[1:], strict=False)):
+    if any(second <= first for first, second in pairwise(numbers)):
         raise S3Error("InvalidPartOrder")
     by_number = {part.number: part for part in uploaded}
     parts = []
@@ -79,7 +80,7 @@ def _checksum(upload: Upload, parts: Sequence[Part]) -> Checksum | None:
     algorithm, kind = upload.checksum_algorithm, upload.checksum_type
     if algorithm is None or any(part.checksum is None or part.checksum.algorithm != algorithm for part in parts):
         return None
-    values = [(part.checksum.value, part.size) for part in parts if part.checksum is not None]
+    digests = [(checksums.decode(algorithm, part.checksum.value), part.size) for part in parts if part.checksum is not None]
     if kind == "FULL_OBJECT":
-        return Checksum(algorithm=algorithm, type="FULL_OBJECT", value=checksums.full_object(algorithm, values))
-    return Checksum(algorithm=algorithm, type="COMPOSITE", value=checksums.composite(algorithm, [value for value, _ in values]))
+        return Checksum(algorithm=algorithm, type="FULL_OBJECT", value=checksums.combine_full_object(algorithm, digests))
+    return Checksum(algorithm=algorithm, type="COMPOSITE", value=checksums.composite(algorithm, [digest for digest, _ in digests]))

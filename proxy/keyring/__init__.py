@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import secrets
+from typing import Protocol
 
 from proxy.keyring.protocol import RootKey
 from proxy.keyring.tenant import KEY_SIZE, TenantCipher
-from proxy.manifest.records import Tenant
 
 __all__ = ["Keyring", "RootKey", "TenantCipher"]
+
+
+class KeyHolder(Protocol):
+    """A tenant, as far as its key goes."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def wrapped_key(self) -> bytes: ...
 
 
 class Keyring:
@@ -22,7 +31,7 @@ class Keyring:
         """Return (root key id, a fresh tenant key wrapped by it)."""
         return self._root.id, self._root.wrap(secrets.token_bytes(KEY_SIZE), context=tenant_id.encode())
 
-    def tenant_cipher(self, tenant: Tenant) -> TenantCipher:
+    def tenant_cipher(self, tenant: KeyHolder) -> TenantCipher:
         """Return the tenant's cipher. Raises `KeyUnavailable`."""
         cipher = self._ciphers.get((tenant.id, tenant.wrapped_key))
         if cipher is None:

@@ -1,170 +1,254 @@
-"""aws-chunked bodies: frames of `size[;chunk-signature=…]`, data, then trailers. Pushed: feed bytes, get plaintext.
+"""The aws-chunked framing of a body: `size;chunk-signature=…` lines around the payload, then perhaps trailers.
 
-A signed chunk is released only when its signature has been checked, so it is held until its end; AWS clients send 64 KiB to 1 MiB.
-Source: "Signature calculations for the Authorization header: transferring payload in multiple chunks", S3 API Reference.
+The problem: a client that streams cannot hash the body before it sends the headers. It signs chunk by chunk instead,
+each signature over the one before and the chunk's hash, or signs nothing and sends a checksum after the last byte.
+
+The idea: a push parser without I/O. Control lines are collected in a small bounded buffer; payload is never joined, and a
+piece of input that is all payload is passed on as the very object that came in. An unsigned chunk streams through. A signed
+chunk is held until its signature is proven, hashed while it arrives; that is why its size is bounded and an unsigned one's
+is not (one SDK sends a whole object as a single unsigned chunk).
+
+Source: docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming.html and sigv4-streaming-trailers.html
 """
 
 from __future__ import annotations
 
+import hashlib
 import hmac
-from collections.abc import Callable
-from dataclasses import dataclass
-from hashlib import sha256
+import re
+from collections.abc import Collection
+from datetime import datetime
+from enum import Enum, auto
 
 from proxy.s3.errors import S3Error
+from proxy.s3.sigv4 import STREAMING_MODES, STREAMING_SIGNED, STREAMING_UNSIGNED_TRAILER, format_timestamp
 
-MAX_SIGNED_CHUNK = 16 * 1024 * 1024
-MAX_LINE = 16 * 1024
-_EMPTY_HASH = sha256(b"").hexdigest()
+MAX_SIGNED_CHUNK_BYTES = 16 * 1024 * 1024  # held in memory until its signature is checked
+_MAX_LINE_BYTES = 1024  # a chunk line has at most 16 + 17 + 64 characters, a trailer about 100
+_MAX_TRAILERS = 16
+_SMALL_PIECE_BYTES = 4096  # held pieces below this are joined: a bytes object costs 33 bytes besides its content
+
+_EMPTY_SHA256 = hashlib.sha256().hexdigest()
+_SIGNED_LINE = re.compile(rb"([0-9a-fA-F]{1,16});chunk-signature=([0-9a-f]{64})")
+_UNSIGNED_LINE = re.compile(rb"([0-9a-fA-F]{1,16})(?:;[^\r\n]*)?")
+_TRAILER_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([\t\x20-\x7e]*)")
+_TRAILER_SIGNATURE = "x-amz-trailer-signature"
 
 
-@dataclass(slots=True)
-class ChunkSigner:
-    """The chain of chunk signatures: each covers the one before it."""
-
-    key: bytes
-    amz_date: str
-    scope: str
-    previous: str
-
-    def check_chunk(self, signature: str, digest: str) -> None:
-        self._check(signature, f"AWS4-HMAC-SHA256-PAYLOAD\n{self.amz_date}\n{self.scope}\n{self.previous}\n{_EMPTY_HASH}\n{digest}")
-
-    def check_trailer(self, signature: str, trailer: bytes) -> None:
-        digest = sha256(trailer).hexdigest()
-        self._check(signature, f"AWS4-HMAC-SHA256-TRAILER\n{self.amz_date}\n{self.scope}\n{self.previous}\n{digest}")
-
-    def _check(self, signature: str, text: str) -> None:
-        expected = hmac.digest(self.key, text.encode(), "sha256").hex()
-        if not hmac.compare_digest(expected.encode(), signature.encode()):
-            raise S3Error("SignatureDoesNotMatch", StringToSign=text, SignatureProvided=signature)
-        self.previous = expected
+class _State(Enum):
+    CHUNK_LINE = auto()
+    PAYLOAD = auto()
+    PAYLOAD_END = auto()
+    TRAILER = auto()
+    DONE = auto()
 
 
 class ChunkedDecoder:
-    """Decodes one body. `signer` is None for STREAMING-UNSIGNED-PAYLOAD-TRAILER; `trailers_expected` are lower-case names."""
+    """Turns an aws-chunked body, pushed in arbitrary pieces, into its plaintext.
 
-    def __init__(self, *, decoded_length: int, signer: ChunkSigner | None, trailers_expected: tuple[str, ...] | None) -> None:
-        self._signer = signer
-        self._has_trailer = trailers_expected is not None
-        self._expected = frozenset(trailers_expected or ())
-        self._left_in_body = decoded_length
-        self._buffer = bytearray()
-        self._state: Callable[[list[bytes]], bool] = self._size_line
+    `mode` is one of `sigv4.STREAMING_MODES`; the signed ones need the claim's signature, its signing key, timestamp and scope.
+    `trailers_expected` are the names the x-amz-trailer header announced. An error leaves the decoder unusable.
+    """
+
+    def __init__(
+        self,
+        mode: str,
+        *,
+        decoded_length: int,
+        seed_signature: str = "",
+        signing_key: bytes = b"",
+        timestamp: datetime | None = None,
+        scope: str = "",
+        trailers_expected: Collection[str] = (),
+    ) -> None:
+        if mode not in STREAMING_MODES:
+            raise ValueError(f"{mode} is no streaming mode")
+        self._chain: _SignatureChain | None = None
+        if mode != STREAMING_UNSIGNED_TRAILER:
+            if timestamp is None:
+                raise ValueError(f"{mode} needs a timestamp")
+            self._chain = _SignatureChain(seed_signature, signing_key, timestamp, scope)
+        self._has_trailers = mode != STREAMING_SIGNED
+        self._trailers_expected = {name.lower() for name in trailers_expected}
+        self._decoded_length = decoded_length
+        self._announced = 0  # plaintext bytes of all chunk lines so far
+        self._state = _State.CHUNK_LINE
+        self._line = bytearray()
         self._chunk_left = 0
-        self._signature = ""
-        self._held: list[bytes] = []
-        self._hash = sha256()
+        self._chunk_signature = ""
+        self._chunk_hash = hashlib.sha256()
+        self._held = _HeldPieces()
         self._trailers: dict[str, str] = {}
-        self._trailer_text = b""
-        self._done = False
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Take the next bytes and return the plaintext they complete."""
-        self._buffer += data
+        """Take the next bytes of the body; return the plaintext now released, in order."""
         released: list[bytes] = []
-        while self._state(released):
-            pass
+        position = 0
+        while position < len(data):
+            position = self._step(data, position, released)
         return released
 
     def finish(self) -> dict[str, str]:
-        """Return the trailers by lower-case name, after the last byte. Raises IncompleteBody if frames are missing."""
-        if not self._done or self._left_in_body:
-            raise S3Error("IncompleteBody", "The request body terminated unexpectedly")
+        """Declare the body over; return its trailers by lower-case name, or raise if anything is missing."""
+        if self._state is not _State.DONE or self._announced != self._decoded_length:
+            raise S3Error("IncompleteBody")
+        if self._trailers.keys() != self._trailers_expected:
+            raise _malformed_trailer()
         return self._trailers
 
-    def _size_line(self, _: list[bytes]) -> bool:
-        line = self._line()
-        if line is None:
-            return False
-        size_text, _semicolon, extension = line.partition(b";")
-        try:
-            self._chunk_left = int(size_text, 16)
-        except ValueError:
-            raise S3Error("InvalidRequest", "The body is not validly aws-chunked") from None
-        if not 0 <= self._chunk_left <= self._left_in_body:
-            raise S3Error("IncompleteBody", "The body does not match x-amz-decoded-content-length")
-        self._left_in_body -= self._chunk_left
-        if self._signer is not None:
-            name, _equals, signature = extension.strip().partition(b"=")
-            if name != b"chunk-signature" or self._chunk_left > MAX_SIGNED_CHUNK:
-                raise S3Error("InvalidRequest", "A chunk has no signature, or is larger than 16 MiB")
-            self._signature = signature.decode("latin-1")
-        self._hash = sha256()
-        self._state = self._data if self._chunk_left else self._last_chunk
-        return True
+    def _step(self, data: bytes, position: int, released: list[bytes]) -> int:
+        if self._state is _State.PAYLOAD:
+            return self._take_payload(data, position, released)
+        return self._take_line(data, position)
 
-    def _data(self, released: list[bytes]) -> bool:
-        piece = bytes(self._buffer[: self._chunk_left])
-        if not piece:
-            return False
-        del self._buffer[: len(piece)]
+    def _take_payload(self, data: bytes, position: int, released: list[bytes]) -> int:
+        end = min(len(data), position + self._chunk_left)
+        piece = data if end - position == len(data) else data[position:end]
         self._chunk_left -= len(piece)
-        if self._signer is None:
+        if self._chain is None:
             released.append(piece)
         else:
-            self._hash.update(piece)
+            self._chunk_hash.update(piece)
             self._held.append(piece)
-        if self._chunk_left == 0:
-            self._state = self._data_end
-        return True
+        if not self._chunk_left:
+            self._end_payload(released)
+        return end
 
-    def _data_end(self, released: list[bytes]) -> bool:
-        line = self._line()
-        if line is None:
-            return False
-        if line:
-            raise S3Error("InvalidRequest", "The body is not validly aws-chunked")
-        if self._signer is not None:
-            self._signer.check_chunk(self._signature, self._hash.hexdigest())
-            released += self._held
-            self._held = []
-        self._state = self._size_line
-        return True
+    def _end_payload(self, released: list[bytes]) -> None:
+        if self._chain is not None:
+            self._chain.check_chunk(self._chunk_signature, self._chunk_hash.hexdigest())
+            released += self._held.release()
+        self._state = _State.PAYLOAD_END
 
-    def _last_chunk(self, _: list[bytes]) -> bool:
-        if self._signer is not None:
-            self._signer.check_chunk(self._signature, _EMPTY_HASH)
-        self._state = self._trailer_line
-        return True
+    def _take_line(self, data: bytes, position: int) -> int:
+        newline = data.find(b"\n", position)
+        end = len(data) if newline < 0 else newline
+        if len(self._line) + end - position > _MAX_LINE_BYTES:
+            raise S3Error("InvalidRequest", f"A line of the aws-chunked framing is longer than {_MAX_LINE_BYTES} bytes")
+        self._line += data[position:end]
+        if newline < 0:
+            return end
+        line = bytes(self._line.removesuffix(b"\r"))
+        self._line.clear()
+        self._read_line(line)
+        return newline + 1
 
-    def _trailer_line(self, _: list[bytes]) -> bool:
-        line = self._line()
-        if line is None:
-            return False
+    def _read_line(self, line: bytes) -> None:
+        if self._state is _State.CHUNK_LINE:
+            self._begin_chunk(line)
+        elif self._state is _State.TRAILER:
+            self._read_trailer(line)
+        elif self._state is _State.PAYLOAD_END and not line:
+            self._state = _State.CHUNK_LINE
+        else:
+            raise S3Error("IncompleteBody", "The aws-chunked body has bytes where a chunk or the body should end")
+
+    def _begin_chunk(self, line: bytes) -> None:
+        match = (_UNSIGNED_LINE if self._chain is None else _SIGNED_LINE).fullmatch(line)
+        if match is None:
+            raise S3Error("InvalidRequest", "A chunk of the aws-chunked body does not begin with its size and signature")
+        size = int(match[1], 16)
+        self._check_size(size)
+        if self._chain is not None:
+            self._chunk_signature = match[2].decode()
+            self._chunk_hash = hashlib.sha256()
+        self._chunk_left = size
+        self._state = _State.PAYLOAD if size else self._end_chunks()
+
+    def _check_size(self, size: int) -> None:
+        self._announced += size
+        if self._announced > self._decoded_length:
+            message = "You did not provide the number of bytes specified by the x-amz-decoded-content-length HTTP header"
+            raise S3Error("IncompleteBody", message)
+        if self._chain is not None and size > MAX_SIGNED_CHUNK_BYTES:
+            raise S3Error("InvalidRequest", f"A signed chunk may have at most {MAX_SIGNED_CHUNK_BYTES} bytes")
+
+    def _end_chunks(self) -> _State:
+        if self._chain is not None:
+            self._chain.check_chunk(self._chunk_signature, _EMPTY_SHA256)
+        return _State.TRAILER
+
+    def _read_trailer(self, line: bytes) -> None:
         if not line:
-            self._end()
-            return False
-        name, colon, value = line.partition(b":")
-        key = name.strip().lower().decode("latin-1")
-        if not colon or not self._has_trailer:
-            raise S3Error("InvalidRequest", "The body is not validly aws-chunked")
-        self._trailers[key] = value.strip().decode("latin-1")
-        if key != "x-amz-trailer-signature":
-            self._trailer_text += name.strip().lower() + b":" + value.strip() + b"\n"
-        return True
+            self._end_trailers()
+            return
+        match = _TRAILER_LINE.fullmatch(line)
+        if match is None or not self._has_trailers:
+            raise _malformed_trailer()
+        name, value = match[1].decode().lower(), match[2].decode().strip()
+        if name == _TRAILER_SIGNATURE and self._chain is not None:
+            self._chain.check_trailers(value, self._trailers)
+        elif self._trailers_closed or name in self._trailers or len(self._trailers) == _MAX_TRAILERS:
+            raise _malformed_trailer()
+        else:
+            self._trailers[name] = value
 
-    def _end(self) -> None:
-        if self._signer is not None and self._has_trailer:
-            signature = self._trailers.pop("x-amz-trailer-signature", "")
-            self._signer.check_trailer(signature, self._trailer_text)
-        if self._trailers.keys() != self._expected:
-            raise S3Error("InvalidRequest", "The trailers are not those that x-amz-trailer announced")
-        self._done = True
-        self._state = self._after_end
+    @property
+    def _trailers_closed(self) -> bool:
+        return self._chain is not None and self._chain.complete
 
-    def _after_end(self, _: list[bytes]) -> bool:
-        if self._buffer.strip(b"\r\n"):
-            raise S3Error("InvalidRequest", "Bytes follow the end of the aws-chunked body")
-        self._buffer.clear()
-        return False
+    def _end_trailers(self) -> None:
+        # AWS's own example has an empty line before the trailer signature as well as after it.
+        if self._has_trailers and self._chain is not None and not self._chain.complete:
+            return
+        self._state = _State.DONE
 
-    def _line(self) -> bytes | None:
-        end = self._buffer.find(b"\n")
-        if end < 0:
-            if len(self._buffer) > MAX_LINE:
-                raise S3Error("InvalidRequest", "The body is not validly aws-chunked")
-            return None
-        line = bytes(self._buffer[:end]).rstrip(b"\r")
-        del self._buffer[: end + 1]
-        return line
+
+class _SignatureChain:
+    """Checks signatures of which each covers the one before, beginning at the request's own."""
+
+    def __init__(self, seed: str, key: bytes, timestamp: datetime, scope: str) -> None:
+        self._previous = seed
+        self._key = key
+        self._context = f"{format_timestamp(timestamp)}\n{scope}"
+        self.complete = False  # the trailers' signature was seen: nothing may follow
+
+    def check_chunk(self, signature: str, payload_sha256: str) -> None:
+        text = f"AWS4-HMAC-SHA256-PAYLOAD\n{self._context}\n{self._previous}\n{_EMPTY_SHA256}\n{payload_sha256}"
+        self._check(signature, text)
+
+    def check_trailers(self, signature: str, trailers: dict[str, str]) -> None:
+        if self.complete:
+            raise _malformed_trailer()
+        canonical = "".join(f"{name}:{value}\n" for name, value in trailers.items())
+        digest = hashlib.sha256(canonical.encode()).hexdigest()
+        self._check(signature, f"AWS4-HMAC-SHA256-TRAILER\n{self._context}\n{self._previous}\n{digest}")
+        self.complete = True
+
+    def _check(self, signature: str, text: str) -> None:
+        expected = hmac.digest(self._key, text.encode(), "sha256").hex()
+        if not hmac.compare_digest(expected, signature):
+            raise S3Error("SignatureDoesNotMatch", StringToSign=text, SignatureProvided=signature)
+        self._previous = signature
+
+
+class _HeldPieces:
+    """Payload waiting for its signature. Small pieces are joined, so a chunk sent byte by byte costs its own size."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self._small = bytearray()
+
+    def append(self, piece: bytes) -> None:
+        if len(piece) < _SMALL_PIECE_BYTES:
+            self._small += piece
+            if len(self._small) >= _SMALL_PIECE_BYTES:
+                self._flush()
+            return
+        self._flush()
+        self._pieces.append(piece)
+
+    def release(self) -> list[bytes]:
+        self._flush()
+        pieces, self._pieces = self._pieces, []
+        return pieces
+
+    def _flush(self) -> None:
+        if self._small:
+            self._pieces.append(bytes(self._small))
+            self._small.clear()
+
+
+def _malformed_trailer() -> S3Error:
+    message = "The request contained trailing data that was not well-formed or did not conform to our published schema."
+    return S3Error("InvalidRequest", message)

@@ -1,158 +1,205 @@
-"""Checksums: the five algorithms, what clients claim with them, and how parts combine into objects."""
+"""S3's additional checksums and Content-MD5: computing, validating, and putting parts' checksums together.
+
+Source: docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html
+"""
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
-from base64 import b64decode, b64encode
-from binascii import Error as Base64Error
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, Protocol, get_args
 
 from awscrt import checksums as crt
 
 from proxy.s3.errors import S3Error
 
-Algorithm = Literal["CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256"]
-Kind = Literal["COMPOSITE", "FULL_OBJECT"]
-ALGORITHMS: tuple[Algorithm, ...] = get_args(Algorithm)
-HEADERS: dict[str, Algorithm] = {f"x-amz-checksum-{name.lower()}": name for name in ALGORITHMS}
-MEMBERS: dict[Algorithm, str] = {name: f"Checksum{name}" for name in ALGORITHMS}
-_SIZES: dict[Algorithm, int] = {"CRC32": 4, "CRC32C": 4, "CRC64NVME": 8, "SHA1": 20, "SHA256": 32}
-_CRCS: dict[str, Callable[[bytes | bytearray | memoryview, int], int]] = {
+ChecksumAlgorithm = Literal["CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256"]
+ChecksumType = Literal["COMPOSITE", "FULL_OBJECT"]
+Buffer = bytes | bytearray | memoryview
+
+ALGORITHMS: tuple[ChecksumAlgorithm, ...] = get_args(ChecksumAlgorithm)
+
+_DIGEST_BYTES: dict[ChecksumAlgorithm, int] = {"CRC32": 4, "CRC32C": 4, "CRC64NVME": 8, "SHA1": 20, "SHA256": 32}
+_TYPES: dict[ChecksumAlgorithm, tuple[ChecksumType, ...]] = {  # the default of a multipart upload comes first
+    "CRC32": ("COMPOSITE", "FULL_OBJECT"),
+    "CRC32C": ("COMPOSITE", "FULL_OBJECT"),
+    "CRC64NVME": ("FULL_OBJECT",),
+    "SHA1": ("COMPOSITE",),
+    "SHA256": ("COMPOSITE",),
+}
+_CRC: dict[ChecksumAlgorithm, Callable[[Buffer, int], int]] = {
     "CRC32": crt.crc32,
     "CRC32C": crt.crc32c,
     "CRC64NVME": crt.crc64nvme,
 }
-_COMBINE: dict[str, Callable[[int, int, int], int]] = {
+_COMBINE: dict[ChecksumAlgorithm, Callable[[int, int, int], int]] = {
     "CRC32": crt.combine_crc32,
     "CRC32C": crt.combine_crc32c,
     "CRC64NVME": crt.combine_crc64nvme,
 }
+_PREFIX = "x-amz-checksum-"
+_BY_HEADER: dict[str, ChecksumAlgorithm] = {_PREFIX + name.lower(): name for name in ALGORITHMS}
+_NOT_VALUES = frozenset({_PREFIX + "mode", _PREFIX + "type", _PREFIX + "algorithm"})
 
 
 class Hasher(Protocol):
-    """As hashlib's."""
+    """A checksum in the making. One thread at a time."""
 
-    def update(self, data: bytes | bytearray | memoryview, /) -> None: ...
-    def digest(self) -> bytes: ...
-
-
-class _Crc:
-    def __init__(self, algorithm: Algorithm) -> None:
-        self._function = _CRCS[algorithm]
-        self._size = _SIZES[algorithm]
-        self._value = 0
-
-    def update(self, data: bytes | bytearray | memoryview, /) -> None:
-        self._value = self._function(data, self._value)
+    def update(self, data: Buffer, /) -> None:
+        """Take the next bytes; their memory may be reused on return."""
+        ...
 
     def digest(self) -> bytes:
-        return self._value.to_bytes(self._size, "big")
+        """Return the checksum of all bytes so far, big-endian."""
+        ...
 
 
-def new_hasher(algorithm: Algorithm) -> Hasher:
-    if algorithm == "SHA1":
-        return hashlib.sha1(usedforsecurity=False)
+def new_hasher(algorithm: ChecksumAlgorithm) -> Hasher:
+    """Start a checksum."""
     if algorithm == "SHA256":
         return hashlib.sha256()
-    return _Crc(algorithm)
+    if algorithm == "SHA1":
+        return hashlib.sha1(usedforsecurity=False)
+    return _Crc(_CRC[algorithm], _DIGEST_BYTES[algorithm])
 
 
 def encode(digest: bytes) -> str:
-    return b64encode(digest).decode()
+    """Return a digest as S3 writes it: base64."""
+    return base64.b64encode(digest).decode()
 
 
-def default_type(algorithm: Algorithm) -> Kind:
-    """Return what a multipart object's checksum is unless the client says otherwise."""
-    return "FULL_OBJECT" if algorithm == "CRC64NVME" else "COMPOSITE"
-
-
-def check_type(algorithm: Algorithm, kind: str) -> Kind:
-    """SHA checksums cannot be combined into a full object's; CRC64NVME has no composite form."""
-    if (
-        kind not in get_args(Kind)
-        or (kind == "FULL_OBJECT" and algorithm.startswith("SHA"))
-        or (kind == "COMPOSITE" and algorithm == "CRC64NVME")
-    ):
-        raise S3Error("InvalidRequest", f"The {kind} checksum type cannot be used with the {algorithm.lower()} checksum algorithm.")
-    return "FULL_OBJECT" if kind == "FULL_OBJECT" else "COMPOSITE"
-
-
-def parse_algorithm(name: str) -> Algorithm:
-    for algorithm in ALGORITHMS:
-        if algorithm == name.upper():
-            return algorithm
-    raise S3Error(
-        "InvalidRequest",
-        f"Checksum algorithm provided is unsupported. Please try again with any of the valid types: [{', '.join(ALGORITHMS)}]",
-    )
-
-
-def parse_checksum_headers(headers: Mapping[str, str]) -> tuple[Algorithm, str] | None:
-    """Return the checksum a request's headers claim for its body."""
-    claims = [(HEADERS[name], value) for name, value in headers.items() if name in HEADERS]
-    if not claims:
-        return None
-    if len(claims) > 1:
-        raise S3Error("InvalidRequest", "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.")
-    algorithm, value = claims[0]
-    check_value(algorithm, value)
-    return algorithm, value
-
-
-def announced_algorithm(headers: Mapping[str, str]) -> Algorithm | None:
-    """Return the algorithm of the checksum that comes with the body, in a header or in a trailer."""
-    claim = parse_checksum_headers(headers)
-    trailers = [HEADERS[name] for name in parse_trailer_header(headers) if name in HEADERS]
-    if claim is not None and trailers:
-        raise S3Error("InvalidRequest", "Expecting a single x-amz-checksum- header")
-    if "x-amz-sdk-checksum-algorithm" in headers and claim is None and not trailers:
-        raise S3Error(
-            "InvalidRequest",
-            "x-amz-sdk-checksum-algorithm specified, but no corresponding x-amz-checksum-* or x-amz-trailer headers were found.",
-        )
-    return claim[0] if claim is not None else trailers[0] if trailers else None
-
-
-def parse_trailer_header(headers: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the names `x-amz-trailer` announces; only checksums may travel there."""
-    names = tuple(name.strip().lower() for name in headers.get("x-amz-trailer", "").split(",") if name.strip())
-    if any(name not in HEADERS for name in names) or len(names) > 1:
-        raise S3Error("InvalidRequest", "The value specified in the x-amz-trailer header is not supported")
-    return names
-
-
-def check_value(algorithm: Algorithm, value: str) -> None:
-    """Refuse what cannot be a checksum of this algorithm."""
-    try:
-        good = len(b64decode(value, validate=True)) == _SIZES[algorithm]
-    except (Base64Error, ValueError):
-        good = False
-    if not good:
-        raise S3Error("InvalidRequest", f"Value for x-amz-checksum-{algorithm.lower()} header is invalid.")
-
-
-def parse_content_md5(value: str) -> bytes:
-    try:
-        digest = b64decode(value, validate=True)
-    except (Base64Error, ValueError):
-        digest = b""
-    if len(digest) != 16:
-        raise S3Error("InvalidDigest", ContentMD5=value)
+def decode(algorithm: ChecksumAlgorithm, value: str) -> bytes:
+    """Return the digest of a base64 value; InvalidRequest if it is not one of this algorithm."""
+    digest = _strict_base64(value)
+    if digest is None or len(digest) != _DIGEST_BYTES[algorithm]:
+        raise S3Error("InvalidRequest", f"Value for {_PREFIX}{algorithm.lower()} header is invalid.")
     return digest
 
 
-def composite(algorithm: Algorithm, parts: Sequence[str]) -> str:
-    """Return the checksum of the parts' checksums, with their count: "b64-N"."""
+def parse_checksum_headers(headers: Mapping[str, str]) -> tuple[ChecksumAlgorithm, str] | None:
+    """Return the one checksum of the body that headers (or trailers) with lower-case names claim, validated.
+
+    Not for CompleteMultipartUpload, whose checksum headers speak of the object and not of the request's body.
+    """
+    claimed = [name for name in headers if name.startswith(_PREFIX) and name not in _NOT_VALUES]
+    if not claimed:
+        return None
+    if len(claimed) > 1:
+        raise S3Error("InvalidRequest", "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.")
+    algorithm = _algorithm_of(claimed[0])
+    _check_sdk_algorithm(headers, algorithm)
+    value = headers[claimed[0]].strip()
+    decode(algorithm, value)
+    return algorithm, value
+
+
+def parse_trailer_header(headers: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the lower-case trailer names that the x-amz-trailer header announces: at most one, a checksum's."""
+    names = tuple(name.strip().lower() for name in headers.get("x-amz-trailer", "").split(",") if name.strip())
+    if len(names) > 1:
+        raise S3Error("InvalidRequest", "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.")
+    for name in names:
+        if name not in _BY_HEADER:
+            raise S3Error("InvalidRequest", "The value specified in the x-amz-trailer header is not supported")
+        _check_sdk_algorithm(headers, _BY_HEADER[name])
+    return names
+
+
+def announced_algorithm(headers: Mapping[str, str]) -> ChecksumAlgorithm | None:
+    """Return the algorithm of the checksum that headers claim or announce as a trailer; claims in both places are refused."""
+    claim = parse_checksum_headers(headers)
+    trailers = parse_trailer_header(headers)
+    if claim is not None and trailers:
+        raise S3Error("InvalidRequest", "Expecting a single x-amz-checksum- header")
+    if claim is not None:
+        return claim[0]
+    if trailers:
+        return _BY_HEADER[trailers[0]]
+    if "x-amz-sdk-checksum-algorithm" in headers:
+        message = "x-amz-sdk-checksum-algorithm specified, but no corresponding x-amz-checksum-* or x-amz-trailer headers were found."
+        raise S3Error("InvalidRequest", message)
+    return None
+
+
+def parse_algorithm(value: str, *, header: str = "x-amz-checksum-algorithm") -> ChecksumAlgorithm:
+    """Return the algorithm a client names, in any case."""
+    algorithm = _BY_HEADER.get(_PREFIX + value.lower())
+    if algorithm is None:
+        raise S3Error("InvalidRequest", f"Value for {header} header is invalid.")
+    return algorithm
+
+
+def default_type(algorithm: ChecksumAlgorithm) -> ChecksumType:
+    """Return the type a multipart upload's checksum has when the client names none."""
+    return _TYPES[algorithm][0]
+
+
+def check_type(algorithm: ChecksumAlgorithm, checksum_type: ChecksumType) -> None:
+    """Refuse a type that S3 does not offer for the algorithm."""
+    if checksum_type not in _TYPES[algorithm]:
+        message = f"The {checksum_type} checksum type cannot be used with the {algorithm.lower()} checksum algorithm."
+        raise S3Error("InvalidRequest", message)
+
+
+def composite(algorithm: ChecksumAlgorithm, part_digests: Iterable[bytes]) -> str:
+    """Return the COMPOSITE checksum of parts, in order: the checksum of their digests, and their number."""
+    digests = tuple(part_digests)
     hasher = new_hasher(algorithm)
-    for part in parts:
-        hasher.update(b64decode(part))
-    return f"{encode(hasher.digest())}-{len(parts)}"
+    hasher.update(b"".join(digests))
+    return f"{encode(hasher.digest())}-{len(digests)}"
 
 
-def full_object(algorithm: Algorithm, parts: Sequence[tuple[str, int]]) -> str:
-    """Return a CRC of the whole from (CRC in base64, size in bytes) of its parts."""
-    value = 0
-    for checksum, size in parts:
-        value = _COMBINE[algorithm](value, int.from_bytes(b64decode(checksum), "big"), size)
-    return encode(value.to_bytes(_SIZES[algorithm], "big"))
+def combine_full_object(algorithm: ChecksumAlgorithm, parts: Iterable[tuple[bytes, int]]) -> str:
+    """Return the FULL_OBJECT checksum of parts given as (digest, size in bytes), in order, without reading them again."""
+    if algorithm not in _COMBINE:
+        raise ValueError(f"{algorithm} of parts cannot be combined")
+    combine = _COMBINE[algorithm]
+    value = 0  # the CRC of no bytes
+    for digest, size_bytes in parts:
+        value = combine(value, int.from_bytes(digest, "big"), size_bytes)
+    return encode(value.to_bytes(_DIGEST_BYTES[algorithm], "big"))
+
+
+def parse_content_md5(value: str) -> bytes:
+    """Return the 16 bytes of a Content-MD5 header; InvalidDigest if it is not one."""
+    digest = _strict_base64(value.strip())
+    if digest is None or len(digest) != 16:
+        raise S3Error("InvalidDigest")
+    return digest
+
+
+class _Crc:
+    def __init__(self, function: Callable[[Buffer, int], int], size_bytes: int) -> None:
+        self._function = function
+        self._size_bytes = size_bytes
+        self._value = 0
+
+    def update(self, data: Buffer, /) -> None:
+        self._value = self._function(data, self._value)
+
+    def digest(self) -> bytes:
+        return self._value.to_bytes(self._size_bytes, "big")
+
+
+def _algorithm_of(header: str) -> ChecksumAlgorithm:
+    algorithm = _BY_HEADER.get(header)
+    if algorithm is None:
+        raise S3Error("InvalidRequest", "The algorithm type you specified in x-amz-checksum- header is invalid.")
+    return algorithm
+
+
+def _check_sdk_algorithm(headers: Mapping[str, str], algorithm: ChecksumAlgorithm) -> None:
+    named = headers.get("x-amz-sdk-checksum-algorithm")
+    if named is not None and named.upper() != algorithm:
+        raise S3Error("InvalidRequest", "Value for x-amz-sdk-checksum-algorithm header is invalid.")
+
+
+def _strict_base64(value: str) -> bytes | None:
+    try:
+        digest = base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    # Two spellings of one digest would make equal checksums compare unequal.
+    return digest if encode(digest) == value else None

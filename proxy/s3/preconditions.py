@@ -1,66 +1,86 @@
-"""Preconditions of reads and copies, in the order of RFC 9110 section 13.2.2, with S3's two exceptions.
+"""Conditional reads and copies: may this version be answered with, or copied from?
 
-S3: If-Match true and If-Unmodified-Since false gives 200; If-None-Match false and If-Modified-Since true gives 304.
+The order is RFC 9110's (section 13.2.2), and AWS's tables come to the same: an entity-tag condition that is present makes
+the date condition beside it void.
 """
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
-from email.utils import format_datetime
+from email.utils import formatdate
 
 from proxy.s3.errors import S3Error
+
+# S3 also takes a tag without its quotes.
+_ENTITY_TAG = re.compile(r'(W/)?("[^"]*"|[^",\s]+)')
 
 
 def check_read(
     *,
     etag: str,
     modified_ms: int,
-    if_match: str | None,
-    if_none_match: str | None,
-    if_modified_since: datetime | None,
-    if_unmodified_since: datetime | None,
+    if_match: str | None = None,
+    if_none_match: str | None = None,
+    if_modified_since: datetime | None = None,
+    if_unmodified_since: datetime | None = None,
 ) -> None:
-    """Raise PreconditionFailed (412) or NotModified (304)."""
-    modified = datetime.fromtimestamp(modified_ms // 1000, UTC)
-    if if_match is not None:
-        if not etag_matches(etag, if_match):
-            raise S3Error("PreconditionFailed", Condition="If-Match")
-    elif if_unmodified_since is not None and modified > if_unmodified_since:
-        raise S3Error("PreconditionFailed", Condition="If-Unmodified-Since")
-    if if_none_match is not None:
-        not_modified = etag_matches(etag, if_none_match)
-    else:
-        not_modified = if_modified_since is not None and modified <= if_modified_since
-    if not_modified:
-        raise S3Error("NotModified", headers={"ETag": f'"{etag}"', "Last-Modified": format_datetime(modified, usegmt=True)})
+    """Raise PreconditionFailed or NotModified if a GET or HEAD of this version is not to be answered with it.
+
+    `etag` may come with or without quotes.
+    """
+    _check_required("", etag, modified_ms, if_match, if_unmodified_since)
+    if _unwanted(etag, modified_ms, if_none_match, if_modified_since) is not None:
+        headers = {"ETag": f'"{_bare(etag)}"', "Last-Modified": formatdate(modified_ms // 1000, usegmt=True)}
+        raise S3Error("NotModified", headers=headers)
 
 
 def check_copy_source(
     *,
     etag: str,
     modified_ms: int,
-    if_match: str | None,
-    if_none_match: str | None,
-    if_modified_since: datetime | None,
-    if_unmodified_since: datetime | None,
+    if_match: str | None = None,
+    if_none_match: str | None = None,
+    if_modified_since: datetime | None = None,
+    if_unmodified_since: datetime | None = None,
 ) -> None:
-    """As `check_read`, but a copy that is not to be made is always PreconditionFailed."""
-    try:
-        check_read(
-            etag=etag,
-            modified_ms=modified_ms,
-            if_match=if_match,
-            if_none_match=if_none_match,
-            if_modified_since=if_modified_since,
-            if_unmodified_since=if_unmodified_since,
-        )
-    except S3Error as error:
-        if error.code != "NotModified":
-            raise
-        condition = "x-amz-copy-source-If-None-Match" if if_none_match else "x-amz-copy-source-If-Modified-Since"
-        raise S3Error("PreconditionFailed", Condition=condition) from None
+    """Raise PreconditionFailed if this version is not to be copied. There is nothing to be "not modified" in a copy."""
+    prefix = "x-amz-copy-source-"
+    _check_required(prefix, etag, modified_ms, if_match, if_unmodified_since)
+    failed = _unwanted(etag, modified_ms, if_none_match, if_modified_since)
+    if failed is not None:
+        raise S3Error("PreconditionFailed", Condition=prefix + failed)
 
 
-def etag_matches(etag: str, header: str) -> bool:
-    """Tell whether an If-Match or If-None-Match header names this ETag."""
-    return any(candidate.strip().removeprefix("W/").strip('"') in {etag, "*"} for candidate in header.split(","))
+def matches(condition: str, etag: str, *, weak: bool = False) -> bool:
+    """Say whether an If-Match (strong) or If-None-Match (weak) header names this entity tag."""
+    if condition.strip() == "*":
+        return True
+    bare = _bare(etag)
+    return any(_bare(tag) == bare and (weak or not mark) for mark, tag in _ENTITY_TAG.findall(condition))
+
+
+def _check_required(prefix: str, etag: str, modified_ms: int, if_match: str | None, if_unmodified_since: datetime | None) -> None:
+    if if_match is not None:
+        if not matches(if_match, etag):
+            raise S3Error("PreconditionFailed", Condition=f"{prefix}If-Match")
+    elif if_unmodified_since is not None and modified_ms // 1000 > _seconds(if_unmodified_since):
+        raise S3Error("PreconditionFailed", Condition=f"{prefix}If-Unmodified-Since")
+
+
+def _unwanted(etag: str, modified_ms: int, if_none_match: str | None, if_modified_since: datetime | None) -> str | None:
+    """Return the condition by which the client does not want this version, if any."""
+    if if_none_match is not None:
+        return "If-None-Match" if matches(if_none_match, etag, weak=True) else None
+    if if_modified_since is not None and modified_ms // 1000 <= _seconds(if_modified_since):
+        return "If-Modified-Since"
+    return None
+
+
+def _seconds(moment: datetime) -> float:
+    # Whole seconds on our side: the Last-Modified that the client gives back has no fraction.
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _bare(etag: str) -> str:
+    return etag.strip('"')

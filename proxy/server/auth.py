@@ -46,7 +46,7 @@ class Authenticator:
 
     async def authenticate(self, method: str, raw_path: str, query: Sequence[tuple[str, str]], headers: Mapping[str, str]) -> Sender:
         """Return who sent this. `raw_path` is as sent, without the query. Raises S3Error for whatever a signature can be wrong in."""
-        claim = parse_authorization(headers, query)
+        claim = parse_authorization(method, headers, query)
         if claim is None:
             raise S3Error("AccessDenied")
         found = await self._manifest.find_access_key(AccessKeyId(claim.access_key))

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from proxy.engine.body import Digests
 from proxy.manifest.records import Checksum, ChecksumAlgorithm
-from proxy.s3.aws_chunked import ChunkedDecoder, ChunkSigner
+from proxy.s3.aws_chunked import ChunkedDecoder
 from proxy.s3.checksums import (
     Hasher,
     announced_algorithm,
@@ -27,7 +27,7 @@ from proxy.s3.checksums import (
     parse_trailer_header,
 )
 from proxy.s3.errors import S3Error
-from proxy.s3.sigv4 import STREAMING_MODES, STREAMING_SIGNED, STREAMING_UNSIGNED_TRAILER, UNSIGNED_PAYLOAD, Claim
+from proxy.s3.sigv4 import STREAMING_MODES, STREAMING_SIGNED, UNSIGNED_PAYLOAD, Claim
 
 MAX_UPLOAD_SIZE = 5 * 1024**3  # S3's limit of one PUT or one part
 MAX_DOCUMENT_SIZE = 2 * 1024**2  # 1,000 keys to delete, or 10,000 parts, fit well
@@ -232,8 +232,12 @@ def _declared_size(headers: Mapping[str, str], payload_hash: str, max_size: int)
 def _decoder(claim: Claim, signing_key: bytes, size: int, trailers: tuple[str, ...]) -> ChunkedDecoder | None:
     if claim.payload_hash not in STREAMING_MODES:
         return None
-    signer = None
-    if claim.payload_hash != STREAMING_UNSIGNED_TRAILER:
-        signer = ChunkSigner(key=signing_key, amz_date=claim.amz_date, scope=claim.scope, previous=claim.signature)
-    expected = None if claim.payload_hash == STREAMING_SIGNED else trailers
-    return ChunkedDecoder(decoded_length=size, signer=signer, trailers_expected=expected)
+    return ChunkedDecoder(
+        claim.payload_hash,
+        decoded_length=size,
+        seed_signature=claim.signature,
+        signing_key=signing_key,
+        timestamp=claim.timestamp,
+        scope=claim.scope,
+        trailers_expected=trailers,
+    )

@@ -126,10 +126,10 @@ class Dispatcher:
         try:
             return await self._answer(visit)
         except ProxyError as error:
-            if not isinstance(error, S3Error):
+            answer = translate(error, writing=visit.request.method not in {"GET", "HEAD"})
+            if answer.status >= 500 and answer is not error:
                 logger.warning("%s %s: %s", visit.request_id, visit.operation_name, error)
-            writing = visit.request.method not in {"GET", "HEAD"}
-            return self._refusal(visit, translate(error, writing=writing))
+            return self._refusal(visit, answer)
         except Exception:
             logger.exception("%s %s", visit.request_id, visit.operation_name)
             return self._refusal(visit, S3Error("InternalError"))

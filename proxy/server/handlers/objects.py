@@ -116,7 +116,7 @@ def _wanted_attributes(call: Call) -> list[str]:
 
 
 def _object_parts(call: Call, version: Version) -> dict[str, object] | None:
-    """Describe the parts of a multipart object. As on AWS they are listed one by one only where each has a checksum of its own."""
+    """Describe the parts of a multipart object. As on AWS they are listed one by one only where the object has a checksum."""
     if not version.parts:
         return None
     marker = _number(call, "PartNumberMarker", 0)
@@ -130,7 +130,7 @@ def _object_parts(call: Call, version: Version) -> dict[str, object] | None:
         "MaxParts": limit,
         "IsTruncated": len(later) > len(page),
     }
-    if version.checksum is not None and version.checksum.type == "COMPOSITE":
+    if version.checksum is not None:
         described["Parts"] = [_part(part) for part in page]
     return described
 
