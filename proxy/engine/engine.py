@@ -144,7 +144,7 @@ class Engine:
                 size=body.size_bytes,
                 etag=digests.md5.hex(),
                 modified_ms=self._clock.now_ms(),
-                checksum=_part_checksum(upload, digests.checksum),
+                checksum=digests.checksum,
             )
 
         policy = self._policy(bucket)
@@ -237,13 +237,3 @@ class Engine:
             return self._policies[bucket.policy]
         except KeyError:
             raise S3Error("ServiceUnavailable", f"Placement policy {bucket.policy} is not configured any more") from None
-
-
-def _part_checksum(upload: Upload, checksum: Checksum | None) -> Checksum | None:
-    """A part's checksum is kept when it is of the upload's algorithm, or the upload named none."""
-    if checksum is None or upload.checksum_algorithm in {None, checksum.algorithm}:
-        return checksum
-    raise S3Error(
-        "InvalidRequest",
-        f"Checksum Type mismatch occurred, expected checksum Type: {upload.checksum_algorithm}, actual: {checksum.algorithm}",
-    )
