@@ -1,0 +1,143 @@
+"""Real servers for tests: started on free ports of 127.0.0.1, stopped by their own process id."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import boto3
+from botocore.config import Config
+
+ROOT = Path(__file__).parent.parent
+START_SECONDS = 60
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
+    """Return when the URL answers anything at all."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"the server of {url} ended with {process.returncode}")
+        try:
+            urllib.request.urlopen(url, timeout=2)
+        except urllib.error.HTTPError:
+            return
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    raise RuntimeError(f"{url} did not answer in {START_SECONDS} s")
+
+
+def stop(process: subprocess.Popen[bytes]) -> int:
+    """Ask the process to end, and make it if it does not."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    return process.wait()
+
+
+@contextmanager
+def moto_server() -> Iterator[str]:
+    """An S3 server by moto; yields its URL."""
+    port = free_port()
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        wait_for(url, process)
+        yield url
+    finally:
+        stop(process)
+
+
+@dataclass
+class Shardgate:
+    """A running proxy."""
+
+    process: subprocess.Popen[bytes]
+    endpoint: str
+    data: Path
+    config: Path
+
+    @property
+    def credentials(self) -> dict[str, str]:
+        parser = configparser.ConfigParser()
+        parser.read(self.data / "credentials")
+        return dict(parser["default"])
+
+    def client(self, **config: object):  # noqa: ANN201 - boto3's clients have no type of their own
+        return boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            region_name="us-east-1",
+            aws_access_key_id=self.credentials["aws_access_key_id"],
+            aws_secret_access_key=self.credentials["aws_secret_access_key"],
+            config=Config(retries={"total_max_attempts": 1}, **config),
+        )
+
+    def aws_environment(self) -> dict[str, str]:
+        home = self.data / "aws-home"
+        home.mkdir(exist_ok=True)
+        return {
+            **os.environ,
+            "HOME": str(home),
+            "AWS_SHARED_CREDENTIALS_FILE": str(self.data / "credentials"),
+            "AWS_CONFIG_FILE": str(home / "config"),
+            "AWS_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL": self.endpoint,
+        }
+
+
+def start_shardgate(
+    data: Path,
+    *,
+    config: Path = ROOT / "config/local.toml",
+    workers: int = 1,
+    port: int | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Shardgate:
+    """Start the proxy and return when it answers."""
+    port = port or free_port()
+    command = [sys.executable, "-m", "proxy.cli.main", "serve", "--config", str(config), "--listen", f"127.0.0.1:{port}"]
+    data.mkdir(parents=True, exist_ok=True)
+    log = (data / "server.log").open("ab")
+    process = subprocess.Popen(
+        [*command, "--workers", str(workers)],
+        cwd=ROOT,
+        env={**os.environ, "SHARDGATE_DATA": str(data), **(environ or {})},
+        stdout=log,
+        stderr=log,
+    )
+    endpoint = f"http://127.0.0.1:{port}"
+    wait_for(f"{endpoint}/-/health", process)
+    return Shardgate(process, endpoint, data, config)
+
+
+@contextmanager
+def shardgate(data: Path, **options: object) -> Iterator[Shardgate]:
+    server = start_shardgate(data, **options)  # type: ignore[arg-type]
+    try:
+        yield server
+    finally:
+        stop(server.process)
