@@ -11,6 +11,7 @@ from proxy.clock import Clock
 from proxy.keyring import Keyring
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import AccessKey, AccessKeyId, Tenant
+from proxy.s3 import sigv2
 from proxy.s3.errors import S3Error
 from proxy.s3.sigv4 import Claim, check_region, check_time, parse_authorization, signing_key, verify
 
@@ -44,19 +45,27 @@ class Authenticator:
         # Deriving takes four HMACs and the secret from under its seal. The sealed secret stands for the secret: a new one has a new seal.
         self._keys: OrderedDict[tuple[bytes, str, str, str], bytes] = OrderedDict()
 
-    async def authenticate(self, method: str, raw_path: str, query: Sequence[tuple[str, str]], headers: Mapping[str, str]) -> Sender:
-        """Return who sent this. `raw_path` is as sent, without the query. Raises S3Error for whatever a signature can be wrong in."""
-        claim = parse_authorization(method, headers, query)
+    async def authenticate(
+        self, method: str, raw_path: str, query: Sequence[tuple[str, str]], headers: Mapping[str, str], *, resource: str
+    ) -> Sender:
+        """Return who sent this. `raw_path` is as sent, without the query; `resource` has the bucket before it if the host names that. Raises S3Error for whatever a signature can be wrong in."""
+        version_2 = sigv2.parse_presigned(query, self._clock.now_ms()) if "authorization" not in headers else None
+        claim = version_2 or parse_authorization(method, headers, query)
         if claim is None:
             raise S3Error("AccessDenied")
         found = await self._manifest.find_access_key(AccessKeyId(claim.access_key))
         if found is None or not found[0].enabled:
             raise S3Error("InvalidAccessKeyId", AWSAccessKeyId=claim.access_key)
         access_key, tenant = found
-        self._check_scope(claim)
-        check_time(claim, self._clock.now_ms())
-        key = self._signing_key(access_key, tenant, claim)
-        verify(claim, key, method=method, raw_path=raw_path, query=query, headers=headers)
+        key = b""
+        if version_2 is not None:
+            secret = self._keyring.tenant_cipher(tenant).open_secret(access_key.sealed_secret)
+            sigv2.verify_presigned(claim, secret, method=method, resource=resource, query=query, headers=headers)
+        else:
+            self._check_scope(claim)
+            check_time(claim, self._clock.now_ms())
+            key = self._signing_key(access_key, tenant, claim)
+            verify(claim, key, method=method, raw_path=raw_path, query=query, headers=headers)
         if not tenant.enabled:
             raise S3Error("AccessDenied", "This account is disabled")
         return Sender(tenant=tenant, claim=claim, signing_key=key)

@@ -72,7 +72,7 @@ class Download(msgspec.Struct, kw_only=True):
     headers: list[tuple[str, str]]
     length: int
     chunks: AsyncIterator[bytes | memoryview] | None = None
-    failure: str = ""  # why it was cut off, told by the sender for the log
+    failure: str = ""  # set by the sender: why the connection was cut, for the log
 
 
 Answer = Mapping[str, object] | Download

@@ -140,7 +140,9 @@ class Dispatcher:
         query = _decoded_query(visit.raw_query)
         target = visit.target = split_target(headers.get("host", ""), visit.raw_path, self._domains)
         operation = visit.operation = self._router.route(request.method, target, query, headers)
-        sender = await self._authenticator.authenticate(request.method, visit.raw_path, query, headers)
+        sender = await self._authenticator.authenticate(
+            request.method, visit.raw_path, query, headers, resource=_signed_resource(target, visit.raw_path)
+        )
         visit.tenant = sender.tenant.name
         if sender.claim.presigned:
             headers = hoisted_headers(query, headers)
@@ -185,9 +187,7 @@ class Dispatcher:
             headers = self._common_headers(visit)
             headers.extend(answer.headers)
             response = await send_download(visit.request, answer, headers)
-            if answer.failure:
-                visit.code = "ShortRead"
-                logger.warning("%s %s: connection cut: %s", visit.request_id, operation.name, answer.failure)
+            visit.code = answer.failure
             return response
         rendered = render_response(operation, answer)
         headers = self._common_headers(visit)
@@ -216,6 +216,11 @@ class Dispatcher:
         if request.raw_path == f"{INTERNAL}metrics":
             return web.Response(body=self._telemetry.exposition(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
         return web.Response(status=404)
+
+
+def _signed_resource(target: Target, raw_path: str) -> str:
+    """Return the path with the bucket in front, where the host names it."""
+    return raw_path if split_target("", raw_path, ()) == target else f"/{target.bucket}{raw_path}"
 
 
 def _lower_case(headers: Mapping[str, str]) -> dict[str, str]:

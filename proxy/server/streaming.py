@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 
 from aiohttp import web
@@ -9,6 +10,8 @@ from multidict import CIMultiDict
 
 from proxy.errors import IntegrityError
 from proxy.server.call import Download
+
+logger = logging.getLogger(__name__)
 
 SINGLE_WRITE_SIZE = 128 * 1024  # up to here joining headers and body in one write beats a second system call
 
@@ -52,8 +55,12 @@ async def _stream(
         if sent != download.length:
             raise IntegrityError(f"{sent} bytes of {download.length} could be read")
         await response.write_eof()
+    except ConnectionError:
+        download.failure = "ClientClosed"
     except Exception as error:  # whatever it is, the status line has been sent: a cut connection is the only honest answer
-        download.failure = f"after {sent} of {download.length} bytes: {error!r}"
+        download.failure = "ShortRead"
+        logger.warning("connection cut after %d of %d bytes: %r", sent, download.length, error)
+    if download.failure:
         response.force_close()
         if request.transport is not None:
             request.transport.abort()

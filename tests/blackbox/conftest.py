@@ -1,0 +1,170 @@
+"""A real server in a process of its own, and real clients: what these tests know of Shardgate is what S3 promises."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boto3
+import pytest
+from botocore.config import Config
+
+from tests.blackbox.raw import RawClient
+from tests.blackbox.signer import Signer
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DOMAIN = "s3.test"
+OTHER_ACCESS_KEY = "OTHEROTHEROTHEROTHER"
+OTHER_SECRET_KEY = "othersecretothersecretothersecretothersec"
+START_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running endpoint and its first tenant's credentials."""
+
+    port: int
+    access_key: str
+    secret_key: str
+    data: Path
+    config: Path
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    data = tmp_path_factory.mktemp("shardgate")
+    config = data / "blackbox.toml"
+    # As bench.toml (no fsync: these tests write a lot and never pull the plug), with a domain for virtual-hosted requests.
+    config.write_text(f'domains = ["{DOMAIN}"]\n' + (REPOSITORY / "config" / "bench.toml").read_text())
+    environment = {**os.environ, "SHARDGATE_DATA": str(data)}
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    shardgate = [sys.executable, "-m", "proxy.cli.main"]
+    other = ["--access-key", OTHER_ACCESS_KEY, "--secret-key", OTHER_SECRET_KEY]
+    with (data / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [*shardgate, "serve", "--config", str(config), "--listen", f"127.0.0.1:{port}"],
+            stdout=log,
+            stderr=log,
+            cwd=REPOSITORY,
+            env=environment,
+        )
+        try:
+            _wait_until_it_listens(process, port, data)
+            subprocess.run(
+                [*shardgate, "tenant", "add", "other", "--config", str(config), *other],
+                check=True,
+                capture_output=True,
+                cwd=REPOSITORY,
+                env=environment,
+            )
+            access_key, secret_key = _credentials(data / "credentials")
+            yield Server(port, access_key, secret_key, data, config)
+        finally:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(30)
+            finally:
+                process.kill()
+
+
+@pytest.fixture(scope="session")
+def new_client(server: Server) -> Callable[..., S3Client]:
+    """Make a boto3 client; keyword arguments go to botocore's Config."""
+
+    def make(*, access_key: str = server.access_key, secret_key: str = server.secret_key, **options: object) -> S3Client:
+        settings: dict[str, object] = {"retries": {"total_max_attempts": 1}, "s3": {"addressing_style": "path"}, "max_pool_connections": 32}
+        return boto3.client(
+            "s3",
+            endpoint_url=server.endpoint,
+            region_name="us-east-1",
+            aws_access_key_id=access_key,
+            aws_secret_access_key=secret_key,
+            config=Config(**(settings | options)),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def s3(new_client: Callable[..., S3Client]) -> S3Client:
+    return new_client()
+
+
+@pytest.fixture(scope="session")
+def plain_s3(new_client: Callable[..., S3Client]) -> S3Client:
+    """A client that adds no checksum of its own."""
+    return new_client(request_checksum_calculation="when_required", response_checksum_validation="when_required")
+
+
+@pytest.fixture(scope="session")
+def other_s3(new_client: Callable[..., S3Client]) -> S3Client:
+    """A second tenant."""
+    return new_client(access_key=OTHER_ACCESS_KEY, secret_key=OTHER_SECRET_KEY)
+
+
+@pytest.fixture(scope="session")
+def signer(server: Server) -> Signer:
+    return Signer(server.access_key, server.secret_key, host=f"127.0.0.1:{server.port}")
+
+
+@pytest.fixture
+def raw(server: Server, signer: Signer) -> RawClient:
+    return RawClient("127.0.0.1", server.port, signer)
+
+
+@pytest.fixture
+def new_bucket(s3: S3Client) -> Callable[[], str]:
+    def make() -> str:
+        name = f"test-{uuid.uuid4()}"
+        s3.create_bucket(Bucket=name)
+        return name
+
+    return make
+
+
+@pytest.fixture
+def bucket(new_bucket: Callable[[], str]) -> str:
+    return new_bucket()
+
+
+@pytest.fixture
+def versioned(bucket: str, s3: S3Client) -> str:
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    return bucket
+
+
+def _wait_until_it_listens(process: subprocess.Popen[bytes], port: int, data: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0 and (data / "credentials").exists():
+                return
+        if process.poll() is not None or time.monotonic() > deadline:
+            pytest.fail(f"shardgate serve did not start:\n{(data / 'log').read_text(errors='replace')[-3000:]}")
+        time.sleep(0.05)
+
+
+def _credentials(path: Path) -> tuple[str, str]:
+    parser = configparser.ConfigParser(default_section="")
+    parser.read(path)
+    section = parser[parser.sections()[0]]
+    return section["aws_access_key_id"], section["aws_secret_access_key"]

@@ -1,0 +1,160 @@
+"""Buckets: their names, owners, places and ends."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.blackbox.expect import s3_error
+from tests.blackbox.raw import RawClient
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+
+def test_new_bucket_is_listed_with_its_date_and_owner(s3: S3Client, bucket: str) -> None:
+    answer = s3.list_buckets()
+    [found] = [one for one in answer["Buckets"] if one["Name"] == bucket]
+    assert abs(found["CreationDate"] - datetime.now(UTC)) < timedelta(minutes=5)
+    assert answer["Owner"]["ID"]
+
+
+def test_create_answers_the_location(s3: S3Client) -> None:
+    name = f"test-{uuid.uuid4()}"
+    assert s3.create_bucket(Bucket=name)["Location"] == f"/{name}"
+
+
+def test_buckets_are_listed_in_order_and_by_page(s3: S3Client) -> None:
+    prefix = f"page-{uuid.uuid4().hex[:8]}-"
+    names = [f"{prefix}{letter}" for letter in "cabed"]
+    for name in names:
+        s3.create_bucket(Bucket=name)
+    pages = list(s3.get_paginator("list_buckets").paginate(Prefix=prefix, PaginationConfig={"PageSize": 2}))
+    assert [len(page["Buckets"]) for page in pages] == [2, 2, 1]
+    assert [one["Name"] for page in pages for one in page["Buckets"]] == sorted(names)
+
+
+def test_head_bucket_names_the_region(s3: S3Client, bucket: str) -> None:
+    headers = s3.head_bucket(Bucket=bucket)["ResponseMetadata"]["HTTPHeaders"]
+    assert headers["x-amz-bucket-region"] == "us-east-1"
+
+
+def test_creating_ones_own_bucket_again_succeeds_as_in_us_east_1(s3: S3Client, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="kept", Body=b"1")
+    assert s3.create_bucket(Bucket=bucket)["ResponseMetadata"]["HTTPStatusCode"] == 200
+    assert s3.get_object(Bucket=bucket, Key="kept")["Body"].read() == b"1"
+
+
+def test_a_bucket_of_another_tenant_is_taken_and_closed(s3: S3Client, other_s3: S3Client, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="secret", Body=b"1")
+    with s3_error("BucketAlreadyExists", 409):
+        other_s3.create_bucket(Bucket=bucket)
+    with s3_error("403", 403):
+        other_s3.head_bucket(Bucket=bucket)
+    with s3_error("AccessDenied", 403):
+        other_s3.list_objects_v2(Bucket=bucket)
+    with s3_error("AccessDenied", 403):
+        other_s3.get_object(Bucket=bucket, Key="secret")
+    with s3_error("AccessDenied", 403):
+        other_s3.put_object(Bucket=bucket, Key="mine", Body=b"2")
+    with s3_error("AccessDenied", 403):
+        other_s3.delete_object(Bucket=bucket, Key="secret")
+    with s3_error("AccessDenied", 403):
+        other_s3.delete_bucket(Bucket=bucket)
+    assert bucket not in [one["Name"] for one in other_s3.list_buckets()["Buckets"]]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ab",
+        "Upper-case",
+        "under_score",
+        "192.168.5.4",
+        "two..dots",
+        "-dash-first",
+        "dash-last-",
+        "xn--bucket",
+        "alias-s3alias",
+        "a" * 64,
+        "dot.-dash",
+    ],
+)
+def test_bad_bucket_name_is_refused(raw: RawClient, name: str) -> None:
+    assert raw.request("PUT", f"/{name}").verdict == (400, "InvalidBucketName")
+
+
+@pytest.mark.parametrize("name", ["abc", "a.b.c", "1bucket", "a" * 63, "with-dash.and.dot"])
+def test_good_bucket_name_is_taken(raw: RawClient, name: str) -> None:
+    assert raw.request("PUT", f"/{name}").verdict == (200, "")
+    assert raw.request("DELETE", f"/{name}").verdict == (204, "")
+
+
+def test_deleted_bucket_is_gone(s3: S3Client, bucket: str) -> None:
+    assert s3.delete_bucket(Bucket=bucket)["ResponseMetadata"]["HTTPStatusCode"] == 204
+    with s3_error("404", 404):
+        s3.head_bucket(Bucket=bucket)
+    with s3_error("NoSuchBucket", 404):
+        s3.delete_bucket(Bucket=bucket)
+
+
+def test_bucket_with_objects_cannot_be_deleted(s3: S3Client, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="k", Body=b"")
+    with s3_error("BucketNotEmpty", 409):
+        s3.delete_bucket(Bucket=bucket)
+    s3.delete_object(Bucket=bucket, Key="k")
+    s3.delete_bucket(Bucket=bucket)
+
+
+def test_bucket_with_old_versions_cannot_be_deleted(s3: S3Client, versioned: str) -> None:
+    s3.put_object(Bucket=versioned, Key="k", Body=b"")
+    s3.delete_object(Bucket=versioned, Key="k")
+    with s3_error("BucketNotEmpty", 409):
+        s3.delete_bucket(Bucket=versioned)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda s3, name: s3.list_objects_v2(Bucket=name),
+        lambda s3, name: s3.list_objects(Bucket=name),
+        lambda s3, name: s3.get_object(Bucket=name, Key="k"),
+        lambda s3, name: s3.put_object(Bucket=name, Key="k", Body=b"x"),
+        lambda s3, name: s3.delete_object(Bucket=name, Key="k"),
+        lambda s3, name: s3.create_multipart_upload(Bucket=name, Key="k"),
+        lambda s3, name: s3.get_bucket_location(Bucket=name),
+        lambda s3, name: s3.get_bucket_versioning(Bucket=name),
+        lambda s3, name: s3.get_bucket_tagging(Bucket=name),
+        lambda s3, name: s3.delete_objects(Bucket=name, Delete={"Objects": [{"Key": "k"}]}),
+    ],
+)
+def test_missing_bucket_is_said_to_be_missing(s3: S3Client, call: Callable[[S3Client, str], object]) -> None:
+    with s3_error("NoSuchBucket", 404) as caught:
+        call(s3, "no-such-bucket-here")
+    assert caught.value.response["Error"]["BucketName"] == "no-such-bucket-here"  # type: ignore[typeddict-item]
+
+
+def test_location_of_a_default_bucket_is_empty(s3: S3Client, bucket: str) -> None:
+    assert s3.get_bucket_location(Bucket=bucket)["LocationConstraint"] is None
+
+
+def test_location_names_a_policy(s3: S3Client) -> None:
+    name = f"test-{uuid.uuid4()}"
+    s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "standard"})  # type: ignore[typeddict-item]
+    assert s3.get_bucket_location(Bucket=name)["LocationConstraint"] == "standard"
+    s3.put_object(Bucket=name, Key="k", Body=b"placed")
+    assert s3.get_object(Bucket=name, Key="k")["Body"].read() == b"placed"
+
+
+def test_unknown_location_is_refused(s3: S3Client) -> None:
+    with s3_error("InvalidLocationConstraint", 400):
+        s3.create_bucket(Bucket=f"test-{uuid.uuid4()}", CreateBucketConfiguration={"LocationConstraint": "mars"})  # type: ignore[typeddict-item]
+
+
+def test_malformed_configuration_is_refused(raw: RawClient) -> None:
+    answer = raw.request("PUT", f"/test-{uuid.uuid4()}", body=b"<CreateBucketConfiguration><Loc")
+    assert answer.verdict == (400, "MalformedXML")
