@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Iterable
 
 from proxy.clock import Clock
 from proxy.codec.format import segment_prefix, shard_name
@@ -16,7 +17,7 @@ from proxy.engine.fleet import Fleet
 from proxy.errors import StoreError
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import Garbage, GarbageSegment
-from proxy.stores.protocol import ShardName
+from proxy.stores.protocol import ShardName, Store
 
 logger = logging.getLogger(__name__)
 
@@ -55,19 +56,30 @@ class Collector:
                 await (self._delete_placed(segment) if segment.stores else self._delete_anywhere(segment))
 
         outcomes = await asyncio.gather(*(delete(segment) for segment in row.segments), return_exceptions=True)
-        for outcome in outcomes:
-            if isinstance(outcome, StoreError):
-                logger.warning("garbage stays queued: %s", outcome)
-            elif isinstance(outcome, BaseException):
-                raise outcome
-        return not any(outcomes)
+        failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        for failure in failures:
+            if not isinstance(failure, StoreError):
+                raise failure
+        if failures:
+            logger.warning("%d segments of garbage stay queued: %s", len(failures), failures[0])
+        return not failures
 
     async def _delete_placed(self, segment: GarbageSegment) -> None:
-        for index, store in enumerate(segment.stores):
-            if store in self._fleet:  # a store taken out of the configuration is nobody's to clean from here
-                await self._fleet[store].delete(ShardName(shard_name(segment.id, index)))
+        # A store taken out of the configuration is nobody's to clean from here.
+        placed = [(index, self._fleet[store]) for index, store in enumerate(segment.stores) if store in self._fleet]
+        await _all(store.delete(ShardName(shard_name(segment.id, index))) for index, store in placed)
 
     async def _delete_anywhere(self, segment: GarbageSegment) -> None:
-        for store in self._fleet.stores.values():
-            async for name, _ in store.list(segment_prefix(segment.id)):
-                await store.delete(name)
+        await _all(_delete_listed(store, segment_prefix(segment.id)) for store in self._fleet.stores.values())
+
+
+async def _delete_listed(store: Store, prefix: str) -> None:
+    async for name, _ in store.list(prefix):
+        await store.delete(name)
+
+
+async def _all(deletions: Iterable[Awaitable[None]]) -> None:
+    """Finish all of them, then raise the first failure: one dead store must not keep the others full."""
+    for outcome in await asyncio.gather(*deletions, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome

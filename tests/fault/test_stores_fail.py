@@ -1,0 +1,192 @@
+"""What tenants see when providers fail, lie or hang: nothing, as long as the policy allows it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from proxy.errors import NotEnoughShards
+from tests.laboratory import BytesBody, Laboratory, laboratory
+
+SIZES = [1, 5000, 1_500_000, 18_000_000]
+
+
+@pytest.fixture
+async def lab(tmp_path: Path) -> AsyncIterator[Laboratory]:
+    async with laboratory(tmp_path) as running:
+        yield running
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_get_survives_any_two_dead_stores(lab: Laboratory, size: int) -> None:
+    data = os.urandom(size)
+    await lab.put("k", data)
+    pairs = list(itertools.combinations(lab.stores, 2))
+    for pair in pairs if size < 100_000 else pairs[::5]:
+        for name in pair:
+            lab.stores[name].down = True
+        assert await lab.get("k") == data
+        for name in pair:
+            lab.stores[name].down = False
+        lab.clock.advance(5)  # what was seen to be down is asked again
+
+
+async def test_get_with_too_few_stores_says_so(lab: Laboratory) -> None:
+    await lab.put("k", b"data" * 1000)
+    for name in list(lab.stores)[:3]:
+        lab.stores[name].down = True
+    with pytest.raises(NotEnoughShards):
+        await lab.get("k")
+
+
+@pytest.mark.parametrize("fault", ["flips_bits", "truncates"])
+@pytest.mark.parametrize("size", SIZES)
+async def test_get_never_serves_a_lie(lab: Laboratory, fault: str, size: int) -> None:
+    data = os.urandom(size)
+    await lab.put("k", data)
+    for pair in itertools.islice(itertools.combinations(lab.stores, 2), 0, None, 4):
+        for name in pair:
+            setattr(lab.stores[name], fault, True)
+        assert await lab.get("k") == data
+        for name in pair:
+            setattr(lab.stores[name], fault, False)
+
+
+async def test_a_swapped_shard_is_refused(lab: Laboratory) -> None:
+    await lab.put("a", b"a" * 5000)
+    await lab.put("b", b"b" * 5000)
+    liar = next(iter(lab.stores.values()))
+    names = [name async for name, _ in liar.list()]
+    for name in names:
+        liar.swaps_with = name
+        assert await lab.get("a") == b"a" * 5000
+        assert await lab.get("b") == b"b" * 5000
+
+
+async def test_put_with_one_provider_down_succeeds_and_records_what_is_missing(lab: Laboratory) -> None:
+    lab.stores["cedar"].down = True
+    data = os.urandom(3_000_000)
+    version = await lab.put("k", data)
+    (extent,) = await lab.services.manifest.load_extents([ref.id for ref in version.extents])
+    assert [segment.stores[segment.missing[0]] for segment in extent.layout.segments] == ["cedar"]
+    assert len(await lab.services.manifest.find_missing_shards(limit=10)) == 1
+    lab.stores["alder"].down = True  # and the next failure is survived as well
+    assert await lab.get("k") == data
+
+
+async def test_put_with_more_failures_than_the_policy_allows_leaves_nothing(lab: Laboratory) -> None:
+    lab.stores["cedar"].down = lab.stores["elm"].down = True
+    with pytest.raises(NotEnoughShards):
+        await lab.put("k", os.urandom(3_000_000))
+    assert await lab.services.manifest.find_version(lab.bucket.name, "k") is None  # type: ignore[arg-type]
+    lab.stores["cedar"].down = lab.stores["elm"].down = False
+    await lab.collect()
+    assert await lab.shards() == set()
+
+
+async def test_a_hanging_store_costs_a_bounded_delay_and_leaks_nothing(lab: Laboratory) -> None:
+    for number in range(4):  # every lane and every coding thread is started by now
+        await lab.put("warm", os.urandom(8_000_000))
+    lab.stores["fir"].hanging = True
+    threads = threading.active_count()
+    data = os.urandom(1_500_000)
+    async with asyncio.timeout(20):
+        for number in range(6):
+            await lab.put(f"k{number}", data)
+            assert await lab.get(f"k{number}") == data
+    assert threading.active_count() <= threads + 2
+    assert lab.services.budget.held_bytes <= 2 * 6 * 500_000
+
+
+async def test_a_straggler_is_recorded_when_it_arrives(lab: Laboratory) -> None:
+    gate = asyncio.Event()
+    slow = lab.stores["birch"]
+    original = slow._inner.put
+
+    async def put_late(name, body) -> None:
+        await gate.wait()
+        await original(name, body)
+
+    slow._inner.put = put_late  # type: ignore[method-assign]
+    version = await lab.put("k", os.urandom(5000))
+    (extent,) = await lab.services.manifest.load_extents([ref.id for ref in version.extents])
+    assert len(extent.layout.segments[0].missing) == 1
+    gate.set()
+    async with asyncio.timeout(5):
+        while await lab.services.manifest.find_missing_shards(limit=1):
+            await asyncio.sleep(0.01)
+    (extent,) = await lab.services.manifest.load_extents([ref.id for ref in version.extents])
+    assert extent.layout.segments[0].missing == ()
+
+
+async def test_a_lost_put_is_worked_around(lab: Laboratory) -> None:
+    lab.stores["dogwood"].loses_puts = True
+    data = os.urandom(100_000)
+    await lab.put("k", data)
+    assert await lab.get("k") == data
+
+
+async def test_a_small_range_asks_one_store(lab: Laboratory) -> None:
+    data = os.urandom(5_000_000)
+    await lab.put("k", data)
+    before = sum(store.calls["get_range"] for store in lab.stores.values())
+    assert await lab.get("k", 65_536 * 5, 65_536) == data[65_536 * 5 : 65_536 * 6]
+    assert sum(store.calls["get_range"] for store in lab.stores.values()) == before + 1
+
+
+async def test_replaced_and_deleted_data_is_collected(lab: Laboratory) -> None:
+    await lab.put("k", os.urandom(5000))
+    old = await lab.shards()
+    await lab.put("k", os.urandom(5000))
+    await lab.services.manifest.delete_latest(lab.bucket.name, "other", marker_id="m", now_ms=lab.clock.now_ms())  # type: ignore[arg-type]
+    await lab.collect()
+    assert not old & await lab.shards()
+    assert len(await lab.shards()) == 6
+
+
+async def test_garbage_waits_for_a_store_that_is_down(lab: Laboratory) -> None:
+    await lab.put("k", os.urandom(5000))
+    await lab.services.manifest.delete_latest(lab.bucket.name, "k", marker_id="m", now_ms=lab.clock.now_ms())  # type: ignore[arg-type]
+    lab.stores["elm"].down = True
+    await lab.collect()
+    assert len(await lab.shards_but("elm")) == 0
+    assert await lab.services.manifest.count_garbage() > 0
+    lab.stores["elm"].down = False
+    await lab.collect()  # the first call that is let through finds the store well again
+    await lab.collect()
+    assert await lab.services.manifest.count_garbage() == 0
+    assert await lab.shards() == set()
+
+
+async def test_a_body_that_breaks_off_leaves_nothing(lab: Laboratory) -> None:
+    class Broken(BytesBody):
+        async def chunks(self) -> AsyncIterator[bytes]:
+            yield b"x" * 17_000_000
+            raise ConnectionResetError
+
+    broken = Broken(b"x" * 30_000_000)
+    with pytest.raises(ConnectionResetError):
+        await lab.services.engine.put_object(lab.bucket, lab.tenant, "k", broken, _attributes())  # type: ignore[arg-type]
+    assert lab.services.budget.held_bytes == 0
+    await lab.collect()
+    assert await lab.shards() == set()
+
+
+async def test_memory_is_bounded_and_waiting_uploads_get_their_turn(tmp_path: Path) -> None:
+    async with laboratory(tmp_path / "small", memory_mib=48) as lab:
+        data = os.urandom(16_000_000)
+        await asyncio.gather(*(lab.put(f"k{number}", data) for number in range(6)))
+        assert await lab.get("k5") == data
+        assert lab.services.budget.held_bytes == 0
+
+
+def _attributes():
+    from proxy.manifest.records import ObjectAttributes
+
+    return ObjectAttributes()

@@ -1,0 +1,66 @@
+"""A store that misbehaves on demand: slow, failing, truncating, lying, losing what it acknowledged."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+
+from proxy.errors import StoreUnavailable
+from proxy.stores.protocol import ShardName, Store, StoreInfo
+
+
+class FaultyStore:
+    """Wraps a store. Set an attribute to break it, clear it to mend it."""
+
+    def __init__(self, inner: Store) -> None:
+        self._inner = inner
+        self.down = False
+        self.hanging = False
+        self.loses_puts = False
+        self.truncates = False
+        self.flips_bits = False
+        self.swaps_with: ShardName | None = None
+        self.before: Callable[[str], None] | None = None
+        self.calls: Counter[str] = Counter()
+
+    @property
+    def info(self) -> StoreInfo:
+        return self._inner.info
+
+    async def put(self, name: ShardName, body: Sequence[bytes | bytearray | memoryview]) -> None:
+        await self._enter("put")
+        if not self.loses_puts:
+            await self._inner.put(name, body)
+
+    async def get_range(self, name: ShardName, start: int, length: int) -> bytes | memoryview:
+        await self._enter("get_range")
+        data = bytearray(await self._inner.get_range(self.swaps_with or name, start, length))
+        if self.flips_bits:
+            data[len(data) // 2] ^= 1
+        return bytes(data[:-1]) if self.truncates else bytes(data)
+
+    async def get(self, name: ShardName) -> bytes | memoryview:
+        await self._enter("get")
+        return await self._inner.get(name)
+
+    async def list(self, prefix: str = "") -> AsyncIterator[tuple[ShardName, int]]:
+        await self._enter("list")
+        async for entry in self._inner.list(prefix):
+            yield entry
+
+    async def delete(self, name: ShardName) -> None:
+        await self._enter("delete")
+        await self._inner.delete(name)
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+    async def _enter(self, verb: str) -> None:
+        self.calls[verb] += 1
+        if self.before is not None:
+            self.before(verb)
+        if self.hanging:
+            await asyncio.Event().wait()
+        if self.down:
+            raise StoreUnavailable(self.info.name, "down on purpose")

@@ -1,0 +1,106 @@
+"""A whole engine in the test's own process, over faulty stores and a clock that is moved by hand."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from proxy.clock import ManualClock
+from proxy.config import Config, LimitsConfig, load_config
+from proxy.engine.body import Digests
+from proxy.manifest.records import Bucket, BucketName, ObjectAttributes, ObjectKey, Tenant, Version
+from proxy.services import Services, open_services
+from proxy.tenancy import add_tenant
+from tests.faulty_store import FaultyStore
+
+ROOT = Path(__file__).parent.parent
+
+
+class BytesBody:
+    """A body from memory."""
+
+    checksum_algorithm = None
+
+    def __init__(self, data: bytes, *, chunk: int = 100_000) -> None:
+        self._data = data
+        self._chunk = chunk
+        self._md5 = hashlib.md5()
+        self.size_bytes = len(data)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        for start in range(0, len(self._data), self._chunk):
+            yield self._data[start : start + self._chunk]
+
+    def digest(self, data: bytes) -> None:
+        self._md5.update(data)
+
+    def finish(self) -> Digests:
+        return Digests(md5=self._md5.digest())
+
+
+@dataclass
+class Laboratory:
+    """Services, the faulty stores by name, and one bucket to play with."""
+
+    services: Services
+    stores: dict[str, FaultyStore]
+    clock: ManualClock
+    tenant: Tenant
+    bucket: Bucket
+
+    async def put(self, key: str, data: bytes) -> Version:
+        return await self.services.engine.put_object(self.bucket, self.tenant, ObjectKey(key), BytesBody(data), ObjectAttributes())
+
+    async def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
+        version = await self.services.manifest.find_version(self.bucket.name, ObjectKey(key))
+        assert version is not None
+        wanted = version.size - start if length is None else length
+        return b"".join([bytes(piece) async for piece in self.services.engine.open_read(version, self.tenant, start, wanted)])
+
+    async def shards(self) -> set[str]:
+        return {name for store in self.stores.values() async for name, _ in store.list()}
+
+    async def shards_but(self, absent: str) -> set[str]:
+        return {name for store in self.stores.values() if store.info.name != absent async for name, _ in store.list()}
+
+    async def collect(self) -> None:
+        """Let every lease and delay run out, then collect. What this very process has leased is settled or revoked too."""
+        self.clock.advance(100_000)
+        await self.services.collector.run_once()
+
+
+def laboratory_config(data: Path, **limits: object) -> Config:
+    config = load_config(ROOT / "config/bench.toml", {"SHARDGATE_DATA": str(data)})
+    settings = {
+        "straggler_grace_seconds": 0.05,
+        "put_timeout_seconds": 1.0,
+        "get_timeout_seconds": 1.0,
+        "collect_after_seconds": 0.0,
+        **limits,
+    }
+    return msgspec.structs.replace(config, limits=msgspec.convert(settings, LimitsConfig))
+
+
+@asynccontextmanager
+async def laboratory(data: Path, *, now_ms: int = 1_750_000_000_000, **limits: object) -> AsyncIterator[Laboratory]:
+    clock = ManualClock(now_ms)
+    async with open_services(laboratory_config(data, **limits), clock=clock) as services:
+        stores: dict[str, FaultyStore] = {}
+        for name, observed in services.fleet.stores.items():
+            limited = observed._inner  # the faults go below limits and health, where a provider is
+            stores[name] = limited._inner = FaultyStore(limited._inner)  # type: ignore[attr-defined]
+        manifest = services.manifest
+        if not await manifest.list_tenants():
+            await add_tenant(manifest, services.keyring, clock, "t")
+            tenant = (await manifest.list_tenants())[0]
+            await manifest.create_bucket(
+                Bucket(name=BucketName("bucket"), tenant_id=tenant.id, policy="standard", created_ms=clock.now_ms())
+            )
+        bucket = await manifest.find_bucket(BucketName("bucket"))
+        assert bucket is not None
+        yield Laboratory(services, stores, clock, (await manifest.list_tenants())[0], bucket)
