@@ -2,7 +2,6 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
-PORT ?= 9000
 CONFIG ?= config/local.toml
 WORKERS ?= 1
 
@@ -11,11 +10,11 @@ WORKERS ?= 1
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
-run: $(VENV)/.installed ## Start the proxy on 127.0.0.1:PORT with CONFIG
-	@exec $(BIN)/shardgate serve --config $(CONFIG) --listen 127.0.0.1:$(PORT) --workers $(WORKERS)
+run: $(VENV)/.installed ## Start the proxy with CONFIG, on 127.0.0.1:PORT if given; WORKERS=N for several processes
+	@exec $(BIN)/shardgate serve --config $(CONFIG) $(if $(PORT),--listen 127.0.0.1:$(PORT)) --workers $(WORKERS)
 
 run-moto: $(VENV)/.installed-test ## Start six moto servers as S3 providers, and the proxy before them
-	@exec $(BIN)/python -m tests.moto_providers --port $(PORT)
+	@exec $(BIN)/python -m tests.moto_providers $(if $(PORT),--listen 127.0.0.1:$(PORT)) --workers $(WORKERS)
 
 test: check ## Install what is needed, then check and run every test
 	$(BIN)/python -m pytest -n 2

@@ -1,7 +1,7 @@
 """The C allocator, tuned for a server that codes megabytes a second.
 
-PyECLib allocates its fragments anew at every call. glibc gives such memory back to the kernel at once by default, and each call faults it in
-again: encoding a 256 KiB stripe ran at 0.9 GB/s. Told to keep up to 256 MiB, the same call ran at 15 to 19 GB/s.
+PyECLib allocates its fragments anew at every call. glibc gives such memory back to the kernel at once by default, and each call faults
+it in again: encoding a 256 KiB stripe ran at 0.9 GB/s. Told to keep up to 256 MiB, the same call ran at 15 to 19 GB/s.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The configuration: one TOML file, checked whole before anything starts.
 
-Strings expand `${NAME}` and `${NAME:-default}` from the environment. Secrets may be `env:NAME` or `file:PATH`; a key file that others may read
-is refused. Unknown keys are errors: a misspelt promise must not go unnoticed.
+Strings expand `${NAME}` and `${NAME:-default}` from the environment. Secrets may be `env:NAME` or `file:PATH`; a key file that others may
+read is refused. Unknown keys are errors, and so are keys that do not apply: a misspelt promise must not go unnoticed.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -19,6 +20,13 @@ from proxy.errors import ConfigError
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_FAULT = re.compile(r"(?P<what>.*?)(?: - at `\$\.?(?P<where>.*)`)?")  # how msgspec says what is wrong, and where
+_FIELD = re.compile(r"Object (?P<fault>contains unknown|missing required) field `(?P<name>.*)`")
+
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+Dollars = Annotated[float, msgspec.Meta(ge=0)]
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -39,10 +47,10 @@ class RootKeyConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class PricesConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """US dollars: a GB stored for a month, a thousand puts, a thousand gets, a GB of egress."""
 
-    storage_gb_month: float = 0.0
-    put_per_thousand: float = 0.0
-    get_per_thousand: float = 0.0
-    egress_gb: float = 0.0
+    storage_gb_month: Dollars = 0.0
+    put_per_thousand: Dollars = 0.0
+    get_per_thousand: Dollars = 0.0
+    egress_gb: Dollars = 0.0
 
 
 class StoreConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -61,14 +69,31 @@ class StoreConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True
     create_bucket: bool = False  # s3
     path: str = ""  # directory
     fsync: bool = True  # directory
-    concurrency: int = 64
+    concurrency: Positive = 64
     prices: PricesConfig = PricesConfig()
+
+    def __repr__(self) -> str:
+        shown = {name: "..." if name in _SECRETS and value else value for name, value in msgspec.structs.asdict(self).items()}
+        return f"StoreConfig({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+
+_SECRETS = frozenset({"secret_key", "account_key"})
+_ANY_KIND = frozenset({"kind", "provider", "region", "jurisdiction", "concurrency", "prices"})
+_BUCKET_KEYS = _ANY_KIND | {"bucket", "prefix", "endpoint"}
+_KEYS_OF_KIND: dict[str, frozenset[str]] = {
+    "s3": _BUCKET_KEYS | {"access_key", "secret_key", "create_bucket"},
+    "gcs": _BUCKET_KEYS | {"service_account"},
+    "azure": _BUCKET_KEYS | {"account", "account_key"},
+    "directory": _ANY_KIND | {"path", "fsync"},
+    "memory": _ANY_KIND,
+}
+_NEEDED_KEYS = {"s3": ("bucket",), "gcs": ("bucket",), "azure": ("bucket", "account"), "directory": ("path",), "memory": ()}
 
 
 class MayFailConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    stores: int = 0
-    providers: int = 0
-    regions: int = 0
+    stores: Count = 0
+    providers: Count = 0
+    regions: Count = 0
 
 
 class PolicyConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -78,19 +103,19 @@ class PolicyConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     may_fail: MayFailConfig = MayFailConfig()
     never_together: tuple[Literal["provider", "jurisdiction"], ...] = ("provider", "jurisdiction")
     storage_classes: dict[str, str] = {}
-    segment_mib: int = 16
+    segment_mib: Annotated[int, msgspec.Meta(ge=1, le=16)] = 16
 
 
 class LimitsConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    memory_mib: int = 256
-    memory_wait_seconds: float = 30.0
-    put_timeout_seconds: float = 60.0
-    get_timeout_seconds: float = 30.0
-    straggler_grace_seconds: float = 2.0
-    body_idle_seconds: float = 30.0
-    collect_after_seconds: float = 3600.0
-    collect_interval_seconds: float = 60.0
-    intent_seconds: float = 120.0
+    memory_mib: Positive = 256
+    memory_wait_seconds: Seconds = 30.0
+    put_timeout_seconds: Seconds = 60.0
+    get_timeout_seconds: Seconds = 30.0
+    straggler_grace_seconds: Annotated[float, msgspec.Meta(ge=0)] = 2.0
+    body_idle_seconds: Seconds = 30.0
+    collect_after_seconds: Annotated[float, msgspec.Meta(ge=0)] = 3600.0
+    collect_interval_seconds: Seconds = 60.0
+    intent_seconds: Seconds = 120.0
 
 
 class LogConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -121,11 +146,19 @@ def load_config(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
     try:
-        config = msgspec.convert(_expand(document, "", environ), Config)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{path}: {error}") from error
-    _check(config)
+        config = _converted(_expand(document, "", environ))
+        _check(config)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error.__cause__
     return config
+
+
+def listen_address(text: str) -> tuple[str, int]:
+    """Return (host, port) of "HOST:PORT"; an IPv6 host stands in brackets. Raises `ConfigError`."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535 or (":" in host and not host.startswith("[")):
+        raise ConfigError(f'listen: "{text}" is not HOST:PORT; write it as in "127.0.0.1:9000" or "[::1]:9000"')
+    return host.strip("[]"), int(port)
 
 
 def _expand(value: object, key: str, environ: Mapping[str, str]) -> object:
@@ -134,8 +167,14 @@ def _expand(value: object, key: str, environ: Mapping[str, str]) -> object:
     if isinstance(value, list):
         return [_expand(item, f"{key}[{index}]", environ) for index, item in enumerate(value)]
     if isinstance(value, str):
-        return _resolve(_VARIABLE.sub(lambda match: _variable(match, key, environ), value), key, environ)
+        return _resolve(_substitute(value, key, environ), key, environ)
     return value
+
+
+def _substitute(text: str, key: str, environ: Mapping[str, str]) -> str:
+    if "${" in _VARIABLE.sub("", text):
+        raise ConfigError(f'{key}: "{text}" has a ${{ that names no variable; write ${{NAME}} or ${{NAME:-default}}')
+    return _VARIABLE.sub(lambda match: _variable(match, key, environ), text)
 
 
 def _variable(match: re.Match[str], key: str, environ: Mapping[str, str]) -> str:
@@ -148,40 +187,94 @@ def _variable(match: re.Match[str], key: str, environ: Mapping[str, str]) -> str
 
 def _resolve(text: str, key: str, environ: Mapping[str, str]) -> str:
     if text.startswith("env:"):
-        if text[4:] not in environ:
-            raise ConfigError(f"{key}: the environment variable {text[4:]} is not set")
+        # An empty secret would quietly fall back on other credentials.
+        if not environ.get(text[4:]):
+            raise ConfigError(f"{key}: the environment variable {text[4:]} is not set; set it to the secret")
         return environ[text[4:]]
     if text.startswith("file:"):
-        return _secret_file(Path(text[5:]), key)
+        return _private_text(Path(text[5:]), key)
     return text
 
 
-def _secret_file(path: Path, key: str) -> str:
+def _private_text(path: Path, key: str) -> str:
     try:
         mode, text = path.stat().st_mode, path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{key}: cannot read {path}: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"{key}: cannot read {path}: {error.strerror}; put the secret there, or correct the path") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{key}: {path} is not text; put the secret there as text") from error
     if mode & 0o077:
         raise ConfigError(f"{key}: {path} can be read by others; run: chmod 600 {path}")
     return text.strip()
 
 
+def _converted(document: object) -> Config:
+    try:
+        return msgspec.convert(document, Config)
+    except msgspec.ValidationError as error:
+        raise ConfigError(_culprit(document) or _in_words(error, "")) from error
+
+
+def _culprit(document: object) -> str | None:
+    """Find the faulty store or policy: msgspec does not say which entry of a table it means."""
+    tables = document if isinstance(document, dict) else {}
+    for table, kind in (("stores", StoreConfig), ("policies", PolicyConfig)):
+        entries = tables.get(table)
+        for name, entry in entries.items() if isinstance(entries, dict) else ():
+            try:
+                msgspec.convert(entry, kind)
+            except msgspec.ValidationError as error:
+                return _in_words(error, f"{table}.{name}")
+    return None
+
+
+def _in_words(error: msgspec.ValidationError, place: str) -> str:
+    match = _FAULT.fullmatch(str(error))
+    what, where = (match["what"], match["where"]) if match else (str(error), None)
+    key = ".".join(part for part in (place, where) if part)
+    if field := _FIELD.fullmatch(what):
+        name = f"{key}.{field['name']}" if key else field["name"]
+        if field["fault"] == "missing required":
+            return f"{name}: missing; add it"
+        return f"{name}: there is no such key; {_suggestion(field['name'])}"
+    return f"{key or 'the configuration'}: {what[:1].lower()}{what[1:]}; correct the value"
+
+
+def _suggestion(name: str) -> str:
+    known = {field.name for section in Section.__subclasses__() for field in msgspec.structs.fields(section)}
+    close = get_close_matches(name, known, n=1)
+    return f'do you mean "{close[0]}"?' if close else "remove it"
+
+
 def _check(config: Config) -> None:
+    listen_address(config.listen)
+    if not config.stores:
+        raise ConfigError("stores: none; add one as [stores.NAME]")
     if config.default_policy not in config.policies:
         raise ConfigError(f'default_policy: there is no policy "{config.default_policy}"; one of: {", ".join(sorted(config.policies))}')
     for name, store in config.stores.items():
-        if not _NAME.fullmatch(name):
-            raise ConfigError(f"stores.{name}: a store's name is lower-case letters, digits and hyphens")
-        needed = {"directory": ["path"], "memory": [], "azure": ["bucket", "account"]}.get(store.kind, ["bucket"])
-        for field in needed:
-            if not getattr(store, field):
-                raise ConfigError(f"stores.{name}.{field}: a store of kind {store.kind} needs it")
+        _check_store(f"stores.{name}", name, store)
     for name, policy in config.policies.items():
         for store_name in policy.stores:
             if store_name not in config.stores:
-                raise ConfigError(f'policies.{name}.stores: there is no store "{store_name}"')
-        if not 1 <= policy.segment_mib <= 16:
-            raise ConfigError(f"policies.{name}.segment_mib: 1 to 16")
-    for field in ("memory_mib", "memory_wait_seconds", "put_timeout_seconds", "get_timeout_seconds", "body_idle_seconds", "intent_seconds"):
-        if getattr(config.limits, field) <= 0:
-            raise ConfigError(f"limits.{field}: must be more than 0")
+                known = ", ".join(sorted(config.stores))
+                raise ConfigError(f'policies.{name}.stores: there is no store "{store_name}"; one of: {known}')
+
+
+def _check_store(key: str, name: str, store: StoreConfig) -> None:
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"{key}: a store's name is lower-case letters, digits and hyphens; rename it")
+    values = msgspec.structs.asdict(store)
+    for field in _NEEDED_KEYS[store.kind]:
+        if not values[field]:
+            raise ConfigError(f"{key}.{field}: a store of kind {store.kind} needs it; add it")
+    for info in msgspec.structs.fields(StoreConfig):
+        if info.name not in _KEYS_OF_KIND[store.kind] and values[info.name] != info.default:
+            raise ConfigError(f"{key}.{info.name}: means nothing for a store of kind {store.kind}; remove it")
+    if store.endpoint and not store.endpoint.startswith(("https://", "http://")):
+        raise ConfigError(f'{key}.endpoint: "{store.endpoint}" is no URL; write it with https://')
+    if bool(store.access_key) != bool(store.secret_key):
+        missing = "secret_key" if store.access_key else "access_key"
+        raise ConfigError(f"{key}.{missing}: missing; give both keys, or neither to use boto3's credential chain")
+    if store.service_account:
+        _private_text(Path(store.service_account), f"{key}.service_account")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import configparser
 import os
+import secrets
 from pathlib import Path
 
 from proxy.cli.context import DEFAULT_CONFIG, ConfigOption, with_services
-from proxy.config import load_config
+from proxy.config import Config, load_config
+from proxy.errors import ConfigError
 from proxy.services import Services
-from proxy.tenancy import add_tenant
+from proxy.tenancy import add_access_key, add_tenant
 
 FIRST_TENANT = "local"
 
@@ -20,17 +23,46 @@ def init(config: ConfigOption = DEFAULT_CONFIG) -> None:
 
 
 async def first_start(services: Services) -> Path:
-    """Make sure there is a tenant; return where the first one's credentials are."""
-    path = Path(services.config.data) / "credentials"
-    if not await services.manifest.list_tenants():
-        credentials = await add_tenant(services.manifest, services.keyring, services.clock, FIRST_TENANT)
-        text = f"[default]\naws_access_key_id = {credentials.access_key}\naws_secret_access_key = {credentials.secret_key}\n"
-        _write_private(path, text)
+    """Make sure there is a tenant; return where the first one's credentials are.
+
+    The credentials are on disk before the manifest knows them: a crash in between leaves a pending file, which the next start takes up.
+    Once it has its final name nothing is done again, so that a key revoked later stays revoked.
+    """
+    path = _credentials_path(services.config)
+    pending = path.with_name("credentials.pending")
+    if not pending.exists() and not await services.manifest.list_tenants():
+        _write_pending(pending)
+    if pending.exists():
+        await _admit(services, pending)
+        pending.replace(path)
     return path
 
 
-def _write_private(path: Path, text: str) -> None:
+def _credentials_path(config: Config) -> Path:
+    return Path(config.data).absolute() / "credentials"  # it is pasted elsewhere
+
+
+async def _admit(services: Services, pending: Path) -> None:
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read(pending)
+    try:
+        access_key, secret_key = parser["default"]["aws_access_key_id"], parser["default"]["aws_secret_access_key"]
+    except KeyError as error:
+        raise ConfigError(f"{pending} is not whole; remove it") from error
+    manifest, keyring, clock = services.manifest, services.keyring, services.clock
+    tenant = await manifest.find_tenant_by_name(FIRST_TENANT)
+    if tenant is None:
+        await add_tenant(manifest, keyring, clock, FIRST_TENANT, access_key=access_key, secret_key=secret_key)
+    elif access_key not in {key.id for key in await manifest.list_access_keys(tenant.id)}:
+        await add_access_key(manifest, keyring, clock, tenant, access_key=access_key, secret_key=secret_key)
+
+
+def _write_pending(path: Path) -> None:
+    text = f"[default]\naws_access_key_id = SG{secrets.token_hex(9).upper()}\naws_secret_access_key = {secrets.token_urlsafe(30)}\n"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")  # never half a file under a name that is read
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

@@ -44,8 +44,8 @@ def main() -> None:
     """Run the command; an error is one line and exit code 1."""
     try:
         app()
-    except ProxyError as error:
-        print(f"shardgate: {error}", file=sys.stderr)
+    except (ProxyError, OSError) as error:  # OSError: a full disk, a folder that may not be written
+        print(f"shardgate: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(1)
 
 

@@ -145,26 +145,27 @@ def prove(policy: Policy, scheme: Scheme, subject: str) -> None:
 
 @lru_cache(maxsize=1024)
 def _plan(policy: Policy, scheme: Scheme, usable: frozenset[str]) -> tuple[str, ...]:
-    reachable = _deal(policy, scheme, usable)
-    if broken := shortfalls(policy, scheme, reachable):
-        raise NotEnoughShards(needed=scheme.n, found=len(reachable), segment="(new)", reasons=broken)
-    everywhere = frozenset(info.name for info in policy.stores)
-    plan = _deal(policy, scheme, everywhere, dealt=reachable)
-    if len(plan) < scheme.n:  # the detour around the failure has used up a limit: fall back on the healthy plan, some of it unreachable
-        plan = _deal(policy, scheme, everywhere)
-        held = [store for store in plan if store in usable]
-        if broken := shortfalls(policy, scheme, held):
-            raise NotEnoughShards(needed=scheme.n, found=len(held), segment="(new)", reasons=broken)
-    return plan
+    everywhere = frozenset(str(info.name) for info in policy.stores)
+    usual = Counter(_deal(policy, scheme, everywhere)).most_common(1)[0][1]
+    broken: tuple[str, ...] = ()
+    for per_store in (usual, scheme.n):  # only when the promise cannot be kept otherwise does a store get more shards than usual
+        reachable = _deal(policy, scheme, usable, per_store=per_store)
+        broken = shortfalls(policy, scheme, reachable)
+        plan = _deal(policy, scheme, everywhere, dealt=reachable, per_store=per_store)
+        if not broken and len(plan) == scheme.n:
+            return plan
+    raise NotEnoughShards(needed=scheme.n, found=len(usable), segment="(new)", reasons=broken)
 
 
-def _deal(policy: Policy, scheme: Scheme, usable: frozenset[str], *, dealt: tuple[str, ...] = ()) -> tuple[str, ...]:
+def _deal(
+    policy: Policy, scheme: Scheme, usable: frozenset[str], *, dealt: tuple[str, ...] = (), per_store: int | None = None
+) -> tuple[str, ...]:
     """Deal shards to usable stores until all n are placed or no limit allows another."""
     infos = [info for info in policy.stores if info.name in usable]
     known = {str(info.name): info for info in policy.stores}
     holding: dict[Unit, Counter[str]] = {unit: Counter(unit_of(known[store], unit) for store in dealt) for unit in UNITS}
     plan = list(dealt)
-    limits = _limits(policy, scheme)
+    limits: tuple[tuple[Unit, int], ...] = (*_limits(policy, scheme), ("store", per_store or scheme.n))
     while len(plan) < scheme.n:
         open_to = [info for info in infos if all(holding[unit][unit_of(info, unit)] < limit for unit, limit in limits)]
         if not open_to:

@@ -4,7 +4,7 @@ The problem. Six stores answer at six speeds, and one may not answer at all. Wai
 returning at the first moment the promise holds would leave most writes one shard short for no reason, and a second manifest write to note
 its arrival.
 
-The idea. Put all shards at once. A failure is answered by a detour to another store, where the limits allow one. Once the shards that
+The idea. Put all shards at once. A failure is answered by a detour to another store, where there is one. Once the shards that
 are stored survive every failure the policy names, the rest are given as much time again as has passed, and a little. What is still under way
 then becomes the **tail**: the caller commits without it and hands it to `Stragglers`, which record each arrival in the manifest.
 """
@@ -12,7 +12,7 @@ then becomes the **tail**: the caller commits without it and hands it to `Stragg
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from proxy.codec.format import shard_name
@@ -86,7 +86,7 @@ class _Attempt:
 
     async def until_promise_holds(self) -> None:
         while not survives(self._policy, self._scheme, tuple(self._stored.values())):
-            if not self._running:
+            if not self._running and not self._double_up():
                 held = tuple(self._stored.values())
                 reasons = (*shortfalls(self._policy, self._scheme, held), *self._reasons)
                 raise NotEnoughShards(needed=self._scheme.n, found=len(held), segment=self._segment_id.hex(), reasons=reasons)
@@ -120,18 +120,25 @@ class _Attempt:
             elif isinstance(failure, StoreError):
                 self._reasons.append(str(failure))
                 self._failed[index] = self._plan[index]
-                self._take_detour(index)
+                self._take_detour(index, avoid=self._tried)
             else:
                 raise failure
 
-    def _take_detour(self, index: int) -> None:
-        usable = self._fleet.usable(str(info.name) for info in self._policy.stores) - self._tried
+    def _double_up(self) -> bool:
+        """The promise does not hold and nothing is under way: put what failed beside other shards, as far as the limits allow."""
+        failed = set(self._failed.values())
+        return any([self._take_detour(index, avoid=failed) for index in tuple(self._failed)])
+
+    def _take_detour(self, index: int, *, avoid: Collection[str]) -> bool:
+        usable = self._fleet.usable(str(info.name) for info in self._policy.stores).difference(avoid)
         elsewhere = [store for other, store in self._plan.items() if other not in self._failed]
         store = detour(self._policy, self._scheme, elsewhere, usable)
-        if store is not None:
-            del self._failed[index]
-            self._plan[index] = store
-            self._start(index)
+        if store is None:
+            return False
+        del self._failed[index]
+        self._plan[index] = store
+        self._start(index)
+        return True
 
     def _start(self, index: int) -> None:
         store = self._plan[index]

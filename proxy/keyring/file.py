@@ -32,7 +32,7 @@ class FileRootKey:
     def unwrap(self, wrapped: bytes, *, context: bytes) -> bytes:
         try:
             return self._aead.decrypt(wrapped[:NONCE_SIZE], wrapped[NONCE_SIZE:], context)
-        except InvalidTag:
+        except (InvalidTag, ValueError):  # ValueError: too short to hold a nonce
             raise KeyUnavailable(f"root key {self.id} does not open this tenant key: it was wrapped by another") from None
 
 
@@ -44,7 +44,8 @@ def open_root_key_file(path: Path, *, create: bool) -> FileRootKey:
         mode = path.stat().st_mode
         text = path.read_text("ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"root_key.path: cannot read {path}: {error}") from error
+        remedy = "set root_key.create = true to make one at the first start, or put the key back"
+        raise ConfigError(f"root_key.path: cannot read {path}: {getattr(error, 'strerror', None) or 'not text'}; {remedy}") from error
     if mode & 0o077:
         raise ConfigError(f"root_key.path: {path} can be read by others; run: chmod 600 {path}")
     try:
@@ -52,7 +53,7 @@ def open_root_key_file(path: Path, *, create: bool) -> FileRootKey:
     except Base64Error:
         key = b""
     if len(key) != 32:
-        raise ConfigError(f"root_key.path: {path} is not a Shardgate root key")
+        raise ConfigError(f"root_key.path: {path} is not a Shardgate root key; put back the file that was made at the first start")
     return FileRootKey(key)
 
 
@@ -70,3 +71,13 @@ def _create(path: Path) -> None:
         pass
     finally:
         temporary.unlink()
+        _sync_directory(path.parent)
+
+
+def _sync_directory(path: Path) -> None:
+    # A power cut must not take away the only copy of a key that has already wrapped something.
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -55,5 +55,5 @@ class TenantCipher:
     def _open(self, aead: AESGCM, sealed: bytes, what: str) -> bytes:
         try:
             return aead.decrypt(sealed[:NONCE_SIZE], sealed[NONCE_SIZE:], self.key_id.encode())
-        except InvalidTag:
+        except (InvalidTag, ValueError):  # ValueError: too short to hold a nonce
             raise KeyUnavailable(f"the key of tenant {self.key_id} does not open this {what}") from None

@@ -20,6 +20,7 @@ from proxy.stores.protocol import ShardName, StoreInfo
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, ObjectStore, RetryConfig, S3Config
 
+_FAILURES = (exceptions.BaseError, OSError)  # what is not found comes as Python's own FileNotFoundError
 _REJECTED = (
     exceptions.PermissionDeniedError,
     exceptions.UnauthenticatedError,
@@ -27,6 +28,10 @@ _REJECTED = (
     exceptions.NotSupportedError,
     exceptions.UnknownConfigurationKeyError,
 )
+
+
+# What S3, Google and Azure say when it is the bucket that is not there.
+_BUCKET_ABSENT = ("NoSuchBucket", "The specified bucket does not exist", "ContainerNotFound")
 
 
 class UpstreamStore:
@@ -40,13 +45,13 @@ class UpstreamStore:
         data = bytes(body[0]) if len(body) == 1 else b"".join(body)
         try:
             await obstore.put_async(self._inner, name, data, use_multipart=False)
-        except exceptions.BaseError as error:
+        except _FAILURES as error:
             raise self._translated(name, error) from error
 
     async def get_range(self, name: ShardName, start: int, length: int) -> memoryview:
         try:
             data = memoryview(await obstore.get_range_async(self._inner, name, start=start, length=length))
-        except exceptions.BaseError as error:
+        except _FAILURES as error:
             raise self._translated(name, error) from error
         if len(data) != length:
             raise ShardMissing(self.info.name, f"shard {name} ends before byte {start + length}")
@@ -56,7 +61,7 @@ class UpstreamStore:
         try:
             result = await obstore.get_async(self._inner, name)
             return memoryview(await result.bytes_async())
-        except exceptions.BaseError as error:
+        except _FAILURES as error:
             raise self._translated(name, error) from error
 
     async def list(self, prefix: str = "") -> AsyncIterator[tuple[ShardName, int]]:
@@ -67,25 +72,26 @@ class UpstreamStore:
                 for meta in batch:
                     if meta["path"].startswith(prefix):
                         yield ShardName(meta["path"]), meta["size"]
-        except exceptions.BaseError as error:
+        except _FAILURES as error:
             raise self._translated(prefix, error) from error
 
     async def delete(self, name: ShardName) -> None:
         try:
             await obstore.delete_async(self._inner, name)
-        except FileNotFoundError:
-            return
-        except exceptions.BaseError as error:
-            raise self._translated(name, error) from error
+        except _FAILURES as error:
+            translated = self._translated(name, error)
+            if not isinstance(translated, ShardMissing):
+                raise translated from error
 
     async def close(self) -> None:
         """Connections end with the object."""
 
-    def _translated(self, name: str, error: exceptions.BaseError) -> StoreError:
+    def _translated(self, name: str, error: Exception) -> StoreError:
         text = str(error).splitlines()[0][:300]
-        if isinstance(error, exceptions.NotFoundError) and "NoSuchBucket" not in str(error):
+        absent = isinstance(error, (exceptions.NotFoundError, FileNotFoundError))
+        if absent and not any(code in str(error) for code in _BUCKET_ABSENT):
             return ShardMissing(self.info.name, f"no shard {name}")
-        if isinstance(error, (*_REJECTED, exceptions.NotFoundError)):
+        if absent or isinstance(error, _REJECTED):
             return StoreRejected(self.info.name, text)
         return StoreUnavailable(self.info.name, text)
 

@@ -81,7 +81,6 @@ def test_a_bucket_of_another_tenant_is_taken_and_closed(s3: S3Client, other_s3: 
         "xn--bucket",
         "alias-s3alias",
         "a" * 64,
-        "dot.-dash",
     ],
 )
 def test_bad_bucket_name_is_refused(raw: RawClient, name: str) -> None:

@@ -181,14 +181,19 @@ def test_response_headers_can_be_overridden(s3: S3Client, bucket: str) -> None:
         ResponseCacheControl="no-cache",
         ResponseContentEncoding="identity",
         ResponseContentLanguage="fr",
-        ResponseExpires=datetime(2030, 1, 1, tzinfo=UTC),
     )
     headers = answer["ResponseMetadata"]["HTTPHeaders"]
     assert answer["ContentType"] == "image/gif"
     assert (headers["content-disposition"], headers["cache-control"]) == ("attachment", "no-cache")
     assert (headers["content-encoding"], headers["content-language"]) == ("identity", "fr")
-    assert answer["ExpiresString"] == "Tue, 01 Jan 2030 00:00:00 GMT"
     assert s3.head_object(Bucket=bucket, Key="k")["ContentType"] == "text/plain"
+
+
+def test_overridden_expires_is_given_back_as_it_was_asked_for(raw: RawClient, bucket: str) -> None:
+    raw.request("PUT", f"/{bucket}/k", body=b"x")
+    wanted = "Tue, 01 Jan 2030 00:00:00 GMT"
+    answer = raw.request("GET", f"/{bucket}/k", [("response-expires", wanted)])
+    assert (answer.status, answer.headers["expires"]) == (200, wanted)
 
 
 def test_folder_marker_is_an_empty_object(s3: S3Client, bucket: str) -> None:

@@ -1,0 +1,143 @@
+"""The supervisor: keeps several worker processes running, restarts those that die, and stops them all.
+
+A signal only sets a flag; the loop alone starts, restarts and stops workers, so that no signal can fall between. Each worker's standard
+input is a pipe from here: it ends when the supervisor does, even by SIGKILL, and the worker with it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from types import FrameType
+
+from proxy.errors import ProxyError
+
+READY = b"ready\n"  # a worker writes it to standard output once it accepts connections
+POLL_SECONDS = 0.05
+FIRST_BACKOFF_SECONDS = 0.5
+MAX_BACKOFF_SECONDS = 30.0
+STEADY_SECONDS = 60.0  # a worker that lived this long starts again with the first back-off
+STOP_SECONDS = 60.0  # the server gives requests in flight 30 s, and late puts 10 s after that
+
+
+class Supervisor:
+    """Runs `count` processes of one command. `ready` is called once, when all of them accept connections."""
+
+    def __init__(self, command: Sequence[str], count: int, *, ready: Callable[[], None]) -> None:
+        self._workers = [Worker(command) for _ in range(count)]
+        self._ready = ready
+        self._signals = 0
+
+    def run(self) -> None:
+        """Return when told to stop by SIGINT or SIGTERM, after the workers have ended. Raises `ProxyError` if they cannot start."""
+        former = {number: signal.signal(number, self._heed) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            self._start()
+            while not self._signals:
+                self._tend()
+        finally:
+            self._stop()
+            for number, handler in former.items():
+                signal.signal(number, handler)
+
+    def _heed(self, number: int, frame: FrameType | None) -> None:
+        del number, frame
+        self._signals += 1
+
+    def _start(self) -> None:
+        for worker in self._workers:
+            worker.start()
+        while not self._signals:
+            if any(worker.ended for worker in self._workers):
+                raise ProxyError("a worker ended before it could serve; it has said why above")
+            if all(worker.is_ready() for worker in self._workers):
+                self._ready()
+                return
+            time.sleep(POLL_SECONDS)
+
+    def _tend(self) -> None:
+        for worker in self._workers:
+            worker.tend()
+        time.sleep(POLL_SECONDS)
+
+    def _stop(self) -> None:
+        for worker in self._workers:
+            worker.send(signal.SIGTERM)
+        deadline = time.monotonic() + STOP_SECONDS
+        # A second signal means now.
+        while self._signals < 2 and time.monotonic() < deadline and not all(worker.ended for worker in self._workers):
+            time.sleep(POLL_SECONDS)
+        for worker in self._workers:
+            worker.send(signal.SIGKILL)
+            worker.reap()
+
+
+class Worker:
+    """One place among the workers, and the process that fills it."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command = command
+        self._process: subprocess.Popen[bytes] | None = None
+        self._output = b""
+        self._started = 0.0
+        self._backoff_seconds = FIRST_BACKOFF_SECONDS
+        self._restart_at: float | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self._process is None or self._process.poll() is not None
+
+    def start(self) -> None:
+        # A session of its own: Ctrl-C at a terminal reaches the supervisor alone, which passes it on once.
+        self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
+            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+        )
+        assert self._process.stdout is not None
+        os.set_blocking(self._process.stdout.fileno(), False)
+        self._output = b""
+        self._started = time.monotonic()
+        self._restart_at = None
+
+    def is_ready(self) -> bool:
+        """Tell whether the process has said that it accepts connections."""
+        if self._process is not None and self._process.stdout is not None:
+            self._output = (self._output + (self._process.stdout.read() or b""))[-len(READY) :]
+        return self._output == READY
+
+    def tend(self) -> None:
+        """Start the process again if it has ended, after a back-off that grows as long as it keeps ending."""
+        if not self.ended:
+            return
+        now = time.monotonic()
+        if self._restart_at is None:
+            if now - self._started >= STEADY_SECONDS:
+                self._backoff_seconds = FIRST_BACKOFF_SECONDS
+            self._restart_at = now + self._backoff_seconds
+            self._report()
+            self._backoff_seconds = min(self._backoff_seconds * 2, MAX_BACKOFF_SECONDS)
+        elif now >= self._restart_at:
+            self.reap()
+            self.start()
+
+    def send(self, number: signal.Signals) -> None:
+        """Signal the process, if it still runs."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(number)
+
+    def reap(self) -> None:
+        """Wait for the end of the process, and close its pipes."""
+        if self._process is None:
+            return
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+    def _report(self) -> None:
+        assert self._process is not None
+        what = f"worker {self._process.pid} ended with {self._process.returncode}"
+        print(f"shardgate: {what}; starting another in {self._backoff_seconds:g} s", file=sys.stderr, flush=True)

@@ -1,0 +1,28 @@
+"""What is counted about stores: calls by store, verb and outcome, and their time."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+# A directory answers in a millisecond, a distant cloud in hundreds; the last is the longest timeout one would configure.
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+class StoreCallMetrics:
+    """Counts store calls into a Prometheus registry. `record` fits what an observed store wants to be given."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._calls = Counter("shardgate_store_calls", "Calls of stores.", ("store", "verb", "outcome"), registry=registry)
+        self._seconds = Histogram("shardgate_store_call_seconds", "Time of a call.", ("store", "verb"), buckets=_BUCKETS, registry=registry)
+        # `labels` takes a lock and builds a key anew at each call; the label sets are few and stay.
+        self._counters: dict[tuple[str, str, str], Counter] = {}
+        self._timers: dict[tuple[str, str], Histogram] = {}
+
+    def record(self, store: str, verb: str, outcome: str, seconds: float) -> None:
+        """Count one call; `outcome` is "ok" or the name of the error's class."""
+        counter = self._counters.get((store, verb, outcome))
+        if counter is None:
+            counter = self._counters[store, verb, outcome] = self._calls.labels(store, verb, outcome)
+            self._timers[store, verb] = self._seconds.labels(store, verb)
+        counter.inc()
+        self._timers[store, verb].observe(seconds)

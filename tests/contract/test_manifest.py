@@ -1,0 +1,275 @@
+"""The contract of a manifest, run on every adapter."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from proxy.clock import ManualClock
+from proxy.errors import (
+    BucketExists,
+    BucketMissing,
+    BucketNotEmpty,
+    IntentRevoked,
+    PartInvalid,
+    PreconditionUnmet,
+    TenantExists,
+    TenantNotEmpty,
+    UploadMissing,
+    VersionMissing,
+)
+from proxy.manifest.protocol import CompletedPart, Conditions, Manifest, VersionDraft
+from proxy.manifest.records import (
+    AccessKey,
+    Bucket,
+    GarbageSegment,
+    Layout,
+    Part,
+    Segment,
+    Settlement,
+    Tenant,
+    Upload,
+)
+from proxy.manifest.sqlite import open_sqlite
+
+NOW = 1_750_000_000_000
+
+
+@pytest.fixture
+async def manifest(tmp_path: Path) -> AsyncIterator[Manifest]:
+    async with open_sqlite(tmp_path / "m.sqlite", ManualClock(NOW)) as opened:
+        await opened.add_tenant(tenant("t"))
+        await opened.create_bucket(Bucket(name="b", tenant_id="t", policy="p", created_ms=NOW))
+        yield opened
+
+
+def tenant(name: str) -> Tenant:
+    return Tenant(id=name, name=name, canonical_id=name * 2, display_name=name, root_key_id="r", wrapped_key=b"w", created_ms=NOW)
+
+
+def segment_id(number: int) -> bytes:
+    return number.to_bytes(16, "big")
+
+
+def layout(number: int, *, missing: tuple[int, ...] = ()) -> Layout:
+    segment = Segment(id=segment_id(number), size=10, header_size=100, stores=("s0", "s1", "s2"), missing=missing)
+    return Layout(size=10, k=2, m=1, tenant_key_id="t", wrapped_key=b"k", segments=(segment,))
+
+
+def draft(key: str, version_id: str = "null", **fields: object) -> VersionDraft:
+    return VersionDraft(**{"bucket": "b", "key": key, "id": version_id, "etag": "e", "modified_ms": NOW, **fields})
+
+
+async def garbage(manifest: Manifest) -> set[bytes]:
+    rows = await manifest.claim_garbage(queued_before_ms=NOW * 2, now_ms=NOW * 2, lease_ms=0, limit=1000)
+    return {segment.id for row in rows for segment in row.segments}
+
+
+async def test_tenants_and_keys(manifest: Manifest) -> None:
+    with pytest.raises(TenantExists):
+        await manifest.add_tenant(tenant("t"))
+    await manifest.add_access_key(AccessKey(id="AK", tenant_id="t", sealed_secret=b"s", created_ms=NOW))
+    found = await manifest.find_access_key("AK")
+    assert found is not None
+    assert (found[0].sealed_secret, found[1].name) == (b"s", "t")
+    await manifest.set_tenant_enabled("t", False)
+    assert (await manifest.list_tenants())[0].enabled is False
+    with pytest.raises(TenantNotEmpty):
+        await manifest.remove_tenant("t")
+    assert await manifest.remove_access_key("AK") is True
+    assert await manifest.remove_access_key("AK") is False
+    assert await manifest.find_access_key("AK") is None
+
+
+async def test_buckets(manifest: Manifest) -> None:
+    with pytest.raises(BucketExists) as error:
+        await manifest.create_bucket(Bucket(name="b", tenant_id="other", policy="p", created_ms=NOW))
+    assert error.value.owner == "t"
+    await manifest.put_bucket_setting("b", "tagging", "{}")
+    assert (await manifest.find_bucket("b")).settings == {"tagging": "{}"}
+    await manifest.put_bucket_setting("b", "tagging", None)
+    assert (await manifest.find_bucket("b")).settings == {}
+    await manifest.commit_version(draft("k"))
+    with pytest.raises(BucketNotEmpty):
+        await manifest.delete_bucket("b")
+    await manifest.delete_latest("b", "k", marker_id="m", now_ms=NOW)
+    await manifest.delete_bucket("b")
+    with pytest.raises(BucketMissing):
+        await manifest.commit_version(draft("k"))
+
+
+async def test_a_null_version_replaces_and_its_shards_become_garbage(manifest: Manifest) -> None:
+    await manifest.commit_version(draft("k", new_layouts=(layout(1),)))
+    second = await manifest.commit_version(draft("k", new_layouts=(layout(2),)))
+    assert await garbage(manifest) == {segment_id(1)}
+    assert await manifest.find_version("b", "k") == second
+
+
+async def test_shared_extents_live_until_the_last_reference(manifest: Manifest) -> None:
+    first = await manifest.commit_version(draft("k", new_layouts=(layout(1),)))
+    await manifest.commit_version(draft("copy", shared_extents=(first.extents[0].id,)))
+    await manifest.delete_version("b", "k", "null", now_ms=NOW)
+    assert await garbage(manifest) == set()
+    await manifest.delete_version("b", "copy", "null", now_ms=NOW)
+    assert await garbage(manifest) == {segment_id(1)}
+    with pytest.raises(VersionMissing):
+        await manifest.load_extents([first.extents[0].id])
+    with pytest.raises(VersionMissing):
+        await manifest.commit_version(draft("late", shared_extents=(first.extents[0].id,)))
+
+
+async def test_versions_and_markers(manifest: Manifest) -> None:
+    await manifest.set_versioning("b", "Enabled")
+    one = await manifest.commit_version(draft("k", "v1"))
+    two = await manifest.commit_version(draft("k", "v2"))
+    assert two.sequence > one.sequence
+    marker = await manifest.delete_latest("b", "k", marker_id="m1", now_ms=NOW)
+    assert marker is not None
+    assert (await manifest.find_version("b", "k")).is_delete_marker
+    assert (await manifest.find_version("b", "k", "v2")).is_latest is False
+    await manifest.delete_version("b", "k", "m1", now_ms=NOW)
+    assert (await manifest.find_version("b", "k")).id == "v2"
+    assert (await manifest.find_version("b", "k")).is_latest
+    page = await manifest.list_versions("b", prefix="", delimiter="", after_key="", after_version="", limit=10)
+    assert [version.id for version in page.versions] == ["v2", "v1"]
+
+
+async def test_conditions_are_atomic_under_races(manifest: Manifest) -> None:
+    async def attempt(number: int) -> bool:
+        try:
+            await manifest.commit_version(draft("k", etag=str(number)), conditions=Conditions(if_none_match="*"))
+        except PreconditionUnmet:
+            return False
+        return True
+
+    assert sum(await asyncio.gather(*(attempt(number) for number in range(20)))) == 1
+    with pytest.raises(PreconditionUnmet) as error:
+        await manifest.commit_version(draft("absent"), conditions=Conditions(if_match="x"))
+    assert error.value.missing
+
+
+async def test_a_failed_step_changes_nothing_beside_others_that_succeed(manifest: Manifest) -> None:
+    outcomes = await asyncio.gather(
+        manifest.commit_version(draft("good", new_layouts=(layout(1),))),
+        manifest.commit_version(draft("bad", new_layouts=(layout(2),), bucket="absent")),
+        manifest.commit_version(draft("good2", new_layouts=(layout(3),))),
+        return_exceptions=True,
+    )
+    assert isinstance(outcomes[1], BucketMissing)
+    assert await manifest.find_version("b", "good2") is not None
+    assert await garbage(manifest) == set()
+
+
+async def test_intents_settle_revoke_and_conflict(manifest: Manifest) -> None:
+    ids = [segment_id(number) for number in range(3)]
+    intent = await manifest.lease_segments(owner="w", segment_ids=ids, expires_ms=NOW + 1000)
+    await manifest.commit_version(draft("k", new_layouts=(layout(0),)), settlements=[Settlement(intent_id=intent.id, mask=1)])
+    settled = Settlement(intent_id=intent.id, mask=0b11)
+    await manifest.settle([settled], [GarbageSegment(id=ids[0]), GarbageSegment(id=ids[1])], now_ms=NOW)
+    assert await garbage(manifest) == {ids[1]}, "what a commit settled is never queued"
+    assert await manifest.revoke_expired_intents(now_ms=NOW) == 0
+    await manifest.renew_intents(owner="w", expires_ms=NOW + 5000)
+    assert await manifest.revoke_expired_intents(now_ms=NOW + 2000) == 0
+    assert await manifest.revoke_expired_intents(now_ms=NOW + 6000) == 1
+    assert await garbage(manifest) == {ids[1], ids[2]}
+    with pytest.raises(IntentRevoked):
+        await manifest.commit_version(draft("late"), settlements=[Settlement(intent_id=intent.id, mask=0b100)])
+    assert await manifest.find_version("b", "late") is None
+
+
+async def test_missing_shards_are_remembered_until_they_arrive(manifest: Manifest) -> None:
+    version = await manifest.commit_version(draft("k", new_layouts=(layout(1, missing=(2,)),)))
+    ((extent_id, segment, index),) = await manifest.find_missing_shards(limit=5)
+    assert (extent_id, segment.id, index) == (version.extents[0].id, segment_id(1), 2)
+    await manifest.record_shard(extent_id, segment.id, index)
+    assert await manifest.find_missing_shards(limit=5) == ()
+    assert (await manifest.load_extents([extent_id]))[0].layout.segments[0].missing == ()
+
+
+async def test_multipart(manifest: Manifest) -> None:
+    await manifest.begin_upload(Upload(id="u", bucket="b", key="k", tenant_id="t", initiated_ms=NOW))
+    assert await manifest.find_upload("b", "other", "u") is None
+    for number in (1, 2, 3):
+        await manifest.commit_part("u", Part(number=number, size=10, etag=f"e{number}", modified_ms=NOW), new_layouts=[layout(number)])
+    await manifest.commit_part("u", Part(number=1, size=10, etag="e1b", modified_ms=NOW), new_layouts=[layout(11)])
+    assert await garbage(manifest) == {segment_id(1)}
+    with pytest.raises(PartInvalid):
+        await manifest.complete_upload("u", [CompletedPart(number=1, etag="e1")], draft("k"))
+    listed = [CompletedPart(number=1, etag="e1b"), CompletedPart(number=3, etag="e3")]
+    version = await manifest.complete_upload("u", listed, draft("k"))
+    extents = await manifest.load_extents([ref.id for ref in version.extents])
+    assert [extent.layout.segments[0].id for extent in extents] == [segment_id(11), segment_id(3)]
+    assert segment_id(2) in await garbage(manifest)
+    assert await manifest.complete_upload("u", listed, draft("k")) == version
+    with pytest.raises(UploadMissing):
+        await manifest.complete_upload("u", listed[:1], draft("k"))
+    with pytest.raises(UploadMissing):
+        await manifest.abort_upload("u", now_ms=NOW)
+
+
+async def test_two_connections_see_each_others_commits(manifest: Manifest, tmp_path: Path) -> None:
+    async with open_sqlite(tmp_path / "m.sqlite", ManualClock(NOW)) as other:
+        await asyncio.gather(*(side.commit_version(draft(f"k{n}")) for n in range(50) for side in (manifest, other)))
+        assert await other.find_version("b", "k7") == await manifest.find_version("b", "k7")
+        page = await other.list_objects("b", prefix="", delimiter="", after="", limit=1000)
+        assert len(page.versions) == 50
+
+
+async def test_a_cancelled_commit_happened_whole_or_not_at_all(manifest: Manifest) -> None:
+    tasks = [asyncio.create_task(manifest.commit_version(draft(f"k{n}", new_layouts=(layout(n),)))) for n in range(50)]
+    await asyncio.sleep(0)
+    for task in tasks[::2]:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    for number in range(50):
+        version = await manifest.find_version("b", f"k{number}")
+        assert version is not None or number % 2 == 0
+        if version is not None:
+            await manifest.load_extents([ref.id for ref in version.extents])
+
+
+KEYS = st.text(alphabet="ab/\u00e9\U0001f600 ", min_size=1, max_size=6)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    keys=st.sets(KEYS, max_size=25),
+    prefix=st.text(alphabet="ab/", max_size=2),
+    delimiter=st.sampled_from(["", "/", "a", "a/"]),
+    limit=st.integers(1, 5),
+)
+def test_listing_pages_equal_a_simple_model(
+    tmp_path_factory: pytest.TempPathFactory, keys: set[str], prefix: str, delimiter: str, limit: int
+) -> None:
+    expected: list[str] = []
+    for key in sorted((key for key in keys if key.startswith(prefix)), key=str.encode):
+        at = key.find(delimiter, len(prefix)) if delimiter else -1
+        entry = key if at < 0 else "P:" + key[: at + len(delimiter)]
+        if entry not in expected:
+            expected.append(entry)
+
+    async def pages() -> list[str]:
+        async with open_sqlite(tmp_path_factory.mktemp("list") / "m", ManualClock(NOW)) as manifest:
+            await manifest.add_tenant(tenant("t"))
+            await manifest.create_bucket(Bucket(name="b", tenant_id="t", policy="p", created_ms=NOW))
+            shuffled = sorted(keys)
+            random.Random(0).shuffle(shuffled)  # noqa: S311 - an order, not a secret
+            await asyncio.gather(*(manifest.commit_version(draft(key)) for key in shuffled))
+            found: list[str] = []
+            after = ""
+            while True:
+                page = await manifest.list_objects("b", prefix=prefix, delimiter=delimiter, after=after, limit=limit)
+                entries = [version.key for version in page.versions] + ["P:" + item for item in page.prefixes]
+                assert len(entries) <= limit
+                found += sorted(entries, key=lambda entry: entry.removeprefix("P:").encode())
+                if not page.truncated:
+                    return found
+                after = page.next_key
+
+    assert asyncio.run(pages()) == expected

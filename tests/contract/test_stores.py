@@ -1,0 +1,177 @@
+"""The contract of a store, run on every kind that can be had here."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import boto3
+import pytest
+
+from proxy.clock import SystemClock
+from proxy.errors import ShardMissing, StoreRejected, StoreUnavailable
+from proxy.stores.directory import DirectoryStore
+from proxy.stores.limit import LimitedStore
+from proxy.stores.observe import ObservedStore
+from proxy.stores.protocol import ShardName, Store, StoreInfo, StoreName
+from proxy.stores.upstream import memory_store, s3_store
+from tests.faulty_store import FaultyStore
+from tests.servers import free_port, moto_server
+
+INFO = StoreInfo(name=StoreName("s"), provider="p", region="us-east-1", jurisdiction="j")
+NAME = ShardName("ab/abcdef-00")
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[str]:
+    with moto_server() as url:
+        yield url
+
+
+@pytest.fixture(params=["memory", "directory", "directory without fsync", "s3", "faulty", "decorated"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    made = _make(request, tmp_path)
+    yield made
+    await made.close()
+
+
+def _make(request: pytest.FixtureRequest, path: Path) -> Store:
+    match request.param:
+        case "memory":
+            return memory_store(INFO)
+        case "directory":
+            return DirectoryStore(INFO, path / "store")
+        case "directory without fsync":
+            return DirectoryStore(INFO, path / "store", fsync=False)
+        case "faulty":
+            return FaultyStore(memory_store(INFO))
+        case "decorated":
+            limited = LimitedStore(DirectoryStore(INFO, path / "store"), concurrency=4, put_seconds=10, get_seconds=10)
+            return ObservedStore(limited, SystemClock())
+        case _:
+            return _moto_store(request.getfixturevalue("moto"), f"b-{os.urandom(6).hex()}")
+
+
+def _moto_store(url: str, bucket: str, *, create: bool = True) -> Store:
+    if create:
+        keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
+        boto3.client("s3", endpoint_url=url, region_name="us-east-1", **keys).create_bucket(Bucket=bucket)
+    return s3_store(INFO, bucket=bucket, prefix="pre/fix", endpoint=url, access_key="testing", secret_key="testing")
+
+
+async def test_what_is_put_comes_back(store: Store) -> None:
+    await store.put(NAME, [b"head", bytearray(b"-"), memoryview(b"tail")])
+    assert bytes(await store.get(NAME)) == b"head-tail"
+    assert bytes(await store.get_range(NAME, 4, 3)) == b"-ta"
+    assert bytes(await store.get_range(NAME, 8, 1)) == b"l"
+
+
+async def test_large_shards(store: Store) -> None:
+    data = os.urandom(4_200_000)
+    await store.put(NAME, [memoryview(data)])
+    assert bytes(await store.get_range(NAME, 4_000_000, 200_000)) == data[4_000_000:]
+    assert bytes(await store.get(NAME)) == data
+
+
+async def test_a_missing_shard_is_missing(store: Store) -> None:
+    with pytest.raises(ShardMissing):
+        await store.get(NAME)
+    with pytest.raises(ShardMissing):
+        await store.get_range(NAME, 0, 5)
+    await store.delete(NAME)
+
+
+async def test_a_range_beyond_the_end_is_never_a_short_read(store: Store) -> None:
+    await store.put(NAME, [b"0123456789"])
+    with pytest.raises((ShardMissing, StoreUnavailable)):
+        await store.get_range(NAME, 5, 6)
+    with pytest.raises((ShardMissing, StoreUnavailable)):
+        await store.get_range(NAME, 10, 1)
+
+
+async def test_listing_by_plain_prefix(store: Store) -> None:
+    for name in ("ab/abc-00", "ab/abc-01", "ab/abd-00", "cd/x-00"):
+        await store.put(ShardName(name), [b"12345"])
+    assert sorted([entry async for entry in store.list("ab/abc-")]) == [("ab/abc-00", 5), ("ab/abc-01", 5)]
+    assert len([entry async for entry in store.list()]) == 4
+    assert [entry async for entry in store.list("zz/")] == []
+
+
+async def test_delete_is_idempotent(store: Store) -> None:
+    await store.put(NAME, [b"x"])
+    await store.delete(NAME)
+    await store.delete(NAME)
+    with pytest.raises(ShardMissing):
+        await store.get(NAME)
+
+
+async def test_many_at_once_and_cancelled_ones(store: Store) -> None:
+    tasks = [asyncio.create_task(store.put(ShardName(f"{n:02x}/n-{n:02x}"), [bytes([n]) * 5000])) for n in range(60)]
+    for task in tasks[::7]:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    for number in range(60):
+        with suppress(ShardMissing):  # a cancelled put happened whole or not at all
+            assert bytes(await store.get(ShardName(f"{number:02x}/n-{number:02x}"))) == bytes([number]) * 5000
+        if number % 7:
+            await store.get(ShardName(f"{number:02x}/n-{number:02x}"))
+
+
+async def test_a_directory_that_goes_away_is_unavailable_and_never_remade(tmp_path: Path) -> None:
+    store = DirectoryStore(INFO, tmp_path / "store")
+    await store.put(NAME, [b"x"])
+    (tmp_path / "store").rename(tmp_path / "gone")
+    for call in (store.get(NAME), store.put(NAME, [b"y"]), store.put(ShardName("ff/new-00"), [b"y"])):
+        with pytest.raises(StoreUnavailable):
+            await call
+    with pytest.raises(StoreUnavailable):
+        _ = [entry async for entry in store.list()]
+    assert not (tmp_path / "store").exists()
+    (tmp_path / "gone").rename(tmp_path / "store")
+    assert await store.get(NAME) == b"x"
+
+
+async def test_a_directory_keeps_no_temporaries(tmp_path: Path) -> None:
+    store = DirectoryStore(INFO, tmp_path / "store")
+    await asyncio.gather(*(store.put(ShardName(f"aa/x-{n:02x}"), [b"x" * n]) for n in range(20)))
+    assert not [path for path in (tmp_path / "store").rglob("*") if ".tmp-" in path.name]
+
+
+async def test_an_absent_bucket_is_rejected_and_an_absent_server_unavailable(moto: str) -> None:
+    with pytest.raises(StoreRejected):
+        await _moto_store(moto, "absent-bucket", create=False).put(NAME, [b"x"])
+    with pytest.raises(StoreUnavailable):
+        await _moto_store(f"http://127.0.0.1:{free_port()}", "b", create=False).get(NAME)
+
+
+async def test_the_breaker_opens_probes_and_closes() -> None:
+    from proxy.clock import ManualClock
+
+    clock, faulty = ManualClock(), FaultyStore(memory_store(INFO))
+    store = ObservedStore(faulty, clock)
+    await store.put(NAME, [b"x"])
+    faulty.down = True
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable):
+            await store.get(NAME)
+    assert not store.healthy
+    with pytest.raises(StoreUnavailable, match="not asked"):
+        await store.get(NAME)
+    assert faulty.calls["get"] == 3
+    clock.advance(3)
+    faulty.down = False
+    assert bytes(await store.get(NAME)) == b"x"
+    assert store.healthy
+
+
+async def test_a_deadline_turns_a_hang_into_unavailable() -> None:
+    faulty = FaultyStore(memory_store(INFO))
+    faulty.hanging = True
+    store = LimitedStore(faulty, concurrency=1, put_seconds=0.05, get_seconds=0.05)
+    with pytest.raises(StoreUnavailable, match="no answer"):
+        await store.put(NAME, [b"x"])
+    faulty.hanging = False
+    await store.put(NAME, [b"x"])

@@ -1,0 +1,350 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shlex
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from proxy.cli.context import print_table
+from proxy.cli.init import first_start
+from proxy.cli.main import main
+from proxy.cli.serve import banner
+from proxy.cli.supervisor import Supervisor
+from proxy.config import Config, load_config
+from proxy.errors import ProxyError
+from proxy.services import Services, open_services
+from tests.servers import ROOT, Shardgate, free_port, shardgate, start_shardgate, stop
+
+LOCAL = ROOT / "config" / "local.toml"
+
+
+@dataclass
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def data(self):
+        return json.loads(self.out)
+
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    monkeypatch.setenv("SHARDGATE_DATA", str(tmp_path))
+    monkeypatch.setenv("SHARDGATE_CONFIG", str(LOCAL))
+
+    def call(*arguments: str) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["shardgate", *arguments])
+        capsys.readouterr()
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        else:
+            code = 0
+        captured = capsys.readouterr()
+        return Outcome(code, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return load_config(LOCAL, {"SHARDGATE_DATA": str(tmp_path)})
+
+
+def test_version(run: Run) -> None:
+    outcome = run("--version")
+    assert (outcome.code, outcome.out) == (0, "shardgate 0.1.0\n")
+
+
+def test_init_makes_private_credentials_and_the_second_one_changes_nothing(run: Run, tmp_path: Path) -> None:
+    assert run("init").code == 0
+    text = (tmp_path / "credentials").read_text()
+    assert run("init").code == 0
+    assert text.startswith("[default]\naws_access_key_id = SG")
+    assert (tmp_path / "credentials").read_text() == text
+    assert stat.S_IMODE((tmp_path / "credentials").stat().st_mode) == 0o600
+    assert [tenant["name"] for tenant in run("tenant", "list", "--json").data] == ["local"]
+    assert text.split()[3] == run("key", "list", "local", "--json").data[0]["access_key"]
+
+
+@pytest.mark.parametrize("step", ["the tenant", "its key", "the rename"])
+def test_a_first_start_that_broke_off_before_a_step_is_finished_by_the_next(config: Config, tmp_path: Path, step: str) -> None:
+    async def break_off_and_start_again() -> None:
+        async with open_services(config) as services:
+            await first_start(services)
+            (tmp_path / "credentials").rename(tmp_path / "credentials.pending")
+            (tenant,) = await services.manifest.list_tenants()
+            if step == "its key":
+                for key in await services.manifest.list_access_keys(tenant.id):
+                    await services.manifest.remove_access_key(key.id)
+            if step == "the tenant":
+                await services.manifest.remove_tenant(tenant.id)
+            await first_start(services)
+            await _credentials_work(services, tmp_path / "credentials")
+
+    asyncio.run(break_off_and_start_again())
+    assert not (tmp_path / "credentials.pending").exists()
+
+
+async def _credentials_work(services: Services, path: Path) -> None:
+    access_key, secret_key = path.read_text().split()[3::3]
+    found = await services.manifest.find_access_key(access_key)
+    assert found is not None
+    assert services.keyring.tenant_cipher(found[1]).open_secret(found[0].sealed_secret) == secret_key
+    assert len(await services.manifest.list_access_keys(found[1].id)) == 1
+
+
+def test_a_revoked_first_key_stays_revoked(run: Run) -> None:
+    run("init")
+    access_key = run("key", "list", "local", "--json").data[0]["access_key"]
+    assert run("key", "revoke", access_key).code == 0
+    run("init")
+    assert run("key", "list", "local", "--json").data == []
+
+
+def test_a_tenant_lives_its_life(run: Run) -> None:
+    given = ["--access-key", "ACCESSKEY", "--secret-key", "secret/secret+", "--display-name", "Al Ice", "--email", "a@example.org"]
+    added = run("tenant", "add", "alice", *given, "--canonical-id", "AB" * 32, "--json")
+    assert added.data == {"tenant": "alice", "access_key": "ACCESSKEY", "secret_key": "secret/secret+"}
+    (tenant,) = run("tenant", "list", "--json").data
+    assert (tenant["display_name"], tenant["email"], tenant["canonical_id"]) == ("Al Ice", "a@example.org", "ab" * 32)
+
+    assert run("tenant", "disable", "alice").code == 0
+    assert run("tenant", "list", "--json").data[0]["enabled"] is False
+    assert run("tenant", "enable", "alice").code == 0
+    assert run("tenant", "list", "--json").data[0]["enabled"] is True
+
+    another = run("key", "add", "alice", "--json").data["access_key"]
+    assert {key["access_key"] for key in run("key", "list", "alice", "--json").data} == {"ACCESSKEY", another}
+    assert run("key", "revoke", another).code == 0
+    assert [key["access_key"] for key in run("key", "list", "alice", "--json").data] == ["ACCESSKEY"]
+
+    assert run("tenant", "remove", "alice").code == 0
+    assert run("tenant", "list", "--json").data == []
+
+
+def test_secrets_are_shown_once_and_never_listed(run: Run) -> None:
+    secret = run("tenant", "add", "alice", "--json").data["secret_key"]
+    for listing in (("tenant", "list", "--json"), ("key", "list", "alice", "--json"), ("tenant", "list"), ("key", "list", "alice")):
+        assert secret not in run(*listing).out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("tenant", "list", "--config", "/none.toml"), "cannot read the configuration /none.toml"),
+        (("tenant", "remove", "nobody"), 'there is no tenant "nobody"'),
+        (("tenant", "add", "x", "--canonical-id", "short"), "64 hexadecimal digits"),
+        (("key", "list", "nobody"), 'there is no tenant "nobody"'),
+        (("key", "revoke", "NONE"), "no access key NONE"),
+        (("object", "explain", "bucket/key"), "s3://BUCKET/KEY"),
+        (("object", "explain", "s3://bucket/key"), "no object s3://bucket/key"),
+        (("placement", "explain", "--policy", "none"), 'no policy "none"'),
+        (("serve", "--listen", "here"), '"here" is not HOST:PORT'),
+    ],
+)
+def test_an_error_is_one_line_and_exit_code_1(run: Run, arguments: tuple[str, ...], complaint: str) -> None:
+    outcome = run(*arguments)
+    assert outcome.code == 1
+    assert outcome.out == ""
+    assert outcome.err.startswith("shardgate: ")
+    assert outcome.err.count("\n") == 1
+    assert complaint in outcome.err
+
+
+def test_an_error_of_the_operating_system_is_one_line_too(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SHARDGATE_DATA", str(tmp_path / "file"))
+    outcome = run("init")
+    assert (outcome.code, outcome.err.count("\n")) == (1, 1)
+
+
+def test_placement_is_explained(run: Run) -> None:
+    report = run("placement", "explain", "--size", "40000000", "--json").data
+    assert (report["scheme"], report["segments"], len(report["shards"])) == ("4+2", 3, 6)
+    assert 1.5 * 40_000_000 < report["stored_bytes"] < 1.51 * 40_000_000
+    assert len({shard["provider"] for shard in report["shards"]}) == 6
+    assert not any(holding["readable"] for holding in report["holdings"])
+    assert "any 2 of 6 providers" in report["survives"]
+    text = run("placement", "explain").out
+    assert all(store in text for store in ("alder", "birch", "cedar", "dogwood", "elm", "fir"))
+
+
+def test_stores_are_listed_and_checked_and_no_probe_stays(run: Run, tmp_path: Path) -> None:
+    assert len(run("stores", "list", "--json").data) == 6
+    outcome = run("stores", "check", "--json")
+    assert outcome.code == 0
+    for check in outcome.data:
+        assert set(check["latencies_ms"]) == {"put", "get", "range", "list", "delete"}
+        assert check["error"] == ""
+    assert not [path for path in (tmp_path / "stores").rglob("*probe*") if path.is_file()]
+
+
+def test_a_table_shows_names_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table("s3://b/[bold]x[/bold]", ["key"], [["[red]a[/red]"]])
+    out = capsys.readouterr().out
+    assert "s3://b/[bold]x[/bold]" in out
+    assert "[red]a[/red]" in out
+
+
+@pytest.mark.parametrize(
+    ("host", "endpoint"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::", "[::1]"), ("", "127.0.0.1"), ("host", "host")]
+)
+def test_the_banner_names_an_endpoint_that_can_be_reached(config: Config, host: str, endpoint: str) -> None:
+    assert f"--endpoint-url http://{endpoint}:9000 " in banner(config, host, 9000, Path("/data/credentials"))
+
+
+@pytest.mark.aws_cli
+def test_the_lines_of_the_banner_work_when_pasted_anywhere(tmp_path: Path) -> None:
+    data = tmp_path / "a folder's"
+    # What another account leaves behind in a shell must not matter.
+    foreign = {"AWS_PROFILE": "other", "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_DEFAULT_REGION": "eu-west-1"}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    with shardgate(data, workers=2) as server:
+        lines = [line for line in _log(server).splitlines() if " s3 " in line and line.startswith("  ")]
+        assert len(lines) == 3
+        for line in lines:
+            done = subprocess.run(
+                ["/bin/sh", "-c", line], env={**os.environ, **foreign, "PATH": path}, cwd="/", capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, f"{line}\n{done.stderr}"
+    assert "world.txt" in done.stdout
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_serve_stops_at_a_signal_with_exit_code_0(tmp_path: Path, workers: int, number: signal.Signals) -> None:
+    server = start_shardgate(tmp_path, workers=workers)
+    _log(server)
+    server.process.send_signal(number)
+    assert server.process.wait(30) == 0
+    assert "Traceback" not in (tmp_path / "server.log").read_text()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_port_in_use_is_one_line_and_exit_code_1(tmp_path: Path, workers: int) -> None:
+    with shardgate(tmp_path / "first", workers=2) as server:
+        port = server.endpoint.rpartition(":")[2]
+        command = [sys.executable, "-m", "proxy.cli.main", "serve", "--config", str(LOCAL), "--listen", f"127.0.0.1:{port}"]
+        second = subprocess.run(
+            [*command, "--workers", str(workers)],
+            env={**os.environ, "SHARDGATE_DATA": str(tmp_path / "second")},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    assert second.returncode == 1
+    assert "Address already in use" in second.stderr
+    assert second.stderr.count("\n") == 1
+    assert not (tmp_path / "second").exists()
+
+
+def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
+    with shardgate(tmp_path, workers=2) as server:
+        _log(server)
+        before = _children(server.process.pid)
+        victim = min(before)
+        os.kill(victim, signal.SIGKILL)
+        _until(lambda: len(after := _children(server.process.pid)) == 2 and victim not in after)
+
+
+def test_workers_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
+    server = start_shardgate(tmp_path, workers=2)
+    try:
+        _log(server)
+        workers = _children(server.process.pid)
+        server.process.kill()
+        server.process.wait()
+        _until(lambda: not any(_alive(pid) for pid in workers))
+    finally:
+        stop(server.process)
+
+
+@pytest.fixture
+def marks(tmp_path: Path) -> Iterator[Path]:
+    path = tmp_path / "marks"
+    path.touch()
+    return path
+
+
+def test_the_supervisor_stops_while_it_waits_to_start_a_worker_again(marks: Path) -> None:
+    # The worker says ready, dies at once, and its second life asks the supervisor to stop in the middle of the third's back-off.
+    script = f"echo x >> {shlex.quote(str(marks))}; echo ready; [ $(wc -l < {shlex.quote(str(marks))}) -ge 2 ] && kill -TERM $PPID; exit 3"
+    started = time.monotonic()
+    Supervisor(["/bin/sh", "-c", f"sleep 0.2; {script}"], 1, ready=lambda: None).run()
+    assert marks.read_text() == "x\nx\n"
+    assert time.monotonic() - started < 10
+
+
+def test_the_supervisor_gives_up_on_workers_that_never_served() -> None:
+    with pytest.raises(ProxyError, match="before it could serve"):
+        Supervisor(["/bin/sh", "-c", "exit 1"], 2, ready=lambda: pytest.fail("not ready")).run()
+
+
+def test_run_moto_serves_from_six_moto_servers_and_leaves_no_process(tmp_path: Path) -> None:
+    ports = [free_port() for _ in range(7)]
+    environ = {f"SHARDGATE_MOTO_PORT_{number}": str(port) for number, port in enumerate(ports[1:], start=1)}
+    command = [sys.executable, "-m", "tests.moto_providers", "--listen", f"127.0.0.1:{ports[0]}"]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **environ}, stdout=log, stderr=log)
+        try:
+            text = _banner_in(tmp_path / "log", process)
+            children = _children(process.pid)
+            credentials = next(Path(line.split("in", 1)[1].strip()) for line in text.splitlines() if line.startswith("credentials"))
+            client = Shardgate(process, f"http://127.0.0.1:{ports[0]}", credentials.parent, LOCAL).client()
+            client.create_bucket(Bucket="bucket")
+            client.put_object(Bucket="bucket", Key="key", Body=b"x" * 300_000)
+            assert client.get_object(Bucket="bucket", Key="key")["Body"].read() == b"x" * 300_000
+            assert len(children) == 7
+        finally:
+            stop(process)
+    assert not any(_alive(pid) for pid in children)
+    assert not credentials.parent.exists()
+
+
+def _log(server: Shardgate) -> str:
+    """Return the server's log once its banner is in it."""
+    return _banner_in(server.data / "server.log", server.process)
+
+
+def _banner_in(log: Path, process: subprocess.Popen[bytes]) -> str:
+    _until(lambda: " s3 ls " in log.read_text() or process.poll() is not None)
+    text = log.read_text()
+    assert " s3 ls " in text, text
+    return text
+
+
+def _until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.05)
+
+
+def _children(pid: int) -> set[int]:
+    listing = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return {int(child) for child in listing.split()}
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
