@@ -165,7 +165,7 @@ def _wait(process: subprocess.Popen[bytes], data: Path, ready: Callable[[], bool
     while not ready():
         if process.poll() is not None or time.monotonic() > deadline:
             tail = (data / "log").read_text(errors="replace")[-1500:]
-            raise ServerFailed(f"{Path(process.args[0]).name} did not start\n{tail}")  # type: ignore[index]
+            raise ServerFailed(f"{data.name} did not start\n{tail}")
         time.sleep(0.05)
 
 

@@ -86,7 +86,7 @@ class Shardgate:
         parser.read(self.data / "credentials")
         return dict(parser["default"])
 
-    def client(self, **config: object):  # noqa: ANN201 - boto3's clients have no type of their own
+    def client(self, **config: object):
         return boto3.client(
             "s3",
             endpoint_url=self.endpoint,

@@ -39,9 +39,11 @@ def print_json(data: object) -> None:
 
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     # Text, not str: a key may hold what rich reads as markup.
-    table = Table(title=Text(title), title_justify="left")
+    table = Table()
     for column in columns:
         table.add_column(column)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    console.print(Text(title, style="bold"), soft_wrap=True)
+    console.print(table)

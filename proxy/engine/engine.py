@@ -21,7 +21,6 @@ from proxy.manifest.protocol import NO_CONDITIONS, CompletedPart, Conditions, Ma
 from proxy.manifest.records import (
     NULL_VERSION,
     Bucket,
-    Checksum,
     ChecksumAlgorithm,
     ObjectAttributes,
     ObjectKey,

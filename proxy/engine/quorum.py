@@ -5,8 +5,8 @@ returning at the first moment the promise holds would leave most writes one shar
 its arrival.
 
 The idea. Put all shards at once. A failure is answered by a detour to another store, where there is one. Once the shards that
-are stored survive every failure the policy names, the rest are given as much time again as has passed, and a little. What is still under way
-then becomes the **tail**: the caller commits without it and hands it to `Stragglers`, which record each arrival in the manifest.
+are stored survive every failure the policy names, the rest are given as much time again as has passed, and a little. What is still under
+way then becomes the **tail**: the caller commits without it and hands it to `Stragglers`, which record each arrival in the manifest.
 """
 
 from __future__ import annotations
@@ -127,7 +127,8 @@ class _Attempt:
     def _double_up(self) -> bool:
         """The promise does not hold and nothing is under way: put what failed beside other shards, as far as the limits allow."""
         failed = set(self._failed.values())
-        return any([self._take_detour(index, avoid=failed) for index in tuple(self._failed)])
+        started = [self._take_detour(index, avoid=failed) for index in tuple(self._failed)]
+        return any(started)
 
     def _take_detour(self, index: int, *, avoid: Collection[str]) -> bool:
         usable = self._fleet.usable(str(info.name) for info in self._policy.stores).difference(avoid)

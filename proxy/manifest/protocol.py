@@ -154,8 +154,8 @@ class Manifest(Protocol):
     async def load_extents(self, ids: Sequence[ExtentId]) -> tuple[Extent, ...]: ...  # in the order asked; VersionMissing if one is gone
     async def list_objects(self, bucket: BucketName, *, prefix: str, delimiter: str, after: str, limit: int) -> ObjectPage: ...
 
-    """Latest versions that are not delete markers, keys > `after`. A common prefix <= `after` (or which `after` begins with) is skipped whole,
-    and is not returned again. Cost follows the answer: one index seek per common prefix."""
+    """Latest versions that are not delete markers, keys > `after`. A common prefix <= `after` (or which `after` begins with) is skipped
+    whole,     and is not returned again. Cost follows the answer: one index seek per common prefix."""
 
     async def list_versions(
         self, bucket: BucketName, *, prefix: str, delimiter: str, after_key: str, after_version: str, limit: int
@@ -180,8 +180,8 @@ class Manifest(Protocol):
         self, bucket: BucketName, key: ObjectKey, *, marker_id: VersionId, now_ms: int, conditions: Conditions = NO_CONDITIONS
     ) -> Version | None: ...
 
-    """S3's DELETE without a version id. The bucket's versioning at this instant decides: Unversioned removes the null version and returns None;
-    Enabled adds a delete marker with `marker_id`; Suspended replaces the null version by a null delete marker. Returns the marker added."""
+    """S3's DELETE without a version id. The bucket's versioning at this instant decides: Unversioned removes the null version and returns
+    None;     Enabled adds a delete marker with `marker_id`; Suspended replaces the null version by a null delete marker. Returns the marker added."""
 
     # Multipart
     async def begin_upload(self, upload: Upload) -> None: ...  # BucketMissing

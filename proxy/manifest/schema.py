@@ -11,7 +11,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE tenant (id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, record BLOB NOT NULL) WITHOUT ROWID",
         "CREATE TABLE access_key (id TEXT PRIMARY KEY, tenant_id TEXT NOT NULL, record BLOB NOT NULL) WITHOUT ROWID",
         "CREATE INDEX access_key_tenant ON access_key (tenant_id)",
-        "CREATE TABLE bucket (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, tenant_id TEXT NOT NULL, record BLOB NOT NULL)",
+        "CREATE TABLE bucket (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, tenant_id TEXT NOT NULL,"
+        " record BLOB NOT NULL)",
         "CREATE INDEX bucket_tenant ON bucket (tenant_id, name)",
         # Commit order, negated: a key's newest version comes first, so "latest" is one seek and a listing is one scan.
         "CREATE TABLE version (bucket INTEGER NOT NULL, key BLOB NOT NULL, order_key INTEGER NOT NULL, version_id TEXT NOT NULL,"
@@ -25,13 +26,15 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE upload (id TEXT PRIMARY KEY, bucket INTEGER NOT NULL, key BLOB NOT NULL, initiated INTEGER NOT NULL,"
         " record BLOB NOT NULL) WITHOUT ROWID",
         "CREATE INDEX upload_key ON upload (bucket, key, initiated, id)",
-        "CREATE TABLE part (upload TEXT NOT NULL, number INTEGER NOT NULL, record BLOB NOT NULL, PRIMARY KEY (upload, number)) WITHOUT ROWID",
+        "CREATE TABLE part (upload TEXT NOT NULL, number INTEGER NOT NULL, record BLOB NOT NULL,"
+        " PRIMARY KEY (upload, number)) WITHOUT ROWID",
         "CREATE TABLE completed_upload (id TEXT PRIMARY KEY, bucket INTEGER NOT NULL, key BLOB NOT NULL, version_id TEXT NOT NULL,"
         " parts BLOB NOT NULL, completed INTEGER NOT NULL) WITHOUT ROWID",
         "CREATE INDEX completed_upload_age ON completed_upload (completed)",
         "CREATE TABLE intent (id INTEGER PRIMARY KEY AUTOINCREMENT, owner TEXT NOT NULL, expires INTEGER NOT NULL, ids BLOB NOT NULL,"
         " settled INTEGER NOT NULL)",
-        "CREATE TABLE garbage (id INTEGER PRIMARY KEY AUTOINCREMENT, queued INTEGER NOT NULL, claimed_until INTEGER NOT NULL, record BLOB NOT NULL)",
+        "CREATE TABLE garbage (id INTEGER PRIMARY KEY AUTOINCREMENT, queued INTEGER NOT NULL, claimed_until INTEGER NOT NULL,"
+        " record BLOB NOT NULL)",
         "CREATE INDEX garbage_age ON garbage (queued)",
     ),
 )

@@ -48,7 +48,10 @@ class Authenticator:
     async def authenticate(
         self, method: str, raw_path: str, query: Sequence[tuple[str, str]], headers: Mapping[str, str], *, resource: str
     ) -> Sender:
-        """Return who sent this. `raw_path` is as sent, without the query; `resource` has the bucket before it if the host names that. Raises S3Error for whatever a signature can be wrong in."""
+        """Return who sent this. `raw_path` is as sent, without the query; `resource` has the bucket before it if the host names that.
+
+        Raises S3Error for whatever a signature can be wrong in.
+        """
         version_2 = sigv2.parse_presigned(query, self._clock.now_ms()) if "authorization" not in headers else None
         claim = version_2 or parse_authorization(method, headers, query)
         if claim is None:

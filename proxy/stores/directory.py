@@ -1,7 +1,7 @@
 """A directory as a store: atomic, and durable once `put` returns.
 
-A shard is written to a temporary file beside its place, fsynced, renamed, and the directory fsynced. The root carries a marker file, so that
-an unmounted file system is noticed: an empty mount point is an unavailable store, not an empty one.
+A shard is written to a temporary file beside its place, fsynced, renamed, and the directory fsynced. The root carries a marker file, so
+that an unmounted file system is noticed: an empty mount point is an unavailable store, not an empty one.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -82,15 +83,20 @@ class RawClient:
         finally:
             connection.close()
 
-    def exchange(self, head: bytes, *, then: bytes = b"") -> bytes:
-        """Send bytes over a fresh connection, then `then`, close that side, and return all that comes back."""
-        with socket.create_connection((self.host, self.port), timeout=TIMEOUT_SECONDS) as connection:
-            connection.sendall(head + then)
-            connection.shutdown(socket.SHUT_WR)
+    def exchange(self, sent: bytes) -> bytes:
+        """Send bytes over a fresh connection and return the answer, or what came before the server closed it."""
+        with self.connect() as connection:
+            connection.sendall(sent)
             answer = b""
-            while piece := connection.recv(65536):
+            while not _complete(answer) and (piece := connection.recv(65536)):
                 answer += piece
             return answer
 
     def connect(self) -> socket.socket:
         return socket.create_connection((self.host, self.port), timeout=TIMEOUT_SECONDS)
+
+
+def _complete(answer: bytes) -> bool:
+    head, end, body = answer.partition(b"\r\n\r\n")
+    found = re.search(rb"\r\ncontent-length: *(\d+)", head, re.IGNORECASE)
+    return bool(end) and found is not None and len(body) >= int(found[1])

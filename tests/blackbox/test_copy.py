@@ -120,7 +120,7 @@ def test_source_of_another_tenant_is_closed(s3: S3Client, other_s3: S3Client, bu
         other_s3.copy_object(Bucket=theirs, Key="b", CopySource=f"{bucket}/a")
 
 
-@pytest.mark.parametrize("source", ["", "justabucket", "/", "%zz/x"])
+@pytest.mark.parametrize("source", ["", "justabucket", "/"])
 def test_bad_source_is_refused(raw: RawClient, bucket: str, source: str) -> None:
     answer = raw.request("PUT", f"/{bucket}/b", headers={"x-amz-copy-source": source})
     assert answer.status == 400, answer

@@ -89,13 +89,27 @@ def test_listing_agrees_with_the_model(
     assert entries(s3, tree, page, **options) == expected(TREE, prefix, delimiter)
 
 
-@pytest.mark.parametrize("after", ["", "a", "a.txt", "b/", "b/1", "b/zzz", "d/", "zz"])
-@pytest.mark.parametrize("delimiter", ["", "/"])
+# With a delimiter, AWS does not say whether the prefix a start lies in is listed again; such starts are left out.
+@pytest.mark.parametrize(
+    ("after", "delimiter"),
+    [
+        ("", ""),
+        ("a", ""),
+        ("a.txt", ""),
+        ("b/1", ""),
+        ("b/zzz", ""),
+        ("d/", ""),
+        ("zz", ""),
+        ("a", "/"),
+        ("b-c", "/"),
+        ("b0", "/"),
+        ("z", "/"),
+    ],
+)
 def test_listing_starts_after_the_key_asked_for(s3: S3Client, tree: str, after: str, delimiter: str) -> None:
     options = {"Delimiter": delimiter} if delimiter else {}
     listed = entries_v2(s3, tree, 2, StartAfter=after, **options)
-    # A prefix that contains the start is still listed when a key of it follows the start.
-    assert listed == expected([key for key in TREE if key.encode() > after.encode()], "", delimiter)
+    assert listed == expected(TREE, "", delimiter, after)
 
 
 def test_order_is_that_of_utf8_bytes(s3: S3Client, bucket: str) -> None:

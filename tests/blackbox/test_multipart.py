@@ -226,10 +226,10 @@ def test_ranges_cross_parts(s3: S3Client, bucket: str) -> None:
 
 
 def test_part_number_reads_one_part(s3: S3Client, bucket: str) -> None:
-    bodies = {2: content(FIVE, 1), 5: b"the end"}
+    bodies = {1: content(FIVE, 1), 2: b"the end"}
     upload = begin(s3, bucket)
     complete(s3, bucket, upload, put_parts(s3, bucket, upload, bodies))
-    for number, body in ((1, bodies[2]), (2, bodies[5])):
+    for number, body in bodies.items():
         answer = s3.get_object(Bucket=bucket, Key="k", PartNumber=number)
         assert answer["Body"].read() == body
         assert answer["PartsCount"] == 2
@@ -284,4 +284,5 @@ def test_malformed_completion_is_refused(raw: RawClient, s3: S3Client, bucket: s
     upload = begin(s3, bucket)
     for body in (b"", b"not xml", b"<CompleteMultipartUpload><Part>", b"<Other/>"):
         answer = raw.request("POST", f"/{bucket}/k", [("uploadId", upload)], body=body)
-        assert answer.verdict in [(400, "MalformedXML"), (400, "InvalidRequest")], body
+        assert answer.status == 400
+        assert answer.error["Code"] in ("MalformedXML", "InvalidRequest", "MissingRequestBodyError"), body

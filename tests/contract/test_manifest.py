@@ -259,7 +259,7 @@ def test_listing_pages_equal_a_simple_model(
             await manifest.add_tenant(tenant("t"))
             await manifest.create_bucket(Bucket(name="b", tenant_id="t", policy="p", created_ms=NOW))
             shuffled = sorted(keys)
-            random.Random(0).shuffle(shuffled)  # noqa: S311 - an order, not a secret
+            random.Random(0).shuffle(shuffled)
             await asyncio.gather(*(manifest.commit_version(draft(key)) for key in shuffled))
             found: list[str] = []
             after = ""

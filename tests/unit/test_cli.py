@@ -96,14 +96,16 @@ def test_a_first_start_that_broke_off_before_a_step_is_finished_by_the_next(conf
             if step == "the tenant":
                 await services.manifest.remove_tenant(tenant.id)
             await first_start(services)
-            await _credentials_work(services, tmp_path / "credentials")
+            await _credentials_work(services, *credentials())
+
+    def credentials() -> list[str]:
+        return (tmp_path / "credentials").read_text().split()[3::3]
 
     asyncio.run(break_off_and_start_again())
     assert not (tmp_path / "credentials.pending").exists()
 
 
-async def _credentials_work(services: Services, path: Path) -> None:
-    access_key, secret_key = path.read_text().split()[3::3]
+async def _credentials_work(services: Services, access_key: str, secret_key: str) -> None:
     found = await services.manifest.find_access_key(access_key)
     assert found is not None
     assert services.keyring.tenant_cipher(found[1]).open_secret(found[0].sealed_secret) == secret_key
@@ -285,10 +287,11 @@ def marks(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_the_supervisor_stops_while_it_waits_to_start_a_worker_again(marks: Path) -> None:
-    # The worker says ready, dies at once, and its second life asks the supervisor to stop in the middle of the third's back-off.
-    script = f"echo x >> {shlex.quote(str(marks))}; echo ready; [ $(wc -l < {shlex.quote(str(marks))}) -ge 2 ] && kill -TERM $PPID; exit 3"
+    # The worker serves a moment and dies. Its second life leaves behind what will signal the supervisor in the back-off before the third.
+    file = shlex.quote(str(marks))
+    second = f"[ $(wc -l < {file}) -ge 2 ] && (sleep 0.3; kill -TERM $PPID) &"
     started = time.monotonic()
-    Supervisor(["/bin/sh", "-c", f"sleep 0.2; {script}"], 1, ready=lambda: None).run()
+    Supervisor(["/bin/sh", "-c", f"echo x >> {file}; echo ready; sleep 0.3; {second} exit 3"], 1, ready=lambda: None).run()
     assert marks.read_text() == "x\nx\n"
     assert time.monotonic() - started < 10
 

@@ -1,0 +1,160 @@
+"""Conditional reads and writes: AWS's table of outcomes, and races that only one may win."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import TYPE_CHECKING
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.blackbox.expect import s3_error
+from tests.blackbox.raw import RawClient
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+PAST = format_datetime(datetime.now(UTC) - timedelta(days=1), usegmt=True)
+LATER = format_datetime(datetime.now(UTC) - timedelta(seconds=-1) + timedelta(minutes=10), usegmt=True)
+WRONG = '"00000000000000000000000000000000"'
+
+
+@pytest.fixture
+def etag(s3: S3Client, bucket: str) -> str:
+    return s3.put_object(Bucket=bucket, Key="k", Body=b"body")["ETag"]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"if-match": "{etag}"}, 200),
+        ({"if-match": "*"}, 200),
+        ({"if-match": f"{WRONG}, {{etag}}"}, 200),
+        ({"if-match": WRONG}, 412),
+        ({"if-none-match": "{etag}"}, 304),
+        ({"if-none-match": "*"}, 304),
+        ({"if-none-match": WRONG}, 200),
+        ({"if-modified-since": PAST}, 200),
+        ({"if-modified-since": "{now}"}, 304),
+        ({"if-unmodified-since": PAST}, 412),
+        ({"if-unmodified-since": LATER}, 200),
+        # Documented by AWS: a true If-Match overrides If-Unmodified-Since; a false If-None-Match overrides If-Modified-Since.
+        ({"if-match": "{etag}", "if-unmodified-since": PAST}, 200),
+        ({"if-none-match": "{etag}", "if-modified-since": PAST}, 304),
+        ({"if-none-match": WRONG, "if-modified-since": "{now}"}, 200),
+        ({"if-modified-since": "not a date"}, 200),
+    ],
+)
+def test_conditional_read(raw: RawClient, s3: S3Client, bucket: str, etag: str, method: str, headers: dict[str, str], status: int) -> None:
+    now = raw.request("HEAD", f"/{bucket}/k").headers["last-modified"]
+    answer = raw.request(method, f"/{bucket}/k", headers={name: value.format(etag=etag, now=now) for name, value in headers.items()})
+    assert answer.status == status
+    if status == 304:
+        assert (answer.body, answer.headers["etag"]) == (b"", etag)
+    if status == 412 and method == "GET":
+        assert answer.error["Code"] == "PreconditionFailed"
+        assert answer.error["Condition"].lower() in headers
+
+
+def test_conditions_on_a_missing_key_say_it_is_missing(s3: S3Client, bucket: str) -> None:
+    with s3_error("NoSuchKey", 404):
+        s3.get_object(Bucket=bucket, Key="missing", IfMatch=WRONG)
+    with s3_error("NoSuchKey", 404):
+        s3.get_object(Bucket=bucket, Key="missing", IfNoneMatch="*")
+
+
+def test_put_if_absent(s3: S3Client, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="k", Body=b"first", IfNoneMatch="*")
+    with s3_error("PreconditionFailed", 412):
+        s3.put_object(Bucket=bucket, Key="k", Body=b"second", IfNoneMatch="*")
+    assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"first"
+    s3.delete_object(Bucket=bucket, Key="k")
+    s3.put_object(Bucket=bucket, Key="k", Body=b"third", IfNoneMatch="*")
+
+
+def test_put_if_unchanged(s3: S3Client, bucket: str, etag: str) -> None:
+    new = s3.put_object(Bucket=bucket, Key="k", Body=b"second", IfMatch=etag)["ETag"]
+    with s3_error("PreconditionFailed", 412):
+        s3.put_object(Bucket=bucket, Key="k", Body=b"third", IfMatch=etag)
+    assert s3.head_object(Bucket=bucket, Key="k")["ETag"] == new
+
+
+def test_put_if_unchanged_of_a_missing_key(s3: S3Client, bucket: str) -> None:
+    with s3_error("NoSuchKey", 404):
+        s3.put_object(Bucket=bucket, Key="missing", Body=b"x", IfMatch=WRONG)
+
+
+def test_put_takes_no_other_if_none_match(raw: RawClient, bucket: str) -> None:
+    assert raw.request("PUT", f"/{bucket}/k", headers={"if-none-match": WRONG}).verdict == (501, "NotImplemented")
+
+
+def test_deleted_object_is_absent_in_a_versioned_bucket(s3: S3Client, versioned: str) -> None:
+    s3.put_object(Bucket=versioned, Key="k", Body=b"x")
+    s3.delete_object(Bucket=versioned, Key="k")
+    s3.put_object(Bucket=versioned, Key="k", Body=b"y", IfNoneMatch="*")
+
+
+def upload_one_part(s3: S3Client, bucket: str, body: bytes) -> tuple[str, dict[str, object]]:
+    upload = s3.create_multipart_upload(Bucket=bucket, Key="k")["UploadId"]
+    etag = s3.upload_part(Bucket=bucket, Key="k", UploadId=upload, PartNumber=1, Body=body)["ETag"]
+    return upload, {"Parts": [{"PartNumber": 1, "ETag": etag}]}
+
+
+def test_complete_if_absent(s3: S3Client, bucket: str) -> None:
+    one, parts_one = upload_one_part(s3, bucket, b"one")
+    two, parts_two = upload_one_part(s3, bucket, b"two")
+    s3.complete_multipart_upload(Bucket=bucket, Key="k", UploadId=one, MultipartUpload=parts_one, IfNoneMatch="*")  # type: ignore[arg-type]
+    with s3_error("PreconditionFailed", 412):
+        s3.complete_multipart_upload(Bucket=bucket, Key="k", UploadId=two, MultipartUpload=parts_two, IfNoneMatch="*")  # type: ignore[arg-type]
+    assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"one"
+
+
+def test_complete_if_unchanged(s3: S3Client, bucket: str, etag: str) -> None:
+    upload, parts = upload_one_part(s3, bucket, b"new")
+    with s3_error("PreconditionFailed", 412):
+        s3.complete_multipart_upload(Bucket=bucket, Key="k", UploadId=upload, MultipartUpload=parts, IfMatch=WRONG)  # type: ignore[arg-type]
+    s3.complete_multipart_upload(Bucket=bucket, Key="k", UploadId=upload, MultipartUpload=parts, IfMatch=etag)  # type: ignore[arg-type]
+    assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"new"
+
+
+def lost(error: ClientError) -> bool:
+    return error.response["Error"]["Code"] in ("PreconditionFailed", "ConditionalRequestConflict")
+
+
+def test_one_of_many_creators_wins(s3: S3Client, bucket: str) -> None:
+    def create(number: int) -> int | None:
+        try:
+            s3.put_object(Bucket=bucket, Key="k", Body=b"%d" % number * 1000, IfNoneMatch="*")
+        except ClientError as error:
+            if lost(error):
+                return None
+            raise
+        return number
+
+    with ThreadPoolExecutor(16) as threads:
+        winners = [number for number in threads.map(create, range(16)) if number is not None]
+    assert len(winners) == 1
+    assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"%d" % winners[0] * 1000
+
+
+def test_counting_by_compare_and_swap_loses_nothing(s3: S3Client, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="k", Body=b"0")
+
+    def add_one(_: int) -> None:
+        while True:
+            answer = s3.get_object(Bucket=bucket, Key="k")
+            value = int(answer["Body"].read()) + 1
+            try:
+                s3.put_object(Bucket=bucket, Key="k", Body=b"%d" % value, IfMatch=answer["ETag"])
+            except ClientError as error:
+                if not lost(error):
+                    raise
+            else:
+                return
+
+    with ThreadPoolExecutor(6) as threads:
+        list(threads.map(add_one, range(24)))
+    assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"24"

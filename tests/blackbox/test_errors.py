@@ -1,0 +1,130 @@
+"""Errors: AWS's codes in AWS's document, and no wrong success for what is not served."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.blackbox.raw import RawClient
+
+
+def test_error_document(raw: RawClient, bucket: str) -> None:
+    answer = raw.request("GET", f"/{bucket}/no%20such/key")
+    assert answer.status == 404
+    assert answer.headers["content-type"] == "application/xml"
+    assert answer.body.startswith(b'<?xml version="1.0" encoding="UTF-8"?>')
+    error = answer.error
+    assert error["Code"] == "NoSuchKey"
+    assert error["Message"] == "The specified key does not exist."
+    assert error["Key"] == "no such/key"
+    assert error["RequestId"] == answer.headers["x-amz-request-id"]
+    assert error["HostId"] == answer.headers["x-amz-id-2"]
+
+
+def test_every_answer_has_its_own_request_id(raw: RawClient, bucket: str) -> None:
+    ids = {
+        raw.request(method, path).headers["x-amz-request-id"]
+        for method, path in (("GET", "/"), ("HEAD", f"/{bucket}"), ("GET", "/missing-bucket"))
+    }
+    assert len(ids) == 3
+
+
+def test_head_of_something_missing_has_no_body(raw: RawClient, bucket: str) -> None:
+    answer = raw.request("HEAD", f"/{bucket}/missing")
+    assert (answer.status, answer.body) == (404, b"")
+    assert answer.headers["x-amz-request-id"]
+
+
+NOT_SERVED = "accelerate analytics encryption intelligent-tiering inventory logging metrics notification ownershipControls replication"
+
+
+@pytest.mark.parametrize("query", [*NOT_SERVED.split(), "requestPayment", "website"])
+def test_operation_not_served_is_not_implemented(raw: RawClient, bucket: str, query: str) -> None:
+    ids = [("id", "x")] if query in ("analytics", "intelligent-tiering", "inventory", "metrics") else []
+    for method in ("PUT", "GET"):
+        answer = raw.request(method, f"/{bucket}", [(query, ""), *ids], body=b"<x/>" if method == "PUT" else b"")
+        assert answer.verdict == (501, "NotImplemented"), method
+
+
+@pytest.mark.parametrize(
+    ("method", "query"),
+    [
+        ("GET", [("torrent", "")]),
+        ("POST", [("select", ""), ("select-type", "2")]),
+        ("POST", [("restore", "")]),
+        ("PUT", [("renameObject", "")]),
+    ],
+)
+def test_object_operation_not_served_is_not_implemented(raw: RawClient, bucket: str, method: str, query: list[tuple[str, str]]) -> None:
+    raw.request("PUT", f"/{bucket}/k", body=b"x")
+    assert raw.request(method, f"/{bucket}/k", query, body=b"" if method == "GET" else b"<x/>").verdict == (501, "NotImplemented")
+
+
+def test_server_side_encryption_with_customer_keys_is_not_silently_dropped(raw: RawClient, bucket: str) -> None:
+    headers = {"x-amz-server-side-encryption-customer-algorithm": "AES256"}
+    answer = raw.request("PUT", f"/{bucket}/k", headers=headers, body=b"x")
+    assert answer.status in (400, 501)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/"), ("PATCH", "/{bucket}/k"), ("DELETE", "/"), ("PUT", "/"), ("TRACE", "/{bucket}")]
+)
+def test_method_not_allowed(raw: RawClient, bucket: str, method: str, path: str) -> None:
+    answer = raw.request(method, path.format(bucket=bucket))
+    assert answer.status in (405, 501)
+
+
+@pytest.mark.parametrize("path", ["/{bucket}/%ff", "/{bucket}/%zz", "/{bucket}/%00%"])
+def test_path_that_is_no_utf8_is_refused(raw: RawClient, bucket: str, path: str) -> None:
+    answer = raw.request("GET", path.format(bucket=bucket))
+    assert answer.status in (400, 403), answer
+
+
+def test_entities_in_a_document_are_refused(raw: RawClient, bucket: str) -> None:
+    bomb = b'<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;">]><Delete><Object><Key>&b;</Key></Object></Delete>'
+    assert raw.request("POST", f"/{bucket}", [("delete", "")], {"x-amz-checksum-crc32": _crc32(bomb)}, bomb).verdict == (
+        400,
+        "MalformedXML",
+    )
+
+
+def test_document_of_many_megabytes_is_refused(raw: RawClient, bucket: str) -> None:
+    body = b"<Delete>" + b"<Object><Key>k</Key></Object>" * 150_000 + b"</Delete>"
+    answer = raw.request("POST", f"/{bucket}", [("delete", "")], {"x-amz-checksum-crc32": _crc32(body)}, body)
+    assert answer.status == 400
+    assert answer.error["Code"] in ("MalformedXML", "MaxMessageLengthExceeded", "EntityTooLarge")
+
+
+def test_hostile_text_in_an_error_is_escaped(raw: RawClient, bucket: str) -> None:
+    answer = raw.request("GET", f"/{bucket}/%3Cscript%3E%26%22%27")
+    assert answer.status == 404
+    assert answer.error["Key"] == "<script>&\"'"
+
+
+def test_characters_xml_does_not_know_stay_out_of_documents(raw: RawClient, bucket: str) -> None:
+    """A parser must be able to read the document; AWS writes such characters as references."""
+    assert raw.request("PUT", f"/{bucket}/a%0Bb", body=b"x").status in (200, 400)
+    for path in (f"/{bucket}/missing%0Bkey", f"/{bucket}"):
+        assert b"\x0b" not in raw.request("GET", path).body, path
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [b"GARBAGE\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nHost\r\n\r\n"],
+    ids=["garbage", "version", "long", "header"],
+)
+def test_broken_http_is_refused_and_survived(raw: RawClient, request_bytes: bytes) -> None:
+    answer = raw.exchange(request_bytes)
+    assert answer == b"" or answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.0 400 ", b"HTTP/1.1 414 ", b"HTTP/1.1 403 ", b"HTTP/1.1 505 "))
+    assert raw.request("GET", "/").status == 200
+
+
+def test_refused_upload_is_told_why_before_its_body_was_sent(raw: RawClient) -> None:
+    """A client that sends 8 MiB to a missing bucket must see the error, not a broken pipe."""
+    assert raw.request("PUT", "/no-such-bucket-here/k", body=bytes(8 * 1024 * 1024)).verdict == (404, "NoSuchBucket")
+
+
+def _crc32(data: bytes) -> str:
+    import base64
+    import zlib
+
+    return base64.b64encode(zlib.crc32(data).to_bytes(4, "big")).decode()

@@ -1,0 +1,177 @@
+"""Presigned requests: whoever holds the address may do what it says, while it lasts."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import pytest
+
+from tests.blackbox.conftest import Server
+from tests.blackbox.expect import AWKWARD_KEYS, MIB, content
+from tests.blackbox.raw import RawClient
+from tests.blackbox.signer import Signer
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+
+@pytest.fixture(scope="module")
+def presigner(new_client: Callable[..., S3Client]) -> S3Client:
+    return new_client(signature_version="s3v4")
+
+
+def fetch(
+    url: str, method: str = "GET", body: bytes | None = None, headers: dict[str, str] | None = None
+) -> tuple[int, dict[str, str], bytes]:
+    request = urllib.request.Request(url, method=method, data=body, headers=headers or {})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, {name.lower(): value for name, value in answer.headers.items()}, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, dict(error.headers), error.read()
+
+
+@pytest.mark.parametrize("key", AWKWARD_KEYS, ids=lambda key: ascii(key[:24]))
+def test_get_put_head_and_delete(presigner: S3Client, bucket: str, key: str) -> None:
+    def url(method: str) -> str:
+        return presigner.generate_presigned_url(method, Params={"Bucket": bucket, "Key": key}, ExpiresIn=60)
+
+    assert fetch(url("put_object"), "PUT", b"presigned", {"Content-Type": "text/x-test"})[0] == 200
+    status, headers, body = fetch(url("get_object"))
+    assert (status, headers["content-type"], body) == (200, "text/x-test", b"presigned")
+    status, headers, _ = fetch(url("head_object"), "HEAD")
+    assert (status, headers["content-length"]) == (200, "9")
+    assert fetch(url("delete_object"), "DELETE")[0] == 204
+    assert fetch(url("get_object"))[0] == 404
+
+
+def test_response_overrides_are_part_of_what_is_signed(presigner: S3Client, bucket: str) -> None:
+    presigner.put_object(Bucket=bucket, Key="k", Body=b"x")
+    params = {"Bucket": bucket, "Key": "k", "ResponseContentDisposition": 'attachment; filename="a b"'}
+    url = presigner.generate_presigned_url("get_object", Params=params)
+    assert fetch(url)[1]["content-disposition"] == 'attachment; filename="a b"'
+    assert fetch(url.replace("a%20b", "evil"))[0] == 403
+
+
+def test_ranges_need_no_signature(presigner: S3Client, bucket: str) -> None:
+    presigner.put_object(Bucket=bucket, Key="k", Body=b"0123456789")
+    url = presigner.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "k"})
+    assert fetch(url, headers={"Range": "bytes=2-4"})[::2] == (206, b"234")
+
+
+def test_signed_metadata_must_be_sent(presigner: S3Client, bucket: str) -> None:
+    url = presigner.generate_presigned_url("put_object", Params={"Bucket": bucket, "Key": "k", "Metadata": {"a": "b"}})
+    headers = {} if "x-amz-meta-a" in url.split("SignedHeaders")[0] else {"x-amz-meta-a": "b"}
+    assert fetch(url, "PUT", b"x", headers)[0] == 200
+    assert presigner.head_object(Bucket=bucket, Key="k")["Metadata"] == {"a": "b"}
+    if headers:
+        assert fetch(url, "PUT", b"x")[0] == 403
+        assert fetch(url, "PUT", b"x", {"x-amz-meta-a": "other"})[0] == 403
+
+
+def test_multipart_upload_by_addresses_alone(presigner: S3Client, bucket: str) -> None:
+    bodies = [content(5 * MIB, 1), b"end"]
+    upload = presigner.create_multipart_upload(Bucket=bucket, Key="k")["UploadId"]
+    parts = []
+    for number, body in enumerate(bodies, 1):
+        params = {"Bucket": bucket, "Key": "k", "UploadId": upload, "PartNumber": number}
+        status, headers, _ = fetch(presigner.generate_presigned_url("upload_part", Params=params), "PUT", body)
+        assert status == 200
+        parts.append(f"<Part><PartNumber>{number}</PartNumber><ETag>{headers['etag']}</ETag></Part>")
+    url = presigner.generate_presigned_url("complete_multipart_upload", Params={"Bucket": bucket, "Key": "k", "UploadId": upload})
+    document = f"<CompleteMultipartUpload>{''.join(parts)}</CompleteMultipartUpload>".encode()
+    assert fetch(url, "POST", document, {"Content-Type": "application/xml"})[0] == 200
+    assert presigner.get_object(Bucket=bucket, Key="k")["Body"].read() == b"".join(bodies)
+
+
+def test_listing_can_be_presigned(presigner: S3Client, bucket: str) -> None:
+    presigner.put_object(Bucket=bucket, Key="k", Body=b"x")
+    url = presigner.generate_presigned_url("list_objects_v2", Params={"Bucket": bucket, "Prefix": "k"})
+    assert b"<Key>k</Key>" in fetch(url)[2]
+
+
+@pytest.fixture
+def present(s3: S3Client, bucket: str) -> str:
+    s3.put_object(Bucket=bucket, Key="k", Body=b"x")
+    return f"/{bucket}/k"
+
+
+def test_address_works_while_it_lasts(raw: RawClient, signer: Signer, present: str) -> None:
+    for age, expires in ((0, 60), (50, 60), (6 * 86400, 7 * 86400), (1, 604800)):
+        when = datetime.now(UTC) - timedelta(seconds=age)
+        assert raw.send("GET", present, signer.presign("GET", present, when=when, expires=expires)).verdict == (200, "")
+
+
+def test_address_ends(raw: RawClient, signer: Signer, present: str) -> None:
+    query = signer.presign("GET", present, when=datetime.now(UTC) - timedelta(seconds=61), expires=60)
+    answer = raw.send("GET", present, query)
+    assert answer.verdict == (403, "AccessDenied")
+    assert answer.error["Message"] == "Request has expired"
+
+
+def test_address_from_the_future_is_not_valid_yet(raw: RawClient, signer: Signer, present: str) -> None:
+    query = signer.presign("GET", present, when=datetime.now(UTC) + timedelta(minutes=30), expires=3600)
+    assert raw.send("GET", present, query).verdict == (403, "AccessDenied")
+
+
+@pytest.mark.parametrize("expires", ["604801", "-1", "abc", "", "1.5"])
+def test_bad_expiry_is_refused(raw: RawClient, signer: Signer, present: str, expires: str) -> None:
+    query = signer.presign("GET", present, expires=expires)
+    assert raw.send("GET", present, query).verdict == (400, "AuthorizationQueryParametersError")
+
+
+@pytest.mark.parametrize(
+    "name", ["X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires", "X-Amz-SignedHeaders", "X-Amz-Signature"]
+)
+def test_every_parameter_is_needed(raw: RawClient, signer: Signer, present: str, name: str) -> None:
+    query = [(key, value) for key, value in signer.presign("GET", present) if key != name]
+    answer = raw.send("GET", present, query)
+    assert answer.status in (400, 403), answer
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "verdict"),
+    [
+        ("X-Amz-Algorithm", "AWS4-HMAC-MD5", (400, "AuthorizationQueryParametersError")),
+        ("X-Amz-Credential", "only", (400, "AuthorizationQueryParametersError")),
+        ("X-Amz-Date", "yesterday", (400, "AuthorizationQueryParametersError")),
+        ("X-Amz-Signature", "0" * 64, (403, "SignatureDoesNotMatch")),
+        ("X-Amz-Signature", "\u00e9", (403, "SignatureDoesNotMatch")),
+    ],
+)
+def test_wrong_parameter_is_refused(raw: RawClient, signer: Signer, present: str, name: str, value: str, verdict: tuple[int, str]) -> None:
+    query = [(key, value if key == name else old) for key, old in signer.presign("GET", present)]
+    assert raw.send("GET", present, query).verdict == verdict
+
+
+def test_address_is_for_one_method_one_key_and_one_query(raw: RawClient, signer: Signer, present: str) -> None:
+    query = signer.presign("GET", present)
+    assert raw.send("PUT", present, query, body=b"x").verdict == (403, "SignatureDoesNotMatch")
+    assert raw.send("GET", f"{present}2", query).verdict == (403, "SignatureDoesNotMatch")
+    assert raw.send("GET", present, [*query, ("versionId", "null")]).verdict == (403, "SignatureDoesNotMatch")
+
+
+def test_amz_headers_sent_beside_an_address_must_be_signed(raw: RawClient, signer: Signer, present: str) -> None:
+    query = signer.presign("PUT", present)
+    assert raw.send("PUT", present, query, {"x-amz-meta-a": "b"}, b"x").verdict == (403, "AccessDenied")
+
+
+def test_address_and_header_exclude_each_other(raw: RawClient, signer: Signer, present: str) -> None:
+    query = signer.presign("GET", present)
+    headers = signer.sign("GET", present, query).headers
+    assert raw.send("GET", present, query, headers).verdict == (400, "InvalidArgument")
+
+
+def test_virtual_hosted_address(server: Server, raw: RawClient, s3: S3Client, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="a b", Body=b"x")
+    host = f"{bucket}.s3.test:{server.port}"
+    signer = Signer(server.access_key, server.secret_key, host=host)
+    path = f"/{quote('a b')}"
+    assert raw.send("GET", path, signer.presign("GET", path), {"host": host}).body == b"x"
+    assert raw.send("GET", path, (), signer.sign("GET", path).headers).body == b"x"
+    assert b"<Key>a b</Key>" in raw.send("GET", "/", (), signer.sign("GET", "/").headers).body
