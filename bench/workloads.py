@@ -99,8 +99,10 @@ def listed_keys(payload: Payload, endpoint: Endpoint) -> list[Request]:
 
 
 def first_objects(payloads: Iterable[Payload], endpoint: Endpoint) -> list[Request]:
-    """Build one put into each size's folder: rclone fails when several clients make the same folder at once."""
-    return [_put(payload, endpoint, f"{_path(payload.size, 0)}-first", 0) for payload in payloads]
+    """Build one put into each folder: rclone fails when several clients make the same folder at once."""
+    sizes = list(payloads)
+    folders = [_path(payload.size, 0) for payload in sizes]
+    return [_put(sizes[0], endpoint, path, 0) for path in [*folders, "/bench/list/000000"]]
 
 
 def puts(payload: Payload, endpoint: Endpoint, existing: Sequence[int]) -> list[Request]:  # noqa: ARG001 -- nothing exists yet

@@ -38,6 +38,7 @@ async def add_tenant(
     canonical_id: str | None = None,
 ) -> Credentials:
     """Make a tenant with a key of its own and one access key. Raises `TenantExists`."""
+    access_key, secret_key = _new_or_checked(access_key, secret_key)
     tenant_id = TenantId(str(uuid4()))
     root_key_id, wrapped = keyring.new_tenant_key(tenant_id)
     tenant = Tenant(
@@ -58,15 +59,20 @@ async def add_access_key(
     manifest: Manifest, keyring: Keyring, clock: Clock, tenant: Tenant, *, access_key: str | None = None, secret_key: str | None = None
 ) -> Credentials:
     """Give a tenant another access key. Raises `TenantExists` if its id is taken."""
-    access_key = access_key or "SG" + "".join(secrets.choice(_KEY_ALPHABET) for _ in range(18))
-    secret_key = secret_key or secrets.token_urlsafe(30)
-    if not (3 <= len(access_key) <= 128 and access_key.isalnum()) or len(secret_key) < 8:
-        raise ConfigError("an access key has 3 to 128 letters and digits, a secret key at least 8 characters")
+    access_key, secret_key = _new_or_checked(access_key, secret_key)
     sealed = keyring.tenant_cipher(tenant).seal_secret(secret_key)
     await manifest.add_access_key(
         AccessKey(id=AccessKeyId(access_key), tenant_id=tenant.id, sealed_secret=sealed, created_ms=clock.now_ms())
     )
     return Credentials(tenant=tenant.name, access_key=access_key, secret_key=secret_key)
+
+
+def _new_or_checked(access_key: str | None, secret_key: str | None) -> tuple[str, str]:
+    access_key = access_key or "SG" + "".join(secrets.choice(_KEY_ALPHABET) for _ in range(18))
+    secret_key = secret_key or secrets.token_urlsafe(30)
+    if not (3 <= len(access_key) <= 128 and access_key.isalnum()) or len(secret_key) < 8:
+        raise ConfigError("an access key has 3 to 128 letters and digits, a secret key at least 8 characters")
+    return access_key, secret_key
 
 
 def _canonical_id(given: str | None) -> str:

@@ -181,7 +181,8 @@ class Manifest(Protocol):
     ) -> Version | None: ...
 
     """S3's DELETE without a version id. The bucket's versioning at this instant decides: Unversioned removes the null version and returns
-    None;     Enabled adds a delete marker with `marker_id`; Suspended replaces the null version by a null delete marker. Returns the marker added."""
+    None; Enabled adds a delete marker with `marker_id`; Suspended replaces the null version by a null delete marker.
+    Returns the marker added."""
 
     # Multipart
     async def begin_upload(self, upload: Upload) -> None: ...  # BucketMissing

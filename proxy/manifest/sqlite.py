@@ -55,6 +55,7 @@ BUSY_SECONDS = 10.0  # another process's group commit takes milliseconds; longer
 async def open_sqlite(path: Path, clock: Clock) -> AsyncIterator[Manifest]:
     """Open the manifest at `path`, made if it is not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)  # it names every object: nobody else's business
     connection = _connect(path)
     migrate(connection)
     manifest = SqliteManifest(path, connection, clock)

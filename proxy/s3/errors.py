@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from xml.sax.saxutils import escape
 
@@ -13,6 +14,7 @@ CODES: dict[str, tuple[int, str]] = {
     "AuthorizationHeaderMalformed": (400, "The authorization header is malformed."),
     "AuthorizationQueryParametersError": (400, "Error parsing the X-Amz-Credential parameter."),
     "BadDigest": (400, "The Content-MD5 or checksum you specified did not match what we received."),
+    "BadRequest": (400, "Bad Request"),
     "BucketAlreadyExists": (
         409,
         "The requested bucket name is not available. The bucket namespace is shared by all users of the system. "
@@ -71,6 +73,9 @@ CODES: dict[str, tuple[int, str]] = {
     "XAmzContentSHA256Mismatch": (400, "The provided 'x-amz-content-sha256' header does not match what was computed."),
 }
 
+# What XML 1.0 has no place for; S3 sends it as references all the same.
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+
 
 class S3Error(ProxyError):
     """An answer in S3's own words. `details` become elements of the document, `headers` go with the response."""
@@ -94,5 +99,9 @@ def render_error(error: S3Error, *, resource: str, request_id: str, host_id: str
         "RequestId": request_id,
         "HostId": host_id,
     }
-    body = "".join(f"<{name}>{escape(str(value))}</{name}>" for name, value in fields.items())
+    body = "".join(f"<{name}>{_text(str(value))}</{name}>" for name, value in fields.items())
     return f'<?xml version="1.0" encoding="UTF-8"?>\n<Error>{body}</Error>'.encode("utf-8", "xmlcharrefreplace")
+
+
+def _text(value: str) -> str:
+    return _CONTROL.sub(lambda match: f"&#x{ord(match[0]):x};", escape(value))

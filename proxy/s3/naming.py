@@ -70,7 +70,7 @@ def parse_tagging_header(value: str) -> dict[str, str]:
 
 
 def check_tags(tags: Iterable[Mapping[str, object]], *, limit: int) -> dict[str, str]:
-    """Return a tag set as a map. InvalidTag for bad or doubled keys, InvalidRequest over the limit (10 an object, 50 a bucket)."""
+    """Return a tag set as a map. InvalidTag for bad or doubled keys, BadRequest over the limit (10 an object, 50 a bucket)."""
     result: dict[str, str] = {}
     for tag in tags:
         key, value = str(tag["Key"]), str(tag["Value"])
@@ -82,5 +82,5 @@ def check_tags(tags: Iterable[Mapping[str, object]], *, limit: int) -> dict[str,
             raise S3Error("InvalidTag", "Cannot provide multiple Tags with the same key", TagKey=key)
         result[key] = value
     if len(result) > limit:
-        raise S3Error("InvalidTag", f"Object tags cannot be greater than {limit}")
+        raise S3Error("BadRequest", f"Object tags cannot be greater than {limit}")
     return result

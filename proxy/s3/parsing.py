@@ -17,6 +17,9 @@ from proxy.s3.model import ListShape, MapShape, Operation, Shape, StructureShape
 from proxy.s3.routing import Target
 
 Params = dict[str, object]
+# A condition on a date that is none is no condition (RFC 9110, section 13.1.3); Expires is kept as sent, whatever it is.
+_LENIENT_DATES = frozenset({"if-modified-since", "if-unmodified-since"})
+_FREE_DATES = frozenset({"expires", "response-expires"})
 _PREFIX = re.compile(r"^\{[^}]*\}")
 
 
@@ -35,6 +38,8 @@ def parse_request(
             params[found[1]] = _scalar(found[2], value, name)
     metadata: dict[str, str] = {}
     for name, value in headers.items():
+        if name in _LENIENT_DATES and not _is_date(value):
+            continue
         if (found := inputs.get(name)) is not None:
             params[found[1]] = _scalar(found[2], value, name)
         elif name.startswith("x-amz-meta-"):
@@ -46,6 +51,14 @@ def parse_request(
         if isinstance(shape, StructureShape) and body:
             params[operation.payload] = _structure(shape, _document(body))
     return params
+
+
+def _is_date(text: str) -> bool:
+    try:
+        _timestamp(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _document(body: bytes) -> Element:
@@ -92,7 +105,7 @@ def _structure(shape: StructureShape, element: Element) -> Params:
 
 
 def _scalar(shape: Shape, text: str, wire: str) -> object:
-    kind = shape.type_name
+    kind = "string" if wire.lower() in _FREE_DATES else shape.type_name
     try:
         if kind in {"integer", "long"}:
             if not re.fullmatch(r"-?\d{1,19}", text):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from email.utils import formatdate
 
 from proxy.manifest.records import Bucket, Checksum, ObjectKey, Version, VersionId
 from proxy.s3.errors import S3Error
 from proxy.server.call import Call
+
+_VERSION_ID = re.compile(r"null|[A-Za-z0-9_-]{32}")  # as `Engine.new_version_id` draws them
 
 ENCRYPTION = "AES256"  # every object is sealed with AES-256; S3 says so of every object, too
 
@@ -26,6 +29,8 @@ async def find_object(call: Call, bucket: Bucket, *, key: ObjectKey, version_id:
 def _not_found(key: str, version_id: str | None) -> S3Error:
     if version_id is None:
         return S3Error("NoSuchKey", Key=key)
+    if not _VERSION_ID.fullmatch(version_id):
+        return S3Error("InvalidArgument", "Invalid version id specified", ArgumentName="versionId", ArgumentValue=version_id)
     return S3Error("NoSuchVersion", Key=key, VersionId=version_id)
 
 
