@@ -55,7 +55,6 @@ BUSY_SECONDS = 10.0  # another process's group commit takes milliseconds; longer
 async def open_sqlite(path: Path, clock: Clock) -> AsyncIterator[Manifest]:
     """Open the manifest at `path`, made if it is not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch(mode=0o600)  # it names every object: nobody else's business
     connection = _connect(path)
     migrate(connection)
     manifest = SqliteManifest(path, connection, clock)
@@ -66,6 +65,7 @@ async def open_sqlite(path: Path, clock: Clock) -> AsyncIterator[Manifest]:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
+    path.touch(mode=0o600)  # it names every object: nobody else's business
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256)
     for pragma in ("journal_mode = WAL", "synchronous = FULL", "cache_size = -16384", "mmap_size = 268435456", "temp_store = MEMORY"):
         connection.execute(f"PRAGMA {pragma}")
