@@ -213,7 +213,8 @@ def _create_bucket(name: str, store: StoreConfig) -> None:
             else:
                 client.create_bucket(
                     Bucket=store.bucket,
-                    CreateBucketConfiguration={"LocationConstraint": store.region},
+                    # The stubs list AWS's regions; other providers have others.
+                    CreateBucketConfiguration={"LocationConstraint": store.region},  # type: ignore[typeddict-item, unused-ignore]
                 )
     except (BotoCoreError, ClientError) as error:
         logger.warning("stores.%s: cannot create bucket %s: %s", name, store.bucket, error)
