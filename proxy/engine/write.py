@@ -224,8 +224,15 @@ class Writer:
         header_size, shards = sealer.shards(wrapped_key=attempt.wrapped_key, sealed_labels=[label] * job.scheme.n)
         placed = await self._putter.put(job.policy, job.scheme, opened.id, shards)
         attempt.place(number, placed, header_size)
-        if not placed.tail:
+        if placed.tail:
+            self._tasks.start(self._release_after(placed))
+        else:
             self._release(placed)
+
+    async def _release_after(self, placed: Placed) -> None:
+        """Give the memory back when the tail has ended, not only when the whole body has: a long upload has many segments."""
+        await asyncio.wait(tuple(placed.tail.values()))
+        self._release(placed)
 
     async def _discard(self, placed: Sequence[Placed], unplaced: Sequence[SegmentId]) -> None:
         await self._stragglers.disown(placed, self._release)
