@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from xml.etree.ElementTree import Element, ParseError
@@ -13,124 +13,204 @@ from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
 from proxy.s3.errors import S3Error
-from proxy.s3.model import ListShape, MapShape, Operation, Shape, StructureShape
+from proxy.s3.model import Document, Field, Items, Member, Node, Operation, Scalar, Structure
 from proxy.s3.routing import Target
 
 Params = dict[str, object]
-# A condition on a date that is none is no condition (RFC 9110, section 13.1.3); Expires is kept as sent, whatever it is.
-_LENIENT_DATES = frozenset({"if-modified-since", "if-unmodified-since"})
-_FREE_DATES = frozenset({"expires", "response-expires"})
-_PREFIX = re.compile(r"^\{[^}]*\}")
+
+_META = "x-amz-meta-"
+_INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
+# The largest document S3 takes completes an upload of 10,000 parts, of up to 11 elements each. A tree costs far more than its text.
+_MAX_TAGS = 250_000
+# RFC 9110, sections 13.1.3 and 13.1.4: a recipient must ignore these where the value is no date.
+_IGNORED_UNLESS_DATES = frozenset({"if-modified-since", "if-unmodified-since"})
 
 
 def parse_request(
     operation: Operation, target: Target, query: Sequence[tuple[str, str]], headers: Mapping[str, str], body: bytes = b""
 ) -> Params:
-    """Return the parameters; a streaming body is left out. Raises MalformedXML and InvalidArgument."""
+    """Return the parameters; a streaming body is left out. Raises MalformedXML and InvalidArgument.
+
+    Header names are in lower case. What the operation does not know is left out, as on S3.
+    """
     params: Params = {}
     if target.bucket is not None:
         params["Bucket"] = target.bucket
     if target.key is not None:
         params["Key"] = target.key
-    inputs = operation.inputs
     for name, value in query:
-        if (found := inputs.get(f"?{name}")) is not None:
-            params[found[1]] = _scalar(found[2], value, name)
-    metadata: dict[str, str] = {}
-    for name, value in headers.items():
-        if name in _LENIENT_DATES and not _is_date(value):
-            continue
-        if (found := inputs.get(name)) is not None:
-            params[found[1]] = _scalar(found[2], value, name)
-        elif name.startswith("x-amz-meta-"):
-            metadata[name[11:]] = value
-    if metadata and "x-amz-meta-" in inputs:
-        params["Metadata"] = metadata
-    if operation.payload is not None and operation.input_shape is not None:
-        shape = operation.input_shape.members[operation.payload]
-        if isinstance(shape, StructureShape) and body:
-            params[operation.payload] = _structure(shape, _document(body))
+        if (field := operation.query.get(name)) is not None:
+            params[field.name] = _parameter(field, name, value)
+    _take_headers(operation, headers, params)
+    if body and operation.document is not None:
+        _take_document(operation.document, body, params)
     return params
 
 
-def _is_date(text: str) -> bool:
+def _take_headers(operation: Operation, headers: Mapping[str, str], params: Params) -> None:
+    fields, metadata = operation.headers, {}
+    for name, value in headers.items():
+        if (field := fields.get(name)) is not None:
+            if field.kind == "string":
+                params[field.name] = value
+            elif (parsed := _header(field, name, value)) is not None:
+                params[field.name] = parsed
+        elif name.startswith(_META):
+            metadata[name.removeprefix(_META)] = value
+    if metadata and operation.metadata is not None:
+        params[operation.metadata] = metadata
+
+
+def _parameter(field: Field, name: str, value: str) -> object:
+    if name.startswith("response-"):
+        _check_header_text(name, value)
+    return value if field.kind == "string" else _located(field, name, value)
+
+
+def _check_header_text(name: str, value: str) -> None:
+    """A presigned URL may say what headers the answer has, but not end them with a line break of its own."""
+    if not value.isprintable() or not _is_latin_1(value):
+        message = "Header value cannot be represented using ISO-8859-1."
+        raise S3Error("InvalidArgument", message, ArgumentName=name, ArgumentValue=value)
+
+
+def _is_latin_1(text: str) -> bool:
+    return all(character <= "\xff" for character in text)
+
+
+def _header(field: Field, name: str, value: str) -> object | None:
+    """Return a header's value; None where it is to be ignored."""
     try:
-        _timestamp(text)
-    except ValueError:
-        return False
-    return True
+        return _located(field, name, value)
+    except S3Error:
+        if name in _IGNORED_UNLESS_DATES:
+            return None
+        raise
 
 
-def _document(body: bytes) -> Element:
+def _located(field: Field, name: str, value: str) -> object:
     try:
-        return fromstring(body, forbid_dtd=True)
-    except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
-        raise S3Error("MalformedXML") from error
+        return _READERS[field.kind](value.strip())
+    except (ValueError, OverflowError) as error:
+        raise S3Error("InvalidArgument", f"Provided {name} not valid", ArgumentName=name, ArgumentValue=value) from error
 
 
-def _value(shape: Shape, element: Element) -> object:
-    if isinstance(shape, StructureShape):
-        return _structure(shape, element)
-    if isinstance(shape, ListShape):
-        return [_value(shape.member, child) for child in element]
-    if isinstance(shape, MapShape):
+def _take_document(document: Document, body: bytes, params: Params) -> None:
+    value = _bare_text(body) if isinstance(document.content, Scalar) else _value(document.content, _root(body, document.root))
+    if document.member is not None:
+        params[document.member] = value
+    elif isinstance(value, dict):
+        params.update(value)
+
+
+def _bare_text(body: bytes) -> str:
+    try:
+        return body.decode("utf-8")
+    except UnicodeDecodeError:
+        raise S3Error("InvalidRequest", "The body is not UTF-8") from None
+
+
+def _root(body: bytes, name: str) -> Element:
+    """Parse XML without a document type: no entities, nothing fetched from elsewhere."""
+    if body.count(b"<") > _MAX_TAGS:
         raise S3Error("MalformedXML")
     try:
-        return _scalar(shape, element.text or "", _local(element))
-    except S3Error as error:
+        element: Element = fromstring(body, forbid_dtd=True)
+    except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
         raise S3Error("MalformedXML") from error
+    if _local(element.tag) != name:
+        raise S3Error("MalformedXML")
+    return element
 
 
-def _structure(shape: StructureShape, element: Element) -> Params:
-    children: dict[str, list[Element]] = {}
-    for child in element:
-        children.setdefault(_local(child), []).append(child)
+def _value(content: Node, element: Element) -> object:
+    if isinstance(content, Structure):
+        return _structure(content, element)
+    if isinstance(content, Items):
+        if any(_local(child.tag) != content.wire for child in element):
+            raise S3Error("MalformedXML")
+        return [_value(content.item, child) for child in element]
+    return _scalar(content, element)
+
+
+def _structure(content: Structure, element: Element) -> Params:
+    """Read the members. Elements the model does not know are passed over; one given twice is refused, as it has two meanings."""
     result: Params = {}
-    for name, member in shape.members.items():
-        wire = member.serialization.get("name", name)
-        if member.serialization.get("xmlAttribute"):
-            values = [value for key, value in element.attrib.items() if _PREFIX.sub("", key) == wire.rpartition(":")[2]]
-            if values:
-                result[name] = values[0]
-        elif isinstance(member, ListShape) and member.serialization.get("flattened"):
-            wire = member.member.serialization.get("name", wire) if "name" not in member.serialization else wire
-            if wire in children:
-                result[name] = [_value(member.member, child) for child in children[wire]]
-        elif wire in children:
-            result[name] = _value(member, children[wire][0])
-    missing = [name for name in shape.required_members if name not in result]
-    if missing:
+    for child in element:
+        member = content.members.get(_local(child.tag))
+        if member is not None:
+            _take_member(member, child, result)
+    if content.attributes:
+        for name, text in element.attrib.items():
+            attribute = content.attributes.get(_local(name))
+            if attribute is not None:
+                result[attribute.name] = text
+    if not content.required <= result.keys():
         raise S3Error("MalformedXML")
     return result
 
 
-def _scalar(shape: Shape, text: str, wire: str) -> object:
-    kind = "string" if wire.lower() in _FREE_DATES else shape.type_name
+def _take_member(member: Member, child: Element, result: Params) -> None:
+    if member.flattened and isinstance(member.content, Items):
+        items = result.setdefault(member.name, [])
+        if isinstance(items, list):
+            items.append(_value(member.content.item, child))
+    elif member.name in result:
+        raise S3Error("MalformedXML")
+    else:
+        result[member.name] = _value(member.content, child)
+
+
+def _scalar(content: Scalar, element: Element) -> object:
+    text = element.text or ""
+    if len(element):
+        raise S3Error("MalformedXML")
+    if content.kind == "string":
+        return text
     try:
-        if kind in {"integer", "long"}:
-            if not re.fullmatch(r"-?\d{1,19}", text):
-                raise ValueError(text)
-            return int(text)
-        if kind == "boolean":
-            return {"true": True, "false": False}[text.lower()]
-        if kind == "timestamp":
-            return _timestamp(text)
-        if kind == "blob":
-            return b64decode(text, validate=True)
-        if kind == "list":
-            return [item.strip() for item in text.split(",")]
-    except (ValueError, KeyError, TypeError) as error:
-        raise S3Error("InvalidArgument", f"Provided {wire} not valid", ArgumentName=wire, ArgumentValue=text) from error
-    return text
+        return _READERS[content.kind](text.strip())
+    except (ValueError, OverflowError) as error:
+        raise S3Error("MalformedXML") from error
+
+
+def _local(tag: str) -> str:
+    """Return a name without its namespace, which clients may leave out."""
+    return tag.rpartition("}")[2]
+
+
+def _integer(text: str) -> int:
+    if not _INTEGER.fullmatch(text):
+        raise ValueError(text)
+    return int(text)
+
+
+def _boolean(text: str) -> bool:
+    lower = text.lower()
+    if lower not in {"true", "false"}:
+        raise ValueError(text)
+    return lower == "true"
 
 
 def _timestamp(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text) if text[:4].isdigit() else parsedate_to_datetime(text)
-    except (ValueError, TypeError, IndexError):
-        raise ValueError(text) from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    """Read ISO 8601, as in documents, or an HTTP date in any of its three forms."""
+    moment = datetime.fromisoformat(text) if text[:4].isdigit() else parsedate_to_datetime(text)
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _local(element: Element) -> str:
-    return _PREFIX.sub("", str(element.tag))
+def _blob(text: str) -> bytes:
+    return b64decode(text, validate=True)
+
+
+def _list(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",")]
+
+
+_READERS: Mapping[str, Callable[[str], object]] = {
+    "string": str,
+    "integer": _integer,
+    "long": _integer,
+    "boolean": _boolean,
+    "timestamp": _timestamp,
+    "blob": _blob,
+    "list": _list,
+}

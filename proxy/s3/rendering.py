@@ -2,109 +2,123 @@
 
 from __future__ import annotations
 
-import re
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import NamedTuple
-from xml.sax.saxutils import escape
 
-from proxy.s3.model import ListShape, Operation, Shape, StructureShape
+from proxy.s3.escaping import xml_text
+from proxy.s3.model import Document, Field, Items, Member, Node, Operation, Scalar, Structure
 
 Headers = list[tuple[str, str]]
 XMLNS = "http://s3.amazonaws.com/doc/2006-03-01/"
-# Operations that S3 answers with 204 although the model does not say so.
-_NO_CONTENT = re.compile(r"^(Delete(?!Objects)|Abort)|^PutBucketPolicy$")
-# Root elements that are not the shape's name.
-_ROOTS = {
-    "ListBuckets": "ListAllMyBucketsResult", "ListObjects": "ListBucketResult", "ListObjectsV2": "ListBucketResult",
-    "ListObjectVersions": "ListVersionsResult", "ListMultipartUploads": "ListMultipartUploadsResult", "ListParts": "ListPartsResult",
-    "CreateMultipartUpload": "InitiateMultipartUploadResult", "CompleteMultipartUpload": "CompleteMultipartUploadResult",
-    "DeleteObjects": "DeleteResult", "GetBucketTagging": "Tagging", "GetObjectTagging": "Tagging",
-    "GetBucketVersioning": "VersioningConfiguration",
-    "GetBucketAcl": "AccessControlPolicy", "GetObjectAcl": "AccessControlPolicy", "GetObjectAttributes": "GetObjectAttributesResponse",
-}  # fmt: skip
-# Characters XML 1.0 has no place for; S3 sends them as references all the same, and clients ask for encoding-type=url.
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\r]")
+XSI = "http://www.w3.org/2001/XMLSchema-instance"
+_PROLOG = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
 
 class Rendered(NamedTuple):
+    """A response, but for the headers every response has."""
+
     status: int
     headers: Headers
     body: bytes
 
 
 def render_response(operation: Operation, result: Mapping[str, object]) -> Rendered:
-    """Return the whole response, but for the headers every response has."""
+    """Return the response. Members that are None are left out; lists may be any iterable of what they hold."""
     headers = object_headers(operation, result)
-    if _NO_CONTENT.match(operation.name):
-        return Rendered(204, headers, b"")
-    body = _document(operation, result)
-    if body:
-        headers.append(("Content-Type", "application/xml"))
-    return Rendered(200, headers, body)
+    document = operation.answer
+    if document is None or operation.status == 204 or operation.method == "HEAD":
+        return Rendered(operation.status, headers, b"")
+    content = result if document.member is None else result.get(document.member)
+    if content is None:
+        return Rendered(operation.status, headers, b"")
+    if isinstance(document.content, Scalar):  # a bucket policy: JSON as it was put
+        headers.append(("Content-Type", "application/json"))
+        return Rendered(operation.status, headers, str(content).encode())
+    headers.append(("Content-Type", "application/xml"))
+    return Rendered(operation.status, headers, _body(operation, document, content))
 
 
 def object_headers(operation: Operation, result: Mapping[str, object]) -> Headers:
-    """Return the members of the result that travel as headers."""
+    """Return the members of the result that travel as headers, in the result's order."""
     headers: Headers = []
-    for name, location, wire, _ in operation.outputs:
-        value = result.get(name)
-        if value is None:
+    fields = operation.answer_headers
+    for name, value in result.items():
+        if value is None or (field := fields.get(name)) is None:
             continue
-        if location == "headers" and isinstance(value, Mapping):
-            headers += [(f"{wire}{key}", str(text)) for key, text in value.items()]
+        if type(value) is str:
+            headers.append((field.wire, value))
+        elif isinstance(value, Mapping):
+            headers += [(f"{field.wire}{key}", str(text)) for key, text in value.items()]
         else:
-            headers.append((wire, _header_text(value)))
+            headers.append((field.wire, _header_text(field, value)))
     return headers
 
 
-def _document(operation: Operation, result: Mapping[str, object]) -> bytes:
-    shape = operation.output_shape
-    if shape is None:
-        return b""
-    if operation.name == "GetBucketLocation":
-        location = escape(str(result.get("LocationConstraint") or ""))
-        return _with_prolog(f'<LocationConstraint xmlns="{XMLNS}">{location}</LocationConstraint>')
-    payload = shape.serialization.get("payload")
-    if payload is not None:
-        member = shape.members[payload]
-        if not isinstance(member, StructureShape) or payload not in result:
-            return b""
-        root = member.serialization.get("name", payload)
-        return _with_prolog(_element(root, member, result[payload], f' xmlns="{XMLNS}"'))
-    if all(member.serialization.get("location") for member in shape.members.values()):
-        return b""
-    return _with_prolog(_element(_ROOTS.get(operation.name, shape.name), shape, result, f' xmlns="{XMLNS}"'))
+def iso_time(moment: datetime) -> str:
+    """Return S3's form: UTC, milliseconds, Z."""
+    return f"{_utc(moment).isoformat(timespec='milliseconds')[:-6]}Z"
 
 
-def _with_prolog(text: str) -> bytes:
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n{text}'.encode()
+def _header_text(field: Field, value: object) -> str:
+    if isinstance(value, datetime):
+        return iso_time(value) if field.iso_time else format_datetime(_utc(value), usegmt=True)
+    if isinstance(value, (list, tuple)):
+        return ",".join(str(item) for item in value)
+    return _text(value)
 
 
-def _element(name: str, shape: Shape, value: object, attributes: str = "") -> str:
-    if isinstance(shape, StructureShape) and isinstance(value, Mapping):
-        parts, extra = [], ""
-        for member_name, member in shape.members.items():
-            if member_name not in value or value[member_name] is None or member.serialization.get("location"):
-                continue
-            wire = member.serialization.get("name", member_name)
-            if member.serialization.get("xmlAttribute"):
-                extra += f' xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" {wire}="{escape(str(value[member_name]))}"'
-            else:
-                parts.append(_member(wire, member, value[member_name]))
-        return f"<{name}{attributes}{extra}>{''.join(parts)}</{name}>"
-    return f"<{name}>{_text(value)}</{name}>"
+def _body(operation: Operation, document: Document, content: object) -> bytes:
+    if operation.name == "GetBucketLocation":  # its one member is the root element's text, nothing for us-east-1
+        location = content.get("LocationConstraint") if isinstance(content, Mapping) else None
+        return f'{_PROLOG}<LocationConstraint xmlns="{XMLNS}">{xml_text(str(location or ""))}</LocationConstraint>'.encode()
+    parts = [_PROLOG]
+    _write(parts, document.root, document.content, content, f' xmlns="{XMLNS}"')
+    return "".join(parts).encode()
 
 
-def _member(wire: str, shape: Shape, value: object) -> str:
-    if isinstance(shape, ListShape) and isinstance(value, Sequence):
-        if shape.serialization.get("flattened"):
-            return "".join(_element(wire, shape.member, item) for item in value)
-        inner = shape.member.serialization.get("name", "member")
-        return f"<{wire}>{''.join(_element(inner, shape.member, item) for item in value)}</{wire}>"
-    return _element(wire, shape, value)
+def _write(parts: list[str], name: str, content: Node, value: object, attributes: str = "") -> None:
+    """Append an element to the parts of the document."""
+    if isinstance(content, Scalar):
+        text = xml_text(value) if type(value) is str else _text(value)
+        parts.append(f"<{name}{attributes}>{text}</{name}>")
+    elif isinstance(content, Items):
+        parts.append(f"<{name}{attributes}>")
+        for item in _items(value):
+            _write(parts, content.wire, content.item, item)
+        parts.append(f"</{name}>")
+    else:
+        if not isinstance(value, Mapping):
+            raise TypeError(f"{name} takes a mapping, not {type(value).__name__}")
+        parts.append(f"<{name}{attributes}{_attributes(content, value)}>")
+        for member in content.members.values():
+            if (inner := value.get(member.name)) is not None:
+                _write_member(parts, member, inner)
+        parts.append(f"</{name}>")
+
+
+def _write_member(parts: list[str], member: Member, value: object) -> None:
+    if member.flattened and isinstance(member.content, Items):
+        for item in _items(value):
+            _write(parts, member.wire, member.content.item, item)
+    else:
+        _write(parts, member.wire, member.content, value)
+
+
+def _items(value: object) -> Iterable[object]:
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise TypeError(f"a list takes an iterable, not {type(value).__name__}")
+    return value
+
+
+def _attributes(content: Structure, value: Mapping[str, object]) -> str:
+    """Return attributes; the one S3 has is xsi:type of a grantee."""
+    given = [(member.wire, value[member.name]) for member in content.attributes.values() if value.get(member.name) is not None]
+    if not given:
+        return ""
+    return f' xmlns:xsi="{XSI}"' + "".join(f' {wire}="{xml_text(str(text))}"' for wire, text in given)
 
 
 def _text(value: object) -> str:
@@ -112,22 +126,11 @@ def _text(value: object) -> str:
         return "true" if value else "false"
     if isinstance(value, datetime):
         return iso_time(value)
-    if isinstance(value, bytes):
+    if isinstance(value, (bytes, bytearray, memoryview)):
         return b64encode(value).decode()
-    text = escape(str(value), {'"': "&quot;"})
-    return _CONTROL.sub(lambda match: f"&#x{ord(match[0]):x};", text)
+    return xml_text(str(value))
 
 
-def _header_text(value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, datetime):
-        return format_datetime(value, usegmt=True)
-    if isinstance(value, (list, tuple)):
-        return ",".join(str(item) for item in value)
-    return str(value)
-
-
-def iso_time(moment: datetime) -> str:
-    """Return S3's form: UTC, milliseconds, Z."""
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+def _utc(moment: datetime) -> datetime:
+    """Return the moment in UTC; one without a zone is in UTC already."""
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

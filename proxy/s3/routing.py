@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -12,12 +12,22 @@ from proxy.s3.model import Model, Operation
 
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _COPIES = {"PutObject": "CopyObject", "UploadPart": "UploadPartCopy"}
-# Older operations of the model whose request line is that of a newer one.
-_SUPERSEDED = {
-    "GetBucketLifecycle", "PutBucketLifecycle", "GetBucketNotification", "PutBucketNotification", "ListDirectoryBuckets", "CopyObject",
-    "UploadPartCopy", "WriteGetObjectResponse", "CreateSession",
-}  # fmt: skip
-_ANY_OPERATION = {"x-id"}  # clients repeat the operation's name; it decides nothing
+# Operations of the model whose request line is that of another: older forms, copies, and those of other services' hosts.
+_SHADOWED = frozenset(
+    {
+        *_COPIES.values(),
+        "GetBucketLifecycle",
+        "GetBucketNotification",
+        "ListDirectoryBuckets",
+        "PutBucketLifecycle",
+        "PutBucketNotification",
+        "WriteGetObjectResponse",
+    }
+)
+# Query keys of the model's request lines that say how, not what: they are no sub-resources.
+_MODES = frozenset({"list-type", "select-type"})
+# What names one version or part: a write that cannot mean it must not go on as if it were not there.
+_SELECTORS = ("versionId", "uploadId", "partNumber")
 
 
 class Target(NamedTuple):
@@ -28,57 +38,120 @@ class Target(NamedTuple):
 
 
 def split_target(host: str, raw_path: str, domains: Sequence[str]) -> Target:
-    """Find bucket and key: `/bucket/key`, or `bucket.domain` in the host. The key is decoded once and otherwise left as it is."""
-    name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
+    """Find bucket and key: `/bucket/key`, or `bucket.domain` in the host. The key is decoded once and otherwise left as it is.
+
+    Raises InvalidURI for an escape that is none, and for what is not UTF-8.
+    """
     path = raw_path.removeprefix("/")
-    for domain in domains:
-        if name.lower().endswith(f".{domain}"):
-            return Target(name[: -len(domain) - 1].lower(), _decode(path) or None)
-    bucket, _, key = path.partition("/")
-    return Target(_decode(bucket) or None, _decode(key) or None)
+    bucket = _bucket_of_host(host, domains) if domains else None
+    if bucket is not None:
+        return Target(bucket, _decode(path) or None)
+    name, _, key = path.partition("/")
+    if key and not name:  # "//key" names no bucket, and is not the service itself either
+        raise S3Error("InvalidURI", URI=raw_path)
+    return Target(_decode(name) or None, _decode(key) or None)
 
 
 class Router:
     """Finds the operation of a request."""
 
     def __init__(self, model: Model) -> None:
-        self._model = model
-        self._subresources: dict[tuple[str, str], set[str]] = {}
-        self._candidates: dict[tuple[str, str], list[Operation]] = {}
+        self._plain: dict[tuple[str, str], Operation] = {}
+        self._selected: dict[tuple[str, str], list[Operation]] = {}
+        self._subresource: dict[tuple[str, str, str], list[Operation]] = {}
+        self._copies = {name: model.operations[copy] for name, copy in _COPIES.items()}
         for operation in model.operations.values():
-            if operation.name in _SUPERSEDED:
-                continue
-            slot = self._candidates.setdefault((operation.method, operation.level), [])
-            slot.append(operation)
-            self._subresources.setdefault(("", operation.level), set()).update(operation.literals)
-        for candidates in self._candidates.values():  # the most particular first
-            candidates.sort(key=lambda operation: -len(operation.literals) * 10 - len(operation.required_query))
+            if operation.name not in _SHADOWED:
+                self._add(operation)
+        self._subresources = frozenset(name for _, _, name in self._subresource)
+        for candidates in self._subresource.values():  # the one that asks for most is tried first
+            candidates.sort(key=lambda operation: -len(operation.required_query))
 
     def route(self, method: str, target: Target, query: Sequence[tuple[str, str]], headers: Mapping[str, str]) -> Operation:
         """Return the operation. What S3 has but not with this method is MethodNotAllowed; a form POST is NotImplemented."""
         level = "service" if target.bucket is None else "bucket" if target.key is None else "object"
-        given = dict(query)
-        for operation in self._candidates.get((method, level), ()):
-            if operation.required_query <= given.keys() and all(
-                name in given and (not value or given[name] == value) for name, value in operation.literals.items()
-            ):
-                if not operation.literals and self._stray(level, given, operation):
-                    break
-                name = _COPIES.get(operation.name) if "x-amz-copy-source" in headers else None
-                return self._model.operations[name] if name else operation
-        if method == "POST" and level == "bucket" and not given:
-            raise S3Error("NotImplemented", "Browser form uploads are not served")
-        raise S3Error("MethodNotAllowed", Method=method, ResourceType=level.upper())
+        operation = self._find(method, level, dict(query)) if query else self._plain.get((method, level))
+        if operation is None:
+            raise self._refusal(method, level)
+        if "x-amz-copy-source" in headers:
+            return self._copies.get(operation.name, operation)
+        return operation
 
-    def _stray(self, level: str, given: Mapping[str, str], operation: Operation) -> bool:
-        """Tell whether a sub-resource is named that this plain operation does not know: `?acl` must never reach PutObject."""
-        return any(name in self._subresources[("", level)] and name not in operation.query_names for name in given.keys() - _ANY_OPERATION)
+    def _add(self, operation: Operation) -> None:
+        slot = operation.method, operation.level
+        names = operation.literals.keys() - _MODES
+        if names:
+            for name in names:
+                self._subresource.setdefault((*slot, name), []).append(operation)
+        elif operation.literals or operation.required_query:
+            self._selected.setdefault(slot, []).append(operation)
+        else:
+            self._plain[slot] = operation
+
+    def _find(self, method: str, level: str, given: Mapping[str, str]) -> Operation | None:
+        named = [name for name in given if name in self._subresources]
+        if named:
+            return self._find_subresource(method, level, named, given)
+        for operation in self._selected.get((method, level), ()):
+            if _meant(operation, given):
+                return operation
+        plain = self._plain.get((method, level))
+        if plain is not None and level == "object":
+            _check_selectors(plain, given)
+        return plain
+
+    def _find_subresource(self, method: str, level: str, named: Sequence[str], given: Mapping[str, str]) -> Operation:
+        """`?acl` must never reach PutObject: a sub-resource has its own operation for this method and level, or is refused."""
+        if len(named) > 1:
+            message = f"Conflicting query string parameters: {', '.join(named)}"
+            raise S3Error("InvalidArgument", message, ArgumentName="ResourceType", ArgumentValue=named[0])
+        candidates = self._subresource.get((method, level, named[0]))
+        if candidates is None:
+            methods = (allowed for allowed, at, name in self._subresource if (at, name) == (level, named[0]))
+            raise _not_allowed(method, named[0].upper(), methods)
+        return next((operation for operation in candidates if _meant(operation, given)), candidates[-1])
+
+    def _refusal(self, method: str, level: str) -> S3Error:
+        if (method, level) == ("POST", "bucket"):
+            return S3Error("NotImplemented", "Browser form uploads are not served")
+        return _not_allowed(method, level.upper(), (allowed for allowed, at in self._plain if at == level))
+
+
+def _bucket_of_host(host: str, domains: Sequence[str]) -> str | None:
+    """Return what stands before a domain, the longest that fits: `b.s3.example` is no bucket `b.s3` of `example`."""
+    name = host.lower() if host.endswith("]") else host.rsplit(":", 1)[0].lower()
+    if name in domains:
+        return None
+    domain = max((domain for domain in domains if name.endswith(f".{domain}")), key=len, default=None)
+    return None if domain is None else name[: -len(domain) - 1] or None
 
 
 def _decode(text: str) -> str:
+    if "%" not in text and text.isascii():
+        return text
     if _BAD_ESCAPE.search(text):
         raise S3Error("InvalidURI", URI=text)
     try:
-        return unquote_to_bytes(text).decode("utf-8")
-    except UnicodeDecodeError:
+        return unquote_to_bytes(text.encode("utf-8", "surrogateescape")).decode("utf-8")
+    except UnicodeError:
         raise S3Error("InvalidURI", URI=text) from None
+
+
+def _meant(operation: Operation, given: Mapping[str, str]) -> bool:
+    """Tell whether the query has all that the operation's request line calls for."""
+    return operation.required_query <= given.keys() and all(
+        name in given and (not value or given[name] == value) for name, value in operation.literals.items()
+    )
+
+
+def _check_selectors(operation: Operation, given: Mapping[str, str]) -> None:
+    for name in _SELECTORS:
+        if name in given and name not in operation.query:
+            message = "This operation does not accept a version-id." if name == "versionId" else f"This operation does not accept {name}."
+            raise S3Error("InvalidArgument", message, ArgumentName=name, ArgumentValue=given[name])
+
+
+def _not_allowed(method: str, resource_type: str, allowed: Iterable[str]) -> S3Error:
+    """RFC 9110, section 15.5.6: the answer lists the methods that are allowed."""
+    headers = {"Allow": ", ".join(sorted(set(allowed)))}
+    return S3Error("MethodNotAllowed", headers=headers, Method=method, ResourceType=resource_type)

@@ -1,0 +1,68 @@
+"""User metadata: what may be stored, and how text that is not US-ASCII travels in headers.
+
+Source: Amazon S3 User Guide, "Working with object metadata": values are decoded as RFC 2047 says before they are stored, encoded
+again before they are returned, and presented as they are where they are US-ASCII.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Mapping
+from email.errors import HeaderParseError
+from email.header import decode_header, make_header
+
+from proxy.s3.errors import S3Error
+
+MAX_METADATA_BYTES = 2048
+_PLAIN = re.compile(r"[\x20-\x7e]*")
+
+
+def check_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return user metadata decoded. MetadataTooLarge over 2 KiB of names and values together, in UTF-8."""
+    decoded = {name: _decode(value) for name, value in metadata.items()}
+    size = sum(len(name.encode()) + len(value.encode()) for name, value in decoded.items())
+    if size > MAX_METADATA_BYTES:
+        raise S3Error("MetadataTooLarge", Size=size, MaxSizeAllowed=MAX_METADATA_BYTES)
+    return decoded
+
+
+def encode_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return user metadata fit for headers: what is not printable US-ASCII as an RFC 2047 encoded word."""
+    return {name: value if _PLAIN.fullmatch(value) else _encoded_word(value) for name, value in metadata.items()}
+
+
+def _decode(value: str) -> str:
+    value = _as_text(value)
+    if "=?" not in value:
+        return value
+    try:
+        decoded = str(make_header(decode_header(value)))
+        decoded.encode()
+    except (HeaderParseError, LookupError, ValueError):  # looks like an encoded word, but is none
+        return value
+    return value if _PLAIN.fullmatch(decoded) else decoded
+
+
+def _as_text(value: str) -> str:
+    """Return a header's text. Bytes that are not UTF-8 arrive as surrogates, and can only be meant as ISO-8859-1."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return value.encode("utf-8", "surrogateescape").decode("latin-1")
+    return value
+
+
+def _encoded_word(value: str) -> str:
+    """Return one word, in the shorter encoding: Q for text with a few letters beyond ASCII, B otherwise."""
+    octets = value.encode()
+    quoted = "".join(_quoted(octet) for octet in octets)
+    based = b64encode(octets).decode()
+    return f"=?UTF-8?Q?{quoted}?=" if len(quoted) <= len(based) else f"=?UTF-8?B?{based}?="
+
+
+def _quoted(octet: int) -> str:
+    character = chr(octet)
+    if character == " ":
+        return "_"
+    return character if character.isascii() and character.isalnum() else f"={octet:02X}"

@@ -1,0 +1,195 @@
+"""Routing: every request line of the model finds its operation, and none finds another's."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.s3.errors import S3Error
+from proxy.s3.routing import Router, Target, split_target
+
+from .samples import MODEL, OPERATIONS
+
+ROUTER = Router(MODEL)
+BUCKET = Target("bucket", None)
+OBJECT = Target("bucket", "key")
+TARGETS = {"service": Target(None, None), "bucket": BUCKET, "object": OBJECT}
+
+
+def route(method: str, target: Target, *query: tuple[str, str], copy: bool = False) -> str:
+    headers = {"x-amz-copy-source": "/other/key"} if copy else {}
+    return ROUTER.route(method, target, query, headers).name
+
+
+def refusal(method: str, target: Target, *query: tuple[str, str]) -> S3Error:
+    with pytest.raises(S3Error) as caught:
+        route(method, target, *query)
+    return caught.value
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_every_operation_is_found_by_its_request_line(name: str) -> None:
+    operation = MODEL.operations[name]
+    query = [*operation.literals.items(), *((required, "1") for required in operation.required_query)]
+    target = TARGETS[operation.level]
+    copy = name in {"CopyObject", "UploadPartCopy"}
+
+    assert route(operation.method, target, *query, copy=copy) == name
+    assert route(operation.method, target, *reversed(query), ("x-id", name), ("unheard-of", ""), copy=copy) == name
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "query", "name"),
+    [
+        ("GET", BUCKET, [("prefix", "acl"), ("delimiter", "/")], "ListObjects"),
+        ("GET", BUCKET, [("list-type", "1")], "ListObjects"),
+        ("GET", BUCKET, [("list-type", "2"), ("prefix", "p")], "ListObjectsV2"),
+        ("GET", BUCKET, [("acl", "")], "GetBucketAcl"),
+        ("GET", BUCKET, [("acl", "anything")], "GetBucketAcl"),
+        ("GET", BUCKET, [("inventory", "")], "ListBucketInventoryConfigurations"),
+        ("GET", BUCKET, [("inventory", ""), ("id", "i")], "GetBucketInventoryConfiguration"),
+        ("GET", BUCKET, [("lifecycle", "")], "GetBucketLifecycleConfiguration"),
+        ("GET", BUCKET, [("session", "")], "CreateSession"),
+        ("GET", OBJECT, [("versionId", "v")], "GetObject"),
+        ("GET", OBJECT, [("partNumber", "1")], "GetObject"),
+        ("GET", OBJECT, [("uploadId", "u"), ("max-parts", "1")], "ListParts"),
+        ("GET", OBJECT, [("response-content-type", "a/b")], "GetObject"),
+        ("DELETE", OBJECT, [("versionId", "v")], "DeleteObject"),
+        ("DELETE", OBJECT, [("uploadId", "u")], "AbortMultipartUpload"),
+        ("PUT", OBJECT, [("partNumber", "1"), ("uploadId", "u")], "UploadPart"),
+        ("PUT", OBJECT, [("tagging", ""), ("versionId", "v")], "PutObjectTagging"),
+        ("POST", OBJECT, [("uploads", "")], "CreateMultipartUpload"),
+        ("POST", OBJECT, [("uploadId", "u")], "CompleteMultipartUpload"),
+        ("HEAD", OBJECT, [("versionId", "v"), ("partNumber", "1")], "HeadObject"),
+    ],
+)
+def test_queries_choose_the_operation(method: str, target: Target, query: list[tuple[str, str]], name: str) -> None:
+    assert route(method, target, *query) == name
+
+
+def test_a_copy_source_turns_writes_into_copies_and_nothing_else() -> None:
+    assert route("PUT", OBJECT, copy=True) == "CopyObject"
+    assert route("PUT", OBJECT, ("uploadId", "u"), ("partNumber", "1"), copy=True) == "UploadPartCopy"
+    assert route("PUT", OBJECT, ("tagging", ""), copy=True) == "PutObjectTagging"
+    assert route("GET", OBJECT, copy=True) == "GetObject"
+
+
+@pytest.mark.parametrize("name", sorted({name for operation in MODEL.operations.values() for name in operation.literals} - {"list-type"}))
+@pytest.mark.parametrize("method", ["GET", "PUT", "HEAD", "DELETE", "POST"])
+@pytest.mark.parametrize("target", [BUCKET, OBJECT])
+def test_a_sub_resource_never_reaches_the_object_or_bucket_itself(name: str, method: str, target: Target) -> None:
+    if name == "select-type":
+        return
+    try:
+        found = route(method, target, (name, ""))
+    except S3Error as error:
+        assert error.code == "MethodNotAllowed"
+    else:
+        assert name in MODEL.operations[found].literals
+
+
+@pytest.mark.parametrize(
+    ("method", "query", "argument"),
+    [
+        ("PUT", [("uploadId", "u")], "uploadId"),
+        ("PUT", [("partNumber", "1")], "partNumber"),
+        ("PUT", [("versionId", "v")], "versionId"),
+        ("DELETE", [("partNumber", "1")], "partNumber"),
+    ],
+)
+def test_half_a_part_or_a_version_never_overwrites_the_object(method: str, query: list[tuple[str, str]], argument: str) -> None:
+    error = refusal(method, OBJECT, *query)
+
+    assert (error.code, error.details["ArgumentName"]) == ("InvalidArgument", argument)
+
+
+def test_two_sub_resources_are_refused() -> None:
+    error = refusal("PUT", OBJECT, ("acl", ""), ("tagging", ""))
+
+    assert error.code == "InvalidArgument"
+    assert error.message == "Conflicting query string parameters: acl, tagging"
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "query", "allowed"),
+    [
+        ("OPTIONS", OBJECT, [], "DELETE, GET, HEAD, PUT"),
+        ("BREW", BUCKET, [], "DELETE, GET, HEAD, PUT"),
+        ("POST", OBJECT, [], "DELETE, GET, HEAD, PUT"),
+        ("PUT", Target(None, None), [], "GET"),
+        ("POST", BUCKET, [("tagging", "")], "DELETE, GET, PUT"),
+        ("PUT", OBJECT, [("policy", "")], ""),
+    ],
+)
+def test_other_methods_are_not_allowed(method: str, target: Target, query: list[tuple[str, str]], allowed: str) -> None:
+    error = refusal(method, target, *query)
+
+    assert (error.code, error.status, error.headers["Allow"]) == ("MethodNotAllowed", 405, allowed)
+
+
+def test_form_uploads_are_not_implemented() -> None:
+    assert refusal("POST", BUCKET).code == "NotImplemented"
+
+
+@pytest.mark.parametrize(
+    ("raw_path", "bucket", "key"),
+    [
+        ("/", None, None),
+        ("", None, None),
+        ("/b", "b", None),
+        ("/b/", "b", None),
+        ("/b/k", "b", "k"),
+        ("/b/k/", "b", "k/"),
+        ("/b//k", "b", "/k"),
+        ("/b/a//../%2e%2E/./k", "b", "a//../.././k"),
+        ("/b/a+b%20c%2Bd%25", "b", "a+b c+d%"),
+        ("/b/%2525", "b", "%25"),
+        ("/b/%F0%9F%99%82%00", "b", "🙂\x00"),
+        ("/b/🙂", "b", "🙂"),
+        ("/b/a%2Fb", "b", "a/b"),
+        ("/a%2Fb/k", "a/b", "k"),
+    ],
+)
+def test_paths_are_taken_as_they_are_sent(raw_path: str, bucket: str | None, key: str | None) -> None:
+    assert split_target("127.0.0.1:9000", raw_path, ()) == (bucket, key)
+
+
+@pytest.mark.parametrize("raw_path", ["/b/%", "/b/%4", "/b/%zz", "/b/%ff", "/b/%C3", "/b/%ED%A0%80", "/%ff/k", "/b/\udcff", "//k"])
+def test_paths_that_are_not_utf_8_are_refused(raw_path: str) -> None:
+    with pytest.raises(S3Error, match="InvalidURI"):
+        split_target("localhost", raw_path, ())
+
+
+@pytest.mark.parametrize(
+    ("host", "raw_path", "expected"),
+    [
+        ("b.s3.example", "/k", ("b", "k")),
+        ("B.S3.Example:9000", "/k", ("b", "k")),
+        ("b.s3.example", "/", ("b", None)),
+        ("b.s3.example", "//k", ("b", "/k")),
+        ("a.b.s3.example", "/k", ("a.b", "k")),
+        ("b.example", "/k", ("b", "k")),
+        ("s3.example", "/b/k", ("b", "k")),
+        ("example", "/b/k", ("b", "k")),
+        (".example", "/b/k", ("b", "k")),
+        ("notexample", "/b/k", ("b", "k")),
+        ("[::1]:9000", "/b/k", ("b", "k")),
+        ("[::1]", "/b/k", ("b", "k")),
+        ("", "/b/k", ("b", "k")),
+    ],
+)
+@pytest.mark.parametrize("domains", [("example", "s3.example"), ("s3.example", "example")])
+def test_the_host_may_name_the_bucket(host: str, raw_path: str, expected: tuple[str, str], domains: tuple[str, ...]) -> None:
+    assert split_target(host, raw_path, domains) == expected
+
+
+@given(st.text(), st.text())
+def test_any_path_is_split_or_refused(host: str, raw_path: str) -> None:
+    try:
+        target = split_target(host, raw_path, ("example",))
+    except S3Error as error:
+        assert error.code == "InvalidURI"
+    else:
+        assert target.bucket != ""
+        assert target.key != ""
