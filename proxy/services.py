@@ -7,16 +7,13 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import boto3
-from botocore.exceptions import BotoCoreError, ClientError
-
 from proxy.clock import Clock, SystemClock
 from proxy.codec.geometry import Scheme, parse_scheme
-from proxy.config import Config, PolicyConfig, StoreConfig
+from proxy.config import Config, PolicyConfig
 from proxy.engine.budget import Budget
 from proxy.engine.collect import Collector
 from proxy.engine.engine import Engine
@@ -32,11 +29,9 @@ from proxy.keyring import Keyring
 from proxy.keyring.file import open_root_key_file
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.sqlite import open_sqlite
-from proxy.stores.directory import DirectoryStore
-from proxy.stores.limit import LimitedStore
-from proxy.stores.observe import ObservedStore, Recorder
-from proxy.stores.protocol import Prices, Store, StoreInfo, StoreName
-from proxy.stores.upstream import azure_store, gcs_store, memory_store, s3_store
+from proxy.stores.build import open_store, store_info
+from proxy.stores.observe import Recorder
+from proxy.stores.protocol import Store, StoreInfo
 
 logger = logging.getLogger(__name__)
 
@@ -72,10 +67,22 @@ async def open_services(
     clock = clock or SystemClock()
     policies = make_policies(config)
     keyring = Keyring(open_root_key_file(Path(config.root_key.path), create=config.root_key.create))
-    fleet = Fleet({name: await _open_store(name, store, config, clock, record_store_call) for name, store in config.stores.items()})
+    limits = config.limits
+    fleet = Fleet(
+        {
+            name: await open_store(
+                name,
+                store,
+                clock=clock,
+                put_seconds=limits.put_timeout_seconds,
+                get_seconds=limits.get_timeout_seconds,
+                record=record_store_call,
+            )
+            for name, store in config.stores.items()
+        }
+    )
     tasks = BackgroundTasks()
     threads = ThreadPoolExecutor(THREADS, thread_name_prefix="codec")
-    limits = config.limits
     async with open_sqlite(Path(config.manifest.path), clock) as manifest:
         budget = Budget(limits.memory_mib * 1024 * 1024, wait_seconds=limits.memory_wait_seconds)
         ledger = IntentLedger(manifest, clock, owner=secrets.token_hex(8), lease_seconds=limits.intent_seconds)
@@ -113,7 +120,7 @@ async def open_services(
 
 def make_policies(config: Config) -> dict[str, Policy]:
     """Build and prove every policy. Raises `ConfigError`."""
-    infos = {name: _info(name, store) for name, store in config.stores.items()}
+    infos = {name: store_info(name, store) for name, store in config.stores.items()}
     return {name: _policy(name, policy, infos) for name, policy in config.policies.items()}
 
 
@@ -138,86 +145,6 @@ def _scheme(text: str, key: str) -> Scheme:
         return parse_scheme(text)
     except ValueError as error:
         raise ConfigError(f"{key}: {error}") from error
-
-
-def _info(name: str, store: StoreConfig) -> StoreInfo:
-    prices = Prices(
-        storage_gb_month=store.prices.storage_gb_month,
-        put_per_thousand=store.prices.put_per_thousand,
-        get_per_thousand=store.prices.get_per_thousand,
-        egress_gb=store.prices.egress_gb,
-    )
-    return StoreInfo(name=StoreName(name), provider=store.provider, region=store.region, jurisdiction=store.jurisdiction, prices=prices)
-
-
-async def _open_store(name: str, store: StoreConfig, config: Config, clock: Clock, record: Recorder | None) -> ObservedStore:
-    if store.create_bucket and store.kind == "s3":
-        await asyncio.to_thread(_create_bucket, name, store)
-    limits = config.limits
-    limited = LimitedStore(
-        _bare_store(_info(name, store), store, limits.put_timeout_seconds),
-        concurrency=store.concurrency,
-        put_seconds=limits.put_timeout_seconds,
-        get_seconds=limits.get_timeout_seconds,
-    )
-    return ObservedStore(limited, clock, record=record)
-
-
-def _bare_store(info: StoreInfo, store: StoreConfig, timeout_seconds: float) -> Store:
-    if store.kind == "directory":
-        return DirectoryStore(info, Path(store.path), fsync=store.fsync)
-    if store.kind == "memory":
-        return memory_store(info)
-    if store.kind == "gcs":
-        return gcs_store(
-            info,
-            bucket=store.bucket,
-            prefix=store.prefix,
-            endpoint=store.endpoint,
-            service_account=store.service_account,
-            timeout_seconds=timeout_seconds,
-        )
-    if store.kind == "azure":
-        return azure_store(
-            info,
-            container=store.bucket,
-            account=store.account,
-            account_key=store.account_key,
-            prefix=store.prefix,
-            endpoint=store.endpoint,
-            timeout_seconds=timeout_seconds,
-        )
-    return s3_store(
-        info,
-        bucket=store.bucket,
-        prefix=store.prefix,
-        endpoint=store.endpoint,
-        access_key=store.access_key,
-        secret_key=store.secret_key,
-        timeout_seconds=timeout_seconds,
-    )
-
-
-def _create_bucket(name: str, store: StoreConfig) -> None:
-    client = boto3.client(
-        "s3",
-        endpoint_url=store.endpoint or None,
-        region_name=store.region,
-        aws_access_key_id=store.access_key or None,
-        aws_secret_access_key=store.secret_key or None,
-    )
-    try:
-        with suppress(client.exceptions.BucketAlreadyOwnedByYou):
-            if store.region == "us-east-1":
-                client.create_bucket(Bucket=store.bucket)
-            else:
-                client.create_bucket(
-                    Bucket=store.bucket,
-                    # The stubs list AWS's regions; other providers have others.
-                    CreateBucketConfiguration={"LocationConstraint": store.region},  # type: ignore[typeddict-item, unused-ignore]
-                )
-    except (BotoCoreError, ClientError) as error:
-        logger.warning("stores.%s: cannot create bucket %s: %s", name, store.bucket, error)
 
 
 async def _every(seconds: float, step: Callable[[], Awaitable[object]]) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 
-from proxy.errors import StoreUnavailable
+from proxy.errors import StoreRejected, StoreUnavailable
 from proxy.stores.protocol import ShardName, Store, StoreInfo
 
 
@@ -16,7 +16,9 @@ class FaultyStore:
     def __init__(self, inner: Store) -> None:
         self._inner = inner
         self.down = False
+        self.rejects = False
         self.hanging = False
+        self.slow_seconds = 0.0
         self.loses_puts = False
         self.truncates = False
         self.flips_bits = False
@@ -35,14 +37,11 @@ class FaultyStore:
 
     async def get_range(self, name: ShardName, start: int, length: int) -> bytes | memoryview:
         await self._enter("get_range")
-        data = bytearray(await self._inner.get_range(self.swaps_with or name, start, length))
-        if self.flips_bits:
-            data[len(data) // 2] ^= 1
-        return bytes(data[:-1]) if self.truncates else bytes(data)
+        return self._spoilt(await self._inner.get_range(self.swaps_with or name, start, length))
 
     async def get(self, name: ShardName) -> bytes | memoryview:
         await self._enter("get")
-        return await self._inner.get(name)
+        return self._spoilt(await self._inner.get(self.swaps_with or name))
 
     async def list(self, prefix: str = "") -> AsyncIterator[tuple[ShardName, int]]:
         await self._enter("list")
@@ -56,11 +55,21 @@ class FaultyStore:
     async def close(self) -> None:
         await self._inner.close()
 
+    def _spoilt(self, answer: bytes | memoryview) -> bytes | memoryview:
+        data = bytearray(answer)
+        if self.flips_bits and data:
+            data[len(data) // 2] ^= 1
+        return bytes(data[:-1]) if self.truncates else bytes(data)
+
     async def _enter(self, verb: str) -> None:
         self.calls[verb] += 1
         if self.before is not None:
             self.before(verb)
+        if self.slow_seconds:
+            await asyncio.sleep(self.slow_seconds)
         if self.hanging:
             await asyncio.Event().wait()
         if self.down:
             raise StoreUnavailable(self.info.name, "down on purpose")
+        if self.rejects:
+            raise StoreRejected(self.info.name, "rejects on purpose")

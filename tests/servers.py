@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import configparser
+import hashlib
+import hmac
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,6 +18,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from email.utils import formatdate
 from pathlib import Path
 
 import boto3
@@ -21,6 +26,9 @@ from botocore.config import Config
 
 ROOT = Path(__file__).parent.parent
 START_SECONDS = 60
+# Azurite's account and key are the same everywhere: https://learn.microsoft.com/azure/storage/common/storage-connect-azurite
+AZURITE_ACCOUNT = "devstoreaccount1"
+AZURITE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 
 
 def free_port() -> int:
@@ -69,6 +77,40 @@ def moto_server() -> Iterator[str]:
         yield url
     finally:
         stop(process)
+
+
+def find_azurite() -> str | None:
+    """Return the path of Azure's emulator: of SHARDGATE_AZURITE, or as npm installs it beside the virtual environment or here."""
+    candidates = [
+        os.environ.get("SHARDGATE_AZURITE", ""),
+        *(str(ROOT / at / "node_modules/.bin/azurite-blob") for at in (".venv/node", ".")),
+    ]
+    return next((path for path in candidates if path and shutil.which(path)), None)
+
+
+@contextmanager
+def azurite_server(program: str) -> Iterator[str]:
+    """An Azure Blob server by Azurite, in memory; yields the URL of its one account."""
+    port = free_port()
+    options = ["--inMemoryPersistence", "--skipApiVersionCheck", "--silent", "--disableTelemetry"]
+    command = [program, "--blobHost", "127.0.0.1", "--blobPort", str(port), *options]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        url = f"http://127.0.0.1:{port}/{AZURITE_ACCOUNT}"
+        wait_for(url, process)
+        yield url
+    finally:
+        stop(process)
+
+
+def create_azure_container(url: str, name: str) -> None:
+    """Create a container by a request signed with the shared key: no library here does it."""
+    date, version = formatdate(usegmt=True), "2021-08-06"
+    resource = f"/{AZURITE_ACCOUNT}/{AZURITE_ACCOUNT}/{name}\nrestype:container"
+    text = "PUT" + "\n" * 12 + f"x-ms-date:{date}\nx-ms-version:{version}\n{resource}"
+    signature = base64.b64encode(hmac.digest(base64.b64decode(AZURITE_KEY), text.encode(), hashlib.sha256)).decode()
+    headers = {"x-ms-date": date, "x-ms-version": version, "Authorization": f"SharedKey {AZURITE_ACCOUNT}:{signature}"}
+    urllib.request.urlopen(urllib.request.Request(f"{url}/{name}?restype=container", method="PUT", headers=headers), timeout=10).close()
 
 
 @dataclass

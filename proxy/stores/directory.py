@@ -1,90 +1,144 @@
 """A directory as a store: atomic, and durable once `put` returns.
 
 A shard is written to a temporary file beside its place, fsynced, renamed, and the directory fsynced. The root carries a marker file, so
-that an unmounted file system is noticed: an empty mount point is an unavailable store, not an empty one.
+that an unmounted file system is noticed: an empty mount point is an unavailable store, not an empty one. Root and marker are made when the
+store is opened and never again while it runs.
+
+What a crash leaves: before the rename a temporary, which the next start removes once it is an hour old; after it, a whole shard.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
+import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from itertools import count
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
-from proxy.errors import ConfigError, ShardMissing, StoreRejected, StoreUnavailable
-from proxy.stores.lanes import Lanes
+from proxy.errors import ConfigError, ShardMissing, StoreError, StoreRejected, StoreUnavailable
+from proxy.stores.lanes import Cancelled, Lanes, LanesClosed
 from proxy.stores.protocol import ShardName, StoreInfo
 
 Result = TypeVar("Result")
 MARKER = ".shardgate-store"
 TEMPORARY = ".tmp-"
-STALE_SECONDS = 3600
-LANES = 4  # of one directory: enough to keep a disk's queue busy
-_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+STALE_SECONDS = 3600  # far beyond any deadline of a put: no other process is still writing it
+LANES = 4  # threads of one directory: enough to keep a disk's queue busy, and all that a hung one can hold
+_IOV_MAX = 1024  # Linux's limit of buffers in one writev
+_NAME = re.compile(r"[0-9a-z-][0-9a-z.-]*(?:/[0-9a-z-][0-9a-z.-]*)*")  # no part begins with a dot: never the marker, never outside
+_MADE_UP = frozenset({".lost+found", "lost+found"})  # what an empty file system may hold
+_ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR})
+_REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 class DirectoryStore:
     """One directory; see the protocol for what it promises. Without `fsync` a power cut may lose what was acknowledged."""
 
     def __init__(self, info: StoreInfo, path: Path, *, fsync: bool = True) -> None:
+        """Open the directory, making it if it does not exist. This blocks; `ConfigError` if it holds something else."""
         self.info = info
         self._root = str(path)
+        self._marker = f"{path}/{MARKER}"
         self._fsync = fsync
         self._lanes = Lanes(LANES, name=f"store-{info.name}")
-        self._known: set[str] = set()
+        self._folders: set[str] = set()  # known to exist, durably
+        self._temporary = f"{TEMPORARY}{secrets.token_hex(8)}-"  # several processes may share the directory
+        self._numbers = count()
+        self._closed = False
         self._open_root(path)
+        threading.Thread(target=self._remove_stale, name=f"store-{info.name}-stale", daemon=True).start()
 
     async def put(self, name: ShardName, body: Sequence[bytes | bytearray | memoryview]) -> None:
-        await self._run(name, lambda: self._put(name, body))
+        self._check(name)
+        await self._run(lambda cancelled: self._put(name, body, cancelled))
 
     async def get_range(self, name: ShardName, start: int, length: int) -> bytes:
-        return await self._run(name, lambda: self._get(name, start, length))
+        self._check(name)
+        return await self._run(lambda _: self._read(name, start, length), reading=name)
 
     async def get(self, name: ShardName) -> bytes:
-        return await self._run(name, lambda: self._get(name, 0, None))
+        self._check(name)
+        return await self._run(lambda _: self._read(name, 0, None), reading=name)
 
     async def list(self, prefix: str = "") -> AsyncIterator[tuple[ShardName, int]]:
-        for entry in await self._run(None, lambda: list(self._list(prefix))):
-            yield entry
+        # One folder a call: the answer is never whole in memory, and other calls get their turn between.
+        folders = [prefix.rpartition("/")[0]]
+        self._check(folders[0] or "-")
+        while folders:
+            folder = folders.pop()
+            found = await self._run(partial(self._scan, folder, prefix))
+            folders += found.below
+            for shard in found.shards:
+                yield shard
 
     async def delete(self, name: ShardName) -> None:
-        await self._run(None, lambda: self._delete(name))
+        self._check(name)
+        await self._run(lambda _: self._delete(name))
 
     async def close(self) -> None:
+        self._closed = True
         self._lanes.close()
 
-    async def _run(self, name: ShardName | None, call: Callable[[], Result]) -> Result:
+    def _check(self, name: str) -> None:
+        if not _NAME.fullmatch(name):
+            raise StoreRejected(self.info.name, f"{name!r} is no name of a shard")
+
+    async def _run(self, call: Callable[[Cancelled], Result], *, reading: ShardName | None = None) -> Result:
+        def translated(cancelled: Cancelled) -> Result:
+            try:
+                return call(cancelled)
+            except OSError as error:
+                raise self._translated(error, reading) from error
+
         try:
-            return await self._lanes.run(call)
-        except FileNotFoundError as error:
-            if name is not None and os.path.exists(f"{self._root}/{MARKER}"):  # noqa: ASYNC240 - one stat, on the way to an error
-                raise ShardMissing(self.info.name, f"no shard {name}") from error
-            raise StoreUnavailable(self.info.name, f"{self._root} is not there, or not mounted") from error
-        except OSError as error:
-            kind = StoreRejected if error.errno in _REFUSED else StoreUnavailable
-            raise kind(self.info.name, str(error)) from error
+            return await self._lanes.run(translated)
+        except LanesClosed:
+            raise StoreUnavailable(self.info.name, "closed") from None
+
+    def _translated(self, error: OSError, reading: ShardName | None) -> StoreError:
+        if not os.path.exists(self._marker):
+            return StoreUnavailable(self.info.name, f"{self._root} is not there, or not mounted")
+        if error.errno in _ABSENT and reading is not None:
+            return ShardMissing(self.info.name, f"no shard {reading}")
+        kind = StoreRejected if error.errno in _REFUSED else StoreUnavailable
+        return kind(self.info.name, str(error))
 
     def _open_root(self, path: Path) -> None:
         try:
             path.mkdir(parents=True, exist_ok=True)
-            if not (path / MARKER).exists() and any(path.iterdir()):
+            if not os.path.exists(self._marker) and not set(os.listdir(path)) <= _MADE_UP:
                 raise ConfigError(f"stores.{self.info.name}.path: {path} holds other files; name an empty directory")
-            (path / MARKER).touch()
-            for stale in path.glob(f"*/{TEMPORARY}*"):
-                if stale.stat().st_mtime < time.time() - STALE_SECONDS:
-                    stale.unlink(missing_ok=True)
+            Path(self._marker).touch()
+            if self._fsync:
+                _fsync_path(self._marker)
+                _fsync_path(self._root)
+                _fsync_path(str(path.parent))
         except OSError:
             return  # unavailable from the start; every call will say so
 
-    def _put(self, name: str, body: Sequence[bytes | bytearray | memoryview]) -> None:
-        folder = f"{self._root}/{name.rpartition('/')[0]}"
-        if folder not in self._known:
-            self._make_folder(folder)
-        temporary = f"{folder}/{TEMPORARY}{secrets.token_hex(8)}"
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    def _remove_stale(self) -> None:
+        oldest = time.time() - STALE_SECONDS
+        for folder, _, files in os.walk(self._root):
+            for file in files:
+                if self._closed:
+                    return
+                if file.startswith(TEMPORARY):
+                    with suppress(OSError):
+                        path = f"{folder}/{file}"
+                        if os.stat(path).st_mtime < oldest:
+                            os.unlink(path)
+
+    def _put(self, name: str, body: Sequence[bytes | bytearray | memoryview], cancelled: Cancelled) -> None:
+        folder = name.rpartition("/")[0]
+        temporary = f"{self._root}/{folder}/{self._temporary}{next(self._numbers):x}"
+        descriptor = self._create(folder, temporary)
         try:
             try:
                 _write_all(descriptor, body)
@@ -92,21 +146,39 @@ class DirectoryStore:
                     os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+            if cancelled():
+                # The caller may have changed its buffers since: what was written is perhaps no shard.
+                os.unlink(temporary)
+                return
             os.rename(temporary, f"{self._root}/{name}")
         except BaseException:
-            os.unlink(temporary)
+            with suppress(OSError):
+                os.unlink(temporary)
             raise
         if self._fsync:
-            _fsync_folder(folder)
+            _fsync_path(f"{self._root}/{folder}")
+
+    def _create(self, folder: str, temporary: str) -> int:
+        if folder not in self._folders:
+            self._make_folder(folder)
+        try:
+            return os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            self._make_folder(folder)  # somebody tidied an empty folder away, or the root has gone, which this notices
+            return os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
     def _make_folder(self, folder: str) -> None:
-        os.stat(f"{self._root}/{MARKER}")  # never make a root that has gone away
-        os.makedirs(folder, exist_ok=True)
-        if self._fsync:
-            _fsync_folder(self._root)
-        self._known.add(folder)
+        os.stat(self._marker)  # never make a root that has gone away
+        parent = self._root
+        for part in folder.split("/") if folder else ():
+            with suppress(FileExistsError):
+                os.mkdir(f"{parent}/{part}")
+            if self._fsync:
+                _fsync_path(parent)  # also when it exists: whoever made it may not have come so far
+            parent = f"{parent}/{part}"
+        self._folders.add(folder)
 
-    def _get(self, name: str, start: int, length: int | None) -> bytes:
+    def _read(self, name: str, start: int, length: int | None) -> bytes:
         descriptor = os.open(f"{self._root}/{name}", os.O_RDONLY | os.O_CLOEXEC)
         try:
             wanted = os.fstat(descriptor).st_size if length is None else length
@@ -120,34 +192,48 @@ class DirectoryStore:
         finally:
             os.close(descriptor)
 
-    def _list(self, prefix: str) -> Iterator[tuple[ShardName, int]]:
-        os.stat(f"{self._root}/{MARKER}")
-        folders = [prefix.partition("/")[0]] if "/" in prefix else sorted(os.listdir(self._root))
-        for folder in folders:
-            path = f"{self._root}/{folder}"
-            if not os.path.isdir(path):
-                continue
-            for entry in os.scandir(path):
-                name = f"{folder}/{entry.name}"
-                if name.startswith(prefix) and not entry.name.startswith(TEMPORARY):
-                    yield ShardName(name), entry.stat().st_size
+    def _scan(self, folder: str, prefix: str, _: Cancelled) -> _Found:
+        """Return the shards right in a folder, and the folders below it, that have or lead to the prefix."""
+        os.stat(self._marker)
+        found = _Found([], [])
+        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(f"{self._root}/{folder}") as entries:
+            for entry in entries:
+                name = f"{folder}/{entry.name}" if folder else entry.name
+                if entry.name.startswith(".") or not name.startswith(prefix):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    found.below.append(name)
+                else:
+                    with suppress(FileNotFoundError):  # deleted meanwhile
+                        found.shards.append((ShardName(name), entry.stat().st_size))
+        return found
 
     def _delete(self, name: str) -> None:
         try:
             os.unlink(f"{self._root}/{name}")
-        except FileNotFoundError:
-            os.stat(f"{self._root}/{MARKER}")
+        except (FileNotFoundError, NotADirectoryError):
+            os.stat(self._marker)  # not there, or is it the store that is not there?
+
+
+class _Found(NamedTuple):
+    shards: list[tuple[ShardName, int]]
+    below: list[str]
 
 
 def _write_all(descriptor: int, body: Sequence[bytes | bytearray | memoryview]) -> None:
-    for buffer in body:
-        view = memoryview(buffer)
-        while view:
-            view = view[os.write(descriptor, view) :]
+    pending = list(body)
+    first = 0
+    while first < len(pending):
+        written = os.writev(descriptor, pending[first : first + _IOV_MAX])
+        while first < len(pending) and written >= memoryview(pending[first]).nbytes:
+            written -= memoryview(pending[first]).nbytes
+            first += 1
+        if written:
+            pending[first] = memoryview(pending[first]).cast("B")[written:]
 
 
-def _fsync_folder(folder: str) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _fsync_path(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:

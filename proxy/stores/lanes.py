@@ -10,73 +10,103 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from queue import SimpleQueue
-from typing import Any, NamedTuple, TypeVar
+from typing import Generic, TypeVar, cast
 
 Result = TypeVar("Result")
+Cancelled = Callable[[], bool]
 
 
-class _Job(NamedTuple):
-    call: Callable[[], Any]
-    future: asyncio.Future[Any]
+class LanesClosed(Exception):
+    """The lanes were closed before the call had begun."""
 
 
 class Lanes:
-    """`count` threads, started at the first call."""
+    """`count` threads, started as calls come, for one event loop at a time."""
 
     def __init__(self, count: int, *, name: str) -> None:
         self._count = count
         self._name = name
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        self._finished: deque[tuple[asyncio.Future[Any], object, bool]] = deque()
+        self._jobs: SimpleQueue[_Job[object] | None] = SimpleQueue()
+        self._finished: deque[_Job[object]] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._threads: list[threading.Thread] = []
         self._wake_pending = False
+        self._closed = False
 
-    async def run(self, call: Callable[[], Result]) -> Result:
-        """Run a blocking call in a lane. Cancelled, the call may still run to its end; its result is dropped."""
-        if self._loop is None:
-            self._start()
+    async def run(self, call: Callable[[Cancelled], Result]) -> Result:
+        """Run a blocking call in a lane; it is handed a function that tells whether its caller has been cancelled meanwhile.
+
+        Cancelled before a lane took it up, the call never runs; after, it runs to its end and what it returns is dropped.
+        """
+        if self._closed:
+            raise LanesClosed
         loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._loop = loop
+            self._wake_pending = False  # a wake-up of the loop before may have been lost with it
         future: asyncio.Future[Result] = loop.create_future()
-        self._jobs.put(_Job(call, future))
+        self._jobs.put(cast("_Job[object]", _Job(call, future)))
+        if len(self._threads) < self._count and not self._jobs.empty():
+            self._start_thread()
         return await future
 
     def close(self) -> None:
-        """Let the threads end after what they are doing; they are not waited for, one may hang."""
+        """Let the threads end after what they are doing; they are not waited for, one may hang. Calls not begun fail."""
+        self._closed = True
+        while not self._jobs.empty():
+            job = self._jobs.get()
+            if job is not None and not job.future.done():
+                job.future.set_exception(LanesClosed())
         for _ in self._threads:
             self._jobs.put(None)
         self._threads = []
 
-    def _start(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        for number in range(self._count):
-            thread = threading.Thread(target=self._work, name=f"{self._name}-{number}", daemon=True)
-            thread.start()
-            self._threads.append(thread)
+    def _start_thread(self) -> None:
+        thread = threading.Thread(target=self._work, name=f"{self._name}-{len(self._threads)}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            if job.future.cancelled():
-                continue
-            try:
-                self._report(job.future, job.call(), failed=False)
-            except Exception as error:
-                self._report(job.future, error, failed=True)
+            if not job.future.cancelled():
+                job.run()
+                self._finished.append(job)
+                self._wake()
 
-    def _report(self, future: asyncio.Future[Any], outcome: object, *, failed: bool) -> None:
-        self._finished.append((future, outcome, failed))
-        if not self._wake_pending and self._loop is not None and not self._loop.is_closed():
-            self._wake_pending = True
+    def _wake(self) -> None:
+        if self._wake_pending or self._loop is None:
+            return
+        self._wake_pending = True
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(self._deliver)
 
     def _deliver(self) -> None:
         self._wake_pending = False  # before the first pop: what is appended after the last one finds it False and wakes again
         while self._finished:
-            future, outcome, failed = self._finished.popleft()
-            if future.done():
-                continue
-            if failed and isinstance(outcome, Exception):
-                future.set_exception(outcome)
-            else:
-                future.set_result(outcome)
+            self._finished.popleft().deliver()
+
+
+class _Job(Generic[Result]):
+    __slots__ = ("call", "error", "future", "result")
+
+    def __init__(self, call: Callable[[Cancelled], Result], future: asyncio.Future[Result]) -> None:
+        self.call = call
+        self.future = future
+        self.result: Result
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self.result = self.call(self.future.cancelled)
+        except BaseException as error:  # it is raised where the call is awaited
+            self.error = error
+
+    def deliver(self) -> None:
+        if self.future.done() or self.future.get_loop().is_closed():
+            return
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.result)

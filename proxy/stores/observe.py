@@ -20,18 +20,20 @@ Recorder = Callable[[str, Verb, str, float], None]
 FAILURES_TO_OPEN = 3
 PROBE_SECONDS = 2.0
 SAMPLES = 64
+SAMPLES_A_SORT = 8  # the percentile of 64 hardly moves within 8, and a sort a call would cost more than the bookkeeping
 DEFAULT_P95_SECONDS = 0.5  # until a store has shown how fast it is
+MEAN_WEIGHT = 0.1  # of the newest call: the mean forgets in some twenty calls
 
 
 class ObservedStore:
-    """A store with a memory."""
+    """A store with a memory. `record` is told of every call: store, verb, "ok" or the error's class, seconds."""
 
-    def __init__(self, inner: Store, clock: Clock, *, record: Recorder | None = None) -> None:
+    def __init__(self, inner: Store, clock: Clock, *, record: Recorder | None = None, probe_seconds: float = PROBE_SECONDS) -> None:
         self._inner = inner
         self._clock = clock
         self._record = record
-        self._latencies: dict[str, deque[float]] = {}
-        self._p95: dict[str, float] = {}
+        self._probe_seconds = probe_seconds
+        self._latencies: dict[Verb, _Latency] = {}
         self._failures = 0
         self._open_until = 0.0
 
@@ -45,8 +47,14 @@ class ObservedStore:
         return self._failures < FAILURES_TO_OPEN or self._clock.monotonic() >= self._open_until
 
     def latency_p95(self, verb: Verb) -> float:
-        """Return the 95th percentile of the last successful calls, in seconds."""
-        return self._p95.get(verb, DEFAULT_P95_SECONDS)
+        """Return the 95th percentile of the last answered calls, in seconds."""
+        latency = self._latencies.get(verb)
+        return DEFAULT_P95_SECONDS if latency is None else latency.p95
+
+    def latency_mean(self, verb: Verb) -> float:
+        """Return the mean of the answered calls, the newest weighing most, in seconds."""
+        latency = self._latencies.get(verb)
+        return DEFAULT_P95_SECONDS if latency is None else latency.mean
 
     async def put(self, name: ShardName, body: Sequence[bytes | bytearray | memoryview]) -> None:
         self._admit()
@@ -61,14 +69,16 @@ class ObservedStore:
         return await self._watched("get", self._inner.get(name))
 
     async def list(self, prefix: str = "") -> AsyncIterator[tuple[ShardName, int]]:
+        # Neither a latency nor a success before the end: how long it takes depends on what is there, and on who consumes it.
         self._admit()
+        started = self._clock.monotonic()
         try:
             async for entry in self._inner.list(prefix):
                 yield entry
         except StoreError as error:
-            self._failed("list", error, self._clock.monotonic())
+            self._failed("list", error, started)
             raise
-        self._failures = 0
+        self._answered("list", "ok", started)
 
     async def delete(self, name: ShardName) -> None:
         self._admit()
@@ -83,28 +93,29 @@ class ObservedStore:
         now = self._clock.monotonic()
         if now < self._open_until:
             raise StoreUnavailable(self.info.name, "not asked: it failed several times in a row just now")
-        self._open_until = now + PROBE_SECONDS  # this call is the probe
+        self._open_until = now + self._probe_seconds  # this call is the probe
 
     async def _watched(self, verb: Verb, call: Awaitable[Result]) -> Result:
         started = self._clock.monotonic()
         try:
             result = await call
         except ShardMissing as error:
-            self._succeeded(verb, started, type(error).__name__)
+            self._answered(verb, type(error).__name__, started)
             raise
         except StoreError as error:
             self._failed(verb, error, started)
             raise
-        self._succeeded(verb, started, "ok")
+        self._answered(verb, "ok", started)
         return result
 
-    def _succeeded(self, verb: Verb, started: float, outcome: str) -> None:
+    def _answered(self, verb: Verb, outcome: str, started: float) -> None:
         elapsed = self._clock.monotonic() - started
         self._failures = 0
-        ring = self._latencies.setdefault(verb, deque(maxlen=SAMPLES))
-        ring.append(elapsed)
-        if len(ring) < 8 or len(ring) % 8 == 0 or elapsed > self._p95.get(verb, 0.0):
-            self._p95[verb] = sorted(ring)[len(ring) * 95 // 100]
+        latency = self._latencies.get(verb)
+        if latency is None:
+            self._latencies[verb] = _Latency(elapsed)
+        else:
+            latency.add(elapsed)
         if self._record is not None:
             self._record(self.info.name, verb, outcome, elapsed)
 
@@ -112,6 +123,25 @@ class ObservedStore:
         now = self._clock.monotonic()
         self._failures += FAILURES_TO_OPEN if isinstance(error, StoreRejected) else 1
         if self._failures >= FAILURES_TO_OPEN:
-            self._open_until = now + PROBE_SECONDS
+            self._open_until = now + self._probe_seconds
         if self._record is not None:
             self._record(self.info.name, verb, type(error).__name__, now - started)
+
+
+class _Latency:
+    """The last calls of one verb."""
+
+    __slots__ = ("_added", "_ring", "mean", "p95")
+
+    def __init__(self, first: float) -> None:
+        self._ring = deque([first], maxlen=SAMPLES)
+        self._added = 1
+        self.mean = first
+        self.p95 = first
+
+    def add(self, seconds: float) -> None:
+        self._ring.append(seconds)
+        self._added += 1
+        self.mean += MEAN_WEIGHT * (seconds - self.mean)
+        if self._added < SAMPLES_A_SORT or self._added % SAMPLES_A_SORT == 0:
+            self.p95 = sorted(self._ring)[len(self._ring) * 95 // 100]

@@ -1,0 +1,109 @@
+"""Opens a configured store as the engine wants it: limited, behind deadlines, and observed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+from proxy.clock import Clock
+from proxy.config import StoreConfig
+from proxy.stores.directory import DirectoryStore
+from proxy.stores.limit import LimitedStore
+from proxy.stores.observe import ObservedStore, Recorder
+from proxy.stores.protocol import Prices, Store, StoreInfo, StoreName
+from proxy.stores.upstream import azure_store, gcs_store, memory_store, s3_endpoint, s3_store
+
+logger = logging.getLogger(__name__)
+
+CREATE_BUCKET_SECONDS = 10
+
+
+def store_info(name: str, config: StoreConfig) -> StoreInfo:
+    """Return what placement needs to know of a configured store."""
+    prices = Prices(
+        storage_gb_month=config.prices.storage_gb_month,
+        put_per_thousand=config.prices.put_per_thousand,
+        get_per_thousand=config.prices.get_per_thousand,
+        egress_gb=config.prices.egress_gb,
+    )
+    return StoreInfo(name=StoreName(name), provider=config.provider, region=config.region, jurisdiction=config.jurisdiction, prices=prices)
+
+
+async def open_store(
+    name: str, config: StoreConfig, *, clock: Clock, put_seconds: float, get_seconds: float, record: Recorder | None = None
+) -> ObservedStore:
+    """Open a store. A provider that cannot be reached is no error, its calls will fail; what can never work is a `ConfigError`."""
+    # In a thread: a mount that hangs, a credential chain that asks the network, a bucket to create.
+    store = await asyncio.to_thread(_bare_store, store_info(name, config), config, put_seconds)
+    limited = LimitedStore(store, concurrency=config.concurrency, put_seconds=put_seconds, get_seconds=get_seconds)
+    return ObservedStore(limited, clock, record=record)
+
+
+def _bare_store(info: StoreInfo, config: StoreConfig, timeout_seconds: float) -> Store:
+    match config.kind:
+        case "directory":
+            return DirectoryStore(info, Path(config.path), fsync=config.fsync)
+        case "memory":
+            return memory_store(info)
+        case "gcs":
+            return gcs_store(
+                info,
+                bucket=config.bucket,
+                prefix=config.prefix,
+                endpoint=config.endpoint,
+                service_account=config.service_account,
+                timeout_seconds=timeout_seconds,
+            )
+        case "azure":
+            return azure_store(
+                info,
+                container=config.bucket,
+                prefix=config.prefix,
+                endpoint=config.endpoint,
+                account=config.account,
+                account_key=config.account_key,
+                timeout_seconds=timeout_seconds,
+            )
+        case "s3":
+            if config.create_bucket:
+                _create_bucket(info, config)
+            return s3_store(
+                info,
+                bucket=config.bucket,
+                prefix=config.prefix,
+                endpoint=config.endpoint,
+                access_key=config.access_key,
+                secret_key=config.secret_key,
+                timeout_seconds=timeout_seconds,
+            )
+
+
+def _create_bucket(info: StoreInfo, config: StoreConfig) -> None:
+    """Create the bucket if it is not there. That it cannot be created is logged: it may exist all the same, its provider be down."""
+    import boto3  # 0.2 s, where no bucket is to be created
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        client = boto3.client(
+            "s3",
+            endpoint_url=config.endpoint or s3_endpoint(config.region),
+            region_name=config.region,
+            aws_access_key_id=config.access_key or None,
+            aws_secret_access_key=config.secret_key or None,
+            config=Config(connect_timeout=CREATE_BUCKET_SECONDS, read_timeout=CREATE_BUCKET_SECONDS, retries={"total_max_attempts": 1}),
+        )
+        # us-east-1 is the one region that must not be named: https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateBucket.html
+        if config.region == "us-east-1":
+            client.create_bucket(Bucket=config.bucket)
+        else:
+            client.create_bucket(
+                Bucket=config.bucket,
+                # The stubs list AWS's regions; other providers have others.
+                CreateBucketConfiguration={"LocationConstraint": config.region},  # type: ignore[typeddict-item, unused-ignore]
+            )
+    except (BotoCoreError, ClientError) as error:
+        code = error.response.get("Error", {}).get("Code", "") if isinstance(error, ClientError) else ""
+        if code != "BucketAlreadyOwnedByYou":
+            logger.warning("stores.%s: cannot create the bucket %s: %s", info.name, config.bucket, error)

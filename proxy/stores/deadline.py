@@ -1,0 +1,59 @@
+"""A deadline on every call of a store: what has not answered by then is unavailable."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from typing import TypeVar
+
+from proxy.errors import StoreUnavailable
+from proxy.stores.protocol import ShardName, Store, StoreInfo
+
+Result = TypeVar("Result")
+
+
+class DeadlineStore:
+    """A store that answers within `put_seconds`, or `get_seconds` for all other verbs; a listing, for each entry."""
+
+    def __init__(self, inner: Store, *, put_seconds: float, get_seconds: float) -> None:
+        self._inner = inner
+        self._put_seconds = put_seconds
+        self._get_seconds = get_seconds
+
+    @property
+    def info(self) -> StoreInfo:
+        return self._inner.info
+
+    async def put(self, name: ShardName, body: Sequence[bytes | bytearray | memoryview]) -> None:
+        await self._bounded(self._inner.put(name, body), self._put_seconds)
+
+    async def get_range(self, name: ShardName, start: int, length: int) -> memoryview | bytes:
+        return await self._bounded(self._inner.get_range(name, start, length), self._get_seconds)
+
+    async def get(self, name: ShardName) -> memoryview | bytes:
+        return await self._bounded(self._inner.get(name), self._get_seconds)
+
+    async def list(self, prefix: str = "") -> AsyncIterator[tuple[ShardName, int]]:
+        entries = aiter(self._inner.list(prefix))
+        while True:
+            try:
+                entry = await self._bounded(anext(entries), self._get_seconds)
+            except StopAsyncIteration:
+                return
+            yield entry
+
+    async def delete(self, name: ShardName) -> None:
+        await self._bounded(self._inner.delete(name), self._get_seconds)
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+    async def _bounded(self, call: Awaitable[Result], seconds: float) -> Result:
+        deadline = asyncio.timeout(seconds)
+        try:
+            async with deadline:
+                return await call
+        except TimeoutError:
+            if not deadline.expired():
+                raise  # not ours: it came from within
+            raise StoreUnavailable(self.info.name, f"no answer in {seconds:g} s") from None

@@ -1,0 +1,162 @@
+"""Limits, deadlines and health, over a store that misbehaves on demand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from proxy.clock import ManualClock
+from proxy.errors import ShardMissing, StoreError, StoreRejected, StoreUnavailable
+from proxy.stores.deadline import DeadlineStore
+from proxy.stores.limit import GatedStore, LimitedStore
+from proxy.stores.observe import DEFAULT_P95_SECONDS, ObservedStore
+from proxy.stores.upstream import memory_store
+from tests.faulty_store import FaultyStore
+from tests.unit.stores.conftest import INFO, NAME
+
+
+@pytest.fixture
+def faulty() -> FaultyStore:
+    return FaultyStore(memory_store(INFO))
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+async def _fail(store: ObservedStore, times: int, kind: type[StoreError] = StoreUnavailable) -> None:
+    for _ in range(times):
+        with pytest.raises(kind):
+            await store.get(NAME)
+
+
+async def test_a_gate_lets_so_many_in_and_no_more(faulty: FaultyStore) -> None:
+    inside, most = 0, 0
+    gate = asyncio.Event()
+
+    class Counting(FaultyStore):
+        async def _enter(self, verb: str) -> None:
+            nonlocal inside, most
+            inside += 1
+            most = max(most, inside)
+            await gate.wait()
+            inside -= 1
+
+    store = GatedStore(Counting(memory_store(INFO)), concurrency=3)
+    tasks = [asyncio.create_task(store.put(NAME, [b"x"])) for _ in range(20)]
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert most == inside == 3
+    gate.set()
+    await asyncio.gather(*tasks)
+    assert most == 3
+
+
+@pytest.mark.filterwarnings("error")  # a coroutine never awaited, above all
+async def test_a_wait_for_a_turn_can_be_cancelled(faulty: FaultyStore) -> None:
+    faulty.hanging = True
+    store = GatedStore(faulty, concurrency=1)
+    first, second = asyncio.create_task(store.get(NAME)), asyncio.create_task(store.get(NAME))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    second.cancel()
+    first.cancel()
+    await asyncio.gather(first, second, return_exceptions=True)
+    assert faulty.calls["get"] == 1
+    faulty.hanging = False
+    await store.put(NAME, [b"x"])
+
+
+@pytest.mark.parametrize("verb", ["put", "get", "get_range", "delete", "list"])
+@pytest.mark.filterwarnings("error")
+async def test_every_verb_has_a_deadline(faulty: FaultyStore, verb: str) -> None:
+    faulty.hanging = True
+    store = DeadlineStore(faulty, put_seconds=0.02, get_seconds=0.02)
+    calls = {
+        "put": lambda: store.put(NAME, [b"x"]),
+        "get": lambda: store.get(NAME),
+        "get_range": lambda: store.get_range(NAME, 0, 1),
+        "delete": lambda: store.delete(NAME),
+        "list": lambda: anext(aiter(store.list())),
+    }
+    with pytest.raises(StoreUnavailable, match=r"no answer in 0\.02 s"):
+        await calls[verb]()
+
+
+async def test_those_who_wait_behind_a_hung_store_fail_with_it(faulty: FaultyStore) -> None:
+    faulty.hanging = True
+    store = LimitedStore(faulty, concurrency=1, put_seconds=0.05, get_seconds=0.05)
+    async with asyncio.timeout(0.5):  # ten deadlines one after another would take as long
+        results = await asyncio.gather(*(store.get(NAME) for _ in range(10)), return_exceptions=True)
+    assert all(isinstance(result, StoreUnavailable) for result in results)
+    assert faulty.calls["get"] == 1
+
+
+async def test_one_refusal_opens_the_breaker(faulty: FaultyStore, clock: ManualClock) -> None:
+    store = ObservedStore(faulty, clock)
+    faulty.rejects = True
+    await _fail(store, 1, StoreRejected)
+    assert not store.healthy
+    await _fail(store, 5)
+    assert faulty.calls["get"] == 1
+
+
+async def test_two_failures_leave_it_closed_and_a_success_forgets_them(faulty: FaultyStore, clock: ManualClock) -> None:
+    store = ObservedStore(faulty, clock)
+    await store.put(NAME, [b"x"])
+    for _ in range(3):
+        faulty.down = True
+        await _fail(store, 2)
+        faulty.down = False
+        await store.get(NAME)
+    assert store.healthy
+
+
+async def test_a_missing_shard_is_an_answer(clock: ManualClock) -> None:
+    store = ObservedStore(memory_store(INFO), clock)
+    await _fail(store, 5, ShardMissing)
+    assert store.healthy
+
+
+async def test_one_probe_at_a_time_while_open(faulty: FaultyStore, clock: ManualClock) -> None:
+    store = ObservedStore(faulty, clock, probe_seconds=7)
+    faulty.down = True
+    await _fail(store, 3)
+    clock.advance(6.9)
+    await _fail(store, 1)
+    assert faulty.calls["get"] == 3
+    clock.advance(0.2)
+    assert store.healthy
+    await _fail(store, 4)
+    assert faulty.calls["get"] == 4
+    assert not store.healthy
+
+
+async def test_latencies_are_of_each_verb(faulty: FaultyStore, clock: ManualClock) -> None:
+    steps: Iterator[float] = iter([0.010] * 90 + [0.5] * 14)
+    store = ObservedStore(faulty, clock)
+    faulty.before = lambda verb: clock.advance(next(steps) if verb == "put" else 0)
+    assert store.latency_p95("put") == DEFAULT_P95_SECONDS
+    for _ in range(90):
+        await store.put(NAME, [b"x"])
+    assert store.latency_p95("put") == pytest.approx(0.010)
+    assert store.latency_mean("put") == pytest.approx(0.010, rel=1e-3)
+    for _ in range(14):
+        await store.put(NAME, [b"x"])
+    assert store.latency_p95("put") == pytest.approx(0.5)
+    assert 0.3 < store.latency_mean("put") < 0.5
+    assert store.latency_p95("get") == DEFAULT_P95_SECONDS
+
+
+async def test_every_call_is_recorded(faulty: FaultyStore, clock: ManualClock) -> None:
+    told: list[tuple[str, str, str]] = []
+    store = ObservedStore(faulty, clock, record=lambda name, verb, outcome, _: told.append((name, verb, outcome)))
+    await store.put(NAME, [b"x"])
+    await _fail(ObservedStore(faulty, clock), 0)
+    _ = [entry async for entry in store.list()]
+    faulty.down = True
+    await _fail(store, 1)
+    assert told == [("s", "put", "ok"), ("s", "list", "ok"), ("s", "get", "StoreUnavailable")]

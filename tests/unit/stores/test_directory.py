@@ -1,0 +1,240 @@
+"""What a directory store leaves behind: whole shards, never parts, and nothing where it should not write."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import shutil
+import stat
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from proxy.errors import ConfigError, ShardMissing, StoreRejected, StoreUnavailable
+from proxy.stores.directory import LANES, MARKER, STALE_SECONDS, DirectoryStore
+from proxy.stores.protocol import ShardName
+from tests.unit.stores.conftest import INFO, NAME
+
+System = Callable[..., object]
+Opener = Callable[..., DirectoryStore]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+@pytest.fixture
+async def opened() -> AsyncIterator[Opener]:
+    """Open directory stores, and close them after the test: their threads would idle on."""
+    stores: list[DirectoryStore] = []
+
+    def make(path: Path, *, fsync: bool = True) -> DirectoryStore:
+        stores.append(DirectoryStore(INFO, path, fsync=fsync))
+        return stores[-1]
+
+    yield make
+    for store in stores:
+        await store.close()
+
+
+@pytest.fixture(params=[True, False], ids=["fsync", "no fsync"])
+def store(request: pytest.FixtureRequest, root: Path, opened: Opener) -> DirectoryStore:
+    return opened(root, fsync=request.param)
+
+
+def _files(root: Path) -> list[str]:
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file() and path.name != MARKER)
+
+
+def _failing(verb: str, number: int, *, times: int = 1) -> System:
+    real = getattr(os, verb)
+    left = [times]
+
+    def call(*args: object, **options: object) -> object:
+        if left[0]:
+            left[0] -= 1
+            raise OSError(number, os.strerror(number))
+        return real(*args, **options)
+
+    return call
+
+
+async def test_the_steps_of_a_durable_put(opened: Opener, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = opened(root)
+    await store.put(ShardName("ab/before-00"), [b"x"])  # the folder is there
+    steps: list[str] = []
+    for verb in ("writev", "rename"):
+        real = getattr(os, verb)
+        monkeypatch.setattr(os, verb, lambda *args, real=real, verb=verb: (steps.append(verb), real(*args))[1])
+    real_fsync = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        steps.append("fsync folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "fsync file")
+        real_fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    await store.put(NAME, [b"head", b"body"])
+    assert steps == ["writev", "fsync file", "rename", "fsync folder"]
+
+
+async def test_a_new_folder_is_made_durable_before_the_put_returns(opened: Opener, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = opened(root)
+    synced: list[int] = []
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (synced.append(os.fstat(descriptor).st_ino), real(descriptor)))
+    await store.put(NAME, [b"x"])
+    assert root.stat().st_ino in synced
+    assert (root / "ab").stat().st_ino in synced
+
+
+@pytest.mark.parametrize("verb", ["writev", "close", "rename"])
+async def test_a_failed_put_leaves_nothing(store: DirectoryStore, root: Path, monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
+    await store.put(ShardName("ab/before-00"), [b"x"])
+    monkeypatch.setattr(os, verb, _failing(verb, errno.EIO))
+    with pytest.raises(StoreUnavailable):
+        await store.put(NAME, [b"x" * 1000])
+    assert _files(root) == ["ab/before-00"]
+
+
+async def test_a_full_disk_is_unavailable_and_the_next_put_may_succeed(
+    store: DirectoryStore, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "writev", _failing("writev", errno.ENOSPC))
+    with pytest.raises(StoreUnavailable, match="No space left"):
+        await store.put(NAME, [b"x"])
+    assert _files(root) == []
+    await store.put(NAME, [b"x"])
+
+
+async def test_a_read_only_directory_is_rejected(store: DirectoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    await store.put(ShardName("ab/before-00"), [b"x"])
+    monkeypatch.setattr(os, "rename", _failing("rename", errno.EROFS))
+    with pytest.raises(StoreRejected):
+        await store.put(NAME, [b"x"])
+
+
+async def test_short_writes_are_continued(store: DirectoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.writev
+    monkeypatch.setattr(os, "writev", lambda descriptor, buffers: real(descriptor, [b"".join(buffers)[:7]]))
+    body = [b"head", bytearray(b"-" * 20), b"", memoryview(b"tail")]
+    await store.put(NAME, body)
+    assert await store.get(NAME) == b"".join(body)
+
+
+async def test_a_put_cancelled_while_it_writes_is_not_finished(store: DirectoryStore, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, writing, go_on, given_up = os.writev, threading.Event(), threading.Event(), threading.Event()
+    unlink = os.unlink
+
+    def slow(descriptor: int, buffers: list[bytes]) -> int:
+        writing.set()
+        go_on.wait(10)
+        return real(descriptor, buffers)
+
+    monkeypatch.setattr(os, "writev", slow)
+    monkeypatch.setattr(os, "unlink", lambda path: (unlink(path), given_up.set()))
+    buffer = bytearray(b"x" * 1000)
+    task = asyncio.create_task(store.put(NAME, [buffer]))
+    await asyncio.to_thread(writing.wait, 10)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    buffer[:] = b"y" * 1000  # the caller's again
+    go_on.set()
+    assert await asyncio.to_thread(given_up.wait, 10)
+    assert _files(root) == []
+
+
+async def test_a_hung_directory_holds_its_own_threads_only(opened: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hung, other = opened(tmp_path / "hung"), opened(tmp_path / "other")
+    real, go_on = os.open, threading.Event()
+
+    def maybe_hang(path: str, *args: int) -> int:
+        if "/hung/" in path:
+            go_on.wait(10)
+        return real(path, *args)
+
+    monkeypatch.setattr(os, "open", maybe_hang)
+    before = threading.active_count()
+    stuck = [asyncio.create_task(hung.get(NAME)) for _ in range(50)]
+    await other.put(NAME, [b"x"])
+    assert await other.get(NAME) == b"x"
+    assert threading.active_count() - before <= 2 * LANES
+    for task in stuck:
+        task.cancel()
+    go_on.set()
+    assert all(isinstance(result, asyncio.CancelledError) for result in await asyncio.gather(*stuck, return_exceptions=True))
+
+
+async def test_an_unmounted_root_is_unavailable_and_stays_empty(store: DirectoryStore, root: Path) -> None:
+    await store.put(NAME, [b"x"])
+    root.rename(root.with_name("elsewhere"))
+    root.mkdir()  # the mount point
+    for call in (store.get(NAME), store.put(NAME, [b"y"]), store.put(ShardName("cd/new-00"), [b"y"]), store.delete(NAME)):
+        with pytest.raises(StoreUnavailable, match="not mounted"):
+            await call
+    with pytest.raises(StoreUnavailable, match="not mounted"):
+        _ = [entry async for entry in store.list("ab/")]
+    assert list(root.iterdir()) == []
+
+
+async def test_a_folder_tidied_away_is_made_again(store: DirectoryStore, root: Path) -> None:
+    await store.put(NAME, [b"x"])
+    shutil.rmtree(root / "ab")
+    with pytest.raises(ShardMissing):
+        await store.get(NAME)
+    await store.put(NAME, [b"y"])
+    assert await store.get(NAME) == b"y"
+
+
+async def test_stale_temporaries_are_removed_at_start_and_young_ones_kept(opened: Opener, root: Path) -> None:
+    await opened(root).put(NAME, [b"x"])
+    old, young = root / "ab/.tmp-old", root / "ab/.tmp-young"
+    old.touch()
+    young.touch()
+    os.utime(old, (time.time() - STALE_SECONDS - 60,) * 2)
+    before = set(threading.enumerate())
+    store = opened(root)
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10)
+    assert _files(root) == ["ab/.tmp-young", NAME]
+    assert [entry async for entry in store.list()] == [(NAME, 1)]
+
+
+def test_a_directory_of_something_else_is_refused(opened: Opener, root: Path) -> None:
+    root.mkdir()
+    (root / "thesis.tex").touch()
+    with pytest.raises(ConfigError, match="other files"):
+        opened(root)
+
+
+def test_an_empty_file_system_is_accepted(opened: Opener, root: Path) -> None:
+    (root / "lost+found").mkdir(parents=True)
+    opened(root)
+    assert (root / MARKER).exists()
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/passwd", "ab/../../x", MARKER, "ab/.tmp-1", "", "ab//x", "ab/"])
+async def test_names_that_lead_elsewhere_are_refused(store: DirectoryStore, name: str) -> None:
+    for call in (store.put(ShardName(name), [b"x"]), store.get(ShardName(name)), store.delete(ShardName(name))):
+        with pytest.raises(StoreRejected):
+            await call
+
+
+async def test_a_closed_store_is_unavailable(store: DirectoryStore) -> None:
+    await store.put(NAME, [b"x"])
+    await store.close()
+    with pytest.raises(StoreUnavailable, match="closed"):
+        await store.get(NAME)
+
+
+async def test_names_may_lie_deeper(store: DirectoryStore) -> None:
+    for name in ("journal/00/01", "journal/00/02", "journal/01/01", "top"):
+        await store.put(ShardName(name), [b"x"])
+    assert sorted([name async for name, _ in store.list("journal/0")]) == ["journal/00/01", "journal/00/02", "journal/01/01"]
+    assert sorted([name async for name, _ in store.list("journal/00/")]) == ["journal/00/01", "journal/00/02"]
+    assert len([name async for name, _ in store.list()]) == 4

@@ -1,0 +1,102 @@
+"""Lanes: every call is answered once, cancelled ones are skipped, and closing strands nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from proxy.stores.lanes import Lanes, LanesClosed
+
+
+async def test_every_call_gets_its_own_answer() -> None:
+    lanes = Lanes(3, name="t")
+    calls = [lanes.run(lambda _, number=number: number) for number in range(5000)]
+    assert await asyncio.gather(*calls) == list(range(5000))
+    lanes.close()
+
+
+async def test_an_exception_is_raised_where_the_call_is_awaited() -> None:
+    lanes = Lanes(1, name="t")
+    with pytest.raises(ZeroDivisionError):
+        await lanes.run(lambda _: 1 // 0)
+    assert await lanes.run(lambda _: "and the lane goes on") == "and the lane goes on"
+    lanes.close()
+
+
+async def test_a_call_cancelled_before_it_began_never_runs() -> None:
+    lanes, go_on, ran = Lanes(1, name="t"), threading.Event(), []
+    first = asyncio.create_task(lanes.run(lambda _: go_on.wait(10)))
+    second = asyncio.create_task(lanes.run(lambda _: ran.append("second")))
+    await asyncio.sleep(0)
+    second.cancel()
+    go_on.set()
+    assert await first
+    assert await lanes.run(lambda _: "third") == "third"
+    assert ran == []
+    lanes.close()
+
+
+async def test_a_running_call_can_see_that_it_was_cancelled() -> None:
+    lanes, running, go_on, saw = Lanes(1, name="t"), threading.Event(), threading.Event(), []
+
+    def call(cancelled: object) -> None:
+        running.set()
+        go_on.wait(10)
+        saw.append(cancelled())  # type: ignore[operator]
+
+    task = asyncio.create_task(lanes.run(call))
+    await asyncio.to_thread(running.wait, 10)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    go_on.set()
+    await lanes.run(lambda _: None)
+    assert saw == [True]
+    lanes.close()
+
+
+async def test_threads_are_bounded_and_end_with_the_lanes() -> None:
+    before = threading.active_count()
+    lanes = Lanes(3, name="t")
+    barrier = threading.Barrier(3)
+    await asyncio.gather(*(lanes.run(lambda _: barrier.wait(10)) for _ in range(30)))
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith("t-")]
+    assert threading.active_count() - before <= 3
+    lanes.close()
+    for thread in threads:
+        await asyncio.to_thread(thread.join, 10)
+        assert not thread.is_alive()
+
+
+async def test_closing_fails_what_has_not_begun() -> None:
+    lanes, go_on = Lanes(1, name="t"), threading.Event()
+    running = asyncio.create_task(lanes.run(lambda _: go_on.wait(10)))
+    while not any(thread.name == "t-0" for thread in threading.enumerate()):
+        await asyncio.sleep(0)
+    await asyncio.to_thread(lambda: None)
+    waiting = [asyncio.create_task(lanes.run(lambda _: None)) for _ in range(5)]
+    await asyncio.sleep(0)
+    lanes.close()
+    go_on.set()
+    assert await running
+    for task in waiting:
+        with pytest.raises(LanesClosed):
+            await task
+    with pytest.raises(LanesClosed):
+        await lanes.run(lambda _: None)
+
+
+def test_lanes_survive_a_loop_that_closed_before_the_answer() -> None:
+    lanes, go_on, running = Lanes(1, name="t"), threading.Event(), threading.Event()
+
+    async def leave() -> None:
+        task = asyncio.create_task(lanes.run(lambda _: (running.set(), go_on.wait(10))))
+        await asyncio.to_thread(running.wait, 10)
+        task.cancel()
+
+    asyncio.run(leave())
+    go_on.set()
+    assert asyncio.run(lanes.run(lambda _: "next loop")) == "next loop"
+    lanes.close()
