@@ -51,6 +51,7 @@ class NotEnoughShards(ProxyError):
         super().__init__(f"segment {segment}: {found} shards of the {needed} needed{detail}")
         self.needed = needed
         self.found = found
+        self.reasons = reasons
 
 
 class BudgetExhausted(ProxyError):

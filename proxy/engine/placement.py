@@ -8,36 +8,26 @@ A **policy** makes two promises about every segment of k + m shards:
 * *Disclosure.* `never_together` says whose hands never hold k shards: a provider's, a jurisdiction's. One more shard than k - 1 there
   would be a readable segment (but for the keys), so k - 1 is a hard limit for each, before and after any failure.
 
-Shards are dealt one by one to the store that holds fewest, looking at jurisdiction, provider, region and store in this order, and never
-beyond the limits. Counts, not identities, are dealt: the same plan serves every segment under the same set of usable stores, and each
-segment turns it by its own id, so that data and parity cells, and with them the reads, are spread evenly.
+Shards are dealt evenly, within the limits (`dealing`). Counts, not identities, are dealt: the same plan serves every segment under the
+same set of usable stores, and each segment turns it by its own id, so that data and parity cells, and with them the reads, are spread
+evenly. A policy is proved with the very plans that writes will use.
 Rejected: consistent hashing. The manifest remembers every placement, so nothing need be recomputed from a name.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import combinations
-from typing import Literal
 
 from proxy.codec.geometry import Scheme
+from proxy.engine.dealing import Unit, deal, unit_of
 from proxy.errors import ConfigError, NotEnoughShards
 from proxy.stores.protocol import StoreInfo
 
-Unit = Literal["store", "provider", "region", "jurisdiction"]
 UNITS: tuple[Unit, ...] = ("jurisdiction", "provider", "region", "store")
-
-
-def unit_of(info: StoreInfo, unit: Unit) -> str:
-    """Return the name of the store, provider, region or jurisdiction a store belongs to. A region is one provider's."""
-    if unit == "store":
-        return info.name
-    if unit == "region":
-        return f"{info.provider}/{info.region}"
-    return info.provider if unit == "provider" else info.jurisdiction
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +82,21 @@ def place(policy: Policy, scheme: Scheme, segment_id: bytes, usable: Collection[
 
 def detour(policy: Policy, scheme: Scheme, held: Sequence[str], usable: Collection[str]) -> str | None:
     """Return a usable store for one more shard beside those held (or on their way), within the limits, or None."""
-    dealt = tuple(held)
-    plan = _deal(policy, scheme, frozenset(usable), dealt=dealt)
-    return plan[len(dealt)] if len(plan) > len(dealt) else None
+    infos = {str(info.name): info for info in policy.stores}
+    holding = {unit: Counter(unit_of(infos[store], unit) for store in held) for unit in UNITS}
+    limits = _limits(policy, scheme)
+    open_to = [
+        info
+        for info in policy.stores
+        if info.name in usable and all(holding[unit][unit_of(info, unit)] < limit for unit, limit in limits.items())
+    ]
+    # A store that already holds a shard of the segment is the last resort, then whoever sees most of it.
+    best = min(
+        open_to,
+        key=lambda info: tuple(holding[unit][unit_of(info, unit)] for unit in ("store", "provider", "jurisdiction", "region")),
+        default=None,
+    )
+    return None if best is None else best.name
 
 
 def survives(policy: Policy, scheme: Scheme, held: Sequence[str]) -> bool:
@@ -121,8 +123,8 @@ def prove(policy: Policy, scheme: Scheme, subject: str) -> None:
     """Prove that writes keep every promise, whole and under every failure the policy names. Raises `ConfigError` with a remedy."""
     if not policy.stores:
         raise ConfigError(f"{subject}: no store may be used; name stores, or allow their jurisdictions")
-    names = frozenset(info.name for info in policy.stores)
-    plan = _deal(policy, scheme, names)
+    names = frozenset(str(info.name) for info in policy.stores)
+    plan = deal(policy.stores, shards=scheme.n, limits=_limits(policy, scheme), usable=names)
     if len(plan) < scheme.n:
         raise ConfigError(
             f"{subject}: scheme {scheme} needs places for {scheme.n} shards, but {len(plan)} can be placed: with "
@@ -133,64 +135,38 @@ def prove(policy: Policy, scheme: Scheme, subject: str) -> None:
         raise ConfigError(f"{subject}: {'; '.join(broken)}. Add stores, add parity (the m of k+m), or lower may_fail")
     for unit, count in policy.may_fail.rules():
         for failed in combinations(sorted({unit_of(info, unit) for info in policy.stores}), count):
-            usable = frozenset(info.name for info in policy.stores if unit_of(info, unit) not in failed)
-            held = _deal(policy, scheme, usable)
-            if broken := shortfalls(policy, scheme, held):
+            usable = frozenset(str(info.name) for info in policy.stores if unit_of(info, unit) not in failed)
+            try:
+                _plan(policy, scheme, usable)
+            except NotEnoughShards as error:
                 raise ConfigError(
                     f"{subject}: with {unit} {', '.join(failed)} down, writes must go on and survive the next failure, "
-                    f"but {'; '.join(broken)}. "
+                    f"but {'; '.join(error.reasons)}. "
                     "Add stores, add parity (the m of k+m), or lower may_fail"
-                )
+                ) from error
 
 
 @lru_cache(maxsize=1024)
 def _plan(policy: Policy, scheme: Scheme, usable: frozenset[str]) -> tuple[str, ...]:
+    limits = _limits(policy, scheme)
     everywhere = frozenset(str(info.name) for info in policy.stores)
-    usual = Counter(_deal(policy, scheme, everywhere)).most_common(1)[0][1]
+    usual = max(Counter(deal(policy.stores, shards=scheme.n, limits=limits, usable=everywhere)).values())
     broken: tuple[str, ...] = ()
     for per_store in (usual, scheme.n):  # only when the promise cannot be kept otherwise does a store get more shards than usual
-        reachable = _deal(policy, scheme, usable, per_store=per_store)
-        broken = shortfalls(policy, scheme, reachable)
-        plan = _deal(policy, scheme, everywhere, dealt=reachable, per_store=per_store)
+        bounded = {**limits, "store": min(limits.get("store", scheme.n), per_store)}
+        plan = deal(policy.stores, shards=scheme.n, limits=bounded, usable=usable)
+        broken = shortfalls(policy, scheme, [store for store in plan if store in usable])
         if not broken and len(plan) == scheme.n:
             return plan
     raise NotEnoughShards(needed=scheme.n, found=len(usable), segment="(new)", reasons=broken)
 
 
-def _deal(
-    policy: Policy, scheme: Scheme, usable: frozenset[str], *, dealt: tuple[str, ...] = (), per_store: int | None = None
-) -> tuple[str, ...]:
-    """Deal shards to usable stores until all n are placed or no limit allows another."""
-    infos = [info for info in policy.stores if info.name in usable]
-    known = {str(info.name): info for info in policy.stores}
-    holding: dict[Unit, Counter[str]] = {unit: Counter(unit_of(known[store], unit) for store in dealt) for unit in UNITS}
-    plan = list(dealt)
-    limits: tuple[tuple[Unit, int], ...] = (*_limits(policy, scheme), ("store", per_store or scheme.n))
-    while len(plan) < scheme.n:
-        open_to = [info for info in infos if all(holding[unit][unit_of(info, unit)] < limit for unit, limit in limits)]
-        if not open_to:
-            break
-        best = min(open_to, key=_load(holding))
-        for unit in UNITS:
-            holding[unit][unit_of(best, unit)] += 1
-        plan.append(best.name)
-    return tuple(plan)
-
-
-def _load(holding: Mapping[Unit, Counter[str]]) -> Callable[[StoreInfo], tuple[int, ...]]:
-    def load(info: StoreInfo) -> tuple[int, ...]:
-        # A store that already holds a shard of the segment is the last resort, then whoever sees most of it.
-        counts = {unit: holding[unit][unit_of(info, unit)] for unit in UNITS}
-        return counts["store"], counts["provider"], counts["jurisdiction"], counts["region"]
-
-    return load
-
-
-def _limits(policy: Policy, scheme: Scheme) -> tuple[tuple[Unit, int], ...]:
+def _limits(policy: Policy, scheme: Scheme) -> dict[Unit, int]:
     """Return the most shards one unit may hold: fewer than k where it may never read, and no more than m where it may fail."""
-    disclosure = [(unit, scheme.k - 1) for unit in UNITS if unit in policy.never_together]
-    loss = [(unit, max(scheme.m // count, 1)) for unit, count in policy.may_fail.rules()]
-    return tuple(disclosure + loss)
+    limits: dict[Unit, int] = {unit: scheme.k - 1 for unit in UNITS if unit in policy.never_together}
+    for unit, count in policy.may_fail.rules():
+        limits[unit] = min(limits.get(unit, scheme.n), max(scheme.m // count, 1))
+    return limits
 
 
 def _census(policy: Policy) -> str:

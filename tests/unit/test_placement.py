@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from collections.abc import Sequence
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from proxy.codec.geometry import Scheme
-from proxy.engine.placement import MayFail, Policy, describe, place, survives, unit_of
+from proxy.engine.dealing import deal, unit_of
+from proxy.engine.placement import MayFail, Policy, describe, place, survives
 from proxy.errors import ConfigError, NotEnoughShards
 from proxy.stores.protocol import StoreInfo, StoreName
 
@@ -79,6 +81,15 @@ def test_an_impossible_policy_is_refused_in_words(options: dict[str, object], wo
         policy(**options)
 
 
+# Dealing shard by shard runs into a dead end here: c's one store needs a jurisdiction that a's third would use up.
+@example(
+    places=[("a", "x", "1"), ("a", "x", "1"), ("a", "x", "2"), ("b", "x", "2"), ("b", "x", "2"), ("c", "x", "3")],
+    k=3,
+    m=3,
+    count=1,
+    unit="stores",
+    together={"jurisdiction", "provider"},
+)
 @settings(max_examples=150, deadline=None)
 @given(
     places=st.lists(st.tuples(st.sampled_from("abcdefgh"), st.sampled_from("xy"), st.sampled_from("1234")), min_size=1, max_size=9),
@@ -106,6 +117,31 @@ def test_an_accepted_policy_keeps_its_promises(places, k, m, count, unit, togeth
             assert max(Counter(unit_of(infos[store], kind) for store in plan).values()) < k
         for next_down in itertools.combinations(units, count):
             assert sum(unit_of(infos[store], single) not in next_down for store in held) >= k
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    places=st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xy"), st.sampled_from("12")), min_size=1, max_size=4),
+    shards=st.integers(1, 4),
+    limits=st.fixed_dictionaries({unit: st.integers(1, 3) for unit in ("store", "provider", "region", "jurisdiction")}),
+    down=st.integers(0, 15),
+)
+def test_a_deal_is_the_best_of_all(places, shards, limits, down) -> None:
+    stores = fleet(*("/".join(place) for place in places))
+    usable = [info.name for number, info in enumerate(stores) if not down >> number & 1]
+
+    def worth(plan: Sequence[str]) -> tuple[int, ...] | None:
+        infos = [next(info for info in stores if info.name == name) for name in plan]
+        holding = {unit: Counter(unit_of(info, unit) for info in infos).values() for unit in limits}
+        if any(max(counts, default=0) > limits[unit] for unit, counts in holding.items()):
+            return None
+        squares = [-sum(count * count for count in holding[unit]) for unit in ("store", "provider", "jurisdiction", "region")]
+        return len(plan), -sum(name not in usable for name in plan), *squares
+
+    names = [info.name for info in stores]
+    plans = (plan for size in range(shards + 1) for plan in itertools.combinations_with_replacement(names, size))
+    best = max(worth(plan) or () for plan in plans)
+    assert worth(deal(stores, shards=shards, limits=limits, usable=usable)) == best
 
 
 def test_a_report_says_who_could_read() -> None:
