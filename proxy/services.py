@@ -61,9 +61,12 @@ class Services:
 
 @asynccontextmanager
 async def open_services(
-    config: Config, *, clock: Clock | None = None, record_store_call: Recorder | None = None
+    config: Config, *, clock: Clock | None = None, workers: int = 1, record_store_call: Recorder | None = None
 ) -> AsyncIterator[Services]:
-    """Open everything, and run collection and lease renewal; on leaving, let late puts end, then close."""
+    """Open everything, and run collection and lease renewal; on leaving, let late puts end, then close.
+
+    Of the configured memory, this process takes the share of one of `workers`.
+    """
     clock = clock or SystemClock()
     policies = make_policies(config)
     keyring = Keyring(open_root_key_file(Path(config.root_key.path), create=config.root_key.create))
@@ -84,7 +87,7 @@ async def open_services(
     tasks = BackgroundTasks()
     threads = ThreadPoolExecutor(THREADS, thread_name_prefix="codec")
     async with open_sqlite(Path(config.manifest.path), clock) as manifest:
-        budget = Budget(limits.memory_mib * 1024 * 1024, wait_seconds=limits.memory_wait_seconds)
+        budget = Budget(limits.memory_mib * 1024 * 1024 // workers, wait_seconds=limits.memory_wait_seconds)
         ledger = IntentLedger(manifest, clock, owner=secrets.token_hex(8), lease_seconds=limits.intent_seconds)
         stragglers = Stragglers(manifest, tasks)
         putter = ShardPutter(fleet, max_grace_seconds=limits.straggler_grace_seconds)
@@ -103,7 +106,7 @@ async def open_services(
             collector=collector,
             budget=budget,
         )
-        workers = [
+        background = [
             asyncio.create_task(_every(limits.intent_seconds / 3, ledger.renew)),
             asyncio.create_task(_every(limits.collect_interval_seconds, collector.run_once)),
         ]
@@ -111,9 +114,9 @@ async def open_services(
             yield services
         finally:
             await tasks.drain(DRAIN_SECONDS)
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
             await fleet.close()
             threads.shutdown(wait=True)
 

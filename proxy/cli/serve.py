@@ -8,11 +8,13 @@ import signal
 import socket
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 import uvloop
+from prometheus_client.multiprocess import mark_process_dead
 
 from proxy.allocator import tune_allocator
 from proxy.cli.context import DEFAULT_CONFIG, ConfigOption, with_services
@@ -21,6 +23,7 @@ from proxy.cli.supervisor import READY, Supervisor
 from proxy.config import Config, listen_address, load_config
 from proxy.errors import ConfigError
 from proxy.log import configure_logging
+from proxy.metrics import shared_by_workers
 from proxy.server.app import run_server
 
 
@@ -36,7 +39,7 @@ def serve(
     tune_allocator()  # before the first thread
     configure_logging(settings.log)
     if worker:
-        _run_worker(settings, host, port)
+        _run_worker(settings, host, port, workers)
         return
     with _reserved(host, port) as reservation:
         port = reservation.getsockname()[1]
@@ -46,7 +49,9 @@ def serve(
             print(banner(settings, host, port, credentials), flush=True)
 
         if workers > 1:
-            Supervisor([*_worker_command(config), "--listen", f"{_bracketed(host)}:{port}"], workers, ready=ready).run()
+            command = [*_worker_command(config), "--listen", f"{_bracketed(host)}:{port}", "--workers", str(workers)]
+            with shared_by_workers() as folder:
+                Supervisor(command, workers, ready=ready, ended=partial(mark_process_dead, path=folder)).run()
             return
     _run(settings, host, port, credentials)
 
@@ -70,10 +75,10 @@ def _run(config: Config, host: str, port: int, credentials: Path) -> None:
     def ready(bound: int) -> None:
         print(banner(config, host, bound, credentials), flush=True)
 
-    uvloop.run(run_server(config, host=host, port=port, reuse_port=False, ready=ready))
+    uvloop.run(run_server(config, host=host, port=port, ready=ready))
 
 
-def _run_worker(config: Config, host: str, port: int) -> None:
+def _run_worker(config: Config, host: str, port: int, workers: int) -> None:
     def ready(bound: int) -> None:
         del bound
         # A reader only now: the signal it sends must find the server's own handler.
@@ -81,7 +86,7 @@ def _run_worker(config: Config, host: str, port: int) -> None:
         sys.stdout.buffer.write(READY)
         sys.stdout.flush()
 
-    uvloop.run(run_server(config, host=host, port=port, reuse_port=True, ready=ready))
+    uvloop.run(run_server(config, host=host, port=port, workers=workers, ready=ready))
 
 
 def _stop_with_parent() -> None:

@@ -25,10 +25,13 @@ STOP_SECONDS = 60.0  # the server gives requests in flight 30 s, and late puts 1
 
 
 class Supervisor:
-    """Runs `count` processes of one command. `ready` is called once, when all of them accept connections."""
+    """Runs `count` processes of one command.
 
-    def __init__(self, command: Sequence[str], count: int, *, ready: Callable[[], None]) -> None:
-        self._workers = [Worker(command) for _ in range(count)]
+    `ready` is called once, when all of them accept connections; `ended` with the id of each process that has ended.
+    """
+
+    def __init__(self, command: Sequence[str], count: int, *, ready: Callable[[], None], ended: Callable[[int], object]) -> None:
+        self._workers = [Worker(command, ended) for _ in range(count)]
         self._ready = ready
         self._signals = 0
 
@@ -79,8 +82,9 @@ class Supervisor:
 class Worker:
     """One place among the workers, and the process that fills it."""
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str], report_end: Callable[[int], object]) -> None:
         self._command = command
+        self._report_end = report_end
         self._process: subprocess.Popen[bytes] | None = None
         self._output = b""
         self._started = 0.0
@@ -133,6 +137,7 @@ class Worker:
         if self._process is None:
             return
         self._process.wait()
+        self._report_end(self._process.pid)
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()

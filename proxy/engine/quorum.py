@@ -36,6 +36,13 @@ class Placed:
     tail: dict[int, asyncio.Task[None]] = field(default_factory=dict)
     tried: set[str] = field(default_factory=set)
 
+    def settle(self) -> None:
+        """Count what has ended by now: after this `tail` is what still runs, and `missing` what is not stored."""
+        for index in [index for index, put in self.tail.items() if put.done()]:
+            put = self.tail.pop(index)
+            if not put.cancelled() and put.exception() is None:
+                self.missing.discard(index)
+
     def garbage(self) -> GarbageSegment:
         """Return where shards may lie if the segment comes to nothing: with detours, anywhere (every store is searched)."""
         planned = tuple(self.stores[index] for index in range(len(self.stores)))

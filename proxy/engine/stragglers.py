@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
+from proxy.engine.budget import Budget
 from proxy.engine.quorum import Placed
 from proxy.errors import ProxyError
 from proxy.manifest.protocol import Manifest
@@ -44,6 +45,38 @@ class BackgroundTasks:
             await asyncio.gather(*late, return_exceptions=True)
 
 
+class LatePuts:
+    """The memory of puts that go on after their segment's promise was met: each gives its share back when it ends.
+
+    Together they may hold a quarter of the budget. Beyond that the oldest is given up, so that a store which hangs
+    cannot take the memory of those that answer; its shard stays on record as missing.
+    """
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self._limit_bytes = budget.capacity_bytes // 4
+        self._held_bytes = 0
+        self._puts: dict[asyncio.Task[None], int] = {}
+
+    def keep(self, puts: Iterable[asyncio.Task[None]], share_bytes: int) -> None:
+        """Release `share_bytes` to the budget at the end of each put."""
+        for put in puts:
+            self._puts[put] = share_bytes
+            self._held_bytes += share_bytes
+            put.add_done_callback(lambda ended: self._ended(ended, share_bytes))
+        while self._held_bytes > self._limit_bytes:
+            oldest = next(iter(self._puts))
+            self._forget(oldest)
+            oldest.cancel()
+
+    def _ended(self, put: asyncio.Task[None], share_bytes: int) -> None:
+        self._forget(put)
+        self._budget.release(share_bytes)
+
+    def _forget(self, put: asyncio.Task[None]) -> None:
+        self._held_bytes -= self._puts.pop(put, 0)
+
+
 class Stragglers:
     """Follows tails to their end and records what arrived."""
 
@@ -51,33 +84,34 @@ class Stragglers:
         self._manifest = manifest
         self._tasks = tasks
 
-    def adopt(self, extent_id: ExtentId, segments: Sequence[Placed], release: Callable[[Placed], None]) -> None:
-        """Follow the tails of a committed extent; `release` is called for each segment when its buffers are free."""
+    def adopt(self, extent_id: ExtentId, segments: Sequence[Placed]) -> None:
+        """Follow the tails of a committed extent."""
         for placed in segments:
             if placed.tail:
-                self._tasks.start(self._follow(extent_id, placed, release))
+                self._tasks.start(self._follow(extent_id, placed))
 
-    async def disown(self, segments: Sequence[Placed], release: Callable[[Placed], None]) -> None:
+    async def disown(self, segments: Sequence[Placed]) -> None:
         """Cancel the tails of a write that failed."""
         for placed in segments:
             for task in placed.tail.values():
                 task.cancel()
             await asyncio.gather(*placed.tail.values(), return_exceptions=True)
-            if placed.tail:
-                release(placed)
 
-    async def _follow(self, extent_id: ExtentId, placed: Placed, release: Callable[[Placed], None]) -> None:
+    async def _follow(self, extent_id: ExtentId, placed: Placed) -> None:
         try:
             for index, task in placed.tail.items():
                 await self._record(extent_id, placed, index, task)
         finally:
             for task in placed.tail.values():
                 task.cancel()
-            release(placed)
 
     async def _record(self, extent_id: ExtentId, placed: Placed, index: int, task: asyncio.Task[None]) -> None:
+        await asyncio.wait([task])
+        if task.cancelled():
+            logger.warning("shard %d of segment %s was given up: its store did not answer", index, placed.segment_id.hex())
+            return
         try:
-            await task
+            task.result()
             await self._manifest.record_shard(extent_id, placed.segment_id, index)
         except ProxyError as error:  # it stays on record as missing, for repair
             logger.warning("shard %d of segment %s did not arrive: %s", index, placed.segment_id.hex(), error)

@@ -3,7 +3,7 @@
 Invariants, in the order of the steps, with what a crash after each leaves:
 
 1. Segment ids are leased in the manifest before any shard bears one. *Crash: ids that no store knows; the lease expires.*
-2. Data is coded and sealed stripe by stripe as it arrives, and hashed beside it; at most two segments of a body are in memory.
+2. Data is coded and sealed stripe by stripe as it arrives, and hashed beside it; a few segments of a body are in memory, within the budget.
 3. Shards are put under new names; nothing is ever overwritten. *Crash: shards nobody refers to, found by the leased ids and deleted.*
 4. The last segment leaves only when the whole body has passed every check, because its label carries the finished record.
    A body that fails a check is never wholly stored. *Crash or failure: as 3.*
@@ -35,7 +35,7 @@ from proxy.engine.budget import Budget
 from proxy.engine.intents import IntentLedger
 from proxy.engine.placement import Policy
 from proxy.engine.quorum import Placed, ShardPutter
-from proxy.engine.stragglers import BackgroundTasks, Stragglers
+from proxy.engine.stragglers import BackgroundTasks, LatePuts, Stragglers
 from proxy.errors import ProxyError
 from proxy.keyring import TenantCipher
 from proxy.manifest.records import Checksum, ExtentRef, GarbageSegment, Layout, Segment, SegmentId, Settlement
@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 STRIDE_SIZE = 1024 * 1024  # bytes handed to a worker thread at a time: 60 us of hand-over against 1.3 ms of hashing
 INLINE_SIZE = 64 * 1024  # below this, coding and hashing cost less than handing them to a thread
-SEGMENTS_IN_FLIGHT = 2  # of one body: one fills while the one before it is on its way
+SEGMENTS_IN_FLIGHT = 2  # of one body, besides the one that fills: a distant store's round trip is hidden
 SEALING_OVERHEAD = 28  # nonce and tag around a label
 PLACEHOLDER_DIGESTS = Digests(md5=bytes(16), checksum=Checksum(algorithm="SHA256", type="FULL_OBJECT", value="=" * 64))
 
@@ -112,6 +112,7 @@ class Writer:
         self._budget = budget
         self._tasks = tasks
         self._threads = threads
+        self._late = LatePuts(budget)
         self._held: dict[SegmentId, int] = {}
 
     async def store(self, job: WriteJob, body: Body) -> Stored:
@@ -140,7 +141,7 @@ class Writer:
                 raise
             self._ledger.forget(stored.segment_ids)
             for extent in extents_of(committed)[:1]:
-                self._stragglers.adopt(extent.id, stored.placed, self._release)
+                self._stragglers.adopt(extent.id, stored.placed)
             return committed
 
         return await self._tasks.run(to_the_end())
@@ -160,10 +161,11 @@ class Writer:
                 if number == len(sizes) - 1:
                     await plaintext.end()
                     digests = body.finish()
-                while len(uploads) >= SEGMENTS_IN_FLIGHT:
-                    await uploads.popleft()
                 record = attempt.job.record(digests) if digests else b""
                 uploads.append(asyncio.create_task(self._upload(attempt, number, sealer, record)))
+                del sealer  # the upload's now: kept here, it would lie in memory while the next one waits for the budget
+                while len(uploads) > SEGMENTS_IN_FLIGHT:
+                    await uploads.popleft()
             while uploads:
                 await uploads.popleft()
         finally:
@@ -224,18 +226,13 @@ class Writer:
         header_size, shards = sealer.shards(wrapped_key=attempt.wrapped_key, sealed_labels=[label] * job.scheme.n)
         placed = await self._putter.put(job.policy, job.scheme, opened.id, shards)
         attempt.place(number, placed, header_size)
-        if placed.tail:
-            self._tasks.start(self._release_after(placed))
-        else:
-            self._release(placed)
-
-    async def _release_after(self, placed: Placed) -> None:
-        """Give the memory back when the tail has ended, not only when the whole body has: a long upload has many segments."""
-        await asyncio.wait(tuple(placed.tail.values()))
-        self._release(placed)
+        held = self._held.pop(opened.id)
+        share = held // job.scheme.n
+        self._budget.release(held - share * len(placed.tail))
+        self._late.keep(placed.tail.values(), share)
 
     async def _discard(self, placed: Sequence[Placed], unplaced: Sequence[SegmentId]) -> None:
-        await self._stragglers.disown(placed, self._release)
+        await self._stragglers.disown(placed)
         for segment_id in unplaced:
             self._budget.release(self._held.pop(segment_id, 0))
         garbage = [segment.garbage() for segment in placed] + [GarbageSegment(id=segment_id) for segment_id in unplaced]
@@ -243,9 +240,6 @@ class Writer:
             await self._ledger.abandon(garbage)
         except ProxyError as error:  # the lease is renewed no more once this worker ends; then the ids are collected
             logger.warning("cannot queue %d segments of a failed write for deletion now: %s", len(garbage), error)
-
-    def _release(self, placed: Placed) -> None:
-        self._budget.release(self._held.pop(placed.segment_id, 0))
 
 
 @dataclass(slots=True)
@@ -300,6 +294,7 @@ class _Attempt:
 def _segment_record(opened: _Opened) -> Segment:
     if opened.placed is None:
         raise ValueError(f"segment {opened.id.hex()} is not placed")
+    opened.placed.settle()
     stores = tuple(opened.placed.stores[index] for index in range(len(opened.placed.stores)))
     missing = tuple(sorted(opened.placed.missing))
     return Segment(id=opened.id, size=opened.size, header_size=opened.header_size, stores=stores, missing=missing)

@@ -9,9 +9,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from aiohttp import web
+from prometheus_client import CollectorRegistry
 
 from proxy.config import Config
+from proxy.metrics import StoreCallMetrics
 from proxy.server.dispatch import Dispatcher
+from proxy.server.telemetry import Telemetry
 from proxy.services import open_services
 
 logger = logging.getLogger(__name__)
@@ -20,6 +23,7 @@ BACKLOG = 1024
 KEEPALIVE_SECONDS = 75.0
 LINGER_SECONDS = 5.0  # reading on after an early answer, so that it is not lost to a reset
 FINISH_SECONDS = 30.0  # for requests in flight at the end
+READ_BUFFER_SIZE = 64 * 1024  # reading pauses at twice this; hundreds of uploads may wait for memory, each with its buffer full
 MAX_REQUEST_LINE = 32 * 1024  # a key of 1,024 bytes is 3 KiB escaped; a presigned URL has a token, too
 MAX_HEADER = 16 * 1024
 
@@ -29,18 +33,22 @@ async def run_server(
     *,
     host: str,
     port: int,
-    reuse_port: bool = False,
+    workers: int = 1,
     ready: Callable[[int], None] | None = None,
 ) -> None:
-    """Serve until SIGINT or SIGTERM. `ready` is called with the port once connections are accepted (`port` may be 0)."""
+    """Serve until SIGINT or SIGTERM, as one of several processes that share the port.
+
+    `ready` is called with the port once connections are accepted (`port` may be 0 if the process is alone).
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     try:
-        async with open_services(config) as services:
-            dispatcher = Dispatcher(services)
-            async with listening(dispatcher, host=host, port=port, reuse_port=reuse_port) as bound_port:
+        registry = CollectorRegistry()
+        async with open_services(config, workers=workers, record_store_call=StoreCallMetrics(registry).record) as services:
+            dispatcher = Dispatcher(services, Telemetry(registry))
+            async with listening(dispatcher, host=host, port=port, reuse_port=workers > 1) as bound_port:
                 if ready is not None:
                     ready(bound_port)
                 await stop.wait()
@@ -58,6 +66,7 @@ async def listening(dispatcher: Dispatcher, *, host: str, port: int, reuse_port:
         auto_decompress=False,  # Content-Encoding belongs to the object
         keepalive_timeout=KEEPALIVE_SECONDS,
         lingering_time=LINGER_SECONDS,
+        read_bufsize=READ_BUFFER_SIZE,
         max_line_size=MAX_REQUEST_LINE,
         max_field_size=MAX_HEADER,
     )

@@ -44,23 +44,16 @@ class Inlet:
         self._request = request
         self._content = request.content
         self._idle_seconds = idle_seconds
+        self.received_bytes = 0
         self._expecting = request.headers.get("Expect", "").lower() == "100-continue"
 
     async def read(self) -> bytes:
         """Return the next bytes, b"" at the end. The first call tells a waiting client to continue."""
         if self._expecting:
             self._continue()
-        try:
-            data = self._content.read_nowait()
-            if data or self._content.at_eof():
-                return data
-            # Only a wait is worth a timer: most small bodies came with their headers.
-            async with asyncio.timeout(self._idle_seconds):
-                return await self._content.readany()
-        except TimeoutError:
-            raise S3Error("RequestTimeout") from None
-        except (web.RequestPayloadError, OSError, RuntimeError) as error:  # aiohttp's RuntimeError: read after the connection closed
-            raise S3Error("IncompleteBody") from error
+        data = await self._read()
+        self.received_bytes += len(data)
+        return data
 
     async def spent(self) -> bool:
         """Tell whether another request can follow on this connection, reading on a little if that settles it."""
@@ -76,6 +69,19 @@ class Inlet:
         except (TimeoutError, web.RequestPayloadError, OSError, RuntimeError):
             return False
         return self._content.is_eof()
+
+    async def _read(self) -> bytes:
+        try:
+            data = self._content.read_nowait()
+            if data or self._content.at_eof():
+                return data
+            # Only a wait is worth a timer: most small bodies came with their headers.
+            async with asyncio.timeout(self._idle_seconds):
+                return await self._content.readany()
+        except TimeoutError:
+            raise S3Error("RequestTimeout") from None
+        except (web.RequestPayloadError, OSError, RuntimeError) as error:  # aiohttp's RuntimeError: read after the connection closed
+            raise S3Error("IncompleteBody") from error
 
     def _continue(self) -> None:
         self._expecting = False

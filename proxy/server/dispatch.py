@@ -29,7 +29,7 @@ from proxy.server.errors import translate
 from proxy.server.handlers import HANDLERS
 from proxy.server.refusals import refuse_unserved
 from proxy.server.streaming import send_download
-from proxy.server.telemetry import Telemetry
+from proxy.server.telemetry import Answered, Telemetry
 from proxy.services import Services
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,20 @@ STREAMED = frozenset({"PutObject", "UploadPart"})  # their bodies are never held
 class Visit:
     """What is known of a request so far, for the answer and the log."""
 
-    __slots__ = ("code", "inlet", "operation", "raw_path", "raw_query", "request", "request_id", "started", "target", "tenant")
+    __slots__ = (
+        "code",
+        "inlet",
+        "operation",
+        "raw_path",
+        "raw_query",
+        "request",
+        "request_id",
+        "sent_bytes",
+        "started",
+        "status",
+        "target",
+        "tenant",
+    )
 
     def __init__(self, request: web.BaseRequest, inlet: Inlet) -> None:
         self.started = perf_counter()
@@ -53,6 +66,8 @@ class Visit:
         self.operation: Operation | None = None
         self.tenant = ""
         self.code = ""
+        self.status = 499  # nginx's number for a client that went away, if nothing else comes of it
+        self.sent_bytes = 0
 
     @property
     def operation_name(self) -> str:
@@ -64,11 +79,31 @@ class Visit:
             return self.raw_path
         return f"/{self.target.bucket}" if self.target.key is None else f"/{self.target.bucket}/{self.target.key}"
 
+    def answered(self, response: web.StreamResponse) -> None:
+        self.status = response.status
+        if self.request.method != "HEAD":
+            self.sent_bytes = response.content_length or 0
+
+    def outcome(self) -> Answered:
+        return Answered(
+            request_id=self.request_id,
+            method=self.request.method,
+            resource=self.resource,
+            operation=self.operation_name,
+            tenant=self.tenant,
+            remote=self.request.remote or "",
+            status=self.status,
+            code=self.code,
+            received_bytes=self.inlet.received_bytes,
+            sent_bytes=self.sent_bytes,
+            started=self.started,
+        )
+
 
 class Dispatcher:
     """Answers every request of a process."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, telemetry: Telemetry) -> None:
         config = services.config
         self._services = services
         self._domains = tuple(domain.lower() for domain in config.domains)
@@ -81,7 +116,7 @@ class Dispatcher:
             region=config.region,
             other_regions=services.policies,
         )
-        self._telemetry = Telemetry()
+        self._telemetry = telemetry
         self._host_id = b64encode(os.urandom(32)).decode()
         self._finishing = False
         self._idle = asyncio.Event()
@@ -89,29 +124,18 @@ class Dispatcher:
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.raw_path.startswith(INTERNAL):
             return self._internal(request)
-        self._telemetry.in_flight += 1
+        self._telemetry.begin()
         visit = Visit(request, Inlet(request, idle_seconds=self._idle_seconds))
-        status = 499  # nginx's number for a client that went away, if nothing else comes of it
         try:
             response = await self._respond(visit)
-            status = response.status
+            visit.answered(response)
             if self._finishing or not await visit.inlet.spent():
                 response.force_close()
             return response
         finally:
-            self._telemetry.in_flight -= 1
+            self._telemetry.end(visit.outcome())
             if self._finishing and not self._telemetry.in_flight:
                 self._idle.set()
-            self._telemetry.record(
-                request_id=visit.request_id,
-                method=request.method,
-                resource=visit.resource,
-                operation=visit.operation_name,
-                tenant=visit.tenant,
-                status=status,
-                code=visit.code,
-                started=visit.started,
-            )
 
     async def finish(self, timeout_seconds: float) -> bool:
         """Close each connection after its answer from now on; tell whether all answers were given in time."""
@@ -186,7 +210,7 @@ class Dispatcher:
         if isinstance(answer, Download):
             headers = self._common_headers(visit)
             headers.extend(answer.headers)
-            response = await send_download(visit.request, answer, headers)
+            response = await send_download(visit.request, answer, headers, idle_seconds=self._idle_seconds)
             visit.code = answer.failure
             return response
         rendered = render_response(operation, answer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 
@@ -16,8 +17,13 @@ logger = logging.getLogger(__name__)
 SINGLE_WRITE_SIZE = 128 * 1024  # up to here joining headers and body in one write beats a second system call
 
 
-async def send_download(request: web.BaseRequest, download: Download, headers: CIMultiDict[str]) -> web.StreamResponse:
-    """Answer with the download. What fails before the first byte is raised; later the connection is cut and `failure` says why."""
+async def send_download(
+    request: web.BaseRequest, download: Download, headers: CIMultiDict[str], *, idle_seconds: float
+) -> web.StreamResponse:
+    """Answer with the download. What fails before the first byte is raised; later the connection is cut and `failure` says why.
+
+    A client that takes nothing for `idle_seconds` is cut off too: what was read for it lies in memory that others wait for.
+    """
     headers["Content-Length"] = str(download.length)
     chunks = download.chunks
     if chunks is None or download.length == 0:
@@ -25,7 +31,7 @@ async def send_download(request: web.BaseRequest, download: Download, headers: C
     try:
         if download.length <= SINGLE_WRITE_SIZE:
             return web.Response(status=download.status, headers=headers, body=await _collect(chunks, download.length))
-        return await _stream(request, chunks, download, headers)
+        return await _stream(request, chunks, download, headers, idle_seconds)
     finally:
         # Left to the garbage collector, requests to stores would go on for a client that has gone.
         if isinstance(chunks, AsyncGenerator):
@@ -41,22 +47,32 @@ async def _collect(chunks: AsyncIterator[bytes | memoryview], length: int) -> by
 
 
 async def _stream(
-    request: web.BaseRequest, chunks: AsyncIterator[bytes | memoryview], download: Download, headers: CIMultiDict[str]
+    request: web.BaseRequest,
+    chunks: AsyncIterator[bytes | memoryview],
+    download: Download,
+    headers: CIMultiDict[str],
+    idle_seconds: float,
 ) -> web.StreamResponse:
     chunk = await anext(chunks, b"")  # before the status line: this may still become a 503
     response = web.StreamResponse(status=download.status, headers=headers)
     sent = 0
     try:
         await response.prepare(request)
-        while chunk:
-            await response.write(chunk)
-            sent += len(chunk)
-            chunk = await anext(chunks, b"")
+        now = asyncio.get_running_loop().time
+        async with asyncio.timeout(None) as client:
+            while chunk:
+                client.reschedule(now() + idle_seconds)
+                await response.write(chunk)
+                client.reschedule(None)  # the stores have deadlines of their own
+                sent += len(chunk)
+                chunk = await anext(chunks, b"")
         if sent != download.length:
             raise IntegrityError(f"{sent} bytes of {download.length} could be read")
         await response.write_eof()
     except ConnectionError:
         download.failure = "ClientClosed"
+    except TimeoutError:
+        download.failure = "RequestTimeout"
     except Exception as error:  # whatever it is, the status line has been sent: a cut connection is the only honest answer
         download.failure = "ShortRead"
         logger.warning("connection cut after %d of %d bytes: %r", sent, download.length, error)

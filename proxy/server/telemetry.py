@@ -3,45 +3,103 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from time import perf_counter
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from proxy.metrics import exposition
 
 logger = logging.getLogger("proxy.access")
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """One answered request. `started` is of `time.perf_counter`; the bytes are those of the bodies, as they were sent."""
+
+    request_id: str
+    method: str
+    resource: str
+    operation: str
+    tenant: str
+    remote: str
+    status: int
+    code: str
+    received_bytes: int
+    sent_bytes: int
+    started: float
+
+
 class Telemetry:
     """Counts and logs the requests of one process."""
 
-    def __init__(self) -> None:
+    def __init__(self, registry: CollectorRegistry) -> None:
         self.in_flight = 0
-        self._registry = CollectorRegistry()
-        self._requests = Counter("shardgate_requests", "Requests answered.", ("operation", "status"), registry=self._registry)
+        self._registry = registry
+        self._requests = Counter("shardgate_requests", "Requests answered.", ("operation", "status"), registry=registry)
         self._seconds = Histogram(
-            "shardgate_request_seconds", "Time to the last byte.", ("operation",), buckets=_BUCKETS, registry=self._registry
+            "shardgate_request_seconds", "Time to the last byte.", ("operation",), buckets=_BUCKETS, registry=registry
         )
-        self._in_flight = Gauge("shardgate_requests_in_flight", "Requests being answered.", registry=self._registry)
-        self._in_flight.set_function(lambda: self.in_flight)
+        self._received = Counter("shardgate_received_bytes", "Bytes of request bodies.", registry=registry)
+        self._sent = Counter("shardgate_sent_bytes", "Bytes of answers' bodies.", registry=registry)
+        self._in_flight = Gauge("shardgate_requests_in_flight", "Requests being answered.", registry=registry, multiprocess_mode="livesum")
         self._children: dict[tuple[str, int], Counter] = {}
         self._timers: dict[str, Histogram] = {}
 
-    def record(
-        self, *, request_id: str, method: str, resource: str, operation: str, tenant: str, status: int, code: str, started: float
-    ) -> None:
-        """Count and log one answered request. `started` is of `time.perf_counter`."""
-        seconds = perf_counter() - started
-        child = self._children.get((operation, status))
-        if child is None:
-            child = self._children[(operation, status)] = self._requests.labels(operation, str(status))
-            self._timers[operation] = self._seconds.labels(operation)
-        child.inc()
-        self._timers[operation].observe(seconds)
+    def begin(self) -> None:
+        """Count a request that has come."""
+        self.in_flight += 1
+        self._in_flight.set(self.in_flight)
+
+    def end(self, answered: Answered) -> None:
+        """Count and log a request that has its answer."""
+        self.in_flight -= 1
+        self._in_flight.set(self.in_flight)
+        seconds = perf_counter() - answered.started
+        self._counter(answered.operation, answered.status).inc()
+        self._timers[answered.operation].observe(seconds)
+        self._received.inc(answered.received_bytes)
+        self._sent.inc(answered.sent_bytes)
         if logger.isEnabledFor(logging.INFO):
-            fields = (request_id, tenant or "-", operation or "-", method, resource, status, code or "-", seconds * 1000)
-            logger.info("%s %s %s %s %r %d %s %.1fms", *fields)
+            _log(answered, seconds * 1000)
 
     def exposition(self) -> bytes:
         """Return all counters in Prometheus's text format."""
-        return generate_latest(self._registry)
+        return exposition(self._registry)
+
+    def _counter(self, operation: str, status: int) -> Counter:
+        child = self._children.get((operation, status))
+        if child is None:
+            child = self._children[operation, status] = self._requests.labels(operation, str(status))
+            self._timers[operation] = self._seconds.labels(operation)
+        return child
+
+
+def _log(answered: Answered, milliseconds: float) -> None:
+    facts = {
+        "request_id": answered.request_id,
+        "tenant": answered.tenant,
+        "operation": answered.operation,
+        "method": answered.method,
+        "resource": answered.resource,
+        "remote": answered.remote,
+        "status": answered.status,
+        "code": answered.code,
+        "received_bytes": answered.received_bytes,
+        "sent_bytes": answered.sent_bytes,
+        "milliseconds": round(milliseconds, 1),
+    }
+    logger.info(
+        "%s %s %s %s %r %d %s %.1fms",
+        answered.request_id,
+        answered.tenant or "-",
+        answered.operation or "-",
+        answered.method,
+        answered.resource,
+        answered.status,
+        answered.code or "-",
+        milliseconds,
+        extra={"facts": facts},
+    )

@@ -6,6 +6,7 @@ every few seconds is let through to see whether the store is back.
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Literal, TypeVar
@@ -21,6 +22,8 @@ FAILURES_TO_OPEN = 3
 PROBE_SECONDS = 2.0
 SAMPLES = 64
 SAMPLES_A_SORT = 8  # the percentile of 64 hardly moves within 8, and a sort a call would cost more than the bookkeeping
+HANGING_SECONDS = 5.0  # a call given up after this, and far beyond what the store is used to, counts as failed: nobody waited to the end
+HANGING_FACTOR = 4
 DEFAULT_P95_SECONDS = 0.5  # until a store has shown how fast it is
 MEAN_WEIGHT = 0.1  # of the newest call: the mean forgets in some twenty calls
 
@@ -104,6 +107,10 @@ class ObservedStore:
             raise
         except StoreError as error:
             self._failed(verb, error, started)
+            raise
+        except asyncio.CancelledError:
+            if self._clock.monotonic() - started > max(HANGING_SECONDS, HANGING_FACTOR * self.latency_p95(verb)):
+                self._failed(verb, StoreUnavailable(self.info.name, "given up"), started)
             raise
         self._answered(verb, "ok", started)
         return result

@@ -116,6 +116,18 @@ async def test_a_hanging_store_costs_a_bounded_delay_and_leaks_nothing(lab: Labo
             await asyncio.sleep(0.05)
 
 
+async def test_a_hanging_store_cannot_take_the_memory_of_the_others(tmp_path: Path) -> None:
+    async with laboratory(tmp_path, memory_mib=32, put_timeout_seconds=4) as lab:
+        lab.stores["fir"].hanging = True
+        data = os.urandom(16_000_000)
+        for number in range(4):
+            version = await lab.put(f"k{number}", data)
+        assert lab.services.budget.held_bytes <= lab.services.budget.capacity_bytes // 4 + 8_000_000 // 2
+        assert await lab.get("k0") == data
+        (extent,) = await lab.services.manifest.load_extents([ref.id for ref in version.extents])
+        assert extent.layout.segments[0].stores[extent.layout.segments[0].missing[0]] == "fir"
+
+
 async def test_a_straggler_is_recorded_when_it_arrives(lab: Laboratory) -> None:
     gate = asyncio.Event()
     slow = lab.stores["birch"]

@@ -291,14 +291,18 @@ def test_the_supervisor_stops_while_it_waits_to_start_a_worker_again(marks: Path
     file = shlex.quote(str(marks))
     second = f"[ $(wc -l < {file}) -ge 2 ] && (sleep 0.3; kill -TERM $PPID) &"
     started = time.monotonic()
-    Supervisor(["/bin/sh", "-c", f"echo x >> {file}; echo ready; sleep 0.3; {second} exit 3"], 1, ready=lambda: None).run()
+    ended: list[int] = []
+    Supervisor(
+        ["/bin/sh", "-c", f"echo x >> {file}; echo ready; sleep 0.3; {second} exit 3"], 1, ready=lambda: None, ended=ended.append
+    ).run()
     assert marks.read_text() == "x\nx\n"
+    assert len(ended) == 2
     assert time.monotonic() - started < 10
 
 
 def test_the_supervisor_gives_up_on_workers_that_never_served() -> None:
     with pytest.raises(ProxyError, match="before it could serve"):
-        Supervisor(["/bin/sh", "-c", "exit 1"], 2, ready=lambda: pytest.fail("not ready")).run()
+        Supervisor(["/bin/sh", "-c", "exit 1"], 2, ready=lambda: pytest.fail("not ready"), ended=lambda _: None).run()
 
 
 def test_run_moto_serves_from_six_moto_servers_and_leaves_no_process(tmp_path: Path) -> None:

@@ -160,3 +160,18 @@ async def test_every_call_is_recorded(faulty: FaultyStore, clock: ManualClock) -
     faulty.down = True
     await _fail(store, 1)
     assert told == [("s", "put", "ok"), ("s", "list", "ok"), ("s", "get", "StoreUnavailable")]
+
+
+@pytest.mark.parametrize(("seconds", "healthy"), [(6.0, False), (1.0, True)])
+async def test_calls_given_up_late_count_as_failures_and_those_given_up_soon_do_not(
+    faulty: FaultyStore, clock: ManualClock, seconds: float, healthy: bool
+) -> None:
+    store = ObservedStore(faulty, clock)
+    faulty.hanging = True
+    puts = [asyncio.create_task(store.put(NAME, [b"x"])) for _ in range(3)]
+    await asyncio.sleep(0)
+    clock.advance(seconds)
+    for put in puts:
+        put.cancel()
+    await asyncio.gather(*puts, return_exceptions=True)
+    assert store.healthy == healthy

@@ -1,0 +1,199 @@
+"""What an operator lives with: workers, metrics, logs, stalled clients, Ctrl-C, and disks that go away."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.blackbox.signer import UNSIGNED, Signer
+from tests.servers import ROOT, Shardgate, shardgate, start_shardgate, stop
+
+MIB = 1024 * 1024
+DEADLINE_SECONDS = 30
+
+
+def test_workers_share_one_port_one_manifest_and_their_counts(tmp_path: Path) -> None:
+    with shardgate(tmp_path, config=_config(tmp_path), workers=3) as server, ThreadPoolExecutor(12) as threads:
+        server.client().create_bucket(Bucket="bucket")
+
+        def race(number: int) -> bool:
+            try:
+                server.client().put_object(Bucket="bucket", Key="one", Body=b"%d" % number, IfNoneMatch="*")
+            except ClientError as error:
+                assert error.response["Error"]["Code"] in {"PreconditionFailed", "ConditionalRequestConflict"}
+                return False
+            return True
+
+        def put_and_read(number: int) -> None:
+            server.client().put_object(Bucket="bucket", Key=f"k{number:02}", Body=b"%d" % number)
+            assert server.client().get_object(Bucket="bucket", Key=f"k{number:02}")["Body"].read() == b"%d" % number
+            assert f"k{number:02}" in [entry["Key"] for entry in server.client().list_objects_v2(Bucket="bucket")["Contents"]]
+
+        assert sum(threads.map(race, range(24))) == 1
+        list(threads.map(put_and_read, range(24)))
+        # Connections are spread over the workers by chance, and whichever is asked tells the counts of all.
+        metrics = _metrics(server)
+        assert metrics['shardgate_requests_total{operation="GetObject",status="200"}'] == 24
+        assert metrics['shardgate_requests_total{operation="PutObject",status="200"}'] == 25
+        assert sum(count for name, count in metrics.items() if re.match(r'shardgate_store_calls_total.*"put"', name)) >= 25 * 6
+        assert stop(server.process) == 0
+
+
+def test_metrics_count_bytes_and_logs_can_be_read_by_machines(tmp_path: Path) -> None:
+    config = _config(tmp_path, '[log]\nformat = "json"\n')
+    with shardgate(tmp_path, config=config) as server:
+        s3 = server.client(request_checksum_calculation="when_required")
+        s3.create_bucket(Bucket="bucket")
+        before = _metrics(server)
+        s3.put_object(Bucket="bucket", Key="k", Body=os.urandom(300_000))
+        s3.get_object(Bucket="bucket", Key="k")["Body"].read()
+        s3.head_object(Bucket="bucket", Key="k")
+        after = _metrics(server)
+        assert after["shardgate_received_bytes_total"] - before["shardgate_received_bytes_total"] == 300_000
+        assert after["shardgate_sent_bytes_total"] - before["shardgate_sent_bytes_total"] == 300_000
+        assert after["shardgate_requests_in_flight"] == 0
+    lines = [json.loads(line) for line in (tmp_path / "server.log").read_text().splitlines() if line.startswith("{")]
+    (put,) = [line for line in lines if line.get("operation") == "PutObject"]
+    assert put["received_bytes"] == 300_000
+    assert put["status"] == 200
+    assert put["resource"] == "/bucket/k"
+    assert put["tenant"] == "local"
+    assert len(put["request_id"]) == 16
+
+
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shardgate]:
+    folder = tmp_path_factory.mktemp("impatient")
+    with shardgate(folder, config=_config(folder, "[limits]\nbody_idle_seconds = 1\n")) as server:
+        server.client().create_bucket(Bucket="bucket")
+        yield server
+
+
+def test_an_upload_that_stalls_is_told_so(impatient: Shardgate) -> None:
+    with _begin_put(impatient, "stalled", MIB, first=b"x" * 1000) as connection:
+        answer = _read_to_end(connection)
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert b"<Code>RequestTimeout</Code>" in answer
+    with pytest.raises(ClientError, match="404"):
+        impatient.client().head_object(Bucket="bucket", Key="stalled")
+
+
+def test_a_download_that_nobody_takes_is_cut_off(impatient: Shardgate) -> None:
+    impatient.client().put_object(Bucket="bucket", Key="large", Body=b"x" * (48 * MIB))
+    with _connect(impatient, receive_buffer=4096) as connection:
+        connection.sendall(_head(impatient, "GET", "/bucket/large"))
+        assert connection.recv(12) == b"HTTP/1.1 200"
+        _until(lambda: _metrics(impatient)["shardgate_requests_in_flight"] == 0)
+        assert len(_read_to_end(connection)) < 48 * MIB
+
+
+def test_ctrl_c_lets_an_upload_finish(tmp_path: Path) -> None:
+    server = start_shardgate(tmp_path, config=_config(tmp_path))
+    try:
+        server.client().create_bucket(Bucket="bucket")
+        with _begin_put(server, "k", 2 * MIB, first=b"a" * MIB) as connection:
+            _until(lambda: _metrics(server)["shardgate_requests_in_flight"] == 1)
+            server.process.send_signal(signal.SIGINT)
+            _until(lambda: not _listens(server))
+            connection.sendall(b"b" * MIB)
+            assert _read_to_end(connection).startswith(b"HTTP/1.1 200")
+        assert server.process.wait(DEADLINE_SECONDS) == 0
+    finally:
+        stop(server.process)
+    with shardgate(tmp_path, config=server.config) as again:
+        assert again.client().get_object(Bucket="bucket", Key="k")["Body"].read() == b"a" * MIB + b"b" * MIB
+
+
+def test_directories_deleted_while_it_runs(tmp_path: Path) -> None:
+    with shardgate(tmp_path, config=_config(tmp_path)) as server:
+        s3 = server.client()
+        s3.create_bucket(Bucket="bucket")
+        data = os.urandom(3 * MIB)
+        s3.put_object(Bucket="bucket", Key="before", Body=data)
+        for dead in ("cedar", "fir"):
+            shutil.rmtree(tmp_path / "stores" / dead)
+            s3.put_object(Bucket="bucket", Key=f"without {dead}", Body=data)
+            for key in ("before", f"without {dead}"):
+                assert s3.get_object(Bucket="bucket", Key=key)["Body"].read() == data
+            assert not (tmp_path / "stores" / dead).exists(), "an unmounted disk must not be written beside its mount point"
+        shutil.rmtree(tmp_path / "stores" / "elm")
+        with pytest.raises(ClientError) as refusal:
+            s3.get_object(Bucket="bucket", Key="before")
+        assert refusal.value.response["ResponseMetadata"]["HTTPStatusCode"] == 503
+        with pytest.raises(ClientError) as refusal:
+            s3.put_object(Bucket="bucket", Key="too few", Body=data)
+        assert refusal.value.response["ResponseMetadata"]["HTTPStatusCode"] == 503
+        assert [entry["Key"] for entry in s3.list_objects_v2(Bucket="bucket")["Contents"]] == ["before", "without cedar", "without fir"]
+
+
+def _config(folder: Path, more: str = "") -> Path:
+    path = folder / "shardgate.toml"
+    path.write_text((ROOT / "config/bench.toml").read_text() + "\n" + more)
+    return path
+
+
+def _metrics(server: Shardgate) -> dict[str, float]:
+    with urllib.request.urlopen(f"{server.endpoint}/-/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if not line.startswith("#"))}
+
+
+def _head(server: Shardgate, method: str, path: str, headers: dict[str, str] | None = None) -> bytes:
+    credentials = server.credentials
+    signer = Signer(credentials["aws_access_key_id"], credentials["aws_secret_access_key"], host=urlsplit(server.endpoint).netloc)
+    signed = signer.sign(method, path, (), headers, payload_hash=UNSIGNED)
+    lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in signed.headers.items())]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+def _connect(server: Shardgate, *, receive_buffer: int = 0) -> socket.socket:
+    connection = socket.socket()
+    if receive_buffer:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    connection.settimeout(DEADLINE_SECONDS)
+    connection.connect(("127.0.0.1", urlsplit(server.endpoint).port))
+    return connection
+
+
+def _begin_put(server: Shardgate, key: str, size: int, *, first: bytes) -> socket.socket:
+    connection = _connect(server)
+    connection.sendall(_head(server, "PUT", f"/bucket/{key}", {"content-length": str(size)}) + first)
+    return connection
+
+
+def _read_to_end(connection: socket.socket) -> bytes:
+    received = bytearray()
+    try:
+        while data := connection.recv(MIB):
+            received += data
+    except ConnectionResetError:
+        pass
+    return bytes(received)
+
+
+def _listens(server: Shardgate) -> bool:
+    try:
+        _connect(server).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
