@@ -23,16 +23,9 @@ class CellCipher:
         self._associated = fixed_part
         self._last_stripe = stripe_count - 1
 
-    def seal_into(self, stripe: int, cell: bytes | memoryview, out: memoryview) -> None:
-        """Write the sealed cell, 16 bytes longer than `cell`, into `out`."""
-        self._aead.encrypt_into(self._nonce(stripe), cell, self._associated, out)
-
-    def open_into(self, stripe: int, sealed: bytes | memoryview, out: memoryview) -> None:
-        """Write the cell, 16 bytes shorter than `sealed`, into `out`. Raises `CellForged`; `out` is then worthless."""
-        try:
-            self._aead.decrypt_into(self._nonce(stripe), sealed, self._associated, out)
-        except InvalidTag:
-            raise CellForged(f"the cell of stripe {stripe} does not open") from None
+    def seal(self, stripe: int, cell: bytes | memoryview) -> bytes:
+        """Return the sealed cell, 16 bytes longer than `cell`."""
+        return self._aead.encrypt(self._nonce(stripe), cell, self._associated)
 
     def open(self, stripe: int, sealed: bytes | memoryview) -> bytes:
         """Return the cell. Raises `CellForged`."""

@@ -1,7 +1,8 @@
 """A segment on its way out: stripes come in, k + m sealed shards grow; and on its way in, cells to plaintext.
 
-Each shard is one preallocated buffer. Its first `headroom` bytes are kept free: the header is written there last, right-aligned
-against the first cell, because the label it carries is known only when the whole body is. So nothing is ever joined or copied.
+A shard stays in pieces, its header and its sealed cells: the header comes last, because the label it carries is known only when the whole
+body is, and stores take pieces. Rejected: one preallocated buffer a shard, to seal into. Making those of a segment cost more (24 MiB to be
+zeroed, far from any cache) than the small buffers of the cells do together.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from proxy.codec.cells import CellCipher
 from proxy.codec.erasure import decode_stripe, encode_stripe
-from proxy.codec.format import SEALED_CELL_SIZE, TAG_SIZE, FixedPart, Header
+from proxy.codec.format import TAG_SIZE, FixedPart, Header
 from proxy.codec.geometry import Scheme, SegmentGeometry
 from proxy.codec.keys import key_commitment, shard_keys
 
@@ -49,14 +50,12 @@ class SegmentKeys:
 
 
 class SegmentSealer:
-    """Codes and seals one segment, stripe by stripe in order, into the buffers of its shards."""
+    """Codes and seals one segment, stripe by stripe in order."""
 
-    def __init__(self, geometry: SegmentGeometry, keys: SegmentKeys, *, headroom: int) -> None:
+    def __init__(self, geometry: SegmentGeometry, keys: SegmentKeys) -> None:
         self.geometry = geometry
         self._keys = keys
-        self._headroom = headroom
-        self._buffers = [bytearray(headroom + geometry.cells_size) for _ in range(geometry.scheme.n)]
-        self._views = [memoryview(buffer) for buffer in self._buffers]
+        self._columns: list[list[bytes]] = [[] for _ in range(geometry.scheme.n)]
         self._next_stripe = 0
 
     def add(self, plaintext: bytes) -> None:
@@ -67,28 +66,21 @@ class SegmentSealer:
             stripe = plaintext if size == len(plaintext) else plaintext[offset : offset + size]
             if len(stripe) != size:
                 raise ValueError(f"stripe {self._next_stripe} has {len(stripe)} bytes of {size}")
-            self._seal(encode_stripe(scheme, stripe))
+            for index, cell in enumerate(encode_stripe(scheme, stripe)):
+                self._columns[index].append(self._keys.cipher(index).seal(self._next_stripe, cell))
+            self._next_stripe += 1
             offset += size
 
-    def shards(self, *, wrapped_key: bytes, sealed_labels: Sequence[bytes]) -> tuple[int, list[memoryview]]:
-        """Write the headers and return (header size, the shards by index). The labels are equally long, at most `headroom` allows."""
+    def shards(self, *, wrapped_key: bytes, sealed_labels: Sequence[bytes]) -> tuple[int, list[list[bytes]]]:
+        """Return (header size, the shards by index, each in pieces). The labels are equally long."""
         if self._next_stripe != self.geometry.stripe_count:
             raise ValueError(f"{self._next_stripe} stripes of {self.geometry.stripe_count} were added")
-        shards, size = [], 0
-        for view, fixed, label in zip(self._views, self._keys.fixed_parts, sealed_labels, strict=True):
-            header = Header(fixed=fixed, wrapped_key=wrapped_key, sealed_label=label)
-            size = header.size
-            view[self._headroom - size : self._headroom] = header.pack()
-            shards.append(view[self._headroom - size :])
-        return size, shards
-
-    def _seal(self, cells: Sequence[bytes | memoryview]) -> None:
-        stripe = self._next_stripe
-        start = self._headroom + stripe * SEALED_CELL_SIZE
-        end = start + self.geometry.cell_size(stripe) + TAG_SIZE
-        for index, cell in enumerate(cells):
-            self._keys.cipher(index).seal_into(stripe, cell, self._views[index][start:end])
-        self._next_stripe += 1
+        headers = [
+            Header(fixed=fixed, wrapped_key=wrapped_key, sealed_label=label)
+            for fixed, label in zip(self._keys.fixed_parts, sealed_labels, strict=True)
+        ]
+        shards = [[header.pack(), *cells] for header, cells in zip(headers, self._columns, strict=True)]
+        return headers[0].size, shards
 
 
 class ColumnReader:

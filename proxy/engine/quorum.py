@@ -56,7 +56,7 @@ class ShardPutter:
         self._fleet = fleet
         self._max_grace_seconds = max_grace_seconds
 
-    async def put(self, policy: Policy, scheme: Scheme, segment_id: SegmentId, shards: Sequence[memoryview]) -> Placed:
+    async def put(self, policy: Policy, scheme: Scheme, segment_id: SegmentId, shards: Sequence[Sequence[bytes]]) -> Placed:
         """Put all shards. Returns when the policy's promise holds; raises `NotEnoughShards` when it no longer can."""
         usable = self._fleet.usable(str(info.name) for info in policy.stores)
         plan = place(policy, scheme, segment_id, usable)
@@ -74,7 +74,13 @@ class _Attempt:
     """The puts of one segment."""
 
     def __init__(
-        self, fleet: Fleet, policy: Policy, scheme: Scheme, segment_id: SegmentId, shards: Sequence[memoryview], plan: Mapping[int, str]
+        self,
+        fleet: Fleet,
+        policy: Policy,
+        scheme: Scheme,
+        segment_id: SegmentId,
+        shards: Sequence[Sequence[bytes]],
+        plan: Mapping[int, str],
     ) -> None:
         self._fleet = fleet
         self._policy = policy
@@ -151,5 +157,5 @@ class _Attempt:
     def _start(self, index: int) -> None:
         store = self._plan[index]
         self._tried.add(store)
-        put = self._fleet[store].put(ShardName(shard_name(self._segment_id, index)), [self._shards[index]])
+        put = self._fleet[store].put(ShardName(shard_name(self._segment_id, index)), self._shards[index])
         self._running[asyncio.create_task(put)] = index

@@ -26,7 +26,6 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from proxy.codec.format import HEADER_BASE_SIZE
 from proxy.codec.geometry import Scheme, SegmentGeometry, segment_sizes
 from proxy.codec.label import Label, encode_label
 from proxy.codec.segment import SegmentKeys, SegmentSealer
@@ -38,15 +37,14 @@ from proxy.engine.quorum import Placed, ShardPutter
 from proxy.engine.stragglers import BackgroundTasks, LatePuts, Stragglers
 from proxy.errors import ProxyError
 from proxy.keyring import TenantCipher
-from proxy.manifest.records import Checksum, ExtentRef, GarbageSegment, Layout, Segment, SegmentId, Settlement
+from proxy.manifest.records import ExtentRef, GarbageSegment, Layout, Segment, SegmentId, Settlement
 
 logger = logging.getLogger(__name__)
 
 STRIDE_SIZE = 1024 * 1024  # bytes handed to a worker thread at a time: 60 us of hand-over against 1.3 ms of hashing
 INLINE_SIZE = 64 * 1024  # below this, coding and hashing cost less than handing them to a thread
 SEGMENTS_IN_FLIGHT = 2  # of one body, besides the one that fills: a distant store's round trip is hidden
-SEALING_OVERHEAD = 28  # nonce and tag around a label
-PLACEHOLDER_DIGESTS = Digests(md5=bytes(16), checksum=Checksum(algorithm="SHA256", type="FULL_OBJECT", value="=" * 64))
+HEADER_ALLOWANCE = 4096  # for the budget: a key of 1 KiB and metadata of 2 KiB fit into a header's label
 
 Committed = TypeVar("Committed")
 
@@ -180,7 +178,7 @@ class Writer:
     async def _fill(self, attempt: _Attempt, number: int, size: int, plaintext: _Plaintext, body: Body) -> SegmentSealer:
         """Code, seal and hash one segment as its bytes arrive."""
         geometry = SegmentGeometry(attempt.job.scheme, size)
-        memory = geometry.scheme.n * (attempt.headroom + geometry.cells_size)
+        memory = geometry.scheme.n * (HEADER_ALLOWANCE + geometry.cells_size)
         held = await self._budget.acquire(memory)
         try:
             segment_id = await self._ledger.take()
@@ -189,7 +187,7 @@ class Writer:
             raise
         self._held[segment_id] = held
         attempt.begin(number, segment_id, size)
-        sealer = SegmentSealer(geometry, attempt.keys(geometry, segment_id), headroom=attempt.headroom)
+        sealer = SegmentSealer(geometry, attempt.keys(geometry, segment_id))
         if size <= INLINE_SIZE:
             data = await plaintext.take(size)
             sealer.add(data)
@@ -257,7 +255,6 @@ class _Attempt:
         self.job = job
         self.data_key, self.wrapped_key = job.cipher.new_data_key()
         self.segments: list[_Opened] = []
-        self.headroom = HEADER_BASE_SIZE + SEALING_OVERHEAD + len(job.label(0xFFFF_FFFF, 1 << 48, job.record(PLACEHOLDER_DIGESTS)))
 
     @property
     def placed(self) -> list[Placed]:

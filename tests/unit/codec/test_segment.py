@@ -31,12 +31,12 @@ def pattern(size: int) -> bytes:
 
 def seal(scheme: Scheme, data: bytes, *, label: bytes = b"label") -> tuple[int, list[bytes]]:
     geometry = SegmentGeometry(scheme, len(data))
-    sealer = SegmentSealer(geometry, keys_for(scheme, len(data)), headroom=512)
+    sealer = SegmentSealer(geometry, keys_for(scheme, len(data)))
     step = scheme.stripe_size
     for offset in range(0, len(data), step):
         sealer.add(data[offset : offset + step])
     header_size, shards = sealer.shards(wrapped_key=bytes(60), sealed_labels=[label] * scheme.n)
-    return header_size, [bytes(shard) for shard in shards]
+    return header_size, [b"".join(shard) for shard in shards]
 
 
 @pytest.mark.parametrize("scheme", SCHEMES, ids=str)
