@@ -48,9 +48,9 @@ def main(
             _write(json_file, json.dumps(dataclasses.asdict(result), indent=1))
             return
         starters: dict[str, Starter] = {
-            "shardgate": partial(servers.shardgate, workers=workers, config=config),
-            "weed": servers.weed,
             "rclone": servers.rclone,
+            "weed": servers.weed,
+            "shardgate": partial(servers.shardgate, workers=workers, config=config),
         }
         chosen = {name: start for name, start in starters.items() if not only or name in only}
         scale = QUICK if quick else FULL

@@ -50,7 +50,8 @@ def shardgate(data: Path, *, workers: int, config: Path = REPOSITORY / "config" 
     command += ["--listen", f"127.0.0.1:{port}", "--workers", str(workers)]
     with _process(command, data, {"SHARDGATE_DATA": str(data)}) as process:
         credentials = data / "credentials"
-        _wait(process, data, lambda: credentials.exists() and _listens(port))
+        # It says so when all its workers listen: before, one might get all connections.
+        _wait(process, data, lambda: credentials.exists() and b"serves S3" in (data / "log").read_bytes())
         access_key, secret_key = read_credentials(credentials)
         yield _ready(process, data, "shardgate", Endpoint("127.0.0.1", port, access_key, secret_key))
 

@@ -80,8 +80,9 @@ class Payload:
 
 def plan(scale: Scale) -> list[Workload]:
     """Return the workloads of a round, in order."""
+    sizes = (scale.small, scale.medium, scale.large)
     workloads = []
-    for size in (scale.small, scale.medium, scale.large):
+    for size in sizes:
         workloads.append(_write(scale, "PUT", size, puts, fills=True))
         workloads.append(_read(scale, "GET", size, gets, in_bytes=True))
         if size is scale.large:
@@ -89,8 +90,8 @@ def plan(scale: Scale) -> list[Workload]:
         workloads.append(_read(scale, "HEAD", size, heads, connections=scale.small.connections))
         if size is scale.small:
             workloads.append(_read(scale, f"LIST {LIST_KEYS} keys", size, lists, connections=scale.large.connections))
-        workloads.append(_write(scale, "DELETE", size, deletes))
-    return workloads
+    # Last, all of them: a server that deletes files would make its own next puts slow (see the rounds).
+    return workloads + [_write(scale, "DELETE", size, deletes) for size in sizes]
 
 
 def listed_keys(payload: Payload, endpoint: Endpoint) -> list[Request]:
