@@ -1,0 +1,76 @@
+"""Details in which AWS answers as few would guess, and clients rely on it."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING
+
+import pytest
+from awscrt import checksums
+
+from tests.blackbox.expect import MIB, content, s3_error
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+    from types_boto3_s3.type_defs import CopySourceTypeDef
+
+BODIES = (content(5 * MIB, 1), content(1000, 2))
+
+
+def crc64(data: bytes) -> str:
+    return base64.b64encode(checksums.crc64nvme(data).to_bytes(8, "big")).decode()
+
+
+def assert_whole_is_described(s3: S3Client, bucket: str, key: str) -> None:
+    head = s3.head_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED")
+    assert (head["ChecksumCRC64NVME"], head["ChecksumType"]) == (crc64(b"".join(BODIES)), "FULL_OBJECT")
+    attributes = s3.get_object_attributes(Bucket=bucket, Key=key, ObjectAttributes=["Checksum", "ObjectParts"])
+    assert attributes["Checksum"] == {"ChecksumCRC64NVME": crc64(b"".join(BODIES)), "ChecksumType": "FULL_OBJECT"}
+    assert [part["ChecksumCRC64NVME"] for part in attributes["ObjectParts"]["Parts"]] == [crc64(body) for body in BODIES]
+
+
+@pytest.mark.parametrize("claims", [False, True], ids=["parts without a checksum", "parts with boto3's CRC32"])
+def test_multipart_upload_that_names_no_algorithm_is_given_crc64nvme(s3: S3Client, plain_s3: S3Client, bucket: str, claims: bool) -> None:
+    client = s3 if claims else plain_s3
+    upload = plain_s3.create_multipart_upload(Bucket=bucket, Key="k")["UploadId"]
+    parts = []
+    for number, body in enumerate(BODIES, 1):
+        answer = client.upload_part(Bucket=bucket, Key="k", UploadId=upload, PartNumber=number, Body=body)
+        told = {name: value for name, value in answer.items() if name.startswith("Checksum")}
+        assert told.keys() == {"ChecksumCRC32" if claims else "ChecksumCRC64NVME"}
+        parts.append({"PartNumber": number, "ETag": answer["ETag"], **told})
+    done = s3.complete_multipart_upload(Bucket=bucket, Key="k", UploadId=upload, MultipartUpload={"Parts": parts})  # type: ignore[typeddict-item]
+    assert (done["ChecksumCRC64NVME"], done["ChecksumType"]) == (crc64(b"".join(BODIES)), "FULL_OBJECT")
+    assert_whole_is_described(s3, bucket, "k")
+
+
+def test_copied_parts_are_given_crc64nvme(s3: S3Client, bucket: str) -> None:
+    upload = s3.create_multipart_upload(Bucket=bucket, Key="k")["UploadId"]
+    etags = []
+    for number, body in enumerate(BODIES, 1):
+        s3.put_object(Bucket=bucket, Key="source", Body=body)
+        source: CopySourceTypeDef = {"Bucket": bucket, "Key": "source"}
+        copied = s3.upload_part_copy(Bucket=bucket, Key="k", UploadId=upload, PartNumber=number, CopySource=source)["CopyPartResult"]
+        assert copied["ChecksumCRC64NVME"] == crc64(body)
+        etags.append(copied["ETag"])
+    parts = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]
+    s3.complete_multipart_upload(Bucket=bucket, Key="k", UploadId=upload, MultipartUpload={"Parts": parts})  # type: ignore[typeddict-item]
+    assert_whole_is_described(s3, bucket, "k")
+
+
+def test_crc64nvme_claimed_at_completion_is_checked_though_no_algorithm_was_named(s3: S3Client, bucket: str) -> None:
+    upload = s3.create_multipart_upload(Bucket=bucket, Key="k")["UploadId"]
+    etag = s3.upload_part(Bucket=bucket, Key="k", UploadId=upload, PartNumber=1, Body=b"body")["ETag"]
+
+    def complete(**claim: str) -> str:
+        parts = {"Parts": [{"PartNumber": 1, "ETag": etag}]}
+        answer = s3.complete_multipart_upload(Bucket=bucket, Key="k", UploadId=upload, MultipartUpload=parts, **claim)  # type: ignore[arg-type]
+        return answer["ChecksumCRC64NVME"]
+
+    with s3_error("BadDigest", 400):
+        complete(ChecksumCRC64NVME=crc64(b"other"))
+    with s3_error("InvalidRequest", 400):
+        complete(ChecksumSHA256=base64.b64encode(bytes(32)).decode())
+    with s3_error("InvalidRequest", 400):
+        complete(ChecksumType="COMPOSITE")
+    assert complete(ChecksumCRC64NVME=crc64(b"body"), ChecksumType="FULL_OBJECT") == crc64(b"body")
