@@ -9,6 +9,7 @@ import pytest
 from awscrt import checksums
 
 from tests.blackbox.expect import MIB, content, s3_error
+from tests.blackbox.raw import RawClient
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -74,3 +75,18 @@ def test_crc64nvme_claimed_at_completion_is_checked_though_no_algorithm_was_name
     with s3_error("InvalidRequest", 400):
         complete(ChecksumType="COMPOSITE")
     assert complete(ChecksumCRC64NVME=crc64(b"body"), ChecksumType="FULL_OBJECT") == crc64(b"body")
+
+
+@pytest.mark.parametrize("version", ["", "garbage", "x" * 33])
+def test_deleting_what_is_no_version_id_is_refused(raw: RawClient, s3: S3Client, versioned: str, version: str) -> None:
+    s3.put_object(Bucket=versioned, Key="k", Body=b"x")
+    assert raw.request("DELETE", f"/{versioned}/k", [("versionId", version)]).verdict == (400, "InvalidArgument")
+    deleted = s3.delete_objects(Bucket=versioned, Delete={"Objects": [{"Key": "k", "VersionId": version}]})
+    assert "Deleted" not in deleted
+    assert [(error["Key"], error["VersionId"], error["Code"]) for error in deleted["Errors"]] == [("k", version, "NoSuchVersion")]
+    assert s3.head_object(Bucket=versioned, Key="k")["ContentLength"] == 1
+
+
+def test_marker_that_is_no_version_id_is_refused(s3: S3Client, versioned: str) -> None:
+    with s3_error("InvalidArgument", 400):
+        s3.list_object_versions(Bucket=versioned, KeyMarker="k", VersionIdMarker="garbage")

@@ -9,7 +9,7 @@ from proxy.s3.naming import url_encode_key
 from proxy.server.call import Call, moment
 from proxy.server.handlers.ownership import own_bucket, owner_of
 from proxy.server.handlers.tokens import open_token, seal_token
-from proxy.server.handlers.versions import quoted
+from proxy.server.handlers.versions import is_version_id, quoted
 
 MAX_KEYS = 1000
 EMPTY_PAGE = ObjectPage(versions=(), prefixes=(), truncated=False)
@@ -65,6 +65,9 @@ async def list_object_versions(call: Call) -> dict[str, object]:
     key_marker, version_marker = call.text("KeyMarker") or "", call.text("VersionIdMarker") or ""
     if version_marker and not key_marker:
         message = "A version-id marker cannot be specified without a key marker."
+        raise S3Error("InvalidArgument", message, ArgumentName="version-id-marker", ArgumentValue=version_marker)
+    if version_marker and not is_version_id(version_marker):
+        message = "Invalid version id specified"
         raise S3Error("InvalidArgument", message, ArgumentName="version-id-marker", ArgumentValue=version_marker)
     page = await _versions_page(call, bucket, key_marker, version_marker, limit)
     result = {**_common(call, bucket, page, encode, limit), "KeyMarker": encode(key_marker), "VersionIdMarker": version_marker}
