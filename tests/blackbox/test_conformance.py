@@ -90,3 +90,12 @@ def test_deleting_what_is_no_version_id_is_refused(raw: RawClient, s3: S3Client,
 def test_marker_that_is_no_version_id_is_refused(s3: S3Client, versioned: str) -> None:
     with s3_error("InvalidArgument", 400):
         s3.list_object_versions(Bucket=versioned, KeyMarker="k", VersionIdMarker="garbage")
+
+
+def test_metadata_may_be_hundreds_of_short_headers(raw: RawClient, bucket: str) -> None:
+    metadata = {f"x-amz-meta-n{number}": "v" for number in range(400)}
+    assert raw.request("PUT", f"/{bucket}/k", headers=metadata, body=b"x").verdict == (200, "")
+    signed = raw.sign("GET", f"/{bucket}/k").headers
+    lines = [f"GET /{bucket}/k HTTP/1.1", *(f"{name}: {value}" for name, value in signed.items()), "\r\n"]
+    answer = raw.exchange("\r\n".join(lines).encode())  # Python's own client gives up at 100 headers
+    assert answer.count(b"x-amz-meta-n") == len(metadata)
