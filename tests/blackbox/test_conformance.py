@@ -99,3 +99,23 @@ def test_metadata_may_be_hundreds_of_short_headers(raw: RawClient, bucket: str) 
     lines = [f"GET /{bucket}/k HTTP/1.1", *(f"{name}: {value}" for name, value in signed.items()), "\r\n"]
     answer = raw.exchange("\r\n".join(lines).encode())  # Python's own client gives up at 100 headers
     assert answer.count(b"x-amz-meta-n") == len(metadata)
+
+
+def test_a_download_resumed_after_the_object_changed_starts_again(raw: RawClient, s3: S3Client, bucket: str) -> None:
+    before = s3.put_object(Bucket=bucket, Key="k", Body=b"before")["ETag"]
+    s3.put_object(Bucket=bucket, Key="k", Body=b"after!")
+    head = raw.request("HEAD", f"/{bucket}/k").headers
+    current, modified = head["etag"], head["last-modified"]
+    for validator, rest in (
+        (current, b"ter!"),
+        (modified, b"ter!"),
+        (before, b"after!"),
+        (f"W/{current}", b"after!"),
+        ("Mon, 01 Jan 2001 00:00:00 GMT", b"after!"),
+        ("Fri, 01 Jan 2100 00:00:00 GMT", b"after!"),
+        ("gibberish", b"after!"),
+    ):
+        answer = raw.request("GET", f"/{bucket}/k", headers={"range": "bytes=2-", "if-range": validator})
+        assert (answer.status, answer.body) == (206 if len(rest) == 4 else 200, rest), validator
+    too_far = {"range": "bytes=100-", "if-range": before}
+    assert raw.request("GET", f"/{bucket}/k", headers=too_far).body == b"after!"
