@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from typing import TYPE_CHECKING
+from xml.etree import ElementTree
 
 import pytest
 from awscrt import checksums
@@ -119,3 +120,15 @@ def test_a_download_resumed_after_the_object_changed_starts_again(raw: RawClient
         assert (answer.status, answer.body) == (206 if len(rest) == 4 else 200, rest), validator
     too_far = {"range": "bytes=100-", "if-range": before}
     assert raw.request("GET", f"/{bucket}/k", headers=too_far).body == b"after!"
+
+
+def test_versions_and_delete_markers_are_listed_in_one_order(raw: RawClient, s3: S3Client, versioned: str) -> None:
+    for key in ("a", "b"):
+        s3.put_object(Bucket=versioned, Key=key, Body=b"1")
+        s3.delete_object(Bucket=versioned, Key=key)
+        s3.put_object(Bucket=versioned, Key=key, Body=b"2")
+    document = ElementTree.fromstring(raw.request("GET", f"/{versioned}", [("versions", "")]).body)
+    entries = [(entry.tag.partition("}")[2], entry.findtext("{*}Key")) for entry in document if entry.find("{*}VersionId") is not None]
+    assert entries == [(kind, key) for key in ("a", "b") for kind in ("Version", "DeleteMarker", "Version")]
+    listed = s3.list_object_versions(Bucket=versioned)
+    assert (len(listed["Versions"]), len(listed["DeleteMarkers"])) == (4, 2)
