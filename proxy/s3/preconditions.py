@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from email.utils import formatdate
+from email.utils import formatdate, parsedate_to_datetime
 
 from proxy.s3.errors import S3Error
 
@@ -50,6 +50,22 @@ def check_copy_source(
     failed = _unwanted(etag, modified_ms, if_none_match, if_modified_since)
     if failed is not None:
         raise S3Error("PreconditionFailed", Condition=prefix + failed)
+
+
+def range_still_holds(if_range: str | None, etag: str, modified_ms: int) -> bool:
+    """Say whether a Range header counts beside this If-Range: only if the object is what the client has a part of.
+
+    The comparison is strong, and a date must be the very Last-Modified. Source: RFC 9110, section 13.1.5.
+    """
+    if if_range is None:
+        return True
+    validator = if_range.strip()
+    if validator.startswith(('"', "W/")):
+        return validator == f'"{_bare(etag)}"'
+    try:
+        return _seconds(parsedate_to_datetime(validator)) == modified_ms // 1000
+    except (ValueError, OverflowError):
+        return validator == _bare(etag)  # S3 also takes a tag without its quotes
 
 
 def matches(condition: str, etag: str, *, weak: bool = False) -> bool:

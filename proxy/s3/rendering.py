@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import NamedTuple
@@ -23,6 +23,12 @@ class Rendered(NamedTuple):
     status: int
     headers: Headers
     body: bytes
+
+
+class Mixed(NamedTuple):
+    """Items of several flattened lists in one order, each with the name of its list. It stands in place of the first of them."""
+
+    items: Sequence[tuple[str, object]]
 
 
 def render_response(operation: Operation, result: Mapping[str, object]) -> Rendered:
@@ -94,9 +100,19 @@ def _write(parts: list[str], name: str, content: Node, value: object, attributes
             raise TypeError(f"{name} takes a mapping, not {type(value).__name__}")
         parts.append(f"<{name}{attributes}{_attributes(content, value)}>")
         for member in content.members.values():
-            if (inner := value.get(member.name)) is not None:
+            if (inner := value.get(member.name)) is None:
+                continue
+            if isinstance(inner, Mixed):
+                _write_mixed(parts, content, inner)
+            else:
                 _write_member(parts, member, inner)
         parts.append(f"</{name}>")
+
+
+def _write_mixed(parts: list[str], content: Structure, mixed: Mixed) -> None:
+    members = {member.name: member for member in content.members.values()}
+    for name, item in mixed.items:
+        _write_member(parts, members[name], (item,))
 
 
 def _write_member(parts: list[str], member: Member, value: object) -> None:

@@ -26,6 +26,7 @@ FINISH_SECONDS = 30.0  # for requests in flight at the end
 READ_BUFFER_SIZE = 64 * 1024  # reading pauses at twice this; hundreds of uploads may wait for memory, each with its buffer full
 MAX_REQUEST_LINE = 32 * 1024  # a key of 1,024 bytes is 3 KiB escaped; a presigned URL has a token, too
 MAX_HEADER = 16 * 1024
+MAX_HEADERS = 512  # S3 bounds their size alone: 8 KiB, which is 480 of the shortest x-amz-meta-* there are
 
 
 async def run_server(
@@ -69,6 +70,7 @@ async def listening(dispatcher: Dispatcher, *, host: str, port: int, reuse_port:
         read_bufsize=READ_BUFFER_SIZE,
         max_line_size=MAX_REQUEST_LINE,
         max_field_size=MAX_HEADER,
+        max_headers=MAX_HEADERS,
     )
     runner = web.ServerRunner(server, shutdown_timeout=1.0)
     await runner.setup()

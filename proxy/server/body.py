@@ -135,6 +135,11 @@ class RequestBody:
         """The algorithm of the checksum the client sends, if it sends one."""
         return self._claimed
 
+    @property
+    def claimed_checksum(self) -> Checksum | None:
+        """The checksum the client sent, if it sent one. After the last byte: only then is that of a trailer known, and checked."""
+        return None if self._value is None else Checksum(algorithm=self._value[0], type="FULL_OBJECT", value=self._value[1])
+
     def record(self, algorithm: ChecksumAlgorithm) -> None:
         """Record this algorithm's checksum, whatever the client claims. Before the first byte."""
         self._recorded = algorithm

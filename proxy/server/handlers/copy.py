@@ -13,7 +13,7 @@ from proxy.s3.ranges import parse_copy_source_range
 from proxy.server.body import MAX_UPLOAD_SIZE
 from proxy.server.call import Call, moment
 from proxy.server.handlers.attributes import object_tags, storage_class, system_headers, user_metadata, write_conditions
-from proxy.server.handlers.multipart import find_upload
+from proxy.server.handlers.multipart import find_upload, with_checksum
 from proxy.server.handlers.ownership import own_bucket, own_source_bucket
 from proxy.server.handlers.selection import check_part_number
 from proxy.server.handlers.versions import checksum_fields, find_object, quoted, shown_id, written_fields
@@ -60,7 +60,7 @@ async def upload_part_copy(call: Call) -> dict[str, object]:
     wanted = parse_copy_source_range(call.text("CopySourceRange"), version.size)
     start, length = (0, version.size) if wanted is None else (wanted.start, wanted.length)
     _check_size(length)
-    part = await call.services.engine.copy_part(version, start, length, bucket, call.tenant, upload, number)
+    part = await call.services.engine.copy_part(version, start, length, bucket, call.tenant, with_checksum(upload), number)
     outcome = {
         "ETag": quoted(part.etag),
         "LastModified": moment(part.modified_ms),

@@ -13,6 +13,7 @@ from proxy.s3.parsing import Params
 from proxy.server.call import Call, rows
 from proxy.server.errors import translate
 from proxy.server.handlers.ownership import own_bucket
+from proxy.server.handlers.versions import check_version_id, is_version_id
 
 MAX_KEYS = 1000
 AT_ONCE = 64  # the manifest groups commits that wait together
@@ -21,7 +22,8 @@ AT_ONCE = 64  # the manifest groups commits that wait together
 async def delete_object(call: Call) -> dict[str, object]:
     """Remove the version named for good; without one, remove or hide the latest."""
     bucket = await own_bucket(call)
-    version_id = call.text("VersionId")
+    named = call.text("VersionId")
+    version_id = None if named is None else check_version_id(named)
     if_match = call.headers.get("if-match")
     conditions = NO_CONDITIONS if if_match is None else Conditions(if_match=if_match.strip().strip('"'))
     changed = await _delete(call, bucket, call.key, version_id, conditions)
@@ -63,7 +65,8 @@ async def _delete_entry(call: Call, bucket: Bucket, entry: Params) -> dict[str, 
     named = {"Key": key, "VersionId": version_id}
     try:
         check_key(key)
-        changed = await _delete(call, bucket, ObjectKey(key), None if version_id is None else str(version_id), _conditions(entry))
+        wanted = None if version_id is None else _listed_version(key, str(version_id))
+        changed = await _delete(call, bucket, ObjectKey(key), wanted, _conditions(entry))
     except ProxyError as error:
         answer = translate(error, writing=True)
         return {**named, "Code": answer.code, "Message": answer.message}
@@ -72,14 +75,21 @@ async def _delete_entry(call: Call, bucket: Bucket, entry: Params) -> dict[str, 
     return {**named, "DeleteMarker": True, "DeleteMarkerVersionId": changed.id}
 
 
-async def _delete(call: Call, bucket: Bucket, key: ObjectKey, version_id: str | None, conditions: Conditions) -> Version | None:
+async def _delete(call: Call, bucket: Bucket, key: ObjectKey, version_id: VersionId | None, conditions: Conditions) -> Version | None:
     """Return the version removed or, without a version id, the delete marker added."""
     services = call.services
     now_ms = services.clock.now_ms()
     if version_id is not None:
-        return await services.manifest.delete_version(bucket.name, key, VersionId(version_id), now_ms=now_ms, conditions=conditions)
+        return await services.manifest.delete_version(bucket.name, key, version_id, now_ms=now_ms, conditions=conditions)
     marker_id = services.engine.new_version_id(bucket)
     return await services.manifest.delete_latest(bucket.name, key, marker_id=marker_id, now_ms=now_ms, conditions=conditions)
+
+
+def _listed_version(key: str, text: str) -> VersionId:
+    """In a list S3 calls an id that never was one a version that does not exist."""
+    if not is_version_id(text):
+        raise S3Error("NoSuchVersion", Key=key, VersionId=text)
+    return VersionId(text)
 
 
 def _conditions(entry: Params) -> Conditions:

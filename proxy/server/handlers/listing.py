@@ -6,10 +6,11 @@ from proxy.manifest.protocol import ObjectPage
 from proxy.manifest.records import Bucket, Version
 from proxy.s3.errors import S3Error
 from proxy.s3.naming import url_encode_key
+from proxy.s3.rendering import Mixed
 from proxy.server.call import Call, moment
 from proxy.server.handlers.ownership import own_bucket, owner_of
 from proxy.server.handlers.tokens import open_token, seal_token
-from proxy.server.handlers.versions import quoted
+from proxy.server.handlers.versions import is_version_id, quoted
 
 MAX_KEYS = 1000
 EMPTY_PAGE = ObjectPage(versions=(), prefixes=(), truncated=False)
@@ -66,10 +67,13 @@ async def list_object_versions(call: Call) -> dict[str, object]:
     if version_marker and not key_marker:
         message = "A version-id marker cannot be specified without a key marker."
         raise S3Error("InvalidArgument", message, ArgumentName="version-id-marker", ArgumentValue=version_marker)
+    if version_marker and not is_version_id(version_marker):
+        message = "Invalid version id specified"
+        raise S3Error("InvalidArgument", message, ArgumentName="version-id-marker", ArgumentValue=version_marker)
     page = await _versions_page(call, bucket, key_marker, version_marker, limit)
     result = {**_common(call, bucket, page, encode, limit), "KeyMarker": encode(key_marker), "VersionIdMarker": version_marker}
-    result["Versions"] = [_version_entry(call, version, encode) for version in page.versions if not version.is_delete_marker]
-    result["DeleteMarkers"] = [_marker_entry(call, version, encode) for version in page.versions if version.is_delete_marker]
+    # As on S3 the two kinds stand in one order: a client that reads the document as it comes sees each key's history.
+    result["Versions"] = Mixed([_history_entry(call, version, encode) for version in page.versions])
     if page.truncated:
         result |= {"NextKeyMarker": encode(page.next_key), "NextVersionIdMarker": page.next_version or None}
     return result
@@ -128,6 +132,12 @@ def _entry(call: Call, version: Version, encode: Encoder, *, with_owner: bool) -
     if with_owner:
         entry["Owner"] = owner_of(call.tenant)
     return entry
+
+
+def _history_entry(call: Call, version: Version, encode: Encoder) -> tuple[str, dict[str, object]]:
+    if version.is_delete_marker:
+        return "DeleteMarkers", _marker_entry(call, version, encode)
+    return "Versions", _version_entry(call, version, encode)
 
 
 def _version_entry(call: Call, version: Version, encode: Encoder) -> dict[str, object]:

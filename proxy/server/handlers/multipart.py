@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
+import msgspec
+
 from proxy.manifest.protocol import CompletedPart
 from proxy.manifest.records import Bucket, ChecksumAlgorithm, ChecksumType, Upload, UploadId, Version
 from proxy.s3.checksums import ALGORITHMS, check_type, default_type, parse_algorithm
 from proxy.s3.errors import S3Error
 from proxy.s3.parsing import Params
+from proxy.server.body import DEFAULT_ALGORITHM
 from proxy.server.call import Call, rows
 from proxy.server.handlers.attributes import object_attributes, write_conditions
 from proxy.server.handlers.ownership import own_bucket
@@ -49,7 +52,8 @@ async def upload_part(call: Call) -> dict[str, object]:
     upload = await find_upload(call, bucket)
     _agree_on_checksum(call, upload)
     part = await call.services.engine.upload_part(bucket, call.tenant, upload, number, call.body)
-    return {"ETag": quoted(part.etag), "ServerSideEncryption": ENCRYPTION, **checksum_fields(part.checksum, with_type=False)}
+    told = call.body.claimed_checksum or part.checksum
+    return {"ETag": quoted(part.etag), "ServerSideEncryption": ENCRYPTION, **checksum_fields(told, with_type=False)}
 
 
 async def complete_multipart_upload(call: Call) -> dict[str, object]:
@@ -84,19 +88,27 @@ async def find_upload(call: Call, bucket: Bucket) -> Upload:
     return upload
 
 
+def with_checksum(upload: Upload) -> Upload:
+    """Return the upload as its object is made: where the client named no algorithm, S3 computes CRC64NVME of the whole."""
+    if upload.checksum_algorithm is not None:
+        return upload
+    return msgspec.structs.replace(upload, checksum_algorithm=DEFAULT_ALGORITHM, checksum_type=default_type(DEFAULT_ALGORITHM))
+
+
 async def _complete(call: Call, bucket: Bucket, entries: list[Params], parts: tuple[CompletedPart, ...]) -> Version:
     engine = call.services.engine
     upload_id = UploadId(call.required_text("UploadId"))
     upload = await call.services.manifest.find_upload(bucket.name, call.key, upload_id)
     if upload is None:
         return await engine.completed_before(bucket, call.key, upload_id, parts)
-    _check_type_claim(call, upload)
+    described = with_checksum(upload)
+    _check_type_claim(call, described)
     return await engine.complete_upload(
         bucket,
-        upload,
+        described,
         parts,
-        checksum=_object_checksum(call, upload),
-        part_checksums=_part_checksums(entries),
+        checksum=_object_checksum(call, described),
+        part_checksums=_part_checksums(entries, upload),
         object_size=call.integer("MpuObjectSize"),
         conditions=write_conditions(call),
     )
@@ -124,13 +136,14 @@ def _checksum_type(text: str) -> ChecksumType:
 
 
 def _agree_on_checksum(call: Call, upload: Upload) -> None:
-    """A part is recorded with its upload's algorithm; a claim of another one is refused, as S3 does."""
+    """A part is recorded with its upload's algorithm; a claim of another one is refused, as S3 does.
+
+    An upload that named none takes any claim: boto3 names none and sends CRC32. It is checked, but CRC64NVME is recorded.
+    """
     wanted, claimed = upload.checksum_algorithm, call.body.claimed_algorithm
-    if wanted is None:
-        return
-    if claimed is not None and claimed != wanted:
+    if wanted is not None and claimed is not None and claimed != wanted:
         raise _type_mismatch(wanted, claimed)
-    call.body.record(wanted)
+    call.body.record(wanted or DEFAULT_ALGORITHM)
 
 
 def _type_mismatch(expected: str, actual: str) -> S3Error:
@@ -167,15 +180,17 @@ def _object_checksum(call: Call, upload: Upload) -> str | None:
     if len(claimed) > 1:
         raise S3Error("InvalidRequest", "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.")
     algorithm, value = claimed[0]
-    if upload.checksum_algorithm not in {None, algorithm}:
+    if upload.checksum_algorithm != algorithm:
         raise _type_mismatch(str(upload.checksum_algorithm), algorithm)
     return value
 
 
-def _part_checksums(entries: list[Params]) -> dict[int, str]:
+def _part_checksums(entries: list[Params], upload: Upload) -> dict[int, str]:
+    """Return what is claimed of each part. Where no algorithm was named, other claims than CRC64NVME were checked as the parts came."""
+    comparable = (DEFAULT_ALGORITHM,) if upload.checksum_algorithm is None else ALGORITHMS
     claims = {}
     for entry in entries:
-        values = [str(entry[name]) for algorithm in ALGORITHMS if (name := f"Checksum{algorithm}") in entry]
+        values = [str(entry[name]) for algorithm in comparable if (name := f"Checksum{algorithm}") in entry]
         number = entry.get("PartNumber")
         if values and isinstance(number, int):
             claims[number] = values[0]

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from proxy.manifest.records import Checksum, PartSummary, Version
 from proxy.s3.errors import S3Error
+from proxy.s3.preconditions import range_still_holds
 from proxy.s3.ranges import ByteRange, parse_range
 from proxy.server.call import Call
 
@@ -33,7 +34,8 @@ def select(call: Call, version: Version) -> Selection:
         if header is not None:
             raise S3Error("InvalidRequest", "Cannot specify both Range header and partNumber query parameter")
         return _part(version, number)
-    wanted = parse_range(header, version.size)
+    resumes = range_still_holds(call.headers.get("if-range"), version.etag, version.modified_ms)
+    wanted = parse_range(header, version.size) if resumes else None
     if wanted is None:
         return Selection(0, version.size, version.checksum)
     return Selection(wanted.start, wanted.length, content_range=wanted.content_range(version.size))

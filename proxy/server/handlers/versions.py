@@ -16,22 +16,26 @@ ENCRYPTION = "AES256"  # every object is sealed with AES-256; S3 says so of ever
 
 async def find_object(call: Call, bucket: Bucket, *, key: ObjectKey, version_id: str | None) -> Version:
     """Return the version named, or the latest. NoSuchKey, NoSuchVersion; a delete marker is 404, or 405 when named itself."""
-    if version_id == "":
-        raise S3Error("InvalidArgument", "Version id cannot be the empty string", ArgumentName="versionId", ArgumentValue="")
-    version = await call.services.manifest.find_version(bucket.name, key, None if version_id is None else VersionId(version_id))
+    wanted = None if version_id is None else check_version_id(version_id)
+    version = await call.services.manifest.find_version(bucket.name, key, wanted)
     if version is None:
-        raise _not_found(key, version_id)
+        raise S3Error("NoSuchKey", Key=key) if version_id is None else S3Error("NoSuchVersion", Key=key, VersionId=version_id)
     if version.is_delete_marker:
         raise _marker_found(version, named=version_id is not None)
     return version
 
 
-def _not_found(key: str, version_id: str | None) -> S3Error:
-    if version_id is None:
-        return S3Error("NoSuchKey", Key=key)
-    if not _VERSION_ID.fullmatch(version_id):
-        return S3Error("InvalidArgument", "Invalid version id specified", ArgumentName="versionId", ArgumentValue=version_id)
-    return S3Error("NoSuchVersion", Key=key, VersionId=version_id)
+def is_version_id(text: str) -> bool:
+    """Tell whether this may be a version id, of this bucket or another."""
+    return _VERSION_ID.fullmatch(text) is not None
+
+
+def check_version_id(text: str) -> VersionId:
+    """Return a version id as clients may name it. InvalidArgument for what never was one."""
+    if not is_version_id(text):
+        message = "Invalid version id specified" if text else "Version id cannot be the empty string"
+        raise S3Error("InvalidArgument", message, ArgumentName="versionId", ArgumentValue=text)
+    return VersionId(text)
 
 
 def _marker_found(marker: Version, *, named: bool) -> S3Error:

@@ -1,0 +1,134 @@
+"""Details in which AWS answers as few would guess, and clients rely on it."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
+
+import pytest
+from awscrt import checksums
+
+from tests.blackbox.expect import MIB, content, s3_error
+from tests.blackbox.raw import RawClient
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+    from types_boto3_s3.type_defs import CopySourceTypeDef
+
+BODIES = (content(5 * MIB, 1), content(1000, 2))
+
+
+def crc64(data: bytes) -> str:
+    return base64.b64encode(checksums.crc64nvme(data).to_bytes(8, "big")).decode()
+
+
+def assert_whole_is_described(s3: S3Client, bucket: str, key: str) -> None:
+    head = s3.head_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED")
+    assert (head["ChecksumCRC64NVME"], head["ChecksumType"]) == (crc64(b"".join(BODIES)), "FULL_OBJECT")
+    attributes = s3.get_object_attributes(Bucket=bucket, Key=key, ObjectAttributes=["Checksum", "ObjectParts"])
+    assert attributes["Checksum"] == {"ChecksumCRC64NVME": crc64(b"".join(BODIES)), "ChecksumType": "FULL_OBJECT"}
+    assert [part["ChecksumCRC64NVME"] for part in attributes["ObjectParts"]["Parts"]] == [crc64(body) for body in BODIES]
+
+
+@pytest.mark.parametrize("claims", [False, True], ids=["parts without a checksum", "parts with boto3's CRC32"])
+def test_multipart_upload_that_names_no_algorithm_is_given_crc64nvme(s3: S3Client, plain_s3: S3Client, bucket: str, claims: bool) -> None:
+    client = s3 if claims else plain_s3
+    upload = plain_s3.create_multipart_upload(Bucket=bucket, Key="k")["UploadId"]
+    parts = []
+    for number, body in enumerate(BODIES, 1):
+        answer = client.upload_part(Bucket=bucket, Key="k", UploadId=upload, PartNumber=number, Body=body)
+        told = {name: value for name, value in answer.items() if name.startswith("Checksum")}
+        assert told.keys() == {"ChecksumCRC32" if claims else "ChecksumCRC64NVME"}
+        parts.append({"PartNumber": number, "ETag": answer["ETag"], **told})
+    done = s3.complete_multipart_upload(Bucket=bucket, Key="k", UploadId=upload, MultipartUpload={"Parts": parts})  # type: ignore[typeddict-item]
+    assert (done["ChecksumCRC64NVME"], done["ChecksumType"]) == (crc64(b"".join(BODIES)), "FULL_OBJECT")
+    assert_whole_is_described(s3, bucket, "k")
+
+
+def test_copied_parts_are_given_crc64nvme(s3: S3Client, bucket: str) -> None:
+    upload = s3.create_multipart_upload(Bucket=bucket, Key="k")["UploadId"]
+    etags = []
+    for number, body in enumerate(BODIES, 1):
+        s3.put_object(Bucket=bucket, Key="source", Body=body)
+        source: CopySourceTypeDef = {"Bucket": bucket, "Key": "source"}
+        copied = s3.upload_part_copy(Bucket=bucket, Key="k", UploadId=upload, PartNumber=number, CopySource=source)["CopyPartResult"]
+        assert copied["ChecksumCRC64NVME"] == crc64(body)
+        etags.append(copied["ETag"])
+    parts = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]
+    s3.complete_multipart_upload(Bucket=bucket, Key="k", UploadId=upload, MultipartUpload={"Parts": parts})  # type: ignore[typeddict-item]
+    assert_whole_is_described(s3, bucket, "k")
+
+
+def test_crc64nvme_claimed_at_completion_is_checked_though_no_algorithm_was_named(s3: S3Client, bucket: str) -> None:
+    upload = s3.create_multipart_upload(Bucket=bucket, Key="k")["UploadId"]
+    etag = s3.upload_part(Bucket=bucket, Key="k", UploadId=upload, PartNumber=1, Body=b"body")["ETag"]
+
+    def complete(**claim: str) -> str:
+        parts = {"Parts": [{"PartNumber": 1, "ETag": etag}]}
+        answer = s3.complete_multipart_upload(Bucket=bucket, Key="k", UploadId=upload, MultipartUpload=parts, **claim)  # type: ignore[arg-type]
+        return answer["ChecksumCRC64NVME"]
+
+    with s3_error("BadDigest", 400):
+        complete(ChecksumCRC64NVME=crc64(b"other"))
+    with s3_error("InvalidRequest", 400):
+        complete(ChecksumSHA256=base64.b64encode(bytes(32)).decode())
+    with s3_error("InvalidRequest", 400):
+        complete(ChecksumType="COMPOSITE")
+    assert complete(ChecksumCRC64NVME=crc64(b"body"), ChecksumType="FULL_OBJECT") == crc64(b"body")
+
+
+@pytest.mark.parametrize("version", ["", "garbage", "x" * 33])
+def test_deleting_what_is_no_version_id_is_refused(raw: RawClient, s3: S3Client, versioned: str, version: str) -> None:
+    s3.put_object(Bucket=versioned, Key="k", Body=b"x")
+    assert raw.request("DELETE", f"/{versioned}/k", [("versionId", version)]).verdict == (400, "InvalidArgument")
+    deleted = s3.delete_objects(Bucket=versioned, Delete={"Objects": [{"Key": "k", "VersionId": version}]})
+    assert "Deleted" not in deleted
+    assert [(error["Key"], error["VersionId"], error["Code"]) for error in deleted["Errors"]] == [("k", version, "NoSuchVersion")]
+    assert s3.head_object(Bucket=versioned, Key="k")["ContentLength"] == 1
+
+
+def test_marker_that_is_no_version_id_is_refused(s3: S3Client, versioned: str) -> None:
+    with s3_error("InvalidArgument", 400):
+        s3.list_object_versions(Bucket=versioned, KeyMarker="k", VersionIdMarker="garbage")
+
+
+def test_metadata_may_be_hundreds_of_short_headers(raw: RawClient, bucket: str) -> None:
+    metadata = {f"x-amz-meta-n{number}": "v" for number in range(400)}
+    assert raw.request("PUT", f"/{bucket}/k", headers=metadata, body=b"x").verdict == (200, "")
+    signed = raw.sign("GET", f"/{bucket}/k").headers
+    lines = [f"GET /{bucket}/k HTTP/1.1", *(f"{name}: {value}" for name, value in signed.items()), "\r\n"]
+    answer = raw.exchange("\r\n".join(lines).encode())  # Python's own client gives up at 100 headers
+    assert answer.count(b"x-amz-meta-n") == len(metadata)
+
+
+def test_a_download_resumed_after_the_object_changed_starts_again(raw: RawClient, s3: S3Client, bucket: str) -> None:
+    before = s3.put_object(Bucket=bucket, Key="k", Body=b"before")["ETag"]
+    s3.put_object(Bucket=bucket, Key="k", Body=b"after!")
+    head = raw.request("HEAD", f"/{bucket}/k").headers
+    current, modified = head["etag"], head["last-modified"]
+    for validator, rest in (
+        (current, b"ter!"),
+        (modified, b"ter!"),
+        (before, b"after!"),
+        (f"W/{current}", b"after!"),
+        ("Mon, 01 Jan 2001 00:00:00 GMT", b"after!"),
+        ("Fri, 01 Jan 2100 00:00:00 GMT", b"after!"),
+        ("gibberish", b"after!"),
+    ):
+        answer = raw.request("GET", f"/{bucket}/k", headers={"range": "bytes=2-", "if-range": validator})
+        assert (answer.status, answer.body) == (206 if len(rest) == 4 else 200, rest), validator
+    too_far = {"range": "bytes=100-", "if-range": before}
+    assert raw.request("GET", f"/{bucket}/k", headers=too_far).body == b"after!"
+
+
+def test_versions_and_delete_markers_are_listed_in_one_order(raw: RawClient, s3: S3Client, versioned: str) -> None:
+    for key in ("a", "b"):
+        s3.put_object(Bucket=versioned, Key=key, Body=b"1")
+        s3.delete_object(Bucket=versioned, Key=key)
+        s3.put_object(Bucket=versioned, Key=key, Body=b"2")
+    document = ElementTree.fromstring(raw.request("GET", f"/{versioned}", [("versions", "")]).body)
+    entries = [(entry.tag.partition("}")[2], entry.findtext("{*}Key")) for entry in document if entry.find("{*}VersionId") is not None]
+    assert entries == [(kind, key) for key in ("a", "b") for kind in ("Version", "DeleteMarker", "Version")]
+    listed = s3.list_object_versions(Bucket=versioned)
+    assert (len(listed["Versions"]), len(listed["DeleteMarkers"])) == (4, 2)
