@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from proxy.manifest.protocol import ObjectPage, UploadPage
-from proxy.manifest.records import Upload, Version
-from proxy.manifest.steps import bucket_number, decode_version
+from proxy.manifest.records import ListedVersion, Upload
+from proxy.manifest.steps import bucket_number
 
+_versions = msgspec.msgpack.Decoder(ListedVersion)
 _uploads = msgspec.msgpack.Decoder(Upload)
 _CURRENT = (
     "SELECT key, record, latest FROM version INDEXED BY version_current"
@@ -45,7 +47,7 @@ def list_versions(
     start = after_key.encode() if after_version else _behind(prefix, delimiter, after_key)
     rows = _walk(connection, _ALL, number, prefix.encode(), delimiter.encode(), start)
     if after_version:
-        rows = _resume(rows, after_key.encode(), lambda row: decode_version(row.record or b"", row.latest).id == after_version)
+        rows = _resume(rows, after_key.encode(), lambda row: _versions.decode(row.record or b"").id == after_version)
     page, truncated = _take(rows, limit)
     versions, prefixes = _split(page)
     last = page[-1] if page else _Row(b"", None, 0)
@@ -112,9 +114,14 @@ def _take(rows: Iterator[_Row], limit: int) -> tuple[list[_Row], bool]:
     return page, False
 
 
-def _split(page: list[_Row]) -> tuple[tuple[Version, ...], tuple[str, ...]]:
-    versions = tuple(decode_version(row.record, row.latest) for row in page if row.record is not None)
+def _split(page: list[_Row]) -> tuple[tuple[ListedVersion, ...], tuple[str, ...]]:
+    versions = tuple(_decoded(row.record, row.latest) for row in page if row.record is not None)
     return versions, tuple(row.key.decode() for row in page if row.record is None)
+
+
+def _decoded(record: bytes, latest: int) -> ListedVersion:
+    version = _versions.decode(record)
+    return version if version.is_latest == bool(latest) else replace(version, is_latest=bool(latest))
 
 
 def _behind(prefix: str, delimiter: str, after: str) -> bytes:

@@ -18,6 +18,7 @@ from proxy.manifest.records import (
     GarbageSegment,
     Intent,
     Layout,
+    ListedVersion,
     ObjectAttributes,
     ObjectKey,
     Part,
@@ -82,7 +83,7 @@ class ObjectPage(Record, frozen=True, kw_only=True, omit_defaults=True):
     """A page of a listing. `next_key` is the last key or common prefix of the page: the next page starts after it (and, where it is a
     common prefix, after everything beneath it). Entries and prefixes count together towards the limit, in one UTF-8 byte order."""
 
-    versions: tuple[Version, ...]  # `extents`, `parts` may be left empty in listings
+    versions: tuple[ListedVersion, ...]
     prefixes: tuple[str, ...]
     truncated: bool
     next_key: str = ""

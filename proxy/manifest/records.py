@@ -145,6 +145,26 @@ class Version(Record, frozen=True, kw_only=True, omit_defaults=True):
     extents: tuple[ExtentRef, ...] = ()
 
 
+class ListedAttributes(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """What a listing tells of an object's attributes."""
+
+    storage_class: str = "STANDARD"
+
+
+class ListedVersion(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """What a listing tells of a version. Decoded from the record of the whole, at a third of the cost and whatever its parts are."""
+
+    key: ObjectKey
+    id: VersionId
+    is_latest: bool
+    is_delete_marker: bool = False
+    size: int = 0
+    etag: str = ""  # without quotes
+    modified_ms: int
+    attributes: ListedAttributes = ListedAttributes()
+    checksum: Checksum | None = None
+
+
 class Upload(Record, frozen=True, kw_only=True, omit_defaults=True):
     """A multipart upload in progress."""
 

@@ -6,6 +6,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from functools import lru_cache
 from typing import NamedTuple
 
 from proxy.s3.escaping import xml_text
@@ -68,6 +69,17 @@ def iso_time(moment: datetime) -> str:
     return f"{_utc(moment).isoformat(timespec='milliseconds')[:-6]}Z"
 
 
+def iso_milliseconds(ms: int) -> str:
+    """Return S3's form of a stored moment, in milliseconds since 1970. A listing has a thousand of them, many in one second."""
+    seconds, milliseconds = divmod(ms, 1000)
+    return f"{_iso_seconds(seconds)}.{milliseconds:03}Z"
+
+
+@lru_cache(maxsize=4096)
+def _iso_seconds(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()[:-6]
+
+
 def _header_text(field: Field, value: object) -> str:
     if isinstance(value, datetime):
         return iso_time(value) if field.iso_time else format_datetime(_utc(value), usegmt=True)
@@ -96,17 +108,26 @@ def _write(parts: list[str], name: str, content: Node, value: object, attributes
             _write(parts, content.wire, content.item, item)
         parts.append(f"</{name}>")
     else:
-        if not isinstance(value, Mapping):
-            raise TypeError(f"{name} takes a mapping, not {type(value).__name__}")
-        parts.append(f"<{name}{attributes}{_attributes(content, value)}>")
-        for member in content.members.values():
-            if (inner := value.get(member.name)) is None:
-                continue
-            if isinstance(inner, Mixed):
-                _write_mixed(parts, content, inner)
-            else:
-                _write_member(parts, member, inner)
-        parts.append(f"</{name}>")
+        _write_structure(parts, name, content, value, attributes)
+
+
+def _write_structure(parts: list[str], name: str, content: Structure, value: object, attributes: str) -> None:
+    if type(value) is not dict and not isinstance(value, Mapping):
+        raise TypeError(f"{name} takes a mapping, not {type(value).__name__}")
+    xml_attributes = _attributes(content, value) if content.attributes else ""
+    parts.append(f"<{name}{attributes}{xml_attributes}>")
+    for member in content.members.values():
+        if (inner := value.get(member.name)) is None:
+            continue
+        if type(inner) is str and type(member.content) is Scalar:  # most of a listing: no further call
+            parts.append(f"<{member.wire}>{xml_text(inner)}</{member.wire}>")
+        elif type(inner) is int and type(member.content) is Scalar:
+            parts.append(f"<{member.wire}>{inner}</{member.wire}>")
+        elif isinstance(inner, Mixed):
+            _write_mixed(parts, content, inner)
+        else:
+            _write_member(parts, member, inner)
+    parts.append(f"</{name}>")
 
 
 def _write_mixed(parts: list[str], content: Structure, mixed: Mixed) -> None:

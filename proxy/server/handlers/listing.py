@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from proxy.manifest.protocol import ObjectPage
-from proxy.manifest.records import Bucket, Version
+from proxy.manifest.records import Bucket, ListedVersion
 from proxy.s3.errors import S3Error
 from proxy.s3.naming import url_encode_key
-from proxy.s3.rendering import Mixed
-from proxy.server.call import Call, moment
+from proxy.s3.rendering import Mixed, iso_milliseconds
+from proxy.server.call import Call
 from proxy.server.handlers.ownership import own_bucket, owner_of
 from proxy.server.handlers.tokens import open_token, seal_token
 from proxy.server.handlers.versions import is_version_id, quoted
@@ -119,10 +119,10 @@ def _common(call: Call, bucket: Bucket, page: ObjectPage, encode: Encoder, limit
     }
 
 
-def _entry(call: Call, version: Version, encode: Encoder, *, with_owner: bool) -> dict[str, object]:
+def _entry(call: Call, version: ListedVersion, encode: Encoder, *, with_owner: bool) -> dict[str, object]:
     entry: dict[str, object] = {
         "Key": encode(version.key),
-        "LastModified": moment(version.modified_ms),
+        "LastModified": iso_milliseconds(version.modified_ms),
         "ETag": quoted(version.etag),
         "Size": version.size,
         "StorageClass": version.attributes.storage_class,
@@ -134,21 +134,21 @@ def _entry(call: Call, version: Version, encode: Encoder, *, with_owner: bool) -
     return entry
 
 
-def _history_entry(call: Call, version: Version, encode: Encoder) -> tuple[str, dict[str, object]]:
+def _history_entry(call: Call, version: ListedVersion, encode: Encoder) -> tuple[str, dict[str, object]]:
     if version.is_delete_marker:
         return "DeleteMarkers", _marker_entry(call, version, encode)
     return "Versions", _version_entry(call, version, encode)
 
 
-def _version_entry(call: Call, version: Version, encode: Encoder) -> dict[str, object]:
+def _version_entry(call: Call, version: ListedVersion, encode: Encoder) -> dict[str, object]:
     return {**_entry(call, version, encode, with_owner=True), "VersionId": version.id, "IsLatest": version.is_latest}
 
 
-def _marker_entry(call: Call, version: Version, encode: Encoder) -> dict[str, object]:
+def _marker_entry(call: Call, version: ListedVersion, encode: Encoder) -> dict[str, object]:
     return {
         "Owner": owner_of(call.tenant),
         "Key": encode(version.key),
         "VersionId": version.id,
         "IsLatest": version.is_latest,
-        "LastModified": moment(version.modified_ms),
+        "LastModified": iso_milliseconds(version.modified_ms),
     }

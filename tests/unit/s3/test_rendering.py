@@ -12,7 +12,7 @@ from botocore.parsers import create_parser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.s3.rendering import XMLNS, Rendered, object_headers, render_response
+from proxy.s3.rendering import XMLNS, Rendered, iso_milliseconds, iso_time, object_headers, render_response
 
 from .samples import AWKWARD, MODEL, MOMENT, OPERATIONS, operation_model, output_of, sample, streams
 
@@ -174,3 +174,8 @@ def test_any_text_xml_can_carry_comes_back(key: str) -> None:
     result = {"Contents": [{"Key": key}], "Delimiter": AWKWARD}
 
     assert read("ListObjects", render("ListObjects", result)) == result
+
+
+@given(st.integers(0, 4_102_444_800_000))
+def test_moments_read_the_same_from_milliseconds(ms: int) -> None:
+    assert iso_milliseconds(ms) == iso_time(datetime.fromtimestamp(ms // 1000, UTC) + timedelta(milliseconds=ms % 1000))
