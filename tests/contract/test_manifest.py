@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from proxy.clock import ManualClock
 from proxy.errors import (
@@ -74,6 +75,9 @@ async def garbage(manifest: Manifest) -> set[bytes]:
 async def test_tenants_and_keys(manifest: Manifest) -> None:
     with pytest.raises(TenantExists):
         await manifest.add_tenant(tenant("t"))
+    with pytest.raises(TenantExists, match="canonical id"):
+        await manifest.add_tenant(replace(tenant("other"), canonical_id=tenant("t").canonical_id))
+    assert await manifest.find_tenant_by_name("other") is None
     await manifest.add_access_key(AccessKey(id="AK", tenant_id="t", sealed_secret=b"s", created_ms=NOW))
     found = await manifest.find_access_key("AK")
     assert found is not None

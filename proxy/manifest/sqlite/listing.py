@@ -11,16 +11,33 @@ from msgspec.structs import replace
 
 from proxy.manifest.protocol import ObjectPage, UploadPage
 from proxy.manifest.records import ListedVersion, Upload
-from proxy.manifest.steps import bucket_number
+from proxy.manifest.sqlite.buckets import bucket_number
 
 _versions = msgspec.msgpack.Decoder(ListedVersion)
 _uploads = msgspec.msgpack.Decoder(Upload)
-_CURRENT = (
+
+
+class _Order(NamedTuple):
+    """A listing's statements: the rows from a key on, and the first key alone, which its index has without the record."""
+
+    rows: str
+    first_key: str
+
+
+_CURRENT = _Order(
     "SELECT key, record, latest FROM version INDEXED BY version_current"
-    " WHERE bucket = ? AND key >= ? AND key < ? AND latest = 1 AND marker = 0 ORDER BY key"
+    " WHERE bucket = ? AND key >= ? AND key < ? AND latest = 1 AND marker = 0 ORDER BY key",
+    "SELECT key FROM version INDEXED BY version_current"
+    " WHERE bucket = ? AND key >= ? AND key < ? AND latest = 1 AND marker = 0 ORDER BY key LIMIT 1",
 )
-_ALL = "SELECT key, record, latest FROM version WHERE bucket = ? AND key >= ? AND key < ? ORDER BY key, order_key"
-_UPLOADS = "SELECT key, record, 0 FROM upload WHERE bucket = ? AND key >= ? AND key < ? ORDER BY key, initiated, id"
+_ALL = _Order(
+    "SELECT key, record, latest FROM version WHERE bucket = ? AND key >= ? AND key < ? ORDER BY key, order_key",
+    "SELECT key FROM version WHERE bucket = ? AND key >= ? AND key < ? ORDER BY key, order_key LIMIT 1",
+)
+_UPLOADS = _Order(
+    "SELECT key, record, 0 FROM upload WHERE bucket = ? AND key >= ? AND key < ? ORDER BY key, initiated, id",
+    "SELECT key FROM upload WHERE bucket = ? AND key >= ? AND key < ? ORDER BY key, initiated, id LIMIT 1",
+)
 _HIGHEST = b"\xff"  # above every key: UTF-8 has no such byte
 
 
@@ -71,21 +88,31 @@ def list_uploads(
     return UploadPage(uploads=uploads, prefixes=prefixes, truncated=truncated, next_key=last.key.decode(), next_upload=next_upload)
 
 
-def _walk(connection: sqlite3.Connection, sql: str, bucket: int, prefix: bytes, delimiter: bytes, start: bytes) -> Iterator[_Row]:
+def _walk(connection: sqlite3.Connection, order: _Order, bucket: int, prefix: bytes, delimiter: bytes, start: bytes) -> Iterator[_Row]:
     """Yield entries and common prefixes in order, seeking past each prefix."""
-    low: bytes | None = max(prefix, start)
-    end = _after_prefix(prefix)
-    while low is not None:
-        low_now, low = low, None
-        for key, record, latest in connection.execute(sql, (bucket, low_now, end)):
-            at = key.find(delimiter, len(prefix)) if delimiter else -1
-            if at < 0:
-                yield _Row(key, record, latest)
+    low, end = max(prefix, start), _after_prefix(prefix)
+    while True:
+        if delimiter:
+            first = connection.execute(order.first_key, (bucket, low, end)).fetchone()
+            if first is None:
+                return
+            if common := _common_prefix(first[0], prefix, delimiter):
+                yield _Row(common, None, 0)
+                low = _after_prefix(common)
                 continue
-            common = key[: at + len(delimiter)]
-            yield _Row(common, None, 0)
-            low = _after_prefix(common)
-            break
+        for key, record, latest in connection.execute(order.rows, (bucket, low, end)):
+            if delimiter and _common_prefix(key, prefix, delimiter):
+                low = key
+                break
+            yield _Row(key, record, latest)
+        else:
+            return
+
+
+def _common_prefix(key: bytes, prefix: bytes, delimiter: bytes) -> bytes:
+    """Return the common prefix a key is listed under, or nothing."""
+    at = key.find(delimiter, len(prefix))
+    return b"" if at < 0 else key[: at + len(delimiter)]
 
 
 def _resume(rows: Iterator[_Row], key: bytes, is_last: Callable[[_Row], bool]) -> Iterator[_Row]:

@@ -17,8 +17,6 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from proxy.clock import Clock
 from proxy.errors import ManifestUnavailable
-from proxy.manifest import listing, steps
-from proxy.manifest.group_commit import GroupCommitter
 from proxy.manifest.protocol import NO_CONDITIONS, CompletedPart, Conditions, Manifest, ObjectPage, UploadPage, VersionDraft
 from proxy.manifest.records import (
     AccessKey,
@@ -44,7 +42,9 @@ from proxy.manifest.records import (
     VersionId,
     Versioning,
 )  # fmt: skip
-from proxy.manifest.schema import migrate
+from proxy.manifest.sqlite import accounts, buckets, extents, ledger, listing, uploads, versions
+from proxy.manifest.sqlite.group_commit import GroupCommitter
+from proxy.manifest.sqlite.schema import migrate
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
@@ -112,84 +112,84 @@ class SqliteManifest:
     # Tenants and keys
 
     async def add_tenant(self, tenant: Tenant) -> None:
-        await self._write(steps.add_tenant, tenant)
+        await self._write(accounts.add_tenant, tenant)
 
     async def find_tenant(self, tenant_id: TenantId) -> Tenant | None:
-        return self._read(steps.find_tenant, tenant_id)
+        return self._read(accounts.find_tenant, tenant_id)
 
     async def find_tenant_by_name(self, name: str) -> Tenant | None:
-        return self._read(steps.find_tenant_by_name, name)
+        return self._read(accounts.find_tenant_by_name, name)
 
     async def list_tenants(self) -> tuple[Tenant, ...]:
-        return self._read(steps.list_tenants)
+        return self._read(accounts.list_tenants)
 
     async def set_tenant_enabled(self, tenant_id: TenantId, enabled: bool) -> None:  # noqa: FBT001 - the new state
-        await self._write(steps.set_tenant_enabled, tenant_id, enabled=enabled)
+        await self._write(accounts.set_tenant_enabled, tenant_id, enabled=enabled)
 
     async def remove_tenant(self, tenant_id: TenantId) -> None:
-        await self._write(steps.remove_tenant, tenant_id)
+        await self._write(accounts.remove_tenant, tenant_id)
 
     async def add_access_key(self, key: AccessKey) -> None:
-        await self._write(steps.add_access_key, key)
+        await self._write(accounts.add_access_key, key)
 
     async def find_access_key(self, access_key: AccessKeyId) -> tuple[AccessKey, Tenant] | None:
-        return self._read(steps.find_access_key, access_key)
+        return self._read(accounts.find_access_key, access_key)
 
     async def list_access_keys(self, tenant_id: TenantId) -> tuple[AccessKey, ...]:
-        return self._read(steps.list_access_keys, tenant_id)
+        return self._read(accounts.list_access_keys, tenant_id)
 
     async def remove_access_key(self, access_key: AccessKeyId) -> bool:
-        return await self._write(steps.remove_access_key, access_key)
+        return await self._write(accounts.remove_access_key, access_key)
 
     # Buckets
 
     async def create_bucket(self, bucket: Bucket) -> None:
-        await self._write(steps.create_bucket, bucket)
+        await self._write(buckets.create_bucket, bucket)
 
     async def find_bucket(self, name: BucketName) -> Bucket | None:
-        return self._read(steps.find_bucket, name)
+        return self._read(buckets.find_bucket, name)
 
     async def list_buckets(self, tenant_id: TenantId, *, prefix: str = "", after: str = "", limit: int = 10_000) -> tuple[Bucket, ...]:
-        return self._read(steps.list_buckets, tenant_id, prefix, after, limit)
+        return self._read(buckets.list_buckets, tenant_id, prefix, after, limit)
 
     async def set_versioning(self, name: BucketName, versioning: Versioning) -> None:
-        await self._write(steps.set_versioning, name, versioning)
+        await self._write(buckets.set_versioning, name, versioning)
 
     async def put_bucket_setting(self, name: BucketName, setting: str, document: str | None) -> None:
-        await self._write(steps.put_bucket_setting, name, setting, document)
+        await self._write(buckets.put_bucket_setting, name, setting, document)
 
     async def delete_bucket(self, name: BucketName) -> None:
-        await self._write(steps.delete_bucket, name, self._clock.now_ms())
+        await self._write(uploads.delete_bucket, name, self._clock.now_ms())
 
     # Writing
 
     async def lease_segments(self, *, owner: str, segment_ids: Sequence[SegmentId], expires_ms: int) -> Intent:
-        return await self._write(steps.lease_segments, owner, segment_ids, expires_ms)
+        return await self._write(ledger.lease_segments, owner, segment_ids, expires_ms)
 
     async def renew_intents(self, *, owner: str, expires_ms: int) -> None:
-        await self._write(steps.renew_intents, owner, expires_ms)
+        await self._write(ledger.renew_intents, owner, expires_ms)
 
     async def settle(self, settlements: Sequence[Settlement], garbage: Sequence[GarbageSegment], *, now_ms: int) -> None:
-        await self._write(steps.settle_abandoned, settlements, garbage, now_ms)
+        await self._write(ledger.settle_abandoned, settlements, garbage, now_ms)
 
     async def revoke_expired_intents(self, *, now_ms: int) -> int:
-        return await self._write(steps.revoke_expired_intents, now_ms)
+        return await self._write(ledger.revoke_expired_intents, now_ms)
 
     async def commit_version(
         self, draft: VersionDraft, *, conditions: Conditions = NO_CONDITIONS, settlements: Sequence[Settlement] = ()
     ) -> Version:
-        return await self._write(steps.commit_version, draft, conditions, settlements)
+        return await self._write(versions.commit_version, draft, conditions, settlements)
 
     async def record_shard(self, extent_id: ExtentId, segment_id: SegmentId, shard_index: int) -> None:
-        await self._write(steps.record_shard, extent_id, segment_id, shard_index)
+        await self._write(extents.record_shard, extent_id, segment_id, shard_index)
 
     # Reading
 
     async def find_version(self, bucket: BucketName, key: ObjectKey, version_id: VersionId | None = None) -> Version | None:
-        return self._read(steps.find_version, bucket, key, version_id)
+        return self._read(versions.find_version, bucket, key, version_id)
 
     async def load_extents(self, ids: Sequence[ExtentId]) -> tuple[Extent, ...]:
-        return self._read(steps.load_extents, ids)
+        return self._read(extents.load_extents, ids)
 
     async def list_objects(self, bucket: BucketName, *, prefix: str, delimiter: str, after: str, limit: int) -> ObjectPage:
         return await self._list(partial(listing.list_objects, bucket=bucket, prefix=prefix, delimiter=delimiter, after=after, limit=limit))
@@ -211,25 +211,25 @@ class SqliteManifest:
     # Changing and deleting
 
     async def set_tags(self, bucket: BucketName, key: ObjectKey, version_id: VersionId | None, tags: Mapping[str, str]) -> Version:
-        return await self._write(steps.set_tags, bucket, key, version_id, tags)
+        return await self._write(versions.set_tags, bucket, key, version_id, tags)
 
     async def delete_version(
         self, bucket: BucketName, key: ObjectKey, version_id: VersionId, *, now_ms: int, conditions: Conditions = NO_CONDITIONS
     ) -> Version | None:
-        return await self._write(steps.delete_version, bucket, key, version_id, now_ms, conditions)
+        return await self._write(versions.delete_version, bucket, key, version_id, now_ms, conditions)
 
     async def delete_latest(
         self, bucket: BucketName, key: ObjectKey, *, marker_id: VersionId, now_ms: int, conditions: Conditions = NO_CONDITIONS
     ) -> Version | None:
-        return await self._write(steps.delete_latest, bucket, key, marker_id, now_ms, conditions)
+        return await self._write(versions.delete_latest, bucket, key, marker_id, now_ms, conditions)
 
     # Multipart
 
     async def begin_upload(self, upload: Upload) -> None:
-        await self._write(steps.begin_upload, upload)
+        await self._write(uploads.begin_upload, upload)
 
     async def find_upload(self, bucket: BucketName, key: ObjectKey, upload_id: UploadId) -> Upload | None:
-        return self._read(steps.find_upload, bucket, key, upload_id)
+        return self._read(uploads.find_upload, bucket, key, upload_id)
 
     async def commit_part(
         self,
@@ -240,18 +240,18 @@ class SqliteManifest:
         shared_extents: Sequence[ExtentId] = (),
         settlements: Sequence[Settlement] = (),
     ) -> Part:
-        return await self._write(steps.commit_part, upload_id, part, new_layouts, shared_extents, settlements)
+        return await self._write(uploads.commit_part, upload_id, part, new_layouts, shared_extents, settlements)
 
     async def list_parts(self, upload_id: UploadId, *, after: int = 0, limit: int = 10_000) -> tuple[Part, ...]:
-        return self._read(steps.list_parts, upload_id, after, limit)
+        return self._read(uploads.list_parts, upload_id, after, limit)
 
     async def complete_upload(
         self, upload_id: UploadId, parts: Sequence[CompletedPart], draft: VersionDraft, *, conditions: Conditions = NO_CONDITIONS
     ) -> Version:
-        return await self._write(steps.complete_upload, upload_id, parts, draft, conditions)
+        return await self._write(uploads.complete_upload, upload_id, parts, draft, conditions)
 
     async def abort_upload(self, upload_id: UploadId, *, now_ms: int) -> None:
-        await self._write(steps.abort_upload, upload_id, now_ms)
+        await self._write(uploads.abort_upload, upload_id, now_ms)
 
     async def list_uploads(
         self, bucket: BucketName, *, prefix: str, delimiter: str, after_key: str, after_upload: str, limit: int
@@ -270,13 +270,13 @@ class SqliteManifest:
     # Collecting
 
     async def claim_garbage(self, *, queued_before_ms: int, now_ms: int, lease_ms: int, limit: int) -> tuple[Garbage, ...]:
-        return await self._write(steps.claim_garbage, queued_before_ms, now_ms, lease_ms, limit)
+        return await self._write(ledger.claim_garbage, queued_before_ms, now_ms, lease_ms, limit)
 
     async def finish_garbage(self, ids: Sequence[int]) -> None:
-        await self._write(steps.finish_garbage, ids)
+        await self._write(ledger.finish_garbage, ids)
 
     async def count_garbage(self) -> int:
-        return self._read(steps.count_garbage)
+        return self._read(ledger.count_garbage)
 
     async def find_missing_shards(self, *, limit: int) -> tuple[tuple[ExtentId, Segment, int], ...]:
-        return self._read(steps.find_missing_shards, limit)
+        return self._read(extents.find_missing_shards, limit)

@@ -1,0 +1,76 @@
+"""Tenants and their access keys."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import msgspec
+from msgspec.structs import replace
+
+from proxy.errors import TenantExists, TenantMissing, TenantNotEmpty
+from proxy.manifest.records import AccessKey, AccessKeyId, Tenant, TenantId
+from proxy.manifest.sqlite.rows import Connection, encode, one
+
+_tenants = msgspec.msgpack.Decoder(Tenant)
+_access_keys = msgspec.msgpack.Decoder(AccessKey)
+
+
+def add_tenant(connection: Connection, tenant: Tenant) -> None:
+    try:
+        connection.execute("INSERT INTO tenant VALUES (?, ?, ?, ?)", (tenant.id, tenant.name, tenant.canonical_id, encode(tenant)))
+    except sqlite3.IntegrityError as error:
+        what = f"the canonical id {tenant.canonical_id}" if "canonical_id" in str(error) else f"tenant {tenant.name}"
+        raise TenantExists(f"{what} exists") from None
+
+
+def find_tenant(connection: Connection, tenant_id: TenantId) -> Tenant | None:
+    return one(connection, "SELECT record FROM tenant WHERE id = ?", (tenant_id,), _tenants)
+
+
+def find_tenant_by_name(connection: Connection, name: str) -> Tenant | None:
+    return one(connection, "SELECT record FROM tenant WHERE name = ?", (name,), _tenants)
+
+
+def list_tenants(connection: Connection) -> tuple[Tenant, ...]:
+    return tuple(_tenants.decode(row[0]) for row in connection.execute("SELECT record FROM tenant ORDER BY name"))
+
+
+def set_tenant_enabled(connection: Connection, tenant_id: TenantId, *, enabled: bool) -> None:
+    tenant = find_tenant(connection, tenant_id)
+    if tenant is None:
+        raise TenantMissing(f"no tenant {tenant_id}")
+    connection.execute("UPDATE tenant SET record = ? WHERE id = ?", (encode(replace(tenant, enabled=enabled)), tenant_id))
+
+
+def remove_tenant(connection: Connection, tenant_id: TenantId) -> None:
+    if find_tenant(connection, tenant_id) is None:
+        raise TenantMissing(f"no tenant {tenant_id}")
+    if connection.execute("SELECT 1 FROM bucket WHERE tenant_id = ? LIMIT 1", (tenant_id,)).fetchone():
+        raise TenantNotEmpty(f"tenant {tenant_id} still owns buckets: delete them first")
+    connection.execute("DELETE FROM access_key WHERE tenant_id = ?", (tenant_id,))
+    connection.execute("DELETE FROM tenant WHERE id = ?", (tenant_id,))
+
+
+def add_access_key(connection: Connection, key: AccessKey) -> None:
+    if find_tenant(connection, key.tenant_id) is None:
+        raise TenantMissing(f"no tenant {key.tenant_id}")
+    try:
+        connection.execute("INSERT INTO access_key VALUES (?, ?, ?)", (key.id, key.tenant_id, encode(key)))
+    except sqlite3.IntegrityError:
+        raise TenantExists(f"access key {key.id} exists") from None
+
+
+def find_access_key(connection: Connection, access_key: AccessKeyId) -> tuple[AccessKey, Tenant] | None:
+    row = connection.execute(
+        "SELECT k.record, t.record FROM access_key k JOIN tenant t ON t.id = k.tenant_id WHERE k.id = ?", (access_key,)
+    ).fetchone()
+    return None if row is None else (_access_keys.decode(row[0]), _tenants.decode(row[1]))
+
+
+def list_access_keys(connection: Connection, tenant_id: TenantId) -> tuple[AccessKey, ...]:
+    rows = connection.execute("SELECT record FROM access_key WHERE tenant_id = ? ORDER BY id", (tenant_id,))
+    return tuple(_access_keys.decode(row[0]) for row in rows)
+
+
+def remove_access_key(connection: Connection, access_key: AccessKeyId) -> bool:
+    return connection.execute("DELETE FROM access_key WHERE id = ?", (access_key,)).rowcount > 0

@@ -1,0 +1,114 @@
+"""Multipart uploads and their parts, until they are completed or aborted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from msgspec.structs import replace
+
+from proxy.errors import BucketNotEmpty, PartInvalid, UploadMissing
+from proxy.manifest.protocol import CompletedPart, Conditions, VersionDraft
+from proxy.manifest.records import BucketName, ExtentId, ExtentRef, Layout, Part, Settlement, Upload, UploadId, Version
+from proxy.manifest.sqlite.buckets import bucket_number
+from proxy.manifest.sqlite.extents import add_extents, drop_extents, share_extents
+from proxy.manifest.sqlite.ledger import settle_commit
+from proxy.manifest.sqlite.rows import Connection, encode, one
+from proxy.manifest.sqlite.versions import check_conditions, find_version, insert_version
+
+_uploads = msgspec.msgpack.Decoder(Upload)
+_parts = msgspec.msgpack.Decoder(Part)
+_completed = msgspec.msgpack.Decoder(tuple[CompletedPart, ...])
+COMPLETED_KEPT_MS = 24 * 3600 * 1000
+
+
+def begin_upload(connection: Connection, upload: Upload) -> None:
+    number = bucket_number(connection, upload.bucket)
+    row = (upload.id, number, upload.key.encode(), upload.initiated_ms, encode(upload))
+    connection.execute("INSERT INTO upload VALUES (?, ?, ?, ?, ?)", row)
+
+
+def find_upload(connection: Connection, bucket: str, key: str, upload_id: UploadId) -> Upload | None:
+    upload = one(connection, "SELECT record FROM upload WHERE id = ?", (upload_id,), _uploads)
+    return upload if upload is not None and (upload.bucket, upload.key) == (bucket, key) else None
+
+
+def commit_part(
+    connection: Connection,
+    upload_id: UploadId,
+    part: Part,
+    new_layouts: Sequence[Layout],
+    shared_extents: Sequence[ExtentId],
+    settlements: Sequence[Settlement],
+) -> Part:
+    if connection.execute("SELECT 1 FROM upload WHERE id = ?", (upload_id,)).fetchone() is None:
+        raise UploadMissing(f"no upload {upload_id}")
+    settle_commit(connection, settlements)
+    stored = replace(part, extents=add_extents(connection, new_layouts) + share_extents(connection, shared_extents))
+    old = one(connection, "SELECT record FROM part WHERE upload = ? AND number = ?", (upload_id, part.number), _parts)
+    if old is not None:
+        drop_extents(connection, old.extents, part.modified_ms)
+    connection.execute("INSERT OR REPLACE INTO part VALUES (?, ?, ?)", (upload_id, part.number, encode(stored)))
+    return stored
+
+
+def list_parts(connection: Connection, upload_id: UploadId, after: int, limit: int) -> tuple[Part, ...]:
+    rows = connection.execute("SELECT record FROM part WHERE upload = ? AND number > ? ORDER BY number LIMIT ?", (upload_id, after, limit))
+    return tuple(_parts.decode(row[0]) for row in rows)
+
+
+def complete_upload(
+    connection: Connection, upload_id: UploadId, parts: Sequence[CompletedPart], draft: VersionDraft, conditions: Conditions
+) -> Version:
+    if connection.execute("SELECT 1 FROM upload WHERE id = ?", (upload_id,)).fetchone() is None:
+        return _completed_before(connection, upload_id, parts, draft)
+    check_conditions(find_version(connection, draft.bucket, draft.key), conditions)
+    uploaded = {part.number: part for part in list_parts(connection, upload_id, 0, 10_000)}
+    extents: list[ExtentRef] = []
+    for wanted in parts:
+        part = uploaded.pop(wanted.number, None)
+        if part is None or part.etag != wanted.etag:
+            raise PartInvalid(f"part {wanted.number} was not uploaded, or has another ETag")
+        extents += part.extents
+    for unused in uploaded.values():
+        drop_extents(connection, unused.extents, draft.modified_ms)
+    version = insert_version(connection, draft, tuple(extents))
+    _end_upload(connection, upload_id)
+    connection.execute(
+        "INSERT OR REPLACE INTO completed_upload VALUES (?, ?, ?, ?, ?, ?)",
+        (upload_id, bucket_number(connection, draft.bucket), draft.key.encode(), version.id, encode(tuple(parts)), draft.modified_ms),
+    )
+    connection.execute("DELETE FROM completed_upload WHERE completed < ?", (draft.modified_ms - COMPLETED_KEPT_MS,))
+    return version
+
+
+def _completed_before(connection: Connection, upload_id: UploadId, parts: Sequence[CompletedPart], draft: VersionDraft) -> Version:
+    """A client that lost our answer asks again: give the same one."""
+    row = connection.execute("SELECT version_id, parts FROM completed_upload WHERE id = ?", (upload_id,)).fetchone()
+    version = find_version(connection, draft.bucket, draft.key, row[0]) if row is not None else None
+    if row is None or version is None or _completed.decode(row[1]) != tuple(parts):
+        raise UploadMissing(f"no upload {upload_id}")
+    return version
+
+
+def abort_upload(connection: Connection, upload_id: UploadId, now_ms: int) -> None:
+    if connection.execute("SELECT 1 FROM upload WHERE id = ?", (upload_id,)).fetchone() is None:
+        raise UploadMissing(f"no upload {upload_id}")
+    for part in list_parts(connection, upload_id, 0, 10_000):
+        drop_extents(connection, part.extents, now_ms)
+    _end_upload(connection, upload_id)
+
+
+def _end_upload(connection: Connection, upload_id: UploadId) -> None:
+    connection.execute("DELETE FROM part WHERE upload = ?", (upload_id,))
+    connection.execute("DELETE FROM upload WHERE id = ?", (upload_id,))
+
+
+def delete_bucket(connection: Connection, name: BucketName, now_ms: int) -> None:
+    """Delete an empty bucket; its uploads, which nobody could complete any more, are aborted."""
+    number = bucket_number(connection, name)
+    if connection.execute("SELECT 1 FROM version WHERE bucket = ? LIMIT 1", (number,)).fetchone():
+        raise BucketNotEmpty(f"bucket {name} is not empty")
+    for (upload_id,) in connection.execute("SELECT id FROM upload WHERE bucket = ?", (number,)).fetchall():
+        abort_upload(connection, upload_id, now_ms)
+    connection.execute("DELETE FROM bucket WHERE id = ?", (number,))
