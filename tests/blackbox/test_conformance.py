@@ -72,6 +72,8 @@ def test_crc64nvme_claimed_at_completion_is_checked_though_no_algorithm_was_name
     with s3_error("BadDigest", 400):
         complete(ChecksumCRC64NVME=crc64(b"other"))
     with s3_error("InvalidRequest", 400):
+        complete(ChecksumCRC64NVME="gibberish")
+    with s3_error("InvalidRequest", 400):
         complete(ChecksumSHA256=base64.b64encode(bytes(32)).decode())
     with s3_error("InvalidRequest", 400):
         complete(ChecksumType="COMPOSITE")

@@ -8,7 +8,7 @@ import msgspec
 
 from proxy.manifest.protocol import CompletedPart
 from proxy.manifest.records import Bucket, ChecksumAlgorithm, ChecksumType, Upload, UploadId, Version
-from proxy.s3.checksums import ALGORITHMS, check_type, default_type, parse_algorithm
+from proxy.s3.checksums import ALGORITHMS, check_type, decode, default_type, parse_algorithm
 from proxy.s3.errors import S3Error
 from proxy.s3.parsing import Params
 from proxy.server.body import DEFAULT_ALGORITHM
@@ -182,6 +182,7 @@ def _object_checksum(call: Call, upload: Upload) -> str | None:
     algorithm, value = claimed[0]
     if upload.checksum_algorithm != algorithm:
         raise _type_mismatch(str(upload.checksum_algorithm), algorithm)
+    decode(algorithm, value.partition("-")[0])  # of a COMPOSITE one the number of parts follows
     return value
 
 
