@@ -9,8 +9,10 @@ from xml.etree import ElementTree
 import pytest
 from awscrt import checksums
 
+from tests.blackbox.conftest import DOMAIN, Server
 from tests.blackbox.expect import MIB, content, s3_error
 from tests.blackbox.raw import RawClient
+from tests.blackbox.signer import Signer
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -134,3 +136,14 @@ def test_versions_and_delete_markers_are_listed_in_one_order(raw: RawClient, s3:
     assert entries == [(kind, key) for key in ("a", "b") for kind in ("Version", "DeleteMarker", "Version")]
     listed = s3.list_object_versions(Bucket=versioned)
     assert (len(listed["Versions"]), len(listed["DeleteMarkers"])) == (4, 2)
+
+
+@pytest.mark.parametrize("path", ["/plain", "//leading", "///", "/a//b/", "//a/../b"])
+def test_every_key_can_be_reached_where_the_host_names_the_bucket(
+    server: Server, raw: RawClient, s3: S3Client, bucket: str, path: str
+) -> None:
+    signer = Signer(server.access_key, server.secret_key, host=f"{bucket}.{DOMAIN}")
+    assert raw.send("PUT", path, (), signer.sign("PUT", path).headers, b"x").verdict == (200, "")
+    assert [entry["Key"] for entry in s3.list_objects_v2(Bucket=bucket)["Contents"]] == [path[1:]]
+    assert raw.send("GET", path, (), signer.sign("GET", path).headers).body == b"x"
+    assert raw.send("GET", path, signer.presign("GET", path), {"host": signer.host}).body == b"x"
