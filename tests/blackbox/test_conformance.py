@@ -147,3 +147,18 @@ def test_every_key_can_be_reached_where_the_host_names_the_bucket(
     assert [entry["Key"] for entry in s3.list_objects_v2(Bucket=bucket)["Contents"]] == [path[1:]]
     assert raw.send("GET", path, (), signer.sign("GET", path).headers).body == b"x"
     assert raw.send("GET", path, signer.presign("GET", path), {"host": signer.host}).body == b"x"
+
+
+def test_completed_upload_tells_its_address_in_the_style_it_was_asked_in(server: Server, raw: RawClient, s3: S3Client, bucket: str) -> None:
+    for host, location in (
+        (f"{bucket}.{DOMAIN}:{server.port}", f"http://{bucket}.{DOMAIN}:{server.port}/a/k"),
+        (f"127.0.0.1:{server.port}", f"http://127.0.0.1:{server.port}/{bucket}/a/k"),
+    ):
+        upload = s3.create_multipart_upload(Bucket=bucket, Key="a/k")["UploadId"]
+        etag = s3.upload_part(Bucket=bucket, Key="a/k", UploadId=upload, PartNumber=1, Body=b"x")["ETag"]
+        path = "/a/k" if host.startswith(bucket) else f"/{bucket}/a/k"
+        body = f"<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{etag}</ETag></Part></CompleteMultipartUpload>".encode()
+        query = [("uploadId", upload)]
+        signed = Signer(server.access_key, server.secret_key, host=host).sign("POST", path, query)
+        answer = raw.send("POST", path, query, signed.headers, body)
+        assert ElementTree.fromstring(answer.body).findtext("{*}Location") == location

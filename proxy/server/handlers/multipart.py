@@ -11,6 +11,7 @@ from proxy.manifest.records import Bucket, ChecksumAlgorithm, ChecksumType, Uplo
 from proxy.s3.checksums import ALGORITHMS, check_type, decode, default_type, parse_algorithm
 from proxy.s3.errors import S3Error
 from proxy.s3.parsing import Params
+from proxy.s3.routing import bucket_of_host
 from proxy.server.body import DEFAULT_ALGORITHM
 from proxy.server.call import Call, rows
 from proxy.server.handlers.attributes import object_attributes, write_conditions
@@ -63,7 +64,7 @@ async def complete_multipart_upload(call: Call) -> dict[str, object]:
     parts = _completed_parts(entries)
     version = await _complete(call, bucket, entries, parts)
     return {
-        "Location": f"http://{call.headers.get('host', '')}/{bucket.name}/{quote(call.key)}",
+        "Location": _location(call, bucket),
         "Bucket": bucket.name,
         "Key": call.key,
         "ETag": quoted(version.etag),
@@ -112,6 +113,13 @@ async def _complete(call: Call, bucket: Bucket, entries: list[Params], parts: tu
         object_size=call.integer("MpuObjectSize"),
         conditions=write_conditions(call),
     )
+
+
+def _location(call: Call, bucket: Bucket) -> str:
+    """Return the object's address, in the style in which it was asked for."""
+    host = call.headers.get("host", "")
+    hosted = bucket_of_host(host, tuple(domain.lower() for domain in call.services.config.domains))
+    return f"http://{host}/{quote(call.key)}" if hosted is not None else f"http://{host}/{bucket.name}/{quote(call.key)}"
 
 
 def _wanted_checksum(call: Call) -> tuple[ChecksumAlgorithm | None, ChecksumType | None]:
