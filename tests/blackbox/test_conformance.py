@@ -162,3 +162,16 @@ def test_completed_upload_tells_its_address_in_the_style_it_was_asked_in(server:
         signed = Signer(server.access_key, server.secret_key, host=host).sign("POST", path, query)
         answer = raw.send("POST", path, query, signed.headers, body)
         assert ElementTree.fromstring(answer.body).findtext("{*}Location") == location
+
+
+@pytest.mark.parametrize(
+    "name", ["content-type", "content-disposition", "cache-control", "content-language", "content-encoding", "expires"]
+)
+def test_system_headers_may_be_in_latin_1(raw: RawClient, bucket: str, name: str) -> None:
+    """Python's and Java's HTTP clients send headers so."""
+    path = f"/{bucket}/k"
+    sent = [*raw.sign("PUT", path).headers.items(), ("content-length", "1"), (name, 'attachment; filename="caf\xe9"')]
+    lines = [f"PUT {path} HTTP/1.1", *(f"{header}: {value}" for header, value in sent), "\r\n"]
+    assert raw.exchange("\r\n".join(lines).encode("latin-1") + b"x").startswith(b"HTTP/1.1 200 ")
+    told = raw.request("GET", path).headers[name]
+    assert told.encode("latin-1").decode() == 'attachment; filename="caf\xe9"'
