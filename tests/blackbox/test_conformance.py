@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
@@ -16,7 +17,7 @@ from tests.blackbox.signer import Signer
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
-    from types_boto3_s3.type_defs import CopySourceTypeDef
+    from types_boto3_s3.type_defs import CompletedMultipartUploadTypeDef, CopySourceTypeDef
 
 BODIES = (content(5 * MIB, 1), content(1000, 2))
 
@@ -175,3 +176,19 @@ def test_system_headers_may_be_in_latin_1(raw: RawClient, bucket: str, name: str
     assert raw.exchange("\r\n".join(lines).encode("latin-1") + b"x").startswith(b"HTTP/1.1 200 ")
     told = raw.request("GET", path).headers[name]
     assert told.encode("latin-1").decode() == 'attachment; filename="caf\xe9"'
+
+
+@pytest.mark.parametrize("elsewhere", ["another key", "another bucket"])
+def test_completing_an_upload_elsewhere_is_refused_and_harms_nothing(
+    s3: S3Client, new_bucket: Callable[[], str], bucket: str, elsewhere: str
+) -> None:
+    wrong_bucket, wrong_key = (bucket, "other") if elsewhere == "another key" else (new_bucket(), "k")
+    s3.put_object(Bucket=wrong_bucket, Key=wrong_key, Body=b"precious")
+    upload = s3.create_multipart_upload(Bucket=bucket, Key="k")["UploadId"]
+    etag = s3.upload_part(Bucket=bucket, Key="k", UploadId=upload, PartNumber=1, Body=b"part")["ETag"]
+    parts: CompletedMultipartUploadTypeDef = {"Parts": [{"PartNumber": 1, "ETag": etag}]}
+    with s3_error("NoSuchUpload", 404):
+        s3.complete_multipart_upload(Bucket=wrong_bucket, Key=wrong_key, UploadId=upload, MultipartUpload=parts)
+    assert s3.get_object(Bucket=wrong_bucket, Key=wrong_key)["Body"].read() == b"precious"
+    s3.complete_multipart_upload(Bucket=bucket, Key="k", UploadId=upload, MultipartUpload=parts)
+    assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"part"

@@ -101,6 +101,9 @@ async def _complete(call: Call, bucket: Bucket, entries: list[Params], parts: tu
     upload_id = UploadId(call.required_text("UploadId"))
     upload = await call.services.manifest.find_upload(bucket.name, call.key, upload_id)
     if upload is None:
+        # Completing again is told by the id alone: an upload that still has parts is in progress, and of another key.
+        if await call.services.manifest.list_parts(upload_id, limit=1):
+            raise S3Error("NoSuchUpload", UploadId=upload_id)
         return await engine.completed_before(bucket, call.key, upload_id, parts)
     described = with_checksum(upload)
     _check_type_claim(call, described)
