@@ -192,3 +192,16 @@ def test_completing_an_upload_elsewhere_is_refused_and_harms_nothing(
     assert s3.get_object(Bucket=wrong_bucket, Key=wrong_key)["Body"].read() == b"precious"
     s3.complete_multipart_upload(Bucket=bucket, Key="k", UploadId=upload, MultipartUpload=parts)
     assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"part"
+
+
+def test_repeated_completion_tells_of_its_own_object_only(s3: S3Client, new_bucket: Callable[[], str], bucket: str) -> None:
+    upload = s3.create_multipart_upload(Bucket=bucket, Key="k")["UploadId"]
+    etag = s3.upload_part(Bucket=bucket, Key="k", UploadId=upload, PartNumber=1, Body=b"part")["ETag"]
+    parts: CompletedMultipartUploadTypeDef = {"Parts": [{"PartNumber": 1, "ETag": etag}]}
+    done = s3.complete_multipart_upload(Bucket=bucket, Key="k", UploadId=upload, MultipartUpload=parts)
+    again = s3.complete_multipart_upload(Bucket=bucket, Key="k", UploadId=upload, MultipartUpload=parts)
+    assert (again["ETag"], again["ChecksumCRC64NVME"]) == (done["ETag"], done["ChecksumCRC64NVME"])
+    for other_bucket, other_key in ((bucket, "other"), (new_bucket(), "k"), (bucket, "k")):
+        s3.put_object(Bucket=other_bucket, Key=other_key, Body=b"another object, or the next one of this key")
+        with s3_error("NoSuchUpload", 404):
+            s3.complete_multipart_upload(Bucket=other_bucket, Key=other_key, UploadId=upload, MultipartUpload=parts)
