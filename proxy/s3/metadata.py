@@ -32,8 +32,17 @@ def encode_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
     return {name: value if _PLAIN.fullmatch(value) else _encoded_word(value) for name, value in metadata.items()}
 
 
+def header_text(value: str) -> str:
+    """Return a header's text. Bytes that are not UTF-8 arrive as surrogates, and can only be meant as ISO-8859-1."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return value.encode("utf-8", "surrogateescape").decode("latin-1")
+    return value
+
+
 def _decode(value: str) -> str:
-    value = _as_text(value)
+    value = header_text(value)
     if "=?" not in value:
         return value
     try:
@@ -42,15 +51,6 @@ def _decode(value: str) -> str:
     except (HeaderParseError, LookupError, ValueError):  # looks like an encoded word, but is none
         return value
     return value if _PLAIN.fullmatch(decoded) else decoded
-
-
-def _as_text(value: str) -> str:
-    """Return a header's text. Bytes that are not UTF-8 arrive as surrogates, and can only be meant as ISO-8859-1."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return value.encode("utf-8", "surrogateescape").decode("latin-1")
-    return value
 
 
 def _encoded_word(value: str) -> str:

@@ -21,7 +21,7 @@ from proxy.s3.model import Operation, load_model
 from proxy.s3.naming import check_key
 from proxy.s3.parsing import parse_request
 from proxy.s3.rendering import render_response
-from proxy.s3.routing import Router, Target, split_target
+from proxy.s3.routing import Router, Target, bucket_of_host, split_target
 from proxy.server.auth import Authenticator, Sender, hoisted_headers
 from proxy.server.body import MAX_DOCUMENT_SIZE, Inlet, RequestBody, check_bodiless, has_body, read_document
 from proxy.server.call import Answer, Call, Download
@@ -162,11 +162,12 @@ class Dispatcher:
         request = visit.request
         headers = _lower_case(request.headers)
         query = _decoded_query(visit.raw_query)
-        target = visit.target = split_target(headers.get("host", ""), visit.raw_path, self._domains)
+        host = headers.get("host", "")
+        target = visit.target = split_target(host, visit.raw_path, self._domains)
         operation = visit.operation = self._router.route(request.method, target, query, headers)
-        sender = await self._authenticator.authenticate(
-            request.method, visit.raw_path, query, headers, resource=_signed_resource(target, visit.raw_path)
-        )
+        hosted = bucket_of_host(host, self._domains)
+        resource = visit.raw_path if hosted is None else f"/{hosted}{visit.raw_path}"
+        sender = await self._authenticator.authenticate(request.method, visit.raw_path, query, headers, resource=resource)
         visit.tenant = sender.tenant.name
         if sender.claim.presigned:
             headers = hoisted_headers(query, headers)
@@ -240,11 +241,6 @@ class Dispatcher:
         if request.raw_path == f"{INTERNAL}metrics":
             return web.Response(body=self._telemetry.exposition(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
         return web.Response(status=404)
-
-
-def _signed_resource(target: Target, raw_path: str) -> str:
-    """Return the path with the bucket in front, where the host names it."""
-    return raw_path if split_target("", raw_path, ()) == target else f"/{target.bucket}{raw_path}"
 
 
 def _lower_case(headers: Mapping[str, str]) -> dict[str, str]:

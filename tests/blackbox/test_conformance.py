@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 import pytest
 from awscrt import checksums
 
+from tests.blackbox.conftest import DOMAIN, Server
 from tests.blackbox.expect import MIB, content, s3_error
 from tests.blackbox.raw import RawClient
+from tests.blackbox.signer import Signer
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
-    from types_boto3_s3.type_defs import CopySourceTypeDef
+    from types_boto3_s3.type_defs import CompletedMultipartUploadTypeDef, CopySourceTypeDef
 
 BODIES = (content(5 * MIB, 1), content(1000, 2))
 
@@ -71,6 +74,8 @@ def test_crc64nvme_claimed_at_completion_is_checked_though_no_algorithm_was_name
 
     with s3_error("BadDigest", 400):
         complete(ChecksumCRC64NVME=crc64(b"other"))
+    with s3_error("InvalidRequest", 400):
+        complete(ChecksumCRC64NVME="gibberish")
     with s3_error("InvalidRequest", 400):
         complete(ChecksumSHA256=base64.b64encode(bytes(32)).decode())
     with s3_error("InvalidRequest", 400):
@@ -132,3 +137,71 @@ def test_versions_and_delete_markers_are_listed_in_one_order(raw: RawClient, s3:
     assert entries == [(kind, key) for key in ("a", "b") for kind in ("Version", "DeleteMarker", "Version")]
     listed = s3.list_object_versions(Bucket=versioned)
     assert (len(listed["Versions"]), len(listed["DeleteMarkers"])) == (4, 2)
+
+
+@pytest.mark.parametrize("path", ["/plain", "//leading", "///", "/a//b/", "//a/../b"])
+def test_every_key_can_be_reached_where_the_host_names_the_bucket(
+    server: Server, raw: RawClient, s3: S3Client, bucket: str, path: str
+) -> None:
+    signer = Signer(server.access_key, server.secret_key, host=f"{bucket}.{DOMAIN}")
+    assert raw.send("PUT", path, (), signer.sign("PUT", path).headers, b"x").verdict == (200, "")
+    assert [entry["Key"] for entry in s3.list_objects_v2(Bucket=bucket)["Contents"]] == [path[1:]]
+    assert raw.send("GET", path, (), signer.sign("GET", path).headers).body == b"x"
+    assert raw.send("GET", path, signer.presign("GET", path), {"host": signer.host}).body == b"x"
+
+
+def test_completed_upload_tells_its_address_in_the_style_it_was_asked_in(server: Server, raw: RawClient, s3: S3Client, bucket: str) -> None:
+    for host, location in (
+        (f"{bucket}.{DOMAIN}:{server.port}", f"http://{bucket}.{DOMAIN}:{server.port}/a/k"),
+        (f"127.0.0.1:{server.port}", f"http://127.0.0.1:{server.port}/{bucket}/a/k"),
+    ):
+        upload = s3.create_multipart_upload(Bucket=bucket, Key="a/k")["UploadId"]
+        etag = s3.upload_part(Bucket=bucket, Key="a/k", UploadId=upload, PartNumber=1, Body=b"x")["ETag"]
+        path = "/a/k" if host.startswith(bucket) else f"/{bucket}/a/k"
+        body = f"<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{etag}</ETag></Part></CompleteMultipartUpload>".encode()
+        query = [("uploadId", upload)]
+        signed = Signer(server.access_key, server.secret_key, host=host).sign("POST", path, query)
+        answer = raw.send("POST", path, query, signed.headers, body)
+        assert ElementTree.fromstring(answer.body).findtext("{*}Location") == location
+
+
+@pytest.mark.parametrize(
+    "name", ["content-type", "content-disposition", "cache-control", "content-language", "content-encoding", "expires"]
+)
+def test_system_headers_may_be_in_latin_1(raw: RawClient, bucket: str, name: str) -> None:
+    """Python's and Java's HTTP clients send headers so."""
+    path = f"/{bucket}/k"
+    sent = [*raw.sign("PUT", path).headers.items(), ("content-length", "1"), (name, 'attachment; filename="caf\xe9"')]
+    lines = [f"PUT {path} HTTP/1.1", *(f"{header}: {value}" for header, value in sent), "\r\n"]
+    assert raw.exchange("\r\n".join(lines).encode("latin-1") + b"x").startswith(b"HTTP/1.1 200 ")
+    told = raw.request("GET", path).headers[name]
+    assert told.encode("latin-1").decode() == 'attachment; filename="caf\xe9"'
+
+
+@pytest.mark.parametrize("elsewhere", ["another key", "another bucket"])
+def test_completing_an_upload_elsewhere_is_refused_and_harms_nothing(
+    s3: S3Client, new_bucket: Callable[[], str], bucket: str, elsewhere: str
+) -> None:
+    wrong_bucket, wrong_key = (bucket, "other") if elsewhere == "another key" else (new_bucket(), "k")
+    s3.put_object(Bucket=wrong_bucket, Key=wrong_key, Body=b"precious")
+    upload = s3.create_multipart_upload(Bucket=bucket, Key="k")["UploadId"]
+    etag = s3.upload_part(Bucket=bucket, Key="k", UploadId=upload, PartNumber=1, Body=b"part")["ETag"]
+    parts: CompletedMultipartUploadTypeDef = {"Parts": [{"PartNumber": 1, "ETag": etag}]}
+    with s3_error("NoSuchUpload", 404):
+        s3.complete_multipart_upload(Bucket=wrong_bucket, Key=wrong_key, UploadId=upload, MultipartUpload=parts)
+    assert s3.get_object(Bucket=wrong_bucket, Key=wrong_key)["Body"].read() == b"precious"
+    s3.complete_multipart_upload(Bucket=bucket, Key="k", UploadId=upload, MultipartUpload=parts)
+    assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"part"
+
+
+def test_repeated_completion_tells_of_its_own_object_only(s3: S3Client, new_bucket: Callable[[], str], bucket: str) -> None:
+    upload = s3.create_multipart_upload(Bucket=bucket, Key="k")["UploadId"]
+    etag = s3.upload_part(Bucket=bucket, Key="k", UploadId=upload, PartNumber=1, Body=b"part")["ETag"]
+    parts: CompletedMultipartUploadTypeDef = {"Parts": [{"PartNumber": 1, "ETag": etag}]}
+    done = s3.complete_multipart_upload(Bucket=bucket, Key="k", UploadId=upload, MultipartUpload=parts)
+    again = s3.complete_multipart_upload(Bucket=bucket, Key="k", UploadId=upload, MultipartUpload=parts)
+    assert (again["ETag"], again["ChecksumCRC64NVME"]) == (done["ETag"], done["ChecksumCRC64NVME"])
+    for other_bucket, other_key in ((bucket, "other"), (new_bucket(), "k"), (bucket, "k")):
+        s3.put_object(Bucket=other_bucket, Key=other_key, Body=b"another object, or the next one of this key")
+        with s3_error("NoSuchUpload", 404):
+            s3.complete_multipart_upload(Bucket=other_bucket, Key=other_key, UploadId=upload, MultipartUpload=parts)

@@ -74,7 +74,7 @@ def _parse_source(text: str) -> Source:
     path, mark, query = text.removeprefix("/").partition("?versionId=")
     try:
         bucket, _, key = unquote_to_bytes(path).decode("utf-8").partition("/")
-    except UnicodeDecodeError:
+    except UnicodeError:  # of the escapes, or of the header itself
         bucket, key = "", ""
     if not bucket or not key:
         message = "Copy Source must mention the source bucket and key: sourcebucket/sourcekey"

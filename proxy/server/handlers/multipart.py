@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from urllib.parse import quote
 
 import msgspec
 
 from proxy.manifest.protocol import CompletedPart
 from proxy.manifest.records import Bucket, ChecksumAlgorithm, ChecksumType, Upload, UploadId, Version
-from proxy.s3.checksums import ALGORITHMS, check_type, default_type, parse_algorithm
+from proxy.s3.checksums import ALGORITHMS, check_type, decode, default_type, parse_algorithm
 from proxy.s3.errors import S3Error
 from proxy.s3.parsing import Params
+from proxy.s3.routing import bucket_of_host
 from proxy.server.body import DEFAULT_ALGORITHM
 from proxy.server.call import Call, rows
 from proxy.server.handlers.attributes import object_attributes, write_conditions
@@ -63,7 +65,7 @@ async def complete_multipart_upload(call: Call) -> dict[str, object]:
     parts = _completed_parts(entries)
     version = await _complete(call, bucket, entries, parts)
     return {
-        "Location": f"http://{call.headers.get('host', '')}/{bucket.name}/{quote(call.key)}",
+        "Location": _location(call, bucket),
         "Bucket": bucket.name,
         "Key": call.key,
         "ETag": quoted(version.etag),
@@ -100,7 +102,7 @@ async def _complete(call: Call, bucket: Bucket, entries: list[Params], parts: tu
     upload_id = UploadId(call.required_text("UploadId"))
     upload = await call.services.manifest.find_upload(bucket.name, call.key, upload_id)
     if upload is None:
-        return await engine.completed_before(bucket, call.key, upload_id, parts)
+        return await _completed_before(call, bucket, upload_id, parts)
     described = with_checksum(upload)
     _check_type_claim(call, described)
     return await engine.complete_upload(
@@ -112,6 +114,29 @@ async def _complete(call: Call, bucket: Bucket, entries: list[Params], parts: tu
         object_size=call.integer("MpuObjectSize"),
         conditions=write_conditions(call),
     )
+
+
+def _location(call: Call, bucket: Bucket) -> str:
+    """Return the object's address, in the style in which it was asked for."""
+    host = call.headers.get("host", "")
+    hosted = bucket_of_host(host, tuple(domain.lower() for domain in call.services.config.domains))
+    return f"http://{host}/{quote(call.key)}" if hosted is not None else f"http://{host}/{bucket.name}/{quote(call.key)}"
+
+
+async def _completed_before(call: Call, bucket: Bucket, upload_id: UploadId, parts: tuple[CompletedPart, ...]) -> Version:
+    """Return what a completion that is repeated made. NoSuchUpload if it is not this key's, or is no more.
+
+    The manifest knows a completion by the upload's id alone, and one not done yet it would do: an upload that has parts is in progress,
+    and of another key.
+    """
+    services = call.services
+    if await services.manifest.list_parts(upload_id, limit=1):
+        raise S3Error("NoSuchUpload", UploadId=upload_id)
+    version = await services.engine.completed_before(bucket, call.key, upload_id, parts)
+    joined = hashlib.md5(b"".join(bytes.fromhex(part.etag) for part in parts), usedforsecurity=False)
+    if version.etag != f"{joined.hexdigest()}-{len(parts)}":
+        raise S3Error("NoSuchUpload", UploadId=upload_id)
+    return version
 
 
 def _wanted_checksum(call: Call) -> tuple[ChecksumAlgorithm | None, ChecksumType | None]:
@@ -182,6 +207,7 @@ def _object_checksum(call: Call, upload: Upload) -> str | None:
     algorithm, value = claimed[0]
     if upload.checksum_algorithm != algorithm:
         raise _type_mismatch(str(upload.checksum_algorithm), algorithm)
+    decode(algorithm, value.partition("-")[0])  # of a COMPOSITE one the number of parts follows
     return value
 
 
