@@ -21,7 +21,7 @@ from proxy.engine.fleet import Fleet
 from proxy.errors import IntegrityError, NotEnoughShards, ProxyError, StoreError
 from proxy.keyring import TenantCipher
 from proxy.manifest.protocol import Manifest
-from proxy.manifest.records import Extent, Segment, Version
+from proxy.manifest.records import Extent, ExtentRef, Segment, Version
 from proxy.stores.protocol import ShardName
 
 logger = logging.getLogger(__name__)
@@ -55,6 +55,18 @@ def plan_windows(extents: Sequence[Extent], start: int, length: int) -> Iterator
             position += segment.size
 
 
+def touched_extents(extents: Sequence[ExtentRef], start: int, length: int) -> tuple[list[ExtentRef], int]:
+    """Return the extents that hold the range, and its start counted in the first of them: a version of many parts has as many extents."""
+    touched: list[ExtentRef] = []
+    position = first = 0
+    for extent in extents:
+        if position < start + length and start < position + extent.size:
+            first = first if touched else position
+            touched.append(extent)
+        position += extent.size
+    return touched, start - first
+
+
 def _window_end(extent: Extent, start: int, size_limit: int) -> int:
     stripe = extent.layout.k * 64 * 1024
     return (start // stripe + max(size_limit // stripe, 1)) * stripe
@@ -73,7 +85,9 @@ class Reader:
         """Yield the plaintext bytes start .. start+length-1. Raises `NotEnoughShards` or `KeyUnavailable`, perhaps in the middle."""
         if length <= 0:
             return
-        extents = await self._manifest.load_extents([extent.id for extent in version.extents])
+        # All that will be read, before any is sent: were the version deleted meanwhile, its shards stay a while, but not its extents.
+        refs, start = touched_extents(version.extents, start, length)
+        extents = await self._manifest.load_extents([ref.id for ref in refs])
         windows = plan_windows(extents, start, length)
         window = next(windows, None)
         ahead = None if window is None else asyncio.create_task(self._fetch(window, cipher))

@@ -48,6 +48,7 @@ from proxy.manifest.sqlite.schema import migrate
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
+READ_AT_ONCE = 32  # point reads; more, as for an object of many parts, would hold up everybody else
 BUSY_SECONDS = 10.0  # another process's group commit takes milliseconds; longer means trouble
 
 
@@ -189,7 +190,9 @@ class SqliteManifest:
         return self._read(versions.find_version, bucket, key, version_id)
 
     async def load_extents(self, ids: Sequence[ExtentId]) -> tuple[Extent, ...]:
-        return self._read(extents.load_extents, ids)
+        if len(ids) <= READ_AT_ONCE:
+            return self._read(extents.load_extents, ids)
+        return await self._list(partial(extents.load_extents, ids=ids))
 
     async def list_objects(self, bucket: BucketName, *, prefix: str, delimiter: str, after: str, limit: int) -> ObjectPage:
         return await self._list(partial(listing.list_objects, bucket=bucket, prefix=prefix, delimiter=delimiter, after=after, limit=limit))

@@ -1,0 +1,24 @@
+"""What a read looks up: the extents its range lies in, and no others."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.engine.read import touched_extents
+from proxy.manifest.records import ExtentId, ExtentRef
+
+
+@given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=30), picks=st.tuples(st.floats(0, 1), st.floats(0, 1)))
+def test_the_extents_of_a_range_hold_it_and_are_no_more_than_it_needs(sizes: list[int], picks: tuple[float, float]) -> None:
+    extents = [ExtentRef(id=ExtentId(number), size=size) for number, size in enumerate(sizes)]
+    contents = [[(number, offset) for offset in range(size)] for number, size in enumerate(sizes)]
+    whole = [byte for content in contents for byte in content]
+    start = int(picks[0] * (len(whole) - 1))
+    length = 1 + int(picks[1] * (len(whole) - start - 1))
+
+    touched, low = touched_extents(extents, start, length)
+
+    held = [byte for extent in touched for byte in contents[extent.id]]
+    assert held[low : low + length] == whole[start : start + length]
+    assert {extent.id for extent in touched} == {number for number, _ in whole[start : start + length]}
