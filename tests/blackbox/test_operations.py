@@ -16,7 +16,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, IncompleteReadError, ResponseStreamingError
+from botocore.response import StreamingBody
 
 from tests.blackbox.signer import UNSIGNED, Signer
 from tests.servers import ROOT, Shardgate, shardgate, start_shardgate, stop
@@ -137,6 +138,27 @@ def test_directories_deleted_while_it_runs(tmp_path: Path) -> None:
             s3.put_object(Bucket="bucket", Key="too few", Body=data)
         assert refusal.value.response["ResponseMetadata"]["HTTPStatusCode"] == 503
         assert [entry["Key"] for entry in s3.list_objects_v2(Bucket="bucket")["Contents"]] == ["before", "without cedar", "without fir"]
+
+
+def test_a_download_that_cannot_go_on_is_cut_and_never_ends_short(tmp_path: Path) -> None:
+    with shardgate(tmp_path, config=_config(tmp_path)) as server:
+        s3 = server.client()
+        s3.create_bucket(Bucket="bucket")
+        data = os.urandom(64 * MIB)
+        s3.put_object(Bucket="bucket", Key="k", Body=data)
+        body = s3.get_object(Bucket="bucket", Key="k")["Body"]
+        received = bytearray(body.read(MIB))
+        for dead in ("cedar", "elm", "fir"):
+            shutil.rmtree(tmp_path / "stores" / dead)
+        with pytest.raises((ResponseStreamingError, IncompleteReadError)):
+            _read_all(body, received)
+        assert received == data[: len(received)]
+        assert len(received) < len(data)
+
+
+def _read_all(body: StreamingBody, received: bytearray) -> None:
+    while data := body.read(MIB):
+        received += data
 
 
 def _config(folder: Path, more: str = "") -> Path:

@@ -6,12 +6,13 @@ import asyncio
 import itertools
 import os
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
 from proxy.errors import NotEnoughShards
+from proxy.manifest.records import ObjectAttributes, ObjectKey
 from tests.laboratory import BytesBody, Laboratory, laboratory
 
 SIZES = [1, 5000, 1_500_000, 18_000_000]
@@ -56,6 +57,37 @@ async def test_get_never_serves_a_lie(lab: Laboratory, fault: str, size: int) ->
         assert await lab.get("k") == data
         for name in pair:
             setattr(lab.stores[name], fault, False)
+
+
+@pytest.mark.parametrize("fault", ["down", "hanging", "flips_bits", "truncates"])
+async def test_get_goes_on_when_two_stores_fail_in_mid_stream(lab: Laboratory, fault: str) -> None:
+    data = os.urandom(20_000_000)
+    pieces = await _read_with_a_break(lab, data, lambda: [setattr(lab.stores[name], fault, True) for name in ("cedar", "alder")])
+    assert b"".join(pieces) == data
+
+
+async def test_get_raises_rather_than_end_early_when_too_many_fail_in_mid_stream(lab: Laboratory) -> None:
+    data = os.urandom(20_000_000)
+    pieces: list[bytes] = []
+    with pytest.raises(NotEnoughShards):
+        await _read_with_a_break(lab, data, lambda: [setattr(lab.stores[name], "down", True) for name in ("cedar", "alder", "elm")], pieces)
+    sent = b"".join(pieces)
+    assert sent == data[: len(sent)]
+    assert 0 < len(sent) < len(data)
+    assert lab.services.budget.held_bytes == 0
+
+
+async def _read_with_a_break(lab: Laboratory, data: bytes, strike: Callable[[], object], pieces: list[bytes] | None = None) -> list[bytes]:
+    """Read an object of these data; strike after the first piece."""
+    pieces = [] if pieces is None else pieces
+    await lab.put("k", data)
+    version = await lab.services.manifest.find_version(lab.bucket.name, ObjectKey("k"))
+    assert version is not None
+    async for piece in lab.services.engine.open_read(version, lab.tenant, 0, version.size):
+        if not pieces:
+            strike()
+        pieces.append(bytes(piece))
+    return pieces
 
 
 async def test_a_swapped_shard_is_refused(lab: Laboratory) -> None:
@@ -196,7 +228,7 @@ async def test_a_body_that_breaks_off_leaves_nothing(lab: Laboratory) -> None:
 
     broken = Broken(b"x" * 30_000_000)
     with pytest.raises(ConnectionResetError):
-        await lab.services.engine.put_object(lab.bucket, lab.tenant, "k", broken, _attributes())  # type: ignore[arg-type]
+        await lab.services.engine.put_object(lab.bucket, lab.tenant, "k", broken, ObjectAttributes())  # type: ignore[arg-type]
     assert lab.services.budget.held_bytes == 0
     await lab.collect()
     assert await lab.shards() == set()
@@ -208,9 +240,3 @@ async def test_memory_is_bounded_and_waiting_uploads_get_their_turn(tmp_path: Pa
         await asyncio.gather(*(lab.put(f"k{number}", data) for number in range(6)))
         assert await lab.get("k5") == data
         assert lab.services.budget.held_bytes == 0
-
-
-def _attributes():
-    from proxy.manifest.records import ObjectAttributes
-
-    return ObjectAttributes()
