@@ -116,10 +116,13 @@ def _common_prefix(key: bytes, prefix: bytes, delimiter: bytes) -> bytes:
 
 
 def _resume(rows: Iterator[_Row], key: bytes, is_last: Callable[[_Row], bool]) -> Iterator[_Row]:
-    """Skip the entries of `key` up to the one a page ended with; if it is gone meanwhile, all of them."""
+    """Skip the entries of `key` up to the one a page ended with.
+
+    If it is gone meanwhile none is skipped: a client that deletes what it lists, page by page, must come to the rest.
+    """
     kept = list(_while_key(rows, key))
     same = [row for row in kept if row.key == key and row.record is not None]
-    position = next((i for i, row in enumerate(same) if is_last(row)), len(same) - 1)
+    position = next((i for i, row in enumerate(same) if is_last(row)), -1)
     yield from same[position + 1 :]
     yield from (row for row in kept if row not in same)
     yield from rows
