@@ -231,3 +231,10 @@ def test_an_upload_without_parts_is_not_completed_elsewhere(s3: S3Client, bucket
     parts: CompletedMultipartUploadTypeDef = {"Parts": [{"PartNumber": 1, "ETag": "0" * 32}]}
     with s3_error("NoSuchUpload", 404):
         s3.complete_multipart_upload(Bucket=bucket, Key="other", UploadId=upload, MultipartUpload=parts)
+
+
+def test_a_request_line_may_name_the_server(s3: S3Client, raw: RawClient, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="k", Body=b"here")
+    signed = raw.sign("GET", f"/{bucket}/k")
+    answer = raw.send("GET", f"http://{raw.host}:{raw.port}/{bucket}/k", (), signed.headers)
+    assert (answer.status, answer.body) == (200, b"here")
