@@ -6,20 +6,6 @@ import re
 from urllib.parse import quote_plus
 
 from proxy.s3.errors import S3Error
-from proxy.s3.metadata import check_metadata, encode_metadata, header_text
-from proxy.s3.tagging import check_tags, parse_tagging_header
-
-# The server's handlers take the rules of tags and metadata from here, beside those of names.
-__all__ = [
-    "check_bucket_name",
-    "check_key",
-    "check_metadata",
-    "check_tags",
-    "encode_metadata",
-    "header_text",
-    "parse_tagging_header",
-    "url_encode_key",
-]
 
 MAX_KEY_BYTES = 1024
 # Amazon S3 User Guide, "General purpose bucket naming rules": 3-63 of these, no "..", no IP address, none of what is reserved.

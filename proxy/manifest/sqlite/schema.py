@@ -30,7 +30,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX upload_key ON upload (bucket, key, initiated, id)",
         "CREATE TABLE part (upload TEXT NOT NULL, number INTEGER NOT NULL, record BLOB NOT NULL,"
         " PRIMARY KEY (upload, number)) WITHOUT ROWID",
-        "CREATE TABLE completed_upload (id TEXT PRIMARY KEY, bucket INTEGER NOT NULL, key BLOB NOT NULL, version_id TEXT NOT NULL,"
+        "CREATE TABLE completed_upload (id TEXT PRIMARY KEY, bucket INTEGER NOT NULL, key BLOB NOT NULL, sequence INTEGER NOT NULL,"
         " parts BLOB NOT NULL, completed INTEGER NOT NULL) WITHOUT ROWID",
         "CREATE INDEX completed_upload_age ON completed_upload (completed)",
         "CREATE TABLE intent (id INTEGER PRIMARY KEY AUTOINCREMENT, owner TEXT NOT NULL, expires INTEGER NOT NULL, ids BLOB NOT NULL,"

@@ -14,7 +14,7 @@ from proxy.manifest.sqlite.buckets import bucket_number
 from proxy.manifest.sqlite.extents import add_extents, drop_extents, share_extents
 from proxy.manifest.sqlite.ledger import settle_commit
 from proxy.manifest.sqlite.rows import Connection, encode, one
-from proxy.manifest.sqlite.versions import check_conditions, find_version, insert_version
+from proxy.manifest.sqlite.versions import check_conditions, decode_version, find_version, insert_version
 
 _uploads = msgspec.msgpack.Decoder(Upload)
 _parts = msgspec.msgpack.Decoder(Part)
@@ -79,20 +79,23 @@ def complete_upload(
     _end_upload(connection, upload_id)
     connection.execute(
         "INSERT OR REPLACE INTO completed_upload VALUES (?, ?, ?, ?, ?, ?)",
-        (upload_id, bucket_number(connection, draft.bucket), draft.key.encode(), version.id, encode(tuple(parts)), draft.modified_ms),
+        (upload_id, bucket_number(connection, draft.bucket), draft.key.encode(), version.sequence, encode(tuple(parts)), draft.modified_ms),
     )
     connection.execute("DELETE FROM completed_upload WHERE completed < ?", (draft.modified_ms - COMPLETED_KEPT_MS,))
     return version
 
 
 def _completed_before(connection: Connection, upload_id: UploadId, parts: Sequence[CompletedPart], draft: VersionDraft) -> Version:
-    """A client that lost our answer asks again: give the same one."""
-    query = "SELECT version_id, parts FROM completed_upload WHERE id = ? AND bucket = ? AND key = ?"
-    row = connection.execute(query, (upload_id, bucket_number(connection, draft.bucket), draft.key.encode())).fetchone()
-    version = find_version(connection, draft.bucket, draft.key, row[0]) if row is not None else None
-    if row is None or version is None or _completed.decode(row[1]) != tuple(parts):
+    """A client that lost our answer asks again: give the same one, while that very version is there."""
+    row = connection.execute(
+        "SELECT c.parts, v.record, v.latest FROM completed_upload c JOIN bucket b ON b.id = c.bucket"
+        " JOIN version v ON v.bucket = c.bucket AND v.key = c.key AND v.order_key = -c.sequence"
+        " WHERE c.id = ? AND b.name = ? AND c.key = ?",
+        (upload_id, draft.bucket, draft.key.encode()),
+    ).fetchone()
+    if row is None or _completed.decode(row[0]) != tuple(parts):
         raise UploadMissing(f"no upload {upload_id}")
-    return version
+    return decode_version(row[1], row[2])
 
 
 def abort_upload(connection: Connection, upload_id: UploadId, now_ms: int) -> None:

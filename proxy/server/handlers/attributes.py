@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from proxy.manifest.protocol import NO_CONDITIONS, Conditions
 from proxy.manifest.records import Bucket, ObjectAttributes
 from proxy.s3.errors import S3Error
-from proxy.s3.naming import check_metadata, header_text, parse_tagging_header
+from proxy.s3.metadata import check_metadata, header_text
+from proxy.s3.tagging import parse_tagging_header
 from proxy.server.call import Call
 
 DEFAULT_CONTENT_TYPE = "binary/octet-stream"  # what S3 gives an object that came with none

@@ -7,8 +7,9 @@ import json
 from proxy.errors import BucketExists
 from proxy.manifest.records import Bucket, Versioning
 from proxy.s3.errors import S3Error
-from proxy.s3.naming import check_bucket_name, check_tags
+from proxy.s3.naming import check_bucket_name
 from proxy.s3.parsing import Params
+from proxy.s3.tagging import check_tags
 from proxy.server.call import Call, rows
 from proxy.server.handlers.ownership import own_bucket
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from urllib.parse import quote
 
 import msgspec
@@ -102,7 +101,7 @@ async def _complete(call: Call, bucket: Bucket, entries: list[Params], parts: tu
     upload_id = UploadId(call.required_text("UploadId"))
     upload = await call.services.manifest.find_upload(bucket.name, call.key, upload_id)
     if upload is None:
-        return await _completed_before(call, bucket, upload_id, parts)
+        return await engine.completed_before(bucket, call.key, upload_id, parts)
     described = with_checksum(upload)
     _check_type_claim(call, described)
     return await engine.complete_upload(
@@ -121,22 +120,6 @@ def _location(call: Call, bucket: Bucket) -> str:
     host = call.headers.get("host", "")
     hosted = bucket_of_host(host, tuple(domain.lower() for domain in call.services.config.domains))
     return f"http://{host}/{quote(call.key)}" if hosted is not None else f"http://{host}/{bucket.name}/{quote(call.key)}"
-
-
-async def _completed_before(call: Call, bucket: Bucket, upload_id: UploadId, parts: tuple[CompletedPart, ...]) -> Version:
-    """Return what a completion that is repeated made. NoSuchUpload if it is not this key's, or is no more.
-
-    The manifest knows a completion by the upload's id alone, and one not done yet it would do: an upload that has parts is in progress,
-    and of another key.
-    """
-    services = call.services
-    if await services.manifest.list_parts(upload_id, limit=1):
-        raise S3Error("NoSuchUpload", UploadId=upload_id)
-    version = await services.engine.completed_before(bucket, call.key, upload_id, parts)
-    joined = hashlib.md5(b"".join(bytes.fromhex(part.etag) for part in parts), usedforsecurity=False)
-    if version.etag != f"{joined.hexdigest()}-{len(parts)}":
-        raise S3Error("NoSuchUpload", UploadId=upload_id)
-    return version
 
 
 def _wanted_checksum(call: Call) -> tuple[ChecksumAlgorithm | None, ChecksumType | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from proxy.manifest.records import Bucket, PartSummary, Version
 from proxy.s3.errors import S3Error
-from proxy.s3.naming import encode_metadata
+from proxy.s3.metadata import encode_metadata
 from proxy.s3.preconditions import check_read
 from proxy.s3.rendering import object_headers
 from proxy.server.call import Call, Download, moment

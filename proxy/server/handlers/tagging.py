@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from proxy.manifest.records import Version
 from proxy.s3.errors import S3Error
-from proxy.s3.naming import check_tags
+from proxy.s3.tagging import check_tags
 from proxy.server.call import Call, rows
 from proxy.server.handlers.buckets import MAX_BUCKET_TAGS
 from proxy.server.handlers.ownership import own_bucket
