@@ -15,6 +15,7 @@ import uvloop
 from rich.console import Console
 
 from bench import servers
+from bench.machine import fill_file_cache
 from bench.memory import MemoryResult, upload_at_once
 from bench.report import as_json, as_markdown, print_table
 from bench.rounds import Starter, run_rounds
@@ -53,6 +54,8 @@ def main(
             "shardgate": partial(servers.shardgate, workers=workers, config=config),
         }
         chosen = {name: start for name, start in starters.items() if not only or name in only}
+        if not quick:
+            fill_file_cache(data)
         scale = QUICK if quick else FULL
         scale = dataclasses.replace(scale, rounds=rounds or scale.rounds)
         measures = run_rounds(chosen, scale, data, console.print)

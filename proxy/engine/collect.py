@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 BATCH = 100  # rows claimed at a time
 CLAIM_MS = 10 * 60 * 1000  # after which another worker may take over: deleting twice is harmless
-CONCURRENT_SEGMENTS = 8
+CONCURRENT_SEGMENTS = 16  # at 50 ms a delete, some 300 objects a second
 
 
 class Collector:
@@ -42,15 +42,15 @@ class Collector:
         while True:
             now = self._clock.now_ms()
             rows = await self._manifest.claim_garbage(queued_before_ms=now - self._delay_ms, now_ms=now, lease_ms=CLAIM_MS, limit=BATCH)
-            done = [row for row in rows if await self._delete_row(row)]
+            gate = asyncio.Semaphore(CONCURRENT_SEGMENTS)
+            deleted = await asyncio.gather(*(self._delete_row(row, gate) for row in rows))
+            done = [row for row, gone in zip(rows, deleted, strict=True) if gone]
             await self._manifest.finish_garbage([row.id for row in done])
             collected += sum(len(row.segments) for row in done)
             if len(rows) < BATCH:
                 return collected
 
-    async def _delete_row(self, row: Garbage) -> bool:
-        gate = asyncio.Semaphore(CONCURRENT_SEGMENTS)
-
+    async def _delete_row(self, row: Garbage, gate: asyncio.Semaphore) -> bool:
         async def delete(segment: GarbageSegment) -> None:
             async with gate:
                 await (self._delete_placed(segment) if segment.stores else self._delete_anywhere(segment))

@@ -61,7 +61,7 @@ class Visit:
         self.request = request
         self.inlet = inlet
         self.request_id = os.urandom(8).hex().upper()
-        self.raw_path, _, self.raw_query = request.raw_path.partition("?")
+        self.raw_path, _, self.raw_query = _origin_form(request.raw_path).partition("?")
         self.target: Target | None = None
         self.operation: Operation | None = None
         self.tenant = ""
@@ -241,6 +241,14 @@ class Dispatcher:
         if request.raw_path == f"{INTERNAL}metrics":
             return web.Response(body=self._telemetry.exposition(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
         return web.Response(status=404)
+
+
+def _origin_form(raw_path: str) -> str:
+    """Return a request's target from its path on: a client that thinks us a proxy names the server before it (RFC 9112, 3.2.2)."""
+    if not raw_path.startswith(("http://", "https://")):
+        return raw_path
+    _, slash, rest = raw_path.partition("://")[2].partition("/")
+    return f"/{rest}" if slash else "/"
 
 
 def _lower_case(headers: Mapping[str, str]) -> dict[str, str]:

@@ -84,13 +84,16 @@ class UpstreamStore:
             raise self._translated(name, error) from error
 
     async def list(self, prefix: str = "") -> AsyncIterator[tuple[ShardName, int]]:
-        # Upstream prefixes are whole path segments; the rest of the prefix is compared here.
-        folder = prefix.rpartition("/")[0]
+        # Upstream prefixes are whole path segments. The rest of the prefix is sought by an offset, which names come behind, in order.
+        folder, _, rest = prefix.rpartition("/")
         try:
-            async for batch in obstore.list(self._inner, folder or None):
+            async for batch in obstore.list(self._inner, folder or None, offset=prefix[:-1] if rest[1:] else None):
                 for meta in batch:
-                    if meta["path"].startswith(prefix):
-                        yield ShardName(meta["path"]), meta["size"]
+                    name = meta["path"]
+                    if name.startswith(prefix):
+                        yield ShardName(name), meta["size"]
+                    elif name > prefix:
+                        return  # what comes behind the prefix ends it
         except _FAILURES as error:
             raise self._translated(None, error) from error
 

@@ -205,3 +205,36 @@ def test_repeated_completion_tells_of_its_own_object_only(s3: S3Client, new_buck
         s3.put_object(Bucket=other_bucket, Key=other_key, Body=b"another object, or the next one of this key")
         with s3_error("NoSuchUpload", 404):
             s3.complete_multipart_upload(Bucket=other_bucket, Key=other_key, UploadId=upload, MultipartUpload=parts)
+
+
+def test_versions_deleted_page_by_page_are_all_found(s3: S3Client, versioned: str) -> None:
+    for _ in range(7):
+        s3.put_object(Bucket=versioned, Key="k", Body=b"x")
+    s3.put_object(Bucket=versioned, Key="z", Body=b"x")
+    for page in s3.get_paginator("list_object_versions").paginate(Bucket=versioned, PaginationConfig={"PageSize": 3}):
+        for version in page["Versions"]:
+            s3.delete_object(Bucket=versioned, Key=version["Key"], VersionId=version["VersionId"])
+    assert "Versions" not in s3.list_object_versions(Bucket=versioned)
+
+
+def test_uploads_aborted_page_by_page_are_all_found(s3: S3Client, bucket: str) -> None:
+    for key in "kkkkkkkz":
+        s3.create_multipart_upload(Bucket=bucket, Key=key)
+    for page in s3.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, PaginationConfig={"PageSize": 3}):
+        for upload in page["Uploads"]:
+            s3.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+    assert "Uploads" not in s3.list_multipart_uploads(Bucket=bucket)
+
+
+def test_an_upload_without_parts_is_not_completed_elsewhere(s3: S3Client, bucket: str) -> None:
+    upload = s3.create_multipart_upload(Bucket=bucket, Key="k")["UploadId"]
+    parts: CompletedMultipartUploadTypeDef = {"Parts": [{"PartNumber": 1, "ETag": "0" * 32}]}
+    with s3_error("NoSuchUpload", 404):
+        s3.complete_multipart_upload(Bucket=bucket, Key="other", UploadId=upload, MultipartUpload=parts)
+
+
+def test_a_request_line_may_name_the_server(s3: S3Client, raw: RawClient, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="k", Body=b"here")
+    signed = raw.sign("GET", f"/{bucket}/k")
+    answer = raw.send("GET", f"http://{raw.host}:{raw.port}/{bucket}/k", (), signed.headers)
+    assert (answer.status, answer.body) == (200, b"here")

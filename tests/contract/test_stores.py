@@ -166,6 +166,9 @@ async def test_listing_by_plain_prefix(store: Store) -> None:
     for name in ("ab/abc-00", "ab/abc-01", "ab/abd-00", "cd/x-00"):
         await store.put(ShardName(name), [b"12345"])
     assert sorted([entry async for entry in store.list("ab/abc-")]) == [("ab/abc-00", 5), ("ab/abc-01", 5)]
+    assert [entry async for entry in store.list("ab/abc-01")] == [("ab/abc-01", 5)]
+    assert sorted([name async for name, _ in store.list("ab/a")]) == ["ab/abc-00", "ab/abc-01", "ab/abd-00"]
+    assert len([entry async for entry in store.list("ab/")]) == 3
     assert len([entry async for entry in store.list()]) == 4
     assert [entry async for entry in store.list("zz/")] == []
 

@@ -60,8 +60,11 @@ def list_parts(connection: Connection, upload_id: UploadId, after: int, limit: i
 def complete_upload(
     connection: Connection, upload_id: UploadId, parts: Sequence[CompletedPart], draft: VersionDraft, conditions: Conditions
 ) -> Version:
-    if connection.execute("SELECT 1 FROM upload WHERE id = ?", (upload_id,)).fetchone() is None:
+    upload = one(connection, "SELECT record FROM upload WHERE id = ?", (upload_id,), _uploads)
+    if upload is None:
         return _completed_before(connection, upload_id, parts, draft)
+    if (upload.bucket, upload.key) != (draft.bucket, draft.key):
+        raise UploadMissing(f"upload {upload_id} is of another key")
     check_conditions(find_version(connection, draft.bucket, draft.key), conditions)
     uploaded = {part.number: part for part in list_parts(connection, upload_id, 0, 10_000)}
     extents: list[ExtentRef] = []
@@ -84,7 +87,8 @@ def complete_upload(
 
 def _completed_before(connection: Connection, upload_id: UploadId, parts: Sequence[CompletedPart], draft: VersionDraft) -> Version:
     """A client that lost our answer asks again: give the same one."""
-    row = connection.execute("SELECT version_id, parts FROM completed_upload WHERE id = ?", (upload_id,)).fetchone()
+    query = "SELECT version_id, parts FROM completed_upload WHERE id = ? AND bucket = ? AND key = ?"
+    row = connection.execute(query, (upload_id, bucket_number(connection, draft.bucket), draft.key.encode())).fetchone()
     version = find_version(connection, draft.bucket, draft.key, row[0]) if row is not None else None
     if row is None or version is None or _completed.decode(row[1]) != tuple(parts):
         raise UploadMissing(f"no upload {upload_id}")

@@ -1,0 +1,25 @@
+"""The machine, as it is once it has run for a while: no memory is free, all of it is file cache.
+
+A virtual machine's kernel gives free memory back to its host, and the first touch of a page then costs ten times what a server does with
+it (seen: 0.4 GB/s into new pages of the file cache, 5 GB/s into old ones). So the cache is filled once, before anything is measured.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import psutil
+
+BLOCK_BYTES = 8 * 1024 * 1024
+
+
+def fill_file_cache(folder: Path) -> None:
+    """Read a file of holes as large as the free memory. It is deleted with the folder, not before: that would free the memory again."""
+    path = folder / "holes"
+    path.touch()
+    os.truncate(path, psutil.virtual_memory().free)
+    block = bytearray(BLOCK_BYTES)
+    with path.open("rb", buffering=0) as file:
+        while file.readinto(block):
+            pass
