@@ -1,6 +1,7 @@
 """Listings of a large bucket: fills a manifest of its own with many keys, and times pages of them.
 
-`python -m bench.listing` puts ten million keys below 2,500 folders and prints the milliseconds of a page, at the manifest.
+`python -m bench.listing` puts ten million keys below 3,500 folders and prints the milliseconds of a page, at the manifest. Beside each
+of the last 750 folders lies a key, so a page there mixes keys and common prefixes. One key more has a long history, and there are uploads.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from rich.progress import track
 from rich.table import Table
 
 from proxy.clock import SystemClock
-from proxy.manifest.protocol import Manifest, ObjectPage
+from proxy.manifest.protocol import Manifest, ObjectPage, UploadPage
 from proxy.manifest.records import (
     Bucket,
     BucketName,
@@ -32,6 +33,8 @@ from proxy.manifest.records import (
     ObjectKey,
     Tenant,
     TenantId,
+    Upload,
+    UploadId,
     Version,
     VersionId,
 )
@@ -39,10 +42,14 @@ from proxy.manifest.sqlite import open_sqlite
 from proxy.manifest.sqlite.rows import encode
 
 BUCKET = BucketName("bucket")
-FOLDERS = 2500
+FOLDERS = 3500
+MIXED_FROM = 2750  # the first folder with a key beside it
+HISTORY = "history"  # behind all folders
 PAGE = 1000
 ROUNDS = 15
 BATCH = 50_000
+SPARSE = 100  # one upload, and one version of the long history, for so many keys
+Page = Callable[[], Awaitable[ObjectPage | UploadPage]]
 
 
 def main(
@@ -77,30 +84,40 @@ async def _measured(path: Path, keys: int, title: str) -> Table:
     return table
 
 
-def _pages(manifest: Manifest, keys: int) -> Iterator[tuple[str, Callable[[], Awaitable[ObjectPage]]]]:
-    middle = _key(keys // 2, keys)
+def _pages(manifest: Manifest, keys: int) -> Iterator[tuple[str, Page]]:
+    middle, mixed = _key(keys // 2, keys), f"folder-{MIXED_FROM:06}"
 
-    def objects(*, prefix: str = "", delimiter: str = "", after: str = "") -> Callable[[], Awaitable[ObjectPage]]:
-        return lambda: manifest.list_objects(BUCKET, prefix=prefix, delimiter=delimiter, after=after, limit=PAGE)
+    def objects(*, prefix: str = "", delimiter: str = "", after: str = "", limit: int = PAGE) -> Page:
+        return lambda: manifest.list_objects(BUCKET, prefix=prefix, delimiter=delimiter, after=after, limit=limit)
 
-    def versions(*, delimiter: str = "", after: str = "") -> Callable[[], Awaitable[ObjectPage]]:
-        return lambda: manifest.list_versions(BUCKET, prefix="", delimiter=delimiter, after_key=after, after_version="", limit=PAGE)
+    def versions(*, delimiter: str = "", after: str = "", version: str = "") -> Page:
+        return lambda: manifest.list_versions(BUCKET, prefix="", delimiter=delimiter, after_key=after, after_version=version, limit=PAGE)
+
+    def uploads(*, delimiter: str = "", after: str = "") -> Page:
+        return lambda: manifest.list_uploads(BUCKET, prefix="", delimiter=delimiter, after_key=after, after_upload="", limit=PAGE)
 
     yield "from the start", objects()
     yield "after the middle", objects(after=middle)
     yield "below one folder", objects(prefix=f"{middle.partition('/')[0]}/", delimiter="/")
-    yield "1,000 common prefixes", objects(delimiter="/")
-    yield "1,000 common prefixes after the middle", objects(delimiter="/", after=middle)
+    yield "common prefixes", objects(delimiter="/")
+    yield "common prefixes, after the middle", objects(delimiter="/", after=middle)
+    yield "common prefixes and keys, mixed", objects(delimiter="/", after=mixed)
+    yield "one common prefix, after the middle", objects(delimiter="/", after=middle, limit=1)
+    yield "versions, from the start", versions()
     yield "versions, after the middle", versions(after=middle)
-    yield "versions, 1,000 common prefixes", versions(delimiter="/")
+    yield "versions, common prefixes", versions(delimiter="/")
+    yield "versions, common prefixes and keys, mixed", versions(delimiter="/", after=mixed)
+    yield "versions, deep in one key's history", versions(delimiter="/", after=HISTORY, version=_history_id(keys // SPARSE // 2))
+    yield "uploads, after the middle", uploads(after=middle)
+    yield "uploads, common prefixes", uploads(delimiter="/")
 
 
-async def _timed(page: Callable[[], Awaitable[ObjectPage]]) -> float:
+async def _timed(page: Page) -> float:
     started = time.perf_counter()
     answer = await page()
     elapsed = time.perf_counter() - started
     if not answer.truncated:
-        raise RuntimeError(f"a page of {len(answer.versions)} keys and {len(answer.prefixes)} prefixes is the last one: too few keys")
+        raise RuntimeError("a page is the last one: too few keys")
     return elapsed * 1000
 
 
@@ -111,21 +128,33 @@ def _fill(path: Path, keys: int) -> None:
     (bucket,) = connection.execute("SELECT id FROM bucket").fetchone()
     for start in track(range(0, keys, BATCH), description=f"filling in {keys:,} keys", transient=True):
         connection.execute("BEGIN")
-        rows = (_row(bucket, number, keys) for number in range(start, min(start + BATCH, keys)))
-        connection.executemany("INSERT INTO version VALUES (?, ?, ?, 'null', 1, 0, ?)", rows)
+        numbers = range(start, min(start + BATCH, keys))
+        connection.executemany(
+            "INSERT INTO version VALUES (?, ?, ?, ?, ?, 0, ?)",
+            (_version_row(bucket, _key(number, keys), number, VersionId("null"), is_latest=True) for number in numbers),
+        )
+        connection.executemany(
+            "INSERT INTO upload VALUES (?, ?, ?, ?, ?)", (_upload_row(bucket, number, keys) for number in numbers[::SPARSE])
+        )
         connection.execute("COMMIT")
+    connection.execute("BEGIN")
+    history = range(keys // SPARSE)
+    connection.executemany(
+        "INSERT INTO version VALUES (?, ?, ?, ?, ?, 0, ?)",
+        (_version_row(bucket, HISTORY, keys + number, _history_id(number), is_latest=number == history[-1]) for number in history),
+    )
+    connection.execute("COMMIT")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
 
 
-def _row(bucket: int, number: int, keys: int) -> tuple[int, bytes, int, bytes]:
-    key = _key(number, keys)
+def _version_row(bucket: int, key: str, number: int, version_id: VersionId, *, is_latest: bool) -> tuple[int, bytes, int, str, bool, bytes]:
     version = Version(
         bucket=BUCKET,
         key=ObjectKey(key),
-        id=VersionId("null"),
+        id=version_id,
         sequence=number + 1,
-        is_latest=True,
+        is_latest=is_latest,
         size=4096,
         etag=f"{number:032x}",
         modified_ms=1_700_000_000_000 + number,
@@ -133,11 +162,23 @@ def _row(bucket: int, number: int, keys: int) -> tuple[int, bytes, int, bytes]:
         checksum=Checksum(algorithm="CRC64NVME", type="FULL_OBJECT", value="AAAAAAAAAAA="),
         extents=(ExtentRef(id=ExtentId(number + 1), size=4096),),
     )
-    return bucket, key.encode(), -number - 1, encode(version)
+    return bucket, key.encode(), -number - 1, version_id, is_latest, encode(version)
+
+
+def _upload_row(bucket: int, number: int, keys: int) -> tuple[str, int, bytes, int, bytes]:
+    key, initiated_ms = ObjectKey(_key(number, keys)), 1_700_000_000_000 + number
+    upload = Upload(id=UploadId(f"{number:032x}"), bucket=BUCKET, key=key, tenant_id=TenantId("t"), initiated_ms=initiated_ms)
+    return upload.id, bucket, key.encode(), initiated_ms, encode(upload)
+
+
+def _history_id(number: int) -> VersionId:
+    return VersionId(f"{number:032x}")
 
 
 def _key(number: int, keys: int) -> str:
-    return f"folder-{number // (keys // FOLDERS):06}/object-{number:09}"
+    folder, place = divmod(number, keys // FOLDERS)
+    beside = place == 0 and folder >= MIXED_FROM
+    return f"folder-{folder:06}-beside" if beside else f"folder-{folder:06}/object-{number:09}"
 
 
 if __name__ == "__main__":

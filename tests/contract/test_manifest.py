@@ -277,3 +277,115 @@ def test_listing_pages_equal_a_simple_model(
                 after = page.next_key
 
     assert asyncio.run(pages()) == expected
+
+
+HISTORY_KEYS = st.text(alphabet="a/\0\u007f\u00bf\U0001f600", min_size=1, max_size=4)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    keys=st.lists(HISTORY_KEYS, max_size=25),
+    deleted=st.sets(HISTORY_KEYS, max_size=3),
+    prefix=st.text(alphabet="a/\u00bf", max_size=2),
+    delimiter=st.sampled_from(["", "/", "a", "a/", "\0", "\u007f", "\u00bf", "\U0001f600"]),
+    limit=st.integers(1, 5),
+)
+def test_pages_of_histories_and_uploads_equal_a_simple_model(
+    tmp_path_factory: pytest.TempPathFactory, keys: list[str], deleted: set[str], prefix: str, delimiter: str, limit: int
+) -> None:
+    def model(entries: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        found: dict[tuple[str, str], None] = {}
+        for key, entry_id in entries:
+            at = key.find(delimiter, len(prefix)) if delimiter else -1
+            if key.startswith(prefix):
+                found[(key, entry_id) if at < 0 else (key[: at + len(delimiter)], "")] = None
+        return list(found)
+
+    def by_key(entries: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        return sorted(entries, key=lambda entry: entry[0].encode())
+
+    written = [(key, f"v{number:03}") for number, key in enumerate(keys)]
+    markers = [(key, f"m{number:03}") for number, key in enumerate(sorted(deleted))]
+    history = by_key((written + markers)[::-1])  # the newest of a key first
+    latest = [entry for entry in by_key(list({key: (key, entry_id) for key, entry_id in written}.values())) if entry[0] not in deleted]
+
+    async def pages() -> None:
+        async with open_sqlite(tmp_path_factory.mktemp("list") / "m", ManualClock(NOW)) as manifest:
+            await manifest.add_tenant(tenant("t"))
+            await manifest.create_bucket(Bucket(name="b", tenant_id="t", policy="p", versioning="Enabled", created_ms=NOW))
+            uploads = [Upload(id=name, bucket="b", key=key, tenant_id="t", initiated_ms=NOW) for key, name in written]
+            await asyncio.gather(*(manifest.begin_upload(upload) for upload in uploads))
+            for key, version_id in written:
+                await manifest.commit_version(draft(key, version_id))
+            for key, version_id in markers:
+                await manifest.delete_latest("b", key, marker_id=version_id, now_ms=NOW)
+            assert await every_object(manifest) == model(latest)
+            assert await every_version(manifest) == model(history)
+            assert await every_upload(manifest) == model(by_key(written))
+
+    async def every_object(manifest: Manifest) -> list[tuple[str, str]]:
+        found: list[tuple[str, str]] = []
+        after = ""
+        while True:
+            page = await manifest.list_objects("b", prefix=prefix, delimiter=delimiter, after=after, limit=limit)
+            found += by_key([(version.key, version.id) for version in page.versions] + [(common, "") for common in page.prefixes])
+            if not page.truncated:
+                return found
+            after = page.next_key
+
+    async def every_version(manifest: Manifest) -> list[tuple[str, str]]:
+        found: list[tuple[str, str]] = []
+        after = ("", "")
+        while True:
+            page = await manifest.list_versions(
+                "b", prefix=prefix, delimiter=delimiter, after_key=after[0], after_version=after[1], limit=limit
+            )
+            found += by_key([(version.key, version.id) for version in page.versions] + [(common, "") for common in page.prefixes])
+            if not page.truncated:
+                return found
+            after = (page.next_key, page.next_version)
+
+    async def every_upload(manifest: Manifest) -> list[tuple[str, str]]:
+        found: list[tuple[str, str]] = []
+        after = ("", "")
+        while True:
+            page = await manifest.list_uploads(
+                "b", prefix=prefix, delimiter=delimiter, after_key=after[0], after_upload=after[1], limit=limit
+            )
+            found += by_key([(upload.key, upload.id) for upload in page.uploads] + [(common, "") for common in page.prefixes])
+            if not page.truncated:
+                return found
+            after = (page.next_key, page.next_upload)
+
+    asyncio.run(pages())
+
+
+async def test_a_history_deleted_page_by_page_is_listed_whole(manifest: Manifest) -> None:
+    await manifest.set_versioning("b", "Enabled")
+    for number in range(7):
+        await manifest.commit_version(draft("k", f"v{number}"))
+    seen: list[str] = []
+    after = ("", "")
+    truncated = True
+    while truncated:
+        page = await manifest.list_versions("b", prefix="", delimiter="/", after_key=after[0], after_version=after[1], limit=3)
+        for version in page.versions:
+            await manifest.delete_version("b", version.key, version.id, now_ms=NOW)
+            seen.append(version.id)
+        after, truncated = (page.next_key, page.next_version), page.truncated
+    assert seen == [f"v{number}" for number in range(6, -1, -1)]
+
+
+async def test_uploads_aborted_page_by_page_are_listed_whole(manifest: Manifest) -> None:
+    for number in range(7):
+        await manifest.begin_upload(Upload(id=f"u{number}", bucket="b", key="k", tenant_id="t", initiated_ms=NOW + number))
+    seen: list[str] = []
+    after = ("", "")
+    truncated = True
+    while truncated:
+        page = await manifest.list_uploads("b", prefix="", delimiter="/", after_key=after[0], after_upload=after[1], limit=3)
+        for upload in page.uploads:
+            await manifest.abort_upload(upload.id, now_ms=NOW)
+            seen.append(upload.id)
+        after, truncated = (page.next_key, page.next_upload), page.truncated
+    assert seen == [f"u{number}" for number in range(7)]

@@ -20,6 +20,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         " latest INTEGER NOT NULL, marker INTEGER NOT NULL, record BLOB NOT NULL, PRIMARY KEY (bucket, key, order_key)) WITHOUT ROWID",
         # With the columns of its condition it covers a hop from one common prefix to the next: no row is read on the way.
         "CREATE INDEX version_current ON version (bucket, key, latest, marker) WHERE latest = 1 AND marker = 0",
+        # Finds a version of a long history by its id. A key never overwritten with versioning has no row in it.
+        "CREATE INDEX version_older ON version (bucket, key, version_id) WHERE latest = 0",
         "CREATE TABLE sequence (value INTEGER NOT NULL)",
         "INSERT INTO sequence VALUES (0)",
         "CREATE TABLE extent (id INTEGER PRIMARY KEY AUTOINCREMENT, refs INTEGER NOT NULL, layout BLOB NOT NULL)",
