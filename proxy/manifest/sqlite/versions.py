@@ -16,6 +16,14 @@ from proxy.manifest.sqlite.ledger import settle_commit
 from proxy.manifest.sqlite.rows import Connection, encode
 
 _versions = msgspec.msgpack.Decoder(Version)
+# A key may have a hundred thousand versions: each of these is a seek or two.
+_SET_NEWEST = (
+    "UPDATE version SET latest = ?3 WHERE bucket = ?1 AND key = ?2"
+    " AND order_key = (SELECT min(order_key) FROM version WHERE bucket = ?1 AND key = ?2)"
+)
+_FIND_OLDER = (
+    "SELECT record, latest FROM version INDEXED BY version_older WHERE bucket = ?1 AND key = ?2 AND version_id = ?3 AND latest = 0"
+)
 
 
 def decode_version(record: bytes, latest: int) -> Version:
@@ -24,12 +32,18 @@ def decode_version(record: bytes, latest: int) -> Version:
 
 
 def find_version(connection: Connection, bucket: str, key: str, version_id: str | None = None) -> Version | None:
-    base = "SELECT v.record, v.latest FROM version v JOIN bucket b ON b.id = v.bucket WHERE b.name = ? AND v.key = ?"
-    if version_id is None:
-        row = connection.execute(f"{base} ORDER BY v.order_key LIMIT 1", (bucket, key.encode())).fetchone()
-    else:
-        row = connection.execute(f"{base} AND v.version_id = ?", (bucket, key.encode(), version_id)).fetchone()
-    return None if row is None else decode_version(*row)
+    row = connection.execute("SELECT id FROM bucket WHERE name = ?", (bucket,)).fetchone()
+    return None if row is None else _find(connection, row[0], key.encode(), version_id)
+
+
+def _find(connection: Connection, number: int, key: bytes, version_id: str | None) -> Version | None:
+    """Return the newest version of a key, or the one named."""
+    row = connection.execute(
+        "SELECT record, latest, version_id FROM version WHERE bucket = ? AND key = ? ORDER BY order_key LIMIT 1", (number, key)
+    ).fetchone()
+    if row is not None and version_id not in {None, row[2]}:
+        row = connection.execute(_FIND_OLDER, (number, key, version_id)).fetchone()
+    return None if row is None else decode_version(row[0], row[1])
 
 
 def check_conditions(current: Version | None, conditions: Conditions) -> None:
@@ -57,7 +71,7 @@ def insert_version(connection: Connection, draft: VersionDraft, extents: tuple[E
     number, key = bucket_number(connection, draft.bucket), draft.key.encode()
     if draft.id == NULL_VERSION:
         _remove(connection, number, key, NULL_VERSION, draft.modified_ms)
-    connection.execute("UPDATE version SET latest = 0 WHERE bucket = ? AND key = ? AND latest = 1", (number, key))
+    connection.execute(_SET_NEWEST, (number, key, 0))
     (sequence,) = connection.execute("UPDATE sequence SET value = value + 1 RETURNING value").fetchone()
     version = Version(
         bucket=draft.bucket,
@@ -82,13 +96,10 @@ def insert_version(connection: Connection, draft: VersionDraft, extents: tuple[E
 
 
 def _remove(connection: Connection, number: int, key: bytes, version_id: str, now_ms: int) -> Version | None:
-    row = connection.execute(
-        "DELETE FROM version WHERE bucket = ? AND key = ? AND version_id = ? RETURNING record, latest", (number, key, version_id)
-    ).fetchone()
-    if row is None:
-        return None
-    version = decode_version(*row)
-    drop_extents(connection, version.extents, now_ms)
+    version = _find(connection, number, key, version_id)
+    if version is not None:
+        connection.execute("DELETE FROM version WHERE bucket = ? AND key = ? AND order_key = ?", (number, key, -version.sequence))
+        drop_extents(connection, version.extents, now_ms)
     return version
 
 
@@ -112,11 +123,7 @@ def delete_version(
         check_conditions(find_version(connection, bucket, key, version_id), conditions)
     removed = _remove(connection, number, key.encode(), version_id, now_ms)
     if removed is not None and removed.is_latest:
-        connection.execute(
-            "UPDATE version SET latest = 1 WHERE bucket = ?1 AND key = ?2 AND order_key ="
-            " (SELECT min(order_key) FROM version WHERE bucket = ?1 AND key = ?2)",
-            (number, key.encode()),
-        )
+        connection.execute(_SET_NEWEST, (number, key.encode(), 1))
     return removed
 
 
