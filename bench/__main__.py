@@ -15,7 +15,7 @@ import uvloop
 from rich.console import Console
 
 from bench import servers
-from bench.machine import fill_file_cache
+from bench.machine import fill_file_cache, spread_folders
 from bench.memory import MemoryResult, upload_at_once
 from bench.report import as_json, as_markdown, print_table
 from bench.rounds import Starter, run_rounds
@@ -42,6 +42,7 @@ def main(
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
     data = Path(tempfile.mkdtemp(prefix="shardgate-bench-", dir=folder))
+    spread_folders(data)
     try:
         if memory:
             result = _measure_memory(data, config, workers, uploads, upload_mib, memory_seconds)

@@ -1,17 +1,26 @@
-"""The machine, as it is once it has run for a while: no memory is free, all of it is file cache.
+"""The machine, made alike for each server, and as it is once it has run for a while.
 
-A virtual machine's kernel gives free memory back to its host, and the first touch of a page then costs ten times what a server does with
+*Memory.* None is free, all of it is file cache. A virtual machine's kernel gives free memory back to its host, and the first touch of a page then costs ten times what a server does with
 it (seen: 0.4 GB/s into new pages of the file cache, 5 GB/s into old ones). So the cache is filled once, before anything is measured.
+
+*Disk.* ext4 steps around the inodes of files deleted in the last minutes, so that a server which deletes makes the next one's puts slow
+(seen: 370 us to create a file, instead of 17). So each server's folder gets block groups of its own.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
+import struct
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
 BLOCK_BYTES = 8 * 1024 * 1024
+# Linux, include/uapi/linux/fs.h
+FS_IOC_GETFLAGS, FS_IOC_SETFLAGS = 0x80086601, 0x40086602
+FS_TOPDIR_FL = 0x00020000
 
 
 def fill_file_cache(folder: Path) -> None:
@@ -23,3 +32,14 @@ def fill_file_cache(folder: Path) -> None:
     with path.open("rb", buffering=0) as file:
         while file.readinto(block):
             pass
+
+
+def spread_folders(folder: Path) -> None:
+    """Have the folders made in this one spread over the disk, as ext4 does with those at its root; other file systems do as they do."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            (flags,) = struct.unpack("i", fcntl.ioctl(descriptor, FS_IOC_GETFLAGS, bytes(4)))
+            fcntl.ioctl(descriptor, FS_IOC_SETFLAGS, struct.pack("i", flags | FS_TOPDIR_FL))
+    finally:
+        os.close(descriptor)

@@ -179,6 +179,7 @@ class Writer:
         """Code, seal and hash one segment as its bytes arrive."""
         geometry = SegmentGeometry(attempt.job.scheme, size)
         memory = geometry.scheme.n * (HEADER_ALLOWANCE + geometry.cells_size)
+        await plaintext.ready()  # a client that sends nothing takes no memory from those that do
         held = await self._budget.acquire(memory)
         try:
             segment_id = await self._ledger.take()
@@ -304,12 +305,16 @@ class _Plaintext:
         self._chunks = chunks
         self._rest: memoryview = memoryview(b"")
 
+    async def ready(self) -> None:
+        """Wait for the next byte; the body raises if it ends before."""
+        while not self._rest:
+            self._rest = memoryview(await anext(self._chunks))
+
     async def take(self, size: int) -> bytes:
         """Return exactly `size` bytes; the body raises if it ends before."""
         pieces: list[bytes | memoryview] = []
         while size > 0:
-            if not self._rest:
-                self._rest = memoryview(await anext(self._chunks))
+            await self.ready()
             piece = self._rest[:size]
             self._rest = self._rest[len(piece) :]
             size -= len(piece)

@@ -240,3 +240,24 @@ async def test_memory_is_bounded_and_waiting_uploads_get_their_turn(tmp_path: Pa
         await asyncio.gather(*(lab.put(f"k{number}", data) for number in range(6)))
         assert await lab.get("k5") == data
         assert lab.services.budget.held_bytes == 0
+
+
+async def test_uploads_that_send_nothing_hold_no_memory(tmp_path: Path) -> None:
+    class Silent(BytesBody):
+        async def chunks(self) -> AsyncIterator[bytes]:
+            await silence.wait()
+            yield self._data
+
+    silence = asyncio.Event()
+    async with laboratory(tmp_path, memory_mib=48) as lab:
+        engine, attributes = lab.services.engine, ObjectAttributes()
+        bodies = [Silent(b"x" * 16_000_000) for _ in range(4)]
+        silent = [
+            asyncio.create_task(engine.put_object(lab.bucket, lab.tenant, ObjectKey(f"s{n}"), body, attributes))
+            for n, body in enumerate(bodies)
+        ]
+        await lab.put("k", b"y" * 16_000_000)
+        assert lab.services.budget.held_bytes == 0
+        silence.set()
+        await asyncio.gather(*silent)
+        assert await lab.get("s3") == bodies[3]._data
