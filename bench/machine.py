@@ -1,7 +1,8 @@
 """The machine, made alike for each server, and as it is once it has run for a while.
 
-*Memory.* None is free, all of it is file cache. A virtual machine's kernel gives free memory back to its host, and the first touch of a page then costs ten times what a server does with
-it (seen: 0.4 GB/s into new pages of the file cache, 5 GB/s into old ones). So the cache is filled once, before anything is measured.
+*Memory.* None is free, all of it is file cache. A virtual machine's kernel gives free memory back to its host, and the first touch of a
+page then costs ten times what a server does with it (seen: 0.4 GB/s into new pages of the file cache, 5 GB/s into old ones). So the cache
+is filled once, before anything is measured.
 
 *Disk.* ext4 steps around the inodes of files deleted in the last minutes, so that a server which deletes makes the next one's puts slow
 (seen: 370 us to create a file, instead of 17). So each server's folder gets block groups of its own.
