@@ -1,6 +1,8 @@
 """The byte budget: all requests of a process share it, so memory is bounded however many there are.
 
-First come, first served: a small request waits behind a large one rather than starving it.
+Large requests are served first come, first served: none is starved by others that fit more easily. Small ones do not wait behind them: an
+eighth of the budget is theirs alone, and while memory is there they go first. They hold it for moments, a large upload for as long as its
+client takes.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ from contextlib import asynccontextmanager
 
 from proxy.errors import BudgetExhausted
 
+SMALL_SIZE = 2 * 1024 * 1024  # a small object, or what a read holds for its first bytes
+
 
 class Budget:
     """`capacity_bytes` to be held at once; a request waits at most `wait_seconds` for its share."""
@@ -19,8 +23,10 @@ class Budget:
     def __init__(self, capacity_bytes: int, *, wait_seconds: float) -> None:
         self.capacity_bytes = capacity_bytes
         self._free = capacity_bytes
+        self._kept_for_small = capacity_bytes // 8
         self._wait_seconds = wait_seconds
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._small: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._large: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     @property
     def held_bytes(self) -> int:
@@ -36,13 +42,15 @@ class Budget:
             self.release(granted)
 
     async def acquire(self, size_bytes: int) -> int:
-        """Take the bytes and return how many to release: at most the whole budget, so that one huge request can run alone."""
-        size_bytes = min(size_bytes, self.capacity_bytes)
-        if size_bytes <= self._free and not self._waiting:
+        """Take the bytes and return how many to release: at most what one may have, so that one huge request can run alone."""
+        kept = 0 if size_bytes <= SMALL_SIZE else self._kept_for_small
+        size_bytes = min(size_bytes, self.capacity_bytes - kept)
+        waiting = self._large if kept else self._small
+        if size_bytes <= self._free - kept and not waiting:
             self._free -= size_bytes
             return size_bytes
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((size_bytes, turn))
+        waiting.append((size_bytes, turn))
         try:
             async with asyncio.timeout(self._wait_seconds):
                 await turn
@@ -57,8 +65,12 @@ class Budget:
     def release(self, size_bytes: int) -> None:
         """Give bytes back and wake whoever can run now."""
         self._free += size_bytes
-        while self._waiting and (self._waiting[0][1].done() or self._waiting[0][0] <= self._free):
-            size, turn = self._waiting.popleft()
+        self._wake(self._small, kept=0)
+        self._wake(self._large, kept=self._kept_for_small)
+
+    def _wake(self, waiting: deque[tuple[int, asyncio.Future[None]]], *, kept: int) -> None:
+        while waiting and (waiting[0][1].done() or waiting[0][0] <= self._free - kept):
+            size, turn = waiting.popleft()
             if not turn.done():
                 self._free -= size
                 turn.set_result(None)
