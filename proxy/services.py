@@ -22,7 +22,8 @@ from proxy.engine.intents import IntentLedger
 from proxy.engine.placement import MayFail, Policy
 from proxy.engine.quorum import ShardPutter
 from proxy.engine.read import Reader
-from proxy.engine.stragglers import BackgroundTasks, Stragglers
+from proxy.engine.stragglers import Stragglers
+from proxy.engine.tasks import BackgroundTasks
 from proxy.engine.write import Writer
 from proxy.errors import ConfigError, ProxyError
 from proxy.keyring import Keyring
@@ -88,7 +89,7 @@ async def open_services(
     threads = ThreadPoolExecutor(THREADS, thread_name_prefix="codec")
     async with open_sqlite(Path(config.manifest.path), clock) as manifest:
         budget = Budget(limits.memory_mib * 1024 * 1024 // workers, wait_seconds=limits.memory_wait_seconds)
-        ledger = IntentLedger(manifest, clock, owner=secrets.token_hex(8), lease_seconds=limits.intent_seconds)
+        ledger = IntentLedger(manifest, clock, tasks, owner=secrets.token_hex(8), lease_seconds=limits.intent_seconds)
         stragglers = Stragglers(manifest, tasks)
         putter = ShardPutter(fleet, max_grace_seconds=limits.straggler_grace_seconds)
         writer = Writer(ledger=ledger, putter=putter, stragglers=stragglers, budget=budget, tasks=tasks, threads=threads)

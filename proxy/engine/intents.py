@@ -11,21 +11,25 @@ import asyncio
 import secrets
 from collections import deque
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 from proxy.clock import Clock
 from proxy.codec.format import SEGMENT_ID_SIZE
-from proxy.errors import IntentRevoked
+from proxy.engine.tasks import BackgroundTasks
+from proxy.errors import IntentRevoked, ProxyError
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import GarbageSegment, IntentId, SegmentId, Settlement
 
 LEASE_SIZE = 60  # bits of one signed 64-bit column, with room to spare
+LOW_WATER = 20  # ids left when the next are leased, so that no write waits for that
 
 
 class IntentLedger:
     """This worker's leases."""
 
-    def __init__(self, manifest: Manifest, clock: Clock, *, owner: str, lease_seconds: float) -> None:
+    def __init__(self, manifest: Manifest, clock: Clock, tasks: BackgroundTasks, *, owner: str, lease_seconds: float) -> None:
         self.owner = owner
+        self._tasks = tasks
         self._manifest = manifest
         self._clock = clock
         self._lease_ms = int(lease_seconds * 1000)
@@ -42,6 +46,8 @@ class IntentLedger:
                     await self._lease()
         segment_id, intent_id, bit = self._free.popleft()
         self._taken[segment_id] = (intent_id, bit)
+        if len(self._free) < LOW_WATER and not self._leasing.locked():
+            self._tasks.start(self._lease_ahead())
         return segment_id
 
     def settlements(self, segment_ids: Iterable[SegmentId]) -> tuple[Settlement, ...]:
@@ -71,6 +77,12 @@ class IntentLedger:
         until = self._clock.now_ms() + self._lease_ms
         await self._manifest.renew_intents(owner=self.owner, expires_ms=until)
         self._good_until_ms = until - self._lease_ms // 3
+
+    async def _lease_ahead(self) -> None:
+        async with self._leasing:
+            if len(self._free) < LOW_WATER:
+                with suppress(ProxyError):  # whoever finds no id left tries again, and says why
+                    await self._lease()
 
     async def _lease(self) -> None:
         ids = [SegmentId(secrets.token_bytes(SEGMENT_ID_SIZE)) for _ in range(LEASE_SIZE)]

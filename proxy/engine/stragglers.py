@@ -4,45 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Sequence
 
 from proxy.engine.budget import Budget
 from proxy.engine.quorum import Placed
+from proxy.engine.tasks import BackgroundTasks
 from proxy.errors import ProxyError
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import ExtentId
 
 logger = logging.getLogger(__name__)
-
-Result = TypeVar("Result")
-
-
-class BackgroundTasks:
-    """Tasks that outlive the request which began them; stopped and awaited together."""
-
-    def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[Any]] = set()
-
-    def start(self, coroutine: Coroutine[object, object, object]) -> None:
-        task = asyncio.create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def run(self, coroutine: Coroutine[object, object, Result]) -> Result:
-        """Run to the end even if the caller is cancelled while it waits, and return the result."""
-        task = asyncio.create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return await asyncio.shield(task)
-
-    async def drain(self, timeout_seconds: float) -> None:
-        """Wait for all, then cancel what is left."""
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=timeout_seconds)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
 
 
 class LatePuts:

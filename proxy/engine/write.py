@@ -34,7 +34,8 @@ from proxy.engine.budget import Budget
 from proxy.engine.intents import IntentLedger
 from proxy.engine.placement import Policy
 from proxy.engine.quorum import Placed, ShardPutter
-from proxy.engine.stragglers import BackgroundTasks, LatePuts, Stragglers
+from proxy.engine.stragglers import LatePuts, Stragglers
+from proxy.engine.tasks import BackgroundTasks
 from proxy.errors import ProxyError
 from proxy.keyring import TenantCipher
 from proxy.manifest.records import ExtentRef, GarbageSegment, Layout, Segment, SegmentId, Settlement
