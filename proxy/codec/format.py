@@ -73,7 +73,7 @@ class FixedPart:
             self.shard_index,
             CELL_SIZE,
             self.segment_size,
-            UUID(self.tenant_key_id).bytes,
+            bytes.fromhex(self.tenant_key_id.replace("-", "")),
             self.commitment,
         )
 

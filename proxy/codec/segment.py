@@ -13,40 +13,42 @@ from proxy.codec.cells import CellCipher
 from proxy.codec.erasure import decode_stripe, encode_stripe
 from proxy.codec.format import TAG_SIZE, FixedPart, Header
 from proxy.codec.geometry import Scheme, SegmentGeometry
-from proxy.codec.keys import key_commitment, shard_keys
+from proxy.codec.keys import DerivedKeys
 
 
 class SegmentKeys:
-    """What one segment is sealed with: fixed parts and cell ciphers by shard index."""
+    """What one segment is sealed with: fixed parts and cell ciphers by shard index, each made at its first use."""
 
-    __slots__ = ("_ciphers", "_data_key", "_geometry", "_segment_id", "fixed_parts")
+    __slots__ = ("_ciphers", "_commitment", "_derived", "_geometry", "_segment_id", "_tenant_key_id")
 
     def __init__(self, geometry: SegmentGeometry, *, segment_id: bytes, data_key: bytes, tenant_key_id: str) -> None:
-        commitment = key_commitment(data_key, segment_id)
-        scheme = geometry.scheme
-        self.fixed_parts = tuple(
-            FixedPart(
-                segment_id=segment_id,
-                shard_index=index,
-                k=scheme.k,
-                m=scheme.m,
-                segment_size=geometry.size,
-                tenant_key_id=tenant_key_id,
-                commitment=commitment,
-            )
-            for index in range(scheme.n)
-        )
         self._geometry = geometry
         self._segment_id = segment_id
-        self._data_key = data_key
+        self._tenant_key_id = tenant_key_id
+        self._derived = DerivedKeys(data_key, segment_id)
+        self._commitment = self._derived.commitment()
         self._ciphers: dict[int, CellCipher] = {}
 
+    def fixed_part(self, shard_index: int) -> FixedPart:
+        """Return the part of a shard's header that its cells are bound to."""
+        scheme = self._geometry.scheme
+        return FixedPart(
+            segment_id=self._segment_id,
+            shard_index=shard_index,
+            k=scheme.k,
+            m=scheme.m,
+            segment_size=self._geometry.size,
+            tenant_key_id=self._tenant_key_id,
+            commitment=self._commitment,
+        )
+
     def cipher(self, shard_index: int) -> CellCipher:
-        """Return the cipher of one shard's cells, made at its first use: a healthy read needs k of the n, or fewer."""
-        if shard_index not in self._ciphers:
-            for index, key in enumerate(shard_keys(self._data_key, self._segment_id, self._geometry.scheme.n)):
-                self._ciphers[index] = CellCipher(key, fixed_part=self.fixed_parts[index].pack(), stripe_count=self._geometry.stripe_count)
-        return self._ciphers[shard_index]
+        """Return the cipher of one shard's cells: a healthy read needs k of the n, or fewer."""
+        cipher = self._ciphers.get(shard_index)
+        if cipher is None:
+            key, fixed_part = self._derived.shard_key(shard_index), self.fixed_part(shard_index).pack()
+            cipher = self._ciphers[shard_index] = CellCipher(key, fixed_part=fixed_part, stripe_count=self._geometry.stripe_count)
+        return cipher
 
 
 class SegmentSealer:
@@ -76,8 +78,8 @@ class SegmentSealer:
         if self._next_stripe != self.geometry.stripe_count:
             raise ValueError(f"{self._next_stripe} stripes of {self.geometry.stripe_count} were added")
         headers = [
-            Header(fixed=fixed, wrapped_key=wrapped_key, sealed_label=label)
-            for fixed, label in zip(self._keys.fixed_parts, sealed_labels, strict=True)
+            Header(fixed=self._keys.fixed_part(index), wrapped_key=wrapped_key, sealed_label=label)
+            for index, label in enumerate(sealed_labels)
         ]
         shards = [[header.pack(), *cells] for header, cells in zip(headers, self._columns, strict=True)]
         return headers[0].size, shards

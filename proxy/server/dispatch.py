@@ -9,6 +9,7 @@ import os
 from base64 import b64encode
 from collections.abc import Mapping
 from contextlib import suppress
+from random import getrandbits
 from time import perf_counter
 from urllib.parse import parse_qsl
 
@@ -60,7 +61,7 @@ class Visit:
         self.started = perf_counter()
         self.request = request
         self.inlet = inlet
-        self.request_id = os.urandom(8).hex().upper()
+        self.request_id = f"{getrandbits(64):016X}"  # a name, no secret: not worth a system call
         self.raw_path, _, self.raw_query = _origin_form(request.raw_path).partition("?")
         self.target: Target | None = None
         self.operation: Operation | None = None
