@@ -72,22 +72,10 @@ async def open_services(
     policies = make_policies(config)
     keyring = Keyring(open_root_key_file(Path(config.root_key.path), create=config.root_key.create))
     limits = config.limits
-    fleet = Fleet(
-        {
-            name: await open_store(
-                name,
-                store,
-                clock=clock,
-                put_seconds=limits.put_timeout_seconds,
-                get_seconds=limits.get_timeout_seconds,
-                record=record_store_call,
-            )
-            for name, store in config.stores.items()
-        }
-    )
     tasks = BackgroundTasks()
     threads = ThreadPoolExecutor(THREADS, thread_name_prefix="codec")
     async with open_sqlite(Path(config.manifest.path), clock) as manifest:
+        fleet = await _open_fleet(config, manifest, clock, record_store_call)
         budget = Budget(limits.memory_mib * 1024 * 1024 // workers, wait_seconds=limits.memory_wait_seconds)
         ledger = IntentLedger(manifest, clock, tasks, owner=secrets.token_hex(8), lease_seconds=limits.intent_seconds)
         stragglers = Stragglers(manifest, tasks)
@@ -120,6 +108,29 @@ async def open_services(
             await asyncio.gather(*background, return_exceptions=True)
             await fleet.close()
             threads.shutdown(wait=True)
+
+
+async def _open_fleet(config: Config, manifest: Manifest, clock: Clock, record: Recorder | None) -> Fleet:
+    """Open every store. Only one never seen before is made: another whose directory is empty is a disk that is not mounted."""
+    known = await manifest.known_stores()
+    opened = {
+        name: await open_store(
+            name,
+            store,
+            clock=clock,
+            create=name not in known,
+            put_seconds=config.limits.put_timeout_seconds,
+            get_seconds=config.limits.get_timeout_seconds,
+            record=record,
+        )
+        for name, store in config.stores.items()
+    }
+    absent = [name for name, store in opened.items() if not store.present]
+    if absent:
+        logger.warning("these stores are not there, or not mounted: %s", ", ".join(absent))
+    if new := opened.keys() - known - set(absent):
+        await manifest.know_stores(new)
+    return Fleet({name: store.store for name, store in opened.items()})
 
 
 def make_policies(config: Config) -> dict[str, Policy]:

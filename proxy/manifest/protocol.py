@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -106,6 +106,8 @@ class Manifest(Protocol):
     happened whole or not at all. Extents no longer referenced by any version or part are queued as garbage by the same step."""
 
     # Tenants and keys
+    async def known_stores(self) -> frozenset[str]: ...
+    async def know_stores(self, names: Iterable[str]) -> None: ...  # for good: a known one that is not there is missing, not new
     async def add_tenant(self, tenant: Tenant) -> None: ...  # TenantExists
     async def find_tenant(self, tenant_id: TenantId) -> Tenant | None: ...
     async def find_tenant_by_name(self, name: str) -> Tenant | None: ...

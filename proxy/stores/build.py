@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from pathlib import Path
+from typing import NamedTuple
 
 from proxy.clock import Clock
 from proxy.config import StoreConfig
@@ -30,20 +31,37 @@ def store_info(name: str, config: StoreConfig) -> StoreInfo:
     return StoreInfo(name=StoreName(name), provider=config.provider, region=config.region, jurisdiction=config.jurisdiction, prices=prices)
 
 
+class Opened(NamedTuple):
+    """A store, and whether it was there: a directory may be on a disk that is not mounted."""
+
+    store: ObservedStore
+    present: bool
+
+
 async def open_store(
-    name: str, config: StoreConfig, *, clock: Clock, put_seconds: float, get_seconds: float, record: Recorder | None = None
-) -> ObservedStore:
-    """Open a store. A provider that cannot be reached is no error, its calls will fail; what can never work is a `ConfigError`."""
+    name: str,
+    config: StoreConfig,
+    *,
+    clock: Clock,
+    create: bool,
+    put_seconds: float,
+    get_seconds: float,
+    record: Recorder | None = None,
+) -> Opened:
+    """Open a store; `create` makes the directory of a new one.
+
+    A provider that cannot be reached is no error, its calls will fail; what can never work is a `ConfigError`.
+    """
     # In a thread: a mount that hangs, a credential chain that asks the network, a bucket to create.
-    store = await asyncio.to_thread(_bare_store, store_info(name, config), config, put_seconds)
+    store = await asyncio.to_thread(_bare_store, store_info(name, config), config, create, put_seconds)
     limited = LimitedStore(store, concurrency=config.concurrency, put_seconds=put_seconds, get_seconds=get_seconds)
-    return ObservedStore(limited, clock, record=record)
+    return Opened(ObservedStore(limited, clock, record=record), store.present if isinstance(store, DirectoryStore) else True)
 
 
-def _bare_store(info: StoreInfo, config: StoreConfig, timeout_seconds: float) -> Store:
+def _bare_store(info: StoreInfo, config: StoreConfig, create: bool, timeout_seconds: float) -> Store:  # noqa: FBT001 - see open_store
     match config.kind:
         case "directory":
-            return DirectoryStore(info, Path(config.path), fsync=config.fsync)
+            return DirectoryStore(info, Path(config.path), create=create, fsync=config.fsync)
         case "memory":
             return memory_store(info)
         case "gcs":

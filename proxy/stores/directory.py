@@ -1,8 +1,8 @@
 """A directory as a store: atomic, and durable once `put` returns.
 
 A shard is written to a temporary file beside its place, fsynced, renamed, and the directory fsynced. The root carries a marker file, so
-that an unmounted file system is noticed: an empty mount point is an unavailable store, not an empty one. Root and marker are made when the
-store is opened and never again while it runs.
+that an unmounted file system is noticed: an empty mount point is an unavailable store, not an empty one. Root and marker are made when a
+store is opened for the first time and never again: whoever opens it says whether that is so.
 
 What a crash leaves: before the rename a temporary, which the next start removes once it is an hour old; after it, a whole shard.
 """
@@ -41,8 +41,8 @@ _REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 class DirectoryStore:
     """One directory; see the protocol for what it promises. Without `fsync` a power cut may lose what was acknowledged."""
 
-    def __init__(self, info: StoreInfo, path: Path, *, fsync: bool = True) -> None:
-        """Open the directory, making it if it does not exist. This blocks; `ConfigError` if it holds something else."""
+    def __init__(self, info: StoreInfo, path: Path, *, create: bool, fsync: bool = True) -> None:
+        """Open the directory, making it with `create`. This blocks; `ConfigError` if it is to be made and holds something else."""
         self.info = info
         self._root = str(path)
         self._marker = f"{path}/{MARKER}"
@@ -52,7 +52,7 @@ class DirectoryStore:
         self._temporary = f"{TEMPORARY}{secrets.token_hex(8)}-"  # several processes may share the directory
         self._numbers = count()
         self._closed = False
-        self._open_root(path)
+        self.present = self._open_root(path, create=create)
         threading.Thread(target=self._remove_stale, name=f"store-{info.name}-stale", daemon=True).start()
 
     async def put(self, name: ShardName, body: Sequence[bytes | bytearray | memoryview]) -> None:
@@ -104,16 +104,21 @@ class DirectoryStore:
 
     def _translated(self, error: OSError, reading: ShardName | None) -> StoreError:
         if not os.path.exists(self._marker):
-            return StoreUnavailable(self.info.name, f"{self._root} is not there, or not mounted")
+            return StoreUnavailable(self.info.name, f"{self._root} has no {MARKER}: it is gone, or not mounted")
         if error.errno in _ABSENT and reading is not None:
             return ShardMissing(self.info.name, f"no shard {reading}")
         kind = StoreRejected if error.errno in _REFUSED else StoreUnavailable
         return kind(self.info.name, str(error))
 
-    def _open_root(self, path: Path) -> None:
+    def _open_root(self, path: Path, *, create: bool) -> bool:
+        """Tell whether the root is there. If it is not, every call will say so, until it is."""
+        if os.path.exists(self._marker):
+            return True
+        if not create:
+            return False
         try:
             path.mkdir(parents=True, exist_ok=True)
-            if not os.path.exists(self._marker) and not set(os.listdir(path)) <= _MADE_UP:
+            if not set(os.listdir(path)) <= _MADE_UP:
                 raise ConfigError(f"stores.{self.info.name}.path: {path} holds other files; name an empty directory")
             Path(self._marker).touch()
             if self._fsync:
@@ -121,7 +126,8 @@ class DirectoryStore:
                 _fsync_path(self._root)
                 _fsync_path(str(path.parent))
         except OSError:
-            return  # unavailable from the start; every call will say so
+            return False
+        return True
 
     def _remove_stale(self) -> None:
         oldest = time.time() - STALE_SECONDS

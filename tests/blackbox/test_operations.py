@@ -140,6 +140,24 @@ def test_directories_deleted_while_it_runs(tmp_path: Path) -> None:
         assert [entry["Key"] for entry in s3.list_objects_v2(Bucket="bucket")["Contents"]] == ["before", "without cedar", "without fir"]
 
 
+def test_a_disk_that_is_not_mounted_at_the_start_is_missed_and_found_again(tmp_path: Path) -> None:
+    stores, away = tmp_path / "stores", tmp_path / "away"
+    with shardgate(tmp_path, config=_config(tmp_path)) as server:
+        server.client().create_bucket(Bucket="bucket")
+        server.client().put_object(Bucket="bucket", Key="before", Body=b"x" * MIB)
+    (stores / "elm").rename(away)
+    (stores / "elm").mkdir()  # the mount point
+    with shardgate(tmp_path, config=_config(tmp_path)) as server:
+        server.client().put_object(Bucket="bucket", Key="meanwhile", Body=b"y" * MIB)
+        assert not list((stores / "elm").iterdir())
+        away.rename(stores / "elm")
+        (stores / "alder").rename(tmp_path / "alder")
+        (stores / "birch").rename(tmp_path / "birch")
+        # Four of the six shards of "before" are left, and needed: that of elm among them.
+        assert server.client().get_object(Bucket="bucket", Key="before")["Body"].read() == b"x" * MIB
+    assert "these stores are not there, or not mounted: elm" in (tmp_path / "server.log").read_text()
+
+
 def test_a_download_that_cannot_go_on_is_cut_and_never_ends_short(tmp_path: Path) -> None:
     with shardgate(tmp_path, config=_config(tmp_path)) as server:
         s3 = server.client()

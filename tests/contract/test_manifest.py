@@ -72,6 +72,13 @@ async def garbage(manifest: Manifest) -> set[bytes]:
     return {segment.id for row in rows for segment in row.segments}
 
 
+async def test_stores_are_known_for_good(manifest: Manifest) -> None:
+    assert await manifest.known_stores() == frozenset()
+    await manifest.know_stores(["a", "b"])
+    await manifest.know_stores(["b", "c"])
+    assert await manifest.known_stores() == {"a", "b", "c"}
+
+
 async def test_tenants_and_keys(manifest: Manifest) -> None:
     with pytest.raises(TenantExists):
         await manifest.add_tenant(tenant("t"))

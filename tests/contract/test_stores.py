@@ -58,9 +58,9 @@ async def _make(request: pytest.FixtureRequest, path: Path) -> Store:
         case "memory":
             return memory_store(INFO)
         case "directory":
-            return DirectoryStore(INFO, path / "store")
+            return DirectoryStore(INFO, path / "store", create=True)
         case "directory without fsync":
-            return DirectoryStore(INFO, path / "store", fsync=False)
+            return DirectoryStore(INFO, path / "store", create=True, fsync=False)
         case "gcs":
             return _moto_gcs_store(request.getfixturevalue("moto"))
         case "azure":
@@ -81,7 +81,7 @@ async def _make(request: pytest.FixtureRequest, path: Path) -> Store:
 
 async def _built_store(path: Path) -> Store:
     config = StoreConfig(kind="directory", provider="p", region="us-east-1", jurisdiction="j", path=str(path), concurrency=4)
-    return await open_store("s", config, clock=SystemClock(), put_seconds=10, get_seconds=10)
+    return (await open_store("s", config, clock=SystemClock(), create=True, put_seconds=10, get_seconds=10)).store
 
 
 def _moto_gcs_store(url: str) -> Store:
@@ -194,7 +194,7 @@ async def test_many_at_once_and_cancelled_ones(store: Store) -> None:
 
 
 async def test_a_directory_that_goes_away_is_unavailable_and_never_remade(tmp_path: Path) -> None:
-    store = DirectoryStore(INFO, tmp_path / "store")
+    store = DirectoryStore(INFO, tmp_path / "store", create=True)
     await store.put(NAME, [b"x"])
     (tmp_path / "store").rename(tmp_path / "gone")
     for call in (store.get(NAME), store.put(NAME, [b"y"]), store.put(ShardName("ff/new-00"), [b"y"])):
@@ -209,7 +209,7 @@ async def test_a_directory_that_goes_away_is_unavailable_and_never_remade(tmp_pa
 
 
 async def test_a_directory_keeps_no_temporaries(tmp_path: Path) -> None:
-    store = DirectoryStore(INFO, tmp_path / "store")
+    store = DirectoryStore(INFO, tmp_path / "store", create=True)
     await asyncio.gather(*(store.put(ShardName(f"aa/x-{n:02x}"), [b"x" * n]) for n in range(20)))
     assert not [path for path in (tmp_path / "store").rglob("*") if ".tmp-" in path.name]
     await store.close()

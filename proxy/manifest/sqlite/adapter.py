@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
@@ -42,7 +42,7 @@ from proxy.manifest.records import (
     VersionId,
     Versioning,
 )  # fmt: skip
-from proxy.manifest.sqlite import accounts, buckets, extents, ledger, listing, uploads, versions
+from proxy.manifest.sqlite import accounts, buckets, extents, ledger, listing, stores, uploads, versions
 from proxy.manifest.sqlite.group_commit import GroupCommitter
 from proxy.manifest.sqlite.schema import migrate
 
@@ -109,6 +109,14 @@ class SqliteManifest:
             return step(connection)
         except sqlite3.Error as error:
             raise ManifestUnavailable(f"the manifest cannot be read: {error}") from error
+
+    # Stores
+
+    async def known_stores(self) -> frozenset[str]:
+        return self._read(stores.known_stores)
+
+    async def know_stores(self, names: Iterable[str]) -> None:
+        await self._write(stores.know_stores, tuple(names))
 
     # Tenants and keys
 

@@ -33,8 +33,8 @@ async def opened() -> AsyncIterator[Opener]:
     """Open directory stores, and close them after the test: their threads would idle on."""
     stores: list[DirectoryStore] = []
 
-    def make(path: Path, *, fsync: bool = True) -> DirectoryStore:
-        stores.append(DirectoryStore(INFO, path, fsync=fsync))
+    def make(path: Path, *, create: bool = True, fsync: bool = True) -> DirectoryStore:
+        stores.append(DirectoryStore(INFO, path, create=create, fsync=fsync))
         return stores[-1]
 
     yield make
@@ -238,3 +238,22 @@ async def test_names_may_lie_deeper(store: DirectoryStore) -> None:
     assert sorted([name async for name, _ in store.list("journal/0")]) == ["journal/00/01", "journal/00/02", "journal/01/01"]
     assert sorted([name async for name, _ in store.list("journal/00/")]) == ["journal/00/01", "journal/00/02"]
     assert len([name async for name, _ in store.list()]) == 4
+
+
+@pytest.mark.parametrize("mount_point", [False, True])
+async def test_a_directory_that_should_be_there_is_never_made_and_serves_once_it_is(root: Path, opened: Opener, mount_point: bool) -> None:
+    disk = root.with_name("disk")
+    first = opened(root)
+    await first.put(NAME, [b"x"])
+    root.rename(disk)
+    if mount_point:
+        root.mkdir()
+    again = opened(root, create=False)
+    assert (first.present, again.present) == (True, False)
+    with pytest.raises(StoreUnavailable, match="not mounted"):
+        await again.get(NAME)
+    with pytest.raises(StoreUnavailable, match="not mounted"):
+        await again.put(NAME, [b"y"])
+    assert not root.exists() or not list(root.iterdir())
+    disk.rename(root)
+    assert await again.get(NAME) == b"x"
