@@ -7,8 +7,6 @@ from cryptography.hazmat.primitives.hmac import HMAC
 
 from proxy.codec.format import COMMITMENT_SIZE, FORMAT_VERSION
 
-DATA_KEY_SIZE = 32
-
 
 class DerivedKeys:
     """What is derived from a data key for one segment, by HKDF-SHA256 (RFC 5869) without salt; one block of output is all of each.

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from proxy.errors import BudgetExhausted
 
@@ -31,15 +29,6 @@ class Budget:
     @property
     def held_bytes(self) -> int:
         return self.capacity_bytes - self._free
-
-    @asynccontextmanager
-    async def hold(self, size_bytes: int) -> AsyncIterator[None]:
-        """Hold the bytes for the length of the context. Raises `BudgetExhausted` after the wait."""
-        granted = await self.acquire(size_bytes)
-        try:
-            yield
-        finally:
-            self.release(granted)
 
     async def acquire(self, size_bytes: int) -> int:
         """Take the bytes and return how many to release: at most what one may have, so that one huge request can run alone."""

@@ -145,10 +145,6 @@ class Writer:
 
         return await self._tasks.run(to_the_end())
 
-    async def discard(self, stored: Stored) -> None:
-        """Give up a stored body that will not be committed."""
-        await self._tasks.run(self._discard(stored.placed, []))
-
     async def _store(self, attempt: _Attempt, body: Body) -> Digests:
         plaintext = _Plaintext(body.chunks())
         sizes = list(segment_sizes(body.size_bytes, attempt.job.policy.segment_size))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from proxy.manifest.records import (
@@ -223,9 +222,3 @@ class Manifest(Protocol):
     async def find_missing_shards(self, *, limit: int) -> tuple[tuple[ExtentId, Segment, int], ...]: ...
 
     """Shards recorded as missing at commit and not arrived since: (extent, segment, shard index)."""
-
-
-class ManifestFactory(Protocol):
-    """Opens a manifest; leaving the context closes it after the last commit is on disk."""
-
-    def __call__(self) -> AbstractAsyncContextManager[Manifest]: ...
