@@ -102,6 +102,10 @@ class VersionMissing(ManifestConflict):
     """No version of this key and id."""
 
 
+class ExtentMissing(VersionMissing):
+    """The version these extents belonged to was replaced or deleted since it was found: look the key up again."""
+
+
 class UploadMissing(ManifestConflict):
     """No multipart upload of this id for this key: never begun, completed or aborted."""
 

@@ -60,7 +60,8 @@ class Laboratory:
         version = await self.services.manifest.find_version(self.bucket.name, ObjectKey(key))
         assert version is not None
         wanted = version.size - start if length is None else length
-        return b"".join([bytes(piece) async for piece in self.services.engine.open_read(version, self.tenant, start, wanted)])
+        pieces = await self.services.engine.open_read(version, self.tenant, start, wanted)
+        return b"".join([bytes(piece) async for piece in pieces])
 
     async def shards(self) -> set[str]:
         return {name for store in self.stores.values() async for name, _ in store.list()}

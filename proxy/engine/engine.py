@@ -98,9 +98,12 @@ class Engine:
             lambda version: version.extents,
         )
 
-    def open_read(self, version: Version, tenant: Tenant, start: int, length: int) -> AsyncIterator[memoryview]:
-        """Return the bytes start .. start+length-1 of a version, authenticated, as they are fetched."""
-        return self._reader.read(version, self._keyring.tenant_cipher(tenant), start, length)
+    async def open_read(self, version: Version, tenant: Tenant, start: int, length: int) -> AsyncIterator[memoryview]:
+        """Return the bytes start .. start+length-1 of a version, authenticated, as they are fetched.
+
+        `ExtentMissing` if the version is gone since it was found; once this has returned it may go, and is read to its end.
+        """
+        return await self._reader.open(version, self._keyring.tenant_cipher(tenant), start, length)
 
     async def copy_object(
         self,
@@ -118,7 +121,7 @@ class Engine:
         other_checksum = checksum_algorithm is not None and (source.checksum is None or source.checksum.algorithm != checksum_algorithm)
         if other_checksum or not self._may_share(source, source_bucket, bucket, attributes.storage_class):
             algorithm = checksum_algorithm or (source.checksum.algorithm if source.checksum else None)
-            body = CopyBody(self.open_read(source, tenant, 0, source.size), source.size, algorithm)
+            body = CopyBody(await self.open_read(source, tenant, 0, source.size), source.size, algorithm)
             return await self.put_object(bucket, tenant, key, body, attributes, conditions=conditions)
         draft = VersionDraft(
             bucket=bucket.name,
@@ -169,7 +172,7 @@ class Engine:
         self, source: Version, start: int, length: int, bucket: Bucket, tenant: Tenant, upload: Upload, number: int
     ) -> Part:
         """Store a range of a version as a part."""
-        body = CopyBody(self.open_read(source, tenant, start, length), length, upload.checksum_algorithm)
+        body = CopyBody(await self.open_read(source, tenant, start, length), length, upload.checksum_algorithm)
         return await self.upload_part(bucket, tenant, upload, number, body)
 
     async def complete_upload(

@@ -81,14 +81,17 @@ class Reader:
         self._budget = budget
         self._threads = threads
 
-    async def read(self, version: Version, cipher: TenantCipher, start: int, length: int) -> AsyncIterator[memoryview]:
-        """Yield the plaintext bytes start .. start+length-1. Raises `NotEnoughShards` or `KeyUnavailable`, perhaps in the middle."""
-        if length <= 0:
-            return
-        # All that will be read, before any is sent: were the version deleted meanwhile, its shards stay a while, but not its extents.
+    async def open(self, version: Version, cipher: TenantCipher, start: int, length: int) -> AsyncIterator[memoryview]:
+        """Return the plaintext bytes start .. start+length-1, as they are fetched. `ExtentMissing` if the version is gone.
+
+        The iterator raises `NotEnoughShards` or `KeyUnavailable`, perhaps in the middle.
+        """
+        # All extents that will be read, at once: were the version deleted meanwhile, its shards stay a while, but not its extents.
         refs, start = touched_extents(version.extents, start, length)
         extents = await self._manifest.load_extents([ref.id for ref in refs])
-        windows = plan_windows(extents, start, length)
+        return self._read(plan_windows(extents, start, length), cipher)
+
+    async def _read(self, windows: Iterator[Window], cipher: TenantCipher) -> AsyncIterator[memoryview]:
         window = next(windows, None)
         ahead = None if window is None else asyncio.create_task(self._fetch(window, cipher))
         try:

@@ -141,8 +141,8 @@ class Manifest(Protocol):
         self, draft: VersionDraft, *, conditions: Conditions = NO_CONDITIONS, settlements: Sequence[Settlement] = ()
     ) -> Version: ...
 
-    """Make the version visible. BucketMissing, PreconditionUnmet, IntentRevoked (any settlement's intent was revoked), VersionMissing (a
-    shared extent is gone). A versioned write adds a version; a null one replaces. Intents whose ids are all settled are dropped."""
+    """Make the version visible. BucketMissing, PreconditionUnmet, IntentRevoked (any settlement's intent was revoked), ExtentMissing (of
+    those shared). A versioned write adds a version; a null one replaces. Intents whose ids are all settled are dropped."""
 
     async def record_shard(self, extent_id: ExtentId, segment_id: SegmentId, shard_index: int) -> None: ...
 
@@ -153,7 +153,7 @@ class Manifest(Protocol):
 
     """The latest (delete markers included), or the one named."""
 
-    async def load_extents(self, ids: Sequence[ExtentId]) -> tuple[Extent, ...]: ...  # in the order asked; VersionMissing if one is gone
+    async def load_extents(self, ids: Sequence[ExtentId]) -> tuple[Extent, ...]: ...  # in the order asked; ExtentMissing
     async def list_objects(self, bucket: BucketName, *, prefix: str, delimiter: str, after: str, limit: int) -> ObjectPage: ...
 
     """Latest versions that are not delete markers, keys > `after`. A common prefix <= `after` (or which `after` begins with) is skipped
@@ -194,7 +194,7 @@ class Manifest(Protocol):
         settlements: Sequence[Settlement] = ()
     ) -> Part: ...  # fmt: skip
 
-    """Add or replace a part. UploadMissing, IntentRevoked, VersionMissing. The returned part carries its extents."""
+    """Add or replace a part. UploadMissing, IntentRevoked, ExtentMissing. The returned part carries its extents."""
 
     async def list_parts(self, upload_id: UploadId, *, after: int = 0, limit: int = 10_000) -> tuple[Part, ...]: ...
     async def complete_upload(

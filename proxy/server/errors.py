@@ -9,6 +9,7 @@ from proxy.errors import (
     BucketMissing,
     BucketNotEmpty,
     BudgetExhausted,
+    ExtentMissing,
     IntegrityError,
     IntentRevoked,
     KeyUnavailable,
@@ -63,6 +64,7 @@ _RULES: dict[type, Rule] = {
     BucketExists: _plain("BucketAlreadyExists"),
     BucketNotEmpty: _plain("BucketNotEmpty"),
     VersionMissing: _plain("NoSuchVersion"),
+    ExtentMissing: _plain("SlowDown"),  # the key was overwritten each time we looked, as often as we look
     UploadMissing: _plain("NoSuchUpload"),
     PartInvalid: _plain("InvalidPart"),
     PreconditionUnmet: _precondition,

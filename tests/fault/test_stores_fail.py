@@ -83,7 +83,7 @@ async def _read_with_a_break(lab: Laboratory, data: bytes, strike: Callable[[], 
     await lab.put("k", data)
     version = await lab.services.manifest.find_version(lab.bucket.name, ObjectKey("k"))
     assert version is not None
-    async for piece in lab.services.engine.open_read(version, lab.tenant, 0, version.size):
+    async for piece in await lab.services.engine.open_read(version, lab.tenant, 0, version.size):
         if not pieces:
             strike()
         pieces.append(bytes(piece))

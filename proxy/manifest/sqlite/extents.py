@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from proxy.errors import VersionMissing
+from proxy.errors import ExtentMissing
 from proxy.manifest.records import Extent, ExtentId, ExtentRef, GarbageSegment, Layout, Segment, SegmentId
 from proxy.manifest.sqlite.ledger import queue_garbage
 from proxy.manifest.sqlite.rows import Connection, encode, one
@@ -32,7 +32,7 @@ def share_extents(connection: Connection, ids: Iterable[ExtentId]) -> tuple[Exte
     for extent_id in ids:
         row = connection.execute("UPDATE extent SET refs = refs + 1 WHERE id = ? RETURNING layout", (extent_id,)).fetchone()
         if row is None:
-            raise VersionMissing(f"extent {extent_id} is gone")
+            raise ExtentMissing(f"extent {extent_id} is gone")
         refs.append(ExtentRef(id=extent_id, size=_layouts.decode(row[0]).size))
     return tuple(refs)
 
@@ -53,7 +53,7 @@ def load_extents(connection: Connection, ids: Sequence[ExtentId]) -> tuple[Exten
     for extent_id in ids:
         layout = one(connection, "SELECT layout FROM extent WHERE id = ?", (extent_id,), _layouts)
         if layout is None:
-            raise VersionMissing(f"extent {extent_id} is gone")
+            raise ExtentMissing(f"extent {extent_id} is gone")
         extents.append(Extent(id=extent_id, layout=layout))
     return tuple(extents)
 

@@ -16,7 +16,7 @@ from proxy.server.handlers.attributes import object_tags, storage_class, system_
 from proxy.server.handlers.multipart import find_upload, with_checksum
 from proxy.server.handlers.ownership import own_bucket, own_source_bucket
 from proxy.server.handlers.selection import check_part_number
-from proxy.server.handlers.versions import checksum_fields, find_object, quoted, shown_id, written_fields
+from proxy.server.handlers.versions import again_if_replaced, checksum_fields, find_object, quoted, shown_id, written_fields
 
 
 class Source(NamedTuple):
@@ -27,6 +27,7 @@ class Source(NamedTuple):
     version_id: str | None
 
 
+@again_if_replaced
 async def copy_object(call: Call) -> dict[str, object]:
     """Copy a whole object, up to 5 GiB, with its description or with a new one."""
     source = _parse_source(call.required_text("CopySource"))
@@ -50,6 +51,7 @@ async def copy_object(call: Call) -> dict[str, object]:
     return {"CopyObjectResult": outcome, "CopySourceVersionId": shown_id(source_bucket, version), **written_fields(bucket, copied)}
 
 
+@again_if_replaced
 async def upload_part_copy(call: Call) -> dict[str, object]:
     """Make a part of a range of an object."""
     number = check_part_number(call.integer("PartNumber"))

@@ -11,7 +11,7 @@ from proxy.server.call import Call, Download, moment
 from proxy.server.handlers.attributes import DEFAULT_CONTENT_TYPE, object_attributes, write_conditions
 from proxy.server.handlers.ownership import own_bucket
 from proxy.server.handlers.selection import Selection, select
-from proxy.server.handlers.versions import ENCRYPTION, checksum_fields, find_object, quoted, shown_id, written_fields
+from proxy.server.handlers.versions import ENCRYPTION, again_if_replaced, checksum_fields, find_object, quoted, shown_id, written_fields
 
 MAX_PARTS = 1000
 _OVERRIDES = {
@@ -33,10 +33,11 @@ async def put_object(call: Call) -> dict[str, object]:
     return {"ETag": quoted(version.etag), **written_fields(bucket, version), **checksum_fields(version.checksum)}
 
 
+@again_if_replaced
 async def get_object(call: Call) -> Download:
     """Send an object, or the range or part of it asked for."""
     bucket, version, selection = await _look_up(call)
-    chunks = call.services.engine.open_read(version, call.tenant, selection.start, selection.length)
+    chunks = await call.services.engine.open_read(version, call.tenant, selection.start, selection.length)
     return Download(status=selection.status, headers=_headers(call, bucket, version, selection), length=selection.length, chunks=chunks)
 
 

@@ -3,15 +3,40 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from email.utils import formatdate
+from functools import wraps
+from typing import TypeVar
 
+from proxy.errors import ExtentMissing
 from proxy.manifest.records import Bucket, Checksum, ObjectKey, Version, VersionId
 from proxy.s3.errors import S3Error
-from proxy.server.call import Call
+from proxy.server.call import Answer, Call
 
 _VERSION_ID = re.compile(r"null|[A-Za-z0-9_-]{32}")  # as `Engine.new_version_id` draws them
 
 ENCRYPTION = "AES256"  # every object is sealed with AES-256; S3 says so of every object, too
+LOOKS = 10  # an overwrite must hit the same few microseconds of each
+
+Handled = TypeVar("Handled", bound=Answer)
+
+
+def again_if_replaced(handler: Callable[[Call], Awaitable[Handled]]) -> Callable[[Call], Awaitable[Handled]]:
+    """Start a handler that reads anew when the version it found was replaced before it could hold on to it.
+
+    Finding a version and loading its extents are two steps of the manifest. An overwrite between them is no reason to say that there
+    is no such object: there was one all the time. The handler must have changed nothing by then.
+    """
+
+    @wraps(handler)
+    async def looking_again(call: Call) -> Handled:
+        for _ in range(LOOKS - 1):
+            with suppress(ExtentMissing):
+                return await handler(call)
+        return await handler(call)
+
+    return looking_again
 
 
 async def find_object(call: Call, bucket: Bucket, *, key: ObjectKey, version_id: str | None) -> Version:

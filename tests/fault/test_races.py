@@ -1,0 +1,90 @@
+"""Reads that race a write: an object that is there all the time is never called missing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from proxy.errors import ExtentMissing
+from proxy.manifest.protocol import Manifest
+from proxy.manifest.records import BucketName, ObjectKey, Upload, Version, VersionId
+from proxy.s3.model import load_model
+from proxy.server.call import Call, Download
+from proxy.server.handlers.copy import copy_object, upload_part_copy
+from proxy.server.handlers.objects import get_object
+from tests.laboratory import Laboratory, laboratory
+
+
+class RacingManifest:
+    """A manifest that has a key overwritten right after it was looked up, the first `times` times."""
+
+    def __init__(self, lab: Laboratory, times: int) -> None:
+        self._lab = lab
+        self._left = times
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._lab.services.manifest, name)
+
+    async def find_version(self, bucket: BucketName, key: ObjectKey, version_id: VersionId | None = None) -> Version | None:
+        found = await self._lab.services.manifest.find_version(bucket, key, version_id)
+        if self._left and key == "k":
+            self._left -= 1
+            await self._lab.put("k", b"newer %d" % self._left)
+        return found
+
+
+@pytest.fixture
+async def lab(tmp_path: Path) -> AsyncIterator[Laboratory]:
+    async with laboratory(tmp_path) as running:
+        await running.put("k", b"first")
+        yield running
+
+
+def call(lab: Laboratory, operation: str, times: int, **params: object) -> Call:
+    manifest: Manifest = RacingManifest(lab, times)  # type: ignore[assignment]
+    return Call(
+        operation=load_model().operations[operation],
+        params={"Bucket": "bucket", "Key": "k", **params},
+        headers={},
+        tenant=lab.tenant,
+        services=replace(lab.services, manifest=manifest),
+    )
+
+
+async def content(download: Download) -> bytes:
+    assert download.chunks is not None
+    return b"".join([bytes(piece) async for piece in download.chunks])
+
+
+async def test_get_of_an_overwritten_object_returns_its_successor(lab: Laboratory) -> None:
+    download = await get_object(call(lab, "GetObject", 3))
+    assert await content(download) == b"newer 0"
+    assert download.length == len(b"newer 0")
+
+
+async def test_get_gives_up_when_it_is_overwritten_every_time(lab: Laboratory) -> None:
+    with pytest.raises(ExtentMissing):
+        await get_object(call(lab, "GetObject", 1000))
+
+
+async def test_get_that_has_begun_is_read_to_its_end(lab: Laboratory) -> None:
+    download = await get_object(call(lab, "GetObject", 0))
+    await lab.put("k", b"second")
+    assert await content(download) == b"first"
+
+
+async def test_copy_of_an_overwritten_object_copies_its_successor(lab: Laboratory) -> None:
+    await copy_object(call(lab, "CopyObject", 2, Key="copy", CopySource="bucket/k"))
+    assert await lab.get("copy") == b"newer 0"
+
+
+async def test_part_copy_of_an_overwritten_object_copies_its_successor(lab: Laboratory) -> None:
+    upload_id, now = lab.services.engine.new_upload_id(), lab.clock.now_ms()
+    upload = Upload(id=upload_id, bucket=lab.bucket.name, key=ObjectKey("whole"), tenant_id=lab.tenant.id, initiated_ms=now)
+    await lab.services.manifest.begin_upload(upload)
+    await upload_part_copy(call(lab, "UploadPartCopy", 2, Key="whole", UploadId=upload.id, PartNumber=1, CopySource="bucket/k"))
+    (part,) = await lab.services.manifest.list_parts(upload.id)
+    assert part.size == len(b"newer 0")
