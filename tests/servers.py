@@ -15,8 +15,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from email.utils import formatdate
 from pathlib import Path
@@ -66,17 +66,20 @@ def stop(process: subprocess.Popen[bytes]) -> int:
 
 
 @contextmanager
-def moto_server() -> Iterator[str]:
-    """An S3 server by moto; yields its URL."""
-    port = free_port()
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def _running(command: Sequence[str], url: str) -> Iterator[str]:
+    """Run a server from when its URL answers; yields the URL."""
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        url = f"http://127.0.0.1:{port}"
         wait_for(url, process)
         yield url
     finally:
         stop(process)
+
+
+def moto_server() -> AbstractContextManager[str]:
+    """An S3 server by moto; yields its URL."""
+    port = free_port()
+    return _running([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], f"http://127.0.0.1:{port}")
 
 
 def find_azurite() -> str | None:
@@ -88,19 +91,12 @@ def find_azurite() -> str | None:
     return next((path for path in candidates if path and shutil.which(path)), None)
 
 
-@contextmanager
-def azurite_server(program: str) -> Iterator[str]:
+def azurite_server(program: str) -> AbstractContextManager[str]:
     """An Azure Blob server by Azurite, in memory; yields the URL of its one account."""
     port = free_port()
     options = ["--inMemoryPersistence", "--skipApiVersionCheck", "--silent", "--disableTelemetry"]
     command = [program, "--blobHost", "127.0.0.1", "--blobPort", str(port), *options]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        url = f"http://127.0.0.1:{port}/{AZURITE_ACCOUNT}"
-        wait_for(url, process)
-        yield url
-    finally:
-        stop(process)
+    return _running(command, f"http://127.0.0.1:{port}/{AZURITE_ACCOUNT}")
 
 
 def create_azure_container(url: str, name: str) -> None:
