@@ -6,6 +6,7 @@ import base64
 import configparser
 import hashlib
 import hmac
+import json
 import os
 import shutil
 import signal
@@ -107,6 +108,31 @@ def create_azure_container(url: str, name: str) -> None:
     signature = base64.b64encode(hmac.digest(base64.b64decode(AZURITE_KEY), text.encode(), hashlib.sha256)).decode()
     headers = {"x-ms-date": date, "x-ms-version": version, "Authorization": f"SharedKey {AZURITE_ACCOUNT}:{signature}"}
     urllib.request.urlopen(urllib.request.Request(f"{url}/{name}?restype=container", method="PUT", headers=headers), timeout=10).close()
+
+
+def find_fake_gcs() -> str | None:
+    """Return the path of Google's emulator: of SHARDGATE_FAKE_GCS, as go installs it into the virtual environment, or of PATH."""
+    candidates = [os.environ.get("SHARDGATE_FAKE_GCS", ""), str(ROOT / ".venv/go/bin/fake-gcs-server"), "fake-gcs-server"]
+    return next((found for path in candidates if path and (found := shutil.which(path))), None)
+
+
+@contextmanager
+def fake_gcs_server(program: str) -> Iterator[str]:
+    """A Google Cloud Storage server by fake-gcs-server, in memory, behind the PUT it lacks; yields the URL of both its APIs."""
+    port = free_port()
+    host = f"127.0.0.1:{port}"
+    command = [program, "-backend", "memory", "-scheme", "http", "-host", "127.0.0.1", "-port", str(port), "-public-host", host]
+    with _running(command, f"http://{host}") as emulator:
+        port = free_port()
+        with _running([sys.executable, "-m", "tests.gcs_xml", str(port), emulator], f"http://127.0.0.1:{port}") as url:
+            yield url
+
+
+def create_gcs_bucket(url: str, name: str) -> None:
+    """Create a bucket by the JSON API."""
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(f"{url}/storage/v1/b?project=p", json.dumps({"name": name}).encode(), headers)
+    urllib.request.urlopen(request, timeout=10).close()
 
 
 @dataclass

@@ -22,7 +22,18 @@ from proxy.stores.observe import ObservedStore
 from proxy.stores.protocol import ShardName, Store, StoreInfo, StoreName
 from proxy.stores.upstream import azure_store, gcs_store, memory_store, s3_store
 from tests.faulty_store import FaultyStore
-from tests.servers import AZURITE_ACCOUNT, AZURITE_KEY, azurite_server, create_azure_container, find_azurite, free_port, moto_server
+from tests.servers import (
+    AZURITE_ACCOUNT,
+    AZURITE_KEY,
+    azurite_server,
+    create_azure_container,
+    create_gcs_bucket,
+    fake_gcs_server,
+    find_azurite,
+    find_fake_gcs,
+    free_port,
+    moto_server,
+)
 
 INFO = StoreInfo(name=StoreName("s"), provider="p", region="us-east-1", jurisdiction="j")
 NAME = ShardName("ab/abcdef-00")
@@ -43,7 +54,17 @@ def azurite() -> Iterator[str]:
         yield url
 
 
-KINDS = ["memory", "directory", "directory without fsync", "s3", "gcs", "azure", "faulty", "gated", "deadline", "observed", "built"]
+@pytest.fixture(scope="session")
+def fake_gcs() -> Iterator[str]:
+    program = find_fake_gcs()
+    if program is None:
+        pytest.skip("fake-gcs-server is not installed: make test-gcs, or name it in SHARDGATE_FAKE_GCS")
+    with fake_gcs_server(program) as url:
+        yield url
+
+
+UPSTREAMS = ["s3", "gcs on s3", "gcs", "azure"]
+KINDS = ["memory", "directory", "directory without fsync", *UPSTREAMS, "faulty", "gated", "deadline", "observed", "built"]
 
 
 @pytest.fixture(params=KINDS)
@@ -61,8 +82,10 @@ async def _make(request: pytest.FixtureRequest, path: Path) -> Store:
             return DirectoryStore(INFO, path / "store", create=True)
         case "directory without fsync":
             return DirectoryStore(INFO, path / "store", create=True, fsync=False)
-        case "gcs":
+        case "gcs on s3":
             return _moto_gcs_store(request.getfixturevalue("moto"))
+        case "gcs":
+            return _fake_gcs_store(request.getfixturevalue("fake_gcs"))
         case "azure":
             return _azurite_store(request.getfixturevalue("azurite"))
         case "faulty":
@@ -85,9 +108,16 @@ async def _built_store(path: Path) -> Store:
 
 
 def _moto_gcs_store(url: str) -> Store:
-    # obstore speaks Google's XML API, which is S3's but for the credentials; the emulators of Google's storage know the JSON API only.
+    # obstore speaks Google's XML API, which is S3's but for the credentials. moto begins a list at `start-after` and pages it, which
+    # fake-gcs-server does not: it lists all.
     bucket = f"b{os.urandom(6).hex()}"  # obstore encodes a hyphen in the path, and moto does not decode it in a bucket's name
     _create_bucket(url, bucket)
+    return gcs_store(INFO, bucket=bucket, prefix="pre/fix", endpoint=url)
+
+
+def _fake_gcs_store(url: str) -> Store:
+    bucket = f"b-{os.urandom(6).hex()}"
+    create_gcs_bucket(url, bucket)
     return gcs_store(INFO, bucket=bucket, prefix="pre/fix", endpoint=url)
 
 
