@@ -33,6 +33,7 @@ from proxy.manifest.sqlite import open_sqlite
 from proxy.stores.build import open_store, store_info
 from proxy.stores.observe import Recorder
 from proxy.stores.protocol import Store, StoreInfo
+from proxy.stores.uring import Ring, open_ring
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +76,8 @@ async def open_services(
     tasks = BackgroundTasks()
     threads = ThreadPoolExecutor(THREADS, thread_name_prefix="codec")
     async with open_sqlite(Path(config.manifest.path), clock) as manifest:
-        fleet = await _open_fleet(config, manifest, clock, record_store_call)
+        ring = open_ring(directories=sum(store.kind == "directory" for store in config.stores.values()))
+        fleet = await _open_fleet(config, manifest, clock, record_store_call, ring)
         budget = Budget(limits.memory_mib * 1024 * 1024 // workers, wait_seconds=limits.memory_wait_seconds)
         ledger = IntentLedger(manifest, clock, tasks, owner=secrets.token_hex(8), lease_seconds=limits.intent_seconds)
         stragglers = Stragglers(manifest, tasks)
@@ -107,10 +109,12 @@ async def open_services(
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
             await fleet.close()
+            if ring is not None:
+                await ring.close()
             threads.shutdown(wait=True)
 
 
-async def _open_fleet(config: Config, manifest: Manifest, clock: Clock, record: Recorder | None) -> Fleet:
+async def _open_fleet(config: Config, manifest: Manifest, clock: Clock, record: Recorder | None, ring: Ring | None) -> Fleet:
     """Open every store. Only one never seen before is made: another whose directory is empty is a disk that is not mounted."""
     known = await manifest.known_stores()
     opened = {
@@ -122,6 +126,7 @@ async def _open_fleet(config: Config, manifest: Manifest, clock: Clock, record: 
             put_seconds=config.limits.put_timeout_seconds,
             get_seconds=config.limits.get_timeout_seconds,
             record=record,
+            ring=ring,
         )
         for name, store in config.stores.items()
     }

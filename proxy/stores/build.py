@@ -14,6 +14,7 @@ from proxy.stores.limit import LimitedStore
 from proxy.stores.observe import ObservedStore, Recorder
 from proxy.stores.protocol import Prices, Store, StoreInfo, StoreName
 from proxy.stores.upstream import azure_store, gcs_store, memory_store, s3_endpoint, s3_store
+from proxy.stores.uring import Ring
 
 logger = logging.getLogger(__name__)
 
@@ -47,21 +48,22 @@ async def open_store(
     put_seconds: float,
     get_seconds: float,
     record: Recorder | None = None,
+    ring: Ring | None = None,
 ) -> Opened:
-    """Open a store; `create` makes the directory of a new one.
+    """Open a store; `create` makes the directory of a new one, and `ring` is its way for small files.
 
     A provider that cannot be reached is no error, its calls will fail; what can never work is a `ConfigError`.
     """
     # In a thread: a mount that hangs, a credential chain that asks the network, a bucket to create.
-    store = await asyncio.to_thread(_bare_store, store_info(name, config), config, create, put_seconds)
+    store = await asyncio.to_thread(_bare_store, store_info(name, config), config, create, put_seconds, ring)
     limited = LimitedStore(store, concurrency=config.concurrency, put_seconds=put_seconds, get_seconds=get_seconds)
     return Opened(ObservedStore(limited, clock, record=record), store.present if isinstance(store, DirectoryStore) else True)
 
 
-def _bare_store(info: StoreInfo, config: StoreConfig, create: bool, timeout_seconds: float) -> Store:  # noqa: FBT001 - see open_store
+def _bare_store(info: StoreInfo, config: StoreConfig, create: bool, timeout_seconds: float, ring: Ring | None) -> Store:  # noqa: FBT001 - see open_store
     match config.kind:
         case "directory":
-            return DirectoryStore(info, Path(config.path), create=create, fsync=config.fsync)
+            return DirectoryStore(info, Path(config.path), create=create, fsync=config.fsync, ring=ring)
         case "memory":
             return memory_store(info)
         case "gcs":

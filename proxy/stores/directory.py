@@ -25,6 +25,7 @@ from typing import NamedTuple, TypeVar
 from proxy.errors import ConfigError, ShardMissing, StoreError, StoreRejected, StoreUnavailable
 from proxy.stores.lanes import Cancelled, Lanes, LanesClosed
 from proxy.stores.protocol import ShardName, StoreInfo
+from proxy.stores.uring import MAX_SIZE, Ring, RingFiles
 
 Result = TypeVar("Result")
 MARKER = ".shardgate-store"
@@ -41,9 +42,13 @@ _REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 class DirectoryStore:
     """One directory; see the protocol for what it promises. Without `fsync` a power cut may lose what was acknowledged."""
 
-    def __init__(self, info: StoreInfo, path: Path, *, create: bool, fsync: bool = True) -> None:
-        """Open the directory, making it with `create`. This blocks; `ConfigError` if it is to be made and holds something else."""
+    def __init__(self, info: StoreInfo, path: Path, *, create: bool, fsync: bool = True, ring: Ring | None = None) -> None:
+        """Open the directory, making it with `create`. This blocks; `ConfigError` if it is to be made and holds something else.
+
+        With a ring, small shards go through it.
+        """
         self.info = info
+        self._ring = None if ring is None else RingFiles(ring)
         self._root = str(path)
         self._marker = f"{path}/{MARKER}"
         self._fsync = fsync
@@ -57,11 +62,13 @@ class DirectoryStore:
 
     async def put(self, name: ShardName, body: Sequence[bytes | bytearray | memoryview]) -> None:
         self._check(name)
-        await self._run(lambda cancelled: self._put(name, body, cancelled))
+        if not await self._put_by_ring(name, body):
+            await self._run(lambda cancelled: self._put(name, body, cancelled))
 
-    async def get_range(self, name: ShardName, start: int, length: int) -> bytes:
+    async def get_range(self, name: ShardName, start: int, length: int) -> bytes | memoryview:
         self._check(name)
-        return await self._run(lambda _: self._read(name, start, length), reading=name)
+        data = await self._read_by_ring(name, start, length)
+        return await self._run(lambda _: self._read(name, start, length), reading=name) if data is None else data
 
     async def get(self, name: ShardName) -> bytes:
         self._check(name)
@@ -85,6 +92,27 @@ class DirectoryStore:
     async def close(self) -> None:
         self._closed = True
         self._lanes.close()
+
+    async def _put_by_ring(self, name: str, body: Sequence[bytes | bytearray | memoryview]) -> bool:
+        """Tell whether the ring has stored the shard. Whatever hindered it, the lanes will meet and name."""
+        folder = name.rpartition("/")[0]
+        if self._ring is None or folder not in self._folders or sum(memoryview(piece).nbytes for piece in body) > MAX_SIZE:
+            return False
+        temporary = self._temporary_in(folder)
+        fsync_folder = f"{self._root}/{folder}" if self._fsync else None
+        if await self._ring.write(temporary, f"{self._root}/{name}", b"".join(body), fsync_folder=fsync_folder):
+            return True
+        await self._run(lambda _: _remove(temporary))
+        return False
+
+    async def _read_by_ring(self, name: str, start: int, length: int) -> memoryview | None:
+        if self._ring is None or length > MAX_SIZE:
+            return None
+        data = await self._ring.read(f"{self._root}/{name}", start, length)
+        return None if data is None else memoryview(data)
+
+    def _temporary_in(self, folder: str) -> str:
+        return f"{self._root}/{folder}/{self._temporary}{next(self._numbers):x}"
 
     def _check(self, name: str) -> None:
         if not _NAME.fullmatch(name):
@@ -143,7 +171,7 @@ class DirectoryStore:
 
     def _put(self, name: str, body: Sequence[bytes | bytearray | memoryview], cancelled: Cancelled) -> None:
         folder = name.rpartition("/")[0]
-        temporary = f"{self._root}/{folder}/{self._temporary}{next(self._numbers):x}"
+        temporary = self._temporary_in(folder)
         descriptor = self._create(folder, temporary)
         try:
             try:
@@ -236,6 +264,11 @@ def _write_all(descriptor: int, body: Sequence[bytes | bytearray | memoryview]) 
             first += 1
         if written:
             pending[first] = memoryview(pending[first]).cast("B")[written:]
+
+
+def _remove(path: str) -> None:
+    with suppress(OSError):
+        os.unlink(path)
 
 
 def _fsync_path(path: str) -> None:

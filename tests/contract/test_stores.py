@@ -21,6 +21,7 @@ from proxy.stores.limit import GatedStore, LimitedStore
 from proxy.stores.observe import ObservedStore
 from proxy.stores.protocol import ShardName, Store, StoreInfo, StoreName
 from proxy.stores.upstream import azure_store, gcs_store, memory_store, s3_store
+from proxy.stores.uring import Ring, open_ring
 from tests.faulty_store import FaultyStore
 from tests.servers import (
     AZURITE_ACCOUNT,
@@ -64,17 +65,31 @@ def fake_gcs() -> Iterator[str]:
 
 
 UPSTREAMS = ["s3", "gcs on s3", "gcs", "azure"]
-KINDS = ["memory", "directory", "directory without fsync", *UPSTREAMS, "faulty", "gated", "deadline", "observed", "built"]
+KINDS = [
+    "memory",
+    "directory",
+    "directory without fsync",
+    "directory by ring",
+    *UPSTREAMS,
+    "faulty",
+    "gated",
+    "deadline",
+    "observed",
+    "built",
+]
 
 
 @pytest.fixture(params=KINDS)
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    made = await _make(request, tmp_path)
+    ring = open_ring(directories=1) if request.param == "directory by ring" else None
+    made = await _make(request, tmp_path, ring)
     yield made
     await made.close()
+    if ring is not None:
+        await ring.close()
 
 
-async def _make(request: pytest.FixtureRequest, path: Path) -> Store:
+async def _make(request: pytest.FixtureRequest, path: Path, ring: Ring | None) -> Store:
     match request.param:
         case "memory":
             return memory_store(INFO)
@@ -82,6 +97,8 @@ async def _make(request: pytest.FixtureRequest, path: Path) -> Store:
             return DirectoryStore(INFO, path / "store", create=True)
         case "directory without fsync":
             return DirectoryStore(INFO, path / "store", create=True, fsync=False)
+        case "directory by ring":
+            return DirectoryStore(INFO, path / "store", create=True, ring=ring)
         case "gcs on s3":
             return _moto_gcs_store(request.getfixturevalue("moto"))
         case "gcs":
