@@ -230,14 +230,14 @@ class _Queues:
         protection = mmap.PROT_READ | mmap.PROT_WRITE
         self._shared = mmap.mmap(self._ring, size, mmap.MAP_SHARED, protection)
         self._entries = mmap.mmap(self._ring, parameters.submissions * 64, mmap.MAP_SHARED, protection, offset=_SQES_OFFSET)
-        self._words = memoryview(self._shared).cast("I")
+        self._words: memoryview[int] = memoryview(self._shared).cast("I")
         self._sq_tail, self._cq_head, self._cq_tail = sq.tail // 4, cq.head // 4, cq.tail // 4
         self._sq_mask, self._cq_mask = self._words[sq.mask // 4], self._words[cq.mask // 4]
         self._completions = cq.completions
         for number in range(parameters.submissions):  # entry n is always at place n
             self._words[sq.array // 4 + number] = number
         self._tail: int = self._words[self._sq_tail]
-        self._submitted = self._tail
+        self._submitted: int = self._tail
 
     def _register(self, workers: int) -> None:
         # struct io_uring_rsrc_register: count, flags, reserved, data, tags. Sparse tables came with Linux 5.19, after all else we use.
