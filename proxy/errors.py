@@ -23,6 +23,10 @@ class StoreUnavailable(StoreError):
     """The store may answer later: timeout, connection refused, 5xx, throttling. Worth a retry."""
 
 
+class StoreNotAsked(StoreUnavailable):
+    """The call was not made at all: the store failed so often just now that asking it would only cost time."""
+
+
 class StoreRejected(StoreError):
     """The store refused for good: credentials, permissions, missing bucket. A retry will not help."""
 

@@ -1,4 +1,4 @@
-"""A store that misbehaves on demand: slow, failing, truncating, lying, losing what it acknowledged."""
+"""A store that misbehaves on demand: slow, failing, full, truncating, lying, losing what it acknowledged, or the answer."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ class FaultyStore:
     """Wraps a store. Set an attribute to break it, clear it to mend it."""
 
     def __init__(self, inner: Store) -> None:
-        self._inner = inner
+        self.inner = inner
         self.down = False
         self.rejects = False
         self.hanging = False
         self.slow_seconds = 0.0
         self.loses_puts = False
+        self.loses_answers = False
+        self.full = False
         self.truncates = False
         self.flips_bits = False
         self.swaps_with: ShardName | None = None
@@ -28,32 +30,36 @@ class FaultyStore:
 
     @property
     def info(self) -> StoreInfo:
-        return self._inner.info
+        return self.inner.info
 
     async def put(self, name: ShardName, body: Sequence[bytes | bytearray | memoryview]) -> None:
         await self._enter("put")
+        if self.full:
+            raise StoreUnavailable(self.info.name, "full on purpose")
         if not self.loses_puts:
-            await self._inner.put(name, body)
+            await self.inner.put(name, body)
+        if self.loses_answers:
+            raise StoreUnavailable(self.info.name, "stored, and the answer lost on purpose")
 
     async def get_range(self, name: ShardName, start: int, length: int) -> bytes | memoryview:
         await self._enter("get_range")
-        return self._spoilt(await self._inner.get_range(self.swaps_with or name, start, length))
+        return self._spoilt(await self.inner.get_range(self.swaps_with or name, start, length))
 
     async def get(self, name: ShardName) -> bytes | memoryview:
         await self._enter("get")
-        return self._spoilt(await self._inner.get(self.swaps_with or name))
+        return self._spoilt(await self.inner.get(self.swaps_with or name))
 
     async def list(self, prefix: str = "") -> AsyncIterator[tuple[ShardName, int]]:
         await self._enter("list")
-        async for entry in self._inner.list(prefix):
+        async for entry in self.inner.list(prefix):
             yield entry
 
     async def delete(self, name: ShardName) -> None:
         await self._enter("delete")
-        await self._inner.delete(name)
+        await self.inner.delete(name)
 
     async def close(self) -> None:
-        await self._inner.close()
+        await self.inner.close()
 
     def _spoilt(self, answer: bytes | memoryview) -> bytes | memoryview:
         data = bytearray(answer)

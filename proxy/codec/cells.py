@@ -16,23 +16,23 @@ from proxy.errors import CellForged
 class CellCipher:
     """Seals and opens the cells of one shard."""
 
-    __slots__ = ("_aead", "_associated", "_last_stripe")
+    __slots__ = ("_aead", "_last_stripe", "fixed_part")
 
     def __init__(self, key: bytes, *, fixed_part: bytes, stripe_count: int) -> None:
         self._aead = AESGCM(key)
-        self._associated = fixed_part
+        self.fixed_part = fixed_part
         self._last_stripe = stripe_count - 1
 
     def seal(self, stripe: int, cell: bytes | memoryview) -> bytes:
         """Return the sealed cell, 16 bytes longer than `cell`."""
-        return self._aead.encrypt(self._nonce(stripe), cell, self._associated)
+        return self._aead.encrypt(self._nonce(stripe), cell, self.fixed_part)
 
     def open(self, stripe: int, sealed: bytes | memoryview) -> bytes:
         """Return the cell. Raises `CellForged`."""
         if len(sealed) < TAG_SIZE:
             raise CellForged(f"the cell of stripe {stripe} is cut short")
         try:
-            return self._aead.decrypt(self._nonce(stripe), sealed, self._associated)
+            return self._aead.decrypt(self._nonce(stripe), sealed, self.fixed_part)
         except InvalidTag:
             raise CellForged(f"the cell of stripe {stripe} does not open") from None
 

@@ -45,6 +45,7 @@ WRAPPED_KEY_SIZE = 60  # 96-bit nonce, 256-bit key, 128-bit tag
 
 _FIXED = struct.Struct(">4sBBBB16sB3xIQ16s16s")
 _TAIL = struct.Struct(f">{WRAPPED_KEY_SIZE}sI")
+_INDEX_AT = 24
 FIXED_PART_SIZE = _FIXED.size
 HEADER_BASE_SIZE = FIXED_PART_SIZE + _TAIL.size
 
@@ -93,7 +94,17 @@ class Header:
 
     def pack(self) -> bytes:
         """Return the header as stored."""
-        return self.fixed.pack() + _TAIL.pack(self.wrapped_key, len(self.sealed_label)) + self.sealed_label
+        return self.fixed.pack() + pack_tail(self.wrapped_key, self.sealed_label)
+
+
+def with_index(fixed_part: bytes, shard_index: int) -> bytes:
+    """Return the packed fixed part of another shard of the same segment."""
+    return fixed_part[:_INDEX_AT] + bytes((shard_index,)) + fixed_part[_INDEX_AT + 1 :]
+
+
+def pack_tail(wrapped_key: bytes, sealed_label: bytes) -> bytes:
+    """Return what follows the fixed part in a header, the same in all shards of a segment."""
+    return _TAIL.pack(wrapped_key, len(sealed_label)) + sealed_label
 
 
 def parse_header(shard: bytes | memoryview) -> Header:

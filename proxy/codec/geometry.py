@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from proxy.codec.format import CELL_SIZE, MAX_SEGMENT_SIZE, SEALED_CELL_SIZE, TAG_SIZE
 
@@ -52,24 +52,25 @@ def segment_sizes(size: int, segment_size: int = MAX_SEGMENT_SIZE) -> Iterator[i
 
 @dataclass(frozen=True, slots=True)
 class SegmentGeometry:
-    """One segment of `size` > 0 plaintext bytes under a scheme."""
+    """One segment of `size` > 0 plaintext bytes under a scheme.
+
+    `last_stripe_size` is 1 .. stripe_size plaintext bytes; `last_cell_size` bytes has each cell of the last stripe: evenly sized, the
+    plaintext padded with fewer than k zeros.
+    """
 
     scheme: Scheme
     size: int
+    stripe_count: int = field(init=False)
+    last_stripe_size: int = field(init=False)
+    last_cell_size: int = field(init=False)
 
-    @property
-    def stripe_count(self) -> int:
-        return -(-self.size // self.scheme.stripe_size)
-
-    @property
-    def last_stripe_size(self) -> int:
-        """Plaintext bytes of the last stripe, 1 .. stripe_size."""
-        return self.size - (self.stripe_count - 1) * self.scheme.stripe_size
-
-    @property
-    def last_cell_size(self) -> int:
-        """Bytes of each cell of the last stripe: evenly sized, the plaintext padded with fewer than k zeros."""
-        return -(-self.last_stripe_size // self.scheme.k)
+    def __post_init__(self) -> None:
+        # Once each: they are asked for at every cell.
+        count = -(-self.size // self.scheme.stripe_size)
+        last = self.size - (count - 1) * self.scheme.stripe_size
+        object.__setattr__(self, "stripe_count", count)
+        object.__setattr__(self, "last_stripe_size", last)
+        object.__setattr__(self, "last_cell_size", -(-last // self.scheme.k))
 
     @property
     def cells_size(self) -> int:

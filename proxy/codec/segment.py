@@ -7,11 +7,11 @@ zeroed, far from any cache) than the small buffers of the cells do together.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from proxy.codec.cells import CellCipher
 from proxy.codec.erasure import decode_stripe, encode_stripe
-from proxy.codec.format import TAG_SIZE, FixedPart, Header
+from proxy.codec.format import FIXED_PART_SIZE, TAG_SIZE, FixedPart, pack_tail, with_index
 from proxy.codec.geometry import Scheme, SegmentGeometry
 from proxy.codec.keys import DerivedKeys
 
@@ -19,35 +19,29 @@ from proxy.codec.keys import DerivedKeys
 class SegmentKeys:
     """What one segment is sealed with: fixed parts and cell ciphers by shard index, each made at its first use."""
 
-    __slots__ = ("_ciphers", "_commitment", "_derived", "_geometry", "_segment_id", "_tenant_key_id")
+    __slots__ = ("_ciphers", "_derived", "_first_fixed_part", "_stripe_count")
 
     def __init__(self, geometry: SegmentGeometry, *, segment_id: bytes, data_key: bytes, tenant_key_id: str) -> None:
-        self._geometry = geometry
-        self._segment_id = segment_id
-        self._tenant_key_id = tenant_key_id
         self._derived = DerivedKeys(data_key, segment_id)
-        self._commitment = self._derived.commitment()
+        self._stripe_count = geometry.stripe_count
+        self._first_fixed_part = FixedPart(
+            segment_id=segment_id,
+            shard_index=0,
+            k=geometry.scheme.k,
+            m=geometry.scheme.m,
+            segment_size=geometry.size,
+            tenant_key_id=tenant_key_id,
+            commitment=self._derived.commitment(),
+        ).pack()
         self._ciphers: dict[int, CellCipher] = {}
-
-    def fixed_part(self, shard_index: int) -> FixedPart:
-        """Return the part of a shard's header that its cells are bound to."""
-        scheme = self._geometry.scheme
-        return FixedPart(
-            segment_id=self._segment_id,
-            shard_index=shard_index,
-            k=scheme.k,
-            m=scheme.m,
-            segment_size=self._geometry.size,
-            tenant_key_id=self._tenant_key_id,
-            commitment=self._commitment,
-        )
 
     def cipher(self, shard_index: int) -> CellCipher:
         """Return the cipher of one shard's cells: a healthy read needs k of the n, or fewer."""
         cipher = self._ciphers.get(shard_index)
         if cipher is None:
-            key, fixed_part = self._derived.shard_key(shard_index), self.fixed_part(shard_index).pack()
-            cipher = self._ciphers[shard_index] = CellCipher(key, fixed_part=fixed_part, stripe_count=self._geometry.stripe_count)
+            fixed_part = with_index(self._first_fixed_part, shard_index)
+            key = self._derived.shard_key(shard_index)
+            cipher = self._ciphers[shard_index] = CellCipher(key, fixed_part=fixed_part, stripe_count=self._stripe_count)
         return cipher
 
 
@@ -73,16 +67,13 @@ class SegmentSealer:
             self._next_stripe += 1
             offset += size
 
-    def shards(self, *, wrapped_key: bytes, sealed_labels: Sequence[bytes]) -> tuple[int, list[list[bytes]]]:
-        """Return (header size, the shards by index, each in pieces). The labels are equally long."""
+    def shards(self, *, wrapped_key: bytes, sealed_label: bytes) -> tuple[int, list[list[bytes]]]:
+        """Return (header size, the shards by index, each in pieces)."""
         if self._next_stripe != self.geometry.stripe_count:
             raise ValueError(f"{self._next_stripe} stripes of {self.geometry.stripe_count} were added")
-        headers = [
-            Header(fixed=self._keys.fixed_part(index), wrapped_key=wrapped_key, sealed_label=label)
-            for index, label in enumerate(sealed_labels)
-        ]
-        shards = [[header.pack(), *cells] for header, cells in zip(headers, self._columns, strict=True)]
-        return headers[0].size, shards
+        tail = pack_tail(wrapped_key, sealed_label)
+        shards = [[self._keys.cipher(index).fixed_part + tail, *cells] for index, cells in enumerate(self._columns)]
+        return FIXED_PART_SIZE + len(tail), shards
 
 
 class ColumnReader:

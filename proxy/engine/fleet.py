@@ -19,16 +19,20 @@ class Fleet:
     def __contains__(self, name: str) -> bool:
         return name in self.stores
 
-    def usable(self, names: Iterable[str]) -> frozenset[str]:
-        """Return those that are not known to be down."""
-        return frozenset(name for name in names if name in self.stores and self.stores[name].healthy)
+    def writable(self, names: Iterable[str]) -> frozenset[str]:
+        """Return those that are not known to fail when a shard is put."""
+        return frozenset(name for name in names if name in self.stores and self.stores[name].ready_for("put"))
+
+    def readable(self, name: str) -> bool:
+        """Tell whether a store is configured and not known to fail when a shard is read."""
+        return name in self.stores and self.stores[name].ready_for("get_range")
 
     def by_readiness(self, candidates: Sequence[tuple[int, str]]) -> list[int]:
         """Return the shard indexes of (index, store) pairs, best store to read from first: healthy, then fast, then cheap."""
 
         def cost(candidate: tuple[int, str]) -> tuple[bool, float, float]:
             store = self.stores[candidate[1]]
-            return not store.healthy, round(store.latency_p95("get_range"), 2), store.info.prices.egress_gb
+            return not store.ready_for("get_range"), round(store.latency_p95("get_range"), 2), store.info.prices.egress_gb
 
         return [index for index, _ in sorted((pair for pair in candidates if pair[1] in self.stores), key=cost)]
 

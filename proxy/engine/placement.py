@@ -38,6 +38,11 @@ class MayFail:
     providers: int = 0
     regions: int = 0
 
+    @property
+    def most(self) -> int:
+        """The largest of the three: each unit that fails takes a shard at least."""
+        return max(self.stores, self.providers, self.regions)
+
     def rules(self) -> tuple[tuple[Unit, int], ...]:
         """Return (unit, count) for each promise made."""
         named: tuple[tuple[Unit, int], ...] = (("store", self.stores), ("provider", self.providers), ("region", self.regions))
@@ -80,15 +85,23 @@ def place(policy: Policy, scheme: Scheme, segment_id: bytes, usable: Collection[
     return plan[turn:] + plan[:turn]
 
 
-def detour(policy: Policy, scheme: Scheme, held: Sequence[str], usable: Collection[str]) -> str | None:
-    """Return a usable store for one more shard beside those held (or on their way), within the limits, or None."""
+def detour(
+    policy: Policy, scheme: Scheme, shard_index: int, *, held: Sequence[str], sent: Mapping[int, Collection[str]], usable: Collection[str]
+) -> str | None:
+    """Return a usable store for a shard beside those held (or on their way), within the limits, or None.
+
+    `sent` tells of each shard index which stores were sent it and have not refused it. A put whose answer was lost may have been stored:
+    it counts for what must never be together, though not for what may be lost.
+    """
     infos = {str(info.name): info for info in policy.stores}
     holding = {unit: Counter(unit_of(infos[store], unit) for store in held) for unit in UNITS}
     limits = _limits(policy, scheme)
     open_to = [
         info
         for info in policy.stores
-        if info.name in usable and all(holding[unit][unit_of(info, unit)] < limit for unit, limit in limits.items())
+        if info.name in usable
+        and all(holding[unit][unit_of(info, unit)] < limit for unit, limit in limits.items())
+        and not _could_be_read(policy, scheme, info, [[infos[store] for store in stores] for i, stores in sent.items() if i != shard_index])
     ]
     # A store that already holds a shard of the segment is the last resort, then whoever sees most of it.
     best = min(
@@ -99,9 +112,17 @@ def detour(policy: Policy, scheme: Scheme, held: Sequence[str], usable: Collecti
     return None if best is None else best.name
 
 
+def _could_be_read(policy: Policy, scheme: Scheme, info: StoreInfo, others: Sequence[Sequence[StoreInfo]]) -> bool:
+    """Tell whether one more shard here could let a unit of `never_together` read, of the others each being wherever it was sent."""
+    return any(
+        sum(any(unit_of(other, unit) == unit_of(info, unit) for other in stores) for stores in others) + 1 >= scheme.k
+        for unit in policy.never_together
+    )
+
+
 def survives(policy: Policy, scheme: Scheme, held: Sequence[str]) -> bool:
     """Tell whether shards held by these stores (one entry a shard) can be read after any failure the policy names."""
-    return not shortfalls(policy, scheme, held)
+    return len(held) >= scheme.k + policy.may_fail.most and not shortfalls(policy, scheme, held)
 
 
 def shortfalls(policy: Policy, scheme: Scheme, held: Sequence[str]) -> tuple[str, ...]:

@@ -18,10 +18,12 @@ from proxy.codec.geometry import Scheme, SegmentGeometry
 from proxy.codec.segment import ColumnReader, SegmentKeys
 from proxy.engine.budget import Budget
 from proxy.engine.fleet import Fleet
+from proxy.engine.flight import Flight
 from proxy.errors import IntegrityError, NotEnoughShards, ProxyError, StoreError
 from proxy.keyring import TenantCipher
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import Extent, ExtentRef, Segment, Version
+from proxy.stores.observe import ObservedStore
 from proxy.stores.protocol import ShardName
 
 logger = logging.getLogger(__name__)
@@ -141,8 +143,10 @@ class _WindowRead:
         )
         self._reader = ColumnReader(geometry, keys, first=self._first, last=self._last)
         self._wanted = frozenset(self._wanted_columns(geometry))
-        self._running: dict[asyncio.Task[bytes | memoryview], int] = {}
+        self._reads: Flight[bytes | memoryview] = Flight()
+        self._late: set[int] = set()
         self._untried = self._candidates()
+        self._hedge_seconds = self._patience()
         self._reasons: list[str] = []
 
     async def run(self) -> list[memoryview]:
@@ -152,10 +156,9 @@ class _WindowRead:
                 await self._step()
             return self._reader.plaintext(self._window.start, self._window.length)
         finally:
-            for task in self._running:
-                task.cancel()
-            if self._running:
-                await asyncio.gather(*self._running, return_exceptions=True)
+            for index in self._late.intersection(self._reads.running.values()):
+                self._store(index).overtaken("get_range")
+            await self._reads.cancel()
 
     def _wanted_columns(self, geometry: SegmentGeometry) -> Iterator[int]:
         """Yield the data columns the range touches."""
@@ -170,8 +173,16 @@ class _WindowRead:
         stores = [(index, store) for index, store in enumerate(self._segment.stores) if index not in self._segment.missing]
         return self._fleet.by_readiness(stores)
 
+    def _patience(self) -> float:
+        """Return how long to wait before others are asked too: until k others would have answered twice over, by their 95th percentile.
+
+        Not until a late store's own: of one that is always slow the others would never be asked.
+        """
+        usual = sorted(self._store(index).latency_p95("get_range") for index in self._untried)
+        return max(2 * usual[min(self._scheme.k, len(usual)) - 1], MIN_HEDGE_SECONDS) if usual else MIN_HEDGE_SECONDS
+
     def _begin(self) -> None:
-        healthy = [index for index in self._wanted if index in self._untried and self._fleet[self._segment.stores[index]].healthy]
+        healthy = [index for index in self._wanted if index in self._untried and self._fleet.readable(self._segment.stores[index])]
         for index in healthy:
             self._start(index)
         if len(healthy) < len(self._wanted):
@@ -182,15 +193,15 @@ class _WindowRead:
         return self._wanted <= have or len(have) >= self._scheme.k
 
     async def _step(self) -> None:
-        if not self._running:
+        if not self._reads.running:
             raise NotEnoughShards(
                 needed=self._scheme.k, found=len(self._reader.indexes), segment=self._segment.id.hex(), reasons=tuple(self._reasons)
             )
-        done, _ = await asyncio.wait(self._running, timeout=self._hedge_seconds(), return_when=asyncio.FIRST_COMPLETED)
-        if not done:
+        ended = await self._reads.ended(self._hedge_seconds if self._untried else None)
+        if not ended:
+            self._late.update(self._reads.running.values())
             self._top_up(extra=1)
-        for task in done:
-            index = self._running.pop(task)
+        for index, task in ended:
             try:
                 await self._open(index, task.result())
             except (StoreError, IntegrityError) as error:
@@ -211,20 +222,14 @@ class _WindowRead:
 
     def _top_up(self, *, extra: int = 0) -> None:
         """Start as many other shards as are needed to have k columns, and `extra` beside the late ones."""
-        short = self._scheme.k - len(self._reader.indexes) - len(self._running)
+        short = self._scheme.k - len(self._reader.indexes) - len(self._reads.running)
         for index in self._untried[: max(short, 0) + extra]:
             self._start(index)
 
-    def _hedge_seconds(self) -> float | None:
-        """Return how long to wait before asking someone else: the slowest running store's own p95, doubled."""
-        if not self._untried:
-            return None
-        slowest = max(self._fleet[self._segment.stores[index]].latency_p95("get_range") for index in self._running.values())
-        return max(2 * slowest, MIN_HEDGE_SECONDS)
-
     def _start(self, index: int) -> None:
         self._untried.remove(index)
-        store = self._fleet[self._segment.stores[index]]
         name = ShardName(shard_name(self._segment.id, index))
-        task = asyncio.create_task(store.get_range(name, self._segment.header_size + self._offset, self._span))
-        self._running[task] = index
+        self._reads.start(index, self._store(index).get_range(name, self._segment.header_size + self._offset, self._span))
+
+    def _store(self, index: int) -> ObservedStore:
+        return self._fleet[self._segment.stores[index]]

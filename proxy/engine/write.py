@@ -219,7 +219,7 @@ class Writer:
     async def _upload(self, attempt: _Attempt, number: int, sealer: SegmentSealer, record: bytes) -> None:
         job, opened = attempt.job, attempt.segments[number]
         label = job.cipher.seal_label(job.label(number, number * job.policy.segment_size, record))
-        header_size, shards = sealer.shards(wrapped_key=attempt.wrapped_key, sealed_labels=[label] * job.scheme.n)
+        header_size, shards = sealer.shards(wrapped_key=attempt.wrapped_key, sealed_label=label)
         placed = await self._putter.put(job.policy, job.scheme, opened.id, shards)
         attempt.place(number, placed, header_size)
         held = self._held.pop(opened.id)
@@ -292,7 +292,9 @@ def _segment_record(opened: _Opened) -> Segment:
     opened.placed.settle()
     stores = tuple(opened.placed.stores[index] for index in range(len(opened.placed.stores)))
     missing = tuple(sorted(opened.placed.missing))
-    return Segment(id=opened.id, size=opened.size, header_size=opened.header_size, stores=stores, missing=missing)
+    return Segment(
+        id=opened.id, size=opened.size, header_size=opened.header_size, stores=stores, missing=missing, strays=opened.placed.strays
+    )
 
 
 class _Plaintext:

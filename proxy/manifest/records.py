@@ -71,6 +71,7 @@ class Segment(Record, frozen=True, kw_only=True, omit_defaults=True):
     header_size: int  # bytes before the first sealed cell, the same in each of its shards
     stores: tuple[str, ...]  # by shard index: the store's name
     missing: tuple[int, ...] = ()  # shard indexes known not to be in their store
+    strays: bool = False  # a put whose answer was lost may have left a shard in another store
 
 
 class Layout(Record, frozen=True, kw_only=True, omit_defaults=True):

@@ -11,11 +11,12 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar, cast
 
 Result = TypeVar("Result")
 Cancelled = Callable[[], bool]
+MAX_CANCELLED = 256  # calls given up that may lie in the queue, before these are looked for; those who wait are bounded by the callers
 
 
 class LanesClosed(Exception):
@@ -47,10 +48,17 @@ class Lanes:
             self._loop = loop
             self._wake_pending = False  # a wake-up of the loop before may have been lost with it
         future: asyncio.Future[Result] = loop.create_future()
-        self._jobs.put(cast("_Job[object]", _Job(call, future)))
+        job = _Job(call, future)
+        if self._jobs.qsize() > MAX_CANCELLED:
+            self._drop_cancelled()
+        self._jobs.put(cast("_Job[object]", job))
         if len(self._threads) < self._count and not self._jobs.empty():
             self._start_thread()
-        return await future
+        try:
+            return await future
+        except asyncio.CancelledError:
+            job.call = None  # with what it would have written: behind a directory that hangs it may wait for ever
+            raise
 
     def close(self) -> None:
         """Let the threads end after what they are doing; they are not waited for, one may hang. Calls not begun fail."""
@@ -63,6 +71,15 @@ class Lanes:
             self._jobs.put(None)
         self._threads = []
 
+    def _drop_cancelled(self) -> None:
+        waiting = []
+        with suppress(Empty):
+            while True:
+                waiting.append(self._jobs.get_nowait())
+        for job in waiting:
+            if job is None or not job.future.cancelled():
+                self._jobs.put(job)
+
     def _start_thread(self) -> None:
         thread = threading.Thread(target=self._work, name=f"{self._name}-{len(self._threads)}", daemon=True)
         self._threads.append(thread)
@@ -70,8 +87,8 @@ class Lanes:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            if not job.future.cancelled():
-                job.run()
+            if (call := job.call) is not None and not job.future.cancelled():
+                job.run(call)
                 self._finished.append(job)
                 self._wake()
 
@@ -92,14 +109,14 @@ class _Job(Generic[Result]):
     __slots__ = ("call", "error", "future", "result")
 
     def __init__(self, call: Callable[[Cancelled], Result], future: asyncio.Future[Result]) -> None:
-        self.call = call
+        self.call: Callable[[Cancelled], Result] | None = call
         self.future = future
         self.result: Result
         self.error: BaseException | None = None
 
-    def run(self) -> None:
+    def run(self, call: Callable[[Cancelled], Result]) -> None:
         try:
-            self.result = self.call(self.future.cancelled)
+            self.result = call(self.future.cancelled)
         except BaseException as error:  # it is raised where the call is awaited
             self.error = error
 

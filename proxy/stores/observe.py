@@ -1,7 +1,8 @@
 """What is known of a store: how fast it answers, and whether it should be asked at all.
 
 A breaker opens after three failures in a row, or one refusal: calls then fail at once instead of each waiting out its deadline. One call
-every few seconds is let through to see whether the store is back.
+every few seconds is let through to see whether the store is back. Putting, reading, deleting and listing have a breaker each: a full disk
+can be read, and a bucket whose retention forbids to delete takes new shards.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Literal, TypeVar
 
 from proxy.clock import Clock
-from proxy.errors import ShardMissing, StoreError, StoreRejected, StoreUnavailable
+from proxy.errors import ShardMissing, StoreError, StoreNotAsked, StoreRejected, StoreUnavailable
 from proxy.stores.protocol import ShardName, Store, StoreInfo
 
 Result = TypeVar("Result")
@@ -25,7 +26,7 @@ SAMPLES_A_SORT = 8  # the percentile of 64 hardly moves within 8, and a sort a c
 HANGING_SECONDS = 5.0  # a call given up after this, and far beyond what the store is used to, counts as failed: nobody waited to the end
 HANGING_FACTOR = 4
 DEFAULT_P95_SECONDS = 0.5  # until a store has shown how fast it is
-MEAN_WEIGHT = 0.1  # of the newest call: the mean forgets in some twenty calls
+_WORK: dict[Verb, str] = {"put": "put", "get_range": "get", "get": "get", "list": "list", "delete": "delete"}
 
 
 class ObservedStore:
@@ -35,45 +36,43 @@ class ObservedStore:
         self._inner = inner
         self._clock = clock
         self._record = record
-        self._probe_seconds = probe_seconds
         self._latencies: dict[Verb, _Latency] = {}
-        self._failures = 0
-        self._open_until = 0.0
+        breakers = {work: _Breaker(probe_seconds) for work in _WORK.values()}
+        self._breakers: dict[Verb, _Breaker] = {verb: breakers[work] for verb, work in _WORK.items()}
 
     @property
     def info(self) -> StoreInfo:
         return self._inner.info
 
-    @property
-    def healthy(self) -> bool:
-        """Whether to send it new work: the breaker is closed, or a probe is due."""
-        return self._failures < FAILURES_TO_OPEN or self._clock.monotonic() >= self._open_until
+    def ready_for(self, verb: Verb) -> bool:
+        """Whether to send it new work of this kind: the breaker is closed, or a probe is due."""
+        breaker = self._breakers[verb]
+        return not breaker.open or self._clock.monotonic() >= breaker.open_until
 
     def latency_p95(self, verb: Verb) -> float:
-        """Return the 95th percentile of the last answered calls, in seconds."""
+        """Return the 95th percentile of the last calls, in seconds."""
         latency = self._latencies.get(verb)
         return DEFAULT_P95_SECONDS if latency is None else latency.p95
 
-    def latency_mean(self, verb: Verb) -> float:
-        """Return the mean of the answered calls, the newest weighing most, in seconds."""
-        latency = self._latencies.get(verb)
-        return DEFAULT_P95_SECONDS if latency is None else latency.mean
+    def overtaken(self, verb: Verb) -> None:
+        """Take note that a call was given up because others had answered in its stead: three in a row, and it is asked no more."""
+        self._breakers[verb].fail(1, self._clock.monotonic())
 
     async def put(self, name: ShardName, body: Sequence[bytes | bytearray | memoryview]) -> None:
-        self._admit()
+        self._admit("put")
         await self._watched("put", self._inner.put(name, body))
 
     async def get_range(self, name: ShardName, start: int, length: int) -> memoryview | bytes:
-        self._admit()
+        self._admit("get_range")
         return await self._watched("get_range", self._inner.get_range(name, start, length))
 
     async def get(self, name: ShardName) -> memoryview | bytes:
-        self._admit()
+        self._admit("get")
         return await self._watched("get", self._inner.get(name))
 
     async def list(self, prefix: str = "") -> AsyncIterator[tuple[ShardName, int]]:
         # Neither a latency nor a success before the end: how long it takes depends on what is there, and on who consumes it.
-        self._admit()
+        self._admit("list")
         started = self._clock.monotonic()
         try:
             async for entry in self._inner.list(prefix):
@@ -84,19 +83,16 @@ class ObservedStore:
         self._answered("list", "ok", started)
 
     async def delete(self, name: ShardName) -> None:
-        self._admit()
+        self._admit("delete")
         await self._watched("delete", self._inner.delete(name))
 
     async def close(self) -> None:
         await self._inner.close()
 
-    def _admit(self) -> None:
-        if self._failures < FAILURES_TO_OPEN:
-            return
-        now = self._clock.monotonic()
-        if now < self._open_until:
-            raise StoreUnavailable(self.info.name, "not asked: it failed several times in a row just now")
-        self._open_until = now + self._probe_seconds  # this call is the probe
+    def _admit(self, verb: Verb) -> None:
+        breaker = self._breakers[verb]
+        if breaker.open and not breaker.probe(self._clock.monotonic()):
+            raise StoreNotAsked(self.info.name, "not asked: it failed several times in a row just now")
 
     async def _watched(self, verb: Verb, call: Awaitable[Result]) -> Result:
         started = self._clock.monotonic()
@@ -109,46 +105,79 @@ class ObservedStore:
             self._failed(verb, error, started)
             raise
         except asyncio.CancelledError:
-            if self._clock.monotonic() - started > max(HANGING_SECONDS, HANGING_FACTOR * self.latency_p95(verb)):
-                self._failed(verb, StoreUnavailable(self.info.name, "given up"), started)
+            self._given_up(verb, started)
             raise
         self._answered(verb, "ok", started)
         return result
 
     def _answered(self, verb: Verb, outcome: str, started: float) -> None:
         elapsed = self._clock.monotonic() - started
-        self._failures = 0
-        latency = self._latencies.get(verb)
-        if latency is None:
-            self._latencies[verb] = _Latency(elapsed)
-        else:
-            latency.add(elapsed)
+        self._breakers[verb].failures = 0
+        self._took(verb, elapsed)
         if self._record is not None:
             self._record(self.info.name, verb, outcome, elapsed)
 
     def _failed(self, verb: Verb, error: StoreError, started: float) -> None:
         now = self._clock.monotonic()
-        self._failures += FAILURES_TO_OPEN if isinstance(error, StoreRejected) else 1
-        if self._failures >= FAILURES_TO_OPEN:
-            self._open_until = now + self._probe_seconds
+        self._breakers[verb].fail(FAILURES_TO_OPEN if isinstance(error, StoreRejected) else 1, now)
         if self._record is not None:
             self._record(self.info.name, verb, type(error).__name__, now - started)
+
+    def _given_up(self, verb: Verb, started: float) -> None:
+        elapsed = self._clock.monotonic() - started
+        usual = self.latency_p95(verb)
+        if elapsed > max(HANGING_SECONDS, HANGING_FACTOR * usual):
+            self._failed(verb, StoreUnavailable(self.info.name, "given up"), started)
+        elif elapsed > usual:
+            self._took(verb, elapsed)  # at least: who is always given up would else seem as fast as it once was
+
+    def _took(self, verb: Verb, seconds: float) -> None:
+        latency = self._latencies.get(verb)
+        if latency is None:
+            self._latencies[verb] = _Latency(seconds)
+        else:
+            latency.add(seconds)
+
+
+class _Breaker:
+    """Failures in a row of one kind of work."""
+
+    __slots__ = ("_probe_seconds", "failures", "open_until")
+
+    def __init__(self, probe_seconds: float) -> None:
+        self._probe_seconds = probe_seconds
+        self.failures = 0
+        self.open_until = 0.0
+
+    @property
+    def open(self) -> bool:
+        return self.failures >= FAILURES_TO_OPEN
+
+    def fail(self, count: int, now: float) -> None:
+        self.failures += count
+        if self.open:
+            self.open_until = now + self._probe_seconds
+
+    def probe(self, now: float) -> bool:
+        """Tell whether a call may be made all the same; until that has ended, no other may."""
+        if now < self.open_until:
+            return False
+        self.open_until = now + self._probe_seconds
+        return True
 
 
 class _Latency:
     """The last calls of one verb."""
 
-    __slots__ = ("_added", "_ring", "mean", "p95")
+    __slots__ = ("_added", "_ring", "p95")
 
     def __init__(self, first: float) -> None:
         self._ring = deque([first], maxlen=SAMPLES)
         self._added = 1
-        self.mean = first
         self.p95 = first
 
     def add(self, seconds: float) -> None:
         self._ring.append(seconds)
         self._added += 1
-        self.mean += MEAN_WEIGHT * (seconds - self.mean)
         if self._added < SAMPLES_A_SORT or self._added % SAMPLES_A_SORT == 0:
             self.p95 = sorted(self._ring)[len(self._ring) * 95 // 100]

@@ -279,14 +279,14 @@ async def test_the_breaker_opens_probes_and_closes() -> None:
     for _ in range(3):
         with pytest.raises(StoreUnavailable):
             await store.get(NAME)
-    assert not store.healthy
+    assert not store.ready_for("get")
     with pytest.raises(StoreUnavailable, match="not asked"):
         await store.get(NAME)
     assert faulty.calls["get"] == 3
     clock.advance(3)
     faulty.down = False
     assert bytes(await store.get(NAME)) == b"x"
-    assert store.healthy
+    assert store.ready_for("get")
 
 
 async def test_a_deadline_turns_a_hang_into_unavailable() -> None:

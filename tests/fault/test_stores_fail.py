@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from proxy.errors import NotEnoughShards
-from proxy.manifest.records import ObjectAttributes, ObjectKey
+from proxy.manifest.records import ObjectAttributes, ObjectKey, VersionId
 from tests.laboratory import BytesBody, Laboratory, laboratory
 
 SIZES = [1, 5000, 1_500_000, 18_000_000]
@@ -163,13 +163,13 @@ async def test_a_hanging_store_cannot_take_the_memory_of_the_others(tmp_path: Pa
 async def test_a_straggler_is_recorded_when_it_arrives(lab: Laboratory) -> None:
     gate = asyncio.Event()
     slow = lab.stores["birch"]
-    original = slow._inner.put
+    original = slow.inner.put
 
     async def put_late(name, body) -> None:
         await gate.wait()
         await original(name, body)
 
-    slow._inner.put = put_late  # type: ignore[method-assign]
+    slow.inner.put = put_late  # type: ignore[method-assign]
     version = await lab.put("k", os.urandom(5000))
     (extent,) = await lab.services.manifest.load_extents([ref.id for ref in version.extents])
     assert len(extent.layout.segments[0].missing) == 1
@@ -261,3 +261,38 @@ async def test_uploads_that_send_nothing_hold_no_memory(tmp_path: Path) -> None:
         silence.set()
         await asyncio.gather(*silent)
         assert await lab.get("s3") == bodies[3]._data
+
+
+async def test_reads_soon_leave_out_a_store_that_hangs(lab: Laboratory) -> None:
+    data = os.urandom(2000)
+    await lab.put("k", data)
+    for _ in range(20):
+        assert await lab.get("k") == data  # now it is known how fast they are
+    version = await lab.services.manifest.find_version(lab.bucket.name, ObjectKey("k"))
+    assert version is not None
+    (extent,) = await lab.services.manifest.load_extents([ref.id for ref in version.extents])
+    store = lab.stores[extent.layout.segments[0].stores[0]]
+    store.hanging = True
+    for _ in range(3):
+        assert await lab.get("k") == data
+    asked = store.calls["get_range"]
+    for _ in range(20):
+        assert await lab.get("k") == data
+    assert store.calls["get_range"] == asked
+    store.hanging = False
+    lab.clock.advance(5)
+    assert await lab.get("k") == data
+    assert store.calls["get_range"] == asked + 1
+
+
+async def test_shards_of_lost_answers_are_collected(lab: Laboratory) -> None:
+    for store in list(lab.stores.values())[:1]:
+        store.loses_answers = True
+    await lab.put("k", b"data" * 100)
+    await lab.put("k", b"newer")
+    for store in lab.stores.values():
+        store.loses_answers = False
+    await lab.services.manifest.delete_latest(lab.bucket.name, ObjectKey("k"), marker_id=VersionId("null"), now_ms=lab.clock.now_ms())
+    lab.clock.advance(10)
+    await lab.collect()
+    assert await lab.shards() == set()

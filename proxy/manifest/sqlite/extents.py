@@ -43,9 +43,13 @@ def drop_extents(connection: Connection, extents: Iterable[ExtentRef], now_ms: i
         row = connection.execute("UPDATE extent SET refs = refs - 1 WHERE id = ? RETURNING refs, layout", (extent.id,)).fetchone()
         if row is not None and row[0] <= 0:
             layout = _layouts.decode(row[1])
-            queue_garbage(connection, [GarbageSegment(id=segment.id, stores=segment.stores) for segment in layout.segments], now_ms)
+            queue_garbage(connection, [_garbage(segment) for segment in layout.segments], now_ms)
             connection.execute("DELETE FROM extent WHERE id = ?", (extent.id,))
             connection.execute("DELETE FROM missing_shard WHERE extent = ?", (extent.id,))
+
+
+def _garbage(segment: Segment) -> GarbageSegment:
+    return GarbageSegment(id=segment.id, stores=() if segment.strays else segment.stores)
 
 
 def load_extents(connection: Connection, ids: Sequence[ExtentId]) -> tuple[Extent, ...]:

@@ -35,7 +35,7 @@ def seal(scheme: Scheme, data: bytes, *, label: bytes = b"label") -> tuple[int, 
     step = scheme.stripe_size
     for offset in range(0, len(data), step):
         sealer.add(data[offset : offset + step])
-    header_size, shards = sealer.shards(wrapped_key=bytes(60), sealed_labels=[label] * scheme.n)
+    header_size, shards = sealer.shards(wrapped_key=bytes(60), sealed_label=label)
     return header_size, [b"".join(shard) for shard in shards]
 
 

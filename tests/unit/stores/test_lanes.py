@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
+from collections.abc import Callable
 
 import pytest
 
-from proxy.stores.lanes import Lanes, LanesClosed
+from proxy.stores.lanes import MAX_CANCELLED, Lanes, LanesClosed
 
 
 async def test_every_call_gets_its_own_answer() -> None:
@@ -99,4 +102,32 @@ def test_lanes_survive_a_loop_that_closed_before_the_answer() -> None:
     asyncio.run(leave())
     go_on.set()
     assert asyncio.run(lanes.run(lambda _: "next loop")) == "next loop"
+    lanes.close()
+
+
+async def test_calls_given_up_behind_one_that_hangs_keep_nothing() -> None:
+    lanes, go_on = Lanes(1, name="t"), threading.Event()
+    hanging = asyncio.create_task(lanes.run(lambda _: go_on.wait(10)))
+    await asyncio.sleep(0)
+    held = weakref.WeakSet()
+
+    class Buffer:
+        pass
+
+    def write(buffer: Buffer) -> Callable[[object], Buffer]:
+        held.add(buffer)
+        return lambda _: buffer
+
+    for _ in range(20):
+        calls = [asyncio.create_task(lanes.run(write(Buffer()))) for _ in range(50)]
+        await asyncio.sleep(0)
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        del calls
+    gc.collect()
+    assert len(held) <= 50  # the last ones, which this test still knows
+    assert lanes._jobs.qsize() <= MAX_CANCELLED + 50
+    go_on.set()
+    assert await hanging
     lanes.close()

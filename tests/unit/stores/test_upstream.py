@@ -189,7 +189,7 @@ async def test_a_bucket_that_cannot_be_created_is_no_reason_not_to_start(
 ) -> None:
     provider.answer(status, "BucketAlreadyOwnedByYou" if status == 409 else "AccessDenied")
     store = await _open_creating(provider)
-    assert store.healthy
+    assert store.ready_for("put")
     assert bool(caplog.records) == (status != 409)
 
 
