@@ -100,7 +100,7 @@ class DirectoryStore:
             return False
         temporary = self._temporary_in(folder)
         fsync_folder = f"{self._root}/{folder}" if self._fsync else None
-        if await self._ring.write(temporary, f"{self._root}/{name}", b"".join(body), fsync_folder=fsync_folder):
+        if await self._ring.write(temporary, f"{self._root}/{name}", body, fsync_folder=fsync_folder):
             return True
         await self._run(lambda _: _remove(temporary))
         return False

@@ -78,7 +78,7 @@ class _Chain:
     files: RingFiles
     slot: int
     left: int
-    buffers: tuple[object, ...]
+    buffers: object
     failed: bool = False
 
 
@@ -95,22 +95,24 @@ class RingFiles:
         self._ring = ring
         self.under_way = 0
 
-    async def write(self, temporary: str, path: str, data: bytes, *, fsync_folder: str | None) -> bool:
+    async def write(self, temporary: str, path: str, body: Sequence[bytes | bytearray | memoryview], *, fsync_folder: str | None) -> bool:
         """Write a new file and rename it into place, durably if its folder is given; return whether all of that was done.
 
         If it was not, `temporary` may be left. Cancelled, it goes on to its end, and nobody hears how it ended.
         """
-        new, final = os.fsencode(temporary), os.fsencode(path)
-        new_at, final_at = _address(new), _address(final)
+        names = [os.fsencode(name) for name in (temporary, path, fsync_folder or "")]
+        buffer = b"\0".join((*names, b"".join(body)))  # one address to be found instead of four
+        new_at = _address(buffer)
+        final_at = new_at + len(names[0]) + 1
+        folder_at = final_at + len(names[1]) + 1
+        data_at = folder_at + len(names[2]) + 1
         opened = (_OPENAT, 0, _AT_FDCWD, 0, new_at, 0o600, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 1)
-        written = (_WRITE, _FIXED_FILE, 0, 0, _address(data), len(data), 0, 0)
+        written = (_WRITE, _FIXED_FILE, 0, 0, data_at, len(buffer) - (data_at - new_at), 0, 0)
         renamed = (_RENAMEAT, 0, _AT_FDCWD, final_at, new_at, _AT_FDCWD & 0xFFFFFFFF, 0, 0)
         if fsync_folder is None:
-            return await self._ring.run(self, (opened, written, _CLOSED, renamed), (new, final, data))
-        folder = os.fsencode(fsync_folder)
-        folder_opened = (_OPENAT, 0, _AT_FDCWD, 0, _address(folder), 0, os.O_RDONLY | os.O_DIRECTORY, 1)
-        entries = (opened, written, _SYNCED, _CLOSED, renamed, folder_opened, _SYNCED, _CLOSED)
-        return await self._ring.run(self, entries, (new, final, data, folder))
+            return await self._ring.run(self, (opened, written, _CLOSED, renamed), buffer)
+        folder_opened = (_OPENAT, 0, _AT_FDCWD, 0, folder_at, 0, os.O_RDONLY | os.O_DIRECTORY, 1)
+        return await self._ring.run(self, (opened, written, _SYNCED, _CLOSED, renamed, folder_opened, _SYNCED, _CLOSED), buffer)
 
     async def read(self, path: str, start: int, length: int) -> bytearray | None:
         """Return exactly `length` bytes from `start`, or None if that could not be done."""
@@ -134,7 +136,7 @@ class Ring:
         self._flush_pending = False
         self._closed = False
 
-    def run(self, files: RingFiles, entries: Sequence[Entry], buffers: tuple[object, ...]) -> asyncio.Future[bool]:
+    def run(self, files: RingFiles, entries: Sequence[Entry], buffers: object) -> asyncio.Future[bool]:
         """Queue a chain. A short read or write breaks it, like any failure: what follows is cancelled."""
         done: asyncio.Future[bool] = self._loop.create_future()
         if self._closed or not self._slots or files.under_way >= SHARE:

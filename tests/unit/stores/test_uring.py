@@ -46,7 +46,7 @@ def let_go(pipe: str) -> None:
 @pytest.mark.parametrize("size", [1, 5000, MAX_SIZE])
 async def test_what_was_written_is_read(files: RingFiles, tmp_path: Path, durably: bool, size: int) -> None:
     data, path = os.urandom(size), str(tmp_path / "file")
-    assert await files.write(f"{path}.new", path, data, fsync_folder=str(tmp_path) if durably else None)
+    assert await files.write(f"{path}.new", path, [data[:1], memoryview(data)[1:]], fsync_folder=str(tmp_path) if durably else None)
     assert await files.read(path, 0, size) == data
     assert await files.read(path, size // 2, size - size // 2) == data[size // 2 :]
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
@@ -56,7 +56,7 @@ async def test_what_was_written_is_read(files: RingFiles, tmp_path: Path, durabl
 async def test_many_files_at_once(ring: Ring, tmp_path: Path) -> None:
     async def one(number: int) -> None:
         files, path = RingFiles(ring), str(tmp_path / f"{number}")
-        assert await files.write(f"{path}.new", path, b"%d" % number, fsync_folder=str(tmp_path))
+        assert await files.write(f"{path}.new", path, [b"%d" % number], fsync_folder=str(tmp_path))
         assert await files.read(path, 0, len(str(number))) == b"%d" % number
 
     for _ in range(5):  # the queues go round
@@ -65,12 +65,12 @@ async def test_many_files_at_once(ring: Ring, tmp_path: Path) -> None:
 
 async def test_a_chain_that_fails_changes_nothing_under_the_name(files: RingFiles, tmp_path: Path) -> None:
     path = str(tmp_path / "file")
-    assert not await files.write(f"{tmp_path}/absent/new", path, b"data", fsync_folder=None)
+    assert not await files.write(f"{tmp_path}/absent/new", path, [b"data"], fsync_folder=None)
     Path(f"{path}.new").write_bytes(b"somebody else's")
-    assert not await files.write(f"{path}.new", path, b"data", fsync_folder=None)
+    assert not await files.write(f"{path}.new", path, [b"data"], fsync_folder=None)
     assert Path(f"{path}.new").read_bytes() == b"somebody else's"
     assert not Path(path).exists()
-    assert await files.write(f"{path}.newer", path, b"data", fsync_folder=None)
+    assert await files.write(f"{path}.newer", path, [b"data"], fsync_folder=None)
 
 
 async def test_a_read_that_cannot_be_whole_is_none(files: RingFiles, tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ async def test_a_directory_that_hangs_takes_only_its_share(ring: Ring, files: Ri
     assert files.under_way == SHARE
     assert await files.read(pipe, 0, 1) is None
     other = RingFiles(ring)
-    assert await other.write(f"{tmp_path}/new", f"{tmp_path}/file", b"data", fsync_folder=str(tmp_path))
+    assert await other.write(f"{tmp_path}/new", f"{tmp_path}/file", [b"data"], fsync_folder=str(tmp_path))
     assert await other.read(f"{tmp_path}/file", 0, 4) == b"data"
     while files.under_way:
         let_go(pipe)
@@ -114,7 +114,7 @@ async def test_closing_does_not_wait_for_what_hangs(
     await asyncio.sleep(0)
     await ring.close()
     assert await call is None
-    assert not await files.write(f"{tmp_path}/new", f"{tmp_path}/file", b"data", fsync_folder=None)
+    assert not await files.write(f"{tmp_path}/new", f"{tmp_path}/file", [b"data"], fsync_folder=None)
     let_go(pipe)
 
 
