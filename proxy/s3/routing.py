@@ -28,6 +28,8 @@ _SHADOWED = frozenset(
 _MODES = frozenset({"list-type", "select-type"})
 # What names one version or part: a write that cannot mean it must not go on as if it were not there.
 _SELECTORS = ("versionId", "uploadId", "partNumber")
+_READS = frozenset({"GET", "HEAD"})
+_COPY_SOURCE = "x-amz-copy-source"
 
 
 class Target(NamedTuple):
@@ -79,12 +81,13 @@ class Router:
     def route(self, method: str, target: Target, query: Sequence[tuple[str, str]], headers: Mapping[str, str]) -> Operation:
         """Return the operation. What S3 has but not with this method is MethodNotAllowed; a form POST is NotImplemented."""
         level = "service" if target.bucket is None else "bucket" if target.key is None else "object"
+        if level == "bucket" and method not in _READS:
+            _check_key_not_lost(query, headers)
         operation = self._find(method, level, dict(query)) if query else self._plain.get((method, level))
         if operation is None:
             raise self._refusal(method, level)
-        if "x-amz-copy-source" in headers:
-            return self._copies.get(operation.name, operation)
-        return operation
+        copy = self._copies.get(operation.name)
+        return operation if copy is None or not _has_copy_source(query, headers) else copy
 
     def _add(self, operation: Operation) -> None:
         slot = operation.method, operation.level
@@ -124,6 +127,17 @@ class Router:
         if (method, level) == ("POST", "bucket"):
             return S3Error("NotImplemented", "Browser form uploads are not served")
         return _not_allowed(method, level.upper(), (allowed for allowed, at in self._plain if at == level))
+
+
+def _check_key_not_lost(query: Sequence[tuple[str, str]], headers: Mapping[str, str]) -> None:
+    """What names a version, a part or a source is of an object: an empty key must not turn it on the bucket. AWS says the same."""
+    if _has_copy_source(query, headers) or any(name in _SELECTORS for name, _ in query):
+        raise S3Error("InvalidRequest", "A key must be specified")
+
+
+def _has_copy_source(query: Sequence[tuple[str, str]], headers: Mapping[str, str]) -> bool:
+    """Tell whether there is a copy source. A presigned URL may carry it, in either case."""
+    return _COPY_SOURCE in headers or (bool(query) and any(name.lower() == _COPY_SOURCE for name, _ in query))
 
 
 def _decode(text: str) -> str:

@@ -157,3 +157,24 @@ def test_unknown_location_is_refused(s3: S3Client) -> None:
 def test_malformed_configuration_is_refused(raw: RawClient) -> None:
     answer = raw.request("PUT", f"/test-{uuid.uuid4()}", body=b"<CreateBucketConfiguration><Loc")
     assert answer.verdict == (400, "MalformedXML")
+
+
+@pytest.mark.parametrize(
+    ("method", "query", "headers"),
+    [
+        ("DELETE", [("uploadId", "u")], {}),
+        ("DELETE", [("versionId", "null")], {}),
+        ("PUT", [("partNumber", "1"), ("uploadId", "u")], {}),
+        ("PUT", [("versionId", "null")], {}),
+        ("PUT", [], {"x-amz-copy-source": "/b/k"}),
+        ("POST", [("uploadId", "u")], {}),
+    ],
+)
+def test_a_request_whose_key_got_lost_is_none_of_its_bucket(
+    raw: RawClient, s3: S3Client, bucket: str, method: str, query: list[tuple[str, str]], headers: dict[str, str]
+) -> None:
+    """A script's empty variable must not delete a bucket, nor make one."""
+    for name in (bucket, f"{bucket}-new"):
+        answer = raw.request(method, f"/{name}/", query, headers)
+        assert (answer.verdict, answer.error["Message"]) == ((400, "InvalidRequest"), "A key must be specified")
+    assert [one["Name"] for one in s3.list_buckets(Prefix=bucket)["Buckets"]] == [bucket]

@@ -104,6 +104,37 @@ def test_half_a_part_or_a_version_never_overwrites_the_object(method: str, query
     assert (error.code, error.details["ArgumentName"]) == ("InvalidArgument", argument)
 
 
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "POST"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        [("versionId", "v")],
+        [("uploadId", "u")],
+        [("partNumber", "1"), ("uploadId", "u")],
+        [("tagging", ""), ("versionId", "v")],
+        [("x-amz-copy-source", "b/k")],
+    ],
+)
+def test_an_object_whose_key_is_empty_is_not_its_bucket(method: str, query: list[tuple[str, str]]) -> None:
+    error = refusal(method, BUCKET, *query)
+
+    assert (error.code, error.message) == ("InvalidRequest", "A key must be specified")
+
+
+def test_a_copy_onto_an_empty_key_makes_no_bucket() -> None:
+    with pytest.raises(S3Error, match="A key must be specified"):
+        route("PUT", BUCKET, copy=True)
+
+
+def test_reads_of_a_bucket_take_what_names_objects() -> None:
+    assert route("GET", BUCKET, ("versionId", "v")) == "ListObjects"
+    assert route("HEAD", BUCKET, ("versionId", "v")) == "HeadBucket"
+
+
+def test_a_presigned_url_may_carry_the_copy_source() -> None:
+    assert route("PUT", OBJECT, ("X-Amz-Copy-Source", "b/k")) == "CopyObject"
+
+
 def test_two_sub_resources_are_refused() -> None:
     error = refusal("PUT", OBJECT, ("acl", ""), ("tagging", ""))
 
