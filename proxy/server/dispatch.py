@@ -36,6 +36,7 @@ from proxy.services import Services
 logger = logging.getLogger(__name__)
 
 INTERNAL = "/-/"  # no bucket is called "-"
+_FORWARDED = ("X-Forwarded-For", "Forwarded")
 STREAMED = frozenset({"PutObject", "UploadPart"})  # their bodies are never held whole
 
 
@@ -123,7 +124,7 @@ class Dispatcher:
         self._idle = asyncio.Event()
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
-        if request.raw_path.startswith(INTERNAL):
+        if request.raw_path.startswith(INTERNAL) and self._is_internal(request):
             return self._internal(request)
         self._telemetry.begin()
         visit = Visit(request, Inlet(request, idle_seconds=self._idle_seconds))
@@ -233,9 +234,13 @@ class Dispatcher:
     def _common_headers(self, visit: Visit) -> CIMultiDict[str]:
         return CIMultiDict({"x-amz-request-id": visit.request_id, "x-amz-id-2": self._host_id, "Server": "Shardgate"})
 
+    def _is_internal(self, request: web.BaseRequest) -> bool:
+        """Tell whether "-" stands where a bucket would: behind a host that names one, "-/" begins a key."""
+        return request.method in {"GET", "HEAD"} and bucket_of_host(request.headers.get("Host", ""), self._domains) is None
+
     def _internal(self, request: web.BaseRequest) -> web.Response:
-        """Answer liveness and metrics, to this machine only."""
-        if not _is_loopback(request):
+        """Answer liveness and metrics, to this machine only: not to whoever comes through a proxy that runs on it."""
+        if not _is_loopback(request) or any(name in request.headers for name in _FORWARDED):
             return web.Response(status=403)
         if request.raw_path == f"{INTERNAL}health":
             return web.Response(text="ok\n")

@@ -139,7 +139,7 @@ def test_versions_and_delete_markers_are_listed_in_one_order(raw: RawClient, s3:
     assert (len(listed["Versions"]), len(listed["DeleteMarkers"])) == (4, 2)
 
 
-@pytest.mark.parametrize("path", ["/plain", "//leading", "///", "/a//b/", "//a/../b"])
+@pytest.mark.parametrize("path", ["/plain", "//leading", "///", "/a//b/", "//a/../b", "/-/health", "/-/metrics"])
 def test_every_key_can_be_reached_where_the_host_names_the_bucket(
     server: Server, raw: RawClient, s3: S3Client, bucket: str, path: str
 ) -> None:
@@ -148,6 +148,17 @@ def test_every_key_can_be_reached_where_the_host_names_the_bucket(
     assert [entry["Key"] for entry in s3.list_objects_v2(Bucket=bucket)["Contents"]] == [path[1:]]
     assert raw.send("GET", path, (), signer.sign("GET", path).headers).body == b"x"
     assert raw.send("GET", path, signer.presign("GET", path), {"host": signer.host}).body == b"x"
+
+
+def test_internal_paths_are_read_only_and_of_this_machine_alone(server: Server, raw: RawClient, bucket: str) -> None:
+    for method in ("GET", "HEAD"):
+        assert raw.send(method, "/-/health").status == 200
+        assert raw.send(method, "/-/health", (), {"host": f"{bucket}.{DOMAIN}"}).status == 403  # no signature
+        for name in ("x-forwarded-for", "forwarded"):
+            assert raw.send(method, "/-/metrics", (), {name: "for=192.0.2.1"}).status == 403
+    for method in ("PUT", "DELETE"):
+        assert raw.send(method, "/-/health").status == 403
+    assert raw.request("PUT", "/-/health", body=b"x").verdict == (404, "NoSuchBucket")
 
 
 def test_completed_upload_tells_its_address_in_the_style_it_was_asked_in(server: Server, raw: RawClient, s3: S3Client, bucket: str) -> None:
