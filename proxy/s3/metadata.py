@@ -16,6 +16,8 @@ from proxy.s3.errors import S3Error
 
 MAX_METADATA_BYTES = 2048
 _PLAIN = re.compile(r"[\x20-\x7e]*")
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.6.2: what a field's name may be
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def check_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
@@ -28,8 +30,22 @@ def check_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
 
 
 def encode_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Return user metadata fit for headers: what is not printable US-ASCII as an RFC 2047 encoded word."""
-    return {name: value if _PLAIN.fullmatch(value) else _encoded_word(value) for name, value in metadata.items()}
+    """Return user metadata fit for headers: what is not printable US-ASCII as an RFC 2047 encoded word.
+
+    What no header can be called is left out; S3 counts such entries in x-amz-missing-meta.
+    """
+    return {
+        name: value if _PLAIN.fullmatch(value) else _encoded_word(value)
+        for name, value in metadata.items()
+        if not name or _TOKEN.fullmatch(name)
+    }
+
+
+def check_header(name: str, value: str) -> None:
+    """Raise InvalidArgument for what cannot be a header: HTTP's parser has seen to those that came as headers."""
+    if not _TOKEN.fullmatch(name) or _CONTROL.search(value):
+        message = "This parameter of the URL stands for a header, and no header can have this name or value"
+        raise S3Error("InvalidArgument", message, ArgumentName=name, ArgumentValue=value)
 
 
 def header_text(value: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from proxy.s3.model import Document, Field, Items, Member, Node, Operation, Scal
 Headers = list[tuple[str, str]]
 XMLNS = "http://s3.amazonaws.com/doc/2006-03-01/"
 XSI = "http://www.w3.org/2001/XMLSchema-instance"
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _PROLOG = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
 
@@ -56,12 +58,17 @@ def object_headers(operation: Operation, result: Mapping[str, object]) -> Header
         if value is None or (field := fields.get(name)) is None:
             continue
         if type(value) is str:
-            headers.append((field.wire, value))
+            headers.append((field.wire, value if value.isprintable() else one_line(value)))  # no further call: each GET has ten
         elif isinstance(value, Mapping):
-            headers += [(f"{field.wire}{key}", str(text)) for key, text in value.items()]
+            headers += [(f"{field.wire}{key}", one_line(str(text))) for key, text in value.items()]
         else:
             headers.append((field.wire, _header_text(field, value)))
     return headers
+
+
+def one_line(text: str) -> str:
+    """Return a header's text without what would end the header, whatever record it comes from: a line break costs the whole answer."""
+    return text if text.isprintable() else _CONTROL.sub("", text)
 
 
 def iso_time(moment: datetime) -> str:

@@ -13,6 +13,7 @@ from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import AccessKey, AccessKeyId, Tenant
 from proxy.s3 import sigv2
 from proxy.s3.errors import S3Error
+from proxy.s3.metadata import check_header
 from proxy.s3.sigv4 import Claim, check_region, check_time, parse_authorization, signing_key, verify
 
 MAX_CACHED_KEYS = 10_000  # some 300 bytes each
@@ -92,10 +93,14 @@ class Authenticator:
 
 
 def hoisted_headers(query: Sequence[tuple[str, str]], headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers of a presigned request with those that its URL carries as x-amz-* parameters, as some SDKs sign them."""
+    """Return the headers of a presigned request with those that its URL carries as x-amz-* parameters, as some SDKs sign them.
+
+    InvalidArgument for one that is no header: kept with an object, it would spoil every answer that tells it.
+    """
     merged = dict(headers)
     for name, value in query:
         lower = name.lower()
         if lower.startswith("x-amz-") and lower not in _SIGNING_PARAMETERS:
+            check_header(lower, value)
             merged.setdefault(lower, value)
     return merged

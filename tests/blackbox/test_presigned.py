@@ -161,6 +161,29 @@ def test_amz_headers_sent_beside_an_address_must_be_signed(raw: RawClient, signe
     assert raw.send("PUT", present, query, {"x-amz-meta-a": "b"}, b"x").verdict == (403, "AccessDenied")
 
 
+@pytest.mark.parametrize(
+    "parameter",
+    [
+        ("x-amz-meta-a", "b\r\nSet-Cookie: c"),
+        ("x-amz-meta-a b", "c"),
+        ("x-amz-website-redirect-location", "/a\nb"),
+        ("x-amz-meta-\u00e9", "b"),
+    ],
+)
+def test_address_that_carries_what_no_header_can_be_is_refused(
+    raw: RawClient, signer: Signer, present: str, parameter: tuple[str, str]
+) -> None:
+    query = signer.presign("PUT", present, query=[parameter])
+    assert raw.send("PUT", present, query, body=b"y").verdict == (400, "InvalidArgument")
+    assert raw.request("GET", present).body == b"x"
+
+
+def test_address_may_carry_the_copy_source(raw: RawClient, signer: Signer, present: str) -> None:
+    query = signer.presign("PUT", f"{present}2", query=[("x-amz-copy-source", present)])
+    assert raw.send("PUT", f"{present}2", query).verdict == (200, "")
+    assert raw.request("GET", f"{present}2").body == b"x"
+
+
 def test_address_and_header_exclude_each_other(raw: RawClient, signer: Signer, present: str) -> None:
     query = signer.presign("GET", present)
     headers = signer.sign("GET", present, query).headers

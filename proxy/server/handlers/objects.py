@@ -6,7 +6,7 @@ from proxy.manifest.records import Bucket, PartSummary, Version
 from proxy.s3.errors import S3Error
 from proxy.s3.metadata import encode_metadata
 from proxy.s3.preconditions import check_read
-from proxy.s3.rendering import object_headers
+from proxy.s3.rendering import object_headers, one_line
 from proxy.server.call import Call, Download, moment
 from proxy.server.handlers.attributes import DEFAULT_CONTENT_TYPE, object_attributes, write_conditions
 from proxy.server.handlers.ownership import own_bucket
@@ -100,13 +100,14 @@ def _headers(call: Call, bucket: Bucket, version: Version, selection: Selection)
         "StorageClass": None if attributes.storage_class == "STANDARD" else attributes.storage_class,
     }
     if attributes.metadata:
-        result["Metadata"] = encode_metadata(attributes.metadata)
+        told = result["Metadata"] = encode_metadata(attributes.metadata)
+        result["MissingMeta"] = len(attributes.metadata) - len(told) or None
     if call.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED":
         result |= checksum_fields(selection.checksum)
     result |= {member: call.params[name] for name, member in _OVERRIDES.items() if name in call.params}
     expires = result.pop("Expires", None)  # as it was sent: the model would have a date
     headers = object_headers(call.operation, result)
-    return headers if expires is None else [*headers, ("Expires", str(expires))]
+    return headers if expires is None else [*headers, ("Expires", one_line(str(expires)))]
 
 
 def _wanted_attributes(call: Call) -> list[str]:

@@ -85,6 +85,11 @@ def test_an_encoded_line_break_never_reaches_a_header() -> None:
     assert stored(told(kept)) == kept
 
 
+@pytest.mark.parametrize("name", ["a b", "a\r\nSet-Cookie", "é", "a:"])
+def test_what_no_header_can_be_called_is_not_told(name: str) -> None:
+    assert encode_metadata({name: "v", "": "w", "a": "x"}) == {"": "w", "a": "x"}
+
+
 @given(st.text(max_size=200))
 def test_any_text_comes_back(value: str) -> None:
     assert told(value).isascii()

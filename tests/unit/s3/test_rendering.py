@@ -136,6 +136,15 @@ def test_object_headers() -> None:
     ]
 
 
+def test_a_line_break_in_a_record_ends_no_header() -> None:
+    result = {"WebsiteRedirectLocation": "/a\r\nSet-Cookie: b\x00", "Metadata": {"a": "b\nc\td"}}
+
+    assert object_headers(MODEL.operations["GetObject"], result) == [
+        ("x-amz-website-redirect-location", "/aSet-Cookie: b"),
+        ("x-amz-meta-a", "bc\td"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("moment", "text"),
     [
