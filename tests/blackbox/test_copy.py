@@ -126,9 +126,12 @@ def test_bad_source_is_refused(raw: RawClient, bucket: str, source: str) -> None
     assert answer.status == 400, answer
 
 
-def test_source_may_begin_with_a_slash(raw: RawClient, s3: S3Client, bucket: str) -> None:
+def test_source_is_encoded_as_a_form_is(raw: RawClient, s3: S3Client, bucket: str) -> None:
     s3.put_object(Bucket=bucket, Key="a b", Body=b"x")
-    assert raw.request("PUT", f"/{bucket}/b", headers={"x-amz-copy-source": f"/{bucket}/a%20b"}).status == 200
+    for source in (f"/{bucket}/a%20b", f"{bucket}/a+b", f"%2F{bucket}%2Fa%20b", f"{bucket}/a%20b?versionId=null"):
+        assert raw.request("PUT", f"/{bucket}/b", headers={"x-amz-copy-source": source}).verdict == (200, ""), source
+    for source in (f"{bucket}/a%2Bb", f"//{bucket}/a%20b", f"{bucket}/a%20b%3FversionId=null"):
+        assert raw.request("PUT", f"/{bucket}/b", headers={"x-amz-copy-source": source}).status in (400, 404), source
     assert get(s3, bucket, "b") == b"x"
 
 

@@ -72,10 +72,10 @@ async def upload_part_copy(call: Call) -> dict[str, object]:
 
 
 def _parse_source(text: str) -> Source:
-    """Read `[/]bucket/key[?versionId=id]`, percent-encoded. The first "?" that is not encoded ends the key."""
-    path, mark, query = text.removeprefix("/").partition("?versionId=")
+    """Read `[/]bucket/key[?versionId=id]`. As on S3 it is encoded as a form is: a "+" is a space, and the first slash may be escaped."""
+    path, mark, query = text.partition("?versionId=")
     try:
-        bucket, _, key = unquote_to_bytes(path).decode("utf-8").partition("/")
+        bucket, _, key = unquote_to_bytes(path.replace("+", " ")).decode("utf-8").removeprefix("/").partition("/")
     except UnicodeError:  # of the escapes, or of the header itself
         bucket, key = "", ""
     if not bucket or not key:
