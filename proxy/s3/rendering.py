@@ -72,19 +72,18 @@ def one_line(text: str) -> str:
 
 
 def iso_time(moment: datetime) -> str:
-    """Return S3's form: UTC, milliseconds, Z."""
-    return f"{_utc(moment).isoformat(timespec='milliseconds')[:-6]}Z"
+    """Return S3's form: UTC, and ".000Z" after whole seconds, cut as they are in Last-Modified, so that the two never differ."""
+    return f"{_utc(moment).isoformat(timespec='seconds')[:-6]}.000Z"
 
 
 def iso_milliseconds(ms: int) -> str:
-    """Return S3's form of a stored moment, in milliseconds since 1970. A listing has a thousand of them, many in one second."""
-    seconds, milliseconds = divmod(ms, 1000)
-    return f"{_iso_seconds(seconds)}.{milliseconds:03}Z"
+    """Return `iso_time` of a stored moment, in milliseconds since 1970. A listing has a thousand of them, many in one second."""
+    return _iso_seconds(ms // 1000)
 
 
 @lru_cache(maxsize=4096)
 def _iso_seconds(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat()[:-6]
+    return iso_time(datetime.fromtimestamp(seconds, UTC))
 
 
 def _header_text(field: Field, value: object) -> str:

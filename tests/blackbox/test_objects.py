@@ -88,8 +88,9 @@ def test_last_modified_is_now(s3: S3Client, bucket: str) -> None:
     s3.put_object(Bucket=bucket, Key="k", Body=b"x")
     modified = s3.head_object(Bucket=bucket, Key="k")["LastModified"]
     assert abs(modified - datetime.now(UTC)) < timedelta(seconds=30)
-    listed = s3.list_objects_v2(Bucket=bucket)["Contents"][0]["LastModified"]
-    assert abs(listed - modified) < timedelta(seconds=1)
+    assert s3.list_objects_v2(Bucket=bucket)["Contents"][0]["LastModified"] == modified
+    assert s3.list_object_versions(Bucket=bucket)["Versions"][0]["LastModified"] == modified
+    assert s3.get_object_attributes(Bucket=bucket, Key="k", ObjectAttributes=["ETag"])["LastModified"] == modified
 
 
 def test_metadata_may_be_two_kibibytes_and_no_more(s3: S3Client, bucket: str) -> None:
