@@ -133,12 +133,24 @@ def test_an_object_from_before_versioning_is_null(s3: S3Client, bucket: str) -> 
 def test_suspended_writes_replace_only_the_null_version(s3: S3Client, versioned: str) -> None:
     kept = str(put(s3, versioned, b"kept"))
     suspend(s3, versioned)
-    assert put(s3, versioned, b"null one") in (None, "null")
+    assert put(s3, versioned, b"null one") is None
     put(s3, versioned, b"null two")
     assert get(s3, versioned) == b"null two"
     assert get(s3, versioned, VersionId="null") == b"null two"
     assert get(s3, versioned, VersionId=kept) == b"kept"
     assert history(s3, versioned) == [("k", "null", True, False), ("k", kept, False, False)]
+
+
+def test_suspended_writes_tell_no_version(s3: S3Client, versioned: str) -> None:
+    suspend(s3, versioned)
+    put(s3, versioned, b"x")
+    copied = s3.copy_object(Bucket=versioned, Key="copy", CopySource=f"{versioned}/k")
+    upload = s3.create_multipart_upload(Bucket=versioned, Key="k")["UploadId"]
+    etag = s3.upload_part(Bucket=versioned, Key="k", UploadId=upload, PartNumber=1, Body=b"y")["ETag"]
+    parts = {"Parts": [{"PartNumber": 1, "ETag": etag}]}
+    done = s3.complete_multipart_upload(Bucket=versioned, Key="k", UploadId=upload, MultipartUpload=parts)  # type: ignore[arg-type]
+    assert ("VersionId" in copied, "VersionId" in done, copied["CopySourceVersionId"]) == (False, False, "null")
+    assert s3.head_object(Bucket=versioned, Key="k")["VersionId"] == "null"
 
 
 def test_suspended_delete_puts_a_null_marker(s3: S3Client, versioned: str) -> None:

@@ -91,5 +91,5 @@ def checksum_fields(checksum: Checksum | None, *, with_type: bool = True) -> dic
 
 
 def written_fields(bucket: Bucket, version: Version) -> dict[str, object]:
-    """Return what every answer to a write says of the version made."""
-    return {"VersionId": shown_id(bucket, version), "ServerSideEncryption": ENCRYPTION}
+    """Return what every answer to a write says of the version made. S3 tells an id only where the write drew one, not of "null"."""
+    return {"VersionId": version.id if bucket.versioning == "Enabled" else None, "ServerSideEncryption": ENCRYPTION}
