@@ -20,6 +20,7 @@ def check_read(
     *,
     etag: str,
     modified_ms: int,
+    now_ms: int,
     if_match: str | None = None,
     if_none_match: str | None = None,
     if_modified_since: datetime | None = None,
@@ -30,7 +31,7 @@ def check_read(
     `etag` may come with or without quotes.
     """
     _check_required("", etag, modified_ms, if_match, if_unmodified_since)
-    if _unwanted(etag, modified_ms, if_none_match, if_modified_since) is not None:
+    if _unwanted(etag, modified_ms, now_ms, if_none_match, if_modified_since) is not None:
         headers = {"ETag": f'"{_bare(etag)}"', "Last-Modified": formatdate(modified_ms // 1000, usegmt=True)}
         raise S3Error("NotModified", headers=headers)
 
@@ -39,6 +40,7 @@ def check_copy_source(
     *,
     etag: str,
     modified_ms: int,
+    now_ms: int,
     if_match: str | None = None,
     if_none_match: str | None = None,
     if_modified_since: datetime | None = None,
@@ -47,7 +49,7 @@ def check_copy_source(
     """Raise PreconditionFailed if this version is not to be copied. There is nothing to be "not modified" in a copy."""
     prefix = "x-amz-copy-source-"
     _check_required(prefix, etag, modified_ms, if_match, if_unmodified_since)
-    failed = _unwanted(etag, modified_ms, if_none_match, if_modified_since)
+    failed = _unwanted(etag, modified_ms, now_ms, if_none_match, if_modified_since)
     if failed is not None:
         raise S3Error("PreconditionFailed", Condition=prefix + failed)
 
@@ -84,11 +86,11 @@ def _check_required(prefix: str, etag: str, modified_ms: int, if_match: str | No
         raise S3Error("PreconditionFailed", Condition=f"{prefix}If-Unmodified-Since")
 
 
-def _unwanted(etag: str, modified_ms: int, if_none_match: str | None, if_modified_since: datetime | None) -> str | None:
-    """Return the condition by which the client does not want this version, if any."""
+def _unwanted(etag: str, modified_ms: int, now_ms: int, if_none_match: str | None, if_modified_since: datetime | None) -> str | None:
+    """Return the condition by which the client does not want this version, if any. S3 passes over an If-Modified-Since yet to come."""
     if if_none_match is not None:
         return "If-None-Match" if matches(if_none_match, etag, weak=True) else None
-    if if_modified_since is not None and modified_ms // 1000 <= _seconds(if_modified_since):
+    if if_modified_since is not None and modified_ms // 1000 <= _seconds(if_modified_since) <= now_ms / 1000:
         return "If-Modified-Since"
     return None
 

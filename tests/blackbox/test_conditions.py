@@ -46,6 +46,7 @@ def etag(s3: S3Client, bucket: str) -> str:
         ({"if-none-match": "{etag}", "if-modified-since": PAST}, 304),
         ({"if-none-match": WRONG, "if-modified-since": "{now}"}, 200),
         ({"if-modified-since": "not a date"}, 200),
+        ({"if-modified-since": LATER}, 200),
     ],
 )
 def test_conditional_read(raw: RawClient, s3: S3Client, bucket: str, etag: str, method: str, headers: dict[str, str], status: int) -> None:

@@ -96,6 +96,7 @@ async def _find_source(call: Call, source: Source) -> tuple[Bucket, Version]:
     check_copy_source(
         etag=version.etag,
         modified_ms=version.modified_ms,
+        now_ms=call.services.clock.now_ms(),
         if_match=call.text("CopySourceIfMatch"),
         if_none_match=call.text("CopySourceIfNoneMatch"),
         if_modified_since=call.moment("CopySourceIfModifiedSince"),

@@ -77,6 +77,7 @@ def _check_preconditions(call: Call, version: Version) -> None:
     check_read(
         etag=version.etag,
         modified_ms=version.modified_ms,
+        now_ms=call.services.clock.now_ms(),
         if_match=call.text("IfMatch"),
         if_none_match=call.text("IfNoneMatch"),
         if_modified_since=call.moment("IfModifiedSince"),

@@ -12,9 +12,13 @@ from proxy.s3.preconditions import check_copy_source, check_read, matches
 
 ETAG = "9bb58f26192e4ba00f01e2e7b136bbd8"
 MODIFIED = datetime(2024, 2, 29, 12, 0, 0, tzinfo=UTC)
-VERSION: dict[str, Any] = {"etag": ETAG, "modified_ms": int(MODIFIED.timestamp() * 1000) + 789}
+VERSION: dict[str, Any] = {
+    "etag": ETAG,
+    "modified_ms": int(MODIFIED.timestamp() * 1000) + 789,
+    "now_ms": int(MODIFIED.timestamp() * 1000) + 1500,
+}
 SAME, OTHER = f'"{ETAG}"', '"other"'
-BEFORE, AFTER = MODIFIED - timedelta(seconds=1), MODIFIED + timedelta(seconds=1)
+BEFORE, AFTER, FUTURE = MODIFIED - timedelta(seconds=1), MODIFIED + timedelta(seconds=1), MODIFIED + timedelta(seconds=2)
 
 HOLDING: list[dict[str, Any]] = [
     {},
@@ -27,6 +31,7 @@ HOLDING: list[dict[str, Any]] = [
     {"if_unmodified_since": AFTER},
     {"if_unmodified_since": MODIFIED.replace(tzinfo=None)},
     {"if_modified_since": BEFORE},
+    {"if_modified_since": FUTURE},
     {"if_match": SAME, "if_unmodified_since": BEFORE},
     {"if_none_match": OTHER, "if_modified_since": AFTER},
 ]
