@@ -173,7 +173,7 @@ class Dispatcher:
         visit.tenant = sender.tenant.name
         if sender.claim.presigned:
             headers = hoisted_headers(query, headers)
-        refuse_unserved(headers)
+        refuse_unserved(operation, headers)
         handler = HANDLERS.get(operation.name)
         if handler is None:
             raise S3Error("NotImplemented", f"{operation.name} is not served")

@@ -1,7 +1,7 @@
 """Headers that ask for what is not served: refused in so many words, never ignored.
 
-A client that asks for a customer key, a lock or a public object must not be told "done". What is asked for and true anyway passes:
-every object is sealed with AES-256, belongs to the bucket's owner, and is private.
+A client that asks for a customer key, a lock or a public object must not be told "done", nor one whose write has a condition. What is
+asked for and true anyway passes: every object is sealed with AES-256, belongs to the bucket's owner, and is private.
 """
 
 from __future__ import annotations
@@ -9,15 +9,25 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from proxy.s3.errors import S3Error
+from proxy.s3.model import Operation
 
 Check = Callable[[str, str], None]
 
 
-def refuse_unserved(headers: Mapping[str, str]) -> None:
+def refuse_unserved(operation: Operation, headers: Mapping[str, str]) -> None:
     """Raise for the first header that asks for what is not served. Names are in lower case."""
     for name, value in headers.items():
         if name.startswith("x-amz-") and (check := _CHECKS.get(name)) is not None:
             check(name, value)
+    if operation.method not in _READS:
+        _refuse_conditions(operation, headers)
+
+
+def _refuse_conditions(operation: Operation, headers: Mapping[str, str]) -> None:
+    """A read may pass over a condition it does not know (RFC 9110, section 13.1); a write would do what it was told not to."""
+    for name in _CONDITIONS:
+        if name in headers and name not in operation.headers:
+            _refuse(name.title(), headers[name])
 
 
 def _refuse(name: str, _value: str) -> None:
@@ -44,6 +54,8 @@ def _object_lock(_name: str, _value: str) -> None:
     raise S3Error("InvalidRequest", "Bucket is missing Object Lock Configuration")
 
 
+_READS = frozenset({"GET", "HEAD"})
+_CONDITIONS = ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since")
 _CUSTOMER_KEY = ("algorithm", "key", "key-md5")
 
 _CHECKS: dict[str, Check] = {
@@ -56,6 +68,9 @@ _CHECKS: dict[str, Check] = {
     "x-amz-object-lock-mode": _object_lock,
     "x-amz-object-lock-retain-until-date": _object_lock,
     "x-amz-object-lock-legal-hold": _object_lock,
+    "x-amz-object-lock-event-hold": _object_lock,
+    "x-amz-object-lock-event-hold-duration-days": _object_lock,
+    "x-amz-object-lock-event-hold-duration-years": _object_lock,
     **dict.fromkeys((f"x-amz-server-side-encryption-customer-{part}" for part in _CUSTOMER_KEY), _refuse),
     **dict.fromkeys((f"x-amz-copy-source-server-side-encryption-customer-{part}" for part in _CUSTOMER_KEY), _refuse),
     **dict.fromkeys(
@@ -68,6 +83,7 @@ _CHECKS: dict[str, Check] = {
             "x-amz-grant-write",
             "x-amz-grant-write-acp",
             "x-amz-write-offset-bytes",
+            "x-amz-if-match-initiated-time",
             "x-amz-if-match-last-modified-time",
             "x-amz-if-match-size",
             "x-amz-mfa",

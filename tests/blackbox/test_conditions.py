@@ -92,6 +92,46 @@ def test_put_takes_no_other_if_none_match(raw: RawClient, bucket: str) -> None:
     assert raw.request("PUT", f"/{bucket}/k", headers={"if-none-match": WRONG}).verdict == (501, "NotImplemented")
 
 
+def test_writes_take_one_condition_at_a_time(raw: RawClient, s3: S3Client, bucket: str, etag: str) -> None:
+    both = {"if-match": etag, "if-none-match": "*"}
+    upload, parts = upload_one_part(s3, bucket, b"new")
+    assert raw.request("PUT", f"/{bucket}/k", headers=both, body=b"x").verdict == (501, "NotImplemented")
+    with s3_error("NotImplemented", 501):
+        s3.complete_multipart_upload(
+            Bucket=bucket,
+            Key="k",
+            UploadId=upload,
+            MultipartUpload=parts,  # type: ignore[arg-type]
+            IfMatch=etag,
+            IfNoneMatch="*",
+        )
+    assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"body"
+
+
+@pytest.mark.parametrize("name", ["if-unmodified-since", "if-modified-since"])
+def test_a_date_is_no_condition_of_a_write(raw: RawClient, s3: S3Client, bucket: str, etag: str, name: str) -> None:
+    for method in ("PUT", "DELETE"):
+        assert raw.request(method, f"/{bucket}/k", headers={name: PAST}).verdict == (501, "NotImplemented")
+    assert s3.head_object(Bucket=bucket, Key="k")["ETag"] == etag
+
+
+def test_a_delete_under_a_condition_names_no_version(raw: RawClient, s3: S3Client, versioned: str) -> None:
+    put = s3.put_object(Bucket=versioned, Key="k", Body=b"x")
+    answer = raw.request("DELETE", f"/{versioned}/k", [("versionId", put["VersionId"])], {"if-match": put["ETag"]})
+    assert answer.verdict == (501, "NotImplemented")
+    entry = {"Key": "k", "VersionId": put["VersionId"], "ETag": put["ETag"]}
+    [error] = s3.delete_objects(Bucket=versioned, Delete={"Objects": [entry]})["Errors"]  # type: ignore[list-item]
+    assert (error["Key"], error["VersionId"], error["Code"]) == ("k", put["VersionId"], "NotImplemented")
+    assert s3.head_object(Bucket=versioned, Key="k", VersionId=put["VersionId"])["ETag"] == put["ETag"]
+
+
+def test_an_abort_under_a_condition_is_refused(raw: RawClient, s3: S3Client, bucket: str) -> None:
+    upload = s3.create_multipart_upload(Bucket=bucket, Key="k")["UploadId"]
+    answer = raw.request("DELETE", f"/{bucket}/k", [("uploadId", upload)], {"x-amz-if-match-initiated-time": PAST})
+    assert answer.verdict == (501, "NotImplemented")
+    assert s3.list_parts(Bucket=bucket, Key="k", UploadId=upload)["UploadId"] == upload
+
+
 def test_deleted_object_is_absent_in_a_versioned_bucket(s3: S3Client, versioned: str) -> None:
     s3.put_object(Bucket=versioned, Key="k", Body=b"x")
     s3.delete_object(Bucket=versioned, Key="k")

@@ -80,9 +80,16 @@ async def _delete(call: Call, bucket: Bucket, key: ObjectKey, version_id: Versio
     services = call.services
     now_ms = services.clock.now_ms()
     if version_id is not None:
-        return await services.manifest.delete_version(bucket.name, key, version_id, now_ms=now_ms, conditions=conditions)
+        _check_unconditional(conditions)
+        return await services.manifest.delete_version(bucket.name, key, version_id, now_ms=now_ms)
     marker_id = services.engine.new_version_id(bucket)
     return await services.manifest.delete_latest(bucket.name, key, marker_id=marker_id, now_ms=now_ms, conditions=conditions)
+
+
+def _check_unconditional(conditions: Conditions) -> None:
+    """S3 User Guide, "How to perform conditional deletes": a condition is one on the current version; with another named it answers 501."""
+    if conditions != NO_CONDITIONS:
+        raise S3Error("NotImplemented", Header="If-Match")
 
 
 def _listed_version(key: str, text: str) -> VersionId:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 from proxy.s3.errors import S3Error
+from proxy.s3.model import load_model
 from proxy.server.refusals import refuse_unserved
+
+OPERATIONS = load_model().operations
 
 
 @pytest.mark.parametrize(
@@ -19,22 +22,55 @@ from proxy.server.refusals import refuse_unserved
         ("x-amz-copy-source-server-side-encryption-customer-key", "k", "NotImplemented"),
         ("x-amz-object-lock-mode", "GOVERNANCE", "InvalidRequest"),
         ("x-amz-bucket-object-lock-enabled", "true", "NotImplemented"),
+        ("x-amz-object-lock-event-hold", "ON", "InvalidRequest"),
         ("x-amz-write-offset-bytes", "5", "NotImplemented"),
+        ("x-amz-if-match-size", "5", "NotImplemented"),
+        ("x-amz-if-match-initiated-time", "Thu, 29 Feb 2024 12:00:00 GMT", "NotImplemented"),
     ],
 )
 def test_what_is_not_served_is_refused(name: str, value: str, code: str) -> None:
     with pytest.raises(S3Error) as caught:
-        refuse_unserved({"host": "h", name: value})
+        refuse_unserved(OPERATIONS["PutObject"], {"host": "h", name: value})
     assert caught.value.code == code
 
 
 def test_what_is_true_anyway_passes() -> None:
     refuse_unserved(
+        OPERATIONS["PutObject"],
         {
             "x-amz-acl": "private",
             "x-amz-server-side-encryption": "AES256",
             "x-amz-bucket-object-lock-enabled": "false",
             "x-amz-request-payer": "requester",
             "x-amz-meta-acl": "public-read",
-        }
+        },
     )
+
+
+@pytest.mark.parametrize(
+    ("operation", "served"),
+    [
+        ("PutObject", {"If-Match", "If-None-Match"}),
+        ("CopyObject", {"If-Match", "If-None-Match"}),
+        ("CompleteMultipartUpload", {"If-Match", "If-None-Match"}),
+        ("DeleteObject", {"If-Match"}),
+        ("DeleteObjects", set()),
+        ("UploadPart", set()),
+        ("CreateMultipartUpload", set()),
+        ("PutObjectTagging", set()),
+        ("DeleteBucket", set()),
+    ],
+)
+def test_a_condition_s3_does_not_know_of_a_write_is_refused(operation: str, served: set[str]) -> None:
+    for name in ("If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since"):
+        try:
+            refuse_unserved(OPERATIONS[operation], {name.lower(): "x"})
+        except S3Error as error:
+            assert (error.code, error.status, error.details["Header"]) == ("NotImplemented", 501, name)
+            assert name not in served
+        else:
+            assert name in served
+
+
+def test_a_read_may_pass_over_a_condition() -> None:
+    refuse_unserved(OPERATIONS["ListObjectsV2"], {"if-none-match": "x"})
