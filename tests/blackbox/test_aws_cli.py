@@ -69,6 +69,7 @@ def tree(tmp_path: Path) -> Path:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(body)
+        os.utime(path, (1_700_000_000, 1_700_000_000))  # S3 tells whole seconds: a file of this very second would be newer than its copy
     return root
 
 

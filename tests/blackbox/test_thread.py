@@ -409,6 +409,7 @@ def test_aws_cli_syncs_a_tree(server: Shardgate, s3, bucket: str, tmp_path: Path
         path = tree / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"" if name == "empty" else os.urandom(3000))
+        os.utime(path, (1_700_000_000, 1_700_000_000))  # S3 tells whole seconds: a file of this very second would be newer than its copy
 
     def aws(*arguments: str) -> str:
         command = [str(Path(sys.executable).with_name("aws")), "s3", *arguments]
