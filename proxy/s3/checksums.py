@@ -41,6 +41,8 @@ _COMBINE: dict[ChecksumAlgorithm, Callable[[int, int, int], int]] = {
 }
 _PREFIX = "x-amz-checksum-"
 _BY_HEADER: dict[str, ChecksumAlgorithm] = {_PREFIX + name.lower(): name for name in ALGORITHMS}
+# What S3 offers besides, and every SDK's enumeration with it: "not served" is a better answer than "no such algorithm".
+_UNSERVED = frozenset({"md5", "sha512", "xxhash64", "xxhash3", "xxhash128"})
 _NOT_VALUES = frozenset({_PREFIX + "mode", _PREFIX + "type", _PREFIX + "algorithm"})
 
 
@@ -79,10 +81,15 @@ def decode(algorithm: ChecksumAlgorithm, value: str) -> bytes:
 
 
 def parse_checksum_headers(headers: Mapping[str, str]) -> tuple[ChecksumAlgorithm, str] | None:
-    """Return the one checksum of the body that headers (or trailers) with lower-case names claim, validated.
+    """Return the one checksum of the body that headers (or trailers) with lower-case names claim, validated."""
+    claim = find_claim(headers)
+    if claim is not None:
+        decode(*claim)
+    return claim
 
-    Not for CompleteMultipartUpload, whose checksum headers speak of the object and not of the request's body.
-    """
+
+def find_claim(headers: Mapping[str, str]) -> tuple[ChecksumAlgorithm, str] | None:
+    """Return the one checksum that headers claim, as it is: CompleteMultipartUpload's is of the object, and may count its parts."""
     claimed = [name for name in headers if name.startswith(_PREFIX) and name not in _NOT_VALUES]
     if not claimed:
         return None
@@ -90,9 +97,7 @@ def parse_checksum_headers(headers: Mapping[str, str]) -> tuple[ChecksumAlgorith
         raise S3Error("InvalidRequest", "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.")
     algorithm = _algorithm_of(claimed[0])
     _check_sdk_algorithm(headers, algorithm)
-    value = headers[claimed[0]].strip()
-    decode(algorithm, value)
-    return algorithm, value
+    return algorithm, headers[claimed[0]].strip()
 
 
 def parse_trailer_header(headers: Mapping[str, str]) -> tuple[str, ...]:
@@ -101,9 +106,10 @@ def parse_trailer_header(headers: Mapping[str, str]) -> tuple[str, ...]:
     if len(names) > 1:
         raise S3Error("InvalidRequest", "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.")
     for name in names:
-        if name not in _BY_HEADER:
+        algorithm = _known(name.removeprefix(_PREFIX)) if name.startswith(_PREFIX) else None
+        if algorithm is None:
             raise S3Error("InvalidRequest", "The value specified in the x-amz-trailer header is not supported")
-        _check_sdk_algorithm(headers, _BY_HEADER[name])
+        _check_sdk_algorithm(headers, algorithm)
     return names
 
 
@@ -125,7 +131,7 @@ def announced_algorithm(headers: Mapping[str, str]) -> ChecksumAlgorithm | None:
 
 def parse_algorithm(value: str, *, header: str = "x-amz-checksum-algorithm") -> ChecksumAlgorithm:
     """Return the algorithm a client names, in any case."""
-    algorithm = _BY_HEADER.get(_PREFIX + value.lower())
+    algorithm = _known(value.lower())
     if algorithm is None:
         raise S3Error("InvalidRequest", f"Value for {header} header is invalid.")
     return algorithm
@@ -141,6 +147,13 @@ def check_type(algorithm: ChecksumAlgorithm, checksum_type: ChecksumType) -> Non
     if checksum_type not in _TYPES[algorithm]:
         message = f"The {checksum_type} checksum type cannot be used with the {algorithm.lower()} checksum algorithm."
         raise S3Error("InvalidRequest", message)
+
+
+def type_mismatch(expected: str, actual: str | None) -> S3Error:
+    """Return the error for a checksum of another algorithm than was agreed on, or for none at all."""
+    told = "null" if actual is None else actual.lower()
+    message = f"Checksum Type mismatch occurred, expected checksum Type: {expected.lower()}, actual checksum Type: {told}"
+    return S3Error("InvalidRequest", message)
 
 
 def composite(algorithm: ChecksumAlgorithm, part_digests: Iterable[bytes]) -> str:
@@ -184,10 +197,17 @@ class _Crc:
 
 
 def _algorithm_of(header: str) -> ChecksumAlgorithm:
-    algorithm = _BY_HEADER.get(header)
+    algorithm = _BY_HEADER.get(header) or _known(header.removeprefix(_PREFIX))
     if algorithm is None:
         raise S3Error("InvalidRequest", "The algorithm type you specified in x-amz-checksum- header is invalid.")
     return algorithm
+
+
+def _known(name: str) -> ChecksumAlgorithm | None:
+    """Return the algorithm of a name in lower case, None if there is none. NotImplemented for one of S3's that is not served."""
+    if name in _UNSERVED:
+        raise S3Error("NotImplemented", f"Checksums of the {name.upper()} algorithm are not served; served are {', '.join(ALGORITHMS)}")
+    return _BY_HEADER.get(_PREFIX + name)
 
 
 def _check_sdk_algorithm(headers: Mapping[str, str], algorithm: ChecksumAlgorithm) -> None:

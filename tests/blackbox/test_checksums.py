@@ -125,11 +125,60 @@ def test_composite_checksum_of_a_multipart_upload(s3: S3Client, bucket: str, alg
     assert done[f"Checksum{algorithm}"] == composite(algorithm, bodies)  # type: ignore[literal-required]
     head = s3.head_object(Bucket=bucket, Key="k", ChecksumMode="ENABLED")
     assert (head[f"Checksum{algorithm}"], head["ChecksumType"]) == (composite(algorithm, bodies), "COMPOSITE")  # type: ignore[literal-required]
+    part = s3.head_object(Bucket=bucket, Key="k", PartNumber=2, ChecksumMode="ENABLED")
+    assert (part[f"Checksum{algorithm}"], part["ChecksumType"]) == (value(algorithm, bodies[1]), "COMPOSITE")  # type: ignore[literal-required]
     attributes = s3.get_object_attributes(Bucket=bucket, Key="k", ObjectAttributes=["ObjectParts", "Checksum"])
     assert attributes["ObjectParts"]["TotalPartsCount"] == 2
+    told = composite(algorithm, bodies).removesuffix("-2")
+    assert attributes["Checksum"] == {f"Checksum{algorithm}": told, "ChecksumType": "COMPOSITE"}
     assert [(one["PartNumber"], one["Size"], one[f"Checksum{algorithm}"]) for one in attributes["ObjectParts"]["Parts"]] == [  # type: ignore[literal-required]
         (number, len(body), value(algorithm, body)) for number, body in enumerate(bodies, 1)
     ]
+
+
+def test_every_part_of_a_composite_checksum_must_have_its_own(raw: RawClient, s3: S3Client, plain_s3: S3Client, bucket: str) -> None:
+    upload = s3.create_multipart_upload(Bucket=bucket, Key="k", ChecksumAlgorithm="SHA256")["UploadId"]
+    answer = raw.request("PUT", f"/{bucket}/k", [("partNumber", "1"), ("uploadId", upload)], body=BODY)
+    assert answer.verdict == (400, "InvalidRequest")
+    assert answer.error["Message"] == "Checksum Type mismatch occurred, expected checksum Type: sha256, actual checksum Type: null"
+    etag = s3.upload_part(Bucket=bucket, Key="k", UploadId=upload, PartNumber=1, Body=BODY, ChecksumAlgorithm="SHA256")["ETag"]
+    options = {"Bucket": bucket, "Key": "k", "UploadId": upload}
+    with s3_error("InvalidRequest", 400) as caught:
+        s3.complete_multipart_upload(**options, MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": etag}]})  # type: ignore[arg-type]
+    assert caught.value.response["Error"]["Message"] == (
+        "The upload was created using a sha256 checksum. The complete request must include the checksum for each part. "
+        "It was missing for part 1 in the request."
+    )
+    parts = {"Parts": [{"PartNumber": 1, "ETag": etag, "ChecksumSHA256": value("SHA256", BODY)}]}
+    with s3_error("BadDigest", 400):
+        s3.complete_multipart_upload(
+            **options,  # type: ignore[arg-type]
+            MultipartUpload=parts,  # type: ignore[arg-type]
+            ChecksumSHA256=composite("SHA256", [BODY]).replace("-1", "-2"),
+        )
+    done = s3.complete_multipart_upload(**options, MultipartUpload=parts, ChecksumSHA256=composite("SHA256", [BODY]))  # type: ignore[arg-type]
+    assert done["ChecksumSHA256"] == composite("SHA256", [BODY])
+
+
+def test_parts_of_a_full_object_checksum_may_come_without(raw: RawClient, s3: S3Client, bucket: str) -> None:
+    upload = s3.create_multipart_upload(Bucket=bucket, Key="k", ChecksumAlgorithm="CRC32", ChecksumType="FULL_OBJECT")["UploadId"]
+    etag = raw.request("PUT", f"/{bucket}/k", [("partNumber", "1"), ("uploadId", upload)], body=BODY).headers["etag"]
+    parts = {"Parts": [{"PartNumber": 1, "ETag": etag}]}
+    options = {"Bucket": bucket, "Key": "k", "UploadId": upload, "MultipartUpload": parts}
+    with s3_error("InvalidRequest", 400):  # parts are counted in a COMPOSITE one alone
+        s3.complete_multipart_upload(**options, ChecksumCRC32=f"{value('CRC32', BODY)}-1")  # type: ignore[arg-type]
+    assert s3.complete_multipart_upload(**options)["ChecksumCRC32"] == value("CRC32", BODY)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("algorithm", ["MD5", "SHA512", "XXHASH64", "XXHASH3", "XXHASH128"])
+def test_algorithms_not_served_are_named_as_such(raw: RawClient, bucket: str, algorithm: str) -> None:
+    header = f"x-amz-checksum-{algorithm.lower()}"
+    for answer in (
+        raw.request("PUT", f"/{bucket}/k", headers={header: "AAAA"}, body=BODY),
+        raw.request("POST", f"/{bucket}/k", [("uploads", "")], {"x-amz-checksum-algorithm": algorithm}),
+    ):
+        assert answer.verdict == (501, "NotImplemented")
+        assert algorithm in answer.error["Message"]
 
 
 @pytest.mark.parametrize("algorithm", ["CRC32", "CRC32C", "CRC64NVME"])

@@ -31,7 +31,7 @@ def assert_whole_is_described(s3: S3Client, bucket: str, key: str) -> None:
     assert (head["ChecksumCRC64NVME"], head["ChecksumType"]) == (crc64(b"".join(BODIES)), "FULL_OBJECT")
     attributes = s3.get_object_attributes(Bucket=bucket, Key=key, ObjectAttributes=["Checksum", "ObjectParts"])
     assert attributes["Checksum"] == {"ChecksumCRC64NVME": crc64(b"".join(BODIES)), "ChecksumType": "FULL_OBJECT"}
-    assert [part["ChecksumCRC64NVME"] for part in attributes["ObjectParts"]["Parts"]] == [crc64(body) for body in BODIES]
+    assert attributes["ObjectParts"] == {"TotalPartsCount": len(BODIES)}
 
 
 @pytest.mark.parametrize("claims", [False, True], ids=["parts without a checksum", "parts with boto3's CRC32"])

@@ -8,7 +8,7 @@ import msgspec
 
 from proxy.manifest.protocol import CompletedPart
 from proxy.manifest.records import Bucket, ChecksumAlgorithm, ChecksumType, Upload, UploadId, Version
-from proxy.s3.checksums import ALGORITHMS, check_type, decode, default_type, parse_algorithm
+from proxy.s3.checksums import ALGORITHMS, check_type, decode, default_type, find_claim, parse_algorithm, type_mismatch
 from proxy.s3.errors import S3Error
 from proxy.s3.parsing import Params
 from proxy.s3.routing import bucket_of_host
@@ -108,7 +108,7 @@ async def _complete(call: Call, bucket: Bucket, entries: list[Params], parts: tu
         bucket,
         described,
         parts,
-        checksum=_object_checksum(call, described),
+        checksum=_object_checksum(call, described, len(parts)),
         part_checksums=_part_checksums(entries, upload),
         object_size=call.integer("MpuObjectSize"),
         conditions=write_conditions(call),
@@ -146,17 +146,13 @@ def _checksum_type(text: str) -> ChecksumType:
 def _agree_on_checksum(call: Call, upload: Upload) -> None:
     """A part is recorded with its upload's algorithm; a claim of another one is refused, as S3 does.
 
-    An upload that named none takes any claim: boto3 names none and sends CRC32. It is checked, but CRC64NVME is recorded.
+    An upload that named none takes any claim: boto3 names none and sends CRC32. It is checked, but CRC64NVME is recorded. Of a COMPOSITE
+    one every part must have its claim; of a FULL_OBJECT one parts may come without.
     """
     wanted, claimed = upload.checksum_algorithm, call.body.claimed_algorithm
-    if wanted is not None and claimed is not None and claimed != wanted:
-        raise _type_mismatch(wanted, claimed)
+    if wanted is not None and claimed != wanted and (claimed is not None or upload.checksum_type == "COMPOSITE"):
+        raise type_mismatch(wanted, claimed)
     call.body.record(wanted or DEFAULT_ALGORITHM)
-
-
-def _type_mismatch(expected: str, actual: str) -> S3Error:
-    message = f"Checksum Type mismatch occurred, expected checksum Type: {expected.lower()}, actual checksum Type: {actual.lower()}"
-    return S3Error("InvalidRequest", message)
 
 
 def _completed_parts(entries: list[Params]) -> tuple[CompletedPart, ...]:
@@ -180,22 +176,25 @@ def _check_type_claim(call: Call, upload: Upload) -> None:
         raise S3Error("InvalidRequest", message)
 
 
-def _object_checksum(call: Call, upload: Upload) -> str | None:
-    """Return the value claimed for the whole object. It must be of the upload's algorithm."""
-    claimed = [(algorithm, value) for algorithm in ALGORITHMS if (value := call.text(f"Checksum{algorithm}")) is not None]
-    if not claimed:
+def _object_checksum(call: Call, upload: Upload, parts_count: int) -> str | None:
+    """Return the value claimed for the whole object. It must be of the upload's algorithm, and name no other number of parts."""
+    claim = find_claim(call.headers)
+    if claim is None:
         return None
-    if len(claimed) > 1:
-        raise S3Error("InvalidRequest", "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.")
-    algorithm, value = claimed[0]
+    algorithm, value = claim
     if upload.checksum_algorithm != algorithm:
-        raise _type_mismatch(str(upload.checksum_algorithm), algorithm)
-    decode(algorithm, value.partition("-")[0])  # of a COMPOSITE one the number of parts follows
+        raise type_mismatch(str(upload.checksum_algorithm), algorithm)
+    digest, mark, number = value.partition("-") if upload.checksum_type == "COMPOSITE" else (value, "", "")
+    decode(algorithm, digest)
+    if mark and number != str(parts_count):
+        raise S3Error("BadDigest", f"The {algorithm.lower()} you specified did not match the calculated checksum.")
     return value
 
 
 def _part_checksums(entries: list[Params], upload: Upload) -> dict[int, str]:
     """Return what is claimed of each part. Where no algorithm was named, other claims than CRC64NVME were checked as the parts came."""
+    if upload.checksum_type == "COMPOSITE":
+        _check_each_claimed(entries, str(upload.checksum_algorithm))
     comparable = (DEFAULT_ALGORITHM,) if upload.checksum_algorithm is None else ALGORITHMS
     claims = {}
     for entry in entries:
@@ -204,3 +203,13 @@ def _part_checksums(entries: list[Params], upload: Upload) -> dict[int, str]:
         if values and isinstance(number, int):
             claims[number] = values[0]
     return claims
+
+
+def _check_each_claimed(entries: list[Params], algorithm: str) -> None:
+    for entry in entries:
+        if f"Checksum{algorithm}" not in entry:
+            message = (
+                f"The upload was created using a {algorithm.lower()} checksum. The complete request must include the checksum "
+                f"for each part. It was missing for part {entry['PartNumber']} in the request."
+            )
+            raise S3Error("InvalidRequest", message)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from proxy.manifest.records import Bucket, PartSummary, Version
 from proxy.s3.errors import S3Error
 from proxy.s3.metadata import encode_metadata
@@ -54,7 +56,7 @@ async def get_object_attributes(call: Call) -> dict[str, object]:
     version = await find_object(call, bucket, key=call.key, version_id=call.text("VersionId"))
     known: dict[str, object] = {
         "ETag": version.etag,  # here, and only here, without quotes
-        "Checksum": checksum_fields(version.checksum) or None,
+        "Checksum": _checksum(version),
         "ObjectParts": _object_parts(call, version),
         "StorageClass": version.attributes.storage_class,
         "ObjectSize": version.size,
@@ -118,24 +120,31 @@ def _wanted_attributes(call: Call) -> list[str]:
     return names
 
 
+def _checksum(version: Version) -> dict[str, object] | None:
+    """Describe the checksum. Here, and only here, a COMPOSITE one is told without the number of its parts, as on AWS."""
+    if version.checksum is None:
+        return None
+    return checksum_fields(replace(version.checksum, value=version.checksum.value.partition("-")[0]))
+
+
 def _object_parts(call: Call, version: Version) -> dict[str, object] | None:
-    """Describe the parts of a multipart object. As on AWS they are listed one by one only where the object has a checksum."""
+    """Describe the parts of a multipart object. As on AWS they are listed one by one only if the object's checksum is made of theirs."""
     if not version.parts:
         return None
+    if version.checksum is None or version.checksum.type != "COMPOSITE":
+        return {"TotalPartsCount": len(version.parts)}
     marker = _number(call, "PartNumberMarker", 0)
     limit = min(_number(call, "MaxParts", MAX_PARTS), MAX_PARTS)
     later = [part for part in version.parts if part.number > marker]
     page = later[:limit]
-    described: dict[str, object] = {
+    return {
         "TotalPartsCount": len(version.parts),
         "PartNumberMarker": str(marker),
         "NextPartNumberMarker": str(page[-1].number if page else 0),
         "MaxParts": limit,
         "IsTruncated": len(later) > len(page),
+        "Parts": [_part(part) for part in page],
     }
-    if version.checksum is not None:
-        described["Parts"] = [_part(part) for part in page]
-    return described
 
 
 def _part(part: PartSummary) -> dict[str, object]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from msgspec.structs import replace
+
 from proxy.manifest.records import Checksum, PartSummary, Version
 from proxy.s3.errors import S3Error
 from proxy.s3.preconditions import range_still_holds
@@ -61,4 +63,11 @@ def _part(version: Version, number: int) -> Selection:
     else:
         raise S3Error("InvalidPartNumber", ActualPartCount=len(parts), PartNumberRequested=number)
     shown = ByteRange(start, start + part.size - 1).content_range(version.size) if part.size else None
-    return Selection(start, part.size, part.checksum, shown, len(version.parts) or None)
+    return Selection(start, part.size, _as_of_object(part.checksum, version), shown, len(version.parts) or None)
+
+
+def _as_of_object(checksum: Checksum | None, version: Version) -> Checksum | None:
+    """Return a part's checksum with the type of its object's: FULL_OBJECT would be said of a COMPOSITE one."""
+    if checksum is None or version.checksum is None:
+        return checksum
+    return replace(checksum, type=version.checksum.type)

@@ -139,7 +139,7 @@ def test_no_checksum_is_claimed(headers: dict[str, str]) -> None:
         {"x-amz-checksum-crc32": "\udcff"},
         {"x-amz-checksum-crc32": "AAAAAA==-2"},
         {"x-amz-checksum-sha256": "AAAAAA=="},
-        {"x-amz-checksum-sha512": "AAAAAA=="},
+        {"x-amz-checksum-md4": "AAAAAA=="},
         {"x-amz-checksum-crc32": "AAAAAA==", "x-amz-checksum-crc32c": "AAAAAA=="},
         {"x-amz-checksum-crc32": "AAAAAA==", "x-amz-sdk-checksum-algorithm": "SHA256"},
     ],
@@ -162,7 +162,8 @@ def test_a_trailer_is_announced() -> None:
     "headers",
     [
         {"x-amz-trailer": "x-amz-meta-late"},
-        {"x-amz-trailer": "x-amz-checksum-sha512"},
+        {"x-amz-trailer": "crc32"},
+        {"x-amz-trailer": "x-amz-checksum-md4"},
         {"x-amz-trailer": "x-amz-checksum-crc32, x-amz-checksum-crc32c"},
         {"x-amz-trailer": "x-amz-checksum-crc32", "x-amz-sdk-checksum-algorithm": "SHA1"},
         {"x-amz-trailer": "x-amz-checksum-crc32", "x-amz-checksum-crc32": "AAAAAA=="},
@@ -174,6 +175,18 @@ def test_bad_announcements_are_refused(headers: dict[str, str]) -> None:
         checksums.announced_algorithm(headers)
 
     assert caught.value.code == "InvalidRequest"
+
+
+@pytest.mark.parametrize("name", ["MD5", "SHA512", "XXHASH64", "XXHASH3", "XXHASH128"])
+def test_other_algorithms_of_s3_are_not_implemented(name: str) -> None:
+    header = f"x-amz-checksum-{name.lower()}"
+    for ask in (
+        lambda: checksums.parse_algorithm(name),
+        lambda: checksums.announced_algorithm({header: "AAAAAA=="}),
+        lambda: checksums.announced_algorithm({"x-amz-trailer": header}),
+    ):
+        with pytest.raises(S3Error, match=f"NotImplemented: Checksums of the {name} algorithm are not served"):
+            ask()
 
 
 def test_algorithms_are_named_in_any_case() -> None:

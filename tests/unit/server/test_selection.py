@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from proxy.manifest.records import BucketName, ObjectKey, PartSummary, Version, VersionId
+from proxy.manifest.records import BucketName, Checksum, ObjectKey, PartSummary, Version, VersionId
 from proxy.s3.errors import S3Error
 from proxy.server.call import Call
 from proxy.server.handlers.selection import Selection, select
@@ -15,9 +15,24 @@ from proxy.server.handlers.selection import Selection, select
 PARTS = (PartSummary(number=2, size=10), PartSummary(number=5, size=20), PartSummary(number=7, size=0))
 
 
-def chosen(*, number: int | None = None, header: str | None = None, size: int = 30, parts: tuple[PartSummary, ...] = PARTS) -> Selection:
+def chosen(
+    *,
+    number: int | None = None,
+    header: str | None = None,
+    size: int = 30,
+    parts: tuple[PartSummary, ...] = PARTS,
+    checksum: Checksum | None = None,
+) -> Selection:
     version = Version(
-        bucket=BucketName("b"), key=ObjectKey("k"), id=VersionId("null"), sequence=1, is_latest=True, size=size, modified_ms=0, parts=parts
+        bucket=BucketName("b"),
+        key=ObjectKey("k"),
+        id=VersionId("null"),
+        sequence=1,
+        is_latest=True,
+        size=size,
+        modified_ms=0,
+        parts=parts,
+        checksum=checksum,
     )
     headers = {} if header is None else {"range": header}
     call = SimpleNamespace(headers=headers, integer=lambda name: number)
@@ -45,6 +60,13 @@ def test_a_part_that_is_not_there_is_refused(number: int, code: str) -> None:
 def test_range_and_part_exclude_each_other() -> None:
     with pytest.raises(S3Error, match="InvalidRequest"):
         chosen(number=2, header="bytes=0-1")
+
+
+def test_a_part_is_told_with_the_type_of_its_object() -> None:
+    own = Checksum(algorithm="SHA256", type="FULL_OBJECT", value="part")
+    whole = Checksum(algorithm="SHA256", type="COMPOSITE", value="whole-1")
+    selection = chosen(number=1, parts=(PartSummary(number=1, size=30, checksum=own),), checksum=whole)
+    assert selection.checksum == Checksum(algorithm="SHA256", type="COMPOSITE", value="part")
 
 
 def test_a_range_has_no_checksum_of_its_own() -> None:
