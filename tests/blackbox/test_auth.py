@@ -378,3 +378,9 @@ def test_no_continue_for_a_missing_bucket(raw: RawClient) -> None:
 def test_second_tenant_has_a_list_of_its_own(s3: S3Client, other_s3: S3Client, bucket: str) -> None:
     assert s3.list_buckets()["Owner"]["ID"] != other_s3.list_buckets()["Owner"]["ID"]
     assert bucket not in [one["Name"] for one in other_s3.list_buckets()["Buckets"]]
+
+
+@pytest.mark.parametrize("expires", ["9" * 16, "9" * 5000, "-1", "\u0661"])
+def test_an_expiry_that_is_no_moment_is_refused(raw: RawClient, expires: str) -> None:
+    query = [("AWSAccessKeyId", "a"), ("Signature", "b"), ("Expires", expires)]
+    assert raw.send("GET", "/bucket/k", query).verdict == (403, "AccessDenied")
