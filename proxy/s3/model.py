@@ -125,6 +125,8 @@ _ROOTS = {
     "ListObjectsV2": "ListBucketResult",
     "ListParts": "ListPartsResult",
 }
+# The model has 200. Source: sample response of PutBucketTagging in the Amazon S3 API Reference.
+_STATUSES = {"PutBucketTagging": 204}
 # The model has these as dates; S3 keeps and returns any text, "0" and "-1" among it.
 _FREE_TEXT = frozenset({"Expires", "ResponseExpires"})
 _ELSEWHERE = frozenset({"header", "headers", "querystring", "uri"})
@@ -147,7 +149,7 @@ def _compile(operation: OperationModel) -> Operation:
         name=operation.name,
         method=operation.http["method"],
         level="object" if "{Key+}" in path else "bucket" if "{Bucket}" in path else "service",
-        status=int(operation.http.get("responseCode", 200)),
+        status=_STATUSES.get(operation.name) or int(operation.http.get("responseCode", 200)),
         literals=literals,
         required_query=frozenset(wire for wire, field in parameters.items() if field.name in required),
         query=parameters,

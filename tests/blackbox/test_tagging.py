@@ -113,7 +113,8 @@ def test_tags_of_a_missing_key(s3: S3Client, bucket: str) -> None:
 def test_tags_of_a_bucket(s3: S3Client, bucket: str) -> None:
     with s3_error("NoSuchTagSet", 404):
         s3.get_bucket_tagging(Bucket=bucket)
-    s3.put_bucket_tagging(Bucket=bucket, Tagging={"TagSet": tag_set(team="a", cost="b")})
+    put = s3.put_bucket_tagging(Bucket=bucket, Tagging={"TagSet": tag_set(team="a", cost="b")})
+    assert put["ResponseMetadata"]["HTTPStatusCode"] == 204
     found = {one["Key"]: one["Value"] for one in s3.get_bucket_tagging(Bucket=bucket)["TagSet"]}
     assert found == {"team": "a", "cost": "b"}
     s3.put_bucket_tagging(Bucket=bucket, Tagging={"TagSet": tag_set(**{f"k{number}": "v" for number in range(50)})})
