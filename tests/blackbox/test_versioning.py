@@ -107,6 +107,15 @@ def test_deleting_an_unknown_version_succeeds(s3: S3Client, versioned: str) -> N
     assert s3.delete_object(Bucket=versioned, Key="k", VersionId=version)["ResponseMetadata"]["HTTPStatusCode"] == 204
 
 
+def test_a_version_id_of_aws_is_one_that_is_not_here(s3: S3Client, versioned: str) -> None:
+    put(s3, versioned, b"x")
+    theirs = "QwErTyUi.OpAsDfGh_JkLzXcVbNm1234"
+    with s3_error("NoSuchVersion", 404):
+        get(s3, versioned, VersionId=theirs)
+    assert s3.delete_object(Bucket=versioned, Key="k", VersionId=theirs)["ResponseMetadata"]["HTTPStatusCode"] == 204
+    assert get(s3, versioned) == b"x"
+
+
 def test_malformed_version_id_is_refused(s3: S3Client, versioned: str) -> None:
     put(s3, versioned, b"x")
     with s3_error(("InvalidArgument", "NoSuchVersion"), 400) as caught:

@@ -14,7 +14,7 @@ from proxy.manifest.records import Bucket, Checksum, ObjectKey, Version, Version
 from proxy.s3.errors import S3Error
 from proxy.server.call import Answer, Call
 
-_VERSION_ID = re.compile(r"null|[A-Za-z0-9_-]{32}")  # as `Engine.new_version_id` draws them
+_VERSION_ID = re.compile(r"null|[A-Za-z0-9._-]{32}")  # as `Engine.new_version_id` draws them; AWS's have dots, too
 
 ENCRYPTION = "AES256"  # every object is sealed with AES-256; S3 says so of every object, too
 LOOKS = 10  # an overwrite must hit the same few microseconds of each
