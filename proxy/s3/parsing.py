@@ -22,6 +22,8 @@ _META = "x-amz-meta-"
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
 # The largest document S3 takes completes an upload of 10,000 parts, of up to 11 elements each. A tree costs far more than its text.
 _MAX_TAGS = 250_000
+# AWS takes these without a value for not given, as the forms of some clients send them; elsewhere an empty number is none.
+_ABSENT_IF_EMPTY = frozenset({"max-keys", "max-parts", "max-uploads", "part-number-marker"})
 # RFC 9110, sections 13.1.3 and 13.1.4: a recipient must ignore these where the value is no date.
 _IGNORED_UNLESS_DATES = frozenset({"if-modified-since", "if-unmodified-since"})
 
@@ -39,7 +41,7 @@ def parse_request(
     if target.key is not None:
         params["Key"] = target.key
     for name, value in query:
-        if (field := operation.query.get(name)) is not None:
+        if (field := operation.query.get(name)) is not None and (value or name not in _ABSENT_IF_EMPTY):
             params[field.name] = _parameter(field, name, value)
     _take_headers(operation, headers, params)
     if body and operation.document is not None:

@@ -60,6 +60,24 @@ def test_conditional_read(raw: RawClient, s3: S3Client, bucket: str, etag: str, 
         assert answer.error["Condition"].lower() in headers
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_not_modified_renews_what_caches_keep(raw: RawClient, s3: S3Client, versioned: str, method: str) -> None:
+    put = s3.put_object(
+        Bucket=versioned, Key="k", Body=b"x", CacheControl="max-age=60", Expires=datetime.fromtimestamp(0, UTC), Metadata={"a": "b"}
+    )
+    answer = raw.request(method, f"/{versioned}/k", headers={"if-none-match": put["ETag"]})
+    told = {name: answer.headers.get(name) for name in ("etag", "cache-control", "expires", "x-amz-version-id", "x-amz-meta-a")}
+    assert (answer.status, answer.body) == (304, b"")
+    assert told == {
+        "etag": put["ETag"],
+        "cache-control": "max-age=60",
+        "expires": "Thu, 01 Jan 1970 00:00:00 GMT",
+        "x-amz-version-id": put["VersionId"],
+        "x-amz-meta-a": None,
+    }
+    assert answer.headers["last-modified"] == raw.request("HEAD", f"/{versioned}/k").headers["last-modified"]
+
+
 def test_conditions_on_a_missing_key_say_it_is_missing(s3: S3Client, bucket: str) -> None:
     with s3_error("NoSuchKey", 404):
         s3.get_object(Bucket=bucket, Key="missing", IfMatch=WRONG)

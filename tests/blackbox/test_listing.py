@@ -171,6 +171,11 @@ def test_bad_max_keys_is_refused(raw: RawClient, bucket: str, value: str) -> Non
     assert raw.request("GET", f"/{bucket}", [("list-type", "2"), ("max-keys", value)]).verdict == (400, "InvalidArgument")
 
 
+@pytest.mark.parametrize("query", [[("max-keys", "")], [("list-type", "2"), ("max-keys", "")], [("uploads", ""), ("max-uploads", "")]])
+def test_a_limit_without_a_value_is_none(raw: RawClient, bucket: str, query: list[tuple[str, str]]) -> None:
+    assert raw.request("GET", f"/{bucket}", query).verdict == (200, "")
+
+
 def test_bad_continuation_token_is_refused(s3: S3Client, bucket: str) -> None:
     with s3_error("InvalidArgument", 400):
         s3.list_objects_v2(Bucket=bucket, ContinuationToken="not a token")

@@ -286,3 +286,19 @@ def test_malformed_completion_is_refused(raw: RawClient, s3: S3Client, bucket: s
         answer = raw.request("POST", f"/{bucket}/k", [("uploadId", upload)], body=body)
         assert answer.status == 400
         assert answer.error["Code"] in ("MalformedXML", "InvalidRequest", "MissingRequestBodyError"), body
+
+
+def test_an_upload_marker_must_look_like_one(raw: RawClient, s3: S3Client, bucket: str) -> None:
+    upload = begin(s3, bucket)
+    for marker, status in (("nonsense", 400), ("\u00e9" * 64, 400), (upload, 200), (f"{upload[:-1]}.", 200), ("", 200)):
+        assert raw.request("GET", f"/{bucket}", [("uploads", ""), ("key-marker", "k"), ("upload-id-marker", marker)]).status == status, (
+            marker
+        )
+    assert raw.request("GET", f"/{bucket}", [("uploads", ""), ("upload-id-marker", "nonsense")]).verdict == (200, "")
+
+
+def test_a_part_marker_is_a_number(raw: RawClient, s3: S3Client, bucket: str) -> None:
+    upload = begin(s3, bucket)
+    for marker, status in (("", 200), ("10001", 200), ("-1", 400), ("x", 400), ("9" * 19, 400), ("9" * 5000, 400)):
+        answer = raw.request("GET", f"/{bucket}/k", [("uploadId", upload), ("part-number-marker", marker)])
+        assert answer.status == status, marker

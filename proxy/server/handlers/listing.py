@@ -81,13 +81,21 @@ async def list_object_versions(call: Call) -> dict[str, object]:
 
 def page_limit(call: Call, name: str, wire: str) -> int:
     """Return how many entries a page may have: what is asked for, at most 1,000. InvalidArgument below zero."""
-    wanted = call.integer(name)
-    if wanted is None:
-        return MAX_KEYS
-    if not 0 <= wanted <= 2**31 - 1:
+    wanted = _count(call, name, wire)
+    return MAX_KEYS if wanted is None else min(wanted, MAX_KEYS)
+
+
+def part_marker(call: Call, wire: str) -> int:
+    """Return the number of the part that a page of parts begins after. InvalidArgument below zero."""
+    return _count(call, "PartNumberMarker", wire) or 0
+
+
+def _count(call: Call, name: str, wire: str) -> int | None:
+    number = call.integer(name)
+    if number is not None and not 0 <= number <= 2**31 - 1:
         message = f"Argument {wire} must be an integer between 0 and 2147483647"
-        raise S3Error("InvalidArgument", message, ArgumentName=wire, ArgumentValue=wanted)
-    return min(wanted, MAX_KEYS)
+        raise S3Error("InvalidArgument", message, ArgumentName=wire, ArgumentValue=number)
+    return number
 
 
 async def _page(call: Call, bucket: Bucket, after: str, limit: int) -> ObjectPage:

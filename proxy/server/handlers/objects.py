@@ -11,11 +11,11 @@ from proxy.s3.preconditions import check_read
 from proxy.s3.rendering import object_headers, one_line
 from proxy.server.call import Call, Download, moment
 from proxy.server.handlers.attributes import DEFAULT_CONTENT_TYPE, object_attributes, write_conditions
+from proxy.server.handlers.listing import page_limit, part_marker
 from proxy.server.handlers.ownership import own_bucket
 from proxy.server.handlers.selection import Selection, select
 from proxy.server.handlers.versions import ENCRYPTION, again_if_replaced, checksum_fields, find_object, quoted, shown_id, written_fields
 
-MAX_PARTS = 1000
 _OVERRIDES = {
     "ResponseCacheControl": "CacheControl",
     "ResponseContentDisposition": "ContentDisposition",
@@ -24,6 +24,7 @@ _OVERRIDES = {
     "ResponseContentType": "ContentType",
     "ResponseExpires": "Expires",
 }
+_TOLD_BY_304 = frozenset({"etag", "last-modified", "cache-control", "expires", "vary", "x-amz-version-id"})
 _ATTRIBUTES = ("ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize")
 
 
@@ -68,14 +69,18 @@ async def get_object_attributes(call: Call) -> dict[str, object]:
 async def _look_up(call: Call) -> tuple[Bucket, Version, Selection]:
     bucket = await own_bucket(call)
     version = await find_object(call, bucket, key=call.key, version_id=call.text("VersionId"))
-    _check_preconditions(call, version)
+    params = call.params
+    if "IfMatch" in params or "IfNoneMatch" in params or "IfModifiedSince" in params or "IfUnmodifiedSince" in params:
+        try:
+            _check_preconditions(call, version)
+        except S3Error as refusal:
+            if refusal.code == "NotModified":
+                refusal.headers = _validators(call, bucket, version)
+            raise
     return bucket, version, select(call, version)
 
 
 def _check_preconditions(call: Call, version: Version) -> None:
-    params = call.params
-    if not ("IfMatch" in params or "IfNoneMatch" in params or "IfModifiedSince" in params or "IfUnmodifiedSince" in params):
-        return
     check_read(
         etag=version.etag,
         modified_ms=version.modified_ms,
@@ -85,6 +90,12 @@ def _check_preconditions(call: Call, version: Version) -> None:
         if_modified_since=call.moment("IfModifiedSince"),
         if_unmodified_since=call.moment("IfUnmodifiedSince"),
     )
+
+
+def _validators(call: Call, bucket: Bucket, version: Version) -> dict[str, str]:
+    """Return what a 304 says as the 200 would: RFC 9110, section 15.4.5, and S3's version id."""
+    whole = _headers(call, bucket, version, Selection(0, version.size))
+    return {name: value for name, value in whole if name.lower() in _TOLD_BY_304}
 
 
 def _headers(call: Call, bucket: Bucket, version: Version, selection: Selection) -> list[tuple[str, str]]:
@@ -133,8 +144,8 @@ def _object_parts(call: Call, version: Version) -> dict[str, object] | None:
         return None
     if version.checksum is None or version.checksum.type != "COMPOSITE":
         return {"TotalPartsCount": len(version.parts)}
-    marker = _number(call, "PartNumberMarker", 0)
-    limit = min(_number(call, "MaxParts", MAX_PARTS), MAX_PARTS)
+    marker = part_marker(call, "x-amz-part-number-marker")
+    limit = page_limit(call, "MaxParts", "x-amz-max-parts")
     later = [part for part in version.parts if part.number > marker]
     page = later[:limit]
     return {
@@ -149,15 +160,3 @@ def _object_parts(call: Call, version: Version) -> dict[str, object] | None:
 
 def _part(part: PartSummary) -> dict[str, object]:
     return {"PartNumber": part.number, "Size": part.size, **checksum_fields(part.checksum, with_type=False)}
-
-
-def _number(call: Call, name: str, default: int) -> int:
-    """Read a number that the model calls an integer or, for markers, a string."""
-    value = call.params.get(name, default)
-    try:
-        number = int(str(value))
-    except ValueError:
-        number = -1
-    if number < 0:
-        raise S3Error("InvalidArgument", f"Provided {name} not valid", ArgumentName=name, ArgumentValue=str(value))
-    return number

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import re
+
 from proxy.manifest.records import Part, Upload
 from proxy.s3.errors import S3Error
 from proxy.server.call import Call, moment
-from proxy.server.handlers.listing import Encoder, page_limit
+from proxy.server.handlers.listing import Encoder, page_limit, part_marker
 from proxy.server.handlers.multipart import find_upload
 from proxy.server.handlers.ownership import own_bucket, owner_of
 from proxy.server.handlers.versions import checksum_fields, quoted
 
-MAX_PARTS = 1000
+# `Engine.new_upload_id` draws 64 characters; AWS's have more, and dots among them.
+_UPLOAD_ID = re.compile(r"[A-Za-z0-9._-]{64,256}")
 
 
 async def list_parts(call: Call) -> dict[str, object]:
     """List the parts of an upload by number."""
     bucket = await own_bucket(call)
     upload = await find_upload(call, bucket)
-    marker = _marker(call)
+    marker = part_marker(call, "part-number-marker")
     limit = page_limit(call, "MaxParts", "max-parts")
     found = await call.services.manifest.list_parts(upload.id, after=marker, limit=limit + 1)
     page = found[:limit]
@@ -44,12 +47,13 @@ async def list_multipart_uploads(call: Call) -> dict[str, object]:
     bucket = await own_bucket(call)
     encode = Encoder(call)
     prefix, delimiter = call.text("Prefix") or "", call.text("Delimiter") or ""
-    key_marker, upload_marker = call.text("KeyMarker") or "", call.text("UploadIdMarker") or ""
+    key_marker = call.text("KeyMarker") or ""
+    upload_marker = _upload_marker(call) if key_marker else ""  # without a key marker it is ignored, as on AWS
     limit = page_limit(call, "MaxUploads", "max-uploads")
     result: dict[str, object] = {
         "Bucket": bucket.name,
         "KeyMarker": encode(key_marker),
-        "UploadIdMarker": upload_marker if key_marker else "",  # without a key marker it is ignored, as on AWS
+        "UploadIdMarker": upload_marker,
         "Prefix": encode(prefix),
         "Delimiter": encode(delimiter) or None,
         "MaxUploads": limit,
@@ -65,7 +69,7 @@ async def list_multipart_uploads(call: Call) -> dict[str, object]:
         prefix=prefix,
         delimiter=delimiter,
         after_key=key_marker,
-        after_upload=upload_marker if key_marker else "",
+        after_upload=upload_marker,
         limit=limit,
     )
     result["Uploads"] = [_upload(call, upload, encode) for upload in page.uploads]
@@ -75,11 +79,12 @@ async def list_multipart_uploads(call: Call) -> dict[str, object]:
     return result
 
 
-def _marker(call: Call) -> int:
-    text = str(call.params.get("PartNumberMarker", 0))
-    if not text.isascii() or not text.isdigit():
-        raise S3Error("InvalidArgument", "Provided part-number-marker not valid", ArgumentName="part-number-marker", ArgumentValue=text)
-    return int(text[:9])
+def _upload_marker(call: Call) -> str:
+    """Return the upload that the page begins after. InvalidArgument for what never was an upload's id; it need not be there any more."""
+    marker = call.text("UploadIdMarker") or ""
+    if marker and not _UPLOAD_ID.fullmatch(marker):
+        raise S3Error("InvalidArgument", "Invalid uploadId marker", ArgumentName="upload-id-marker", ArgumentValue=marker)
+    return marker
 
 
 def _part(part: Part, upload: Upload) -> dict[str, object]:

@@ -97,11 +97,21 @@ def test_a_condition_that_is_no_date_is_ignored(value: str) -> None:
     assert "IfModifiedSince" not in parsed("GetObject", headers={"if-modified-since": value})
 
 
-@pytest.mark.parametrize("value", ["", "x", "1.5", "1e3", "٣", "9" * 20, "--1", "0x10"])
+@pytest.mark.parametrize("value", ["x", "1.5", "1e3", "٣", "9" * 20, "9" * 5000, "--1", "0x10"])
 def test_a_bad_number_is_an_invalid_argument(value: str) -> None:
     error = refusal("ListObjectsV2", query=(("max-keys", value),))
 
     assert (error.code, error.details) == ("InvalidArgument", {"ArgumentName": "max-keys", "ArgumentValue": value})
+
+
+def test_a_page_s_number_without_a_value_is_not_given() -> None:
+    assert "MaxKeys" not in parsed("ListObjectsV2", query=(("max-keys", ""),))
+    assert parsed("ListParts", query=(("uploadId", "u"), ("max-parts", ""), ("part-number-marker", ""))).keys() == {
+        "Bucket",
+        "Key",
+        "UploadId",
+    }
+    assert refusal("GetObject", query=(("partNumber", ""),)).code == "InvalidArgument"
 
 
 @pytest.mark.parametrize(
