@@ -8,7 +8,8 @@ piece of input that is all payload is passed on as the very object that came in.
 chunk is held until its signature is proven, hashed while it arrives; that is why its size is bounded and an unsigned one's
 is not (one SDK sends a whole object as a single unsigned chunk).
 
-Source: docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming.html and sigv4-streaming-trailers.html
+Source: docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming.html and sigv4-streaming-trailers.html. What AWS answers
+to faults is as the authors of versitygw recorded it from AWS.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from enum import Enum, auto
 from proxy.s3.errors import S3Error
 from proxy.s3.sigv4 import STREAMING_MODES, STREAMING_SIGNED, STREAMING_UNSIGNED_TRAILER, format_timestamp
 
+MIN_CHUNK_BYTES = 8192  # of all chunks but the last, which AWS enforces in signed and unsigned bodies alike
 MAX_SIGNED_CHUNK_BYTES = 16 * 1024 * 1024  # held in memory until its signature is checked
 _MAX_LINE_BYTES = 1024  # a chunk line has at most 16 + 17 + 64 characters, a trailer about 100
 _MAX_TRAILERS = 16
@@ -72,6 +74,8 @@ class ChunkedDecoder:
         self._trailers_expected = {name.lower() for name in trailers_expected}
         self._decoded_length = decoded_length
         self._announced = 0  # plaintext bytes of all chunk lines so far
+        self._chunk_number = 0
+        self._chunk_size = MIN_CHUNK_BYTES
         self._state = _State.CHUNK_LINE
         self._line = bytearray()
         self._chunk_left = 0
@@ -93,12 +97,14 @@ class ChunkedDecoder:
         if self._state is not _State.DONE or self._announced != self._decoded_length:
             raise S3Error("IncompleteBody")
         if self._trailers.keys() != self._trailers_expected:
-            raise _malformed_trailer()
+            raise S3Error("MalformedTrailerError")
         return self._trailers
 
     def _step(self, data: bytes, position: int, released: list[bytes]) -> int:
         if self._state is _State.PAYLOAD:
             return self._take_payload(data, position, released)
+        if self._state is _State.DONE:
+            raise S3Error("IncompleteBody", "The aws-chunked body has bytes after its end")
         return self._take_line(data, position)
 
     def _take_payload(self, data: bytes, position: int, released: list[bytes]) -> int:
@@ -124,7 +130,7 @@ class ChunkedDecoder:
         newline = data.find(b"\n", position)
         end = len(data) if newline < 0 else newline
         if len(self._line) + end - position > _MAX_LINE_BYTES:
-            raise S3Error("InvalidRequest", f"A line of the aws-chunked framing is longer than {_MAX_LINE_BYTES} bytes")
+            raise S3Error("MalformedTrailerError" if self._state is _State.TRAILER else "IncompleteBody")
         self._line += data[position:end]
         if newline < 0:
             return end
@@ -141,12 +147,12 @@ class ChunkedDecoder:
         elif self._state is _State.PAYLOAD_END and not line:
             self._state = _State.CHUNK_LINE
         else:
-            raise S3Error("IncompleteBody", "The aws-chunked body has bytes where a chunk or the body should end")
+            raise S3Error("IncompleteBody", "The aws-chunked body has bytes where a chunk should end")
 
     def _begin_chunk(self, line: bytes) -> None:
         match = (_UNSIGNED_LINE if self._chain is None else _SIGNED_LINE).fullmatch(line)
         if match is None:
-            raise S3Error("InvalidRequest", "A chunk of the aws-chunked body does not begin with its size and signature")
+            raise S3Error("IncompleteBody", "A chunk of the aws-chunked body does not begin with its size and signature")
         size = int(match[1], 16)
         self._check_size(size)
         if self._chain is not None:
@@ -156,6 +162,10 @@ class ChunkedDecoder:
         self._state = _State.PAYLOAD if size else self._end_chunks()
 
     def _check_size(self, size: int) -> None:
+        self._chunk_number += 1
+        if size and self._chunk_size < MIN_CHUNK_BYTES:
+            raise S3Error("InvalidChunkSizeError", Chunk=self._chunk_number, BadChunkSize=self._chunk_size)
+        self._chunk_size = size
         self._announced += size
         if self._announced > self._decoded_length:
             message = "You did not provide the number of bytes specified by the x-amz-decoded-content-length HTTP header"
@@ -174,12 +184,12 @@ class ChunkedDecoder:
             return
         match = _TRAILER_LINE.fullmatch(line)
         if match is None or not self._has_trailers:
-            raise _malformed_trailer()
+            raise S3Error("MalformedTrailerError")
         name, value = match[1].decode().lower(), match[2].decode().strip()
         if name == _TRAILER_SIGNATURE and self._chain is not None:
             self._chain.check_trailers(value, self._trailers)
         elif self._trailers_closed or name in self._trailers or len(self._trailers) == _MAX_TRAILERS:
-            raise _malformed_trailer()
+            raise S3Error("MalformedTrailerError")
         else:
             self._trailers[name] = value
 
@@ -209,7 +219,7 @@ class _SignatureChain:
 
     def check_trailers(self, signature: str, trailers: dict[str, str]) -> None:
         if self.complete:
-            raise _malformed_trailer()
+            raise S3Error("MalformedTrailerError")
         canonical = "".join(f"{name}:{value}\n" for name, value in trailers.items())
         digest = hashlib.sha256(canonical.encode()).hexdigest()
         self._check(signature, f"AWS4-HMAC-SHA256-TRAILER\n{self._context}\n{self._previous}\n{digest}")
@@ -247,8 +257,3 @@ class _HeldPieces:
         if self._small:
             self._pieces.append(bytes(self._small))
             self._small.clear()
-
-
-def _malformed_trailer() -> S3Error:
-    message = "The request contained trailing data that was not well-formed or did not conform to our published schema."
-    return S3Error("InvalidRequest", message)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -308,7 +308,34 @@ def test_wrong_checksum_in_an_unsigned_trailer(raw: RawClient, s3: S3Client, pat
 def test_announced_trailer_must_come(raw: RawClient, s3: S3Client, path: str) -> None:
     signed = raw.sign("PUT", path, streaming_headers(UNSIGNED_TRAILER, "x-amz-checksum-crc32"), payload_hash=UNSIGNED_TRAILER)
     answer = raw.send("PUT", path, (), signed.headers, unsigned_framed(pieces(BODY)))
-    assert answer.verdict in [(400, "MalformedTrailerError"), (400, "IncompleteBody"), (400, "InvalidRequest")]
+    assert answer.verdict == (400, "MalformedTrailerError")
+    assert missing(s3, path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "code"),
+    [
+        (lambda body: b"garbage\r\n" + body, "IncompleteBody"),
+        (lambda body: body + b"more", "IncompleteBody"),
+        (lambda body: body.replace(b"x-amz-checksum-crc32:", b"x-amz-checksum-sha1:"), "MalformedTrailerError"),
+        (lambda body: body.replace(b"x-amz-checksum-crc32:", b"x-amz-checksum-crc32="), "MalformedTrailerError"),
+    ],
+)
+def test_broken_framing_is_refused(raw: RawClient, s3: S3Client, path: str, damage: Callable[[bytes], bytes], code: str) -> None:
+    signed = raw.sign("PUT", path, streaming_headers(UNSIGNED_TRAILER, "x-amz-checksum-crc32"), payload_hash=UNSIGNED_TRAILER)
+    body = damage(unsigned_framed(pieces(BODY), f"x-amz-checksum-crc32:{crc32(BODY)}".encode()))
+    assert raw.send("PUT", path, (), signed.headers, body).verdict == (400, code)
+    assert missing(s3, path)
+
+
+@pytest.mark.parametrize("mode", [SIGNED, UNSIGNED_TRAILER])
+def test_only_the_last_chunk_may_be_under_eight_kibibytes(raw: RawClient, s3: S3Client, path: str, mode: str) -> None:
+    signed = raw.sign("PUT", path, streaming_headers(mode, "x-amz-checksum-crc32"), payload_hash=mode)
+    chunks = [BODY[:8191], BODY[8191:]]
+    trailer = f"x-amz-checksum-crc32:{crc32(BODY)}".encode()
+    answer = raw.send("PUT", path, (), signed.headers, framed(signed, chunks) if mode == SIGNED else unsigned_framed(chunks, trailer))
+    assert answer.verdict == (400, "InvalidChunkSizeError")
+    assert (answer.error["Chunk"], answer.error["BadChunkSize"]) == ("2", "8191")
     assert missing(s3, path)
 
 
