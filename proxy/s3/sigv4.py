@@ -85,14 +85,11 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.date}/{self.region}/{self.service}/aws4_request"
 
 
-def parse_authorization(method: str, headers: Mapping[str, str], query: Sequence[tuple[str, str]]) -> Claim | None:
+def parse_authorization(headers: Mapping[str, str], query: Sequence[tuple[str, str]]) -> Claim | None:
     """Read the claim out of a request's header or presigned query; None for an anonymous request.
 
-    `headers` has lower-case names, repeated ones joined by commas; `query` is decoded. An OPTIONS request is always
-    anonymous: a browser's preflight of a presigned URL carries the signature of the request to follow.
+    `headers` has lower-case names, repeated ones joined by commas; `query` is decoded.
     """
-    if method == "OPTIONS":
-        return None
     authorization = headers.get("authorization")
     names = {name for name, _ in query}
     presigned = not names.isdisjoint(_PRESIGNED_MARKS)

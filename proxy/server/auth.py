@@ -54,7 +54,7 @@ class Authenticator:
         Raises S3Error for whatever a signature can be wrong in.
         """
         version_2 = sigv2.parse_presigned(query, self._clock.now_ms()) if "authorization" not in headers else None
-        claim = version_2 or parse_authorization(method, headers, query)
+        claim = version_2 or parse_authorization(headers, query)
         if claim is None:
             raise S3Error("AccessDenied")
         found = await self._manifest.find_access_key(AccessKeyId(claim.access_key))

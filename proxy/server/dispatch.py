@@ -17,6 +17,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from proxy.errors import ProxyError
+from proxy.s3.cors import preflight_refusal
 from proxy.s3.errors import S3Error, render_error
 from proxy.s3.model import Operation, load_model
 from proxy.s3.naming import check_key
@@ -166,6 +167,8 @@ class Dispatcher:
         query = _decoded_query(visit.raw_query)
         host = headers.get("host", "")
         target = visit.target = split_target(host, visit.raw_path, self._domains)
+        if request.method == "OPTIONS":
+            raise preflight_refusal(target, headers)
         operation = visit.operation = self._router.route(request.method, target, query, headers)
         hosted = bucket_of_host(host, self._domains)
         resource = visit.raw_path if hosted is None else f"/{hosted}{visit.raw_path}"

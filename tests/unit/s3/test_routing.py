@@ -145,7 +145,6 @@ def test_two_sub_resources_are_refused() -> None:
 @pytest.mark.parametrize(
     ("method", "target", "query", "allowed"),
     [
-        ("OPTIONS", OBJECT, [], "DELETE, GET, HEAD, PUT"),
         ("BREW", BUCKET, [], "DELETE, GET, HEAD, PUT"),
         ("POST", OBJECT, [], "DELETE, GET, HEAD, PUT"),
         ("PUT", Target(None, None), [], "GET"),
