@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from proxy.config import Config
 from proxy.metrics import StoreCallMetrics
+from proxy.server.connection import Endpoint
 from proxy.server.dispatch import Dispatcher
 from proxy.server.telemetry import Telemetry
 from proxy.services import open_services
@@ -20,13 +21,7 @@ from proxy.services import open_services
 logger = logging.getLogger(__name__)
 
 BACKLOG = 1024
-KEEPALIVE_SECONDS = 75.0
-LINGER_SECONDS = 5.0  # reading on after an early answer, so that it is not lost to a reset
 FINISH_SECONDS = 30.0  # for requests in flight at the end
-READ_BUFFER_SIZE = 64 * 1024  # reading pauses at twice this; hundreds of uploads may wait for memory, each with its buffer full
-MAX_REQUEST_LINE = 32 * 1024  # a key of 1,024 bytes is 3 KiB escaped; a presigned URL has a token, too
-MAX_HEADER = 16 * 1024
-MAX_HEADERS = 512  # S3 bounds their size alone: 8 KiB, which is 480 of the shortest x-amz-meta-* there are
 
 
 async def run_server(
@@ -61,18 +56,7 @@ async def run_server(
 @asynccontextmanager
 async def listening(dispatcher: Dispatcher, *, host: str, port: int, reuse_port: bool = False) -> AsyncIterator[int]:
     """Accept connections and yield the port. On leaving, accept no more, and give requests in flight their time."""
-    server = web.Server(
-        dispatcher,
-        access_log=None,
-        auto_decompress=False,  # Content-Encoding belongs to the object
-        keepalive_timeout=KEEPALIVE_SECONDS,
-        lingering_time=LINGER_SECONDS,
-        read_bufsize=READ_BUFFER_SIZE,
-        max_line_size=MAX_REQUEST_LINE,
-        max_field_size=MAX_HEADER,
-        max_headers=MAX_HEADERS,
-    )
-    runner = web.ServerRunner(server, shutdown_timeout=1.0)
+    runner = web.ServerRunner(Endpoint(dispatcher), shutdown_timeout=1.0)
     await runner.setup()
     site = web.TCPSite(runner, host, port, backlog=BACKLOG, reuse_port=reuse_port or None)
     try:

@@ -140,6 +140,16 @@ class Dispatcher:
             if self._finishing and not self._telemetry.in_flight:
                 self._idle.set()
 
+    def refuse_unreadable(self, request: web.BaseRequest, error: S3Error) -> web.Response:
+        """Answer for what HTTP's parser refused. Nothing that follows on the connection can be trusted to be a request."""
+        self._telemetry.begin()
+        visit = Visit(request, Inlet(request, idle_seconds=self._idle_seconds))
+        response = self._refusal(visit, error)
+        response.force_close()
+        visit.answered(response)
+        self._telemetry.end(visit.outcome())
+        return response
+
     async def finish(self, timeout_seconds: float) -> bool:
         """Close each connection after its answer from now on; tell whether all answers were given in time."""
         self._finishing = True

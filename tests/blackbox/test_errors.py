@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.blackbox.raw import RawClient
+from tests.blackbox.conftest import Server
+from tests.blackbox.raw import RawAnswer, RawClient
 
 
 def test_error_document(raw: RawClient, bucket: str) -> None:
@@ -108,14 +109,55 @@ def test_characters_xml_does_not_know_stay_out_of_documents(raw: RawClient, buck
 
 
 @pytest.mark.parametrize(
-    "request_bytes",
-    [b"GARBAGE\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nHost\r\n\r\n"],
-    ids=["garbage", "version", "long", "header"],
+    ("request_bytes", "code"),
+    [
+        (b"GARBAGE\r\n\r\n", "BadRequest"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", "BadRequest"),
+        (b"GET / HTTP/9.9\r\n\r\n", "BadRequest"),
+        (b"GET / HTTP/1.1\r\n\r\n", "BadRequest"),
+        (b"GET / HTTP/1.1\r\nHost\r\n\r\n", "BadRequest"),
+        (b"PUT /b/k HTTP/1.1\r\nHost: h\r\nContent-Length: x\r\n\r\n", "BadRequest"),
+        (b"PUT /b/k HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", "BadRequest"),
+        (b"GET /" + b"a" * 40_000 + b" HTTP/1.1\r\nHost: h\r\n\r\n", "RequestHeaderSectionTooLarge"),
+        (b"GET / HTTP/1.1\r\nHost: h\r\nx-amz-meta-a: " + b"a" * 20_000 + b"\r\n\r\n", "RequestHeaderSectionTooLarge"),
+    ],
+    ids=["garbage", "tls", "version", "no host", "no colon", "length", "two lengths", "long line", "long header"],
 )
-def test_broken_http_is_refused_and_survived(raw: RawClient, request_bytes: bytes) -> None:
-    answer = raw.exchange(request_bytes)
-    assert answer == b"" or answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.0 400 ", b"HTTP/1.1 414 ", b"HTTP/1.1 403 ", b"HTTP/1.1 505 "))
+def test_what_is_no_http_is_refused_in_s3_s_words(server: Server, raw: RawClient, request_bytes: bytes, code: str) -> None:
+    head, _, body = raw.exchange(request_bytes).partition(b"\r\n\r\n")
+    status, *lines = head.decode().split("\r\n")
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+    error = RawAnswer(400, headers, body).error
+    assert (status, error["Code"], headers["connection"]) == ("HTTP/1.1 400 Bad Request", code, "close")
+    assert (headers["server"], headers["content-type"]) == ("Shardgate", "application/xml")
+    log = (server.data / "log").read_text()
+    assert [line for line in log.splitlines() if headers["x-amz-request-id"] in line and " INFO " in line] != []
+    assert error["RequestId"] == headers["x-amz-request-id"]
+    assert "Traceback" not in log
     assert raw.request("GET", "/").status == 200
+
+
+def preflight(raw: RawClient, path: str, headers: dict[str, str] | None = None) -> dict[str, str]:
+    answer = raw.send("OPTIONS", path, (("X-Amz-Signature", "anything"),), headers)
+    return {"status": str(answer.status), **answer.error}
+
+
+def test_preflight_needs_no_signature_and_is_refused(raw: RawClient, bucket: str) -> None:
+    origin = {"origin": "https://example.com", "access-control-request-method": "PUT"}
+    for path in (f"/{bucket}/k", f"/{bucket}"):
+        told = preflight(raw, path, origin)
+        assert (told["status"], told["Code"], told["Method"], told["ResourceType"]) == ("403", "AccessForbidden", "PUT", "BUCKET")
+        assert told["Message"] == "CORSResponse: CORS is not enabled for this bucket."
+    told = preflight(raw, f"/{bucket}/k")
+    assert (told["status"], told["Code"]) == ("400", "BadRequest")
+    assert told["Message"] == "Insufficient information. Origin request header needed."
+    assert preflight(raw, "/", origin)["Message"] == "CORSResponse: Bucket not found"
+
+
+def test_preflight_tells_strangers_of_no_bucket(raw: RawClient, bucket: str) -> None:
+    origin = {"origin": "https://example.com"}
+    there, elsewhere = (preflight(raw, path, origin) for path in (f"/{bucket}/k", "/no-such-bucket-here/k"))
+    assert [there[name] for name in ("status", "Code", "Message")] == [elsewhere[name] for name in ("status", "Code", "Message")]
 
 
 def test_refused_upload_is_told_why_before_its_body_was_sent(raw: RawClient) -> None:
