@@ -25,6 +25,7 @@ from proxy.clock import SystemClock
 from proxy.manifest.protocol import Manifest, ObjectPage, UploadPage
 from proxy.manifest.records import (
     Bucket,
+    BucketId,
     BucketName,
     Checksum,
     ExtentId,
@@ -41,7 +42,7 @@ from proxy.manifest.records import (
 from proxy.manifest.sqlite import open_sqlite
 from proxy.manifest.sqlite.rows import encode
 
-BUCKET = BucketName("bucket")
+BUCKET = BucketId(1)  # the first of a new manifest
 FOLDERS = 3500
 MIXED_FROM = 2750  # the first folder with a key beside it
 HISTORY = "history"  # behind all folders
@@ -72,7 +73,7 @@ async def _begin(path: Path) -> None:
     tenant = Tenant(id=TenantId("t"), name="t", display_name="t", canonical_id="t", root_key_id="", wrapped_key=b"", created_ms=0)
     async with open_sqlite(path, SystemClock()) as manifest:
         await manifest.add_tenant(tenant)
-        await manifest.create_bucket(Bucket(name=BUCKET, tenant_id=tenant.id, policy="standard", created_ms=0))
+        await manifest.create_bucket(Bucket(name=BucketName("bucket"), tenant_id=tenant.id, policy="standard", created_ms=0))
 
 
 async def _measured(path: Path, keys: int, title: str) -> Table:
@@ -150,7 +151,6 @@ def _fill(path: Path, keys: int) -> None:
 
 def _version_row(bucket: int, key: str, number: int, version_id: VersionId, *, is_latest: bool) -> tuple[int, bytes, int, str, bool, bytes]:
     version = Version(
-        bucket=BUCKET,
         key=ObjectKey(key),
         id=version_id,
         sequence=number + 1,
@@ -167,7 +167,7 @@ def _version_row(bucket: int, key: str, number: int, version_id: VersionId, *, i
 
 def _upload_row(bucket: int, number: int, keys: int) -> tuple[str, int, bytes, int, bytes]:
     key, initiated_ms = ObjectKey(_key(number, keys)), 1_700_000_000_000 + number
-    upload = Upload(id=UploadId(f"{number:032x}"), bucket=BUCKET, key=key, tenant_id=TenantId("t"), initiated_ms=initiated_ms)
+    upload = Upload(id=UploadId(f"{number:032x}"), bucket_id=BUCKET, key=key, tenant_id=TenantId("t"), initiated_ms=initiated_ms)
     return upload.id, bucket, key.encode(), initiated_ms, encode(upload)
 
 

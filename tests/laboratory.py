@@ -57,7 +57,7 @@ class Laboratory:
         return await self.services.engine.put_object(self.bucket, self.tenant, ObjectKey(key), BytesBody(data), ObjectAttributes())
 
     async def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
-        version = await self.services.manifest.find_version(self.bucket.name, ObjectKey(key))
+        version = await self.services.manifest.find_version(self.bucket.id, ObjectKey(key))
         assert version is not None
         wanted = version.size - start if length is None else length
         pieces = await self.services.engine.open_read(version, self.tenant, start, wanted)

@@ -38,7 +38,9 @@ def explain(
 
 
 async def _shards(services: Services, bucket: str, key: str, version_id: str | None) -> Rows:
-    version = await services.manifest.find_version(BucketName(bucket), ObjectKey(key), VersionId(version_id) if version_id else None)
+    found = await services.manifest.find_bucket(BucketName(bucket))
+    wanted = VersionId(version_id) if version_id else None
+    version = None if found is None else await services.manifest.find_version(found.id, ObjectKey(key), wanted)
     if version is None or version.is_delete_marker:
         raise VersionMissing(f"there is no object s3://{bucket}/{key}")
     rows: Rows = []

@@ -70,7 +70,7 @@ class Engine:
 
         def draft(digests: Digests) -> VersionDraft:
             return VersionDraft(
-                bucket=bucket.name,
+                bucket_id=bucket.id,
                 key=key,
                 id=version_id,
                 size=body.size_bytes,
@@ -124,7 +124,7 @@ class Engine:
             body = CopyBody(await self.open_read(source, tenant, 0, source.size), source.size, algorithm)
             return await self.put_object(bucket, tenant, key, body, attributes, conditions=conditions)
         draft = VersionDraft(
-            bucket=bucket.name,
+            bucket_id=bucket.id,
             key=key,
             id=self.new_version_id(bucket),
             size=source.size,
@@ -197,7 +197,7 @@ class Engine:
             claimed_size=object_size,
         )
         draft = VersionDraft(
-            bucket=bucket.name,
+            bucket_id=bucket.id,
             key=upload.key,
             id=self.new_version_id(bucket),
             size=assembled.size,
@@ -213,13 +213,13 @@ class Engine:
         """Answer a repeated completion as the first one was. Raises `UploadMissing` if there was none."""
         if not parts:
             raise UploadMissing(f"no upload {upload_id}")
-        draft = VersionDraft(bucket=bucket.name, key=key, id=NULL_VERSION, modified_ms=self._clock.now_ms())
+        draft = VersionDraft(bucket_id=bucket.id, key=key, id=NULL_VERSION, modified_ms=self._clock.now_ms())
         return await self._manifest.complete_upload(upload_id, parts, draft)
 
     async def _check_early(self, bucket: Bucket, key: ObjectKey, conditions: Conditions) -> None:
         if conditions == NO_CONDITIONS:
             return
-        current = await self._manifest.find_version(bucket.name, key)
+        current = await self._manifest.find_version(bucket.id, key)
         exists = current is not None and not current.is_delete_marker
         if conditions.if_none_match is not None and exists:
             raise PreconditionUnmet("If-None-Match")

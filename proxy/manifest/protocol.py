@@ -9,6 +9,7 @@ from proxy.manifest.records import (
     AccessKey,
     AccessKeyId,
     Bucket,
+    BucketId,
     BucketName,
     Checksum,
     Extent,
@@ -57,7 +58,7 @@ class VersionDraft(Record, frozen=True, kw_only=True, omit_defaults=True):
     older null version is replaced and its extents dereferenced. `sequence` and `is_latest` are decided by the commit.
     """
 
-    bucket: BucketName
+    bucket_id: BucketId
     key: ObjectKey
     id: VersionId
     is_delete_marker: bool = False
@@ -102,7 +103,11 @@ class UploadPage(Record, frozen=True, kw_only=True, omit_defaults=True):
 class Manifest(Protocol):
     """Obligations: each method is one atomic, durable, serialisable step, and returns only after it is on disk; what one process
     committed, every other sees at its next call. A raised error means nothing changed. Any call may be cancelled: it then either
-    happened whole or not at all. Extents no longer referenced by any version or part are queued as garbage by the same step."""
+    happened whole or not at all. Extents no longer referenced by any version or part are queued as garbage by the same step.
+
+    A bucket is found by its name once, and meant by its id from then on: while a request is under way its bucket may be deleted, and the
+    name taken by another tenant. An id is never given again; once its bucket is gone, writes raise BucketMissing and reads find nothing.
+    """
 
     # Tenants and keys
     async def known_stores(self) -> frozenset[str]: ...
@@ -119,12 +124,12 @@ class Manifest(Protocol):
     async def remove_access_key(self, access_key: AccessKeyId) -> bool: ...
 
     # Buckets
-    async def create_bucket(self, bucket: Bucket) -> None: ...  # BucketExists
+    async def create_bucket(self, bucket: Bucket) -> Bucket: ...  # with its id; BucketExists, TenantMissing
     async def find_bucket(self, name: BucketName) -> Bucket | None: ...
     async def list_buckets(self, tenant_id: TenantId, *, prefix: str = "", after: str = "", limit: int = 10_000) -> tuple[Bucket, ...]: ...
-    async def set_versioning(self, name: BucketName, versioning: Versioning) -> None: ...  # BucketMissing
-    async def put_bucket_setting(self, name: BucketName, setting: str, document: str | None) -> None: ...  # None removes; BucketMissing
-    async def delete_bucket(self, name: BucketName) -> None: ...  # BucketMissing, BucketNotEmpty; uploads in progress are aborted
+    async def set_versioning(self, bucket_id: BucketId, versioning: Versioning) -> None: ...  # BucketMissing
+    async def put_bucket_setting(self, bucket_id: BucketId, setting: str, document: str | None) -> None: ...  # None removes; BucketMissing
+    async def delete_bucket(self, bucket_id: BucketId) -> None: ...  # BucketMissing, BucketNotEmpty; uploads in progress are aborted
 
     # Writing
     async def lease_segments(self, *, owner: str, segment_ids: Sequence[SegmentId], expires_ms: int) -> Intent: ...
@@ -149,37 +154,37 @@ class Manifest(Protocol):
     """A straggler arrived: take the index out of the segment's `missing`. No error if the extent is gone meanwhile."""
 
     # Reading
-    async def find_version(self, bucket: BucketName, key: ObjectKey, version_id: VersionId | None = None) -> Version | None: ...
+    async def find_version(self, bucket_id: BucketId, key: ObjectKey, version_id: VersionId | None = None) -> Version | None: ...
 
     """The latest (delete markers included), or the one named."""
 
     async def load_extents(self, ids: Sequence[ExtentId]) -> tuple[Extent, ...]: ...  # in the order asked; ExtentMissing
-    async def list_objects(self, bucket: BucketName, *, prefix: str, delimiter: str, after: str, limit: int) -> ObjectPage: ...
+    async def list_objects(self, bucket_id: BucketId, *, prefix: str, delimiter: str, after: str, limit: int) -> ObjectPage: ...
 
     """Latest versions that are not delete markers, keys > `after`. A common prefix <= `after` (or which `after` begins with) is skipped
     whole,     and is not returned again. Cost follows the answer: one index seek per common prefix."""
 
     async def list_versions(
-        self, bucket: BucketName, *, prefix: str, delimiter: str, after_key: str, after_version: str, limit: int
+        self, bucket_id: BucketId, *, prefix: str, delimiter: str, after_key: str, after_version: str, limit: int
     ) -> ObjectPage: ...
 
     """All versions and markers: keys ascending, newest first in a key. With `after_version` "" everything of `after_key` is skipped;
     otherwise listing resumes in `after_key` behind that version."""
 
     # Changing and deleting
-    async def set_tags(self, bucket: BucketName, key: ObjectKey, version_id: VersionId | None, tags: Mapping[str, str]) -> Version: ...
+    async def set_tags(self, bucket_id: BucketId, key: ObjectKey, version_id: VersionId | None, tags: Mapping[str, str]) -> Version: ...
 
     """Replace the tags of one version (the latest if None). VersionMissing (also for a delete marker)."""
 
     async def delete_version(
-        self, bucket: BucketName, key: ObjectKey, version_id: VersionId, *, now_ms: int, conditions: Conditions = NO_CONDITIONS
+        self, bucket_id: BucketId, key: ObjectKey, version_id: VersionId, *, now_ms: int, conditions: Conditions = NO_CONDITIONS
     ) -> Version | None: ...
 
     """Remove one version for good; the next newest becomes latest. Return what was removed, None if it was not there. `conditions.if_match`
     compares that version's ETag."""
 
     async def delete_latest(
-        self, bucket: BucketName, key: ObjectKey, *, marker_id: VersionId, now_ms: int, conditions: Conditions = NO_CONDITIONS
+        self, bucket_id: BucketId, key: ObjectKey, *, marker_id: VersionId, now_ms: int, conditions: Conditions = NO_CONDITIONS
     ) -> Version | None: ...
 
     """S3's DELETE without a version id. The bucket's versioning at this instant decides: Unversioned removes the null version and returns
@@ -188,7 +193,7 @@ class Manifest(Protocol):
 
     # Multipart
     async def begin_upload(self, upload: Upload) -> None: ...  # BucketMissing
-    async def find_upload(self, bucket: BucketName, key: ObjectKey, upload_id: UploadId) -> Upload | None: ...
+    async def find_upload(self, bucket_id: BucketId, key: ObjectKey, upload_id: UploadId) -> Upload | None: ...
     async def commit_part(
         self, upload_id: UploadId, part: Part, *, new_layouts: Sequence[Layout] = (), shared_extents: Sequence[ExtentId] = (),
         settlements: Sequence[Settlement] = ()
@@ -207,7 +212,7 @@ class Manifest(Protocol):
 
     async def abort_upload(self, upload_id: UploadId, *, now_ms: int) -> None: ...  # UploadMissing
     async def list_uploads(
-        self, bucket: BucketName, *, prefix: str, delimiter: str, after_key: str, after_upload: str, limit: int
+        self, bucket_id: BucketId, *, prefix: str, delimiter: str, after_key: str, after_upload: str, limit: int
     ) -> UploadPage: ...
 
     """With `after_upload` "" everything of `after_key` is skipped; otherwise resume in `after_key` behind that upload."""

@@ -8,6 +8,7 @@ import msgspec
 
 TenantId = NewType("TenantId", str)
 AccessKeyId = NewType("AccessKeyId", str)
+BucketId = NewType("BucketId", int)  # of this very bucket: never given again, as its name may be
 BucketName = NewType("BucketName", str)
 ObjectKey = NewType("ObjectKey", str)  # compared as UTF-8 bytes
 VersionId = NewType("VersionId", str)
@@ -54,6 +55,7 @@ class AccessKey(Record, frozen=True, kw_only=True, omit_defaults=True):
 class Bucket(Record, frozen=True, kw_only=True, omit_defaults=True):
     """A bucket. `settings` holds S3 sub-resources not interpreted by the manifest, by name (e.g. "tagging"), as JSON text."""
 
+    id: BucketId = BucketId(0)  # given by the manifest when the bucket is made; no bucket has 0
     name: BucketName
     tenant_id: TenantId
     policy: str  # the placement policy's name, fixed at creation
@@ -131,7 +133,6 @@ class ObjectAttributes(Record, frozen=True, kw_only=True, omit_defaults=True):
 class Version(Record, frozen=True, kw_only=True, omit_defaults=True):
     """One version of one key, or a delete marker."""
 
-    bucket: BucketName
     key: ObjectKey
     id: VersionId
     sequence: int  # commit order; the newest version of a key has the highest
@@ -170,7 +171,7 @@ class Upload(Record, frozen=True, kw_only=True, omit_defaults=True):
     """A multipart upload in progress."""
 
     id: UploadId
-    bucket: BucketName
+    bucket_id: BucketId
     key: ObjectKey
     tenant_id: TenantId
     initiated_ms: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ from proxy.errors import (
     PartInvalid,
     PreconditionUnmet,
     TenantExists,
+    TenantMissing,
     TenantNotEmpty,
     UploadMissing,
     VersionMissing,
@@ -40,6 +41,7 @@ from proxy.manifest.records import (
 from proxy.manifest.sqlite import open_sqlite
 
 NOW = 1_750_000_000_000
+BUCKET = 1  # the first id that a manifest gives
 
 
 @pytest.fixture
@@ -63,8 +65,12 @@ def layout(number: int, *, missing: tuple[int, ...] = ()) -> Layout:
     return Layout(size=10, k=2, m=1, tenant_key_id="t", wrapped_key=b"k", segments=(segment,))
 
 
+def upload(upload_id: str, key: str = "k", initiated_ms: int = NOW) -> Upload:
+    return Upload(id=upload_id, bucket_id=BUCKET, key=key, tenant_id="t", initiated_ms=initiated_ms)
+
+
 def draft(key: str, version_id: str = "null", **fields: object) -> VersionDraft:
-    return VersionDraft(**{"bucket": "b", "key": key, "id": version_id, "etag": "e", "modified_ms": NOW, **fields})
+    return VersionDraft(**{"bucket_id": BUCKET, "key": key, "id": version_id, "etag": "e", "modified_ms": NOW, **fields})
 
 
 async def garbage(manifest: Manifest) -> set[bytes]:
@@ -102,32 +108,71 @@ async def test_buckets(manifest: Manifest) -> None:
     with pytest.raises(BucketExists) as error:
         await manifest.create_bucket(Bucket(name="b", tenant_id="other", policy="p", created_ms=NOW))
     assert error.value.owner == "t"
-    await manifest.put_bucket_setting("b", "tagging", "{}")
+    found = await manifest.find_bucket("b")
+    assert found is not None
+    assert (found.id, found.tenant_id) == (BUCKET, "t")
+    await manifest.put_bucket_setting(BUCKET, "tagging", "{}")
     assert (await manifest.find_bucket("b")).settings == {"tagging": "{}"}
-    await manifest.put_bucket_setting("b", "tagging", None)
+    await manifest.put_bucket_setting(BUCKET, "tagging", None)
     assert (await manifest.find_bucket("b")).settings == {}
     await manifest.commit_version(draft("k"))
     with pytest.raises(BucketNotEmpty):
-        await manifest.delete_bucket("b")
-    await manifest.delete_latest("b", "k", marker_id="m", now_ms=NOW)
-    await manifest.delete_bucket("b")
+        await manifest.delete_bucket(BUCKET)
+    await manifest.delete_latest(BUCKET, "k", marker_id="m", now_ms=NOW)
+    await manifest.delete_bucket(BUCKET)
     with pytest.raises(BucketMissing):
         await manifest.commit_version(draft("k"))
+
+
+async def test_a_bucket_needs_a_tenant(manifest: Manifest) -> None:
+    with pytest.raises(TenantMissing):
+        await manifest.create_bucket(Bucket(name="new", tenant_id="removed", policy="p", created_ms=NOW))
+    assert await manifest.find_bucket("new") is None
+
+
+WRITES: dict[str, Callable[[Manifest], Awaitable[object]]] = {
+    "commit_version": lambda manifest: manifest.commit_version(draft("k", new_layouts=(layout(1),))),
+    "delete_version": lambda manifest: manifest.delete_version(BUCKET, "k", "null", now_ms=NOW),
+    "delete_latest": lambda manifest: manifest.delete_latest(BUCKET, "k", marker_id="m", now_ms=NOW),
+    "set_tags": lambda manifest: manifest.set_tags(BUCKET, "k", None, {"a": "b"}),
+    "set_versioning": lambda manifest: manifest.set_versioning(BUCKET, "Enabled"),
+    "put_bucket_setting": lambda manifest: manifest.put_bucket_setting(BUCKET, "tagging", "{}"),
+    "begin_upload": lambda manifest: manifest.begin_upload(upload("v")),
+    "commit_part": lambda manifest: manifest.commit_part("u", Part(number=1, size=10, etag="e", modified_ms=NOW)),
+    "complete_upload": lambda manifest: manifest.complete_upload("u", [CompletedPart(number=1, etag="e")], draft("k")),
+    "delete_bucket": lambda manifest: manifest.delete_bucket(BUCKET),
+}
+
+
+@pytest.mark.parametrize("write", WRITES)
+async def test_a_write_to_a_deleted_bucket_never_hits_the_next_of_its_name(manifest: Manifest, write: str) -> None:
+    await manifest.begin_upload(upload("u"))
+    await manifest.delete_bucket(BUCKET)
+    await manifest.add_tenant(tenant("other"))
+    theirs = await manifest.create_bucket(Bucket(name="b", tenant_id="other", policy="p", created_ms=NOW))
+    assert theirs.id != BUCKET
+    version = await manifest.commit_version(draft("k", bucket_id=theirs.id))
+    with pytest.raises((BucketMissing, UploadMissing)):
+        await WRITES[write](manifest)
+    assert await manifest.find_bucket("b") == theirs
+    assert await manifest.find_version(theirs.id, "k") == version
+    assert await manifest.find_version(BUCKET, "k") is None
+    assert not (await manifest.list_uploads(theirs.id, prefix="", delimiter="", after_key="", after_upload="", limit=5)).uploads
 
 
 async def test_a_null_version_replaces_and_its_shards_become_garbage(manifest: Manifest) -> None:
     await manifest.commit_version(draft("k", new_layouts=(layout(1),)))
     second = await manifest.commit_version(draft("k", new_layouts=(layout(2),)))
     assert await garbage(manifest) == {segment_id(1)}
-    assert await manifest.find_version("b", "k") == second
+    assert await manifest.find_version(BUCKET, "k") == second
 
 
 async def test_shared_extents_live_until_the_last_reference(manifest: Manifest) -> None:
     first = await manifest.commit_version(draft("k", new_layouts=(layout(1),)))
     await manifest.commit_version(draft("copy", shared_extents=(first.extents[0].id,)))
-    await manifest.delete_version("b", "k", "null", now_ms=NOW)
+    await manifest.delete_version(BUCKET, "k", "null", now_ms=NOW)
     assert await garbage(manifest) == set()
-    await manifest.delete_version("b", "copy", "null", now_ms=NOW)
+    await manifest.delete_version(BUCKET, "copy", "null", now_ms=NOW)
     assert await garbage(manifest) == {segment_id(1)}
     with pytest.raises(VersionMissing):
         await manifest.load_extents([first.extents[0].id])
@@ -136,18 +181,18 @@ async def test_shared_extents_live_until_the_last_reference(manifest: Manifest) 
 
 
 async def test_versions_and_markers(manifest: Manifest) -> None:
-    await manifest.set_versioning("b", "Enabled")
+    await manifest.set_versioning(BUCKET, "Enabled")
     one = await manifest.commit_version(draft("k", "v1"))
     two = await manifest.commit_version(draft("k", "v2"))
     assert two.sequence > one.sequence
-    marker = await manifest.delete_latest("b", "k", marker_id="m1", now_ms=NOW)
+    marker = await manifest.delete_latest(BUCKET, "k", marker_id="m1", now_ms=NOW)
     assert marker is not None
-    assert (await manifest.find_version("b", "k")).is_delete_marker
-    assert (await manifest.find_version("b", "k", "v2")).is_latest is False
-    await manifest.delete_version("b", "k", "m1", now_ms=NOW)
-    assert (await manifest.find_version("b", "k")).id == "v2"
-    assert (await manifest.find_version("b", "k")).is_latest
-    page = await manifest.list_versions("b", prefix="", delimiter="", after_key="", after_version="", limit=10)
+    assert (await manifest.find_version(BUCKET, "k")).is_delete_marker
+    assert (await manifest.find_version(BUCKET, "k", "v2")).is_latest is False
+    await manifest.delete_version(BUCKET, "k", "m1", now_ms=NOW)
+    assert (await manifest.find_version(BUCKET, "k")).id == "v2"
+    assert (await manifest.find_version(BUCKET, "k")).is_latest
+    page = await manifest.list_versions(BUCKET, prefix="", delimiter="", after_key="", after_version="", limit=10)
     assert [version.id for version in page.versions] == ["v2", "v1"]
 
 
@@ -168,12 +213,12 @@ async def test_conditions_are_atomic_under_races(manifest: Manifest) -> None:
 async def test_a_failed_step_changes_nothing_beside_others_that_succeed(manifest: Manifest) -> None:
     outcomes = await asyncio.gather(
         manifest.commit_version(draft("good", new_layouts=(layout(1),))),
-        manifest.commit_version(draft("bad", new_layouts=(layout(2),), bucket="absent")),
+        manifest.commit_version(draft("bad", new_layouts=(layout(2),), bucket_id=BUCKET + 1)),
         manifest.commit_version(draft("good2", new_layouts=(layout(3),))),
         return_exceptions=True,
     )
     assert isinstance(outcomes[1], BucketMissing)
-    assert await manifest.find_version("b", "good2") is not None
+    assert await manifest.find_version(BUCKET, "good2") is not None
     assert await garbage(manifest) == set()
 
 
@@ -191,7 +236,7 @@ async def test_intents_settle_revoke_and_conflict(manifest: Manifest) -> None:
     assert await garbage(manifest) == {ids[1], ids[2]}
     with pytest.raises(IntentRevoked):
         await manifest.commit_version(draft("late"), settlements=[Settlement(intent_id=intent.id, mask=0b100)])
-    assert await manifest.find_version("b", "late") is None
+    assert await manifest.find_version(BUCKET, "late") is None
 
 
 async def test_missing_shards_are_remembered_until_they_arrive(manifest: Manifest) -> None:
@@ -204,8 +249,8 @@ async def test_missing_shards_are_remembered_until_they_arrive(manifest: Manifes
 
 
 async def test_multipart(manifest: Manifest) -> None:
-    await manifest.begin_upload(Upload(id="u", bucket="b", key="k", tenant_id="t", initiated_ms=NOW))
-    assert await manifest.find_upload("b", "other", "u") is None
+    await manifest.begin_upload(upload("u"))
+    assert await manifest.find_upload(BUCKET, "other", "u") is None
     for number in (1, 2, 3):
         await manifest.commit_part("u", Part(number=number, size=10, etag=f"e{number}", modified_ms=NOW), new_layouts=[layout(number)])
     await manifest.commit_part("u", Part(number=1, size=10, etag="e1b", modified_ms=NOW), new_layouts=[layout(11)])
@@ -227,8 +272,8 @@ async def test_multipart(manifest: Manifest) -> None:
 async def test_two_connections_see_each_others_commits(manifest: Manifest, tmp_path: Path) -> None:
     async with open_sqlite(tmp_path / "m.sqlite", ManualClock(NOW)) as other:
         await asyncio.gather(*(side.commit_version(draft(f"k{n}")) for n in range(50) for side in (manifest, other)))
-        assert await other.find_version("b", "k7") == await manifest.find_version("b", "k7")
-        page = await other.list_objects("b", prefix="", delimiter="", after="", limit=1000)
+        assert await other.find_version(BUCKET, "k7") == await manifest.find_version(BUCKET, "k7")
+        page = await other.list_objects(BUCKET, prefix="", delimiter="", after="", limit=1000)
         assert len(page.versions) == 50
 
 
@@ -239,7 +284,7 @@ async def test_a_cancelled_commit_happened_whole_or_not_at_all(manifest: Manifes
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     for number in range(50):
-        version = await manifest.find_version("b", f"k{number}")
+        version = await manifest.find_version(BUCKET, f"k{number}")
         assert version is not None or number % 2 == 0
         if version is not None:
             await manifest.load_extents([ref.id for ref in version.extents])
@@ -275,7 +320,7 @@ def test_listing_pages_equal_a_simple_model(
             found: list[str] = []
             after = ""
             while True:
-                page = await manifest.list_objects("b", prefix=prefix, delimiter=delimiter, after=after, limit=limit)
+                page = await manifest.list_objects(BUCKET, prefix=prefix, delimiter=delimiter, after=after, limit=limit)
                 entries = [version.key for version in page.versions] + ["P:" + item for item in page.prefixes]
                 assert len(entries) <= limit
                 found += sorted(entries, key=lambda entry: entry.removeprefix("P:").encode())
@@ -320,12 +365,11 @@ def test_pages_of_histories_and_uploads_equal_a_simple_model(
         async with open_sqlite(tmp_path_factory.mktemp("list") / "m", ManualClock(NOW)) as manifest:
             await manifest.add_tenant(tenant("t"))
             await manifest.create_bucket(Bucket(name="b", tenant_id="t", policy="p", versioning="Enabled", created_ms=NOW))
-            uploads = [Upload(id=name, bucket="b", key=key, tenant_id="t", initiated_ms=NOW) for key, name in written]
-            await asyncio.gather(*(manifest.begin_upload(upload) for upload in uploads))
+            await asyncio.gather(*(manifest.begin_upload(upload(name, key)) for key, name in written))
             for key, version_id in written:
                 await manifest.commit_version(draft(key, version_id))
             for key, version_id in markers:
-                await manifest.delete_latest("b", key, marker_id=version_id, now_ms=NOW)
+                await manifest.delete_latest(BUCKET, key, marker_id=version_id, now_ms=NOW)
             assert await every_object(manifest) == model(latest)
             assert await every_version(manifest) == model(history)
             assert await every_upload(manifest) == model(by_key(written))
@@ -334,7 +378,7 @@ def test_pages_of_histories_and_uploads_equal_a_simple_model(
         found: list[tuple[str, str]] = []
         after = ""
         while True:
-            page = await manifest.list_objects("b", prefix=prefix, delimiter=delimiter, after=after, limit=limit)
+            page = await manifest.list_objects(BUCKET, prefix=prefix, delimiter=delimiter, after=after, limit=limit)
             found += by_key([(version.key, version.id) for version in page.versions] + [(common, "") for common in page.prefixes])
             if not page.truncated:
                 return found
@@ -345,7 +389,7 @@ def test_pages_of_histories_and_uploads_equal_a_simple_model(
         after = ("", "")
         while True:
             page = await manifest.list_versions(
-                "b", prefix=prefix, delimiter=delimiter, after_key=after[0], after_version=after[1], limit=limit
+                BUCKET, prefix=prefix, delimiter=delimiter, after_key=after[0], after_version=after[1], limit=limit
             )
             found += by_key([(version.key, version.id) for version in page.versions] + [(common, "") for common in page.prefixes])
             if not page.truncated:
@@ -357,7 +401,7 @@ def test_pages_of_histories_and_uploads_equal_a_simple_model(
         after = ("", "")
         while True:
             page = await manifest.list_uploads(
-                "b", prefix=prefix, delimiter=delimiter, after_key=after[0], after_upload=after[1], limit=limit
+                BUCKET, prefix=prefix, delimiter=delimiter, after_key=after[0], after_upload=after[1], limit=limit
             )
             found += by_key([(upload.key, upload.id) for upload in page.uploads] + [(common, "") for common in page.prefixes])
             if not page.truncated:
@@ -368,16 +412,16 @@ def test_pages_of_histories_and_uploads_equal_a_simple_model(
 
 
 async def test_a_history_deleted_page_by_page_is_listed_whole(manifest: Manifest) -> None:
-    await manifest.set_versioning("b", "Enabled")
+    await manifest.set_versioning(BUCKET, "Enabled")
     for number in range(7):
         await manifest.commit_version(draft("k", f"v{number}"))
     seen: list[str] = []
     after = ("", "")
     truncated = True
     while truncated:
-        page = await manifest.list_versions("b", prefix="", delimiter="/", after_key=after[0], after_version=after[1], limit=3)
+        page = await manifest.list_versions(BUCKET, prefix="", delimiter="/", after_key=after[0], after_version=after[1], limit=3)
         for version in page.versions:
-            await manifest.delete_version("b", version.key, version.id, now_ms=NOW)
+            await manifest.delete_version(BUCKET, version.key, version.id, now_ms=NOW)
             seen.append(version.id)
         after, truncated = (page.next_key, page.next_version), page.truncated
     assert seen == [f"v{number}" for number in range(6, -1, -1)]
@@ -385,14 +429,14 @@ async def test_a_history_deleted_page_by_page_is_listed_whole(manifest: Manifest
 
 async def test_uploads_aborted_page_by_page_are_listed_whole(manifest: Manifest) -> None:
     for number in range(7):
-        await manifest.begin_upload(Upload(id=f"u{number}", bucket="b", key="k", tenant_id="t", initiated_ms=NOW + number))
+        await manifest.begin_upload(upload(f"u{number}", initiated_ms=NOW + number))
     seen: list[str] = []
     after = ("", "")
     truncated = True
     while truncated:
-        page = await manifest.list_uploads("b", prefix="", delimiter="/", after_key=after[0], after_upload=after[1], limit=3)
-        for upload in page.uploads:
-            await manifest.abort_upload(upload.id, now_ms=NOW)
-            seen.append(upload.id)
+        page = await manifest.list_uploads(BUCKET, prefix="", delimiter="/", after_key=after[0], after_upload=after[1], limit=3)
+        for listed in page.uploads:
+            await manifest.abort_upload(listed.id, now_ms=NOW)
+            seen.append(listed.id)
         after, truncated = (page.next_key, page.next_upload), page.truncated
     assert seen == [f"u{number}" for number in range(7)]

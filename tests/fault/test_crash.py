@@ -22,6 +22,6 @@ async def test_a_killed_put_leaves_old_or_new_and_no_orphan(tmp_path: Path, step
         assert await lab.get("k") == (NEW if step == "after commit" else b"old")
         await lab.collect()
         assert len(await lab.shards()) == 6
-        await lab.services.manifest.delete_latest(lab.bucket.name, "k", marker_id="m", now_ms=lab.clock.now_ms())  # type: ignore[arg-type]
+        await lab.services.manifest.delete_latest(lab.bucket.id, "k", marker_id="m", now_ms=lab.clock.now_ms())  # type: ignore[arg-type]
         await lab.collect()
         assert await lab.shards() == set()

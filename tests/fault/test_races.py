@@ -1,21 +1,23 @@
-"""Reads that race a write: an object that is there all the time is never called missing."""
+"""Requests that race a change of what they found: no object is called missing, replaced or put where it was not meant."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from proxy.errors import ExtentMissing
+from proxy.errors import BucketMissing, ExtentMissing
 from proxy.manifest.protocol import Manifest
-from proxy.manifest.records import BucketName, ObjectKey, Upload, Version, VersionId
+from proxy.manifest.records import Bucket, BucketId, ObjectAttributes, ObjectKey, Upload, Version, VersionId
 from proxy.s3.model import load_model
 from proxy.server.call import Call, Download
 from proxy.server.handlers.copy import copy_object, upload_part_copy
 from proxy.server.handlers.objects import get_object
-from tests.laboratory import Laboratory, laboratory
+from proxy.tenancy import add_tenant
+from tests.laboratory import BytesBody, Laboratory, laboratory
 
 
 class RacingManifest:
@@ -28,12 +30,27 @@ class RacingManifest:
     def __getattr__(self, name: str) -> object:
         return getattr(self._lab.services.manifest, name)
 
-    async def find_version(self, bucket: BucketName, key: ObjectKey, version_id: VersionId | None = None) -> Version | None:
-        found = await self._lab.services.manifest.find_version(bucket, key, version_id)
+    async def find_version(self, bucket_id: BucketId, key: ObjectKey, version_id: VersionId | None = None) -> Version | None:
+        found = await self._lab.services.manifest.find_version(bucket_id, key, version_id)
         if self._left and key == "k":
             self._left -= 1
             await self._lab.put("k", b"newer %d" % self._left)
         return found
+
+
+class HeldBody(BytesBody):
+    """A body whose second half comes when it is let go."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data, chunk=len(data) // 2)
+        self.begun = asyncio.Event()
+        self.go = asyncio.Event()
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        async for chunk in super().chunks():
+            yield chunk
+            self.begun.set()
+            await self.go.wait()
 
 
 @pytest.fixture
@@ -83,8 +100,41 @@ async def test_copy_of_an_overwritten_object_copies_its_successor(lab: Laborator
 
 async def test_part_copy_of_an_overwritten_object_copies_its_successor(lab: Laboratory) -> None:
     upload_id, now = lab.services.engine.new_upload_id(), lab.clock.now_ms()
-    upload = Upload(id=upload_id, bucket=lab.bucket.name, key=ObjectKey("whole"), tenant_id=lab.tenant.id, initiated_ms=now)
+    upload = Upload(id=upload_id, bucket_id=lab.bucket.id, key=ObjectKey("whole"), tenant_id=lab.tenant.id, initiated_ms=now)
     await lab.services.manifest.begin_upload(upload)
     await upload_part_copy(call(lab, "UploadPartCopy", 2, Key="whole", UploadId=upload.id, PartNumber=1, CopySource="bucket/k"))
     (part,) = await lab.services.manifest.list_parts(upload.id)
     assert part.size == len(b"newer 0")
+
+
+async def put_while(lab: Laboratory, change: Callable[[], Awaitable[object]]) -> Version:
+    """Put an object under the key "k", and change something when half of its body has come."""
+    body = HeldBody(b"late" * 1000)
+    put = asyncio.create_task(lab.services.engine.put_object(lab.bucket, lab.tenant, ObjectKey("k"), body, ObjectAttributes()))
+    await body.begun.wait()
+    await change()
+    body.go.set()
+    return await put
+
+
+async def test_put_into_a_deleted_bucket_never_lands_in_the_next_of_its_name(lab: Laboratory) -> None:
+    manifest, now = lab.services.manifest, lab.clock.now_ms()
+    await manifest.delete_latest(lab.bucket.id, ObjectKey("k"), marker_id=VersionId("m"), now_ms=now)
+    await add_tenant(manifest, lab.services.keyring, lab.clock, "other")
+    other = await manifest.find_tenant_by_name("other")
+    assert other is not None
+
+    async def another_tenant_takes_the_name() -> None:
+        await manifest.delete_bucket(lab.bucket.id)
+        theirs = await manifest.create_bucket(Bucket(name=lab.bucket.name, tenant_id=other.id, policy="standard", created_ms=now))
+        await lab.services.engine.put_object(theirs, other, ObjectKey("k"), BytesBody(b"precious"), ObjectAttributes())
+
+    with pytest.raises(BucketMissing):
+        await put_while(lab, another_tenant_takes_the_name)
+    await lab.collect()
+    bucket = await manifest.find_bucket(lab.bucket.name)
+    assert bucket is not None
+    version = await manifest.find_version(bucket.id, ObjectKey("k"))
+    assert version is not None
+    pieces = await lab.services.engine.open_read(version, other, 0, version.size)
+    assert b"".join([bytes(piece) async for piece in pieces]) == b"precious"

@@ -81,7 +81,7 @@ async def _read_with_a_break(lab: Laboratory, data: bytes, strike: Callable[[], 
     """Read an object of these data; strike after the first piece."""
     pieces = [] if pieces is None else pieces
     await lab.put("k", data)
-    version = await lab.services.manifest.find_version(lab.bucket.name, ObjectKey("k"))
+    version = await lab.services.manifest.find_version(lab.bucket.id, ObjectKey("k"))
     assert version is not None
     async for piece in await lab.services.engine.open_read(version, lab.tenant, 0, version.size):
         if not pieces:
@@ -126,7 +126,7 @@ async def test_put_with_more_failures_than_the_policy_allows_leaves_nothing(lab:
         store.down = True
     with pytest.raises(NotEnoughShards):
         await lab.put("k", os.urandom(3_000_000))
-    assert await lab.services.manifest.find_version(lab.bucket.name, "k") is None  # type: ignore[arg-type]
+    assert await lab.services.manifest.find_version(lab.bucket.id, "k") is None  # type: ignore[arg-type]
     for store in dead:
         store.down = False
     await lab.collect()
@@ -200,7 +200,7 @@ async def test_replaced_and_deleted_data_is_collected(lab: Laboratory) -> None:
     await lab.put("k", os.urandom(5000))
     old = await lab.shards()
     await lab.put("k", os.urandom(5000))
-    await lab.services.manifest.delete_latest(lab.bucket.name, "other", marker_id="m", now_ms=lab.clock.now_ms())  # type: ignore[arg-type]
+    await lab.services.manifest.delete_latest(lab.bucket.id, "other", marker_id="m", now_ms=lab.clock.now_ms())  # type: ignore[arg-type]
     await lab.collect()
     assert not old & await lab.shards()
     assert len(await lab.shards()) == 6
@@ -208,7 +208,7 @@ async def test_replaced_and_deleted_data_is_collected(lab: Laboratory) -> None:
 
 async def test_garbage_waits_for_a_store_that_is_down(lab: Laboratory) -> None:
     await lab.put("k", os.urandom(5000))
-    await lab.services.manifest.delete_latest(lab.bucket.name, "k", marker_id="m", now_ms=lab.clock.now_ms())  # type: ignore[arg-type]
+    await lab.services.manifest.delete_latest(lab.bucket.id, "k", marker_id="m", now_ms=lab.clock.now_ms())  # type: ignore[arg-type]
     lab.stores["elm"].down = True
     await lab.collect()
     assert len(await lab.shards_but("elm")) == 0
@@ -268,7 +268,7 @@ async def test_reads_soon_leave_out_a_store_that_hangs(lab: Laboratory) -> None:
     await lab.put("k", data)
     for _ in range(20):
         assert await lab.get("k") == data  # now it is known how fast they are
-    version = await lab.services.manifest.find_version(lab.bucket.name, ObjectKey("k"))
+    version = await lab.services.manifest.find_version(lab.bucket.id, ObjectKey("k"))
     assert version is not None
     (extent,) = await lab.services.manifest.load_extents([ref.id for ref in version.extents])
     store = lab.stores[extent.layout.segments[0].stores[0]]
@@ -292,7 +292,7 @@ async def test_shards_of_lost_answers_are_collected(lab: Laboratory) -> None:
     await lab.put("k", b"newer")
     for store in lab.stores.values():
         store.loses_answers = False
-    await lab.services.manifest.delete_latest(lab.bucket.name, ObjectKey("k"), marker_id=VersionId("null"), now_ms=lab.clock.now_ms())
+    await lab.services.manifest.delete_latest(lab.bucket.id, ObjectKey("k"), marker_id=VersionId("m"), now_ms=lab.clock.now_ms())
     lab.clock.advance(10)
     await lab.collect()
     assert await lab.shards() == set()

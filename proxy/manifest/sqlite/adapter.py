@@ -22,6 +22,7 @@ from proxy.manifest.records import (
     AccessKey,
     AccessKeyId,
     Bucket,
+    BucketId,
     BucketName,
     Extent,
     ExtentId,
@@ -152,8 +153,8 @@ class SqliteManifest:
 
     # Buckets
 
-    async def create_bucket(self, bucket: Bucket) -> None:
-        await self._write(buckets.create_bucket, bucket)
+    async def create_bucket(self, bucket: Bucket) -> Bucket:
+        return await self._write(buckets.create_bucket, bucket)
 
     async def find_bucket(self, name: BucketName) -> Bucket | None:
         return self._read(buckets.find_bucket, name)
@@ -161,14 +162,14 @@ class SqliteManifest:
     async def list_buckets(self, tenant_id: TenantId, *, prefix: str = "", after: str = "", limit: int = 10_000) -> tuple[Bucket, ...]:
         return self._read(buckets.list_buckets, tenant_id, prefix, after, limit)
 
-    async def set_versioning(self, name: BucketName, versioning: Versioning) -> None:
-        await self._write(buckets.set_versioning, name, versioning)
+    async def set_versioning(self, bucket_id: BucketId, versioning: Versioning) -> None:
+        await self._write(buckets.set_versioning, bucket_id, versioning)
 
-    async def put_bucket_setting(self, name: BucketName, setting: str, document: str | None) -> None:
-        await self._write(buckets.put_bucket_setting, name, setting, document)
+    async def put_bucket_setting(self, bucket_id: BucketId, setting: str, document: str | None) -> None:
+        await self._write(buckets.put_bucket_setting, bucket_id, setting, document)
 
-    async def delete_bucket(self, name: BucketName) -> None:
-        await self._write(uploads.delete_bucket, name, self._clock.now_ms())
+    async def delete_bucket(self, bucket_id: BucketId) -> None:
+        await self._write(uploads.delete_bucket, bucket_id, self._clock.now_ms())
 
     # Writing
 
@@ -194,23 +195,25 @@ class SqliteManifest:
 
     # Reading
 
-    async def find_version(self, bucket: BucketName, key: ObjectKey, version_id: VersionId | None = None) -> Version | None:
-        return self._read(versions.find_version, bucket, key, version_id)
+    async def find_version(self, bucket_id: BucketId, key: ObjectKey, version_id: VersionId | None = None) -> Version | None:
+        return self._read(versions.find_version, bucket_id, key, version_id)
 
     async def load_extents(self, ids: Sequence[ExtentId]) -> tuple[Extent, ...]:
         if len(ids) <= READ_AT_ONCE:
             return self._read(extents.load_extents, ids)
         return await self._list(partial(extents.load_extents, ids=ids))
 
-    async def list_objects(self, bucket: BucketName, *, prefix: str, delimiter: str, after: str, limit: int) -> ObjectPage:
-        return await self._list(partial(listing.list_objects, bucket=bucket, prefix=prefix, delimiter=delimiter, after=after, limit=limit))
+    async def list_objects(self, bucket_id: BucketId, *, prefix: str, delimiter: str, after: str, limit: int) -> ObjectPage:
+        return await self._list(
+            partial(listing.list_objects, bucket_id=bucket_id, prefix=prefix, delimiter=delimiter, after=after, limit=limit)
+        )
 
     async def list_versions(
-        self, bucket: BucketName, *, prefix: str, delimiter: str, after_key: str, after_version: str, limit: int
+        self, bucket_id: BucketId, *, prefix: str, delimiter: str, after_key: str, after_version: str, limit: int
     ) -> ObjectPage:
         step = partial(
             listing.list_versions,
-            bucket=bucket,
+            bucket_id=bucket_id,
             prefix=prefix,
             delimiter=delimiter,
             after_key=after_key,
@@ -221,26 +224,26 @@ class SqliteManifest:
 
     # Changing and deleting
 
-    async def set_tags(self, bucket: BucketName, key: ObjectKey, version_id: VersionId | None, tags: Mapping[str, str]) -> Version:
-        return await self._write(versions.set_tags, bucket, key, version_id, tags)
+    async def set_tags(self, bucket_id: BucketId, key: ObjectKey, version_id: VersionId | None, tags: Mapping[str, str]) -> Version:
+        return await self._write(versions.set_tags, bucket_id, key, version_id, tags)
 
     async def delete_version(
-        self, bucket: BucketName, key: ObjectKey, version_id: VersionId, *, now_ms: int, conditions: Conditions = NO_CONDITIONS
+        self, bucket_id: BucketId, key: ObjectKey, version_id: VersionId, *, now_ms: int, conditions: Conditions = NO_CONDITIONS
     ) -> Version | None:
-        return await self._write(versions.delete_version, bucket, key, version_id, now_ms, conditions)
+        return await self._write(versions.delete_version, bucket_id, key, version_id, now_ms, conditions)
 
     async def delete_latest(
-        self, bucket: BucketName, key: ObjectKey, *, marker_id: VersionId, now_ms: int, conditions: Conditions = NO_CONDITIONS
+        self, bucket_id: BucketId, key: ObjectKey, *, marker_id: VersionId, now_ms: int, conditions: Conditions = NO_CONDITIONS
     ) -> Version | None:
-        return await self._write(versions.delete_latest, bucket, key, marker_id, now_ms, conditions)
+        return await self._write(versions.delete_latest, bucket_id, key, marker_id, now_ms, conditions)
 
     # Multipart
 
     async def begin_upload(self, upload: Upload) -> None:
         await self._write(uploads.begin_upload, upload)
 
-    async def find_upload(self, bucket: BucketName, key: ObjectKey, upload_id: UploadId) -> Upload | None:
-        return self._read(uploads.find_upload, bucket, key, upload_id)
+    async def find_upload(self, bucket_id: BucketId, key: ObjectKey, upload_id: UploadId) -> Upload | None:
+        return self._read(uploads.find_upload, bucket_id, key, upload_id)
 
     async def commit_part(
         self,
@@ -265,11 +268,11 @@ class SqliteManifest:
         await self._write(uploads.abort_upload, upload_id, now_ms)
 
     async def list_uploads(
-        self, bucket: BucketName, *, prefix: str, delimiter: str, after_key: str, after_upload: str, limit: int
+        self, bucket_id: BucketId, *, prefix: str, delimiter: str, after_key: str, after_upload: str, limit: int
     ) -> UploadPage:
         step = partial(
             listing.list_uploads,
-            bucket=bucket,
+            bucket_id=bucket_id,
             prefix=prefix,
             delimiter=delimiter,
             after_key=after_key,

@@ -5,30 +5,36 @@ from __future__ import annotations
 import msgspec
 from msgspec.structs import replace
 
-from proxy.errors import BucketExists, BucketMissing
-from proxy.manifest.records import Bucket, BucketName, TenantId, Versioning
+from proxy.errors import BucketExists, BucketMissing, TenantMissing
+from proxy.manifest.records import Bucket, BucketId, BucketName, TenantId, Versioning
+from proxy.manifest.sqlite.accounts import find_tenant
 from proxy.manifest.sqlite.rows import Connection, encode, one
 
 _buckets = msgspec.msgpack.Decoder(Bucket)
 
 
-def bucket_number(connection: Connection, name: str) -> int:
-    """Return the bucket's row id. Raises BucketMissing."""
-    row = connection.execute("SELECT id FROM bucket WHERE name = ?", (name,)).fetchone()
-    if row is None:
-        raise BucketMissing(f"no bucket {name}")
-    return int(row[0])
-
-
-def create_bucket(connection: Connection, bucket: Bucket) -> None:
+def create_bucket(connection: Connection, bucket: Bucket) -> Bucket:
     existing = find_bucket(connection, bucket.name)
     if existing is not None:
         raise BucketExists(bucket.name, existing.tenant_id)
-    connection.execute("INSERT INTO bucket (name, tenant_id, record) VALUES (?, ?, ?)", (bucket.name, bucket.tenant_id, encode(bucket)))
+    if find_tenant(connection, bucket.tenant_id) is None:
+        raise TenantMissing(f"no tenant {bucket.tenant_id}")  # removed meanwhile: nobody could ever delete the bucket
+    cursor = connection.execute("INSERT INTO bucket (name, tenant_id, record) VALUES (?, ?, x'')", (bucket.name, bucket.tenant_id))
+    made = replace(bucket, id=BucketId(cursor.lastrowid or 0))
+    _change_bucket(connection, made)
+    return made
 
 
-def find_bucket(connection: Connection, name: str) -> Bucket | None:
+def find_bucket(connection: Connection, name: BucketName) -> Bucket | None:
     return one(connection, "SELECT record FROM bucket WHERE name = ?", (name,), _buckets)
+
+
+def need_bucket(connection: Connection, bucket_id: BucketId) -> Bucket:
+    """Return the bucket. Raises BucketMissing."""
+    bucket = one(connection, "SELECT record FROM bucket WHERE id = ?", (bucket_id,), _buckets)
+    if bucket is None:
+        raise BucketMissing(f"bucket {bucket_id} is gone")
+    return bucket
 
 
 def list_buckets(connection: Connection, tenant_id: TenantId, prefix: str, after: str, limit: int) -> tuple[Bucket, ...]:
@@ -39,24 +45,17 @@ def list_buckets(connection: Connection, tenant_id: TenantId, prefix: str, after
     return tuple(_buckets.decode(row[0]) for row in rows)
 
 
-def _change_bucket(connection: Connection, bucket: Bucket) -> None:
-    connection.execute("UPDATE bucket SET record = ? WHERE name = ?", (encode(bucket), bucket.name))
+def set_versioning(connection: Connection, bucket_id: BucketId, versioning: Versioning) -> None:
+    _change_bucket(connection, replace(need_bucket(connection, bucket_id), versioning=versioning))
 
 
-def need_bucket(connection: Connection, name: str) -> Bucket:
-    bucket = find_bucket(connection, name)
-    if bucket is None:
-        raise BucketMissing(f"no bucket {name}")
-    return bucket
-
-
-def set_versioning(connection: Connection, name: BucketName, versioning: Versioning) -> None:
-    _change_bucket(connection, replace(need_bucket(connection, name), versioning=versioning))
-
-
-def put_bucket_setting(connection: Connection, name: BucketName, setting: str, document: str | None) -> None:
-    bucket = need_bucket(connection, name)
+def put_bucket_setting(connection: Connection, bucket_id: BucketId, setting: str, document: str | None) -> None:
+    bucket = need_bucket(connection, bucket_id)
     settings = {key: value for key, value in bucket.settings.items() if key != setting}
     if document is not None:
         settings[setting] = document
     _change_bucket(connection, replace(bucket, settings=settings))
+
+
+def _change_bucket(connection: Connection, bucket: Bucket) -> None:
+    connection.execute("UPDATE bucket SET record = ? WHERE id = ?", (encode(bucket), bucket.id))

@@ -14,8 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from proxy.manifest.protocol import ObjectPage, UploadPage
-from proxy.manifest.records import ListedVersion, Upload
-from proxy.manifest.sqlite.buckets import bucket_number
+from proxy.manifest.records import BucketId, ListedVersion, Upload
 
 _versions = msgspec.msgpack.Decoder(ListedVersion)
 _uploads = msgspec.msgpack.Decoder(Upload)
@@ -93,22 +92,22 @@ class _Row(NamedTuple):
 class _Place(NamedTuple):
     """What of a bucket is listed."""
 
-    bucket: int
+    bucket: BucketId
     prefix: bytes
     delimiter: bytes
 
 
-def list_objects(connection: sqlite3.Connection, bucket: str, *, prefix: str, delimiter: str, after: str, limit: int) -> ObjectPage:
-    place = _Place(bucket_number(connection, bucket), prefix.encode(), delimiter.encode())
+def list_objects(connection: sqlite3.Connection, bucket_id: BucketId, *, prefix: str, delimiter: str, after: str, limit: int) -> ObjectPage:
+    place = _Place(bucket_id, prefix.encode(), delimiter.encode())
     page, truncated = _cut(_rows(connection, _CURRENT, place, _low(place, after.encode()), limit + 1), limit)
     versions, prefixes = _split(page)
     return ObjectPage(versions=versions, prefixes=prefixes, truncated=truncated, next_key=page[-1].key.decode() if page else "")
 
 
 def list_versions(
-    connection: sqlite3.Connection, bucket: str, *, prefix: str, delimiter: str, after_key: str, after_version: str, limit: int
+    connection: sqlite3.Connection, bucket_id: BucketId, *, prefix: str, delimiter: str, after_key: str, after_version: str, limit: int
 ) -> ObjectPage:
-    place = _Place(bucket_number(connection, bucket), prefix.encode(), delimiter.encode())
+    place = _Place(bucket_id, prefix.encode(), delimiter.encode())
     page, truncated = _cut(_rows_behind(connection, _ALL, place, after_key.encode(), after_version, limit + 1), limit)
     versions, prefixes = _split(page)
     last = page[-1] if page else _Row(b"", None, 0)
@@ -117,9 +116,9 @@ def list_versions(
 
 
 def list_uploads(
-    connection: sqlite3.Connection, bucket: str, *, prefix: str, delimiter: str, after_key: str, after_upload: str, limit: int
+    connection: sqlite3.Connection, bucket_id: BucketId, *, prefix: str, delimiter: str, after_key: str, after_upload: str, limit: int
 ) -> UploadPage:
-    place = _Place(bucket_number(connection, bucket), prefix.encode(), delimiter.encode())
+    place = _Place(bucket_id, prefix.encode(), delimiter.encode())
     page, truncated = _cut(_rows_behind(connection, _UPLOADS, place, after_key.encode(), after_upload, limit + 1), limit)
     uploads = tuple(_uploads.decode(row.record) for row in page if row.record is not None)
     prefixes = tuple(row.key.decode() for row in page if row.record is None)

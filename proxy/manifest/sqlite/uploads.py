@@ -9,8 +9,8 @@ from msgspec.structs import replace
 
 from proxy.errors import BucketNotEmpty, PartInvalid, UploadMissing
 from proxy.manifest.protocol import CompletedPart, Conditions, VersionDraft
-from proxy.manifest.records import BucketName, ExtentId, ExtentRef, Layout, Part, Settlement, Upload, UploadId, Version
-from proxy.manifest.sqlite.buckets import bucket_number
+from proxy.manifest.records import BucketId, ExtentId, ExtentRef, Layout, ObjectKey, Part, Settlement, Upload, UploadId, Version
+from proxy.manifest.sqlite.buckets import need_bucket
 from proxy.manifest.sqlite.extents import add_extents, drop_extents, share_extents
 from proxy.manifest.sqlite.ledger import settle_commit
 from proxy.manifest.sqlite.rows import Connection, encode, one
@@ -23,14 +23,14 @@ COMPLETED_KEPT_MS = 24 * 3600 * 1000
 
 
 def begin_upload(connection: Connection, upload: Upload) -> None:
-    number = bucket_number(connection, upload.bucket)
-    row = (upload.id, number, upload.key.encode(), upload.initiated_ms, encode(upload))
+    need_bucket(connection, upload.bucket_id)
+    row = (upload.id, upload.bucket_id, upload.key.encode(), upload.initiated_ms, encode(upload))
     connection.execute("INSERT INTO upload VALUES (?, ?, ?, ?, ?)", row)
 
 
-def find_upload(connection: Connection, bucket: str, key: str, upload_id: UploadId) -> Upload | None:
+def find_upload(connection: Connection, bucket_id: BucketId, key: ObjectKey, upload_id: UploadId) -> Upload | None:
     upload = one(connection, "SELECT record FROM upload WHERE id = ?", (upload_id,), _uploads)
-    return upload if upload is not None and (upload.bucket, upload.key) == (bucket, key) else None
+    return upload if upload is not None and (upload.bucket_id, upload.key) == (bucket_id, key) else None
 
 
 def commit_part(
@@ -63,9 +63,9 @@ def complete_upload(
     upload = one(connection, "SELECT record FROM upload WHERE id = ?", (upload_id,), _uploads)
     if upload is None:
         return _completed_before(connection, upload_id, parts, draft)
-    if (upload.bucket, upload.key) != (draft.bucket, draft.key):
+    if (upload.bucket_id, upload.key) != (draft.bucket_id, draft.key):
         raise UploadMissing(f"upload {upload_id} is of another key")
-    check_conditions(find_version(connection, draft.bucket, draft.key), conditions)
+    check_conditions(find_version(connection, draft.bucket_id, draft.key), conditions)
     uploaded = {part.number: part for part in list_parts(connection, upload_id, 0, 10_000)}
     extents: list[ExtentRef] = []
     for wanted in parts:
@@ -79,7 +79,7 @@ def complete_upload(
     _end_upload(connection, upload_id)
     connection.execute(
         "INSERT OR REPLACE INTO completed_upload VALUES (?, ?, ?, ?, ?, ?)",
-        (upload_id, bucket_number(connection, draft.bucket), draft.key.encode(), version.sequence, encode(tuple(parts)), draft.modified_ms),
+        (upload_id, draft.bucket_id, draft.key.encode(), version.sequence, encode(tuple(parts)), draft.modified_ms),
     )
     connection.execute("DELETE FROM completed_upload WHERE completed < ?", (draft.modified_ms - COMPLETED_KEPT_MS,))
     return version
@@ -88,10 +88,10 @@ def complete_upload(
 def _completed_before(connection: Connection, upload_id: UploadId, parts: Sequence[CompletedPart], draft: VersionDraft) -> Version:
     """A client that lost our answer asks again: give the same one, while that very version is there."""
     row = connection.execute(
-        "SELECT c.parts, v.record, v.latest FROM completed_upload c JOIN bucket b ON b.id = c.bucket"
+        "SELECT c.parts, v.record, v.latest FROM completed_upload c"
         " JOIN version v ON v.bucket = c.bucket AND v.key = c.key AND v.order_key = -c.sequence"
-        " WHERE c.id = ? AND b.name = ? AND c.key = ?",
-        (upload_id, draft.bucket, draft.key.encode()),
+        " WHERE c.id = ? AND c.bucket = ? AND c.key = ?",
+        (upload_id, draft.bucket_id, draft.key.encode()),
     ).fetchone()
     if row is None or _completed.decode(row[0]) != tuple(parts):
         raise UploadMissing(f"no upload {upload_id}")
@@ -111,11 +111,11 @@ def _end_upload(connection: Connection, upload_id: UploadId) -> None:
     connection.execute("DELETE FROM upload WHERE id = ?", (upload_id,))
 
 
-def delete_bucket(connection: Connection, name: BucketName, now_ms: int) -> None:
+def delete_bucket(connection: Connection, bucket_id: BucketId, now_ms: int) -> None:
     """Delete an empty bucket; its uploads, which nobody could complete any more, are aborted."""
-    number = bucket_number(connection, name)
-    if connection.execute("SELECT 1 FROM version WHERE bucket = ? LIMIT 1", (number,)).fetchone():
-        raise BucketNotEmpty(f"bucket {name} is not empty")
-    for (upload_id,) in connection.execute("SELECT id FROM upload WHERE bucket = ?", (number,)).fetchall():
+    bucket = need_bucket(connection, bucket_id)
+    if connection.execute("SELECT 1 FROM version WHERE bucket = ? LIMIT 1", (bucket_id,)).fetchone():
+        raise BucketNotEmpty(f"bucket {bucket.name} is not empty")
+    for (upload_id,) in connection.execute("SELECT id FROM upload WHERE bucket = ?", (bucket_id,)).fetchall():
         abort_upload(connection, upload_id, now_ms)
-    connection.execute("DELETE FROM bucket WHERE id = ?", (number,))
+    connection.execute("DELETE FROM bucket WHERE id = ?", (bucket_id,))

@@ -9,8 +9,8 @@ from msgspec.structs import replace
 
 from proxy.errors import PreconditionUnmet, VersionMissing
 from proxy.manifest.protocol import Conditions, VersionDraft
-from proxy.manifest.records import NULL_VERSION, BucketName, ExtentRef, ObjectKey, Settlement, Version, VersionId
-from proxy.manifest.sqlite.buckets import bucket_number, need_bucket
+from proxy.manifest.records import NULL_VERSION, BucketId, ExtentRef, ObjectKey, Settlement, Version, VersionId
+from proxy.manifest.sqlite.buckets import need_bucket
 from proxy.manifest.sqlite.extents import add_extents, drop_extents, share_extents
 from proxy.manifest.sqlite.ledger import settle_commit
 from proxy.manifest.sqlite.rows import Connection, encode
@@ -31,18 +31,14 @@ def decode_version(record: bytes, latest: int) -> Version:
     return version if bool(latest) == version.is_latest else replace(version, is_latest=bool(latest))
 
 
-def find_version(connection: Connection, bucket: str, key: str, version_id: str | None = None) -> Version | None:
-    row = connection.execute("SELECT id FROM bucket WHERE name = ?", (bucket,)).fetchone()
-    return None if row is None else _find(connection, row[0], key.encode(), version_id)
-
-
-def _find(connection: Connection, number: int, key: bytes, version_id: str | None) -> Version | None:
+def find_version(connection: Connection, bucket_id: BucketId, key: ObjectKey, version_id: VersionId | None = None) -> Version | None:
     """Return the newest version of a key, or the one named."""
+    where = (bucket_id, key.encode())
     row = connection.execute(
-        "SELECT record, latest, version_id FROM version WHERE bucket = ? AND key = ? ORDER BY order_key LIMIT 1", (number, key)
+        "SELECT record, latest, version_id FROM version WHERE bucket = ? AND key = ? ORDER BY order_key LIMIT 1", where
     ).fetchone()
     if row is not None and version_id not in {None, row[2]}:
-        row = connection.execute(_FIND_OLDER, (number, key, version_id)).fetchone()
+        row = connection.execute(_FIND_OLDER, (*where, version_id)).fetchone()
     return None if row is None else decode_version(row[0], row[1])
 
 
@@ -60,7 +56,8 @@ def check_conditions(current: Version | None, conditions: Conditions) -> None:
 
 
 def commit_version(connection: Connection, draft: VersionDraft, conditions: Conditions, settlements: Sequence[Settlement]) -> Version:
-    check_conditions(find_version(connection, draft.bucket, draft.key), conditions)
+    need_bucket(connection, draft.bucket_id)
+    check_conditions(find_version(connection, draft.bucket_id, draft.key), conditions)
     settle_commit(connection, settlements)
     extents = add_extents(connection, draft.new_layouts) + share_extents(connection, draft.shared_extents)
     return insert_version(connection, draft, extents)
@@ -68,13 +65,12 @@ def commit_version(connection: Connection, draft: VersionDraft, conditions: Cond
 
 def insert_version(connection: Connection, draft: VersionDraft, extents: tuple[ExtentRef, ...]) -> Version:
     """Make a version the latest of its key; a null one replaces the null one before it."""
-    number, key = bucket_number(connection, draft.bucket), draft.key.encode()
+    key = draft.key.encode()
     if draft.id == NULL_VERSION:
-        _remove(connection, number, key, NULL_VERSION, draft.modified_ms)
-    connection.execute(_SET_NEWEST, (number, key, 0))
+        _remove(connection, draft.bucket_id, draft.key, NULL_VERSION, draft.modified_ms)
+    connection.execute(_SET_NEWEST, (draft.bucket_id, key, 0))
     (sequence,) = connection.execute("UPDATE sequence SET value = value + 1 RETURNING value").fetchone()
     version = Version(
-        bucket=draft.bucket,
         key=draft.key,
         id=draft.id,
         sequence=sequence,
@@ -90,50 +86,53 @@ def insert_version(connection: Connection, draft: VersionDraft, extents: tuple[E
     )
     connection.execute(
         "INSERT INTO version VALUES (?, ?, ?, ?, 1, ?, ?)",
-        (number, key, -sequence, draft.id, int(draft.is_delete_marker), encode(version)),
+        (draft.bucket_id, key, -sequence, draft.id, int(draft.is_delete_marker), encode(version)),
     )
     return version
 
 
-def _remove(connection: Connection, number: int, key: bytes, version_id: str, now_ms: int) -> Version | None:
-    version = _find(connection, number, key, version_id)
+def _remove(connection: Connection, bucket_id: BucketId, key: ObjectKey, version_id: VersionId, now_ms: int) -> Version | None:
+    version = find_version(connection, bucket_id, key, version_id)
     if version is not None:
-        connection.execute("DELETE FROM version WHERE bucket = ? AND key = ? AND order_key = ?", (number, key, -version.sequence))
+        row = (bucket_id, key.encode(), -version.sequence)
+        connection.execute("DELETE FROM version WHERE bucket = ? AND key = ? AND order_key = ?", row)
         drop_extents(connection, version.extents, now_ms)
     return version
 
 
-def set_tags(connection: Connection, bucket: str, key: str, version_id: str | None, tags: Mapping[str, str]) -> Version:
-    version = find_version(connection, bucket, key, version_id)
+def set_tags(connection: Connection, bucket_id: BucketId, key: ObjectKey, version_id: VersionId | None, tags: Mapping[str, str]) -> Version:
+    need_bucket(connection, bucket_id)
+    version = find_version(connection, bucket_id, key, version_id)
     if version is None or version.is_delete_marker:
         raise VersionMissing(f"no version {version_id or 'latest'} of {key}")
     changed = replace(version, attributes=replace(version.attributes, tags=dict(tags)))
     connection.execute(
         "UPDATE version SET record = ? WHERE bucket = ? AND key = ? AND order_key = ?",
-        (encode(changed), bucket_number(connection, bucket), key.encode(), -version.sequence),
+        (encode(changed), bucket_id, key.encode(), -version.sequence),
     )
     return changed
 
 
 def delete_version(
-    connection: Connection, bucket: str, key: str, version_id: VersionId, now_ms: int, conditions: Conditions
+    connection: Connection, bucket_id: BucketId, key: ObjectKey, version_id: VersionId, now_ms: int, conditions: Conditions
 ) -> Version | None:
-    number = bucket_number(connection, bucket)
+    need_bucket(connection, bucket_id)
     if conditions.if_match is not None:
-        check_conditions(find_version(connection, bucket, key, version_id), conditions)
-    removed = _remove(connection, number, key.encode(), version_id, now_ms)
+        check_conditions(find_version(connection, bucket_id, key, version_id), conditions)
+    removed = _remove(connection, bucket_id, key, version_id, now_ms)
     if removed is not None and removed.is_latest:
-        connection.execute(_SET_NEWEST, (number, key.encode(), 1))
+        connection.execute(_SET_NEWEST, (bucket_id, key.encode(), 1))
     return removed
 
 
 def delete_latest(
-    connection: Connection, bucket: BucketName, key: ObjectKey, marker_id: VersionId, now_ms: int, conditions: Conditions
+    connection: Connection, bucket_id: BucketId, key: ObjectKey, marker_id: VersionId, now_ms: int, conditions: Conditions
 ) -> Version | None:
-    versioning = need_bucket(connection, bucket).versioning
-    check_conditions(find_version(connection, bucket, key), conditions)
+    versioning = need_bucket(connection, bucket_id).versioning
+    check_conditions(find_version(connection, bucket_id, key), conditions)
     if versioning == "Unversioned":
-        _remove(connection, bucket_number(connection, bucket), key.encode(), NULL_VERSION, now_ms)
+        _remove(connection, bucket_id, key, NULL_VERSION, now_ms)
         return None
     marker = marker_id if versioning == "Enabled" else NULL_VERSION
-    return insert_version(connection, VersionDraft(bucket=bucket, key=key, id=marker, is_delete_marker=True, modified_ms=now_ms), ())
+    draft = VersionDraft(bucket_id=bucket_id, key=key, id=marker, is_delete_marker=True, modified_ms=now_ms)
+    return insert_version(connection, draft, ())

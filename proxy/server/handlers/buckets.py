@@ -48,7 +48,7 @@ async def head_bucket(call: Call) -> dict[str, object]:
 
 async def delete_bucket(call: Call) -> dict[str, object]:
     bucket = await own_bucket(call)
-    await call.services.manifest.delete_bucket(bucket.name)
+    await call.services.manifest.delete_bucket(bucket.id)
     return {}
 
 
@@ -73,7 +73,7 @@ async def put_bucket_versioning(call: Call) -> dict[str, object]:
     state = states.get(document.get("Status"))
     if state is None:
         raise S3Error("MalformedXML")
-    await call.services.manifest.set_versioning(bucket.name, state)
+    await call.services.manifest.set_versioning(bucket.id, state)
     return {}
 
 

@@ -81,9 +81,9 @@ async def _delete(call: Call, bucket: Bucket, key: ObjectKey, version_id: Versio
     now_ms = services.clock.now_ms()
     if version_id is not None:
         _check_unconditional(conditions)
-        return await services.manifest.delete_version(bucket.name, key, version_id, now_ms=now_ms)
+        return await services.manifest.delete_version(bucket.id, key, version_id, now_ms=now_ms)
     marker_id = services.engine.new_version_id(bucket)
-    return await services.manifest.delete_latest(bucket.name, key, marker_id=marker_id, now_ms=now_ms, conditions=conditions)
+    return await services.manifest.delete_latest(bucket.id, key, marker_id=marker_id, now_ms=now_ms, conditions=conditions)
 
 
 def _check_unconditional(conditions: Conditions) -> None:

@@ -102,7 +102,7 @@ async def _page(call: Call, bucket: Bucket, after: str, limit: int) -> ObjectPag
     if limit == 0:
         return EMPTY_PAGE
     prefix, delimiter = call.text("Prefix") or "", call.text("Delimiter") or ""
-    return await call.services.manifest.list_objects(bucket.name, prefix=prefix, delimiter=delimiter, after=after, limit=limit)
+    return await call.services.manifest.list_objects(bucket.id, prefix=prefix, delimiter=delimiter, after=after, limit=limit)
 
 
 async def _versions_page(call: Call, bucket: Bucket, after_key: str, after_version: str, limit: int) -> ObjectPage:
@@ -110,7 +110,7 @@ async def _versions_page(call: Call, bucket: Bucket, after_key: str, after_versi
         return EMPTY_PAGE
     prefix, delimiter = call.text("Prefix") or "", call.text("Delimiter") or ""
     return await call.services.manifest.list_versions(
-        bucket.name, prefix=prefix, delimiter=delimiter, after_key=after_key, after_version=after_version, limit=limit
+        bucket.id, prefix=prefix, delimiter=delimiter, after_key=after_key, after_version=after_version, limit=limit
     )
 
 

@@ -27,7 +27,7 @@ async def create_multipart_upload(call: Call) -> dict[str, object]:
     services = call.services
     upload = Upload(
         id=services.engine.new_upload_id(),
-        bucket=bucket.name,
+        bucket_id=bucket.id,
         key=call.key,
         tenant_id=call.tenant.id,
         initiated_ms=services.clock.now_ms(),
@@ -83,7 +83,7 @@ async def abort_multipart_upload(call: Call) -> dict[str, object]:
 async def find_upload(call: Call, bucket: Bucket) -> Upload:
     """Return the upload of the request. NoSuchUpload if it was never begun for this key, or is over."""
     upload_id = UploadId(call.required_text("UploadId"))
-    upload = await call.services.manifest.find_upload(bucket.name, call.key, upload_id)
+    upload = await call.services.manifest.find_upload(bucket.id, call.key, upload_id)
     if upload is None:
         raise S3Error("NoSuchUpload", UploadId=upload_id)
     return upload
@@ -99,7 +99,7 @@ def with_checksum(upload: Upload) -> Upload:
 async def _complete(call: Call, bucket: Bucket, entries: list[Params], parts: tuple[CompletedPart, ...]) -> Version:
     engine = call.services.engine
     upload_id = UploadId(call.required_text("UploadId"))
-    upload = await call.services.manifest.find_upload(bucket.name, call.key, upload_id)
+    upload = await call.services.manifest.find_upload(bucket.id, call.key, upload_id)
     if upload is None:
         return await engine.completed_before(bucket, call.key, upload_id, parts)
     described = with_checksum(upload)

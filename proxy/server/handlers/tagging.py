@@ -28,13 +28,13 @@ async def get_bucket_tagging(call: Call) -> dict[str, object]:
 async def put_bucket_tagging(call: Call) -> dict[str, object]:
     bucket = await own_bucket(call)
     tags = check_tags(rows(call.document("Tagging"), "TagSet"), limit=MAX_BUCKET_TAGS)
-    await call.services.manifest.put_bucket_setting(bucket.name, SETTING, json.dumps(tags) if tags else None)
+    await call.services.manifest.put_bucket_setting(bucket.id, SETTING, json.dumps(tags) if tags else None)
     return {}
 
 
 async def delete_bucket_tagging(call: Call) -> dict[str, object]:
     bucket = await own_bucket(call)
-    await call.services.manifest.put_bucket_setting(bucket.name, SETTING, None)
+    await call.services.manifest.put_bucket_setting(bucket.id, SETTING, None)
     return {}
 
 
@@ -56,7 +56,7 @@ async def delete_object_tagging(call: Call) -> dict[str, object]:
 async def _replace(call: Call, tags: Mapping[str, str]) -> dict[str, object]:
     bucket = await own_bucket(call)
     found = await find_object(call, bucket, key=call.key, version_id=call.text("VersionId"))
-    version: Version = await call.services.manifest.set_tags(bucket.name, found.key, found.id, tags)
+    version: Version = await call.services.manifest.set_tags(bucket.id, found.key, found.id, tags)
     return {"VersionId": shown_id(bucket, version)}
 
 

@@ -65,7 +65,7 @@ async def list_multipart_uploads(call: Call) -> dict[str, object]:
     if limit == 0:
         return result
     page = await call.services.manifest.list_uploads(
-        bucket.name,
+        bucket.id,
         prefix=prefix,
         delimiter=delimiter,
         after_key=key_marker,

@@ -42,7 +42,7 @@ def again_if_replaced(handler: Callable[[Call], Awaitable[Handled]]) -> Callable
 async def find_object(call: Call, bucket: Bucket, *, key: ObjectKey, version_id: str | None) -> Version:
     """Return the version named, or the latest. NoSuchKey, NoSuchVersion; a delete marker is 404, or 405 when named itself."""
     wanted = None if version_id is None else check_version_id(version_id)
-    version = await call.services.manifest.find_version(bucket.name, key, wanted)
+    version = await call.services.manifest.find_version(bucket.id, key, wanted)
     if version is None:
         raise S3Error("NoSuchKey", Key=key) if version_id is None else S3Error("NoSuchVersion", Key=key, VersionId=version_id)
     if version.is_delete_marker:

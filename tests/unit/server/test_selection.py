@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from proxy.manifest.records import BucketName, Checksum, ObjectKey, PartSummary, Version, VersionId
+from proxy.manifest.records import Checksum, ObjectKey, PartSummary, Version, VersionId
 from proxy.s3.errors import S3Error
 from proxy.server.call import Call
 from proxy.server.handlers.selection import Selection, select
@@ -24,7 +24,6 @@ def chosen(
     checksum: Checksum | None = None,
 ) -> Selection:
     version = Version(
-        bucket=BucketName("b"),
         key=ObjectKey("k"),
         id=VersionId("null"),
         sequence=1,
