@@ -47,9 +47,9 @@ class Engine:
         self._policies = policies
         self._clock = clock
 
-    def new_version_id(self, bucket: Bucket) -> VersionId:
-        """Return the id of the next version: drawn in a versioned bucket, "null" elsewhere."""
-        return VersionId(secrets.token_urlsafe(24)) if bucket.versioning == "Enabled" else NULL_VERSION
+    def new_version_id(self) -> VersionId:
+        """Draw an id for a version or delete marker. Whether it will bear it, or be the null one, is decided by the commit."""
+        return VersionId(secrets.token_urlsafe(24))
 
     def new_upload_id(self) -> UploadId:
         return UploadId(secrets.token_urlsafe(48))
@@ -66,13 +66,14 @@ class Engine:
     ) -> Version:
         """Store a body as a new version. `PreconditionUnmet` comes before the body is read where it is known by then."""
         await self._check_early(bucket, key, conditions)
-        version_id = self.new_version_id(bucket)
+        version_id = self.new_version_id()
 
         def draft(digests: Digests) -> VersionDraft:
             return VersionDraft(
                 bucket_id=bucket.id,
                 key=key,
                 id=version_id,
+                versioning=bucket.versioning,
                 size=body.size_bytes,
                 etag=digests.md5.hex(),
                 modified_ms=self._clock.now_ms(),
@@ -126,7 +127,8 @@ class Engine:
         draft = VersionDraft(
             bucket_id=bucket.id,
             key=key,
-            id=self.new_version_id(bucket),
+            id=self.new_version_id(),
+            versioning=bucket.versioning,
             size=source.size,
             etag=source.etag,
             modified_ms=self._clock.now_ms(),
@@ -199,7 +201,8 @@ class Engine:
         draft = VersionDraft(
             bucket_id=bucket.id,
             key=upload.key,
-            id=self.new_version_id(bucket),
+            id=self.new_version_id(),
+            versioning=bucket.versioning,
             size=assembled.size,
             etag=assembled.etag,
             modified_ms=self._clock.now_ms(),

@@ -54,13 +54,19 @@ NO_CONDITIONS = Conditions()
 class VersionDraft(Record, frozen=True, kw_only=True, omit_defaults=True):
     """A version about to be committed. `new_layouts` become extents; `shared_extents` are referenced once more.
 
-    Exactly one of the two is used (an empty object has neither). `id` is NULL_VERSION for an unversioned or suspended bucket: any
-    older null version is replaced and its extents dereferenced. `sequence` and `is_latest` are decided by the commit.
+    Exactly one of the two is used (an empty object has neither). `id` is drawn for this attempt. The commit keeps it where versioning is
+    enabled at that instant; elsewhere it makes the null version, and an older null one is replaced and its extents dereferenced: a
+    versioning enabled while the body was on its way must not cost the version before. `sequence` and `is_latest` are decided there, too.
+
+    The label of an object's last segment carries the draft, sealed before the commit. From a label alone recovery takes `versioning`, what
+    the writer saw, to tell whether the version became the null one or kept `id`; the journal's record of versioning tells where a commit
+    saw another. In doubt the id drawn is right: one version too many loses nothing.
     """
 
     bucket_id: BucketId
     key: ObjectKey
     id: VersionId
+    versioning: Versioning = "Unversioned"
     is_delete_marker: bool = False
     size: int = 0
     etag: str = ""
@@ -147,7 +153,7 @@ class Manifest(Protocol):
     ) -> Version: ...
 
     """Make the version visible. BucketMissing, PreconditionUnmet, IntentRevoked (any settlement's intent was revoked), ExtentMissing (of
-    those shared). A versioned write adds a version; a null one replaces. Intents whose ids are all settled are dropped."""
+    those shared). Under versioning it adds a version; elsewhere it replaces the null one. Intents whose ids are all settled are dropped."""
 
     async def record_shard(self, extent_id: ExtentId, segment_id: SegmentId, shard_index: int) -> None: ...
 

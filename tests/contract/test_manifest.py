@@ -69,13 +69,18 @@ def upload(upload_id: str, key: str = "k", initiated_ms: int = NOW) -> Upload:
     return Upload(id=upload_id, bucket_id=BUCKET, key=key, tenant_id="t", initiated_ms=initiated_ms)
 
 
-def draft(key: str, version_id: str = "null", **fields: object) -> VersionDraft:
+def draft(key: str, version_id: str = "drawn", **fields: object) -> VersionDraft:
     return VersionDraft(**{"bucket_id": BUCKET, "key": key, "id": version_id, "etag": "e", "modified_ms": NOW, **fields})
 
 
 async def garbage(manifest: Manifest) -> set[bytes]:
     rows = await manifest.claim_garbage(queued_before_ms=NOW * 2, now_ms=NOW * 2, lease_ms=0, limit=1000)
     return {segment.id for row in rows for segment in row.segments}
+
+
+async def history(manifest: Manifest, key: str) -> list[str]:
+    page = await manifest.list_versions(BUCKET, prefix=key, delimiter="", after_key="", after_version="", limit=100)
+    return [version.id for version in page.versions]
 
 
 async def test_stores_are_known_for_good(manifest: Manifest) -> None:
@@ -167,6 +172,35 @@ async def test_a_null_version_replaces_and_its_shards_become_garbage(manifest: M
     assert await manifest.find_version(BUCKET, "k") == second
 
 
+@pytest.mark.parametrize("versioning", ["Unversioned", "Suspended"])
+async def test_without_versioning_a_commit_makes_the_null_version_whatever_id_was_drawn(manifest: Manifest, versioning: str) -> None:
+    await manifest.set_versioning(BUCKET, "Enabled")
+    kept = await manifest.commit_version(draft("k", "v1", new_layouts=(layout(1),)))
+    await manifest.set_versioning(BUCKET, versioning)
+    first = await manifest.commit_version(draft("k", "v2", versioning="Enabled", new_layouts=(layout(2),)))
+    assert (kept.id, first.id) == ("v1", "null")
+    await manifest.set_versioning(BUCKET, "Enabled")
+    await manifest.commit_version(draft("k", "v3", new_layouts=(layout(3),)))
+    await manifest.set_versioning(BUCKET, versioning)
+    await manifest.commit_version(draft("k", "v4", new_layouts=(layout(4),)))
+    assert await garbage(manifest) == {segment_id(2)}, "an older null version is replaced, too"
+    assert await history(manifest, "k") == ["null", "v3", "v1"]
+
+
+async def test_a_commit_or_delete_begun_before_versioning_was_enabled_keeps_what_was_there(manifest: Manifest) -> None:
+    await manifest.commit_version(draft("k", new_layouts=(layout(1),)))
+    await manifest.begin_upload(upload("u"))
+    await manifest.commit_part("u", Part(number=1, size=10, etag="e", modified_ms=NOW), new_layouts=[layout(2)])
+    await manifest.set_versioning(BUCKET, "Enabled")
+    put = await manifest.commit_version(draft("k", "v1", versioning="Unversioned", new_layouts=(layout(3),)))
+    completed = await manifest.complete_upload("u", [CompletedPart(number=1, etag="e")], draft("k", "v2", versioning="Unversioned"))
+    marker = await manifest.delete_latest(BUCKET, "k", marker_id="v3", now_ms=NOW)
+    assert marker is not None
+    assert (put.id, completed.id, marker.id) == ("v1", "v2", "v3")
+    assert await history(manifest, "k") == ["v3", "v2", "v1", "null"]
+    assert await garbage(manifest) == set()
+
+
 async def test_shared_extents_live_until_the_last_reference(manifest: Manifest) -> None:
     first = await manifest.commit_version(draft("k", new_layouts=(layout(1),)))
     await manifest.commit_version(draft("copy", shared_extents=(first.extents[0].id,)))
@@ -192,8 +226,7 @@ async def test_versions_and_markers(manifest: Manifest) -> None:
     await manifest.delete_version(BUCKET, "k", "m1", now_ms=NOW)
     assert (await manifest.find_version(BUCKET, "k")).id == "v2"
     assert (await manifest.find_version(BUCKET, "k")).is_latest
-    page = await manifest.list_versions(BUCKET, prefix="", delimiter="", after_key="", after_version="", limit=10)
-    assert [version.id for version in page.versions] == ["v2", "v1"]
+    assert await history(manifest, "k") == ["v2", "v1"]
 
 
 async def test_conditions_are_atomic_under_races(manifest: Manifest) -> None:
@@ -358,7 +391,7 @@ def test_pages_of_histories_and_uploads_equal_a_simple_model(
 
     written = [(key, f"v{number:03}") for number, key in enumerate(keys)]
     markers = [(key, f"m{number:03}") for number, key in enumerate(sorted(deleted))]
-    history = by_key((written + markers)[::-1])  # the newest of a key first
+    all_versions = by_key((written + markers)[::-1])  # the newest of a key first
     latest = [entry for entry in by_key(list({key: (key, entry_id) for key, entry_id in written}.values())) if entry[0] not in deleted]
 
     async def pages() -> None:
@@ -371,7 +404,7 @@ def test_pages_of_histories_and_uploads_equal_a_simple_model(
             for key, version_id in markers:
                 await manifest.delete_latest(BUCKET, key, marker_id=version_id, now_ms=NOW)
             assert await every_object(manifest) == model(latest)
-            assert await every_version(manifest) == model(history)
+            assert await every_version(manifest) == model(all_versions)
             assert await every_upload(manifest) == model(by_key(written))
 
     async def every_object(manifest: Manifest) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ import pytest
 
 from proxy.errors import BucketMissing, ExtentMissing
 from proxy.manifest.protocol import Manifest
-from proxy.manifest.records import Bucket, BucketId, ObjectAttributes, ObjectKey, Upload, Version, VersionId
+from proxy.manifest.records import NULL_VERSION, Bucket, BucketId, ObjectAttributes, ObjectKey, Upload, Version, VersionId
 from proxy.s3.model import load_model
 from proxy.server.call import Call, Download
 from proxy.server.handlers.copy import copy_object, upload_part_copy
@@ -138,3 +138,26 @@ async def test_put_into_a_deleted_bucket_never_lands_in_the_next_of_its_name(lab
     assert version is not None
     pieces = await lab.services.engine.open_read(version, other, 0, version.size)
     assert b"".join([bytes(piece) async for piece in pieces]) == b"precious"
+
+
+async def test_put_while_versioning_is_enabled_keeps_the_version_before(lab: Laboratory) -> None:
+    manifest = lab.services.manifest
+    version = await put_while(lab, lambda: manifest.set_versioning(lab.bucket.id, "Enabled"))
+    assert version.id != NULL_VERSION
+    assert await lab.get("k") == b"late" * 1000
+    await lab.collect()
+    older = await manifest.find_version(lab.bucket.id, ObjectKey("k"), NULL_VERSION)
+    assert older is not None
+    pieces = await lab.services.engine.open_read(older, lab.tenant, 0, older.size)
+    assert b"".join([bytes(piece) async for piece in pieces]) == b"first"
+
+
+async def test_put_while_versioning_is_suspended_makes_the_null_version(lab: Laboratory) -> None:
+    manifest = lab.services.manifest
+    await manifest.set_versioning(lab.bucket.id, "Enabled")
+    bucket = await manifest.find_bucket(lab.bucket.name)
+    assert bucket is not None
+    lab.bucket = bucket
+    version = await put_while(lab, lambda: manifest.set_versioning(lab.bucket.id, "Suspended"))
+    assert version.id == NULL_VERSION
+    assert await lab.get("k") == b"late" * 1000

@@ -65,7 +65,8 @@ def complete_upload(
         return _completed_before(connection, upload_id, parts, draft)
     if (upload.bucket_id, upload.key) != (draft.bucket_id, draft.key):
         raise UploadMissing(f"upload {upload_id} is of another key")
-    check_conditions(find_version(connection, draft.bucket_id, draft.key), conditions)
+    bucket = need_bucket(connection, draft.bucket_id)
+    check_conditions(find_version(connection, bucket.id, draft.key), conditions)
     uploaded = {part.number: part for part in list_parts(connection, upload_id, 0, 10_000)}
     extents: list[ExtentRef] = []
     for wanted in parts:
@@ -75,7 +76,7 @@ def complete_upload(
         extents += part.extents
     for unused in uploaded.values():
         drop_extents(connection, unused.extents, draft.modified_ms)
-    version = insert_version(connection, draft, tuple(extents))
+    version = insert_version(connection, bucket, draft, tuple(extents))
     _end_upload(connection, upload_id)
     connection.execute(
         "INSERT OR REPLACE INTO completed_upload VALUES (?, ?, ?, ?, ?, ?)",

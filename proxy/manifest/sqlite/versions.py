@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from proxy.errors import PreconditionUnmet, VersionMissing
 from proxy.manifest.protocol import Conditions, VersionDraft
-from proxy.manifest.records import NULL_VERSION, BucketId, ExtentRef, ObjectKey, Settlement, Version, VersionId
+from proxy.manifest.records import NULL_VERSION, Bucket, BucketId, ExtentRef, ObjectKey, Settlement, Version, VersionId
 from proxy.manifest.sqlite.buckets import need_bucket
 from proxy.manifest.sqlite.extents import add_extents, drop_extents, share_extents
 from proxy.manifest.sqlite.ledger import settle_commit
@@ -56,23 +56,24 @@ def check_conditions(current: Version | None, conditions: Conditions) -> None:
 
 
 def commit_version(connection: Connection, draft: VersionDraft, conditions: Conditions, settlements: Sequence[Settlement]) -> Version:
-    need_bucket(connection, draft.bucket_id)
-    check_conditions(find_version(connection, draft.bucket_id, draft.key), conditions)
+    bucket = need_bucket(connection, draft.bucket_id)
+    check_conditions(find_version(connection, bucket.id, draft.key), conditions)
     settle_commit(connection, settlements)
     extents = add_extents(connection, draft.new_layouts) + share_extents(connection, draft.shared_extents)
-    return insert_version(connection, draft, extents)
+    return insert_version(connection, bucket, draft, extents)
 
 
-def insert_version(connection: Connection, draft: VersionDraft, extents: tuple[ExtentRef, ...]) -> Version:
-    """Make a version the latest of its key; a null one replaces the null one before it."""
+def insert_version(connection: Connection, bucket: Bucket, draft: VersionDraft, extents: tuple[ExtentRef, ...]) -> Version:
+    """Make a version the latest of its key. Without versioning it is the null one, and replaces the null one before it."""
     key = draft.key.encode()
-    if draft.id == NULL_VERSION:
-        _remove(connection, draft.bucket_id, draft.key, NULL_VERSION, draft.modified_ms)
-    connection.execute(_SET_NEWEST, (draft.bucket_id, key, 0))
+    version_id = draft.id if bucket.versioning == "Enabled" else NULL_VERSION
+    if version_id == NULL_VERSION:
+        _remove(connection, bucket.id, draft.key, NULL_VERSION, draft.modified_ms)
+    connection.execute(_SET_NEWEST, (bucket.id, key, 0))
     (sequence,) = connection.execute("UPDATE sequence SET value = value + 1 RETURNING value").fetchone()
     version = Version(
         key=draft.key,
-        id=draft.id,
+        id=version_id,
         sequence=sequence,
         is_latest=True,
         is_delete_marker=draft.is_delete_marker,
@@ -86,7 +87,7 @@ def insert_version(connection: Connection, draft: VersionDraft, extents: tuple[E
     )
     connection.execute(
         "INSERT INTO version VALUES (?, ?, ?, ?, 1, ?, ?)",
-        (draft.bucket_id, key, -sequence, draft.id, int(draft.is_delete_marker), encode(version)),
+        (bucket.id, key, -sequence, version_id, int(draft.is_delete_marker), encode(version)),
     )
     return version
 
@@ -128,11 +129,10 @@ def delete_version(
 def delete_latest(
     connection: Connection, bucket_id: BucketId, key: ObjectKey, marker_id: VersionId, now_ms: int, conditions: Conditions
 ) -> Version | None:
-    versioning = need_bucket(connection, bucket_id).versioning
+    bucket = need_bucket(connection, bucket_id)
     check_conditions(find_version(connection, bucket_id, key), conditions)
-    if versioning == "Unversioned":
+    if bucket.versioning == "Unversioned":
         _remove(connection, bucket_id, key, NULL_VERSION, now_ms)
         return None
-    marker = marker_id if versioning == "Enabled" else NULL_VERSION
-    draft = VersionDraft(bucket_id=bucket_id, key=key, id=marker, is_delete_marker=True, modified_ms=now_ms)
-    return insert_version(connection, draft, ())
+    draft = VersionDraft(bucket_id=bucket_id, key=key, id=marker_id, is_delete_marker=True, modified_ms=now_ms)
+    return insert_version(connection, bucket, draft, ())

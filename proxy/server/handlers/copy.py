@@ -48,7 +48,7 @@ async def copy_object(call: Call) -> dict[str, object]:
         conditions=write_conditions(call),
     )
     outcome = {"ETag": quoted(copied.etag), "LastModified": moment(copied.modified_ms), **checksum_fields(copied.checksum)}
-    return {"CopyObjectResult": outcome, "CopySourceVersionId": shown_id(source_bucket, version), **written_fields(bucket, copied)}
+    return {"CopyObjectResult": outcome, "CopySourceVersionId": shown_id(source_bucket, version), **written_fields(copied)}
 
 
 @again_if_replaced

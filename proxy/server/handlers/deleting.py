@@ -82,7 +82,7 @@ async def _delete(call: Call, bucket: Bucket, key: ObjectKey, version_id: Versio
     if version_id is not None:
         _check_unconditional(conditions)
         return await services.manifest.delete_version(bucket.id, key, version_id, now_ms=now_ms)
-    marker_id = services.engine.new_version_id(bucket)
+    marker_id = services.engine.new_version_id()
     return await services.manifest.delete_latest(bucket.id, key, marker_id=marker_id, now_ms=now_ms, conditions=conditions)
 
 

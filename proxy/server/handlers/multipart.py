@@ -68,7 +68,7 @@ async def complete_multipart_upload(call: Call) -> dict[str, object]:
         "Bucket": bucket.name,
         "Key": call.key,
         "ETag": quoted(version.etag),
-        **written_fields(bucket, version),
+        **written_fields(version),
         **checksum_fields(version.checksum),
     }
 

@@ -33,7 +33,7 @@ async def put_object(call: Call) -> dict[str, object]:
     bucket = await own_bucket(call)
     attributes = object_attributes(call, bucket)
     version = await call.services.engine.put_object(bucket, call.tenant, call.key, call.body, attributes, conditions=write_conditions(call))
-    return {"ETag": quoted(version.etag), **written_fields(bucket, version), **checksum_fields(version.checksum)}
+    return {"ETag": quoted(version.etag), **written_fields(version), **checksum_fields(version.checksum)}
 
 
 @again_if_replaced

@@ -10,7 +10,7 @@ from functools import wraps
 from typing import TypeVar
 
 from proxy.errors import ExtentMissing
-from proxy.manifest.records import Bucket, Checksum, ObjectKey, Version, VersionId
+from proxy.manifest.records import NULL_VERSION, Bucket, Checksum, ObjectKey, Version, VersionId
 from proxy.s3.errors import S3Error
 from proxy.server.call import Answer, Call
 
@@ -73,7 +73,7 @@ def _marker_found(marker: Version, *, named: bool) -> S3Error:
 
 def shown_id(bucket: Bucket, version: Version) -> str | None:
     """Return the version id to tell: none of a bucket that never had versioning."""
-    return None if bucket.versioning == "Unversioned" else version.id
+    return None if bucket.versioning == "Unversioned" and version.id == NULL_VERSION else version.id
 
 
 def quoted(etag: str) -> str:
@@ -90,6 +90,6 @@ def checksum_fields(checksum: Checksum | None, *, with_type: bool = True) -> dic
     return fields
 
 
-def written_fields(bucket: Bucket, version: Version) -> dict[str, object]:
-    """Return what every answer to a write says of the version made. S3 tells an id only where the write drew one, not of "null"."""
-    return {"VersionId": version.id if bucket.versioning == "Enabled" else None, "ServerSideEncryption": ENCRYPTION}
+def written_fields(version: Version) -> dict[str, object]:
+    """Return what every answer to a write says of the version made. S3 tells an id of its own, but not "null"."""
+    return {"VersionId": None if version.id == NULL_VERSION else version.id, "ServerSideEncryption": ENCRYPTION}
