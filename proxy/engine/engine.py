@@ -15,11 +15,10 @@ from proxy.engine.copy import CopyBody
 from proxy.engine.placement import Policy
 from proxy.engine.read import Reader
 from proxy.engine.write import WriteJob, Writer
-from proxy.errors import PreconditionUnmet, UploadMissing
+from proxy.errors import PreconditionUnmet
 from proxy.keyring import Keyring
 from proxy.manifest.protocol import NO_CONDITIONS, CompletedPart, Conditions, Manifest, VersionDraft
 from proxy.manifest.records import (
-    NULL_VERSION,
     Bucket,
     ChecksumAlgorithm,
     ObjectAttributes,
@@ -214,10 +213,7 @@ class Engine:
 
     async def completed_before(self, bucket: Bucket, key: ObjectKey, upload_id: UploadId, parts: Sequence[CompletedPart]) -> Version:
         """Answer a repeated completion as the first one was. Raises `UploadMissing` if there was none."""
-        if not parts:
-            raise UploadMissing(f"no upload {upload_id}")
-        draft = VersionDraft(bucket_id=bucket.id, key=key, id=NULL_VERSION, modified_ms=self._clock.now_ms())
-        return await self._manifest.complete_upload(upload_id, parts, draft)
+        return await self._manifest.find_completed(upload_id, parts, bucket.id, key)
 
     async def _check_early(self, bucket: Bucket, key: ObjectKey, conditions: Conditions) -> None:
         if conditions == NO_CONDITIONS:

@@ -214,7 +214,11 @@ class Manifest(Protocol):
 
     """Turn the parts, in this order, into the version (their extents become the version's; parts not named become garbage) and end the
     upload, in one step. `draft` has everything but the extents. UploadMissing, PartInvalid, PreconditionUnmet, BucketMissing.
-    Repeating a completion that succeeded, with the same parts, within a day returns the same version while it still exists."""
+    Repeating a completion that succeeded returns what `find_completed` does."""
+
+    async def find_completed(self, upload_id: UploadId, parts: Sequence[CompletedPart], bucket_id: BucketId, key: ObjectKey) -> Version: ...
+
+    """The version that a completion with the same parts made within the last day, while it still exists. UploadMissing."""
 
     async def abort_upload(self, upload_id: UploadId, *, now_ms: int) -> None: ...  # UploadMissing
     async def list_uploads(

@@ -296,10 +296,22 @@ async def test_multipart(manifest: Manifest) -> None:
     assert [extent.layout.segments[0].id for extent in extents] == [segment_id(11), segment_id(3)]
     assert segment_id(2) in await garbage(manifest)
     assert await manifest.complete_upload("u", listed, draft("k")) == version
+    assert await manifest.find_completed("u", listed, BUCKET, "k") == version
     with pytest.raises(UploadMissing):
         await manifest.complete_upload("u", listed[:1], draft("k"))
     with pytest.raises(UploadMissing):
+        await manifest.find_completed("u", listed, BUCKET, "other")
+    with pytest.raises(UploadMissing):
         await manifest.abort_upload("u", now_ms=NOW)
+
+
+async def test_asking_for_a_completion_that_never_was_ends_no_upload(manifest: Manifest) -> None:
+    await manifest.begin_upload(upload("u"))
+    await manifest.commit_part("u", Part(number=1, size=10, etag="e", modified_ms=NOW), new_layouts=[layout(1)])
+    with pytest.raises(UploadMissing):
+        await manifest.find_completed("u", [CompletedPart(number=1, etag="e")], BUCKET, "k")
+    assert len(await manifest.list_parts("u")) == 1
+    assert await manifest.find_version(BUCKET, "k") is None
 
 
 async def test_two_connections_see_each_others_commits(manifest: Manifest, tmp_path: Path) -> None:

@@ -264,6 +264,9 @@ class SqliteManifest:
     ) -> Version:
         return await self._write(uploads.complete_upload, upload_id, parts, draft, conditions)
 
+    async def find_completed(self, upload_id: UploadId, parts: Sequence[CompletedPart], bucket_id: BucketId, key: ObjectKey) -> Version:
+        return self._read(uploads.find_completed, upload_id, parts, bucket_id, key)
+
     async def abort_upload(self, upload_id: UploadId, *, now_ms: int) -> None:
         await self._write(uploads.abort_upload, upload_id, now_ms)
 

@@ -62,7 +62,7 @@ def complete_upload(
 ) -> Version:
     upload = one(connection, "SELECT record FROM upload WHERE id = ?", (upload_id,), _uploads)
     if upload is None:
-        return _completed_before(connection, upload_id, parts, draft)
+        return find_completed(connection, upload_id, parts, draft.bucket_id, draft.key)
     if (upload.bucket_id, upload.key) != (draft.bucket_id, draft.key):
         raise UploadMissing(f"upload {upload_id} is of another key")
     bucket = need_bucket(connection, draft.bucket_id)
@@ -86,13 +86,15 @@ def complete_upload(
     return version
 
 
-def _completed_before(connection: Connection, upload_id: UploadId, parts: Sequence[CompletedPart], draft: VersionDraft) -> Version:
+def find_completed(
+    connection: Connection, upload_id: UploadId, parts: Sequence[CompletedPart], bucket_id: BucketId, key: ObjectKey
+) -> Version:
     """A client that lost our answer asks again: give the same one, while that very version is there."""
     row = connection.execute(
         "SELECT c.parts, v.record, v.latest FROM completed_upload c"
         " JOIN version v ON v.bucket = c.bucket AND v.key = c.key AND v.order_key = -c.sequence"
         " WHERE c.id = ? AND c.bucket = ? AND c.key = ?",
-        (upload_id, draft.bucket_id, draft.key.encode()),
+        (upload_id, bucket_id, key.encode()),
     ).fetchone()
     if row is None or _completed.decode(row[0]) != tuple(parts):
         raise UploadMissing(f"no upload {upload_id}")
