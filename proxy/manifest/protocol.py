@@ -115,6 +115,9 @@ class Manifest(Protocol):
     name taken by another tenant. An id is never given again; once its bucket is gone, writes raise BucketMissing and reads find nothing.
     """
 
+    @property
+    def healthy(self) -> bool: ...  # False when this process can write nothing, as far as is known
+
     # Tenants and keys
     async def known_stores(self) -> frozenset[str]: ...
     async def know_stores(self, names: Iterable[str]) -> None: ...  # for good: a known one that is not there is missing, not new

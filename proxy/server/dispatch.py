@@ -256,10 +256,15 @@ class Dispatcher:
         if not _is_loopback(request) or any(name in request.headers for name in _FORWARDED):
             return web.Response(status=403)
         if request.raw_path == f"{INTERNAL}health":
-            return web.Response(text="ok\n")
+            return self._health()
         if request.raw_path == f"{INTERNAL}metrics":
             return web.Response(body=self._telemetry.exposition(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
         return web.Response(status=404)
+
+    def _health(self) -> web.Response:
+        if not self._services.manifest.healthy:
+            return web.Response(status=503, text="manifest unavailable\n")
+        return web.Response(text="ok\n")
 
 
 def _origin_form(raw_path: str) -> str:

@@ -85,6 +85,10 @@ class SqliteManifest:
         self._path = path
         self._listers = ThreadPoolExecutor(2, thread_name_prefix="manifest-list")
 
+    @property
+    def healthy(self) -> bool:
+        return self._committer.healthy
+
     async def close(self) -> None:
         await self._committer.close()
         self._listers.shutdown()

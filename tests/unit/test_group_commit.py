@@ -1,0 +1,140 @@
+"""The writer of the SQLite manifest outlives whatever its steps and its connection do, and nobody waits for it in vain."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from proxy.errors import ManifestUnavailable
+from proxy.manifest.sqlite import group_commit
+from proxy.manifest.sqlite.group_commit import GroupCommitter, Step
+
+
+class Database:
+    """Opens connections to one file, as long as it may."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.openings = 0
+        self.fails = False
+        with sqlite3.connect(path) as connection:
+            connection.execute("CREATE TABLE fact (value INTEGER PRIMARY KEY)")
+
+    def open(self) -> sqlite3.Connection:
+        self.openings += 1
+        if self.fails:
+            raise OSError("the disk is gone")
+        return sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+
+    def facts(self) -> list[int]:
+        with sqlite3.connect(self._path) as connection:
+            return [row[0] for row in connection.execute("SELECT value FROM fact ORDER BY value")]
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    return Database(tmp_path / "m.sqlite")
+
+
+@pytest.fixture
+async def committer(database: Database) -> AsyncIterator[GroupCommitter]:
+    running = GroupCommitter(database.open)
+    yield running
+    await running.close()
+
+
+def add(value: int, then: Callable[[], object] = lambda: None) -> Step[int]:
+    def step(connection: sqlite3.Connection) -> int:
+        connection.execute("INSERT INTO fact VALUES (?)", (value,))
+        then()
+        return value
+
+    return step
+
+
+def raising(error: BaseException) -> Callable[[], object]:
+    def act() -> object:
+        raise error
+
+    return act
+
+
+@pytest.mark.parametrize("error", [IndexError("i"), OverflowError("o"), MemoryError("m"), RecursionError("r")], ids=repr)
+async def test_what_a_step_raises_is_its_callers_and_undoes_that_step_alone(
+    committer: GroupCommitter, database: Database, error: Exception
+) -> None:
+    steps = [committer.run(add(1)), committer.run(add(2, raising(error))), committer.run(add(3))]
+    outcomes = await asyncio.gather(*steps, return_exceptions=True)
+    assert outcomes == [1, error, 3]
+    assert database.facts() == [1, 3]
+    assert await committer.run(add(4)) == 4
+    assert database.openings == 1
+
+
+async def test_an_exception_no_future_takes_reaches_its_caller(committer: GroupCommitter) -> None:
+    with pytest.raises(RuntimeError):
+        await committer.run(add(1, raising(StopIteration())))
+    assert await committer.run(add(2)) == 2
+
+
+async def test_a_statement_that_fails_undoes_its_step_alone(committer: GroupCommitter, database: Database) -> None:
+    outcomes = await asyncio.gather(*(committer.run(add(value)) for value in (1, 1, 2)), return_exceptions=True)
+    assert isinstance(outcomes[1], ManifestUnavailable)
+    assert database.facts() == [1, 2]
+
+
+async def test_a_transaction_that_ends_under_a_step_fails_its_group_and_no_other(committer: GroupCommitter, database: Database) -> None:
+    def ending(connection: sqlite3.Connection) -> None:
+        connection.execute("ROLLBACK")  # as SQLite does by itself on a full disk
+        raise sqlite3.OperationalError("database or disk is full")
+
+    outcomes = await asyncio.gather(committer.run(add(1)), committer.run(ending), committer.run(add(2)), return_exceptions=True)
+    assert [str(outcome) for outcome in outcomes] == ["the manifest cannot be written: database or disk is full"] * 3
+    assert await committer.run(add(3)) == 3
+    assert database.facts() == [3]
+
+
+async def test_a_step_that_would_end_the_thread_fails_its_group_and_no_other(committer: GroupCommitter, database: Database) -> None:
+    with pytest.raises(ManifestUnavailable):
+        await committer.run(add(1, raising(SystemExit())))
+    assert await committer.run(add(2)) == 2
+    assert database.facts() == [2]
+
+
+async def test_a_connection_that_cannot_be_opened_fails_changes_until_it_can(committer: GroupCommitter, database: Database) -> None:
+    database.fails = True
+    for value in (1, 2):
+        with pytest.raises(ManifestUnavailable, match="the disk is gone"):
+            await committer.run(add(value))
+        assert not committer.healthy
+    database.fails = False
+    assert await committer.run(add(3)) == 3
+    assert committer.healthy
+
+
+async def test_changes_after_the_end_fail_at_once(database: Database) -> None:
+    committer = GroupCommitter(database.open)
+    last = asyncio.create_task(committer.run(add(1)))
+    await asyncio.sleep(0)
+    await committer.close()
+    assert await last == 1
+    assert not committer.healthy
+    with pytest.raises(ManifestUnavailable, match="closed"):
+        await committer.run(add(2))
+    await committer.close()
+
+
+async def test_a_disk_that_hangs_does_not_hold_up_the_end(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group_commit, "CLOSE_SECONDS", 0.01)
+    committer, thawed = GroupCommitter(database.open), threading.Event()
+    change = asyncio.create_task(committer.run(add(1, thawed.wait)))
+    await asyncio.sleep(0)
+    await committer.close()
+    assert not change.done()
+    thawed.set()
+    assert await change == 1
