@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from proxy.clock import Clock
-from proxy.errors import ManifestUnavailable
+from proxy.errors import ConfigError, ManifestUnavailable, ProxyError
 from proxy.manifest.protocol import NO_CONDITIONS, CompletedPart, Conditions, Manifest, ObjectPage, UploadPage, VersionDraft
 from proxy.manifest.records import (
     AccessKey,
@@ -55,10 +55,11 @@ BUSY_SECONDS = 10.0  # another process's group commit takes milliseconds; longer
 
 @asynccontextmanager
 async def open_sqlite(path: Path, clock: Clock) -> AsyncIterator[Manifest]:
-    """Open the manifest at `path`, made if it is not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    connection = _connect(path)
-    migrate(connection)
+    """Open the manifest at `path`, made if it is not there. `ConfigError`, or `ManifestUnavailable` while another program locks it."""
+    try:
+        connection = _make(path)
+    except (OSError, sqlite3.Error) as error:
+        raise _not_opened(path, error) from error
     manifest = SqliteManifest(path, connection, clock)
     try:
         yield manifest
@@ -66,9 +67,31 @@ async def open_sqlite(path: Path, clock: Clock) -> AsyncIterator[Manifest]:
         await manifest.close()
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _make(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.touch(mode=0o600)  # it names every object: nobody else's business
-    connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256)
+    connection = _connect(path)
+    try:
+        migrate(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _not_opened(path: Path, error: OSError | sqlite3.Error) -> ProxyError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what SQLite adds in its extended codes
+    if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+        return ManifestUnavailable(f"the manifest {path} is locked: end what else has it open, such as a backup or a shell, or try again")
+    if code in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}:
+        return ConfigError(f"manifest.path: {path} is no manifest, or a damaged one ({error}): name another, or restore it from a backup")
+    return ConfigError(f"manifest.path: cannot open {path}: {error}; it must be a file that Shardgate may write, in a folder it may write")
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """Open the file, which must be there: one that is gone must not come back empty."""
+    name = f"{path.absolute().as_uri()}?mode=rw"
+    connection = sqlite3.connect(name, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256)
     for pragma in ("journal_mode = WAL", "synchronous = FULL", "cache_size = -16384", "mmap_size = 268435456", "temp_store = MEMORY"):
         connection.execute(f"PRAGMA {pragma}")
     return connection
@@ -107,10 +130,10 @@ class SqliteManifest:
         return await asyncio.get_running_loop().run_in_executor(self._listers, partial(self._list_in_thread, step))
 
     def _list_in_thread(self, step: Callable[[sqlite3.Connection], Result]) -> Result:
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = self._local.connection = _connect(self._path)
         try:
+            connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+            if connection is None:
+                connection = self._local.connection = _connect(self._path)
             return step(connection)
         except sqlite3.Error as error:
             raise ManifestUnavailable(f"the manifest cannot be read: {error}") from error

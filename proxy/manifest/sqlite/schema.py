@@ -47,16 +47,23 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 
 def migrate(connection: sqlite3.Connection) -> None:
     """Bring the database to this version's schema; one written by a newer version is refused."""
+    if _schema(connection) == len(MIGRATIONS):
+        return  # without a lock: another program may hold it for long
     connection.execute("BEGIN IMMEDIATE")
     try:
-        (current,) = connection.execute("PRAGMA user_version").fetchone()
-        if current > len(MIGRATIONS):
-            raise ConfigError(f"the manifest has schema {current}; this version of Shardgate knows {len(MIGRATIONS)}: use the newer one")
-        for statements in MIGRATIONS[current:]:
+        for statements in MIGRATIONS[_schema(connection) :]:
             for statement in statements:
                 connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
         connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
         raise
+
+
+def _schema(connection: sqlite3.Connection) -> int:
+    (current,) = connection.execute("PRAGMA user_version").fetchone()
+    if current > len(MIGRATIONS):
+        raise ConfigError(f"the manifest has schema {current}; this version of Shardgate knows {len(MIGRATIONS)}: use the newer one")
+    return int(current)

@@ -1,0 +1,96 @@
+"""Opening the SQLite manifest: what is wrong with the file is told with its path and the remedy."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from proxy.clock import ManualClock
+from proxy.errors import ConfigError, ManifestUnavailable
+from proxy.manifest.records import Bucket, Tenant
+from proxy.manifest.sqlite import adapter, open_sqlite
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "folder ?#%" / "m.sqlite"
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adapter, "BUSY_SECONDS", 0.05)
+
+
+async def make(path: Path) -> None:
+    async with open_sqlite(path, ManualClock(0)) as manifest:
+        await manifest.add_tenant(
+            Tenant(id="t", name="t", canonical_id="c", display_name="t", root_key_id="r", wrapped_key=b"w", created_ms=0)
+        )
+        await manifest.create_bucket(Bucket(name="b", tenant_id="t", policy="p", created_ms=0))
+
+
+def a_folder(path: Path) -> None:
+    path.mkdir(parents=True)
+
+
+def in_a_file(path: Path) -> None:
+    path.parent.write_text("x")
+
+
+def other_content(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_text("no database " * 1000)
+
+
+@pytest.mark.parametrize("spoil", [a_folder, in_a_file, other_content])
+async def test_a_file_that_cannot_be_used_is_told_with_its_path(path: Path, spoil: Callable[[Path], None]) -> None:
+    spoil(path)
+    with pytest.raises(ConfigError, match=r"manifest\.path: .*m\.sqlite"):
+        await make(path)
+
+
+async def test_one_written_by_a_newer_version_is_refused(path: Path) -> None:
+    await make(path)
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("PRAGMA user_version = 99")
+    with pytest.raises(ConfigError, match="schema 99"):
+        await make(path)
+
+
+async def test_a_locked_manifest_opens_and_is_read_and_only_writes_fail(path: Path) -> None:
+    await make(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        async with open_sqlite(path, ManualClock(0)) as manifest:
+            bucket = await manifest.find_bucket("b")
+            assert bucket is not None
+            with pytest.raises(ManifestUnavailable, match="locked"):
+                await manifest.set_versioning(bucket.id, "Enabled")
+            other.execute("ROLLBACK")
+            await manifest.set_versioning(bucket.id, "Enabled")
+
+
+async def test_a_locked_manifest_that_is_not_yet_made_is_unavailable(path: Path) -> None:
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(ManifestUnavailable, match="locked: end what else"):
+            await make(path)
+
+
+async def test_a_manifest_that_is_gone_does_not_come_back_empty(path: Path) -> None:
+    await make(path)
+    async with open_sqlite(path, ManualClock(0)) as manifest:
+        for file in path.parent.iterdir():
+            file.unlink()
+        for _ in range(2):
+            with pytest.raises(ManifestUnavailable):
+                await manifest.list_objects(1, prefix="", delimiter="", after="", limit=1)
+            with pytest.raises(ManifestUnavailable):
+                await manifest.set_versioning(1, "Enabled")
+        assert not manifest.healthy
+    assert list(path.parent.iterdir()) == []
