@@ -172,19 +172,29 @@ async def test_a_null_version_replaces_and_its_shards_become_garbage(manifest: M
     assert await manifest.find_version(BUCKET, "k") == second
 
 
-@pytest.mark.parametrize("versioning", ["Unversioned", "Suspended"])
-async def test_without_versioning_a_commit_makes_the_null_version_whatever_id_was_drawn(manifest: Manifest, versioning: str) -> None:
+async def test_before_versioning_every_commit_makes_the_null_version_whatever_id_was_drawn(manifest: Manifest) -> None:
+    await manifest.commit_version(draft("k", "v1", new_layouts=(layout(1),)))
+    second = await manifest.commit_version(draft("k", "v2", versioning="Enabled", new_layouts=(layout(2),)))
+    assert second.id == "null"
+    assert await manifest.find_version(BUCKET, "k") == second
+    assert await history(manifest, "k") == ["null"]
+    assert await garbage(manifest) == {segment_id(1)}
+
+
+async def test_a_suspended_bucket_keeps_its_versions_and_replaces_the_null_one_wherever_it_is(manifest: Manifest) -> None:
     await manifest.set_versioning(BUCKET, "Enabled")
-    kept = await manifest.commit_version(draft("k", "v1", new_layouts=(layout(1),)))
-    await manifest.set_versioning(BUCKET, versioning)
-    first = await manifest.commit_version(draft("k", "v2", versioning="Enabled", new_layouts=(layout(2),)))
-    assert (kept.id, first.id) == ("v1", "null")
+    await manifest.commit_version(draft("k", "v1", new_layouts=(layout(1),)))
+    await manifest.set_versioning(BUCKET, "Suspended")
+    null = await manifest.commit_version(draft("k", "v2", versioning="Enabled", new_layouts=(layout(2),)))
+    assert null.id == "null"
+    assert await history(manifest, "k") == ["null", "v1"]
     await manifest.set_versioning(BUCKET, "Enabled")
     await manifest.commit_version(draft("k", "v3", new_layouts=(layout(3),)))
-    await manifest.set_versioning(BUCKET, versioning)
-    await manifest.commit_version(draft("k", "v4", new_layouts=(layout(4),)))
-    assert await garbage(manifest) == {segment_id(2)}, "an older null version is replaced, too"
+    await manifest.set_versioning(BUCKET, "Suspended")
+    newest = await manifest.commit_version(draft("k", "v4", new_layouts=(layout(4),)))
+    assert await manifest.find_version(BUCKET, "k") == newest
     assert await history(manifest, "k") == ["null", "v3", "v1"]
+    assert await garbage(manifest) == {segment_id(2)}
 
 
 async def test_a_commit_or_delete_begun_before_versioning_was_enabled_keeps_what_was_there(manifest: Manifest) -> None:
@@ -279,6 +289,14 @@ async def test_missing_shards_are_remembered_until_they_arrive(manifest: Manifes
     await manifest.record_shard(extent_id, segment.id, index)
     assert await manifest.find_missing_shards(limit=5) == ()
     assert (await manifest.load_extents([extent_id]))[0].layout.segments[0].missing == ()
+
+
+async def test_shards_missing_from_what_is_deleted_are_no_longer_missed(manifest: Manifest) -> None:
+    await manifest.commit_version(draft("k", new_layouts=(layout(1, missing=(0, 2)),)))
+    assert len(await manifest.find_missing_shards(limit=5)) == 2
+    await manifest.commit_version(draft("k", new_layouts=(layout(2),)))
+    assert await manifest.find_missing_shards(limit=5) == ()
+    assert await garbage(manifest) == {segment_id(1)}
 
 
 async def test_multipart(manifest: Manifest) -> None:

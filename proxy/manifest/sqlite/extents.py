@@ -40,11 +40,13 @@ def share_extents(connection: Connection, ids: Iterable[ExtentId]) -> tuple[Exte
 def drop_extents(connection: Connection, extents: Iterable[ExtentRef], now_ms: int) -> None:
     """Count references down; what nobody refers to any more becomes garbage."""
     for extent in extents:
-        row = connection.execute("UPDATE extent SET refs = refs - 1 WHERE id = ? RETURNING refs, layout", (extent.id,)).fetchone()
-        if row is not None and row[0] <= 0:
-            layout = _layouts.decode(row[1])
-            queue_garbage(connection, [_garbage(segment) for segment in layout.segments], now_ms)
-            connection.execute("DELETE FROM extent WHERE id = ?", (extent.id,))
+        last = connection.execute("DELETE FROM extent WHERE id = ? AND refs <= 1 RETURNING layout", (extent.id,)).fetchone()
+        if last is None:
+            connection.execute("UPDATE extent SET refs = refs - 1 WHERE id = ?", (extent.id,))
+            continue
+        segments = _layouts.decode(last[0]).segments
+        queue_garbage(connection, [_garbage(segment) for segment in segments], now_ms)
+        if any(segment.missing for segment in segments):
             connection.execute("DELETE FROM missing_shard WHERE extent = ?", (extent.id,))
 
 

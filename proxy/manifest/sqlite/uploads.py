@@ -66,7 +66,8 @@ def complete_upload(
     if (upload.bucket_id, upload.key) != (draft.bucket_id, draft.key):
         raise UploadMissing(f"upload {upload_id} is of another key")
     bucket = need_bucket(connection, draft.bucket_id)
-    check_conditions(find_version(connection, bucket.id, draft.key), conditions)
+    newest = find_version(connection, bucket.id, draft.key)
+    check_conditions(newest, conditions)
     uploaded = {part.number: part for part in list_parts(connection, upload_id, 0, 10_000)}
     extents: list[ExtentRef] = []
     for wanted in parts:
@@ -76,7 +77,7 @@ def complete_upload(
         extents += part.extents
     for unused in uploaded.values():
         drop_extents(connection, unused.extents, draft.modified_ms)
-    version = insert_version(connection, bucket, draft, tuple(extents))
+    version = insert_version(connection, bucket, newest, draft, tuple(extents))
     _end_upload(connection, upload_id)
     connection.execute(
         "INSERT OR REPLACE INTO completed_upload VALUES (?, ?, ?, ?, ?, ?)",
