@@ -185,12 +185,9 @@ class Manifest(Protocol):
 
     """Replace the tags of one version (the latest if None). VersionMissing (also for a delete marker)."""
 
-    async def delete_version(
-        self, bucket_id: BucketId, key: ObjectKey, version_id: VersionId, *, now_ms: int, conditions: Conditions = NO_CONDITIONS
-    ) -> Version | None: ...
+    async def delete_version(self, bucket_id: BucketId, key: ObjectKey, version_id: VersionId, *, now_ms: int) -> Version | None: ...
 
-    """Remove one version for good; the next newest becomes latest. Return what was removed, None if it was not there. `conditions.if_match`
-    compares that version's ETag."""
+    """Remove one version for good; the next newest becomes latest. Return what was removed, None if it was not there."""
 
     async def delete_latest(
         self, bucket_id: BucketId, key: ObjectKey, *, marker_id: VersionId, now_ms: int, conditions: Conditions = NO_CONDITIONS

@@ -254,10 +254,8 @@ class SqliteManifest:
     async def set_tags(self, bucket_id: BucketId, key: ObjectKey, version_id: VersionId | None, tags: Mapping[str, str]) -> Version:
         return await self._write(versions.set_tags, bucket_id, key, version_id, tags)
 
-    async def delete_version(
-        self, bucket_id: BucketId, key: ObjectKey, version_id: VersionId, *, now_ms: int, conditions: Conditions = NO_CONDITIONS
-    ) -> Version | None:
-        return await self._write(versions.delete_version, bucket_id, key, version_id, now_ms, conditions)
+    async def delete_version(self, bucket_id: BucketId, key: ObjectKey, version_id: VersionId, *, now_ms: int) -> Version | None:
+        return await self._write(versions.delete_version, bucket_id, key, version_id, now_ms)
 
     async def delete_latest(
         self, bucket_id: BucketId, key: ObjectKey, *, marker_id: VersionId, now_ms: int, conditions: Conditions = NO_CONDITIONS

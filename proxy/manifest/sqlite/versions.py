@@ -131,13 +131,9 @@ def set_tags(connection: Connection, bucket_id: BucketId, key: ObjectKey, versio
     return changed
 
 
-def delete_version(
-    connection: Connection, bucket_id: BucketId, key: ObjectKey, version_id: VersionId, now_ms: int, conditions: Conditions
-) -> Version | None:
+def delete_version(connection: Connection, bucket_id: BucketId, key: ObjectKey, version_id: VersionId, now_ms: int) -> Version | None:
     need_bucket(connection, bucket_id)
     version = find_version(connection, bucket_id, key, version_id)
-    if conditions.if_match is not None:
-        check_conditions(version, conditions)
     if version is not None:
         _remove(connection, bucket_id, version, now_ms)
         if version.is_latest:
