@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from proxy.codec.format import shard_name
 from proxy.codec.geometry import Scheme, SegmentGeometry
 from proxy.codec.segment import ColumnReader, SegmentKeys
-from proxy.engine.budget import Budget
+from proxy.engine.budget import Budget, Grant
 from proxy.engine.fleet import Fleet
 from proxy.engine.flight import Flight
 from proxy.errors import IntegrityError, NotEnoughShards, ProxyError, StoreError
@@ -105,24 +105,24 @@ class Reader:
                     for piece in pieces:
                         yield piece
                 finally:
-                    self._budget.release(held)
+                    held.release()
         finally:
             if ahead is not None:
                 await self._drop(ahead)
 
-    async def _drop(self, ahead: asyncio.Task[tuple[list[memoryview], int]]) -> None:
+    async def _drop(self, ahead: asyncio.Task[tuple[list[memoryview], Grant]]) -> None:
         ahead.cancel()
         outcome = (await asyncio.gather(ahead, return_exceptions=True))[0]
         if isinstance(outcome, tuple):
-            self._budget.release(outcome[1])
+            outcome[1].release()
 
-    async def _fetch(self, window: Window, cipher: TenantCipher) -> tuple[list[memoryview], int]:
-        """Return a window's plaintext and the bytes of budget it holds."""
+    async def _fetch(self, window: Window, cipher: TenantCipher) -> tuple[list[memoryview], Grant]:
+        """Return a window's plaintext and the memory granted for it."""
         held = await self._budget.acquire(2 * window.length)
         try:
             return await _WindowRead(window, cipher, self._fleet, self._threads).run(), held
         except BaseException:
-            self._budget.release(held)
+            held.release()
             raise
 
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Iterable, Sequence
 
-from proxy.engine.budget import Budget
+from proxy.engine.budget import Budget, Grant
 from proxy.engine.quorum import Placed
 from proxy.engine.tasks import BackgroundTasks
 from proxy.errors import ProxyError
@@ -24,25 +24,24 @@ class LatePuts:
     """
 
     def __init__(self, budget: Budget) -> None:
-        self._budget = budget
         self._limit_bytes = budget.capacity_bytes // 4
         self._held_bytes = 0
         self._puts: dict[asyncio.Task[None], int] = {}
 
-    def keep(self, puts: Iterable[asyncio.Task[None]], share_bytes: int) -> None:
-        """Release `share_bytes` to the budget at the end of each put."""
+    def keep(self, puts: Iterable[asyncio.Task[None]], grant: Grant, share_bytes: int) -> None:
+        """Release `share_bytes` of the grant at the end of each put."""
         for put in puts:
             self._puts[put] = share_bytes
             self._held_bytes += share_bytes
-            put.add_done_callback(lambda ended: self._ended(ended, share_bytes))
+            put.add_done_callback(lambda ended: self._ended(ended, grant, share_bytes))
         while self._held_bytes > self._limit_bytes:
             oldest = next(iter(self._puts))
             self._forget(oldest)
             oldest.cancel()
 
-    def _ended(self, put: asyncio.Task[None], share_bytes: int) -> None:
+    def _ended(self, put: asyncio.Task[None], grant: Grant, share_bytes: int) -> None:
         self._forget(put)
-        self._budget.release(share_bytes)
+        grant.release(share_bytes)
 
     def _forget(self, put: asyncio.Task[None]) -> None:
         self._held_bytes -= self._puts.pop(put, 0)

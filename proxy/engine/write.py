@@ -30,7 +30,7 @@ from proxy.codec.geometry import Scheme, SegmentGeometry, segment_sizes
 from proxy.codec.label import Label, encode_label
 from proxy.codec.segment import SegmentKeys, SegmentSealer
 from proxy.engine.body import Body, Digests
-from proxy.engine.budget import Budget
+from proxy.engine.budget import Budget, Grant
 from proxy.engine.intents import IntentLedger
 from proxy.engine.placement import Policy
 from proxy.engine.quorum import Placed, ShardPutter
@@ -112,7 +112,7 @@ class Writer:
         self._tasks = tasks
         self._threads = threads
         self._late = LatePuts(budget)
-        self._held: dict[SegmentId, int] = {}
+        self._held: dict[SegmentId, Grant] = {}
 
     async def store(self, job: WriteJob, body: Body) -> Stored:
         """Put the whole body into the stores. On any failure, what was stored is queued for deletion."""
@@ -181,7 +181,7 @@ class Writer:
         try:
             segment_id = await self._ledger.take()
         except BaseException:
-            self._budget.release(held)
+            held.release()
             raise
         self._held[segment_id] = held
         attempt.begin(number, segment_id, size)
@@ -223,14 +223,15 @@ class Writer:
         placed = await self._putter.put(job.policy, job.scheme, opened.id, shards)
         attempt.place(number, placed, header_size)
         held = self._held.pop(opened.id)
-        share = held // job.scheme.n
-        self._budget.release(held - share * len(placed.tail))
-        self._late.keep(placed.tail.values(), share)
+        share = held.size_bytes // job.scheme.n
+        held.keep(share * len(placed.tail))
+        self._late.keep(placed.tail.values(), held, share)
 
     async def _discard(self, placed: Sequence[Placed], unplaced: Sequence[SegmentId]) -> None:
         await self._stragglers.disown(placed)
         for segment_id in unplaced:
-            self._budget.release(self._held.pop(segment_id, 0))
+            if (held := self._held.pop(segment_id, None)) is not None:
+                held.release()
         garbage = [segment.garbage() for segment in placed] + [GarbageSegment(id=segment_id) for segment_id in unplaced]
         try:
             await self._ledger.abandon(garbage)
