@@ -91,6 +91,7 @@ class Lanes:
                 job.run(call)
                 self._finished.append(job)
                 self._wake()
+            del job, call  # or a lane that waits for its next job keeps the last one's shard in memory
 
     def _wake(self) -> None:
         if self._wake_pending or self._loop is None:

@@ -28,6 +28,20 @@ async def test_an_exception_is_raised_where_the_call_is_awaited() -> None:
     lanes.close()
 
 
+async def test_an_idle_lane_keeps_nothing_of_its_last_call() -> None:
+    class Shard:
+        pass
+
+    lanes, gone = Lanes(1, name="t"), threading.Event()
+    shard = Shard()
+    weakref.finalize(shard, gone.set)
+    await lanes.run(lambda _, shard=shard: shard)
+    del shard
+    await asyncio.sleep(0)  # this very task was woken with the answer in hand
+    assert gone.wait(10)
+    lanes.close()
+
+
 async def test_a_call_cancelled_before_it_began_never_runs() -> None:
     lanes, go_on, ran = Lanes(1, name="t"), threading.Event(), []
     first = asyncio.create_task(lanes.run(lambda _: go_on.wait(10)))
