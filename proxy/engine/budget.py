@@ -73,7 +73,7 @@ class Budget:
         is_small = min(size_bytes, most) <= SMALL_SIZE
         grant = Grant(self, min(size_bytes, self._kept_for_small if is_small else most), is_small=is_small)
         waiting = self._small if is_small else self._large
-        if not waiting and self._fits(grant):
+        if not grant.size_bytes or (not waiting and self._fits(grant)):
             self._take(grant)
         else:
             await self._wait(grant, waiting)

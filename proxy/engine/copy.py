@@ -1,11 +1,18 @@
-"""Copies: shared extents where they may be, read and written anew where they must."""
+"""Copies: shared extents where they may be, read and written anew where they must.
+
+A copy that moves data reads and writes at once. Were each to ask for its own memory, copies that hold what they read would wait for a
+segment to write it to, those that hold a segment would wait for something to fill it with, and with enough of them nobody would go on. So
+a copy asks once a segment: what its source takes while the segment is filled comes with the segment, and between segments nothing is held.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 
 from proxy.engine.body import Digests
+from proxy.engine.read import source_memory
 from proxy.manifest.records import Checksum, ChecksumAlgorithm
 from proxy.s3.checksums import Hasher, encode, new_hasher
 
@@ -13,16 +20,21 @@ from proxy.s3.checksums import Hasher, encode, new_hasher
 class CopyBody:
     """A stored range as the body of a new write: already authenticated, so there is nothing to compare."""
 
-    def __init__(self, chunks: AsyncIterator[memoryview], size_bytes: int, checksum_algorithm: ChecksumAlgorithm | None) -> None:
+    def __init__(self, chunks: AsyncGenerator[memoryview], size_bytes: int, checksum_algorithm: ChecksumAlgorithm | None) -> None:
         self.size_bytes = size_bytes
         self._chunks = chunks
         self._algorithm = checksum_algorithm
         self._md5 = hashlib.md5(usedforsecurity=False)
         self._hasher: Hasher | None = new_hasher(checksum_algorithm) if checksum_algorithm else None
 
+    def memory_to_fill(self, size_bytes: int) -> int:
+        """Return what `chunks` holds while it yields the next `size_bytes` of one segment."""
+        return source_memory(size_bytes)
+
     async def chunks(self) -> AsyncIterator[bytes]:
-        async for piece in self._chunks:
-            yield bytes(piece)
+        async with aclosing(self._chunks) as pieces:
+            async for piece in pieces:
+                yield bytes(piece)
 
     def digest(self, data: bytes) -> None:
         self._md5.update(data)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 
 from msgspec import msgpack
 from msgspec.structs import replace
@@ -121,7 +121,7 @@ class Engine:
         other_checksum = checksum_algorithm is not None and (source.checksum is None or source.checksum.algorithm != checksum_algorithm)
         if other_checksum or not self._may_share(source, source_bucket, bucket, attributes.storage_class):
             algorithm = checksum_algorithm or (source.checksum.algorithm if source.checksum else None)
-            body = CopyBody(await self.open_read(source, tenant, 0, source.size), source.size, algorithm)
+            body = CopyBody(await self._open_source(source, tenant, 0, source.size, bucket), source.size, algorithm)
             return await self.put_object(bucket, tenant, key, body, attributes, conditions=conditions)
         draft = VersionDraft(
             bucket_id=bucket.id,
@@ -173,7 +173,7 @@ class Engine:
         self, source: Version, start: int, length: int, bucket: Bucket, tenant: Tenant, upload: Upload, number: int
     ) -> Part:
         """Store a range of a version as a part."""
-        body = CopyBody(await self.open_read(source, tenant, start, length), length, upload.checksum_algorithm)
+        body = CopyBody(await self._open_source(source, tenant, start, length, bucket), length, upload.checksum_algorithm)
         return await self.upload_part(bucket, tenant, upload, number, body)
 
     async def complete_upload(
@@ -232,6 +232,10 @@ class Engine:
             return False
         policy = self._policy(bucket)
         return policy.scheme_of(source.attributes.storage_class) == policy.scheme_of(storage_class)
+
+    async def _open_source(self, version: Version, tenant: Tenant, start: int, length: int, target: Bucket) -> AsyncGenerator[memoryview]:
+        segment_size = self._policy(target).segment_size
+        return await self._reader.open_source(version, self._keyring.tenant_cipher(tenant), start, length, run_size=segment_size)
 
     def _policy(self, bucket: Bucket) -> Policy:
         try:

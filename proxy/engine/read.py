@@ -3,14 +3,18 @@
 A range is cut into windows of whole stripes. Of each window, only the data cells it covers are asked for: one store, for a small range.
 When one of them fails, is forged or is late, any k columns of the window are gathered instead and its stripes decoded. The next window is
 on its way while one is being sent. Nothing leaves before its cells have been authenticated.
+
+The source of a copy is read in the memory of the segment it is copied into: in runs as long as that segment. Nothing of the next run is on
+its way, and nothing of the last one kept, while the copy waits for the memory of its next segment.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from proxy.codec.format import shard_name
@@ -30,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 WINDOW_SIZE = 4 * 1024 * 1024  # plaintext: a store is asked for 1 MiB at a time at 4+2
 FIRST_WINDOW_SIZE = 1024 * 1024  # the first byte leaves sooner
+SOURCE_WINDOW_SIZE = 2 * 1024 * 1024  # of a copy: no less than a stripe of 32 cells
 INLINE_SIZE = 256 * 1024  # sealed bytes; opening them takes less time than handing them to a thread
 MIN_HEDGE_SECONDS = 0.02
 
@@ -44,17 +49,25 @@ class Window:
     length: int
 
 
-def plan_windows(extents: Sequence[Extent], start: int, length: int) -> Iterator[Window]:
+def plan_windows(
+    extents: Sequence[Extent], start: int, length: int, *, first_size: int = FIRST_WINDOW_SIZE, size: int = WINDOW_SIZE
+) -> Iterator[Window]:
     """Cut the plaintext start .. start+length-1 of the concatenated extents into windows, in order."""
-    position, end, size_limit = 0, start + length, FIRST_WINDOW_SIZE
+    position, end, size_limit = 0, start + length, first_size
     for extent in extents:
         for segment in extent.layout.segments:
             low, high = max(start, position), min(end, position + segment.size)
             while low < high:
                 stop = min(_window_end(extent, low - position, size_limit) + position, high)
                 yield Window(extent, segment, low - position, stop - low)
-                low, size_limit = stop, WINDOW_SIZE
+                low, size_limit = stop, size
             position += segment.size
+
+
+def source_memory(size: int) -> int:
+    """Return what a copy's source holds at most in a run of `size` bytes: one window that is being written, while the next one's sealed
+    cells are opened, and decoded if they must be."""
+    return 4 * min(size, SOURCE_WINDOW_SIZE)
 
 
 def touched_extents(extents: Sequence[ExtentRef], start: int, length: int) -> tuple[list[ExtentRef], int]:
@@ -88,22 +101,43 @@ class Reader:
 
         The iterator raises `NotEnoughShards` or `KeyUnavailable`, perhaps in the middle.
         """
+        extents, start = await self._load(version, start, length)
+        return self._read(plan_windows(extents, start, length), cipher, charged=True)
+
+    async def open_source(
+        self, version: Version, cipher: TenantCipher, start: int, length: int, *, run_size: int
+    ) -> AsyncGenerator[memoryview]:
+        """As `open`, for a copy into segments of `run_size`, whose writer has memory for the source as well: see `source_memory`."""
+        extents, start = await self._load(version, start, length)
+        return self._read_runs(extents, cipher, start, length, run_size)
+
+    async def _load(self, version: Version, start: int, length: int) -> tuple[Sequence[Extent], int]:
         # All extents that will be read, at once: were the version deleted meanwhile, its shards stay a while, but not its extents.
         refs, start = touched_extents(version.extents, start, length)
-        extents = await self._manifest.load_extents([ref.id for ref in refs])
-        return self._read(plan_windows(extents, start, length), cipher)
+        return await self._manifest.load_extents([ref.id for ref in refs]), start
 
-    async def _read(self, windows: Iterator[Window], cipher: TenantCipher) -> AsyncIterator[memoryview]:
+    async def _read_runs(
+        self, extents: Sequence[Extent], cipher: TenantCipher, start: int, length: int, run_size: int
+    ) -> AsyncGenerator[memoryview]:
+        for low in range(start, start + length, run_size):
+            run = min(run_size, start + length - low)
+            windows = plan_windows(extents, low, run, first_size=SOURCE_WINDOW_SIZE, size=SOURCE_WINDOW_SIZE)
+            async with aclosing(self._read(windows, cipher, charged=False)) as pieces:
+                async for piece in pieces:
+                    yield piece
+
+    async def _read(self, windows: Iterator[Window], cipher: TenantCipher, *, charged: bool) -> AsyncGenerator[memoryview]:
         window = next(windows, None)
-        ahead = None if window is None else asyncio.create_task(self._fetch(window, cipher))
+        ahead = None if window is None else asyncio.create_task(self._fetch(window, cipher, charged=charged))
         try:
             while ahead is not None:
                 pieces, held = await ahead
                 try:
                     window = next(windows, None)
-                    ahead = None if window is None else asyncio.create_task(self._fetch(window, cipher))
-                    for piece in pieces:
-                        yield piece
+                    ahead = None if window is None else asyncio.create_task(self._fetch(window, cipher, charged=charged))
+                    pieces.reverse()
+                    while pieces:  # what has been passed on is not kept beside the rest
+                        yield pieces.pop()
                 finally:
                     held.release()
         finally:
@@ -116,9 +150,9 @@ class Reader:
         if isinstance(outcome, tuple):
             outcome[1].release()
 
-    async def _fetch(self, window: Window, cipher: TenantCipher) -> tuple[list[memoryview], Grant]:
+    async def _fetch(self, window: Window, cipher: TenantCipher, *, charged: bool) -> tuple[list[memoryview], Grant]:
         """Return a window's plaintext and the memory granted for it."""
-        held = await self._budget.acquire(2 * window.length)
+        held = await self._budget.acquire(2 * window.length if charged else 0)
         try:
             return await _WindowRead(window, cipher, self._fleet, self._threads).run(), held
         except BaseException:

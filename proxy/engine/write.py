@@ -4,6 +4,7 @@ Invariants, in the order of the steps, with what a crash after each leaves:
 
 1. Segment ids are leased in the manifest before any shard bears one. *Crash: ids that no store knows; the lease expires.*
 2. Data is coded and sealed stripe by stripe as it arrives, and hashed beside it; a few segments of a body are in memory, within the budget.
+   While a body waits for the memory of a segment, it holds none but that of segments on their way to the stores, which come to an end.
 3. Shards are put under new names; nothing is ever overwritten. *Crash: shards nobody refers to, found by the leased ids and deleted.*
 4. The last segment leaves only when the whole body has passed every check, because its label carries the finished record.
    A body that fails a check is never wholly stored. *Crash or failure: as 3.*
@@ -21,7 +22,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -31,6 +32,7 @@ from proxy.codec.label import Label, encode_label
 from proxy.codec.segment import SegmentKeys, SegmentSealer
 from proxy.engine.body import Body, Digests
 from proxy.engine.budget import Budget, Grant
+from proxy.engine.copy import CopyBody
 from proxy.engine.intents import IntentLedger
 from proxy.engine.placement import Policy
 from proxy.engine.quorum import Placed, ShardPutter
@@ -163,21 +165,24 @@ class Writer:
                     await uploads.popleft()
             while uploads:
                 await uploads.popleft()
+            if digests is None:  # no segment was the last one: the body is empty
+                await plaintext.end()
+                digests = body.finish()
+            return digests
         finally:
             for task in uploads:
                 task.cancel()
             await asyncio.gather(*uploads, return_exceptions=True)
-        if digests is None:
-            await plaintext.end()
-            digests = body.finish()
-        return digests
+            await plaintext.close()
 
     async def _fill(self, attempt: _Attempt, number: int, size: int, plaintext: _Plaintext, body: Body) -> SegmentSealer:
         """Code, seal and hash one segment as its bytes arrive."""
         geometry = SegmentGeometry(attempt.job.scheme, size)
         memory = geometry.scheme.n * (HEADER_ALLOWANCE + geometry.cells_size)
-        await plaintext.ready()  # a client that sends nothing takes no memory from those that do
-        held = await self._budget.acquire(memory)
+        reading = body.memory_to_fill(size) if isinstance(body, CopyBody) else 0
+        if not reading:
+            await plaintext.ready()  # a client that sends nothing takes no memory from those that do
+        held = await self._budget.acquire(memory + reading)
         try:
             segment_id = await self._ledger.take()
         except BaseException:
@@ -190,8 +195,9 @@ class Writer:
             data = await plaintext.take(size)
             sealer.add(data)
             body.digest(data)
-            return sealer
-        await self._fill_in_threads(sealer, size, plaintext, body)
+        else:
+            await self._fill_in_threads(sealer, size, plaintext, body)
+        held.keep(memory)
         return sealer
 
     async def _fill_in_threads(self, sealer: SegmentSealer, size: int, plaintext: _Plaintext, body: Body) -> None:
@@ -326,3 +332,8 @@ class _Plaintext:
         async for extra in self._chunks:
             if extra:
                 raise ValueError("the body is longer than its size")
+
+    async def close(self) -> None:
+        """Let go of what the body reads from: left to the garbage collector, a copy's requests to stores would go on."""
+        if isinstance(self._chunks, AsyncGenerator):
+            await self._chunks.aclose()
