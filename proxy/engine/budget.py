@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from proxy.errors import BudgetExhausted
 
-SMALL_SIZE = 2 * 1024 * 1024  # a small object, or what a read holds for its first bytes
+SMALL_SIZE = 3 * 1024 * 1024  # a small object, or what a read takes for its first bytes, decoded if they must be
 PATIENCE_SECONDS = 1.0  # many times what a small request holds its memory for
 
 

@@ -17,7 +17,7 @@ from concurrent.futures import Executor
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from proxy.codec.format import shard_name
+from proxy.codec.format import CELL_SIZE, shard_name
 from proxy.codec.geometry import Scheme, SegmentGeometry
 from proxy.codec.segment import ColumnReader, SegmentKeys
 from proxy.engine.budget import Budget, Grant
@@ -62,6 +62,15 @@ def plan_windows(
                 yield Window(extent, segment, low - position, stop - low)
                 low, size_limit = stop, size
             position += segment.size
+
+
+def touched_cells(geometry: SegmentGeometry, start: int, length: int) -> tuple[range, int]:
+    """Return the data columns of a window, all of them if it goes beyond one stripe, and the bytes of each column's cells."""
+    first, last = geometry.stripes_of(start, length)
+    cells_size = (last - first) * CELL_SIZE + geometry.cell_size(last)
+    if first < last:
+        return range(geometry.scheme.k), cells_size
+    return geometry.columns_of(first, start - first * geometry.scheme.stripe_size, length), cells_size
 
 
 def source_memory(size: int) -> int:
@@ -152,12 +161,24 @@ class Reader:
 
     async def _fetch(self, window: Window, cipher: TenantCipher, *, charged: bool) -> tuple[list[memoryview], Grant]:
         """Return a window's plaintext and the memory granted for it."""
-        held = await self._budget.acquire(2 * window.length if charged else 0)
+        held = await self._budget.acquire(self._memory(window) if charged else 0)
         try:
             return await _WindowRead(window, cipher, self._fleet, self._threads).run(), held
         except BaseException:
             held.release()
             raise
+
+    def _memory(self, window: Window) -> int:
+        """Return what a window takes: the sealed and the opened cells of the columns asked for, or where one of their stores is known to be
+        down, of k columns, and the decoded stripes. A store that fails only then is not foreseen."""
+        segment, scheme = window.segment, Scheme(window.extent.layout.k, window.extent.layout.m)
+        columns, cells_size = touched_cells(SegmentGeometry(scheme, segment.size), window.start, window.length)
+        if all(self._is_readable(segment, column) for column in columns):
+            return 2 * len(columns) * cells_size
+        return 3 * scheme.k * cells_size
+
+    def _is_readable(self, segment: Segment, shard_index: int) -> bool:
+        return shard_index not in segment.missing and self._fleet.readable(segment.stores[shard_index])
 
 
 class _WindowRead:

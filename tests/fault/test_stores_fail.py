@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.engine.budget import SMALL_SIZE
 from proxy.errors import NotEnoughShards
 from proxy.manifest.records import ObjectAttributes, ObjectKey, VersionId
 from tests.laboratory import BytesBody, Laboratory, laboratory
@@ -296,3 +297,23 @@ async def test_shards_of_lost_answers_are_collected(lab: Laboratory) -> None:
     lab.clock.advance(10)
     await lab.collect()
     assert await lab.shards() == set()
+
+
+async def test_a_read_holds_the_memory_of_what_it_fetches(lab: Laboratory) -> None:
+    async def held_by_first_call(start: int, length: int) -> int:
+        held: list[int] = []
+        for store in lab.stores.values():
+            store.before = lambda _: held.append(lab.services.budget.held_bytes)
+        await lab.get("k", start, length)
+        return held[0]
+
+    version = await lab.put("k", os.urandom(5_000_000))
+    (extent,) = await lab.services.manifest.load_extents([ref.id for ref in version.extents])
+    assert await held_by_first_call(0, 1) == 2 * 65_536
+    assert await held_by_first_call(65_000, 1000) == 2 * 2 * 65_536
+    assert await held_by_first_call(0, 5_000_000) == 2 * 1024 * 1024
+    lab.stores[extent.layout.segments[0].stores[0]].down = True
+    for _ in range(5):
+        await lab.get("k", 0, 1)
+    assert await held_by_first_call(0, 1) == 3 * 4 * 65_536, "once the store is known to be down"
+    assert await held_by_first_call(0, 5_000_000) <= SMALL_SIZE, "the first byte never waits behind large requests"

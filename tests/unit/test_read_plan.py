@@ -1,11 +1,12 @@
-"""What a read looks up: the extents its range lies in, and no others."""
+"""What a read looks up and what it takes: the extents and cells its range lies in, and no others."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.engine.read import touched_extents
+from proxy.codec.geometry import Scheme, SegmentGeometry
+from proxy.engine.read import touched_cells, touched_extents
 from proxy.manifest.records import ExtentId, ExtentRef
 
 
@@ -22,3 +23,12 @@ def test_the_extents_of_a_range_hold_it_and_are_no_more_than_it_needs(sizes: lis
     held = [byte for extent in touched for byte in contents[extent.id]]
     assert held[low : low + length] == whole[start : start + length]
     assert {extent.id for extent in touched} == {number for number, _ in whole[start : start + length]}
+
+
+@given(k=st.integers(1, 12), size=st.integers(1, 5_000_000), picks=st.tuples(st.floats(0, 1), st.floats(0, 1)))
+def test_the_cells_of_a_range_hold_it_and_are_no_more_than_its_stripes(k: int, size: int, picks: tuple[float, float]) -> None:
+    start = int(picks[0] * (size - 1))
+    length = 1 + int(picks[1] * (size - start - 1))
+    columns, cells_size = touched_cells(SegmentGeometry(Scheme(k, 2), size), start, length)
+    assert length <= len(columns) * cells_size < length + 2 * k * 65_536
+    assert set(columns) <= set(range(k))
