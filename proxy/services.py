@@ -84,7 +84,7 @@ async def open_services(
         putter = ShardPutter(fleet, max_grace_seconds=limits.straggler_grace_seconds)
         writer = Writer(ledger=ledger, putter=putter, stragglers=stragglers, budget=budget, tasks=tasks, threads=threads)
         reader = Reader(manifest=manifest, fleet=fleet, budget=budget, threads=threads)
-        collector = Collector(manifest, fleet, clock, delay_seconds=limits.collect_after_seconds)
+        collector = Collector(manifest, fleet, ledger, clock, delay_seconds=limits.collect_after_seconds)
         services = Services(
             config=config,
             clock=clock,

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Iterable
 from proxy.clock import Clock
 from proxy.codec.format import segment_prefix, shard_name
 from proxy.engine.fleet import Fleet
+from proxy.engine.intents import IntentLedger
 from proxy.errors import StoreError
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import Garbage, GarbageSegment
@@ -29,15 +30,18 @@ CONCURRENT_SEGMENTS = 16  # at 50 ms a delete, some 300 objects a second
 class Collector:
     """Deletes queued garbage."""
 
-    def __init__(self, manifest: Manifest, fleet: Fleet, clock: Clock, *, delay_seconds: float) -> None:
+    def __init__(self, manifest: Manifest, fleet: Fleet, ledger: IntentLedger, clock: Clock, *, delay_seconds: float) -> None:
         self._manifest = manifest
+        self._ledger = ledger
         self._fleet = fleet
         self._clock = clock
         self._delay_ms = int(delay_seconds * 1000)
 
     async def run_once(self) -> int:
         """Revoke dead workers' leases, delete all garbage that is due, and return how many segments went."""
-        await self._manifest.revoke_expired_intents(now_ms=self._clock.now_ms())
+        # Whatever has kept this worker from renewing in time may have kept the others too: they get until the next run.
+        if await self._ledger.renew():
+            await self._manifest.revoke_expired_intents(now_ms=self._clock.now_ms())
         collected = 0
         while True:
             now = self._clock.now_ms()

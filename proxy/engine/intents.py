@@ -3,6 +3,10 @@
 An id must be in the manifest before the first shard bears it, or a crash would leave shards nobody knows of. One durable step a write would
 double a small PUT's cost, so ids are leased sixty at a time; the commit that makes them visible ticks them off in the same step. A worker
 that dies leaves the rest: the lease expires, is revoked (a late commit under it then fails), and the ids are searched for and deleted.
+
+A worker may find its own lease revoked, when it was stopped, its clock was set forward, or the manifest was locked for longer than a lease.
+No id of that lease may be used again: it may have been collected already, and nobody would look for shards that come later. So a write
+under way fails, to be tried again by its client, and its ids are abandoned as those of any other failed write; free ids are dropped.
 """
 
 from __future__ import annotations
@@ -37,6 +41,7 @@ class IntentLedger:
         self._taken: dict[SegmentId, tuple[IntentId, int]] = {}
         self._leasing = asyncio.Lock()
         self._good_until_ms = 0
+        self._unsettled: list[GarbageSegment] = []
 
     async def take(self) -> SegmentId:
         """Return a fresh segment id that is already on record."""
@@ -66,17 +71,28 @@ class IntentLedger:
             self._taken.pop(segment_id, None)
 
     async def abandon(self, segments: Sequence[GarbageSegment]) -> None:
-        """Settle ids of an attempt that failed and queue whatever was stored under them."""
+        """Settle ids of an attempt that failed and queue whatever was stored under them. If that fails, `renew` tries again."""
         known = [segment for segment in segments if segment.id in self._taken]
-        if known:
+        if not known:
+            return
+        try:
             await self._manifest.settle(self.settlements(segment.id for segment in known), known, now_ms=self._clock.now_ms())
-            self.forget(segment.id for segment in known)
+        except BaseException:
+            self._unsettled += known  # while this worker lives it renews their leases, and nobody else would collect them
+            raise
+        self.forget(segment.id for segment in known)
 
-    async def renew(self) -> None:
-        """Keep the leases alive; to be called well within their length."""
-        until = self._clock.now_ms() + self._lease_ms
-        await self._manifest.renew_intents(owner=self.owner, expires_ms=until)
-        self._good_until_ms = until - self._lease_ms // 3
+    async def renew(self) -> bool:
+        """Keep the leases alive; to be called well within their length. Return whether it was."""
+        async with self._leasing:  # a lease made meanwhile would be missing among those that were renewed
+            now = self._clock.now_ms()
+            alive = await self._manifest.renew_intents(owner=self.owner, expires_ms=now + self._lease_ms)
+            self._free = deque(leased for leased in self._free if leased[1] in alive)
+            in_time = now <= self._good_until_ms
+            self._good_until_ms = now + self._lease_ms - self._lease_ms // 3
+        unsettled, self._unsettled = self._unsettled, []
+        await self.abandon(unsettled)
+        return in_time
 
     async def _lease_ahead(self) -> None:
         async with self._leasing:

@@ -241,7 +241,7 @@ class Writer:
         garbage = [segment.garbage() for segment in placed] + [GarbageSegment(id=segment_id) for segment_id in unplaced]
         try:
             await self._ledger.abandon(garbage)
-        except ProxyError as error:  # the lease is renewed no more once this worker ends; then the ids are collected
+        except ProxyError as error:  # the ledger tries again as long as this worker lives; after that the lease expires
             logger.warning("cannot queue %d segments of a failed write for deletion now: %s", len(garbage), error)
 
 

@@ -17,6 +17,7 @@ from proxy.manifest.records import (
     Garbage,
     GarbageSegment,
     Intent,
+    IntentId,
     Layout,
     ListedVersion,
     ObjectAttributes,
@@ -142,14 +143,19 @@ class Manifest(Protocol):
 
     # Writing
     async def lease_segments(self, *, owner: str, segment_ids: Sequence[SegmentId], expires_ms: int) -> Intent: ...
-    async def renew_intents(self, *, owner: str, expires_ms: int) -> None: ...  # every live intent of this owner
+    async def renew_intents(self, *, owner: str, expires_ms: int) -> frozenset[IntentId]: ...
+
+    """Extend every intent of this owner that has not been revoked, and return them: of any other, no id may be used any more."""
+
     async def settle(self, settlements: Sequence[Settlement], garbage: Sequence[GarbageSegment], *, now_ms: int) -> None: ...
 
-    """Settle ids of abandoned attempts and queue their shards. Never raises for a revoked intent: its ids are garbage already."""
+    """Settle ids of abandoned attempts and queue their shards, but for ids settled before. Never raises for a revoked intent: its ids are
+    queued once more, for a shard may have come after they were collected. May be called twice."""
 
     async def revoke_expired_intents(self, *, now_ms: int) -> int: ...
 
-    """Revoke intents past expiry; queue their unsettled ids as garbage with unknown placement; return how many ids."""
+    """Revoke intents past expiry; queue their unsettled ids as garbage with unknown placement; return how many ids. A day later those still
+    unsettled are queued a second time, and the intents forgotten: puts of a worker that was suspended may have come late."""
 
     async def commit_version(
         self, draft: VersionDraft, *, conditions: Conditions = NO_CONDITIONS, settlements: Sequence[Settlement] = ()

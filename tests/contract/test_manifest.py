@@ -83,6 +83,11 @@ async def history(manifest: Manifest, key: str) -> list[str]:
     return [version.id for version in page.versions]
 
 
+async def collect(manifest: Manifest) -> None:
+    rows = await manifest.claim_garbage(queued_before_ms=NOW * 2, now_ms=NOW * 2, lease_ms=0, limit=1000)
+    await manifest.finish_garbage([row.id for row in rows])
+
+
 async def test_stores_are_known_for_good(manifest: Manifest) -> None:
     assert await manifest.known_stores() == frozenset()
     await manifest.know_stores(["a", "b"])
@@ -273,13 +278,42 @@ async def test_intents_settle_revoke_and_conflict(manifest: Manifest) -> None:
     await manifest.settle([settled], [GarbageSegment(id=ids[0]), GarbageSegment(id=ids[1])], now_ms=NOW)
     assert await garbage(manifest) == {ids[1]}, "what a commit settled is never queued"
     assert await manifest.revoke_expired_intents(now_ms=NOW) == 0
-    await manifest.renew_intents(owner="w", expires_ms=NOW + 5000)
+    assert await manifest.renew_intents(owner="w", expires_ms=NOW + 5000) == {intent.id}
     assert await manifest.revoke_expired_intents(now_ms=NOW + 2000) == 0
     assert await manifest.revoke_expired_intents(now_ms=NOW + 6000) == 1
     assert await garbage(manifest) == {ids[1], ids[2]}
     with pytest.raises(IntentRevoked):
         await manifest.commit_version(draft("late"), settlements=[Settlement(intent_id=intent.id, mask=0b100)])
     assert await manifest.find_version(BUCKET, "late") is None
+
+
+async def test_shards_that_come_after_their_intent_was_revoked_are_found(manifest: Manifest) -> None:
+    ids = [segment_id(number) for number in range(3)]
+    intent = await manifest.lease_segments(owner="w", segment_ids=ids, expires_ms=NOW)
+    await manifest.commit_version(draft("k", new_layouts=(layout(0),)), settlements=[Settlement(intent_id=intent.id, mask=1)])
+    await manifest.revoke_expired_intents(now_ms=NOW + 1)
+    assert await manifest.renew_intents(owner="w", expires_ms=NOW + 5000) == frozenset()
+    await collect(manifest)
+    abandoned = [GarbageSegment(id=ids[0]), GarbageSegment(id=ids[1], stores=("s0", "s1", "s2"))]
+    await manifest.settle([Settlement(intent_id=intent.id, mask=0b11)], abandoned, now_ms=NOW)
+    assert await garbage(manifest) == {ids[1]}, "of a writer that says so; what was committed is never queued"
+    await collect(manifest)
+    day = 24 * 60 * 60 * 1000
+    assert await manifest.revoke_expired_intents(now_ms=NOW + day) == 0
+    assert await garbage(manifest) == set()
+    assert await manifest.revoke_expired_intents(now_ms=NOW + day + 2) == 0, "it was counted when it was revoked"
+    assert await garbage(manifest) == {ids[2]}, "of a writer that died before it could"
+    await collect(manifest)
+    await manifest.revoke_expired_intents(now_ms=NOW + 3 * day)
+    assert await garbage(manifest) == set()
+
+
+async def test_what_is_abandoned_after_its_last_id_was_committed_is_kept(manifest: Manifest) -> None:
+    intent = await manifest.lease_segments(owner="w", segment_ids=[segment_id(0)], expires_ms=NOW)
+    settlement = Settlement(intent_id=intent.id, mask=1)
+    await manifest.commit_version(draft("k", new_layouts=(layout(0),)), settlements=[settlement])
+    await manifest.settle([settlement], [GarbageSegment(id=segment_id(0))], now_ms=NOW)
+    assert await garbage(manifest) == set()
 
 
 async def test_missing_shards_are_remembered_until_they_arrive(manifest: Manifest) -> None:

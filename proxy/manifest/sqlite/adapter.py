@@ -29,6 +29,7 @@ from proxy.manifest.records import (
     Garbage,
     GarbageSegment,
     Intent,
+    IntentId,
     Layout,
     ObjectKey,
     Part,
@@ -203,8 +204,8 @@ class SqliteManifest:
     async def lease_segments(self, *, owner: str, segment_ids: Sequence[SegmentId], expires_ms: int) -> Intent:
         return await self._write(ledger.lease_segments, owner, segment_ids, expires_ms)
 
-    async def renew_intents(self, *, owner: str, expires_ms: int) -> None:
-        await self._write(ledger.renew_intents, owner, expires_ms)
+    async def renew_intents(self, *, owner: str, expires_ms: int) -> frozenset[IntentId]:
+        return await self._write(ledger.renew_intents, owner, expires_ms)
 
     async def settle(self, settlements: Sequence[Settlement], garbage: Sequence[GarbageSegment], *, now_ms: int) -> None:
         await self._write(ledger.settle_abandoned, settlements, garbage, now_ms)

@@ -1,4 +1,8 @@
-"""What may lie in stores without being visible: leased segment ids, and garbage to be collected."""
+"""What may lie in stores without being visible: leased segment ids, and garbage to be collected.
+
+A revoked intent stays for a day, with no owner. One that is gone altogether was settled to its last id, perhaps by a commit whose answer
+got lost: what is abandoned of it must not be deleted.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,8 @@ from proxy.manifest.sqlite.rows import Connection, encode
 
 _garbage = msgspec.msgpack.Decoder(tuple[GarbageSegment, ...])
 ID_SIZE = 16
+NOBODY = ""  # owns what was revoked
+REVOKED_KEPT_MS = 24 * 60 * 60 * 1000
 
 
 def lease_segments(connection: Connection, owner: str, segment_ids: Sequence[SegmentId], expires_ms: int) -> Intent:
@@ -21,15 +27,17 @@ def lease_segments(connection: Connection, owner: str, segment_ids: Sequence[Seg
     return Intent(id=IntentId(cursor.lastrowid or 0), owner=owner, expires_ms=expires_ms, segment_ids=tuple(segment_ids))
 
 
-def renew_intents(connection: Connection, owner: str, expires_ms: int) -> None:
-    connection.execute("UPDATE intent SET expires = ? WHERE owner = ?", (expires_ms, owner))
+def renew_intents(connection: Connection, owner: str, expires_ms: int) -> frozenset[IntentId]:
+    rows = connection.execute("UPDATE intent SET expires = ? WHERE owner = ? RETURNING id", (expires_ms, owner)).fetchall()
+    return frozenset(IntentId(row[0]) for row in rows)
 
 
 def settle_commit(connection: Connection, settlements: Iterable[Settlement]) -> None:
-    """Tick off committed ids. A lease that is gone was revoked: its shards are being deleted, so the commit must not happen."""
+    """Tick off committed ids. Those of a revoked lease are being deleted, so the commit must not happen."""
     for settlement in settlements:
         row = connection.execute(
-            "UPDATE intent SET settled = settled | ? WHERE id = ? RETURNING settled, length(ids)", (settlement.mask, settlement.intent_id)
+            "UPDATE intent SET settled = settled | ? WHERE id = ? AND owner != ? RETURNING settled, length(ids)",
+            (settlement.mask, settlement.intent_id, NOBODY),
         ).fetchone()
         if row is None:
             raise IntentRevoked(f"intent {settlement.intent_id} was revoked")
@@ -53,13 +61,16 @@ def settle_abandoned(connection: Connection, settlements: Iterable[Settlement], 
 
 
 def revoke_expired_intents(connection: Connection, now_ms: int) -> int:
-    rows = connection.execute("SELECT id, ids, settled FROM intent WHERE expires < ?", (now_ms,)).fetchall()
+    rows = connection.execute("SELECT id, owner, ids, settled FROM intent WHERE expires < ?", (now_ms,)).fetchall()
     count = 0
-    for intent_id, ids, settled in rows:
+    for intent_id, owner, ids, settled in rows:
         doomed = [GarbageSegment(id=segment_id) for segment_id in _ids(ids, ~settled)]
         queue_garbage(connection, doomed, now_ms)
-        connection.execute("DELETE FROM intent WHERE id = ?", (intent_id,))
-        count += len(doomed)
+        if owner == NOBODY:
+            connection.execute("DELETE FROM intent WHERE id = ?", (intent_id,))
+        else:
+            connection.execute("UPDATE intent SET owner = ?, expires = ? WHERE id = ?", (NOBODY, now_ms + REVOKED_KEPT_MS, intent_id))
+            count += len(doomed)
     return count
 
 

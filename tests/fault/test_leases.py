@@ -1,0 +1,152 @@
+"""A worker that outlives its leases: stopped, suspended, its clock set forward, or kept from the manifest."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from proxy.clock import ManualClock
+from proxy.engine.intents import IntentLedger
+from proxy.engine.tasks import BackgroundTasks
+from proxy.errors import IntentRevoked, ManifestUnavailable
+from proxy.manifest.records import GarbageSegment, SegmentId
+from proxy.manifest.sqlite import open_sqlite
+from tests.laboratory import Laboratory, laboratory
+
+LEASE_SECONDS = 120
+STOPPED_SECONDS = 300
+
+
+@pytest.fixture
+async def lab(tmp_path: Path) -> AsyncIterator[Laboratory]:
+    async with laboratory(tmp_path, intent_seconds=LEASE_SECONDS, put_timeout_seconds=30) as running:
+        yield running
+
+
+def ledger_of(lab: Laboratory) -> IntentLedger:
+    return lab.services.engine._writer._ledger
+
+
+async def revoke_as_another_worker(lab: Laboratory) -> int:
+    return await lab.services.manifest.revoke_expired_intents(now_ms=lab.clock.now_ms())
+
+
+async def test_puts_go_on_after_the_leases_were_revoked(lab: Laboratory) -> None:
+    await lab.put("k", b"before")
+    lab.clock.advance(STOPPED_SECONDS)
+    assert await revoke_as_another_worker(lab) > 0
+    await ledger_of(lab).renew()
+    for number in range(70):
+        await lab.put(f"k{number}", b"after")
+    assert await lab.get("k69") == b"after"
+
+
+async def test_the_collector_keeps_its_own_leases(lab: Laboratory) -> None:
+    await lab.put("k", b"before")
+    lab.clock.advance(STOPPED_SECONDS)
+    await lab.services.collector.run_once()
+    await lab.services.collector.run_once()
+    for number in range(70):
+        await lab.put(f"k{number}", b"after")
+
+
+async def test_a_collector_that_is_late_itself_leaves_the_others_until_its_next_run(tmp_path: Path) -> None:
+    async with laboratory(tmp_path) as late, laboratory(tmp_path) as other:
+        await late.put("k", b"before")
+        await other.put("k", b"before")
+        for lab in (late, other):
+            lab.clock.advance(STOPPED_SECONDS)
+        free = set(ledger_of(other)._free)
+        await late.services.collector.run_once()
+        await ledger_of(other).renew()
+        assert set(ledger_of(other)._free) == free
+        for lab in (late, other):
+            lab.clock.advance(STOPPED_SECONDS)
+        await ledger_of(late).renew()
+        await late.services.collector.run_once()
+        await ledger_of(other).renew()
+        assert not set(ledger_of(other)._free) & free
+
+
+async def test_a_put_whose_lease_was_revoked_and_collected_fails_and_leaves_nothing(lab: Laboratory) -> None:
+    gate, waiting = asyncio.Event(), asyncio.Semaphore(0)
+    _hold_puts(lab, gate, waiting)
+    writing = asyncio.create_task(lab.put("k", os.urandom(5000)))
+    for _ in lab.stores:
+        await waiting.acquire()
+    lab.clock.advance(STOPPED_SECONDS)
+    await revoke_as_another_worker(lab)
+    await lab.services.collector.run_once()
+    assert await lab.services.manifest.count_garbage() == 0
+    gate.set()
+    with pytest.raises(IntentRevoked):
+        await writing
+    assert len(await lab.shards()) == 6
+    lab.clock.advance(1)
+    await lab.services.collector.run_once()
+    assert await lab.shards() == set()
+
+
+async def test_shards_of_a_worker_that_died_after_its_leases_were_collected_are_found_a_day_later(tmp_path: Path) -> None:
+    async with laboratory(tmp_path) as dead:
+        segment_id = await ledger_of(dead).take()
+        async with laboratory(tmp_path) as lab:
+            await lab.collect()
+            assert await lab.services.manifest.count_garbage() == 0
+            store = next(iter(lab.stores.values()))
+            await store.put(f"{segment_id.hex()[:2]}/{segment_id.hex()}-00", [b"late"])  # type: ignore[arg-type]
+            assert len(await lab.shards()) == 1
+            await lab.collect()
+            assert await lab.shards() == set()
+
+
+class FullManifest:
+    """A manifest whose disk is full at times."""
+
+    def __init__(self, inner: object) -> None:
+        self._inner = inner
+        self.is_full = False
+
+    def __getattr__(self, name: str) -> object:
+        return partial(self._call, name)
+
+    async def _call(self, name: str, *args: object, **kwargs: object) -> object:
+        if self.is_full:
+            raise ManifestUnavailable("full on purpose")
+        return await getattr(self._inner, name)(*args, **kwargs)
+
+
+async def test_what_could_not_be_abandoned_is_abandoned_at_the_next_renewal(tmp_path: Path) -> None:
+    clock = ManualClock()
+    async with open_sqlite(tmp_path / "manifest.sqlite", clock) as inner:
+        manifest = FullManifest(inner)
+        ledger = IntentLedger(manifest, clock, BackgroundTasks(), owner="w", lease_seconds=LEASE_SECONDS)  # type: ignore[arg-type]
+        segments = [GarbageSegment(id=await ledger.take(), stores=("a", "b")) for _ in range(3)]
+        manifest.is_full = True
+        for segment in segments[:2]:
+            with pytest.raises(ManifestUnavailable):
+                await ledger.abandon([segment])
+        with pytest.raises(ManifestUnavailable):
+            await ledger.renew()
+        manifest.is_full = False
+        await ledger.abandon(segments[2:])
+        await ledger.renew()
+        await ledger.renew()
+        rows = await inner.claim_garbage(queued_before_ms=clock.now_ms(), now_ms=clock.now_ms(), lease_ms=0, limit=10)
+        queued: list[SegmentId] = [segment.id for row in rows for segment in row.segments]
+        assert sorted(queued) == sorted(segment.id for segment in segments)
+
+
+def _hold_puts(lab: Laboratory, gate: asyncio.Event, waiting: asyncio.Semaphore) -> None:
+    async def put(inner_put: object, *args: object) -> None:
+        waiting.release()
+        await gate.wait()
+        await inner_put(*args)  # type: ignore[operator]
+
+    for store in lab.stores.values():
+        store.inner.put = partial(put, store.inner.put)  # type: ignore[method-assign]
