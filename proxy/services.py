@@ -174,3 +174,5 @@ async def _every(seconds: float, step: Callable[[], Awaitable[object]]) -> None:
             await step()
         except ProxyError as error:
             logger.warning("background work failed, and will be tried again: %s", error)
+        except Exception:  # whatever it is: were the task to end here, leases would expire and garbage pile up, and nobody would know
+            logger.exception("background work failed, and will be tried again")

@@ -43,16 +43,17 @@ class Collector:
         if await self._ledger.renew():
             await self._manifest.revoke_expired_intents(now_ms=self._clock.now_ms())
         collected = 0
-        while True:
-            now = self._clock.now_ms()
-            rows = await self._manifest.claim_garbage(queued_before_ms=now - self._delay_ms, now_ms=now, lease_ms=CLAIM_MS, limit=BATCH)
+        while rows := await self._claim():
             gate = asyncio.Semaphore(CONCURRENT_SEGMENTS)
             deleted = await asyncio.gather(*(self._delete_row(row, gate) for row in rows))
             done = [row for row, gone in zip(rows, deleted, strict=True) if gone]
             await self._manifest.finish_garbage([row.id for row in done])
             collected += sum(len(row.segments) for row in done)
-            if len(rows) < BATCH:
-                return collected
+        return collected
+
+    async def _claim(self) -> tuple[Garbage, ...]:
+        now = self._clock.now_ms()
+        return await self._manifest.claim_garbage(queued_before_ms=now - self._delay_ms, now_ms=now, lease_ms=CLAIM_MS, limit=BATCH)
 
     async def _delete_row(self, row: Garbage, gate: asyncio.Semaphore) -> bool:
         async def delete(segment: GarbageSegment) -> None:
@@ -61,10 +62,10 @@ class Collector:
 
         outcomes = await asyncio.gather(*(delete(segment) for segment in row.segments), return_exceptions=True)
         failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
-        for failure in failures:
-            if not isinstance(failure, StoreError):
-                raise failure
-        if failures:
+        unexpected = next((failure for failure in failures if not isinstance(failure, StoreError)), None)
+        if unexpected is not None:  # it must not keep the other rows
+            logger.error("garbage %d stays queued", row.id, exc_info=unexpected)
+        elif failures:
             logger.warning("%d segments of garbage stay queued: %s", len(failures), failures[0])
         return not failures
 

@@ -236,7 +236,8 @@ class Manifest(Protocol):
     # Collecting
     async def claim_garbage(self, *, queued_before_ms: int, now_ms: int, lease_ms: int, limit: int) -> tuple[Garbage, ...]: ...
 
-    """Take rows queued before the given time, oldest first, that nobody else holds a live claim on."""
+    """Take rows queued before the given time, oldest first, that nobody else holds a live claim on. One that cannot be read is passed over,
+    and claimed like the others."""
 
     async def finish_garbage(self, ids: Sequence[int]) -> None: ...
     async def count_garbage(self) -> int: ...

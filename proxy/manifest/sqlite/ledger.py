@@ -6,6 +6,7 @@ got lost: what is abandoned of it must not be deleted.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -13,6 +14,8 @@ import msgspec
 from proxy.errors import IntentRevoked
 from proxy.manifest.records import Garbage, GarbageSegment, Intent, IntentId, SegmentId, Settlement
 from proxy.manifest.sqlite.rows import Connection, encode
+
+logger = logging.getLogger(__name__)
 
 _garbage = msgspec.msgpack.Decoder(tuple[GarbageSegment, ...])
 ID_SIZE = 16
@@ -94,7 +97,15 @@ def claim_garbage(connection: Connection, queued_before_ms: int, now_ms: int, le
         (queued_before_ms, now_ms, limit),
     ).fetchall()
     connection.executemany("UPDATE garbage SET claimed_until = ? WHERE id = ?", [(now_ms + lease_ms, row[0]) for row in rows])
-    return tuple(Garbage(id=row[0], queued_ms=row[1], segments=_garbage.decode(row[2])) for row in rows)
+    return tuple(garbage for row in rows if (garbage := _readable_garbage(*row)) is not None)
+
+
+def _readable_garbage(garbage_id: int, queued_ms: int, record: bytes) -> Garbage | None:
+    try:
+        return Garbage(id=garbage_id, queued_ms=queued_ms, segments=_garbage.decode(record))
+    except msgspec.MsgspecError:
+        logger.exception("garbage %d cannot be read: its shards stay", garbage_id)
+        return None
 
 
 def finish_garbage(connection: Connection, ids: Sequence[int]) -> None:
