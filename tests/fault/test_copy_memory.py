@@ -21,7 +21,7 @@ MIB = 1024 * 1024
 
 async def begin_upload(lab: Laboratory, key: str) -> Upload:
     engine, now = lab.services.engine, lab.clock.now_ms()
-    upload = Upload(id=engine.new_upload_id(), bucket=lab.bucket.name, key=ObjectKey(key), tenant_id=lab.tenant.id, initiated_ms=now)
+    upload = Upload(id=engine.new_upload_id(), bucket_id=lab.bucket.id, key=ObjectKey(key), tenant_id=lab.tenant.id, initiated_ms=now)
     await lab.services.manifest.begin_upload(upload)
     return upload
 
