@@ -32,6 +32,9 @@ class BytesBody:
         self._md5 = hashlib.md5()
         self.size_bytes = len(data)
 
+    def memory_to_fill(self, size_bytes: int) -> int:
+        return 0
+
     async def chunks(self) -> AsyncIterator[bytes]:
         for start in range(0, len(self._data), self._chunk):
             yield self._data[start : start + self._chunk]

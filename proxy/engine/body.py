@@ -25,6 +25,11 @@ class Body(Protocol):
         """Exactly how many bytes `chunks` yields; fewer or more is the body's error to raise."""
         ...
 
+    def memory_to_fill(self, size_bytes: int) -> int:
+        """Return how many bytes of memory `chunks` takes while it yields the next `size_bytes`: 0 where they come from a client, who may
+        take its time."""
+        ...
+
     def chunks(self) -> AsyncIterator[bytes]:
         """Yield the plaintext in pieces of any size."""
         ...

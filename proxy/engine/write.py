@@ -32,7 +32,6 @@ from proxy.codec.label import Label, encode_label
 from proxy.codec.segment import SegmentKeys, SegmentSealer
 from proxy.engine.body import Body, Digests
 from proxy.engine.budget import Budget, Grant
-from proxy.engine.copy import CopyBody
 from proxy.engine.intents import IntentLedger
 from proxy.engine.placement import Policy
 from proxy.engine.quorum import Placed, ShardPutter
@@ -179,7 +178,7 @@ class Writer:
         """Code, seal and hash one segment as its bytes arrive."""
         geometry = SegmentGeometry(attempt.job.scheme, size)
         memory = geometry.scheme.n * (HEADER_ALLOWANCE + geometry.cells_size)
-        reading = body.memory_to_fill(size) if isinstance(body, CopyBody) else 0
+        reading = body.memory_to_fill(size)
         if not reading:
             await plaintext.ready()  # a client that sends nothing takes no memory from those that do
         held = await self._budget.acquire(memory + reading)

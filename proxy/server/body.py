@@ -144,6 +144,9 @@ class RequestBody:
         """Record this algorithm's checksum, whatever the client claims. Before the first byte."""
         self._recorded = algorithm
 
+    def memory_to_fill(self, size_bytes: int) -> int:  # noqa: ARG002 - the protocol's
+        return 0
+
     async def chunks(self) -> AsyncIterator[bytes]:
         received = 0
         while data := await self._source.read():
