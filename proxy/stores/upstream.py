@@ -23,12 +23,15 @@ from proxy.errors import ConfigError, ShardMissing, StoreError, StoreRejected, S
 from proxy.stores.protocol import ShardName, StoreInfo
 
 if TYPE_CHECKING:
+    from obstore import GetResult
     from obstore.auth.boto3 import Boto3CredentialProvider
     from obstore.store import ClientConfig, GCSCredential, ObjectStore, RetryConfig, S3Config, S3Credential
 
 # botocore renews what expires at least 10 minutes before it does, and obstore asks again 5 minutes before this has passed. Its default of
 # 30 minutes would go on using keys of an instance role after their end.
 CREDENTIALS_TTL = timedelta(minutes=10)
+
+MAX_SHARD_SIZE = 32 * 1024 * 1024  # twice that of a whole segment in one shard
 
 _FAILURES = (exceptions.BaseError, OSError)  # what is not found comes as Python's own FileNotFoundError
 _REJECTED = (
@@ -69,7 +72,8 @@ class UpstreamStore:
 
     async def get_range(self, name: ShardName, start: int, length: int) -> memoryview:
         try:
-            data = memoryview(await obstore.get_range_async(self._inner, name, start=start, length=length))
+            result = await obstore.get_async(self._inner, name, options={"range": (start, start + length)})
+            data = await self._read(result, length)
         except _FAILURES as error:
             raise self._translated(name, error) from error
         if len(data) != length:
@@ -79,9 +83,22 @@ class UpstreamStore:
     async def get(self, name: ShardName) -> memoryview:
         try:
             result = await obstore.get_async(self._inner, name)
-            return memoryview(await result.bytes_async())
+            if result.meta["size"] > MAX_SHARD_SIZE:
+                raise StoreUnavailable(self.info.name, f"offers {result.meta['size']} bytes as {name}: no shard is as large")
+            return await self._read(result, result.meta["size"])
         except _FAILURES as error:
             raise self._translated(name, error) from error
+
+    async def _read(self, result: GetResult, length: int) -> memoryview:
+        """Return the body, of at most `length` bytes. A provider may send any number of them: what is beyond is left unread.
+
+        `get_range_async` takes whatever comes. This way costs 0.06 ms more of some 0.17 for a small range, and a megabyte is faster.
+        """
+        # The first chunk has at least so many bytes, or all there are.
+        data = memoryview(await anext(aiter(result.stream(min_chunk_size=max(length, 1))), b""))
+        if len(data) > length:
+            raise StoreUnavailable(self.info.name, f"answered {length} bytes asked for with more")
+        return data
 
     async def list(self, prefix: str = "") -> AsyncIterator[tuple[ShardName, int]]:
         # Upstream prefixes are whole path segments. The rest of the prefix is sought by an offset, which names come behind, in order.

@@ -18,6 +18,7 @@ from proxy.stores.protocol import Store
 from proxy.stores.upstream import azure_store, gcs_store, s3_store
 from tests.unit.stores.conftest import INFO, NAME
 
+MIB = 1024 * 1024
 SECRET = "AWS4-HMAC-SHA256-signature-0123456789abcdef"
 
 
@@ -26,7 +27,10 @@ class Provider(ThreadingHTTPServer):
 
     status = 200
     body = b""
+    headers: dict[str, str] = {}
     delay_seconds = 0.0
+    connections = 0
+    sent = 0
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Answer)
@@ -43,6 +47,11 @@ class Provider(ThreadingHTTPServer):
 
 class _Answer(BaseHTTPRequestHandler):
     server: Provider
+    protocol_version = "HTTP/1.1"
+
+    def setup(self) -> None:
+        self.server.connections += 1
+        super().setup()
 
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
@@ -51,8 +60,13 @@ class _Answer(BaseHTTPRequestHandler):
         self.send_response(self.server.status)
         self.send_header("ETag", '"x"')
         self.send_header("Content-Length", str(len(self.server.body)))
+        self.send_header("Last-Modified", "Wed, 21 Oct 2015 07:28:00 GMT")
+        for name, value in self.server.headers.items():
+            self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(self.server.body)
+        for start in range(0, len(self.server.body), MIB):
+            self.wfile.write(self.server.body[start : start + MIB])
+            self.server.sent += MIB
 
     do_GET = do_PUT = do_DELETE = do_POST = _answer
 
@@ -125,6 +139,27 @@ async def test_a_range_beyond_the_end(store: Store, provider: Provider) -> None:
     provider.answer(416, "InvalidRange")
     with pytest.raises(ShardMissing):
         await store.get_range(NAME, 10, 5)
+
+
+async def test_an_answer_longer_than_the_range_asked_for_is_not_read_to_its_end(store: Store, provider: Provider) -> None:
+    provider.status, provider.headers, provider.body = 206, {"Content-Range": "bytes 0-99/1000"}, bytes(64 * MIB)
+    with pytest.raises(StoreUnavailable, match="100 bytes asked for with more"):
+        await store.get_range(NAME, 0, 100)
+    assert provider.sent < 32 * MIB  # what the sockets hold
+
+
+async def test_what_is_announced_larger_than_any_shard_is_not_read(store: Store, provider: Provider) -> None:
+    provider.body = bytes(64 * MIB)
+    with pytest.raises(StoreUnavailable, match="no shard is as large"):
+        await store.get(NAME)
+    assert provider.sent < 32 * MIB
+
+
+async def test_ranges_one_after_the_other_share_a_connection(store: Store, provider: Provider) -> None:
+    for size in (100, 100_000, 2 * MIB, 100):
+        provider.status, provider.headers, provider.body = 206, {"Content-Range": f"bytes 0-{size - 1}/{size}"}, bytes(size)
+        assert await store.get_range(NAME, 0, size) == provider.body
+    assert provider.connections == 1
 
 
 async def test_a_server_that_hangs_is_unavailable(store: Store, provider: Provider) -> None:
