@@ -109,6 +109,7 @@ class PolicyConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class LimitsConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     memory_mib: Positive = 192
     memory_wait_seconds: Seconds = 30.0
+    connections: Positive = 2048
     put_timeout_seconds: Seconds = 60.0
     get_timeout_seconds: Seconds = 30.0
     straggler_grace_seconds: Annotated[float, msgspec.Meta(ge=0)] = 2.0

@@ -27,6 +27,10 @@ class StoreNotAsked(StoreUnavailable):
     """The call was not made at all: the store failed so often just now that asking it would only cost time."""
 
 
+class FilesExhausted(StoreUnavailable):
+    """This process, or the machine, has no file descriptor left: the store was not asked, and is not to blame."""
+
+
 class StoreRejected(StoreError):
     """The store refused for good: credentials, permissions, missing bucket. A retry will not help."""
 

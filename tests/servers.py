@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -20,6 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from email.utils import formatdate
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -183,8 +185,9 @@ def start_shardgate(
     workers: int = 1,
     port: int | None = None,
     environ: Mapping[str, str] | None = None,
+    open_files: tuple[int, int] | None = None,
 ) -> Shardgate:
-    """Start the proxy and return when it answers."""
+    """Start the proxy and return when it answers. `open_files` are its soft and hard limit."""
     port = port or free_port()
     command = [sys.executable, "-m", "proxy.cli.main", "serve", "--config", str(config), "--listen", f"127.0.0.1:{port}"]
     data.mkdir(parents=True, exist_ok=True)
@@ -195,6 +198,7 @@ def start_shardgate(
         env={**os.environ, "SHARDGATE_DATA": str(data), **(environ or {})},
         stdout=log,
         stderr=log,
+        preexec_fn=open_files and partial(resource.setrlimit, resource.RLIMIT_NOFILE, open_files),
     )
     endpoint = f"http://127.0.0.1:{port}"
     wait_for(f"{endpoint}/-/health", process)

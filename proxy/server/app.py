@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from proxy.config import Config
 from proxy.metrics import StoreCallMetrics
+from proxy.server.admission import connection_limit
 from proxy.server.connection import Endpoint
 from proxy.server.dispatch import Dispatcher
 from proxy.server.telemetry import Telemetry
@@ -44,7 +45,8 @@ async def run_server(
         registry = CollectorRegistry()
         async with open_services(config, workers=workers, record_store_call=StoreCallMetrics(registry).record) as services:
             dispatcher = Dispatcher(services, Telemetry(registry))
-            async with listening(dispatcher, host=host, port=port, reuse_port=workers > 1) as bound_port:
+            connections = connection_limit(config)
+            async with listening(dispatcher, host=host, port=port, connections=connections, reuse_port=workers > 1) as bound_port:
                 if ready is not None:
                     ready(bound_port)
                 await stop.wait()
@@ -54,11 +56,13 @@ async def run_server(
 
 
 @asynccontextmanager
-async def listening(dispatcher: Dispatcher, *, host: str, port: int, reuse_port: bool = False) -> AsyncIterator[int]:
+async def listening(
+    dispatcher: Dispatcher, *, host: str, port: int, connections: int = BACKLOG, reuse_port: bool = False
+) -> AsyncIterator[int]:
     """Accept connections and yield the port. On leaving, accept no more, and give requests in flight their time."""
-    runner = web.ServerRunner(Endpoint(dispatcher), shutdown_timeout=1.0)
+    runner = web.ServerRunner(Endpoint(dispatcher, limit=connections), shutdown_timeout=1.0)
     await runner.setup()
-    site = web.TCPSite(runner, host, port, backlog=BACKLOG, reuse_port=reuse_port or None)
+    site = web.TCPSite(runner, host, port, backlog=min(BACKLOG, connections), reuse_port=reuse_port or None)
     try:
         await site.start()
         yield int(runner.addresses[0][1])

@@ -9,6 +9,7 @@ from aiohttp.http import HttpProcessingError, HttpVersion11
 from aiohttp.http_exceptions import LineTooLong
 
 from proxy.s3.errors import S3Error
+from proxy.server.admission import BoundedServer
 from proxy.server.dispatch import Dispatcher
 
 KEEPALIVE_SECONDS = 75.0
@@ -19,11 +20,11 @@ MAX_HEADER = 16 * 1024
 MAX_HEADERS = 512  # S3 bounds their size alone: 8 KiB, which is 480 of the shortest x-amz-meta-* there are
 
 
-class Endpoint(web.Server):
+class Endpoint(BoundedServer):
     """Makes a connection of each that is accepted."""
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
-        super().__init__(dispatcher)
+    def __init__(self, dispatcher: Dispatcher, *, limit: int) -> None:
+        super().__init__(dispatcher, limit=limit)
         self._dispatcher = dispatcher
 
     def __call__(self) -> web.RequestHandler:

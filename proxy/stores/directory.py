@@ -22,7 +22,7 @@ from itertools import count
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from proxy.errors import ConfigError, ShardMissing, StoreError, StoreRejected, StoreUnavailable
+from proxy.errors import ConfigError, FilesExhausted, ShardMissing, StoreError, StoreRejected, StoreUnavailable
 from proxy.stores.lanes import Cancelled, Lanes, LanesClosed
 from proxy.stores.protocol import ShardName, StoreInfo
 from proxy.stores.uring import MAX_SIZE, Ring, RingFiles
@@ -36,6 +36,7 @@ _IOV_MAX = 1024  # Linux's limit of buffers in one writev
 _NAME = re.compile(r"[0-9a-z-][0-9a-z.-]*(?:/[0-9a-z-][0-9a-z.-]*)*")  # no part begins with a dot: never the marker, never outside
 _MADE_UP = frozenset({".lost+found", "lost+found"})  # what an empty file system may hold
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR})
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE})
 _REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
@@ -131,6 +132,8 @@ class DirectoryStore:
             raise StoreUnavailable(self.info.name, "closed") from None
 
     def _translated(self, error: OSError, reading: ShardName | None) -> StoreError:
+        if error.errno in _EXHAUSTED:
+            return FilesExhausted(self.info.name, str(error))
         if not os.path.exists(self._marker):
             return StoreUnavailable(self.info.name, f"{self._root} has no {MARKER}: it is gone, or not mounted")
         if error.errno in _ABSENT and reading is not None:

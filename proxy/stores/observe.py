@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Literal, TypeVar
 
 from proxy.clock import Clock
-from proxy.errors import ShardMissing, StoreError, StoreNotAsked, StoreRejected, StoreUnavailable
+from proxy.errors import FilesExhausted, ShardMissing, StoreError, StoreNotAsked, StoreRejected, StoreUnavailable
 from proxy.stores.protocol import ShardName, Store, StoreInfo
 
 Result = TypeVar("Result")
@@ -119,7 +119,8 @@ class ObservedStore:
 
     def _failed(self, verb: Verb, error: StoreError, started: float) -> None:
         now = self._clock.monotonic()
-        self._breakers[verb].fail(FAILURES_TO_OPEN if isinstance(error, StoreRejected) else 1, now)
+        if not isinstance(error, FilesExhausted):
+            self._breakers[verb].fail(FAILURES_TO_OPEN if isinstance(error, StoreRejected) else 1, now)
         if self._record is not None:
             self._record(self.info.name, verb, type(error).__name__, now - started)
 

@@ -12,6 +12,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -156,6 +157,19 @@ def test_a_disk_that_is_not_mounted_at_the_start_is_missed_and_found_again(tmp_p
         # Four of the six shards of "before" are left, and needed: that of elm among them.
         assert server.client().get_object(Bucket="bucket", Key="before")["Body"].read() == b"x" * MIB
     assert "these stores are not there, or not mounted: elm" in (tmp_path / "server.log").read_text()
+
+
+def test_idle_connections_take_no_file_from_the_stores(tmp_path: Path) -> None:
+    with shardgate(tmp_path, config=_config(tmp_path), open_files=(200, 700)) as server, ExitStack() as idle:
+        server.client().create_bucket(Bucket="bucket")
+        for number in range(1000):
+            idle.enter_context(_connect(server))
+            if number % 100 == 99:
+                server.client().put_object(Bucket="bucket", Key="k", Body=b"%d" % number)
+                assert server.client().get_object(Bucket="bucket", Key="k")["Body"].read() == b"%d" % number
+        metrics = _metrics(server)
+        assert {name for name in metrics if re.match(r"shardgate_store_calls_total", name) and 'outcome="ok"' not in name} == set()
+    assert "connections at once: this process may open 700 files" in (tmp_path / "server.log").read_text()
 
 
 def test_a_download_that_cannot_go_on_is_cut_and_never_ends_short(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from proxy.clock import ManualClock
-from proxy.errors import ShardMissing, StoreError, StoreNotAsked, StoreRejected, StoreUnavailable
+from proxy.errors import FilesExhausted, ShardMissing, StoreError, StoreNotAsked, StoreRejected, StoreUnavailable
 from proxy.stores.deadline import DeadlineStore
 from proxy.stores.limit import GatedStore, LimitedStore
 from proxy.stores.observe import DEFAULT_P95_SECONDS, ObservedStore
@@ -249,3 +249,16 @@ async def test_a_deadline_missed_leaves_its_task_uncancelled(faulty: FaultyStore
     assert task is not None
     assert task.cancelling() == 0
     await asyncio.sleep(0)
+
+
+async def test_want_of_file_descriptors_is_no_failure_of_the_store(faulty: FaultyStore, clock: ManualClock) -> None:
+    told: list[str] = []
+    store = ObservedStore(faulty, clock, record=lambda _store, _verb, outcome, _seconds: told.append(outcome))
+
+    def no_file(verb: str) -> None:
+        raise FilesExhausted("s", f"too many open files to {verb}")
+
+    faulty.before = no_file
+    await _fail(store, 10, FilesExhausted)
+    assert store.ready_for("get")
+    assert told == ["FilesExhausted"] * 10

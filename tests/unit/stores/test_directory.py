@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.errors import ConfigError, ShardMissing, StoreRejected, StoreUnavailable
+from proxy.errors import ConfigError, FilesExhausted, ShardMissing, StoreRejected, StoreUnavailable
 from proxy.stores.directory import LANES, MARKER, STALE_SECONDS, DirectoryStore
 from proxy.stores.protocol import ShardName
 from tests.unit.stores.conftest import INFO, NAME
@@ -180,6 +180,16 @@ async def test_an_unmounted_root_is_unavailable_and_stays_empty(store: Directory
     with pytest.raises(StoreUnavailable, match="not mounted"):
         _ = [entry async for entry in store.list("ab/")]
     assert list(root.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+async def test_want_of_file_descriptors_is_told_apart(store: DirectoryStore, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    await store.put(NAME, [b"x"])
+    for call in (lambda: store.get(NAME), lambda: store.put(NAME, [b"y"])):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "open", _failing("open", number))
+            with pytest.raises(FilesExhausted):
+                await call()
 
 
 async def test_a_folder_tidied_away_is_made_again(store: DirectoryStore, root: Path) -> None:

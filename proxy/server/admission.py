@@ -1,0 +1,117 @@
+"""Admission of clients: how many connections a process holds, and how long a new one may be silent.
+
+A connection costs a file descriptor, and so does every file and socket of a store. Without a bound of their own, idle connections, which
+anybody can open, would leave none to the stores.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from proxy.config import Config
+
+if TYPE_CHECKING:
+    from aiohttp.web_protocol import RequestHandler
+
+logger = logging.getLogger(__name__)
+
+FIRST_REQUEST_SECONDS = 10.0  # a client connects when it has something to say; its head is a few packets
+FEWEST = 16  # that many are served even if files may run out
+_ENDLESS = 65_536  # what stands for no limit
+_OWN_FILES = 128  # manifest, log, event loop, libraries
+_DIRECTORY_FILES = 16  # of the threads of one directory, a listing and a folder each
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class BoundedServer(web.Server):
+    """aiohttp's server with at most `limit` connections.
+
+    When one more comes, that which has waited longest for a request is closed. If none waits, it is the new one.
+    """
+
+    def __init__(self, handler: Handler, *, limit: int, first_request_seconds: float = FIRST_REQUEST_SECONDS, **options: object) -> None:
+        super().__init__(self._answer, **options)  # type: ignore[arg-type]  # options of aiohttp's connections
+        self._handler = handler
+        self._limit = limit
+        self._first_request_seconds = first_request_seconds
+        self._open: set[RequestHandler] = set()
+        self._waiting: dict[RequestHandler, None] = {}  # longest first
+        self._deadlines: dict[RequestHandler, asyncio.TimerHandle] = {}
+
+    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
+        super().connection_made(handler, transport)
+        if len(self._open) >= self._limit and not self._make_room():
+            transport.close()
+            return
+        self._open.add(handler)
+        self._waiting[handler] = None
+        loop = asyncio.get_running_loop()
+        self._deadlines[handler] = loop.call_later(self._first_request_seconds, self._close, handler)
+
+    def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
+        self._forget(handler)
+        super().connection_lost(handler, exc)
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        connection = request.protocol
+        self._waiting.pop(connection, None)
+        if (deadline := self._deadlines.pop(connection, None)) is not None:
+            deadline.cancel()
+        # aiohttp answers each request in a task of its own, which also sends what is returned here.
+        task = asyncio.current_task()
+        assert task is not None
+        task.add_done_callback(lambda _: self._wait(connection))
+        return await self._handler(request)
+
+    def _wait(self, connection: RequestHandler) -> None:
+        if connection in self._open:
+            self._waiting[connection] = None
+
+    def _make_room(self) -> bool:
+        longest = next(iter(self._waiting), None)
+        if longest is None:
+            return False
+        self._close(longest)
+        return True
+
+    def _close(self, connection: RequestHandler) -> None:
+        self._forget(connection)
+        connection.force_close()
+
+    def _forget(self, connection: RequestHandler) -> None:
+        self._open.discard(connection)
+        self._waiting.pop(connection, None)
+        if (deadline := self._deadlines.pop(connection, None)) is not None:
+            deadline.cancel()
+
+
+def connection_limit(config: Config) -> int:
+    """Raise the number of files this process may open as far as it goes; return how many connections leave enough of them to the stores.
+
+    Connections that lie in the backlog are accepted all at once, before the first can be closed: it may be as long again.
+    """
+    files = _raise_file_limit()
+    room = (files - _reserved_files(config)) // 2
+    if room < config.limits.connections:
+        logger.warning("only %d connections at once: this process may open %d files; raise ulimit -Hn", max(room, FEWEST), files)
+    return max(min(room, config.limits.connections), FEWEST)
+
+
+def _raise_file_limit() -> int:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _ENDLESS if hard == resource.RLIM_INFINITY else hard
+    with suppress(OSError, ValueError):  # the kernel may have a limit below an infinite one
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        return wanted
+    return soft
+
+
+def _reserved_files(config: Config) -> int:
+    return _OWN_FILES + sum(_DIRECTORY_FILES if store.kind == "directory" else store.concurrency for store in config.stores.values())
