@@ -63,11 +63,16 @@ class Services:
 
 @asynccontextmanager
 async def open_services(
-    config: Config, *, clock: Clock | None = None, workers: int = 1, record_store_call: Recorder | None = None
+    config: Config,
+    *,
+    clock: Clock | None = None,
+    workers: int = 1,
+    record_store_call: Recorder | None = None,
+    tidy: bool = False,
 ) -> AsyncIterator[Services]:
     """Open everything, and run collection and lease renewal; on leaving, let late puts end, then close.
 
-    Of the configured memory, this process takes the share of one of `workers`.
+    Of the configured memory, this process takes the share of one of `workers`. With `tidy`, what crashes left in directories is removed.
     """
     clock = clock or SystemClock()
     policies = make_policies(config)
@@ -77,7 +82,7 @@ async def open_services(
     threads = ThreadPoolExecutor(THREADS, thread_name_prefix="codec")
     async with open_sqlite(Path(config.manifest.path), clock) as manifest:
         ring = open_ring(directories=sum(store.kind == "directory" for store in config.stores.values()))
-        fleet = await _open_fleet(config, manifest, clock, record_store_call, ring)
+        fleet = await _open_fleet(config, manifest, clock, record_store_call, ring, tidy=tidy)
         budget = Budget(limits.memory_mib * 1024 * 1024 // workers, wait_seconds=limits.memory_wait_seconds)
         ledger = IntentLedger(manifest, clock, tasks, owner=secrets.token_hex(8), lease_seconds=limits.intent_seconds)
         stragglers = Stragglers(manifest, tasks)
@@ -114,7 +119,7 @@ async def open_services(
             threads.shutdown(wait=True)
 
 
-async def _open_fleet(config: Config, manifest: Manifest, clock: Clock, record: Recorder | None, ring: Ring | None) -> Fleet:
+async def _open_fleet(config: Config, manifest: Manifest, clock: Clock, record: Recorder | None, ring: Ring | None, *, tidy: bool) -> Fleet:
     """Open every store. Only one never seen before is made: another whose directory is empty is a disk that is not mounted."""
     known = await manifest.known_stores()
     opened = {
@@ -127,6 +132,7 @@ async def _open_fleet(config: Config, manifest: Manifest, clock: Clock, record: 
             get_seconds=config.limits.get_timeout_seconds,
             record=record,
             ring=ring,
+            tidy=tidy,
         )
         for name, store in config.stores.items()
     }

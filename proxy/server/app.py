@@ -43,7 +43,8 @@ async def run_server(
         loop.add_signal_handler(number, stop.set)
     try:
         registry = CollectorRegistry()
-        async with open_services(config, workers=workers, record_store_call=StoreCallMetrics(registry).record) as services:
+        record = StoreCallMetrics(registry).record
+        async with open_services(config, workers=workers, record_store_call=record, tidy=True) as services:
             dispatcher = Dispatcher(services, Telemetry(registry))
             connections = connection_limit(config)
             async with listening(dispatcher, host=host, port=port, connections=connections, reuse_port=workers > 1) as bound_port:

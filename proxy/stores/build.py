@@ -49,21 +49,24 @@ async def open_store(
     get_seconds: float,
     record: Recorder | None = None,
     ring: Ring | None = None,
+    tidy: bool = False,
 ) -> Opened:
-    """Open a store; `create` makes the directory of a new one, and `ring` is its way for small files.
+    """Open a store; `create` makes the directory of a new one, `ring` is its way for small files, `tidy` removes what crashes left there.
 
     A provider that cannot be reached is no error, its calls will fail; what can never work is a `ConfigError`.
     """
     # In a thread: a mount that hangs, a credential chain that asks the network, a bucket to create.
-    store = await asyncio.to_thread(_bare_store, store_info(name, config), config, create, put_seconds, ring)
+    store = await asyncio.to_thread(
+        _bare_store, store_info(name, config), config, create=create, timeout_seconds=put_seconds, ring=ring, tidy=tidy
+    )
     limited = LimitedStore(store, concurrency=config.concurrency, put_seconds=put_seconds, get_seconds=get_seconds)
     return Opened(ObservedStore(limited, clock, record=record), store.present if isinstance(store, DirectoryStore) else True)
 
 
-def _bare_store(info: StoreInfo, config: StoreConfig, create: bool, timeout_seconds: float, ring: Ring | None) -> Store:  # noqa: FBT001 - see open_store
+def _bare_store(info: StoreInfo, config: StoreConfig, *, create: bool, timeout_seconds: float, ring: Ring | None, tidy: bool) -> Store:
     match config.kind:
         case "directory":
-            return DirectoryStore(info, Path(config.path), create=create, fsync=config.fsync, ring=ring)
+            return DirectoryStore(info, Path(config.path), create=create, fsync=config.fsync, ring=ring, tidy=tidy)
         case "memory":
             return memory_store(info)
         case "gcs":

@@ -1,15 +1,17 @@
 """A directory as a store: atomic, and durable once `put` returns.
 
 A shard is written to a temporary file beside its place, fsynced, renamed, and the directory fsynced. The root carries a marker file, so
-that an unmounted file system is noticed: an empty mount point is an unavailable store, not an empty one. Root and marker are made when a
-store is opened for the first time and never again: whoever opens it says whether that is so.
+that an unmounted file system is noticed: an empty mount point is an unavailable store, not an empty one. The marker holds the store's
+name, so that the file system of another store in its place is noticed, too. Root and marker are made when a store is opened for the first
+time and never again: whoever opens it says whether that is so.
 
-What a crash leaves: before the rename a temporary, which the next start removes once it is an hour old; after it, a whole shard.
+What a crash leaves: before the rename a temporary, which the server's next start removes once it is an hour old; after it, a whole shard.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import re
 import secrets
@@ -32,6 +34,7 @@ MARKER = ".shardgate-store"
 TEMPORARY = ".tmp-"
 STALE_SECONDS = 3600  # far beyond any deadline of a put: no other process is still writing it
 LANES = 4  # threads of one directory: enough to keep a disk's queue busy, and all that a hung one can hold
+_LONGEST_OWNER = 256  # bytes of a marker that are read: a store's name has 63
 _IOV_MAX = 1024  # Linux's limit of buffers in one writev
 _NAME = re.compile(r"[0-9a-z-][0-9a-z.-]*(?:/[0-9a-z-][0-9a-z.-]*)*")  # no part begins with a dot: never the marker, never outside
 _MADE_UP = frozenset({".lost+found", "lost+found"})  # what an empty file system may hold
@@ -43,10 +46,12 @@ _REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 class DirectoryStore:
     """One directory; see the protocol for what it promises. Without `fsync` a power cut may lose what was acknowledged."""
 
-    def __init__(self, info: StoreInfo, path: Path, *, create: bool, fsync: bool = True, ring: Ring | None = None) -> None:
-        """Open the directory, making it with `create`. This blocks; `ConfigError` if it is to be made and holds something else.
+    def __init__(
+        self, info: StoreInfo, path: Path, *, create: bool, fsync: bool = True, ring: Ring | None = None, tidy: bool = False
+    ) -> None:
+        """Open the directory, making it with `create`. This blocks; `ConfigError` if it is another store's, or to be made and not empty.
 
-        With a ring, small shards go through it.
+        With a ring, small shards go through it. With `tidy`, a thread removes what crashes have left: it walks through all of the store.
         """
         self.info = info
         self._ring = None if ring is None else RingFiles(ring)
@@ -59,7 +64,8 @@ class DirectoryStore:
         self._numbers = count()
         self._closed = False
         self.present = self._open_root(path, create=create)
-        threading.Thread(target=self._remove_stale, name=f"store-{info.name}-stale", daemon=True).start()
+        if tidy and self.present:
+            threading.Thread(target=self._remove_stale, name=f"store-{info.name}-stale", daemon=True).start()
 
     async def put(self, name: ShardName, body: Sequence[bytes | bytearray | memoryview]) -> None:
         self._check(name)
@@ -134,8 +140,12 @@ class DirectoryStore:
     def _translated(self, error: OSError, reading: ShardName | None) -> StoreError:
         if error.errno in _EXHAUSTED:
             return FilesExhausted(self.info.name, str(error))
-        if not os.path.exists(self._marker):
+        try:
+            owner = self._owner()
+        except OSError:
             return StoreUnavailable(self.info.name, f"{self._root} has no {MARKER}: it is gone, or not mounted")
+        if owner != self.info.name:
+            return StoreUnavailable(self.info.name, f"{self._root} is the disk of store {owner}")
         if error.errno in _ABSENT and reading is not None:
             return ShardMissing(self.info.name, f"no shard {reading}")
         kind = StoreRejected if error.errno in _REFUSED else StoreUnavailable
@@ -143,24 +153,57 @@ class DirectoryStore:
 
     def _open_root(self, path: Path, *, create: bool) -> bool:
         """Tell whether the root is there. If it is not, every call will say so, until it is."""
-        if os.path.exists(self._marker):
-            return True
-        if not create:
-            return False
         try:
-            path.mkdir(parents=True, exist_ok=True)
-            if not set(os.listdir(path)) <= _MADE_UP:
-                raise ConfigError(f"stores.{self.info.name}.path: {path} holds other files; name an empty directory")
-            Path(self._marker).touch()
-            if self._fsync:
-                _fsync_path(self._marker)
-                _fsync_path(self._root)
-                _fsync_path(str(path.parent))
+            if not os.path.exists(self._marker):
+                if not create:
+                    return False
+                path.mkdir(parents=True, exist_ok=True)
+                if not set(os.listdir(path)) <= _MADE_UP:
+                    raise ConfigError(f"stores.{self.info.name}.path: {path} holds other files; name an empty directory")
+                self._write_marker()
+                if self._fsync:
+                    _fsync_path(str(path.parent))
+            owner = self._owner()
         except OSError:
             return False
+        if owner != self.info.name:
+            raise ConfigError(
+                f"stores.{self.info.name}.path: {path} is the disk of store {owner}, says its {MARKER}; mount the right one there, "
+                "correct the path, or empty that file if it shall be this store's"
+            )
         return True
 
+    def _check_root(self) -> None:
+        """Raise `OSError` if the root is not there, or another store's."""
+        if self._owner() != self.info.name:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+
+    def _owner(self) -> str:
+        """Return the name of the store whose root this is; `OSError` if it is none. An empty marker, made by hand, is filled."""
+        with open(self._marker, "rb") as file:
+            owner = file.read(_LONGEST_OWNER).strip().decode("ascii", "replace")
+        if not owner:
+            with suppress(OSError):  # a disk that is full, or can only be read
+                self._write_marker()
+        return owner or self.info.name
+
+    def _write_marker(self) -> None:
+        temporary = self._temporary_in(".")
+        with open(temporary, "x", encoding="ascii") as file:
+            file.write(f"{self.info.name}\n")
+            if self._fsync:
+                file.flush()
+                os.fsync(file.fileno())
+        os.rename(temporary, self._marker)
+        if self._fsync:
+            _fsync_path(self._root)
+
     def _remove_stale(self) -> None:
+        with suppress(OSError), open(self._marker, "rb") as marker:
+            fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)  # one of several workers that start together is enough
+            self._walk_for_stale()
+
+    def _walk_for_stale(self) -> None:
         oldest = time.time() - STALE_SECONDS
         for folder, _, files in os.walk(self._root):
             for file in files:
@@ -205,7 +248,7 @@ class DirectoryStore:
             return os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
     def _make_folder(self, folder: str) -> None:
-        os.stat(self._marker)  # never make a root that has gone away
+        self._check_root()  # never make a root that has gone away
         parent = self._root
         for part in folder.split("/") if folder else ():
             with suppress(FileExistsError):
@@ -231,7 +274,7 @@ class DirectoryStore:
 
     def _scan(self, folder: str, prefix: str, _: Cancelled) -> _Found:
         """Return the shards right in a folder, and the folders below it, that have or lead to the prefix."""
-        os.stat(self._marker)
+        self._check_root()
         found = _Found([], [])
         with suppress(FileNotFoundError, NotADirectoryError), os.scandir(f"{self._root}/{folder}") as entries:
             for entry in entries:
@@ -249,7 +292,7 @@ class DirectoryStore:
         try:
             os.unlink(f"{self._root}/{name}")
         except (FileNotFoundError, NotADirectoryError):
-            os.stat(self._marker)  # not there, or is it the store that is not there?
+            self._check_root()  # not there, or is it the store that is not there?
 
 
 class _Found(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import os
 import shutil
 import stat
@@ -12,11 +13,12 @@ import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from proxy.errors import ConfigError, FilesExhausted, ShardMissing, StoreRejected, StoreUnavailable
 from proxy.stores.directory import LANES, MARKER, STALE_SECONDS, DirectoryStore
-from proxy.stores.protocol import ShardName
+from proxy.stores.protocol import ShardName, StoreName
 from tests.unit.stores.conftest import INFO, NAME
 
 System = Callable[..., object]
@@ -33,8 +35,9 @@ async def opened() -> AsyncIterator[Opener]:
     """Open directory stores, and close them after the test: their threads would idle on."""
     stores: list[DirectoryStore] = []
 
-    def make(path: Path, *, create: bool = True, fsync: bool = True) -> DirectoryStore:
-        stores.append(DirectoryStore(INFO, path, create=create, fsync=fsync))
+    def make(path: Path, *, name: str = "s", create: bool = True, fsync: bool = True, tidy: bool = False) -> DirectoryStore:
+        info = msgspec.structs.replace(INFO, name=StoreName(name))
+        stores.append(DirectoryStore(info, path, create=create, fsync=fsync, tidy=tidy))
         return stores[-1]
 
     yield make
@@ -201,18 +204,67 @@ async def test_a_folder_tidied_away_is_made_again(store: DirectoryStore, root: P
     assert await store.get(NAME) == b"y"
 
 
-async def test_stale_temporaries_are_removed_at_start_and_young_ones_kept(opened: Opener, root: Path) -> None:
+async def test_stale_temporaries_are_removed_by_whoever_tidies_up_and_young_ones_kept(opened: Opener, root: Path) -> None:
     await opened(root).put(NAME, [b"x"])
     old, young = root / "ab/.tmp-old", root / "ab/.tmp-young"
     old.touch()
     young.touch()
     os.utime(old, (time.time() - STALE_SECONDS - 60,) * 2)
     before = set(threading.enumerate())
-    store = opened(root)
+    opened(root)
+    assert set(threading.enumerate()) == before
+    store = opened(root, tidy=True)
     for thread in set(threading.enumerate()) - before:
         thread.join(10)
     assert _files(root) == ["ab/.tmp-young", NAME]
     assert [entry async for entry in store.list()] == [(NAME, 1)]
+
+
+def test_one_process_tidies_up_at_a_time(opened: Opener, root: Path) -> None:
+    opened(root)
+    (root / ".tmp-old").touch()
+    os.utime(root / ".tmp-old", (time.time() - STALE_SECONDS - 60,) * 2)
+    before = set(threading.enumerate())
+    with (root / MARKER).open() as marker:
+        fcntl.flock(marker, fcntl.LOCK_EX)
+        opened(root, tidy=True)
+        for thread in set(threading.enumerate()) - before:
+            thread.join(10)
+    assert _files(root) == [".tmp-old"]
+
+
+def test_a_new_directory_says_whose_it_is(opened: Opener, root: Path) -> None:
+    assert opened(root).present
+    assert (root / MARKER).read_text() == "s\n"
+
+
+@pytest.mark.parametrize("content", ["", "\n", " "])
+def test_a_marker_made_by_hand_is_filled(opened: Opener, root: Path, content: str) -> None:
+    root.mkdir()
+    (root / MARKER).write_text(content)
+    assert opened(root, create=False).present
+    assert (root / MARKER).read_text() == "s\n"
+    assert _files(root) == []
+
+
+def test_the_directory_of_another_store_is_refused_at_the_start(opened: Opener, root: Path) -> None:
+    opened(root)
+    with pytest.raises(ConfigError, match=r"stores\.other\.path: .* is the disk of store s"):
+        opened(root, name="other")
+
+
+async def test_a_disk_mounted_in_the_place_of_another_is_unavailable_and_not_written(opened: Opener, root: Path, tmp_path: Path) -> None:
+    store, other = opened(root), opened(tmp_path / "other", name="other")
+    await store.put(NAME, [b"x"])
+    await other.put(ShardName("ab/of-the-other"), [b"y"])
+    root.rename(tmp_path / "away")
+    (tmp_path / "other").rename(root)
+    for call in (store.get(NAME), store.put(ShardName("cd/new-00"), [b"y"]), store.delete(NAME)):
+        with pytest.raises(StoreUnavailable, match="is the disk of store other"):
+            await call
+    with pytest.raises(StoreUnavailable, match="is the disk of store other"):
+        _ = [entry async for entry in store.list()]
+    assert _files(root) == ["ab/of-the-other"]
 
 
 def test_a_directory_of_something_else_is_refused(opened: Opener, root: Path) -> None:
