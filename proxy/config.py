@@ -255,6 +255,7 @@ def _check(config: Config) -> None:
         raise ConfigError(f'default_policy: there is no policy "{config.default_policy}"; one of: {", ".join(sorted(config.policies))}')
     for name, store in config.stores.items():
         _check_store(f"stores.{name}", name, store)
+    _check_places(config.stores)
     for name, policy in config.policies.items():
         for store_name in policy.stores:
             if store_name not in config.stores:
@@ -279,3 +280,22 @@ def _check_store(key: str, name: str, store: StoreConfig) -> None:
         raise ConfigError(f"{key}.{missing}: missing; give both keys, or neither to use boto3's credential chain")
     if store.service_account:
         _private_text(Path(store.service_account), f"{key}.service_account")
+
+
+def _check_places(stores: Mapping[str, StoreConfig]) -> None:
+    """Two stores at one place would be lost together, whatever a policy promises of them."""
+    names: dict[tuple[str, ...], str] = {}
+    for name, store in stores.items():
+        if store.kind == "memory":
+            continue
+        place = _place(store)
+        if place in names:
+            what = "path" if store.kind == "directory" else "bucket"
+            raise ConfigError(f"stores.{name}.{what}: it is that of store {names[place]}, too; give each store a place of its own")
+        names[place] = name
+
+
+def _place(store: StoreConfig) -> tuple[str, ...]:
+    if store.kind == "directory":
+        return ("directory", os.path.abspath(store.path))
+    return (store.kind, store.endpoint.rstrip("/").lower(), store.account, store.bucket, store.prefix.strip("/"))

@@ -203,6 +203,37 @@ def test_a_fault_is_refused_by_key_and_remedy(load: Loader, change: tuple[str, s
     assert "\n" not in str(caught.value)
 
 
+SECOND_STORE = S3_STORE.replace("stores.far", "stores.near")
+DIRECTORY = """
+[stores.NAME]
+kind = "directory"
+provider = "p"
+region = "r"
+jurisdiction = "EU"
+path = "PATH"
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (S3_STORE, SECOND_STORE),
+        (S3_STORE + 'prefix = "a/"\n', SECOND_STORE + 'prefix = "a"\n'),
+        (S3_STORE + 'endpoint = "https://H/"\n', SECOND_STORE + 'endpoint = "https://h"\n'),
+        (DIRECTORY.replace("NAME", "far").replace("PATH", "/a/b"), DIRECTORY.replace("NAME", "near").replace("PATH", "/a/c/../b/")),
+    ],
+)
+def test_two_stores_at_one_place_are_refused(load: Loader, first: str, second: str) -> None:
+    with pytest.raises(ConfigError, match=r"stores\.near\.(bucket|path): it is that of store far, too"):
+        load(MINIMAL + first + second)
+
+
+@pytest.mark.parametrize("difference", ['prefix = "a"', 'endpoint = "https://h"', 'kind = "gcs"'])
+def test_stores_at_different_places_may_have_one_bucket_name(load: Loader, difference: str) -> None:
+    second = SECOND_STORE.replace('kind = "s3"\n', "") if "kind" in difference else SECOND_STORE
+    assert len(load(f"{MINIMAL}{S3_STORE}{second}{difference}\n").stores) == 3
+
+
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"cannot read the configuration .*none\.toml"):
         load_config(tmp_path / "none.toml", {})
