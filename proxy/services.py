@@ -122,23 +122,25 @@ async def open_services(
 async def _open_fleet(config: Config, manifest: Manifest, clock: Clock, record: Recorder | None, ring: Ring | None, *, tidy: bool) -> Fleet:
     """Open every store. Only one never seen before is made: another whose directory is empty is a disk that is not mounted."""
     known = await manifest.known_stores()
-    opened = {
-        name: await open_store(
+    limits = config.limits
+    openings = [
+        open_store(
             name,
             store,
             clock=clock,
             create=name not in known,
-            put_seconds=config.limits.put_timeout_seconds,
-            get_seconds=config.limits.get_timeout_seconds,
+            put_seconds=limits.put_timeout_seconds,
+            get_seconds=limits.get_timeout_seconds,
             record=record,
             ring=ring,
             tidy=tidy,
         )
         for name, store in config.stores.items()
-    }
+    ]
+    opened = dict(zip(config.stores, await asyncio.gather(*openings), strict=True))
     absent = [name for name, store in opened.items() if not store.present]
     if absent:
-        logger.warning("these stores are not there, or not mounted: %s", ", ".join(absent))
+        logger.warning("these stores are not there, not mounted, or do not answer: %s", ", ".join(absent))
     if new := opened.keys() - known - set(absent):
         await manifest.know_stores(new)
     return Fleet({name: store.store for name, store in opened.items()})

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from aiohttp import web
@@ -16,8 +14,9 @@ from proxy.metrics import StoreCallMetrics
 from proxy.server.admission import connection_limit
 from proxy.server.connection import Endpoint
 from proxy.server.dispatch import Dispatcher
+from proxy.server.stop import stopped_by_signals
 from proxy.server.telemetry import Telemetry
-from proxy.services import open_services
+from proxy.services import Services, open_services
 
 logger = logging.getLogger(__name__)
 
@@ -31,29 +30,27 @@ async def run_server(
     host: str,
     port: int,
     workers: int = 1,
+    prepare: Callable[[Services], Awaitable[object]] | None = None,
     ready: Callable[[int], None] | None = None,
 ) -> None:
     """Serve until SIGINT or SIGTERM, as one of several processes that share the port.
 
-    `ready` is called with the port once connections are accepted (`port` may be 0 if the process is alone).
+    `prepare` is awaited before the first connection, `ready` called with the port once they are accepted (`port` may be 0 if the process is
+    alone). A signal before that breaks the start off; a second signal ends the process at once.
     """
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    try:
-        registry = CollectorRegistry()
-        record = StoreCallMetrics(registry).record
+    registry = CollectorRegistry()
+    record = StoreCallMetrics(registry).record
+    with stopped_by_signals() as stop:
         async with open_services(config, workers=workers, record_store_call=record, tidy=True) as services:
+            if prepare is not None:
+                await prepare(services)
             dispatcher = Dispatcher(services, Telemetry(registry))
             connections = connection_limit(config)
             async with listening(dispatcher, host=host, port=port, connections=connections, reuse_port=workers > 1) as bound_port:
+                stop.started()
                 if ready is not None:
                     ready(bound_port)
                 await stop.wait()
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
 
 
 @asynccontextmanager

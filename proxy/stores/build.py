@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from proxy.clock import Clock
 from proxy.config import StoreConfig
+from proxy.errors import ConfigError
 from proxy.stores.directory import DirectoryStore
+from proxy.stores.lanes import Lanes
+from proxy.stores.late import LateStore
 from proxy.stores.limit import LimitedStore
 from proxy.stores.observe import ObservedStore, Recorder
 from proxy.stores.protocol import Prices, Store, StoreInfo, StoreName
@@ -18,6 +23,7 @@ from proxy.stores.uring import Ring
 
 logger = logging.getLogger(__name__)
 
+OPEN_SECONDS = 10.0  # a disk or a bucket answers in far less; the start of a server waits for it
 CREATE_BUCKET_SECONDS = 10
 
 
@@ -33,7 +39,7 @@ def store_info(name: str, config: StoreConfig) -> StoreInfo:
 
 
 class Opened(NamedTuple):
-    """A store, and whether it was there: a directory may be on a disk that is not mounted."""
+    """A store, and whether it was there: a directory may be on a disk that is not mounted, or does not answer."""
 
     store: ObservedStore
     present: bool
@@ -53,14 +59,47 @@ async def open_store(
 ) -> Opened:
     """Open a store; `create` makes the directory of a new one, `ring` is its way for small files, `tidy` removes what crashes left there.
 
-    A provider that cannot be reached is no error, its calls will fail; what can never work is a `ConfigError`.
+    A provider that cannot be reached is no error, its calls will fail; what can never work is a `ConfigError`. What does not open in
+    `OPEN_SECONDS` goes on opening in the background.
     """
-    # In a thread: a mount that hangs, a credential chain that asks the network, a bucket to create.
-    store = await asyncio.to_thread(
-        _bare_store, store_info(name, config), config, create=create, timeout_seconds=put_seconds, ring=ring, tidy=tidy
-    )
+    info = store_info(name, config)
+    opening = _begin(name, lambda: _bare_store(info, config, create=create, timeout_seconds=put_seconds, ring=ring, tidy=tidy))
+    try:
+        await asyncio.wait({opening}, timeout=OPEN_SECONDS)
+    except asyncio.CancelledError:
+        opening.cancel()
+        raise
+    if opening.done():
+        store = opening.result()
+    elif create and config.kind == "directory":
+        # Made later, behind the manifest's back, it would be made again at each start at which its disk is not mounted.
+        raise ConfigError(f"stores.{name}.path: {config.path} does not answer, and a new store must; see to its disk, or remove the store")
+    else:
+        opening.add_done_callback(partial(_report_late, name))
+        store = LateStore(info, opening)
     limited = LimitedStore(store, concurrency=config.concurrency, put_seconds=put_seconds, get_seconds=get_seconds)
-    return Opened(ObservedStore(limited, clock, record=record), store.present if isinstance(store, DirectoryStore) else True)
+    return Opened(ObservedStore(limited, clock, record=record), _is_present(store))
+
+
+def _begin(name: str, call: Callable[[], Store]) -> asyncio.Future[Store]:
+    """Open in a thread, which nobody waits for at the end: a mount may hang for ever, a credential chain for long."""
+    lanes = Lanes(1, name=f"open-{name}")
+    opening = asyncio.ensure_future(lanes.run(lambda _: call()))
+    opening.add_done_callback(lambda _: lanes.close())
+    return opening
+
+
+def _is_present(store: Store) -> bool:
+    return store.present if isinstance(store, DirectoryStore) else not isinstance(store, LateStore)
+
+
+def _report_late(name: str, opening: asyncio.Future[Store]) -> None:
+    if opening.cancelled():
+        return
+    if error := opening.exception():
+        logger.warning("stores.%s cannot be opened: %s", name, error)
+    else:
+        logger.warning("stores.%s is open at last", name)
 
 
 def _bare_store(info: StoreInfo, config: StoreConfig, *, create: bool, timeout_seconds: float, ring: Ring | None, tidy: bool) -> Store:

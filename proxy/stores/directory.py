@@ -180,7 +180,7 @@ class DirectoryStore:
 
     def _owner(self) -> str:
         """Return the name of the store whose root this is; `OSError` if it is none. An empty marker, made by hand, is filled."""
-        with open(self._marker, "rb") as file:
+        with open(self._marker, "rb", buffering=0) as file:
             owner = file.read(_LONGEST_OWNER).strip().decode("ascii", "replace")
         if not owner:
             with suppress(OSError):  # a disk that is full, or can only be read

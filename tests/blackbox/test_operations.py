@@ -8,12 +8,15 @@ import re
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import urlsplit
 
 import pytest
@@ -21,9 +24,10 @@ from botocore.exceptions import ClientError, IncompleteReadError, ResponseStream
 from botocore.response import StreamingBody
 
 from tests.blackbox.signer import UNSIGNED, Signer
-from tests.servers import ROOT, Shardgate, shardgate, start_shardgate, stop
+from tests.servers import ROOT, Shardgate, free_port, shardgate, start_shardgate, stop
 
 MIB = 1024 * 1024
+MARKER = ".shardgate-store"
 DEADLINE_SECONDS = 30
 
 
@@ -119,6 +123,93 @@ def test_ctrl_c_lets_an_upload_finish(tmp_path: Path) -> None:
         assert again.client().get_object(Bucket="bucket", Key="k")["Body"].read() == b"a" * MIB + b"b" * MIB
 
 
+def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
+    server = start_shardgate(tmp_path, config=_config(tmp_path))
+    try:
+        server.client().create_bucket(Bucket="bucket")
+        with _begin_put(server, "k", 2 * MIB, first=b"a" * MIB):
+            _until(lambda: _metrics(server)["shardgate_requests_in_flight"] == 1)
+            server.process.send_signal(signal.SIGINT)
+            _until(lambda: not _listens(server))
+            server.process.send_signal(signal.SIGINT)
+            assert server.process.wait(5) == 128 + signal.SIGINT
+    finally:
+        stop(server.process)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_store_that_hangs_at_the_start_is_missed_and_joins_later(tmp_path: Path, workers: int) -> None:
+    config = _config(tmp_path)
+    with shardgate(tmp_path, config=config) as server:
+        server.client().create_bucket(Bucket="bucket")
+        server.client().put_object(Bucket="bucket", Key="before", Body=b"x" * MIB)
+    mend = _hang(tmp_path / "stores" / "elm", readers=workers)
+    try:
+        with shardgate(tmp_path, config=config, workers=workers) as server:
+            assert server.client().get_object(Bucket="bucket", Key="before")["Body"].read() == b"x" * MIB
+            server.client().put_object(Bucket="bucket", Key="without", Body=b"y" * MIB)
+            mend()
+            log = tmp_path / "server.log"
+            _until(lambda: log.read_text().count("stores.elm is open at last") == workers)
+            for dead in ("birch", "cedar"):
+                shutil.rmtree(tmp_path / "stores" / dead)
+            # Four of the six shards are left, and needed: that of elm among them.
+            assert server.client().get_object(Bucket="bucket", Key="before")["Body"].read() == b"x" * MIB
+    finally:
+        mend()
+    assert "these stores are not there, not mounted, or do not answer: elm" in (tmp_path / "server.log").read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_start_that_hangs_can_be_broken_off(tmp_path: Path, number: signal.Signals) -> None:
+    config = _config(tmp_path)
+    with shardgate(tmp_path, config=config):
+        pass
+    mend = _hang(tmp_path / "stores" / "elm", readers=1)
+    command = [sys.executable, "-m", "proxy.cli.main", "serve", "--config", str(config), "--listen", f"127.0.0.1:{free_port()}"]
+    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "SHARDGATE_DATA": str(tmp_path)})
+    try:
+        with _pipe_once_read(tmp_path / "stores" / "elm" / MARKER):
+            started = time.monotonic()
+            process.send_signal(number)
+            assert process.wait(DEADLINE_SECONDS) == 0
+            assert time.monotonic() - started < 5
+    finally:
+        mend()
+        stop(process)
+
+
+def _pipe_once_read(path: Path) -> BinaryIO:
+    """Wait until somebody opens a pipe for reading, and let that one wait for what is written."""
+    found: list[int] = []
+
+    def is_read() -> bool:
+        with suppress(OSError):
+            found.append(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+        return bool(found)
+
+    _until(is_read)
+    return open(found[0], "wb")
+
+
+def _hang(directory: Path, *, readers: int) -> Callable[[], None]:
+    """Let whoever opens the directory's marker wait, as on a mount that hangs; return what lets them go on."""
+    marker, away = directory / MARKER, directory / ".away"
+    marker.rename(away)
+    os.mkfifo(marker)
+    content = away.read_bytes()
+
+    def mend() -> None:
+        if not away.exists():
+            return
+        os.rename(marker, directory / ".pipe")
+        os.rename(away, marker)
+        with suppress(OSError), open(os.open(directory / ".pipe", os.O_WRONLY | os.O_NONBLOCK), "wb") as pipe:
+            pipe.write(content.ljust(256) * readers)  # as much as each reads
+
+    return mend
+
+
 def test_directories_deleted_while_it_runs(tmp_path: Path) -> None:
     with shardgate(tmp_path, config=_config(tmp_path)) as server:
         s3 = server.client()
@@ -156,7 +247,7 @@ def test_a_disk_that_is_not_mounted_at_the_start_is_missed_and_found_again(tmp_p
         (stores / "birch").rename(tmp_path / "birch")
         # Four of the six shards of "before" are left, and needed: that of elm among them.
         assert server.client().get_object(Bucket="bucket", Key="before")["Body"].read() == b"x" * MIB
-    assert "these stores are not there, or not mounted: elm" in (tmp_path / "server.log").read_text()
+    assert "these stores are not there, not mounted, or do not answer: elm" in (tmp_path / "server.log").read_text()
 
 
 def test_idle_connections_take_no_file_from_the_stores(tmp_path: Path) -> None:
@@ -241,7 +332,7 @@ def _read_to_end(connection: socket.socket) -> bytes:
 def _listens(server: Shardgate) -> bool:
     try:
         _connect(server).close()
-    except ConnectionRefusedError:
+    except (ConnectionRefusedError, ConnectionResetError):  # reset: it was in the backlog when the listener was closed
         return False
     return True
 

@@ -1,0 +1,57 @@
+"""How a server is stopped: a signal asks it to finish, breaks off a start, and the second one ends the process at once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+
+class Stop:
+    """What SIGINT and SIGTERM ask of one task."""
+
+    def __init__(self, task: asyncio.Task[object]) -> None:
+        self._asked = asyncio.Event()
+        self._starting: asyncio.Task[object] | None = task
+
+    @property
+    def asked(self) -> bool:
+        return self._asked.is_set()
+
+    def started(self) -> None:
+        """Cancel no more: from now on, who is asked to stop waits for it, and finishes."""
+        self._starting = None
+
+    async def wait(self) -> None:
+        await self._asked.wait()
+
+    def heed(self, number: int) -> None:
+        """Take a signal."""
+        if self.asked:
+            os._exit(128 + number)  # nothing is lost: whatever was acknowledged is on disk
+        self._asked.set()
+        if self._starting is not None:
+            self._starting.cancel()
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[Stop]:
+    """Give signals to the current task's `Stop`. A start that was broken off ends here, silently."""
+    task = asyncio.current_task()
+    assert task is not None
+    stop = Stop(task)
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    for number in numbers:
+        loop.add_signal_handler(number, partial(stop.heed, number))
+    try:
+        yield stop
+    except asyncio.CancelledError:
+        if not stop.asked or task.uncancel():
+            raise
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
