@@ -162,6 +162,11 @@ def listen_address(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def credentials_path(config: Config) -> Path:
+    """Return where the first tenant's credentials are, in full: it is pasted elsewhere."""
+    return Path(config.data).absolute() / "credentials"
+
+
 def _expand(value: object, key: str, environ: Mapping[str, str]) -> object:
     if isinstance(value, dict):
         return {name: _expand(item, f"{key}.{name}" if key else name, environ) for name, item in value.items()}

@@ -1,20 +1,13 @@
-"""What is counted, for Prometheus: here the calls of stores; and how the counts of several processes are told as one.
-
-The workers of one port keep their counts in files of a folder they share, named by the library's own variable, so that whichever answers a
-scrape tells those of all.
-"""
+"""What is counted, for Prometheus: here the calls of stores."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from tempfile import TemporaryDirectory
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
-SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+from proxy.shared_counts import SHARED_FOLDER
 
 # A directory answers in a millisecond, a distant cloud in hundreds; the last is the longest timeout one would configure.
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -38,14 +31,6 @@ class StoreCallMetrics:
             self._timers[store, verb] = self._seconds.labels(store, verb)
         counter.inc()
         self._timers[store, verb].observe(seconds)
-
-
-@contextmanager
-def shared_by_workers() -> Iterator[str]:
-    """Let processes started within count together; yield the folder of their counts."""
-    with TemporaryDirectory(prefix="shardgate-metrics-", ignore_cleanup_errors=True) as folder:
-        os.environ[SHARED_FOLDER] = folder
-        yield folder
 
 
 def exposition(registry: CollectorRegistry) -> bytes:

@@ -6,12 +6,14 @@ import configparser
 import os
 import secrets
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from proxy.cli.context import DEFAULT_CONFIG, ConfigOption, with_services
-from proxy.config import Config, load_config
+from proxy.config import credentials_path, load_config
 from proxy.errors import ConfigError
-from proxy.services import Services
-from proxy.tenancy import add_access_key, add_tenant
+
+if TYPE_CHECKING:
+    from proxy.services import Services
 
 FIRST_TENANT = "local"
 
@@ -28,7 +30,7 @@ async def first_start(services: Services) -> Path:
     The credentials are on disk before the manifest knows them: a crash in between leaves a pending file, which the next start takes up.
     Once it has its final name nothing is done again, so that a key revoked later stays revoked.
     """
-    path = _credentials_path(services.config)
+    path = credentials_path(services.config)
     pending = path.with_name("credentials.pending")
     if not pending.exists() and not await services.manifest.list_tenants():
         _write_pending(pending)
@@ -38,11 +40,9 @@ async def first_start(services: Services) -> Path:
     return path
 
 
-def _credentials_path(config: Config) -> Path:
-    return Path(config.data).absolute() / "credentials"  # it is pasted elsewhere
-
-
 async def _admit(services: Services, pending: Path) -> None:
+    from proxy.tenancy import add_access_key, add_tenant  # ciphers, which most commands never need
+
     parser = configparser.ConfigParser(interpolation=None)
     parser.read(pending)
     try:

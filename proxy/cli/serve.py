@@ -6,59 +6,54 @@ import os
 import shlex
 import signal
 import socket
+import subprocess
 import sys
 import threading
-from functools import partial
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-import uvloop
-from prometheus_client.multiprocess import mark_process_dead
 
-from proxy.allocator import tune_allocator
-from proxy.cli.context import DEFAULT_CONFIG, ConfigOption, with_services
+from proxy.cli.context import DEFAULT_CONFIG, ConfigOption
 from proxy.cli.init import first_start
 from proxy.cli.supervisor import READY, Supervisor
-from proxy.config import Config, listen_address, load_config
+from proxy.config import Config, credentials_path, listen_address, load_config
 from proxy.errors import ConfigError
 from proxy.log import configure_logging
-from proxy.metrics import shared_by_workers
-from proxy.server.app import run_server
+from proxy.shared_counts import forget_gauges, share_counts, shared_by_workers
+
+if TYPE_CHECKING:
+    from proxy.services import Services
+
+_COMMAND = (sys.executable, "-m", "proxy.cli.main")
 
 
 def serve(
     config: ConfigOption = DEFAULT_CONFIG,
     listen: Annotated[str | None, typer.Option(help="HOST:PORT to listen on, instead of the configuration's.")] = None,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Processes that share the port.")] = 1,
-    worker: Annotated[bool, typer.Option(hidden=True)] = False,
+    worker: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Serve S3 until Ctrl-C; requests in flight are finished."""
     settings = load_config(config)
     host, port = listen_address(listen or settings.listen)
-    tune_allocator()  # before the first thread
     configure_logging(settings.log)
-    if worker:
-        _run_worker(settings, host, port, workers)
+    if worker is not None:
+        _run_worker(settings, host, port, worker, workers)
         return
     with _reserved(host, port) as reservation:
         port = reservation.getsockname()[1]
-        credentials = with_services(settings, first_start)
-
-        def ready() -> None:
-            print(banner(settings, host, port, credentials), flush=True)
-
         if workers > 1:
-            command = [*_worker_command(config), "--listen", f"{_bracketed(host)}:{port}", "--workers", str(workers)]
-            with shared_by_workers() as folder:
-                Supervisor(command, workers, ready=ready, ended=partial(mark_process_dead, path=folder)).run()
+            _supervise(config, settings, host, port, workers)
             return
-    _run(settings, host, port, credentials)
+    _run(settings, host, port)
 
 
-def banner(config: Config, host: str, port: int, credentials: Path) -> str:
+def banner(config: Config, host: str, port: int) -> str:
     """Say where the endpoint and the credentials are, and what to paste: it works in any folder and whatever AWS_* variables are set."""
     endpoint = f"http://{_bracketed(_reachable(host))}:{port}"
+    credentials = credentials_path(config)
     file = shlex.quote(str(credentials))
     aws = f"AWS_SHARED_CREDENTIALS_FILE={file} aws --profile default --region {config.region} --endpoint-url {endpoint}"
     return "\n".join((
@@ -71,14 +66,27 @@ def banner(config: Config, host: str, port: int, credentials: Path) -> str:
     ))  # fmt: skip
 
 
-def _run(config: Config, host: str, port: int, credentials: Path) -> None:
+def _supervise(config: Path, settings: Config, host: str, port: int, workers: int) -> None:
+    # In a process of its own: this one goes on to start others, and need not hold all that a server is made of.
+    made = subprocess.run([*_COMMAND, "init", "--config", str(config)], stdout=subprocess.DEVNULL, check=False)  # noqa: S603 - see _COMMAND
+    if made.returncode:
+        raise typer.Exit(1)  # it has said why
+    command = [*_COMMAND, "serve", "--config", str(config), "--listen", f"{_bracketed(host)}:{port}", "--workers", str(workers)]
+    commands = [[*command, "--worker", str(worker)] for worker in range(workers)]
+    with shared_by_workers():
+        Supervisor(commands, ready=lambda: print(banner(settings, host, port), flush=True), ended=forget_gauges).run()
+
+
+def _run(config: Config, host: str, port: int) -> None:
     def ready(bound: int) -> None:
-        print(banner(config, host, bound, credentials), flush=True)
+        print(banner(config, host, bound), flush=True)
 
-    uvloop.run(run_server(config, host=host, port=port, ready=ready))
+    _run_server(config, host=host, port=port, prepare=first_start, ready=ready)
 
 
-def _run_worker(config: Config, host: str, port: int, workers: int) -> None:
+def _run_worker(config: Config, host: str, port: int, worker: int, workers: int) -> None:
+    share_counts(worker, stores=len(config.stores))
+
     def ready(bound: int) -> None:
         del bound
         # A reader only now: the signal it sends must find the server's own handler.
@@ -86,7 +94,25 @@ def _run_worker(config: Config, host: str, port: int, workers: int) -> None:
         sys.stdout.buffer.write(READY)
         sys.stdout.flush()
 
-    uvloop.run(run_server(config, host=host, port=port, workers=workers, ready=ready))
+    _run_server(config, host=host, port=port, workers=workers, ready=ready)
+
+
+def _run_server(
+    config: Config,
+    *,
+    host: str,
+    port: int,
+    workers: int = 1,
+    prepare: Callable[[Services], Awaitable[object]] | None = None,
+    ready: Callable[[int], None],
+) -> None:
+    import uvloop  # here, with all that a server is made of: the supervisor is none
+
+    from proxy.allocator import tune_allocator
+    from proxy.server.app import run_server
+
+    tune_allocator()  # before the first thread
+    uvloop.run(run_server(config, host=host, port=port, workers=workers, prepare=prepare, ready=ready))
 
 
 def _stop_with_parent() -> None:
@@ -124,7 +150,3 @@ def _bound(host: str, port: int, option: int) -> socket.socket:
         bound.close()
         raise
     return bound
-
-
-def _worker_command(config: Path) -> list[str]:
-    return [sys.executable, "-m", "proxy.cli.main", "serve", "--worker", "--config", str(config)]

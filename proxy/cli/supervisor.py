@@ -11,7 +11,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from types import FrameType
 
 from proxy.errors import ProxyError
@@ -20,18 +21,26 @@ READY = b"ready\n"  # a worker writes it to standard output once it accepts conn
 POLL_SECONDS = 0.05
 FIRST_BACKOFF_SECONDS = 0.5
 MAX_BACKOFF_SECONDS = 30.0
+START_SECONDS = 120.0  # a worker started again that does not serve by then is ended: it waits ten seconds for a store, and for a manifest
 STEADY_SECONDS = 60.0  # a worker that lived this long starts again with the first back-off
 STOP_SECONDS = 60.0  # the server gives requests in flight 30 s, and late puts 10 s after that
 
 
 class Supervisor:
-    """Runs `count` processes of one command.
+    """Runs a process of each command.
 
-    `ready` is called once, when all of them accept connections; `ended` with the id of each process that has ended.
+    `ready` is called once, when all of them accept connections; `ended` with the place, from 0, of a process that will be replaced.
     """
 
-    def __init__(self, command: Sequence[str], count: int, *, ready: Callable[[], None], ended: Callable[[int], object]) -> None:
-        self._workers = [Worker(command, ended) for _ in range(count)]
+    def __init__(
+        self,
+        commands: Iterable[Sequence[str]],
+        *,
+        ready: Callable[[], None],
+        ended: Callable[[int], object],
+        start_seconds: float = START_SECONDS,
+    ) -> None:
+        self._workers = [Worker(command, partial(ended, place), start_seconds=start_seconds) for place, command in enumerate(commands)]
         self._ready = ready
         self._signals = 0
 
@@ -82,9 +91,10 @@ class Supervisor:
 class Worker:
     """One place among the workers, and the process that fills it."""
 
-    def __init__(self, command: Sequence[str], report_end: Callable[[int], object]) -> None:
+    def __init__(self, command: Sequence[str], report_end: Callable[[], object], *, start_seconds: float = START_SECONDS) -> None:
         self._command = command
         self._report_end = report_end
+        self._start_seconds = start_seconds
         self._process: subprocess.Popen[bytes] | None = None
         self._output = b""
         self._started = 0.0
@@ -108,24 +118,24 @@ class Worker:
 
     def is_ready(self) -> bool:
         """Tell whether the process has said that it accepts connections."""
-        if self._process is not None and self._process.stdout is not None:
+        if self._output != READY and self._process is not None and self._process.stdout is not None:
             self._output = (self._output + (self._process.stdout.read() or b""))[-len(READY) :]
         return self._output == READY
 
     def tend(self) -> None:
-        """Start the process again if it has ended, after a back-off that grows as long as it keeps ending."""
-        if not self.ended:
-            return
+        """Start the process again if it has ended, after a back-off that grows as long as it keeps ending; end one that does not start."""
         now = time.monotonic()
-        if self._restart_at is None:
-            if now - self._started >= STEADY_SECONDS:
+        if not self.ended:
+            if not self.is_ready() and now - self._started >= self._start_seconds:
+                self.send(signal.SIGKILL)
+        elif self._restart_at is None:
+            if now - self._started >= STEADY_SECONDS and self.is_ready():
                 self._backoff_seconds = FIRST_BACKOFF_SECONDS
-            self._restart_at = now + self._backoff_seconds
-            self._report()
-            self._backoff_seconds = min(self._backoff_seconds * 2, MAX_BACKOFF_SECONDS)
+            assert self._process is not None
+            self._report_end()
+            self._back_off(now, f"worker {self._process.pid} ended with {self._process.returncode}")
         elif now >= self._restart_at:
-            self.reap()
-            self.start()
+            self._restart(now)
 
     def send(self, number: signal.Signals) -> None:
         """Signal the process, if it still runs."""
@@ -137,12 +147,19 @@ class Worker:
         if self._process is None:
             return
         self._process.wait()
-        self._report_end(self._process.pid)
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()
+        self._process = None
 
-    def _report(self) -> None:
-        assert self._process is not None
-        what = f"worker {self._process.pid} ended with {self._process.returncode}"
-        print(f"shardgate: {what}; starting another in {self._backoff_seconds:g} s", file=sys.stderr, flush=True)
+    def _restart(self, now: float) -> None:
+        self.reap()
+        try:
+            self.start()
+        except OSError as error:  # too many processes, no memory: it passes, and the other workers serve meanwhile
+            self._back_off(now, f"cannot start a worker: {error.strerror}")
+
+    def _back_off(self, now: float, why: str) -> None:
+        print(f"shardgate: {why}; starting another in {self._backoff_seconds:g} s", file=sys.stderr, flush=True)
+        self._restart_at = now + self._backoff_seconds
+        self._backoff_seconds = min(self._backoff_seconds * 2, MAX_BACKOFF_SECONDS)
