@@ -6,16 +6,15 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from proxy.config import Config, load_config
-from proxy.services import Services, open_services
+
+if TYPE_CHECKING:
+    from proxy.services import Services
 
 Result = TypeVar("Result")
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", envvar="SHARDGATE_CONFIG", help="Configuration file.")]
@@ -25,6 +24,7 @@ DEFAULT_CONFIG = Path("config/local.toml")
 
 def with_services(config: Path | Config, command: Callable[[Services], Awaitable[Result]]) -> Result:
     """Open the services, run one command against them, close them."""
+    from proxy.services import open_services  # half a second, and 40 MiB: not for commands that do without
 
     async def run() -> Result:
         async with open_services(load_config(config) if isinstance(config, Path) else config) as services:
@@ -38,6 +38,10 @@ def print_json(data: object) -> None:
 
 
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    from rich.console import Console  # 50 ms, where a table is printed
+    from rich.table import Table
+    from rich.text import Text
+
     # Text, not str: a key may hold what rich reads as markup.
     table = Table()
     for column in columns:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -10,8 +11,10 @@ from proxy.cli.context import DEFAULT_CONFIG, ConfigOption, JsonOption, print_js
 from proxy.cli.tenant import find_tenant
 from proxy.errors import TenantMissing
 from proxy.manifest.records import AccessKey, AccessKeyId
-from proxy.services import Services
-from proxy.tenancy import Credentials, add_access_key
+
+if TYPE_CHECKING:
+    from proxy.services import Services
+    from proxy.tenancy import Credentials
 
 app = typer.Typer(help="Add, list and revoke access keys.", no_args_is_help=True)
 
@@ -45,6 +48,8 @@ def revoke(access_key: str, config: ConfigOption = DEFAULT_CONFIG) -> None:
 
 
 async def _add(services: Services, name: str) -> Credentials:
+    from proxy.tenancy import add_access_key  # ciphers, which most commands never need
+
     return await add_access_key(services.manifest, services.keyring, services.clock, await find_tenant(services, name))
 
 

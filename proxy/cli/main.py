@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -28,6 +27,8 @@ app.add_typer(objects.app, name="object")
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version  # 30 ms, for this alone
+
         print(f"shardgate {version('shardgate')}")
         raise typer.Exit
 

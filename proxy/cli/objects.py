@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,7 +10,9 @@ from proxy.cli.context import DEFAULT_CONFIG, ConfigOption, JsonOption, print_js
 from proxy.codec.format import shard_name
 from proxy.errors import ConfigError, VersionMissing
 from proxy.manifest.records import BucketName, ObjectKey, VersionId
-from proxy.services import Services
+
+if TYPE_CHECKING:
+    from proxy.services import Services
 
 app = typer.Typer(help="Explain objects.", no_args_is_help=True)
 Rows = list[dict[str, object]]

@@ -12,7 +12,6 @@ from proxy.codec.geometry import SegmentGeometry, segment_sizes
 from proxy.config import load_config
 from proxy.engine.placement import describe
 from proxy.errors import ConfigError
-from proxy.services import make_policies
 
 app = typer.Typer(help="Explain placement.", no_args_is_help=True)
 TYPICAL_LABEL = 300  # bytes of a label: names and a small record
@@ -26,6 +25,8 @@ def explain(
     as_json: JsonOption = False,
 ) -> None:
     """Show which stores would get which shards, what may fail, and what each provider and jurisdiction would hold."""
+    from proxy.services import make_policies  # half a second, which other commands need not spend
+
     settings = load_config(config)
     policies = make_policies(settings)
     chosen = policies.get(policy or settings.default_policy)

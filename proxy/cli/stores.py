@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from typing import TYPE_CHECKING
 
 import typer
 from msgspec import Struct
@@ -12,8 +13,10 @@ from msgspec import Struct
 from proxy.cli.context import DEFAULT_CONFIG, ConfigOption, JsonOption, print_json, print_table, with_services
 from proxy.config import load_config
 from proxy.errors import ProxyError
-from proxy.services import Services
 from proxy.stores.protocol import ShardName, Store
+
+if TYPE_CHECKING:
+    from proxy.services import Services
 
 app = typer.Typer(help="List and check the stores.", no_args_is_help=True)
 PROBE = b"shardgate probe " * 64

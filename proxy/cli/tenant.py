@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from proxy.cli.context import DEFAULT_CONFIG, ConfigOption, JsonOption, print_json, print_table, with_services
 from proxy.errors import TenantMissing
-from proxy.manifest.records import Tenant
-from proxy.services import Services
-from proxy.tenancy import add_tenant
+
+if TYPE_CHECKING:
+    from proxy.manifest.records import Tenant
+    from proxy.services import Services
 
 app = typer.Typer(help="Add, list, disable and remove tenants.", no_args_is_help=True)
 
@@ -27,6 +28,8 @@ def add(
     as_json: JsonOption = False,
 ) -> None:
     """Make a tenant and print its credentials, this once."""
+    from proxy.tenancy import add_tenant  # ciphers, which most commands never need
+
     credentials = with_services(
         config,
         lambda services: add_tenant(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import shlex
@@ -177,6 +178,12 @@ def test_an_error_of_the_operating_system_is_one_line_too(run: Run, tmp_path: Pa
     assert (outcome.code, outcome.err.count("\n")) == (1, 1)
 
 
+def test_a_command_that_needs_little_imports_little() -> None:
+    script = "import sys, proxy.cli.main; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"aiohttp", "boto3", "botocore", "cryptography", "obstore", "prometheus_client", "proxy.services", "uvloop"} & set(loaded)
+
+
 def test_placement_is_explained(run: Run) -> None:
     report = run("placement", "explain", "--size", "40000000", "--json").data
     assert (report["scheme"], report["segments"], len(report["shards"])) == ("4+2", 3, 6)
@@ -209,7 +216,7 @@ def test_a_table_shows_names_as_they_are(capsys: pytest.CaptureFixture[str]) -> 
     ("host", "endpoint"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::", "[::1]"), ("", "127.0.0.1"), ("host", "host")]
 )
 def test_the_banner_names_an_endpoint_that_can_be_reached(config: Config, host: str, endpoint: str) -> None:
-    assert f"--endpoint-url http://{endpoint}:9000 " in banner(config, host, 9000, Path("/data/credentials"))
+    assert f"--endpoint-url http://{endpoint}:9000 " in banner(config, host, 9000)
 
 
 @pytest.mark.aws_cli
@@ -293,16 +300,50 @@ def test_the_supervisor_stops_while_it_waits_to_start_a_worker_again(marks: Path
     started = time.monotonic()
     ended: list[int] = []
     Supervisor(
-        ["/bin/sh", "-c", f"echo x >> {file}; echo ready; sleep 0.3; {second} exit 3"], 1, ready=lambda: None, ended=ended.append
+        [["/bin/sh", "-c", f"echo x >> {file}; echo ready; sleep 0.3; {second} exit 3"]], ready=lambda: None, ended=ended.append
     ).run()
     assert marks.read_text() == "x\nx\n"
-    assert len(ended) == 2
+    assert ended == [0, 0]
     assert time.monotonic() - started < 10
+
+
+def test_the_supervisor_ends_a_worker_that_does_not_come_to_serve_again(marks: Path) -> None:
+    # The first life serves, the second hangs, the third ends the test.
+    file = shlex.quote(str(marks))
+    lives = f"case $(wc -l < {file}) in 1) echo ready; sleep 0.1;; 2) exec sleep 1000;; *) kill -TERM $PPID; exec sleep 1000;; esac"
+    ended: list[int] = []
+    started = time.monotonic()
+    Supervisor([["/bin/sh", "-c", f"echo x >> {file}; {lives}"]], ready=lambda: None, ended=ended.append, start_seconds=0.3).run()
+    assert marks.read_text() == "x\nx\nx\n"
+    assert ended == [0, 0]
+    assert time.monotonic() - started < 20
+
+
+def test_a_worker_that_cannot_be_started_again_is_tried_later_and_the_others_go_on(
+    marks: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real, starts = subprocess.Popen, []
+
+    def popen(*args: object, **options: object) -> subprocess.Popen[bytes]:
+        starts.append(args)
+        if len(starts) == 3:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return real(*args, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    file = shlex.quote(str(marks))
+    steady = "echo ready; trap 'exit 0' TERM; while :; do sleep 0.1; done"
+    dying = f"echo x >> {file}; echo ready; if [ $(wc -l < {file}) = 1 ]; then sleep 0.1; else kill -TERM $PPID; exec sleep 1000; fi"
+    ended: list[int] = []
+    Supervisor([["/bin/sh", "-c", steady], ["/bin/sh", "-c", dying]], ready=lambda: None, ended=ended.append).run()
+    assert len(starts) == 4
+    assert ended == [1]
+    assert "cannot start a worker: Resource temporarily unavailable; starting another in 1 s" in capsys.readouterr().err
 
 
 def test_the_supervisor_gives_up_on_workers_that_never_served() -> None:
     with pytest.raises(ProxyError, match="before it could serve"):
-        Supervisor(["/bin/sh", "-c", "exit 1"], 2, ready=lambda: pytest.fail("not ready"), ended=lambda _: None).run()
+        Supervisor([["/bin/sh", "-c", "exit 1"]] * 2, ready=lambda: pytest.fail("not ready"), ended=lambda _: None).run()
 
 
 def test_run_moto_serves_from_six_moto_servers_and_leaves_no_process(tmp_path: Path) -> None:
