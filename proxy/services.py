@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from proxy.clock import Clock, SystemClock
 from proxy.codec.geometry import Scheme, parse_scheme
@@ -25,12 +28,12 @@ from proxy.engine.read import Reader
 from proxy.engine.stragglers import Stragglers
 from proxy.engine.tasks import BackgroundTasks
 from proxy.engine.write import Writer
-from proxy.errors import ConfigError, ProxyError
-from proxy.keyring import Keyring
+from proxy.errors import ConfigError, ProxyError, StoreError
+from proxy.keyring import Keyring, RootKey
 from proxy.keyring.file import open_root_key_file
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.sqlite import open_sqlite
-from proxy.stores.build import open_store, store_info
+from proxy.stores.build import OPEN_SECONDS, Opened, open_store, store_info
 from proxy.stores.observe import Recorder
 from proxy.stores.protocol import Store, StoreInfo
 from proxy.stores.uring import Ring, open_ring
@@ -39,6 +42,8 @@ logger = logging.getLogger(__name__)
 
 THREADS = 4  # coding, sealing, hashing: two a core of the smallest machine
 DRAIN_SECONDS = 10.0
+FOREIGN_NAMES = 1000  # of a bucket that others use as well, one page is looked at for shards
+_SHARD = re.compile(r"[0-9a-f]{2}/[0-9a-f]{32}-[0-9a-f]{2}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,11 +81,12 @@ async def open_services(
     """
     clock = clock or SystemClock()
     policies = make_policies(config)
-    keyring = Keyring(open_root_key_file(Path(config.root_key.path), create=config.root_key.create))
     limits = config.limits
     tasks = BackgroundTasks()
     threads = ThreadPoolExecutor(THREADS, thread_name_prefix="codec")
     async with open_sqlite(Path(config.manifest.path), clock) as manifest:
+        await _refuse_lost_manifest(config, manifest, clock)
+        keyring = Keyring(await _open_root_key(config, manifest))
         ring = open_ring(directories=sum(store.kind == "directory" for store in config.stores.values()))
         fleet = await _open_fleet(config, manifest, clock, record_store_call, ring, tidy=tidy)
         budget = Budget(limits.memory_mib * 1024 * 1024 // workers, wait_seconds=limits.memory_wait_seconds)
@@ -119,31 +125,77 @@ async def open_services(
             threads.shutdown(wait=True)
 
 
+async def _refuse_lost_manifest(config: Config, manifest: Manifest, clock: Clock) -> None:
+    """Refuse a manifest that has no past beside stores that have one. Nothing is made before this is known."""
+    if await manifest.known_stores() or await manifest.list_tenants():
+        return
+    stores = {name: replace(store, create_bucket=False) for name, store in config.stores.items()}
+    opened = await _open_stores(replace(config, stores=stores), clock, known=stores.keys(), get_seconds=OPEN_SECONDS)
+    held = await asyncio.gather(*(_holds_shards(store.store) for store in opened.values()))
+    for store in opened.values():
+        await store.store.close()
+    if holding := [name for name, holds in zip(opened, held, strict=True) if holds]:
+        raise ConfigError(
+            f"manifest.path: {config.manifest.path} is new or empty, but the stores {', '.join(holding)} hold shards, which only their "
+            "manifest can find; put it back (is its disk mounted?), or name stores that are empty"
+        )
+
+
+async def _holds_shards(store: Store) -> bool:
+    seen = 0
+    with suppress(StoreError):  # one that does not answer, or is not there, proves nothing
+        async for name, _ in store.list():
+            seen += 1
+            if _SHARD.fullmatch(name):
+                return True
+            if seen == FOREIGN_NAMES:
+                break
+    return False
+
+
+async def _open_root_key(config: Config, manifest: Manifest) -> RootKey:
+    wrapped_by = {tenant.root_key_id for tenant in await manifest.list_tenants()}
+    return open_root_key_file(Path(config.root_key.path), create=config.root_key.create, expected=wrapped_by)
+
+
 async def _open_fleet(config: Config, manifest: Manifest, clock: Clock, record: Recorder | None, ring: Ring | None, *, tidy: bool) -> Fleet:
     """Open every store. Only one never seen before is made: another whose directory is empty is a disk that is not mounted."""
     known = await manifest.known_stores()
-    limits = config.limits
-    openings = [
-        open_store(
-            name,
-            store,
-            clock=clock,
-            create=name not in known,
-            put_seconds=limits.put_timeout_seconds,
-            get_seconds=limits.get_timeout_seconds,
-            record=record,
-            ring=ring,
-            tidy=tidy,
-        )
-        for name, store in config.stores.items()
-    ]
-    opened = dict(zip(config.stores, await asyncio.gather(*openings), strict=True))
+    seconds = config.limits.get_timeout_seconds
+    opened = await _open_stores(config, clock, known=known, get_seconds=seconds, record=record, ring=ring, tidy=tidy)
     absent = [name for name, store in opened.items() if not store.present]
     if absent:
         logger.warning("these stores are not there, not mounted, or do not answer: %s", ", ".join(absent))
     if new := opened.keys() - known - set(absent):
         await manifest.know_stores(new)
     return Fleet({name: store.store for name, store in opened.items()})
+
+
+async def _open_stores(
+    config: Config,
+    clock: Clock,
+    *,
+    known: Set[str],
+    get_seconds: float,
+    record: Recorder | None = None,
+    ring: Ring | None = None,
+    tidy: bool = False,
+) -> dict[str, Opened]:
+    openings = [
+        open_store(
+            name,
+            store,
+            clock=clock,
+            create=name not in known,
+            put_seconds=config.limits.put_timeout_seconds,
+            get_seconds=get_seconds,
+            record=record,
+            ring=ring,
+            tidy=tidy,
+        )
+        for name, store in config.stores.items()
+    ]
+    return dict(zip(config.stores, await asyncio.gather(*openings), strict=True))
 
 
 def make_policies(config: Config) -> dict[str, Policy]:

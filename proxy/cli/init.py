@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from proxy.services import Services
 
 FIRST_TENANT = "local"
+_REMEDY = "put the manifest back that belongs to it, or move the file away"
 
 
 def init(config: ConfigOption = DEFAULT_CONFIG) -> None:
@@ -28,16 +29,28 @@ async def first_start(services: Services) -> Path:
     """Make sure there is a tenant; return where the first one's credentials are.
 
     The credentials are on disk before the manifest knows them: a crash in between leaves a pending file, which the next start takes up.
-    Once it has its final name nothing is done again, so that a key revoked later stays revoked.
+    Once it has its final name nothing is done again, so that a key revoked later stays revoked. A file of that name from before is never
+    replaced: its keys may be the only ones to data whose manifest is missed. Raises `ConfigError`.
     """
     path = credentials_path(services.config)
     pending = path.with_name("credentials.pending")
     if not pending.exists() and not await services.manifest.list_tenants():
+        if path.exists():
+            raise ConfigError(f"data: {path} holds credentials, but the manifest has no tenant; {_REMEDY}")
         _write_pending(pending)
     if pending.exists():
         await _admit(services, pending)
-        pending.replace(path)
+        _publish(pending, path)
     return path
+
+
+def _publish(pending: Path, path: Path) -> None:
+    try:
+        os.link(pending, path)
+    except FileExistsError:
+        if not pending.samefile(path):  # else a crash came before the next line
+            raise ConfigError(f"data: {pending} is to become {path}, which exists; {_REMEDY}") from None
+    pending.unlink()
 
 
 async def _admit(services: Services, pending: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import secrets
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
+from collections.abc import Collection
 from hashlib import sha256
 from pathlib import Path
 
@@ -36,15 +37,20 @@ class FileRootKey:
             raise KeyUnavailable(f"root key {self.id} does not open this tenant key: it was wrapped by another") from None
 
 
-def open_root_key_file(path: Path, *, create: bool) -> FileRootKey:
-    """Read the key, or make it at the first start. Raises `ConfigError` if others may read it, or it is no key."""
-    if create and not path.exists():
+def open_root_key_file(path: Path, *, create: bool, expected: Collection[str] = ()) -> FileRootKey:
+    """Read the key, or make it at the first start. Raises `ConfigError` if others may read it, it is no key, or not the one `expected`.
+
+    `expected` are the ids of the root keys that wrapped what there is already. While there is any, no key is made: a new one opens nothing.
+    """
+    if create and not expected and not path.exists():
         _create(path)
+    wrapped = f"root key {', '.join(sorted(expected))} has wrapped the tenants' keys, and only it opens them: put its file back"
     try:
         mode = path.stat().st_mode
         text = path.read_text("ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
-        remedy = "set root_key.create = true to make one at the first start, or put the key back"
+        first = "set root_key.create = true to make one at the first start, or put the key back"
+        remedy = f"{wrapped} (is its disk mounted?)" if expected else first
         raise ConfigError(f"root_key.path: cannot read {path}: {getattr(error, 'strerror', None) or 'not text'}; {remedy}") from error
     if mode & 0o077:
         raise ConfigError(f"root_key.path: {path} can be read by others; run: chmod 600 {path}")
@@ -54,7 +60,10 @@ def open_root_key_file(path: Path, *, create: bool) -> FileRootKey:
         key = b""
     if len(key) != 32:
         raise ConfigError(f"root_key.path: {path} is not a Shardgate root key; put back the file that was made at the first start")
-    return FileRootKey(key)
+    root = FileRootKey(key)
+    if set(expected) - {root.id}:
+        raise ConfigError(f"root_key.path: {path} holds root key {root.id}, but {wrapped}")
+    return root
 
 
 def _create(path: Path) -> None:

@@ -106,6 +106,27 @@ def test_a_first_start_that_broke_off_before_a_step_is_finished_by_the_next(conf
     assert not (tmp_path / "credentials.pending").exists()
 
 
+def test_a_first_start_that_broke_off_amid_the_rename_is_finished_by_the_next(run: Run, tmp_path: Path) -> None:
+    run("init")
+    text = (tmp_path / "credentials").read_text()
+    os.link(tmp_path / "credentials", tmp_path / "credentials.pending")
+    assert run("init").code == 0
+    assert (tmp_path / "credentials").read_text() == text
+    assert not (tmp_path / "credentials.pending").exists()
+
+
+@pytest.mark.parametrize("pending", [False, True])
+def test_credentials_from_before_are_never_replaced(run: Run, tmp_path: Path, pending: bool) -> None:
+    if pending:
+        run("init")
+        (tmp_path / "credentials").rename(tmp_path / "credentials.pending")
+    (tmp_path / "credentials").write_text("of another manifest")
+    outcome = run("init")
+    assert (outcome.code, outcome.err.count("\n")) == (1, 1)
+    assert "put the manifest back that belongs to it, or move the file away" in outcome.err
+    assert (tmp_path / "credentials").read_text() == "of another manifest"
+
+
 async def _credentials_work(services: Services, access_key: str, secret_key: str) -> None:
     found = await services.manifest.find_access_key(access_key)
     assert found is not None

@@ -61,6 +61,20 @@ def test_a_root_key_is_not_made_unasked(tmp_path: Path) -> None:
         open_root_key_file(tmp_path / "none", create=False)
 
 
+def test_no_root_key_is_made_beside_what_another_has_wrapped(tmp_path: Path) -> None:
+    path = tmp_path / "root.key"
+    with pytest.raises(ConfigError, match=r"root_key\.path: cannot read .*; root key file:abc has wrapped .* put its file back"):
+        open_root_key_file(path, create=True, expected={"file:abc"})
+    assert not path.exists()
+
+
+def test_the_root_key_that_is_expected_is_opened_and_no_other(root_key: Path) -> None:
+    key = open_root_key_file(root_key, create=False)
+    assert open_root_key_file(root_key, create=True, expected={key.id}).id == key.id
+    with pytest.raises(ConfigError, match=rf"holds root key {key.id}, but root key file:abc has wrapped the tenants' keys"):
+        open_root_key_file(root_key, create=True, expected={"file:abc"})
+
+
 @pytest.mark.parametrize(
     "text", ["", "shardgate-root-key-v1:", "shardgate-root-key-v1:AAAA", "shardgate-root-key-v2:" + "A" * 43 + "=", "é"]
 )

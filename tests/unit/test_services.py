@@ -1,0 +1,139 @@
+"""What a start makes, and what it refuses to make anew."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from proxy.codec.format import shard_name
+from proxy.config import Config
+from proxy.errors import ConfigError, StoreUnavailable
+from proxy.services import open_services
+from proxy.stores import build
+from proxy.stores.directory import MARKER
+from proxy.stores.protocol import ShardName
+from tests.laboratory import laboratory, laboratory_config
+
+NAME = ShardName(shard_name(bytes(16), 0))
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return laboratory_config(tmp_path)
+
+
+async def _start(config: Config) -> None:
+    async with open_services(config):
+        pass
+
+
+@pytest.fixture
+async def used(tmp_path: Path) -> Path:
+    """Return the data of an installation that holds an object."""
+    async with laboratory(tmp_path) as lab:
+        await lab.put("k", b"x" * 1000)
+    return tmp_path
+
+
+async def test_a_root_key_that_is_missed_is_not_made_anew(used: Path, config: Config) -> None:
+    away = (used / "root.key").rename(used / "away")
+    with pytest.raises(ConfigError, match=r"root_key\.path: .*put its file back"):
+        await _start(config)
+    assert not (used / "root.key").exists()
+    away.rename(used / "root.key")
+    async with laboratory(used) as lab:
+        assert await lab.get("k") == b"x" * 1000
+
+
+async def test_another_root_key_is_refused(used: Path, config: Config, tmp_path_factory: pytest.TempPathFactory) -> None:
+    other = tmp_path_factory.mktemp("other")
+    await _start(laboratory_config(other))
+    shutil.copy(other / "root.key", used / "root.key")
+    with pytest.raises(ConfigError, match=r"but root key file:.* has wrapped the tenants' keys"):
+        await _start(config)
+
+
+async def test_a_manifest_that_is_missed_is_not_made_anew(used: Path, config: Config) -> None:
+    for missed in used.glob("manifest.sqlite*"):
+        missed.rename(used / f"away-{missed.name}")
+    (used / "root.key").rename(used / "away-root.key")
+    away = (used / "stores/elm").rename(used / "elm")
+    for _ in range(2):  # what the first start left behind changes nothing
+        with pytest.raises(ConfigError, match=r"manifest\.path: .* is new or empty, but the stores alder, birch, .* hold shards"):
+            await _start(config)
+    assert not (used / "stores/elm").exists()
+    assert not (used / "root.key").exists()
+
+    away.rename(used / "stores/elm")
+    for missed in used.glob("away-*"):
+        missed.rename(used / missed.name.removeprefix("away-"))
+    async with laboratory(used) as lab:
+        assert await lab.get("k") == b"x" * 1000
+
+
+async def test_a_first_start_that_broke_off_before_the_manifest_knew_the_stores_goes_on(config: Config, tmp_path: Path) -> None:
+    await _start(config)
+    (tmp_path / "manifest.sqlite").unlink()
+    await _start(config)
+
+
+async def test_a_manifest_with_a_tenant_is_not_new_even_if_no_store_was_there_yet(config: Config, tmp_path: Path) -> None:
+    (tmp_path / "stores").touch()  # so that no directory can be made
+    async with laboratory(tmp_path) as lab:
+        assert await lab.services.manifest.known_stores() == frozenset()
+    (tmp_path / "stores").unlink()
+    (tmp_path / "stores/elm/00").mkdir(parents=True)
+    (tmp_path / "stores/elm" / MARKER).touch()
+    (tmp_path / "stores/elm" / NAME).touch()
+    await _start(config)
+
+
+async def test_stores_are_opened_at_once_and_one_that_hangs_joins_later(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await _start(config)
+    monkeypatch.setattr(build, "OPEN_SECONDS", 0.2)
+    pipes = {name: _hang(tmp_path / "stores" / name) for name in ("elm", "fir")}
+    async with asyncio.timeout(10), open_services(config) as services:
+        elm, fir = services.stores["elm"], services.stores["fir"]
+        for call in (elm.put(NAME, [b"x"]), fir.get(NAME)):
+            with pytest.raises(StoreUnavailable, match="not open yet"):
+                await call
+        await services.stores["alder"].put(NAME, [b"x"])
+        pipes["elm"].with_name("away").rename(pipes["elm"])
+        _let_go(tmp_path / "stores" / "elm")
+        while True:
+            try:
+                await elm.put(NAME, [b"x"])
+                break
+            except StoreUnavailable:
+                await asyncio.sleep(0.01)
+        assert await elm.get(NAME) == b"x"
+    _let_go(tmp_path / "stores" / "fir")
+
+
+async def test_a_new_directory_that_hangs_is_refused(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "OPEN_SECONDS", 0.2)
+    (tmp_path / "stores/elm").mkdir(parents=True)
+    (tmp_path / "stores/elm" / MARKER).touch()
+    _hang(tmp_path / "stores/elm")
+    with pytest.raises(ConfigError, match=r"stores\.elm\.path: .* does not answer, and a new store must"):
+        await _start(config)
+    _let_go(tmp_path / "stores/elm")
+
+
+def _hang(directory: Path) -> Path:
+    """Let whoever opens the directory's marker wait, as on a mount that hangs."""
+    marker = directory / MARKER
+    marker.rename(directory / "away")
+    os.mkfifo(directory / "pipe")
+    os.link(directory / "pipe", marker)
+    return marker
+
+
+def _let_go(directory: Path) -> None:
+    os.close(os.open(directory / "pipe", os.O_RDWR | os.O_NONBLOCK))
