@@ -108,11 +108,15 @@ def _run_server(
 ) -> None:
     import uvloop  # here, with all that a server is made of: the supervisor is none
 
-    from proxy.allocator import tune_allocator
+    from proxy.memory import tune_allocator, tune_collector
     from proxy.server.app import run_server
 
+    def listening(bound: int) -> None:
+        tune_collector()
+        ready(bound)
+
     tune_allocator()  # before the first thread
-    uvloop.run(run_server(config, host=host, port=port, workers=workers, prepare=prepare, ready=ready))
+    uvloop.run(run_server(config, host=host, port=port, workers=workers, prepare=prepare, ready=listening))
 
 
 def _stop_with_parent() -> None:

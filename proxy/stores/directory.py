@@ -103,7 +103,7 @@ class DirectoryStore:
     async def _put_by_ring(self, name: str, body: Sequence[bytes | bytearray | memoryview]) -> bool:
         """Tell whether the ring has stored the shard. Whatever hindered it, the lanes will meet and name."""
         folder = name.rpartition("/")[0]
-        if self._ring is None or folder not in self._folders or sum(memoryview(piece).nbytes for piece in body) > MAX_SIZE:
+        if self._ring is None or folder not in self._folders or sum(map(len, body)) > MAX_SIZE:
             return False
         temporary = self._temporary_in(folder)
         fsync_folder = f"{self._root}/{folder}" if self._fsync else None
@@ -305,11 +305,11 @@ def _write_all(descriptor: int, body: Sequence[bytes | bytearray | memoryview]) 
     first = 0
     while first < len(pending):
         written = os.writev(descriptor, pending[first : first + _IOV_MAX])
-        while first < len(pending) and written >= memoryview(pending[first]).nbytes:
-            written -= memoryview(pending[first]).nbytes
+        while first < len(pending) and written >= len(pending[first]):
+            written -= len(pending[first])
             first += 1
         if written:
-            pending[first] = memoryview(pending[first]).cast("B")[written:]
+            pending[first] = memoryview(pending[first])[written:]
 
 
 def _remove(path: str) -> None:

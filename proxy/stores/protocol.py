@@ -46,7 +46,7 @@ class Store(Protocol):
     async def put(self, name: ShardName, body: Sequence[bytes | bytearray | memoryview]) -> None:
         """Store the concatenation of `body` under `name`, all or nothing: no reader ever sees a part.
 
-        The buffers are not changed by the caller until the call returns, and not kept after it.
+        Memoryviews are of bytes. The buffers are not changed by the caller until the call returns, and not kept after it.
         On return the bytes survive what the store claims to survive (a directory store has fsynced file and directory).
         """
         ...

@@ -95,7 +95,9 @@ class RingFiles:
         self._ring = ring
         self.under_way = 0
 
-    async def write(self, temporary: str, path: str, body: Sequence[bytes | bytearray | memoryview], *, fsync_folder: str | None) -> bool:
+    def write(
+        self, temporary: str, path: str, body: Sequence[bytes | bytearray | memoryview], *, fsync_folder: str | None
+    ) -> asyncio.Future[bool]:
         """Write a new file and rename it into place, durably if its folder is given; return whether all of that was done.
 
         If it was not, `temporary` may be left. Cancelled, it goes on to its end, and nobody hears how it ended.
@@ -110,9 +112,9 @@ class RingFiles:
         written = (_WRITE, _FIXED_FILE, 0, 0, data_at, len(buffer) - (data_at - new_at), 0, 0)
         renamed = (_RENAMEAT, 0, _AT_FDCWD, final_at, new_at, _AT_FDCWD & 0xFFFFFFFF, 0, 0)
         if fsync_folder is None:
-            return await self._ring.run(self, (opened, written, _CLOSED, renamed), buffer)
+            return self._ring.run(self, (opened, written, _CLOSED, renamed), buffer)
         folder_opened = (_OPENAT, 0, _AT_FDCWD, 0, folder_at, 0, os.O_RDONLY | os.O_DIRECTORY, 1)
-        return await self._ring.run(self, (opened, written, _SYNCED, _CLOSED, renamed, folder_opened, _SYNCED, _CLOSED), buffer)
+        return self._ring.run(self, (opened, written, _SYNCED, _CLOSED, renamed, folder_opened, _SYNCED, _CLOSED), buffer)
 
     async def read(self, path: str, start: int, length: int) -> bytearray | None:
         """Return exactly `length` bytes from `start`, or None if that could not be done."""
