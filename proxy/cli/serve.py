@@ -42,7 +42,7 @@ def serve(
     if worker is not None:
         _run_worker(settings, host, port, worker, workers)
         return
-    with _reserved(host, port) as reservation:
+    with reserved(host, port) as reservation:
         port = reservation.getsockname()[1]
         if workers > 1:
             _supervise(config, settings, host, port, workers)
@@ -134,21 +134,25 @@ def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _reserved(host: str, port: int) -> socket.socket:
-    """Hold the port for the workers, who share it; nothing is accepted here."""
+def reserved(host: str, port: int) -> socket.socket:
+    """Hold the port for the workers, who share it; nothing is accepted here. Raises `ConfigError` if another holds it."""
     try:
         # Without SO_REUSEPORT first: two servers that both share would share with each other.
-        with _bound(host, port, socket.SO_REUSEADDR) as probe:
+        with _bound(host, port) as probe:
             port = probe.getsockname()[1]
-        return _bound(host, port, socket.SO_REUSEPORT)
+        held = _bound(host, port, socket.SO_REUSEPORT)
     except OSError as error:
         raise ConfigError(f"listen: cannot use {host}:{port}: {error.strerror}; choose another with --listen HOST:PORT") from error
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)  # else another start's probe would not see it
+    return held
 
 
-def _bound(host: str, port: int, option: int) -> socket.socket:
+def _bound(host: str, port: int, *options: int) -> socket.socket:
     bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
-        bound.setsockopt(socket.SOL_SOCKET, option, 1)
+        # SO_REUSEADDR: connections that a server before closed stay in TIME_WAIT for a minute, and would hold the port.
+        for option in (socket.SO_REUSEADDR, *options):
+            bound.setsockopt(socket.SOL_SOCKET, option, 1)
         bound.bind((host, port))
     except OSError:
         bound.close()
