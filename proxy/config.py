@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
+import msgspec.inspect
 
 from proxy.errors import ConfigError
 
@@ -23,9 +24,14 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _FAULT = re.compile(r"(?P<what>.*?)(?: - at `\$\.?(?P<where>.*)`)?")  # how msgspec says what is wrong, and where
 _FIELD = re.compile(r"Object (?P<fault>contains unknown|missing required) field `(?P<name>.*)`")
 
+_DOMAIN = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
+_YEAR = 365 * 24 * 3600  # a deadline of infinity is none
+
+Text = Annotated[str, msgspec.Meta(min_length=1)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
-Seconds = Annotated[float, msgspec.Meta(gt=0)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=_YEAR)]
+SecondsOrNone = Annotated[float, msgspec.Meta(ge=0, le=_YEAR)]
 Dollars = Annotated[float, msgspec.Meta(ge=0)]
 
 
@@ -35,12 +41,12 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 class ManifestConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     kind: Literal["sqlite"] = "sqlite"
-    path: str
+    path: Text
 
 
 class RootKeyConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     kind: Literal["file"] = "file"
-    path: str
+    path: Text
     create: bool = False
 
 
@@ -55,9 +61,9 @@ class PricesConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 class StoreConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     kind: Literal["s3", "gcs", "azure", "directory", "memory"]
-    provider: str
-    region: str
-    jurisdiction: str
+    provider: Text
+    region: Text
+    jurisdiction: Text
     bucket: str = ""  # Azure: the container
     prefix: str = ""
     endpoint: str = ""
@@ -112,9 +118,9 @@ class LimitsConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     connections: Positive = 2048
     put_timeout_seconds: Seconds = 60.0
     get_timeout_seconds: Seconds = 30.0
-    straggler_grace_seconds: Annotated[float, msgspec.Meta(ge=0)] = 2.0
+    straggler_grace_seconds: SecondsOrNone = 2.0
     body_idle_seconds: Seconds = 30.0
-    collect_after_seconds: Annotated[float, msgspec.Meta(ge=0)] = 3600.0
+    collect_after_seconds: SecondsOrNone = 3600.0
     collect_interval_seconds: Seconds = 60.0
     intent_seconds: Seconds = 120.0
 
@@ -127,8 +133,8 @@ class LogConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Config(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     listen: str = "127.0.0.1:9000"
     domains: tuple[str, ...] = ()  # virtual-hosted style: bucket.DOMAIN
-    region: str = "us-east-1"
-    data: str
+    region: Text = "us-east-1"
+    data: Text
     manifest: ManifestConfig
     root_key: RootKeyConfig
     stores: dict[str, StoreConfig]
@@ -143,7 +149,7 @@ def load_config(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
     try:
         document = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
-        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
+        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}; name one with --config FILE") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
     try:
@@ -243,7 +249,22 @@ def _in_words(error: msgspec.ValidationError, place: str) -> str:
         if field["fault"] == "missing required":
             return f"{name}: missing; add it"
         return f"{name}: there is no such key; {_suggestion(field['name'])}"
-    return f"{key or 'the configuration'}: {what[:1].lower()}{what[1:]}; correct the value"
+    remedy = f"one of: {', '.join(choices)}" if (choices := _choices(key)) else "correct the value"
+    return f"{key or 'the configuration'}: {what[:1].lower()}{what[1:]}; {remedy}"
+
+
+def _choices(key: str) -> tuple[str, ...]:
+    """Return the words that may stand for this key; none if it is not one of a few."""
+    kind: msgspec.inspect.Type = msgspec.inspect.type_info(Config)
+    for name in key.replace("[", ".").rstrip("]").split("."):
+        match kind:
+            case msgspec.inspect.StructType():
+                kind = next((field.type for field in kind.fields if field.name == name), kind)
+            case msgspec.inspect.DictType():
+                kind = kind.value_type
+            case msgspec.inspect.VarTupleType():
+                kind = kind.item_type
+    return tuple(map(str, kind.values)) if isinstance(kind, msgspec.inspect.LiteralType) else ()
 
 
 def _suggestion(name: str) -> str:
@@ -254,6 +275,9 @@ def _suggestion(name: str) -> str:
 
 def _check(config: Config) -> None:
     listen_address(config.listen)
+    for domain in config.domains:
+        if not _DOMAIN.fullmatch(domain):
+            raise ConfigError(f'domains: "{domain}" is no host name; write it as in "s3.example.org"')
     if not config.stores:
         raise ConfigError("stores: none; add one as [stores.NAME]")
     if config.default_policy not in config.policies:

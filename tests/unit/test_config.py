@@ -127,7 +127,7 @@ def test_multicloud_names_what_is_missing(missing: str) -> None:
     ],
 )
 def test_strings_expand(load: Loader, text: str, environ: dict[str, str], expected: str) -> None:
-    assert load(MINIMAL.replace('"/data"', f'"{text}"', 1), environ).data == expected
+    assert load(f'{MINIMAL}{S3_STORE}prefix = "{text}"\n', environ).stores["far"].prefix == expected
 
 
 @pytest.mark.parametrize("text", ["${A}", "${", "${A", "${1}", "${A:default}"])
@@ -174,7 +174,22 @@ def test_a_missing_key_file_is_refused(load: Loader, tmp_path: Path) -> None:
         (('data = "/data"', 'data = "/data"\nxyzzy = 1'), "xyzzy: there is no such key; remove it"),
         (('provider = "p"', ""), "stores.here.provider: missing; add it"),
         (('scheme = "1+0"', ""), "policies.standard.scheme: missing; add it"),
-        (('kind = "memory"', 'kind = "floppy"'), "stores.here.kind: invalid enum value 'floppy'"),
+        (
+            ('kind = "memory"', 'kind = "floppy"'),
+            "stores.here.kind: invalid enum value 'floppy'; one of: azure, directory, gcs, memory, s3",
+        ),
+        (
+            ("never_together = []", 'never_together = ["region"]'),
+            "standard.never_together[0]: invalid enum value 'region'; one of: jurisdiction, p",
+        ),
+        (
+            ('data = "/data"', 'data = "/data"\nlog = { level = "loud" }'),
+            "log.level: invalid enum value 'loud'; one of: debug, error, info",
+        ),
+        (('provider = "p"', 'provider = ""'), "stores.here.provider: expected `str` of length >= 1"),
+        (('data = "/data"', 'data = ""'), "data: expected `str` of length >= 1"),
+        (('data = "/data"', 'data = "/data"\ndomains = ["https://s3.example.org"]'), 'domains: "https://s3.example.org" is no host name'),
+        (('data = "/data"', 'data = "/data"\nlimits = { put_timeout_seconds = inf }'), "limits.put_timeout_seconds: expected `float` <= "),
         (('kind = "memory"', 'kind = "directory"'), "stores.here.path: a store of kind directory needs it"),
         (('kind = "memory"', 'kind = "azure"\nbucket = "b"'), "stores.here.account: a store of kind azure needs it"),
         (('kind = "memory"', 'kind = "memory"\npath = "/x"'), "stores.here.path: means nothing for a store of kind memory"),
