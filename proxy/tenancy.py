@@ -37,7 +37,8 @@ async def add_tenant(
     email: str = "",
     canonical_id: str | None = None,
 ) -> Credentials:
-    """Make a tenant with a key of its own and one access key. Raises `TenantExists`."""
+    """Make a tenant with a key of its own and one access key. Raises `TenantExists`, or `ConfigError` for a name that cannot be shown."""
+    _check_names(name, display_name or name)
     access_key, secret_key = _new_or_checked(access_key, secret_key)
     tenant_id = TenantId(str(uuid4()))
     root_key_id, wrapped = keyring.new_tenant_key(tenant_id)
@@ -70,9 +71,17 @@ async def add_access_key(
 def _new_or_checked(access_key: str | None, secret_key: str | None) -> tuple[str, str]:
     access_key = access_key or "SG" + "".join(secrets.choice(_KEY_ALPHABET) for _ in range(18))
     secret_key = secret_key or secrets.token_urlsafe(30)
-    if not (3 <= len(access_key) <= 128 and access_key.isalnum()) or len(secret_key) < 8:
+    if not (3 <= len(access_key) <= 128 and access_key.isascii() and access_key.isalnum()) or len(secret_key) < 8:
         raise ConfigError("an access key has 3 to 128 letters and digits, a secret key at least 8 characters")
     return access_key, secret_key
+
+
+def _check_names(name: str, display_name: str) -> None:
+    # A log line's fields are divided by spaces, and a display name stands in XML, which has no control characters.
+    if name.split() != [name] or not name.isprintable():
+        raise ConfigError("a tenant's name has at least one character, each printable and no space")
+    if not display_name.isprintable():
+        raise ConfigError("a display name has printable characters only")
 
 
 def _canonical_id(given: str | None) -> str:

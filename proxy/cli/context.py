@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import msgspec
 import typer
 
-from proxy.config import Config, load_config
+from proxy.config import load_config
+from proxy.errors import ConfigError
 
 if TYPE_CHECKING:
     from proxy.services import Services
@@ -22,12 +23,21 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DEFAULT_CONFIG = Path("config/local.toml")
 
 
-def with_services(config: Path | Config, command: Callable[[Services], Awaitable[Result]]) -> Result:
-    """Open the services, run one command against them, close them."""
+def with_services(config: Path, command: Callable[[Services], Awaitable[Result]], *, first: bool = False) -> Result:
+    """Open the services, run one command against them, close them.
+
+    Raises `ConfigError` if there is no manifest, unless the command may be the `first`: in the wrong folder, one that only asks would make
+    a manifest, a root key and stores there.
+    """
+    settings = load_config(config)
+    manifest = Path(settings.manifest.path).absolute()
+    if not first and not manifest.exists():
+        raise ConfigError(f"manifest.path: {manifest} is not there; correct the path or the folder, or make it with: shardgate init")
+
     from proxy.services import open_services  # half a second, and 40 MiB: not for commands that do without
 
     async def run() -> Result:
-        async with open_services(load_config(config) if isinstance(config, Path) else config) as services:
+        async with open_services(settings) as services:
             return await command(services)
 
     return asyncio.run(run())

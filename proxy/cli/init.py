@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from proxy.cli.context import DEFAULT_CONFIG, ConfigOption, with_services
-from proxy.config import credentials_path, load_config
+from proxy.config import credentials_path
 from proxy.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _REMEDY = "put the manifest back that belongs to it, or move the file away"
 
 def init(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Make the manifest, the root key and the first tenant, where they are not there yet."""
-    path = with_services(load_config(config), first_start)
+    path = with_services(config, first_start, first=True)
     print(f"credentials: {path}")
 
 

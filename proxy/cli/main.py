@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from proxy.cli import init, key, objects, placement, serve, stores, tenant
-from proxy.errors import ProxyError
+from proxy.errors import ConfigError, ProxyError
 
 app = typer.Typer(
     name="shardgate",
@@ -44,10 +44,20 @@ def options(
 def main() -> None:
     """Run the command; an error is one line and exit code 1."""
     try:
+        _check_text(sys.argv[1:])
         app()
     except (ProxyError, OSError) as error:  # OSError: a full disk, a folder that may not be written
         print(f"shardgate: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(1)
+
+
+def _check_text(arguments: list[str]) -> None:
+    """What is not UTF-8 comes from the system as lone surrogates: https://peps.python.org/pep-0383/"""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError as error:
+            raise ConfigError(f"the argument {argument!a} is not UTF-8, as names and keys are") from error
 
 
 if __name__ == "__main__":

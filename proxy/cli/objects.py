@@ -8,7 +8,7 @@ import typer
 
 from proxy.cli.context import DEFAULT_CONFIG, ConfigOption, JsonOption, print_json, print_table, with_services
 from proxy.codec.format import shard_name
-from proxy.errors import ConfigError, VersionMissing
+from proxy.errors import BucketMissing, ConfigError, VersionMissing
 from proxy.manifest.records import BucketName, ObjectKey, VersionId
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ def explain(
     rows = with_services(config, lambda services: _shards(services, bucket, key, version_id))
     if as_json:
         print_json(rows)
+    elif not rows:
+        print(f"{address} is empty: it has no shards")
     else:
         columns = ["segment", "shard", "store", "provider", "jurisdiction", "name", "missing"]
         print_table(
@@ -43,8 +45,14 @@ async def _shards(services: Services, bucket: str, key: str, version_id: str | N
     found = await services.manifest.find_bucket(BucketName(bucket))
     wanted = VersionId(version_id) if version_id else None
     version = None if found is None else await services.manifest.find_version(found.id, ObjectKey(key), wanted)
-    if version is None or version.is_delete_marker:
-        raise VersionMissing(f"there is no object s3://{bucket}/{key}")
+    if found is None:
+        raise BucketMissing(f"there is no bucket {bucket}")
+    if version is None:
+        what = f"version {version_id} of" if version_id else "object"
+        raise VersionMissing(f"there is no {what} s3://{bucket}/{key}")
+    if version.is_delete_marker:
+        remedy = "" if version_id else "; show an older version with --version-id"
+        raise VersionMissing(f"s3://{bucket}/{key} is deleted: version {version.id} is a delete marker{remedy}")
     rows: Rows = []
     for extent in await services.manifest.load_extents([ref.id for ref in version.extents]):
         for segment in extent.layout.segments:

@@ -36,7 +36,7 @@ def explain(
     stored = sum((SegmentGeometry(chosen.scheme, part).cells_size + HEADER_BASE_SIZE + TYPICAL_LABEL) * chosen.scheme.n for part in sizes)
     report = describe(chosen, size_bytes=size, stored_bytes=stored, segments=len(sizes))
     rows = [
-        [str(index), "data" if index < chosen.scheme.k else "parity", info.name, info.provider, info.region, info.jurisdiction]
+        [index, "data" if index < chosen.scheme.k else "parity", info.name, info.provider, info.region, info.jurisdiction]
         for index, info in enumerate(report.shards)
     ]
     if as_json:
@@ -49,7 +49,9 @@ def explain(
         })  # fmt: skip
         return
     print(f"policy {chosen.name}: {chosen.scheme}, {len(sizes)} segment(s), {report.stored_bytes:,} bytes stored for {size:,}")
-    print_table("Shards of the first segment", ["shard", "cells", "store", "provider", "region", "jurisdiction"], rows)
+    print_table(
+        "Shards of the first segment", ["shard", "cells", "store", "provider", "region", "jurisdiction"], [[*map(str, row)] for row in rows]
+    )
     print("can be read after losing: " + "; ".join(report.survives))
     holdings = [
         [h.unit, h.name, f"{h.shards} of the {chosen.scheme.k} a read needs", "YES" if h.readable else "no"] for h in report.holdings

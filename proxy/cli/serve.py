@@ -56,6 +56,8 @@ def banner(config: Config, host: str, port: int) -> str:
     credentials = credentials_path(config)
     file = shlex.quote(str(credentials))
     aws = f"AWS_SHARED_CREDENTIALS_FILE={file} aws --profile default --region {config.region} --endpoint-url {endpoint}"
+    if not credentials.exists():  # moved away, or the first tenant was made by hand
+        return f"Shardgate serves S3 at  {endpoint}\ncredentials: none in {credentials}; shardgate key add TENANT makes new ones"
     return "\n".join((
         f"Shardgate serves S3 at  {endpoint}",
         f"credentials are in      {credentials}",

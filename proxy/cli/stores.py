@@ -48,7 +48,7 @@ def list_all(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False)
 @app.command("check")
 def check(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
     """Put, get, range, list and delete a probe at each store."""
-    checks = with_services(config, _check_all)
+    checks = with_services(config, _check_all, first=True)  # before the first start is the time to check
     if as_json:
         print_json(checks)
     else:

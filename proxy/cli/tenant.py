@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from proxy.cli.context import DEFAULT_CONFIG, ConfigOption, JsonOption, print_json, print_table, with_services
-from proxy.errors import TenantMissing
+from proxy.errors import TenantMissing, TenantNotEmpty
 
 if TYPE_CHECKING:
     from proxy.manifest.records import Tenant
@@ -105,4 +105,8 @@ async def _set_enabled(services: Services, name: str, *, enabled: bool) -> None:
 
 
 async def _remove(services: Services, name: str) -> None:
-    await services.manifest.remove_tenant((await find_tenant(services, name)).id)
+    tenant = await find_tenant(services, name)
+    try:
+        await services.manifest.remove_tenant(tenant.id)
+    except TenantNotEmpty as error:
+        raise TenantNotEmpty(f'tenant "{name}" still owns buckets: delete them first') from error

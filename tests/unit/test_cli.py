@@ -22,7 +22,7 @@ from proxy.cli.init import first_start
 from proxy.cli.main import main
 from proxy.cli.serve import banner, reserved
 from proxy.cli.supervisor import Supervisor
-from proxy.config import Config, load_config
+from proxy.config import Config, credentials_path, load_config
 from proxy.errors import ConfigError, ProxyError
 from proxy.services import Services, open_services
 from tests.servers import ROOT, Shardgate, free_port, shardgate, start_shardgate, stop
@@ -144,10 +144,11 @@ def test_a_revoked_first_key_stays_revoked(run: Run) -> None:
 
 
 def test_a_tenant_lives_its_life(run: Run) -> None:
+    run("init")
     given = ["--access-key", "ACCESSKEY", "--secret-key", "secret/secret+", "--display-name", "Al Ice", "--email", "a@example.org"]
     added = run("tenant", "add", "alice", *given, "--canonical-id", "AB" * 32, "--json")
     assert added.data == {"tenant": "alice", "access_key": "ACCESSKEY", "secret_key": "secret/secret+"}
-    (tenant,) = run("tenant", "list", "--json").data
+    tenant = run("tenant", "list", "--json").data[0]
     assert (tenant["display_name"], tenant["email"], tenant["canonical_id"]) == ("Al Ice", "a@example.org", "ab" * 32)
 
     assert run("tenant", "disable", "alice").code == 0
@@ -161,10 +162,11 @@ def test_a_tenant_lives_its_life(run: Run) -> None:
     assert [key["access_key"] for key in run("key", "list", "alice", "--json").data] == ["ACCESSKEY"]
 
     assert run("tenant", "remove", "alice").code == 0
-    assert run("tenant", "list", "--json").data == []
+    assert [tenant["name"] for tenant in run("tenant", "list", "--json").data] == ["local"]
 
 
 def test_secrets_are_shown_once_and_never_listed(run: Run) -> None:
+    run("init")
     secret = run("tenant", "add", "alice", "--json").data["secret_key"]
     for listing in (("tenant", "list", "--json"), ("key", "list", "alice", "--json"), ("tenant", "list"), ("key", "list", "alice")):
         assert secret not in run(*listing).out
@@ -179,18 +181,34 @@ def test_secrets_are_shown_once_and_never_listed(run: Run) -> None:
         (("key", "list", "nobody"), 'there is no tenant "nobody"'),
         (("key", "revoke", "NONE"), "no access key NONE"),
         (("object", "explain", "bucket/key"), "s3://BUCKET/KEY"),
-        (("object", "explain", "s3://bucket/key"), "no object s3://bucket/key"),
+        (("object", "explain", "s3://bucket/key"), "no bucket bucket"),
+        (("object", "explain", "s3://bucket/\udcff"), "'s3://bucket/\\udcff' is not UTF-8"),
+        (("tenant", "add", ""), "a tenant's name has at least one character"),
+        (("tenant", "add", "a b"), "no space"),
+        (("tenant", "add", "a", "--display-name", "\x1b"), "a display name has printable characters only"),
+        (("tenant", "add", "a", "--access-key", "ÄÖÜ"), "3 to 128 letters and digits"),
         (("placement", "explain", "--policy", "none"), 'no policy "none"'),
         (("serve", "--listen", "here"), '"here" is not HOST:PORT'),
     ],
 )
 def test_an_error_is_one_line_and_exit_code_1(run: Run, arguments: tuple[str, ...], complaint: str) -> None:
+    run("init")
     outcome = run(*arguments)
     assert outcome.code == 1
     assert outcome.out == ""
     assert outcome.err.startswith("shardgate: ")
     assert outcome.err.count("\n") == 1
     assert complaint in outcome.err
+
+
+@pytest.mark.parametrize(
+    "arguments", [("tenant", "list"), ("tenant", "add", "alice"), ("key", "list", "a"), ("object", "explain", "s3://b/k")]
+)
+def test_a_command_where_nothing_was_started_makes_nothing(run: Run, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    outcome = run(*arguments)
+    assert outcome.code == 1
+    assert f"{tmp_path}/manifest.sqlite is not there" in outcome.err
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_error_of_the_operating_system_is_one_line_too(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,10 +229,31 @@ def test_placement_is_explained(run: Run) -> None:
     assert (report["scheme"], report["segments"], len(report["shards"])) == ("4+2", 3, 6)
     assert 1.5 * 40_000_000 < report["stored_bytes"] < 1.51 * 40_000_000
     assert len({shard["provider"] for shard in report["shards"]}) == 6
+    assert [shard["index"] for shard in report["shards"]] == [0, 1, 2, 3, 4, 5]
     assert not any(holding["readable"] for holding in report["holdings"])
     assert "any 2 of 6 providers" in report["survives"]
     text = run("placement", "explain").out
     assert all(store in text for store in ("alder", "birch", "cedar", "dogwood", "elm", "fir"))
+
+
+def test_an_object_is_explained_or_why_not(run: Run, tmp_path: Path) -> None:
+    with shardgate(tmp_path) as server:
+        client = server.client()
+        client.create_bucket(Bucket="bucket")
+        client.put_object(Bucket="bucket", Key="empty", Body=b"")
+        client.put_bucket_versioning(Bucket="bucket", VersioningConfiguration={"Status": "Enabled"})
+        version = client.put_object(Bucket="bucket", Key="a //[b] +%😀", Body=b"x")["VersionId"]
+        marker = client.delete_object(Bucket="bucket", Key="a //[b] +%😀")["VersionId"]
+        client.put_object(Bucket="bucket", Key="a //[b] +%😀/", Body=b"y")
+    address = "s3://bucket/a //[b] +%😀"
+    shards = run("object", "explain", address, "--version-id", version, "--json").data
+    assert [(shard["shard"], shard["scheme"], shard["missing"]) for shard in shards] == [(index, "4+2", False) for index in range(6)]
+    assert address in run("object", "explain", f"{address}/").out
+    assert run("object", "explain", "s3://bucket/empty").out == "s3://bucket/empty is empty: it has no shards\n"
+    assert run("object", "explain", "s3://bucket/empty", "--json").data == []
+    assert f"{address} is deleted: version {marker} is a delete marker; show an older" in run("object", "explain", address).err
+    assert "there is no version none of s3://bucket/x" in run("object", "explain", "s3://bucket/x", "--version-id", "none").err
+    assert run("tenant", "remove", "local").err == 'shardgate: tenant "local" still owns buckets: delete them first\n'
 
 
 def test_stores_are_listed_and_checked_and_no_probe_stays(run: Run, tmp_path: Path) -> None:
@@ -238,10 +277,15 @@ def test_a_table_shows_names_as_they_are(capsys: pytest.CaptureFixture[str]) -> 
     ("host", "endpoint"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::", "[::1]"), ("", "127.0.0.1"), ("host", "host")]
 )
 def test_the_banner_names_an_endpoint_that_can_be_reached(config: Config, host: str, endpoint: str) -> None:
+    credentials_path(config).touch()
     assert f"--endpoint-url http://{endpoint}:9000 " in banner(config, host, 9000)
 
 
 @pytest.mark.aws_cli
+def test_the_banner_names_no_credentials_that_are_not_there(config: Config) -> None:
+    assert "none in" in banner(config, "127.0.0.1", 80)
+
+
 def test_the_lines_of_the_banner_work_when_pasted_anywhere(tmp_path: Path) -> None:
     data = tmp_path / "a folder's"
     # What another account leaves behind in a shell must not matter.
