@@ -12,11 +12,10 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
-from tests.servers import ROOT, stop, wait_for
+from tests.servers import ROOT, moto_servers, stop
 
 COUNT = 6
 FIRST_PORT = 9101
@@ -26,23 +25,10 @@ CONFIG = ROOT / "config" / "moto.toml"
 def main(arguments: Sequence[str]) -> int:
     """Run until Ctrl-C or SIGTERM; return the proxy's exit code."""
     ports = [int(os.environ.get(f"SHARDGATE_MOTO_PORT_{number}") or FIRST_PORT + number - 1) for number in range(1, COUNT + 1)]
+    _check_free(ports)
     with tempfile.TemporaryDirectory(prefix="shardgate-moto-") as data, moto_servers(ports):
         command = [sys.executable, "-m", "proxy.cli.main", "serve", "--config", str(CONFIG), *arguments]
         return _run(command, {**os.environ, **moto_environ(ports), "SHARDGATE_DATA": data})
-
-
-@contextmanager
-def moto_servers(ports: Sequence[int]) -> Iterator[None]:
-    """Run one moto server on each port; stop them all on leaving."""
-    for port in ports:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                raise SystemExit(f"port {port} is in use; set SHARDGATE_MOTO_PORT_{ports.index(port) + 1} to a free one")
-    with ExitStack() as stack:
-        processes = [stack.enter_context(_moto(port)) for port in ports]
-        for port, process in zip(ports, processes, strict=True):
-            wait_for(f"http://127.0.0.1:{port}/", process)
-        yield
 
 
 def moto_environ(ports: Sequence[int]) -> dict[str, str]:
@@ -50,15 +36,11 @@ def moto_environ(ports: Sequence[int]) -> dict[str, str]:
     return {f"SHARDGATE_MOTO_PORT_{number}": str(port) for number, port in enumerate(ports, start=1)}
 
 
-@contextmanager
-def _moto(port: int) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    # A session of its own: Ctrl-C must not take the providers away while the proxy finishes what is in flight.
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    try:
-        yield process
-    finally:
-        stop(process)
+def _check_free(ports: Sequence[int]) -> None:
+    for number, port in enumerate(ports, start=1):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                raise SystemExit(f"port {port} is in use; set SHARDGATE_MOTO_PORT_{number} to a free one")
 
 
 def _run(command: Sequence[str], environ: dict[str, str]) -> int:

@@ -70,20 +70,24 @@ def stop(process: subprocess.Popen[bytes]) -> int:
 
 
 @contextmanager
-def _running(command: Sequence[str], url: str) -> Iterator[str]:
-    """Run a server from when its URL answers; yields the URL."""
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def _running(command: Sequence[str], *urls: str) -> Iterator[str]:
+    """Run a server from when its URLs answer; yields the first."""
+    # A session of its own: Ctrl-C must not take it away from what still works with it.
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
-        wait_for(url, process)
-        yield url
+        for url in urls:
+            wait_for(url, process)
+        yield urls[0]
     finally:
         stop(process)
 
 
-def moto_server() -> AbstractContextManager[str]:
-    """An S3 server by moto; yields its URL."""
-    port = free_port()
-    return _running([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], f"http://127.0.0.1:{port}")
+@contextmanager
+def moto_servers(ports: Sequence[int]) -> Iterator[list[str]]:
+    """S3 servers by moto, one a port; yields their URLs."""
+    urls = [f"http://127.0.0.1:{port}" for port in ports]
+    with _running([sys.executable, "-m", "tests.moto_servers", *map(str, ports)], *urls):
+        yield urls
 
 
 def find_azurite() -> str | None:

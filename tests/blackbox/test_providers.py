@@ -8,16 +8,17 @@ from pathlib import Path
 
 import boto3
 
-from tests.servers import ROOT, moto_server, shardgate, stop
+from tests.moto_providers import moto_environ
+from tests.servers import ROOT, free_port, moto_servers, shardgate, stop
 
 
 def test_objects_spread_over_six_s3_providers_and_survive_one(tmp_path: Path) -> None:
     with ExitStack() as stack:
-        urls = [stack.enter_context(moto_server()) for _ in range(5)]
-        sixth = ExitStack()
-        urls.append(sixth.enter_context(moto_server()))
-        environ = {f"SHARDGATE_MOTO_PORT_{number}": url.rpartition(":")[2] for number, url in enumerate(urls, 1)}
-        server = stack.enter_context(shardgate(tmp_path, config=ROOT / "config/moto.toml", environ=environ))
+        ports = [free_port() for _ in range(6)]
+        urls = stack.enter_context(moto_servers(ports[:5]))
+        sixth = stack.enter_context(ExitStack())
+        urls += sixth.enter_context(moto_servers(ports[5:]))
+        server = stack.enter_context(shardgate(tmp_path, config=ROOT / "config/moto.toml", environ=moto_environ(ports)))
         s3 = server.client()
         s3.create_bucket(Bucket="bucket")
         data = os.urandom(6_000_000)

@@ -33,7 +33,7 @@ from tests.servers import (
     find_azurite,
     find_fake_gcs,
     free_port,
-    moto_server,
+    moto_servers,
 )
 
 INFO = StoreInfo(name=StoreName("s"), provider="p", region="us-east-1", jurisdiction="j")
@@ -42,7 +42,7 @@ NAME = ShardName("ab/abcdef-00")
 
 @pytest.fixture(scope="session")
 def moto() -> Iterator[str]:
-    with moto_server() as url:
+    with moto_servers([free_port()]) as (url,):
         yield url
 
 
