@@ -21,8 +21,8 @@ from collections.abc import Collection
 from datetime import datetime
 from enum import Enum, auto
 
+from proxy.s3.claim import STREAMING_MODES, STREAMING_SIGNED, STREAMING_UNSIGNED_TRAILER, format_timestamp
 from proxy.s3.errors import S3Error
-from proxy.s3.sigv4 import STREAMING_MODES, STREAMING_SIGNED, STREAMING_UNSIGNED_TRAILER, format_timestamp
 
 MIN_CHUNK_BYTES = 8192  # of all chunks but the last, which AWS enforces in signed and unsigned bodies alike
 MAX_SIGNED_CHUNK_BYTES = 16 * 1024 * 1024  # held in memory until its signature is checked
@@ -48,7 +48,7 @@ class _State(Enum):
 class ChunkedDecoder:
     """Turns an aws-chunked body, pushed in arbitrary pieces, into its plaintext.
 
-    `mode` is one of `sigv4.STREAMING_MODES`; the signed ones need the claim's signature, its signing key, timestamp and scope.
+    `mode` is one of `claim.STREAMING_MODES`; the signed ones need the claim's signature, its signing key, timestamp and scope.
     `trailers_expected` are the names the x-amz-trailer header announced. An error leaves the decoder unusable.
     """
 

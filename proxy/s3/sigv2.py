@@ -13,8 +13,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from urllib.parse import unquote
 
+from proxy.s3.claim import UNSIGNED_PAYLOAD, Claim
 from proxy.s3.errors import S3Error
-from proxy.s3.sigv4 import MAX_EXPIRES_SECONDS, UNSIGNED_PAYLOAD, Claim
+from proxy.s3.sigv4 import MAX_EXPIRES_SECONDS
 
 _SIGNED_SUBRESOURCES = frozenset({
     "accelerate", "acl", "analytics", "cors", "delete", "inventory", "lifecycle", "location", "logging", "metrics", "notification",
@@ -43,7 +44,6 @@ def parse_presigned(query: Sequence[tuple[str, str]], now_ms: int) -> Claim | No
         access_key=given["AWSAccessKeyId"],
         date=now.strftime("%Y%m%d"),
         region="",
-        service="s3",
         signed_headers=(),
         signature=given["Signature"],
         timestamp=now,

@@ -12,9 +12,10 @@ from proxy.keyring import Keyring
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import AccessKey, AccessKeyId, Tenant
 from proxy.s3 import sigv2
+from proxy.s3.claim import Claim, parse_authorization
 from proxy.s3.errors import S3Error
 from proxy.s3.metadata import check_header
-from proxy.s3.sigv4 import Claim, check_region, check_time, parse_authorization, signing_key, verify
+from proxy.s3.sigv4 import check_region, check_time, signing_key, verify
 
 MAX_CACHED_KEYS = 10_000  # some 300 bytes each
 _SIGNING_PARAMETERS = {
@@ -44,7 +45,7 @@ class Authenticator:
         self._region = region
         self._other_regions = frozenset(other_regions)
         # Deriving takes four HMACs and the secret from under its seal. The sealed secret stands for the secret: a new one has a new seal.
-        self._keys: OrderedDict[tuple[bytes, str, str, str], bytes] = OrderedDict()
+        self._keys: OrderedDict[tuple[bytes, str, str], bytes] = OrderedDict()
 
     async def authenticate(
         self, method: str, raw_path: str, query: Sequence[tuple[str, str]], headers: Mapping[str, str], *, resource: str
@@ -66,7 +67,8 @@ class Authenticator:
             secret = self._keyring.tenant_cipher(tenant).open_secret(access_key.sealed_secret)
             sigv2.verify_presigned(claim, secret, method=method, resource=resource, query=query, headers=headers)
         else:
-            self._check_scope(claim)
+            if claim.region not in self._other_regions:
+                check_region(claim, self._region)
             check_time(claim, self._clock.now_ms())
             key = self._signing_key(access_key, tenant, claim)
             verify(claim, key, method=method, raw_path=raw_path, query=query, headers=headers)
@@ -74,19 +76,12 @@ class Authenticator:
             raise S3Error("AccessDenied", "This account is disabled")
         return Sender(tenant=tenant, claim=claim, signing_key=key)
 
-    def _check_scope(self, claim: Claim) -> None:
-        if claim.service != "s3":
-            code = "AuthorizationQueryParametersError" if claim.presigned else "AuthorizationHeaderMalformed"
-            raise S3Error(code, f'Error parsing the credential; incorrect service "{claim.service}". This endpoint belongs to "s3".')
-        if claim.region not in self._other_regions:
-            check_region(claim, self._region)
-
     def _signing_key(self, access_key: AccessKey, tenant: Tenant, claim: Claim) -> bytes:
-        name = (access_key.sealed_secret, claim.date, claim.region, claim.service)
+        name = (access_key.sealed_secret, claim.date, claim.region)
         key = self._keys.get(name)
         if key is None:
             secret = self._keyring.tenant_cipher(tenant).open_secret(access_key.sealed_secret)
-            key = self._keys[name] = signing_key(secret, claim.date, claim.region, claim.service)
+            key = self._keys[name] = signing_key(secret, claim.date, claim.region)
             if len(self._keys) > MAX_CACHED_KEYS:
                 self._keys.popitem(last=False)
         return key

@@ -13,15 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.s3 import sigv4
+from proxy.s3 import claim, sigv4
 from proxy.s3.aws_chunked import MAX_SIGNED_CHUNK_BYTES, MIN_CHUNK_BYTES, ChunkedDecoder
 from proxy.s3.errors import S3Error
 
-KEY = sigv4.signing_key("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "20130524", "us-east-1", "s3")
+KEY = sigv4.signing_key("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "20130524", "us-east-1")
 TIME = datetime(2013, 5, 24, tzinfo=UTC)
 SCOPE = "20130524/us-east-1/s3/aws4_request"
 SEED = "5" * 64
-SIGNED, SIGNED_TRAILER, UNSIGNED = sigv4.STREAMING_SIGNED, sigv4.STREAMING_SIGNED_TRAILER, sigv4.STREAMING_UNSIGNED_TRAILER
+SIGNED, SIGNED_TRAILER, UNSIGNED = claim.STREAMING_SIGNED, claim.STREAMING_SIGNED_TRAILER, claim.STREAMING_UNSIGNED_TRAILER
 MODES = [SIGNED, SIGNED_TRAILER, UNSIGNED]
 TRAILERS = {"x-amz-checksum-crc32c": "sOO8/Q=="}
 
