@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import os
 from base64 import b64encode
 from collections.abc import Mapping
 from contextlib import suppress
-from random import getrandbits
-from time import perf_counter
 from urllib.parse import parse_qsl
 
 from aiohttp import web
@@ -23,84 +20,22 @@ from proxy.s3.model import Operation, load_model
 from proxy.s3.naming import check_key
 from proxy.s3.parsing import parse_request
 from proxy.s3.rendering import render_response
-from proxy.s3.routing import Router, Target, bucket_of_host, split_target
+from proxy.s3.routing import Router, bucket_of_host, split_target
 from proxy.server.auth import Authenticator, Sender, hoisted_headers
 from proxy.server.body import MAX_DOCUMENT_SIZE, Inlet, RequestBody, check_bodiless, has_body, read_document
 from proxy.server.call import Answer, Call, Download
 from proxy.server.errors import translate
 from proxy.server.handlers import HANDLERS
+from proxy.server.internal import INTERNAL, answer_internal, is_internal
 from proxy.server.refusals import refuse_unserved
 from proxy.server.streaming import send_download
-from proxy.server.telemetry import Answered, Telemetry
+from proxy.server.telemetry import Telemetry
+from proxy.server.visit import Visit
 from proxy.services import Services
 
 logger = logging.getLogger(__name__)
 
-INTERNAL = "/-/"  # no bucket is called "-"
-_FORWARDED = ("X-Forwarded-For", "Forwarded")
 STREAMED = frozenset({"PutObject", "UploadPart"})  # their bodies are never held whole
-
-
-class Visit:
-    """What is known of a request so far, for the answer and the log."""
-
-    __slots__ = (
-        "code",
-        "inlet",
-        "operation",
-        "raw_path",
-        "raw_query",
-        "request",
-        "request_id",
-        "sent_bytes",
-        "started",
-        "status",
-        "target",
-        "tenant",
-    )
-
-    def __init__(self, request: web.BaseRequest, inlet: Inlet) -> None:
-        self.started = perf_counter()
-        self.request = request
-        self.inlet = inlet
-        self.request_id = f"{getrandbits(64):016X}"  # a name, no secret: not worth a system call
-        self.raw_path, _, self.raw_query = _origin_form(request.raw_path).partition("?")
-        self.target: Target | None = None
-        self.operation: Operation | None = None
-        self.tenant = ""
-        self.code = ""
-        self.status = 499  # nginx's number for a client that went away, if nothing else comes of it
-        self.sent_bytes = 0
-
-    @property
-    def operation_name(self) -> str:
-        return "" if self.operation is None else self.operation.name
-
-    @property
-    def resource(self) -> str:
-        if self.target is None or self.target.bucket is None:
-            return self.raw_path
-        return f"/{self.target.bucket}" if self.target.key is None else f"/{self.target.bucket}/{self.target.key}"
-
-    def answered(self, response: web.StreamResponse) -> None:
-        self.status = response.status
-        if self.request.method != "HEAD":
-            self.sent_bytes = response.content_length or 0
-
-    def outcome(self) -> Answered:
-        return Answered(
-            request_id=self.request_id,
-            method=self.request.method,
-            resource=self.resource,
-            operation=self.operation_name,
-            tenant=self.tenant,
-            remote=self.request.remote or "",
-            status=self.status,
-            code=self.code,
-            received_bytes=self.inlet.received_bytes,
-            sent_bytes=self.sent_bytes,
-            started=self.started,
-        )
 
 
 class Dispatcher:
@@ -125,8 +60,8 @@ class Dispatcher:
         self._idle = asyncio.Event()
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
-        if request.raw_path.startswith(INTERNAL) and self._is_internal(request):
-            return self._internal(request)
+        if request.raw_path.startswith(INTERNAL) and is_internal(request, self._domains):
+            return answer_internal(request, self._services.manifest, self._telemetry)
         self._telemetry.begin()
         visit = Visit(request, Inlet(request, idle_seconds=self._idle_seconds))
         try:
@@ -247,33 +182,6 @@ class Dispatcher:
     def _common_headers(self, visit: Visit) -> CIMultiDict[str]:
         return CIMultiDict({"x-amz-request-id": visit.request_id, "x-amz-id-2": self._host_id, "Server": "Shardgate"})
 
-    def _is_internal(self, request: web.BaseRequest) -> bool:
-        """Tell whether "-" stands where a bucket would: behind a host that names one, "-/" begins a key."""
-        return request.method in {"GET", "HEAD"} and bucket_of_host(request.headers.get("Host", ""), self._domains) is None
-
-    def _internal(self, request: web.BaseRequest) -> web.Response:
-        """Answer liveness and metrics, to this machine only: not to whoever comes through a proxy that runs on it."""
-        if not _is_loopback(request) or any(name in request.headers for name in _FORWARDED):
-            return web.Response(status=403)
-        if request.raw_path == f"{INTERNAL}health":
-            return self._health()
-        if request.raw_path == f"{INTERNAL}metrics":
-            return web.Response(body=self._telemetry.exposition(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
-        return web.Response(status=404)
-
-    def _health(self) -> web.Response:
-        if not self._services.manifest.healthy:
-            return web.Response(status=503, text="manifest unavailable\n")
-        return web.Response(text="ok\n")
-
-
-def _origin_form(raw_path: str) -> str:
-    """Return a request's target from its path on: a client that thinks us a proxy names the server before it (RFC 9112, 3.2.2)."""
-    if not raw_path.startswith(("http://", "https://")):
-        return raw_path
-    _, slash, rest = raw_path.partition("://")[2].partition("/")
-    return f"/{rest}" if slash else "/"
-
 
 def _lower_case(headers: Mapping[str, str]) -> dict[str, str]:
     """Return the headers by lower-case name; repeated ones joined by commas, as they are signed."""
@@ -291,10 +199,3 @@ def _decoded_query(raw_query: str) -> list[tuple[str, str]]:
         return parse_qsl(raw_query, keep_blank_values=True, errors="strict", max_num_fields=200)
     except ValueError:
         raise S3Error("InvalidURI", URI=raw_query) from None
-
-
-def _is_loopback(request: web.BaseRequest) -> bool:
-    try:
-        return ipaddress.ip_address(request.remote or "").is_loopback
-    except ValueError:
-        return False

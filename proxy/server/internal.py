@@ -1,0 +1,44 @@
+"""Liveness and metrics, for this machine alone, where no bucket can be: below "/-/"."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+
+from aiohttp import web
+
+from proxy.manifest.protocol import Manifest
+from proxy.s3.routing import bucket_of_host
+from proxy.server.telemetry import Telemetry
+
+INTERNAL = "/-/"  # no bucket is called "-"
+_FORWARDED = ("X-Forwarded-For", "Forwarded")
+
+
+def is_internal(request: web.BaseRequest, domains: Sequence[str]) -> bool:
+    """Tell whether "-" stands where a bucket would: behind a host that names one, "-/" begins a key. The path begins with INTERNAL."""
+    return request.method in {"GET", "HEAD"} and bucket_of_host(request.headers.get("Host", ""), domains) is None
+
+
+def answer_internal(request: web.BaseRequest, manifest: Manifest, telemetry: Telemetry) -> web.Response:
+    """Answer this machine only: not whoever comes through a proxy that runs on it."""
+    if not _is_loopback(request) or any(name in request.headers for name in _FORWARDED):
+        return web.Response(status=403)
+    if request.raw_path == f"{INTERNAL}health":
+        return _health(manifest)
+    if request.raw_path == f"{INTERNAL}metrics":
+        return web.Response(body=telemetry.exposition(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+    return web.Response(status=404)
+
+
+def _is_loopback(request: web.BaseRequest) -> bool:
+    try:
+        return ipaddress.ip_address(request.remote or "").is_loopback
+    except ValueError:
+        return False
+
+
+def _health(manifest: Manifest) -> web.Response:
+    if not manifest.healthy:
+        return web.Response(status=503, text="manifest unavailable\n")
+    return web.Response(text="ok\n")

@@ -1,0 +1,83 @@
+"""One visit: what becomes known of a request on its way, for the answer and the log."""
+
+from __future__ import annotations
+
+from random import getrandbits
+from time import perf_counter
+
+from aiohttp import web
+
+from proxy.s3.model import Operation
+from proxy.s3.routing import Target
+from proxy.server.body import Inlet
+from proxy.server.telemetry import Answered
+
+
+class Visit:
+    """What is known of a request so far, for the answer and the log."""
+
+    __slots__ = (
+        "code",
+        "inlet",
+        "operation",
+        "raw_path",
+        "raw_query",
+        "request",
+        "request_id",
+        "sent_bytes",
+        "started",
+        "status",
+        "target",
+        "tenant",
+    )
+
+    def __init__(self, request: web.BaseRequest, inlet: Inlet) -> None:
+        self.started = perf_counter()
+        self.request = request
+        self.inlet = inlet
+        self.request_id = f"{getrandbits(64):016X}"  # a name, no secret: not worth a system call
+        self.raw_path, _, self.raw_query = _origin_form(request.raw_path).partition("?")
+        self.target: Target | None = None
+        self.operation: Operation | None = None
+        self.tenant = ""
+        self.code = ""
+        self.status = 499  # nginx's number for a client that went away, if nothing else comes of it
+        self.sent_bytes = 0
+
+    @property
+    def operation_name(self) -> str:
+        return "" if self.operation is None else self.operation.name
+
+    @property
+    def resource(self) -> str:
+        if self.target is None or self.target.bucket is None:
+            return self.raw_path
+        return f"/{self.target.bucket}" if self.target.key is None else f"/{self.target.bucket}/{self.target.key}"
+
+    def answered(self, response: web.StreamResponse) -> None:
+        self.status = response.status
+        if self.request.method != "HEAD":
+            self.sent_bytes = response.content_length or 0
+
+    def outcome(self) -> Answered:
+        return Answered(
+            request_id=self.request_id,
+            method=self.request.method,
+            resource=self.resource,
+            operation=self.operation_name,
+            tenant=self.tenant,
+            remote=self.request.remote or "",
+            status=self.status,
+            code=self.code,
+            received_bytes=self.inlet.received_bytes,
+            sent_bytes=self.sent_bytes,
+            started=self.started,
+        )
+
+
+def _origin_form(raw_path: str) -> str:
+    """Return a request's target from its path on: a client that thinks us a proxy names the server before it (RFC 9112, 3.2.2)."""
+    if not raw_path.startswith(("http://", "https://")):
+        return raw_path
+    _, slash, rest = raw_path.partition("://")[2].partition("/")
+    return f"/{rest}" if slash else "/"
