@@ -22,10 +22,11 @@ from proxy.s3.parsing import parse_request
 from proxy.s3.rendering import render_response
 from proxy.s3.routing import Router, bucket_of_host, split_target
 from proxy.server.auth import Authenticator, Sender, hoisted_headers
-from proxy.server.body import MAX_DOCUMENT_SIZE, Inlet, RequestBody, check_bodiless, has_body, read_document
+from proxy.server.body import MAX_DOCUMENT_SIZE, RequestBody, check_bodiless, has_body, read_document
 from proxy.server.call import Answer, Call, Download
 from proxy.server.errors import translate
 from proxy.server.handlers import HANDLERS
+from proxy.server.inlet import Inlet
 from proxy.server.internal import INTERNAL, answer_internal, is_internal
 from proxy.server.refusals import refuse_unserved
 from proxy.server.streaming import send_download

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from proxy.s3.model import Operation
 from proxy.s3.routing import Target
-from proxy.server.body import Inlet
+from proxy.server.inlet import Inlet
 from proxy.server.telemetry import Answered
 
 
