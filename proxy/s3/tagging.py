@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 from proxy.s3.errors import S3Error
 
 MAX_OBJECT_TAGS = 10
+MAX_BUCKET_TAGS = 50
 # Amazon S3 User Guide, "Categorizing your storage using tags": letters, spaces and numbers of UTF-8, and + - = . _ : / @
 _TAG = re.compile(r"(?:[\w+\-=.:/@]|[^\S\t-\r\x1c-\x1f\x85])*")
 
@@ -24,7 +25,7 @@ def parse_tagging_header(value: str) -> dict[str, str]:
 
 
 def check_tags(tags: Iterable[Mapping[str, object]], *, limit: int) -> dict[str, str]:
-    """Return a tag set as a map. InvalidTag for bad or doubled keys, BadRequest over the limit (10 an object, 50 a bucket)."""
+    """Return a tag set as a map. InvalidTag for bad or doubled keys, BadRequest over `limit`, one of the two above."""
     result: dict[str, str] = {}
     for tag in tags:
         key, value = str(tag["Key"]), str(tag["Value"])

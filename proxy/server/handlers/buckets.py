@@ -9,12 +9,12 @@ from proxy.manifest.records import Bucket, Versioning
 from proxy.s3.errors import S3Error
 from proxy.s3.naming import check_bucket_name
 from proxy.s3.parsing import Params
-from proxy.s3.tagging import check_tags
+from proxy.s3.tagging import MAX_BUCKET_TAGS, check_tags
 from proxy.server.call import Call, rows
 from proxy.server.handlers.ownership import own_bucket
+from proxy.server.handlers.tagging import TAGGING
 
 US_EAST_1 = "us-east-1"
-MAX_BUCKET_TAGS = 50
 
 
 async def create_bucket(call: Call) -> dict[str, object]:
@@ -92,7 +92,7 @@ def _placement(call: Call, document: Params) -> tuple[str, str]:
 
 def _settings(document: Params) -> dict[str, str]:
     tags = check_tags(rows(document, "Tags"), limit=MAX_BUCKET_TAGS)
-    return {"tagging": json.dumps(tags)} if tags else {}
+    return {TAGGING: json.dumps(tags)} if tags else {}
 
 
 async def _check_again(call: Call, wanted: Bucket, error: BucketExists) -> None:

@@ -5,21 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from proxy.manifest.records import Version
 from proxy.s3.errors import S3Error
-from proxy.s3.tagging import check_tags
+from proxy.s3.tagging import MAX_BUCKET_TAGS, MAX_OBJECT_TAGS, check_tags
 from proxy.server.call import Call, rows
-from proxy.server.handlers.buckets import MAX_BUCKET_TAGS
 from proxy.server.handlers.ownership import own_bucket
 from proxy.server.handlers.versions import find_object, shown_id
 
-SETTING = "tagging"
-MAX_OBJECT_TAGS = 10
+TAGGING = "tagging"  # its name among the bucket's settings
 
 
 async def get_bucket_tagging(call: Call) -> dict[str, object]:
     bucket = await own_bucket(call)
-    document = bucket.settings.get(SETTING)
+    document = bucket.settings.get(TAGGING)
     if document is None:
         raise S3Error("NoSuchTagSet", BucketName=bucket.name)
     return {"TagSet": _tag_set(json.loads(document))}
@@ -28,13 +25,13 @@ async def get_bucket_tagging(call: Call) -> dict[str, object]:
 async def put_bucket_tagging(call: Call) -> dict[str, object]:
     bucket = await own_bucket(call)
     tags = check_tags(rows(call.document("Tagging"), "TagSet"), limit=MAX_BUCKET_TAGS)
-    await call.services.manifest.put_bucket_setting(bucket.id, SETTING, json.dumps(tags) if tags else None)
+    await call.services.manifest.put_bucket_setting(bucket.id, TAGGING, json.dumps(tags) if tags else None)
     return {}
 
 
 async def delete_bucket_tagging(call: Call) -> dict[str, object]:
     bucket = await own_bucket(call)
-    await call.services.manifest.put_bucket_setting(bucket.id, SETTING, None)
+    await call.services.manifest.put_bucket_setting(bucket.id, TAGGING, None)
     return {}
 
 
@@ -56,7 +53,7 @@ async def delete_object_tagging(call: Call) -> dict[str, object]:
 async def _replace(call: Call, tags: Mapping[str, str]) -> dict[str, object]:
     bucket = await own_bucket(call)
     found = await find_object(call, bucket, key=call.key, version_id=call.text("VersionId"))
-    version: Version = await call.services.manifest.set_tags(bucket.id, found.key, found.id, tags)
+    version = await call.services.manifest.set_tags(bucket.id, found.key, found.id, tags)
     return {"VersionId": shown_id(bucket, version)}
 
 
