@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from email.utils import formatdate, parsedate_to_datetime
+from typing import NamedTuple
 
 from proxy.s3.errors import S3Error
 
@@ -16,40 +17,31 @@ from proxy.s3.errors import S3Error
 _ENTITY_TAG = re.compile(r'(W/)?("[^"]*"|[^",\s]+)')
 
 
-def check_read(
-    *,
-    etag: str,
-    modified_ms: int,
-    now_ms: int,
-    if_match: str | None = None,
-    if_none_match: str | None = None,
-    if_modified_since: datetime | None = None,
-    if_unmodified_since: datetime | None = None,
-) -> None:
+class ReadConditions(NamedTuple):
+    """The conditions of a read, or of a copy's source, as their headers have them."""
+
+    if_match: str | None = None
+    if_none_match: str | None = None
+    if_modified_since: datetime | None = None
+    if_unmodified_since: datetime | None = None
+
+
+def check_read(conditions: ReadConditions, *, etag: str, modified_ms: int, now_ms: int) -> None:
     """Raise PreconditionFailed or NotModified if a GET or HEAD of this version is not to be answered with it.
 
     `etag` may come with or without quotes.
     """
-    _check_required("", etag, modified_ms, if_match, if_unmodified_since)
-    if _unwanted(etag, modified_ms, now_ms, if_none_match, if_modified_since) is not None:
+    _check_required(conditions, "", etag, modified_ms)
+    if _unwanted(conditions, etag, modified_ms, now_ms) is not None:
         headers = {"ETag": f'"{_bare(etag)}"', "Last-Modified": formatdate(modified_ms // 1000, usegmt=True)}
         raise S3Error("NotModified", headers=headers)
 
 
-def check_copy_source(
-    *,
-    etag: str,
-    modified_ms: int,
-    now_ms: int,
-    if_match: str | None = None,
-    if_none_match: str | None = None,
-    if_modified_since: datetime | None = None,
-    if_unmodified_since: datetime | None = None,
-) -> None:
+def check_copy_source(conditions: ReadConditions, *, etag: str, modified_ms: int, now_ms: int) -> None:
     """Raise PreconditionFailed if this version is not to be copied. There is nothing to be "not modified" in a copy."""
     prefix = "x-amz-copy-source-"
-    _check_required(prefix, etag, modified_ms, if_match, if_unmodified_since)
-    failed = _unwanted(etag, modified_ms, now_ms, if_none_match, if_modified_since)
+    _check_required(conditions, prefix, etag, modified_ms)
+    failed = _unwanted(conditions, etag, modified_ms, now_ms)
     if failed is not None:
         raise S3Error("PreconditionFailed", Condition=prefix + failed)
 
@@ -78,19 +70,21 @@ def matches(condition: str, etag: str, *, weak: bool = False) -> bool:
     return any(_bare(tag) == bare and (weak or not mark) for mark, tag in _ENTITY_TAG.findall(condition))
 
 
-def _check_required(prefix: str, etag: str, modified_ms: int, if_match: str | None, if_unmodified_since: datetime | None) -> None:
-    if if_match is not None:
-        if not matches(if_match, etag):
+def _check_required(conditions: ReadConditions, prefix: str, etag: str, modified_ms: int) -> None:
+    since = conditions.if_unmodified_since
+    if conditions.if_match is not None:
+        if not matches(conditions.if_match, etag):
             raise S3Error("PreconditionFailed", Condition=f"{prefix}If-Match")
-    elif if_unmodified_since is not None and modified_ms // 1000 > _seconds(if_unmodified_since):
+    elif since is not None and modified_ms // 1000 > _seconds(since):
         raise S3Error("PreconditionFailed", Condition=f"{prefix}If-Unmodified-Since")
 
 
-def _unwanted(etag: str, modified_ms: int, now_ms: int, if_none_match: str | None, if_modified_since: datetime | None) -> str | None:
+def _unwanted(conditions: ReadConditions, etag: str, modified_ms: int, now_ms: int) -> str | None:
     """Return the condition by which the client does not want this version, if any. S3 passes over an If-Modified-Since yet to come."""
-    if if_none_match is not None:
-        return "If-None-Match" if matches(if_none_match, etag, weak=True) else None
-    if if_modified_since is not None and modified_ms // 1000 <= _seconds(if_modified_since) <= now_ms / 1000:
+    if conditions.if_none_match is not None:
+        return "If-None-Match" if matches(conditions.if_none_match, etag, weak=True) else None
+    since = conditions.if_modified_since
+    if since is not None and modified_ms // 1000 <= _seconds(since) <= now_ms / 1000:
         return "If-Modified-Since"
     return None
 

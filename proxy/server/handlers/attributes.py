@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from proxy.manifest.protocol import NO_CONDITIONS, Conditions
 from proxy.manifest.records import Bucket, ObjectAttributes
 from proxy.s3.errors import S3Error
 from proxy.s3.metadata import check_metadata, header_text
@@ -62,21 +61,6 @@ def storage_class(call: Call, bucket: Bucket) -> str:
     if name != "STANDARD" and (policy is None or name not in policy.storage_classes):
         raise S3Error("InvalidStorageClass", StorageClassRequested=name)
     return name
-
-
-def write_conditions(call: Call) -> Conditions:
-    """Return If-Match or If-None-Match of a write. S3 knows no If-None-Match but "*" there, and not both at once."""
-    if_match, if_none_match = call.headers.get("if-match"), call.headers.get("if-none-match")
-    if if_match is None and if_none_match is None:
-        return NO_CONDITIONS
-    if if_none_match is not None and if_none_match.strip() != "*":
-        raise S3Error("NotImplemented", Header="If-None-Match", additionalMessage='On writes only "*" is served')
-    if if_match is not None and if_none_match is not None:
-        raise S3Error("NotImplemented", Header="If-Match,If-None-Match", additionalMessage="Multiple conditional request headers present")
-    return Conditions(
-        if_match=None if if_match is None else if_match.strip().strip('"'),
-        if_none_match=None if if_none_match is None else "*",
-    )
 
 
 def _content_encoding(headers: Mapping[str, str]) -> str | None:

@@ -12,7 +12,8 @@ from proxy.s3.preconditions import check_copy_source
 from proxy.s3.ranges import parse_copy_source_range
 from proxy.server.body import MAX_UPLOAD_SIZE
 from proxy.server.call import Call, moment
-from proxy.server.handlers.attributes import object_tags, storage_class, system_headers, user_metadata, write_conditions
+from proxy.server.handlers.attributes import object_tags, storage_class, system_headers, user_metadata
+from proxy.server.handlers.conditions import read_conditions, write_conditions
 from proxy.server.handlers.multipart import find_upload, with_checksum
 from proxy.server.handlers.ownership import own_bucket, own_source_bucket
 from proxy.server.handlers.selection import check_part_number
@@ -93,15 +94,8 @@ async def _find_source(call: Call, source: Source) -> tuple[Bucket, Version]:
             raise
         message = "The source of a copy request may not specifically refer to a delete marker by version id."
         raise S3Error("InvalidRequest", message) from error
-    check_copy_source(
-        etag=version.etag,
-        modified_ms=version.modified_ms,
-        now_ms=call.services.clock.now_ms(),
-        if_match=call.text("CopySourceIfMatch"),
-        if_none_match=call.text("CopySourceIfNoneMatch"),
-        if_modified_since=call.moment("CopySourceIfModifiedSince"),
-        if_unmodified_since=call.moment("CopySourceIfUnmodifiedSince"),
-    )
+    conditions = read_conditions(call, "CopySource")
+    check_copy_source(conditions, etag=version.etag, modified_ms=version.modified_ms, now_ms=call.services.clock.now_ms())
     return bucket, version
 
 

@@ -14,7 +14,8 @@ from proxy.s3.parsing import Params
 from proxy.s3.routing import bucket_of_host
 from proxy.server.body import DEFAULT_ALGORITHM
 from proxy.server.call import Call, rows
-from proxy.server.handlers.attributes import object_attributes, write_conditions
+from proxy.server.handlers.attributes import object_attributes
+from proxy.server.handlers.conditions import write_conditions
 from proxy.server.handlers.ownership import own_bucket
 from proxy.server.handlers.selection import MAX_PART_NUMBER, check_part_number
 from proxy.server.handlers.versions import ENCRYPTION, checksum_fields, quoted, written_fields

@@ -10,7 +10,8 @@ from proxy.s3.metadata import encode_metadata
 from proxy.s3.preconditions import check_read
 from proxy.s3.rendering import object_headers, one_line
 from proxy.server.call import Call, Download, moment
-from proxy.server.handlers.attributes import DEFAULT_CONTENT_TYPE, object_attributes, write_conditions
+from proxy.server.handlers.attributes import DEFAULT_CONTENT_TYPE, object_attributes
+from proxy.server.handlers.conditions import read_conditions, write_conditions
 from proxy.server.handlers.listing import page_limit, part_marker
 from proxy.server.handlers.ownership import own_bucket
 from proxy.server.handlers.selection import Selection, select
@@ -81,15 +82,8 @@ async def _look_up(call: Call) -> tuple[Bucket, Version, Selection]:
 
 
 def _check_preconditions(call: Call, version: Version) -> None:
-    check_read(
-        etag=version.etag,
-        modified_ms=version.modified_ms,
-        now_ms=call.services.clock.now_ms(),
-        if_match=call.text("IfMatch"),
-        if_none_match=call.text("IfNoneMatch"),
-        if_modified_since=call.moment("IfModifiedSince"),
-        if_unmodified_since=call.moment("IfUnmodifiedSince"),
-    )
+    conditions = read_conditions(call)
+    check_read(conditions, etag=version.etag, modified_ms=version.modified_ms, now_ms=call.services.clock.now_ms())
 
 
 def _validators(call: Call, bucket: Bucket, version: Version) -> dict[str, str]:

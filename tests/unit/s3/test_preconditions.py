@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from proxy.s3.errors import S3Error
-from proxy.s3.preconditions import check_copy_source, check_read, matches
+from proxy.s3.preconditions import ReadConditions, check_copy_source, check_read, matches
 
 ETAG = "9bb58f26192e4ba00f01e2e7b136bbd8"
 MODIFIED = datetime(2024, 2, 29, 12, 0, 0, tzinfo=UTC)
@@ -58,16 +58,16 @@ UNWANTED: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize("conditions", HOLDING)
 def test_conditions_that_hold(conditions: dict[str, Any]) -> None:
-    check_read(**VERSION, **conditions)
-    check_copy_source(**VERSION, **conditions)
+    check_read(ReadConditions(**conditions), **VERSION)
+    check_copy_source(ReadConditions(**conditions), **VERSION)
 
 
 @pytest.mark.parametrize(("conditions", "name"), FAILING)
 def test_conditions_that_fail(conditions: dict[str, Any], name: str) -> None:
     with pytest.raises(S3Error) as read:
-        check_read(**VERSION, **conditions)
+        check_read(ReadConditions(**conditions), **VERSION)
     with pytest.raises(S3Error) as copied:
-        check_copy_source(**VERSION, **conditions)
+        check_copy_source(ReadConditions(**conditions), **VERSION)
 
     assert (read.value.code, read.value.status, read.value.details) == ("PreconditionFailed", 412, {"Condition": name})
     assert (copied.value.status, copied.value.details) == (412, {"Condition": f"x-amz-copy-source-{name}"})
@@ -76,9 +76,9 @@ def test_conditions_that_fail(conditions: dict[str, Any], name: str) -> None:
 @pytest.mark.parametrize(("conditions", "name"), UNWANTED)
 def test_what_the_client_has_is_not_sent_again_and_not_copied(conditions: dict[str, Any], name: str) -> None:
     with pytest.raises(S3Error) as read:
-        check_read(**VERSION, **conditions)
+        check_read(ReadConditions(**conditions), **VERSION)
     with pytest.raises(S3Error) as copied:
-        check_copy_source(**VERSION, **conditions)
+        check_copy_source(ReadConditions(**conditions), **VERSION)
 
     assert (read.value.code, read.value.status) == ("NotModified", 304)
     assert read.value.headers == {"ETag": SAME, "Last-Modified": "Thu, 29 Feb 2024 12:00:00 GMT"}
