@@ -24,8 +24,6 @@ ROOT = Path(__file__).parent.parent
 class BytesBody:
     """A body from memory."""
 
-    checksum_algorithm = None
-
     def __init__(self, data: bytes, *, chunk: int = 100_000) -> None:
         self._data = data
         self._chunk = chunk

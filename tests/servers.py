@@ -169,18 +169,6 @@ class Shardgate:
             config=Config(retries={"total_max_attempts": 1}, **config),
         )
 
-    def aws_environment(self) -> dict[str, str]:
-        home = self.data / "aws-home"
-        home.mkdir(exist_ok=True)
-        return {
-            **os.environ,
-            "HOME": str(home),
-            "AWS_SHARED_CREDENTIALS_FILE": str(self.data / "credentials"),
-            "AWS_CONFIG_FILE": str(home / "config"),
-            "AWS_REGION": "us-east-1",
-            "AWS_ENDPOINT_URL": self.endpoint,
-        }
-
 
 def start_shardgate(
     data: Path,

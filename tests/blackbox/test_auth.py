@@ -14,7 +14,7 @@ import pytest
 
 from tests.blackbox.conftest import Server
 from tests.blackbox.expect import content, s3_error
-from tests.blackbox.raw import RawAnswer, RawClient
+from tests.blackbox.raw import RawClient
 from tests.blackbox.signer import Signed, Signer
 
 if TYPE_CHECKING:
@@ -181,10 +181,6 @@ def test_header_spaces_and_case_do_not_matter(raw: RawClient, s3: S3Client, path
 
 
 # The five ways of saying what the body is
-
-
-def send_stream(raw: RawClient, path: str, mode: str, body: bytes, signed: Signed) -> RawAnswer:
-    return raw.send("PUT", path, (), signed.headers, body)
 
 
 @pytest.mark.parametrize("size", [8192, 65536, 150_000, 200_000])

@@ -15,8 +15,6 @@ import pytest
 from tests.blackbox.conftest import Server
 from tests.blackbox.expect import MIB, content
 
-pytestmark = pytest.mark.aws_cli
-
 # What a file system and the command line take; the harder keys are for boto3.
 TREE = {
     "plain.txt": b"plain",

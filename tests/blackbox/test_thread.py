@@ -9,7 +9,6 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 
 import boto3
 import pytest
@@ -400,33 +399,3 @@ def test_what_is_not_served_says_so(s3, bucket: str, operation: str) -> None:
     with pytest.raises(ClientError) as error:
         getattr(s3, operation)(Bucket=bucket)
     assert code(error) == (501, "NotImplemented")
-
-
-@pytest.mark.aws_cli
-def test_aws_cli_syncs_a_tree(server: Shardgate, s3, bucket: str, tmp_path: Path) -> None:
-    tree = tmp_path / "tree"
-    for name in ("plain.txt", "a b/c+d.txt", "emoji \N{GRINNING FACE}.txt", "empty", "50%.txt", "deep/er/still"):
-        path = tree / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"" if name == "empty" else os.urandom(3000))
-        os.utime(path, (1_700_000_000, 1_700_000_000))  # S3 tells whole seconds: a file of this very second would be newer than its copy
-
-    def aws(*arguments: str) -> str:
-        command = [str(Path(sys.executable).with_name("aws")), "s3", *arguments]
-        done = subprocess.run(command, env=server.aws_environment(), capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    aws("sync", str(tree), f"s3://{bucket}/t")
-    aws("sync", f"s3://{bucket}/t", str(tmp_path / "back"))
-    for path in tree.rglob("*"):
-        if path.is_file():
-            assert (tmp_path / "back" / path.relative_to(tree)).read_bytes() == path.read_bytes()
-    assert aws("sync", str(tree), f"s3://{bucket}/t") == ""
-    assert "plain.txt" in aws("ls", f"s3://{bucket}/t/")
-    aws("mv", f"s3://{bucket}/t/plain.txt", f"s3://{bucket}/moved.txt")
-    url = aws("presign", f"s3://{bucket}/moved.txt").strip()
-    with urllib.request.urlopen(url) as answer:
-        assert answer.read() == (tree / "plain.txt").read_bytes()
-    aws("rm", f"s3://{bucket}", "--recursive")
-    assert "Contents" not in s3.list_objects_v2(Bucket=bucket)

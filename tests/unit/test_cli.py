@@ -281,7 +281,6 @@ def test_the_banner_names_an_endpoint_that_can_be_reached(config: Config, host: 
     assert f"--endpoint-url http://{endpoint}:9000 " in banner(config, host, 9000)
 
 
-@pytest.mark.aws_cli
 def test_the_banner_names_no_credentials_that_are_not_there(config: Config) -> None:
     assert "none in" in banner(config, "127.0.0.1", 80)
 
