@@ -154,18 +154,30 @@ class Shardgate:
     config: Path
 
     @property
+    def port(self) -> int:
+        return int(self.endpoint.rpartition(":")[2])
+
+    @property
     def credentials(self) -> dict[str, str]:
         parser = configparser.ConfigParser()
         parser.read(self.data / "credentials")
         return dict(parser["default"])
+
+    @property
+    def access_key(self) -> str:
+        return self.credentials["aws_access_key_id"]
+
+    @property
+    def secret_key(self) -> str:
+        return self.credentials["aws_secret_access_key"]
 
     def client(self, **config: object):
         return boto3.client(
             "s3",
             endpoint_url=self.endpoint,
             region_name="us-east-1",
-            aws_access_key_id=self.credentials["aws_access_key_id"],
-            aws_secret_access_key=self.credentials["aws_secret_access_key"],
+            aws_access_key_id=self.access_key,
+            aws_secret_access_key=self.secret_key,
             config=Config(retries={"total_max_attempts": 1}, **config),
         )
 
@@ -193,7 +205,11 @@ def start_shardgate(
         preexec_fn=open_files and partial(resource.setrlimit, resource.RLIMIT_NOFILE, open_files),
     )
     endpoint = f"http://127.0.0.1:{port}"
-    wait_for(f"{endpoint}/-/health", process)
+    try:
+        wait_for(f"{endpoint}/-/health", process)
+    except RuntimeError as error:
+        stop(process)
+        raise RuntimeError(f"{error}; its log ends:\n{(data / 'server.log').read_text(errors='replace')[-3000:]}") from error
     return Shardgate(process, endpoint, data, config)
 
 

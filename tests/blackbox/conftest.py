@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import configparser
 import os
-import signal
-import socket
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import boto3
@@ -21,73 +15,31 @@ from botocore.config import Config
 
 from tests.blackbox.raw import RawClient
 from tests.blackbox.signer import Signer
+from tests.servers import ROOT, Shardgate, shardgate
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 DOMAIN = "s3.test"
 OTHER_ACCESS_KEY = "OTHEROTHEROTHEROTHER"
 OTHER_SECRET_KEY = "othersecretothersecretothersecretothersec"
-START_SECONDS = 60
-
-
-@dataclass(frozen=True)
-class Server:
-    """A running endpoint and its first tenant's credentials."""
-
-    port: int
-    access_key: str
-    secret_key: str
-    data: Path
-    config: Path
-
-    @property
-    def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shardgate]:
     data = tmp_path_factory.mktemp("shardgate")
     config = data / "blackbox.toml"
     # As bench.toml (no fsync: these tests write a lot and never pull the plug), with a domain for virtual-hosted requests.
-    config.write_text(f'domains = ["{DOMAIN}"]\n' + (REPOSITORY / "config" / "bench.toml").read_text())
-    environment = {**os.environ, "SHARDGATE_DATA": str(data)}
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    shardgate = [sys.executable, "-m", "proxy.cli.main"]
-    other = ["--access-key", OTHER_ACCESS_KEY, "--secret-key", OTHER_SECRET_KEY]
-    with (data / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [*shardgate, "serve", "--config", str(config), "--listen", f"127.0.0.1:{port}"],
-            stdout=log,
-            stderr=log,
-            cwd=REPOSITORY,
-            env=environment,
-        )
-        try:
-            _wait_until_it_listens(process, port, data)
-            subprocess.run(
-                [*shardgate, "tenant", "add", "other", "--config", str(config), *other],
-                check=True,
-                capture_output=True,
-                cwd=REPOSITORY,
-                env=environment,
-            )
-            access_key, secret_key = _credentials(data / "credentials")
-            yield Server(port, access_key, secret_key, data, config)
-        finally:
-            process.send_signal(signal.SIGINT)
-            try:
-                process.wait(30)
-            finally:
-                process.kill()
+    config.write_text(f'domains = ["{DOMAIN}"]\n' + (ROOT / "config" / "bench.toml").read_text())
+    with shardgate(data, config=config) as running:
+        add = ["tenant", "add", "other", "--config", str(config), "--access-key", OTHER_ACCESS_KEY, "--secret-key", OTHER_SECRET_KEY]
+        environ = {**os.environ, "SHARDGATE_DATA": str(data)}
+        subprocess.run([sys.executable, "-m", "proxy.cli.main", *add], check=True, capture_output=True, cwd=ROOT, env=environ)
+        yield running
 
 
 @pytest.fixture(scope="session")
-def new_client(server: Server) -> Callable[..., S3Client]:
+def new_client(server: Shardgate) -> Callable[..., S3Client]:
     """Make a boto3 client; keyword arguments go to botocore's Config."""
 
     def make(*, access_key: str = server.access_key, secret_key: str = server.secret_key, **options: object) -> S3Client:
@@ -122,12 +74,12 @@ def other_s3(new_client: Callable[..., S3Client]) -> S3Client:
 
 
 @pytest.fixture(scope="session")
-def signer(server: Server) -> Signer:
+def signer(server: Shardgate) -> Signer:
     return Signer(server.access_key, server.secret_key, host=f"127.0.0.1:{server.port}")
 
 
 @pytest.fixture
-def raw(server: Server, signer: Signer) -> RawClient:
+def raw(server: Shardgate, signer: Signer) -> RawClient:
     return RawClient("127.0.0.1", server.port, signer)
 
 
@@ -150,21 +102,3 @@ def bucket(new_bucket: Callable[[], str]) -> str:
 def versioned(bucket: str, s3: S3Client) -> str:
     s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     return bucket
-
-
-def _wait_until_it_listens(process: subprocess.Popen[bytes], port: int, data: Path) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0 and (data / "credentials").exists():
-                return
-        if process.poll() is not None or time.monotonic() > deadline:
-            pytest.fail(f"shardgate serve did not start:\n{(data / 'log').read_text(errors='replace')[-3000:]}")
-        time.sleep(0.05)
-
-
-def _credentials(path: Path) -> tuple[str, str]:
-    parser = configparser.ConfigParser(default_section="")
-    parser.read(path)
-    section = parser[parser.sections()[0]]
-    return section["aws_access_key_id"], section["aws_secret_access_key"]

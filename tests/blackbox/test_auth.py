@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.blackbox.conftest import Server
 from tests.blackbox.expect import content, s3_error
 from tests.blackbox.raw import RawClient
 from tests.blackbox.signer import Signed, Signer
+from tests.servers import Shardgate
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -379,7 +379,7 @@ def test_continue_comes_after_authentication(raw: RawClient, s3: S3Client, path:
     assert stored(s3, path) == b"hello"
 
 
-def test_no_continue_for_a_stranger(server: Server, raw: RawClient, path: str) -> None:
+def test_no_continue_for_a_stranger(server: Shardgate, raw: RawClient, path: str) -> None:
     stranger = Signer(server.access_key, "wrong", host=f"127.0.0.1:{server.port}")
     with raw.connect() as connection:
         connection.sendall(expecting(stranger.sign("PUT", path), path, 5))

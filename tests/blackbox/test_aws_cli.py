@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.blackbox.conftest import Server
 from tests.blackbox.expect import MIB, content
+from tests.servers import Shardgate
 
 # What a file system and the command line take; the harder keys are for boto3.
 TREE = {
@@ -32,7 +32,7 @@ TREE = {
 
 
 @pytest.fixture(scope="session")
-def aws_environment(server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def aws_environment(server: Shardgate, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     config = tmp_path_factory.mktemp("aws") / "config"
     # Small parts, so that a file of a few MiB already takes the multipart way.
     config.write_text(
@@ -50,7 +50,7 @@ def aws_environment(server: Server, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture
-def aws(server: Server, aws_environment: dict[str, str]) -> Callable[..., str]:
+def aws(server: Shardgate, aws_environment: dict[str, str]) -> Callable[..., str]:
     def run(*arguments: str, succeeds: bool = True) -> str:
         command = [str(Path(sys.executable).parent / "aws"), "--endpoint-url", server.endpoint, *arguments]
         done = subprocess.run(command, env=aws_environment, capture_output=True, text=True, timeout=120, check=False)
@@ -135,7 +135,7 @@ def test_presigned_address(aws: Callable[..., str], bucket: str, tmp_path: Path)
         assert answer.read() == b"presigned"
 
 
-def test_streams_go_up_and_down(server: Server, aws: Callable[..., str], aws_environment: dict[str, str], bucket: str) -> None:
+def test_streams_go_up_and_down(server: Shardgate, aws: Callable[..., str], aws_environment: dict[str, str], bucket: str) -> None:
     command = [str(Path(sys.executable).parent / "aws"), "--endpoint-url", server.endpoint, "s3", "cp"]
     body = content(7 * MIB)
     subprocess.run([*command, "-", f"s3://{bucket}/stream"], input=body, env=aws_environment, check=True, timeout=120)

@@ -10,10 +10,11 @@ from xml.etree import ElementTree
 import pytest
 from awscrt import checksums
 
-from tests.blackbox.conftest import DOMAIN, Server
+from tests.blackbox.conftest import DOMAIN
 from tests.blackbox.expect import MIB, content, s3_error
 from tests.blackbox.raw import RawClient
 from tests.blackbox.signer import Signer
+from tests.servers import Shardgate
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -141,7 +142,7 @@ def test_versions_and_delete_markers_are_listed_in_one_order(raw: RawClient, s3:
 
 @pytest.mark.parametrize("path", ["/plain", "//leading", "///", "/a//b/", "//a/../b", "/-/health", "/-/metrics"])
 def test_every_key_can_be_reached_where_the_host_names_the_bucket(
-    server: Server, raw: RawClient, s3: S3Client, bucket: str, path: str
+    server: Shardgate, raw: RawClient, s3: S3Client, bucket: str, path: str
 ) -> None:
     signer = Signer(server.access_key, server.secret_key, host=f"{bucket}.{DOMAIN}")
     assert raw.send("PUT", path, (), signer.sign("PUT", path).headers, b"x").verdict == (200, "")
@@ -150,7 +151,7 @@ def test_every_key_can_be_reached_where_the_host_names_the_bucket(
     assert raw.send("GET", path, signer.presign("GET", path), {"host": signer.host}).body == b"x"
 
 
-def test_internal_paths_are_read_only_and_of_this_machine_alone(server: Server, raw: RawClient, bucket: str) -> None:
+def test_internal_paths_are_read_only_and_of_this_machine_alone(server: Shardgate, raw: RawClient, bucket: str) -> None:
     for method in ("GET", "HEAD"):
         assert raw.send(method, "/-/health").status == 200
         assert raw.send(method, "/-/health", (), {"host": f"{bucket}.{DOMAIN}"}).status == 403  # no signature
@@ -161,7 +162,9 @@ def test_internal_paths_are_read_only_and_of_this_machine_alone(server: Server, 
     assert raw.request("PUT", "/-/health", body=b"x").verdict == (404, "NoSuchBucket")
 
 
-def test_completed_upload_tells_its_address_in_the_style_it_was_asked_in(server: Server, raw: RawClient, s3: S3Client, bucket: str) -> None:
+def test_completed_upload_tells_its_address_in_the_style_it_was_asked_in(
+    server: Shardgate, raw: RawClient, s3: S3Client, bucket: str
+) -> None:
     for host, location in (
         (f"{bucket}.{DOMAIN}:{server.port}", f"http://{bucket}.{DOMAIN}:{server.port}/a/k"),
         (f"127.0.0.1:{server.port}", f"http://127.0.0.1:{server.port}/{bucket}/a/k"),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.blackbox.conftest import Server
 from tests.blackbox.raw import RawAnswer, RawClient
+from tests.servers import Shardgate
 
 
 def test_error_document(raw: RawClient, bucket: str) -> None:
@@ -123,14 +123,14 @@ def test_characters_xml_does_not_know_stay_out_of_documents(raw: RawClient, buck
     ],
     ids=["garbage", "tls", "version", "no host", "no colon", "length", "two lengths", "long line", "long header"],
 )
-def test_what_is_no_http_is_refused_in_s3_s_words(server: Server, raw: RawClient, request_bytes: bytes, code: str) -> None:
+def test_what_is_no_http_is_refused_in_s3_s_words(server: Shardgate, raw: RawClient, request_bytes: bytes, code: str) -> None:
     head, _, body = raw.exchange(request_bytes).partition(b"\r\n\r\n")
     status, *lines = head.decode().split("\r\n")
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
     error = RawAnswer(400, headers, body).error
     assert (status, error["Code"], headers["connection"]) == ("HTTP/1.1 400 Bad Request", code, "close")
     assert (headers["server"], headers["content-type"]) == ("Shardgate", "application/xml")
-    log = (server.data / "log").read_text()
+    log = (server.data / "server.log").read_text()
     assert [line for line in log.splitlines() if headers["x-amz-request-id"] in line and " INFO " in line] != []
     assert error["RequestId"] == headers["x-amz-request-id"]
     assert "Traceback" not in log

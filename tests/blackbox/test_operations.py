@@ -17,7 +17,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import urlsplit
 
 import pytest
 from botocore.exceptions import ClientError, IncompleteReadError, ResponseStreamingError
@@ -297,8 +296,7 @@ def _metrics(server: Shardgate) -> dict[str, float]:
 
 
 def _head(server: Shardgate, method: str, path: str, headers: dict[str, str] | None = None) -> bytes:
-    credentials = server.credentials
-    signer = Signer(credentials["aws_access_key_id"], credentials["aws_secret_access_key"], host=urlsplit(server.endpoint).netloc)
+    signer = Signer(server.access_key, server.secret_key, host=f"127.0.0.1:{server.port}")
     signed = signer.sign(method, path, (), headers, payload_hash=UNSIGNED)
     lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in signed.headers.items())]
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
@@ -309,7 +307,7 @@ def _connect(server: Shardgate, *, receive_buffer: int = 0) -> socket.socket:
     if receive_buffer:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     connection.settimeout(DEADLINE_SECONDS)
-    connection.connect(("127.0.0.1", urlsplit(server.endpoint).port))
+    connection.connect(("127.0.0.1", server.port))
     return connection
 
 

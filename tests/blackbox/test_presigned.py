@@ -11,10 +11,10 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.blackbox.conftest import Server
 from tests.blackbox.expect import AWKWARD_KEYS, MIB, content
 from tests.blackbox.raw import RawClient
 from tests.blackbox.signer import Signer
+from tests.servers import Shardgate
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -190,7 +190,7 @@ def test_address_and_header_exclude_each_other(raw: RawClient, signer: Signer, p
     assert raw.send("GET", present, query, headers).verdict == (400, "InvalidArgument")
 
 
-def test_virtual_hosted_address(server: Server, raw: RawClient, s3: S3Client, bucket: str) -> None:
+def test_virtual_hosted_address(server: Shardgate, raw: RawClient, s3: S3Client, bucket: str) -> None:
     s3.put_object(Bucket=bucket, Key="a b", Body=b"x")
     host = f"{bucket}.s3.test:{server.port}"
     signer = Signer(server.access_key, server.secret_key, host=host)

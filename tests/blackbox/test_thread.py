@@ -366,7 +366,7 @@ def test_strangers_are_refused(server: Shardgate, bucket: str) -> None:
         client("SGUNKNOWN", "x" * 20).list_buckets()
     assert code(error) == (403, "InvalidAccessKeyId")
     with pytest.raises(ClientError) as error:
-        client(server.credentials["aws_access_key_id"], "x" * 20).list_buckets()
+        client(server.access_key, "x" * 20).list_buckets()
     assert code(error) == (403, "SignatureDoesNotMatch")
     with pytest.raises(urllib.error.HTTPError, match="403"):
         urllib.request.urlopen(f"{server.endpoint}/{bucket}")

@@ -314,8 +314,7 @@ def test_serve_stops_at_a_signal_with_exit_code_0(tmp_path: Path, workers: int, 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_port_in_use_is_one_line_and_exit_code_1(tmp_path: Path, workers: int) -> None:
     with shardgate(tmp_path / "first", workers=2) as server:
-        port = server.endpoint.rpartition(":")[2]
-        command = [sys.executable, "-m", "proxy.cli.main", "serve", "--config", str(LOCAL), "--listen", f"127.0.0.1:{port}"]
+        command = [sys.executable, "-m", "proxy.cli.main", "serve", "--config", str(LOCAL), "--listen", f"127.0.0.1:{server.port}"]
         second = subprocess.run(
             [*command, "--workers", str(workers)],
             env={**os.environ, "SHARDGATE_DATA": str(tmp_path / "second")},
