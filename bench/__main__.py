@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shutil
 import tempfile
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -18,8 +19,8 @@ from bench import servers
 from bench.machine import fill_file_cache, spread_folders
 from bench.memory import MemoryResult, upload_at_once
 from bench.report import as_json, as_markdown, print_table
-from bench.rounds import Starter, run_rounds
-from bench.workloads import FULL, QUICK
+from bench.rounds import Measure, Starter, run_rounds
+from bench.workloads import FULL, QUICK, Scale
 
 console = Console(width=150)
 
@@ -48,27 +49,29 @@ def main(
             result = _measure_memory(data, config, workers, uploads, upload_mib, memory_seconds)
             _print_memory(result)
             _write(json_file, json.dumps(dataclasses.asdict(result), indent=1))
-            return
-        starters: dict[str, Starter] = {
-            "rclone": servers.rclone,
-            "weed": servers.weed,
-            "shardgate": partial(servers.shardgate, workers=workers, config=config),
-        }
-        chosen = {name: start for name, start in starters.items() if not only or name in only}
-        if not quick:
-            fill_file_cache(data)
-        scale = QUICK if quick else FULL
-        scale = dataclasses.replace(scale, rounds=rounds or scale.rounds)
-        measures = run_rounds(chosen, scale, data, console.print)
+        else:
+            scale = QUICK if quick else FULL
+            if not quick:
+                fill_file_cache(data)
+            measures = _compare(data, config, workers, dataclasses.replace(scale, rounds=rounds or scale.rounds), only)
+            print_table(console, measures)
+            _write(json_file, as_json(measures))
+            if markdown:
+                print(as_markdown(measures))
     except servers.ServerFailed as error:
         console.print(f"bench: {error}", markup=False)
         raise typer.Exit(1) from error
     finally:
         shutil.rmtree(data, ignore_errors=True)
-    print_table(console, measures)
-    _write(json_file, as_json(measures))
-    if markdown:
-        print(as_markdown(measures))
+
+
+def _compare(data: Path, config: Path, workers: int, scale: Scale, only: Collection[str] | None) -> list[Measure]:
+    starters: dict[str, Starter] = {
+        "rclone": servers.rclone,
+        "weed": servers.weed,
+        "shardgate": partial(servers.shardgate, workers=workers, config=config),
+    }
+    return run_rounds({name: start for name, start in starters.items() if not only or name in only}, scale, data, console.print)
 
 
 def _measure_memory(data: Path, config: Path, workers: int, uploads: int, upload_mib: int, seconds: float) -> MemoryResult:

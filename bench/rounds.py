@@ -68,7 +68,7 @@ def medians(measures: Iterable[Measure]) -> list[Measure]:
 
 def _median(group: Sequence[Measure]) -> Measure:
     def middle(name: str) -> float:
-        return statistics.median(getattr(measure, name) for measure in group)
+        return float(statistics.median(getattr(measure, name) for measure in group))
 
     def middle_or_none(name: str) -> float | None:
         return None if getattr(group[0], name) is None else middle(name)

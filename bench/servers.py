@@ -52,7 +52,7 @@ def shardgate(data: Path, *, workers: int, config: Path = REPOSITORY / "config" 
         credentials = data / "credentials"
         # It says so when all its workers listen: before, one might get all connections.
         _wait(process, data, lambda: credentials.exists() and b"serves S3" in (data / "log").read_bytes())
-        access_key, secret_key = read_credentials(credentials)
+        access_key, secret_key = _read_credentials(credentials)
         yield _ready(process, data, "shardgate", Endpoint("127.0.0.1", port, access_key, secret_key))
 
 
@@ -101,14 +101,6 @@ def rclone(data: Path) -> Iterator[Running]:
         yield _ready(process, data, "rclone", Endpoint("127.0.0.1", port, ACCESS_KEY, SECRET_KEY))
 
 
-def read_credentials(path: Path) -> tuple[str, str]:
-    """Read the first profile of an AWS shared-credentials file."""
-    parser = configparser.ConfigParser()
-    parser.read(path)
-    section = parser[parser.sections()[0]] if parser.sections() else parser["DEFAULT"]
-    return section["aws_access_key_id"], section["aws_secret_access_key"]
-
-
 def free_port() -> int:
     """Return a port nobody listens on; below 32768, where no outgoing connection takes it meanwhile."""
     for candidate in range(20000 + os.getpid() % 10000, 32768):
@@ -125,6 +117,13 @@ def free_port() -> int:
 
 
 _given: set[int] = set()
+
+
+def _read_credentials(path: Path) -> tuple[str, str]:
+    parser = configparser.ConfigParser()
+    parser.read(path)
+    section = parser["default"]
+    return section["aws_access_key_id"], section["aws_secret_access_key"]
 
 
 def _tool(name: str) -> str:
@@ -177,20 +176,14 @@ def _ready(process: subprocess.Popen[bytes], data: Path, name: str, endpoint: En
 
 def _creates_bucket(endpoint: Endpoint) -> bool:
     """Create the bench's bucket: a server that can do that is up in all its parts."""
-    return request_once(endpoint, "PUT", "/bench")[0] == 200
-
-
-def request_once(endpoint: Endpoint, method: str, path: str, query: str = "", body: bytes = b"") -> tuple[int, bytes]:
-    """Send one signed request over a connection of its own; a refused connection is status 0."""
-    lines = endpoint.sign(method, path, query).decode().split("\r\n")[1:-2]
+    lines = endpoint.sign("PUT", "/bench").decode().split("\r\n")[1:-2]
     headers = dict(line.split(": ", 1) for line in lines)
     connection = HTTPConnection(endpoint.host, endpoint.port, timeout=30)
     try:
-        connection.request(method, f"{path}?{query}" if query else path, body=body, headers=headers)
-        answer = connection.getresponse()
-        return answer.status, answer.read()
-    except OSError:
-        return 0, b""
+        connection.request("PUT", "/bench", headers=headers)
+        return connection.getresponse().status == 200
+    except OSError:  # refused: it does not listen yet
+        return False
     finally:
         connection.close()
 

@@ -14,6 +14,7 @@ MIB = 1024 * KIB
 LIST_KEYS = 1000
 RANGE_BYTES = 64 * KIB
 SAMPLE_EVERY = 16
+STAMP_SIZE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class Workload:
     repeat: bool
     fills: bool  # its requests create the size's objects
     in_bytes: bool  # MB/s says something
-    requests: Callable[[Payload, Endpoint, Sequence[int]], list[Request]]
+    requests: Builder
 
 
 class Payload:
@@ -61,7 +62,7 @@ class Payload:
 
     def __init__(self, size: Size) -> None:
         self.size = size
-        self._block = os.urandom(size.size_bytes - 16)
+        self._block = os.urandom(size.size_bytes - STAMP_SIZE)
 
     def pieces(self, index: int) -> tuple[bytes, memoryview]:
         return self.stamp(index), memoryview(self._block)
@@ -69,13 +70,13 @@ class Payload:
     def whole(self, index: int) -> bytes:
         return self.stamp(index) + self._block
 
-    def part(self, index: int, start: int, length: int) -> bytes:
-        assert start >= 16 or length == 0 or start == 0
-        return self.whole(index)[start : start + length] if start == 0 else self._block[start - 16 : start - 16 + length]
+    def part(self, start: int, length: int) -> bytes:
+        """Return bytes behind the stamp, the same in every object."""
+        return self._block[start - STAMP_SIZE :][:length]
 
     @staticmethod
     def stamp(index: int) -> bytes:
-        return b"%016d" % index
+        return b"%0*d" % (STAMP_SIZE, index)
 
 
 def plan(scale: Scale) -> list[Workload]:
@@ -130,13 +131,13 @@ def ranges(payload: Payload, endpoint: Endpoint, existing: Sequence[int]) -> lis
     requests = []
     for position in range(256):
         index = existing[position % len(existing)]
-        start = 16 + (position * 7_654_321) % (payload.size.size_bytes - RANGE_BYTES - 16)
+        start = STAMP_SIZE + (position * 7_654_321) % (payload.size.size_bytes - RANGE_BYTES - STAMP_SIZE)
         requests.append(
             Request(
                 endpoint.sign("GET", _path(payload.size, index), extra={"Range": f"bytes={start}-{start + RANGE_BYTES - 1}"}),
                 statuses=(206, 200),  # rclone says 200 over the right bytes
                 answer_bytes=RANGE_BYTES,
-                answer_starts=payload.part(index, start, RANGE_BYTES) if position % SAMPLE_EVERY == 0 else b"",
+                answer_starts=payload.part(start, RANGE_BYTES) if position % SAMPLE_EVERY == 0 else b"",
                 moved_bytes=RANGE_BYTES,
             )
         )
