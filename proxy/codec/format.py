@@ -92,10 +92,6 @@ class Header:
         """Bytes before the first sealed cell."""
         return HEADER_BASE_SIZE + len(self.sealed_label)
 
-    def pack(self) -> bytes:
-        """Return the header as stored."""
-        return self.fixed.pack() + pack_tail(self.wrapped_key, self.sealed_label)
-
 
 def with_index(fixed_part: bytes, shard_index: int) -> bytes:
     """Return the packed fixed part of another shard of the same segment."""
