@@ -159,7 +159,7 @@ def test_max_keys_zero_lists_nothing_and_is_complete(s3: S3Client, tree: str) ->
         assert answer["IsTruncated"] is False
 
 
-def test_a_thousand_keys_are_the_most_of_a_page(raw: RawClient, s3: S3Client, bucket: str) -> None:
+def test_a_thousand_keys_are_the_most_of_a_page(s3: S3Client, bucket: str) -> None:
     fill(s3, bucket, [f"{number:05d}" for number in range(1005)])
     answer = s3.list_objects_v2(Bucket=bucket, MaxKeys=5000)
     assert (answer["MaxKeys"], answer["KeyCount"], answer["IsTruncated"]) == (1000, 1000, True)
