@@ -209,10 +209,9 @@ class _WindowRead:
             self._begin()
             while not self._enough():
                 await self._step()
+            self._note_overtaken()
             return self._reader.plaintext(self._window.start, self._window.length)
         finally:
-            for index in self._late.intersection(self._reads.running.values()):
-                self._store(index).overtaken("get_range")
             await self._reads.cancel()
 
     def _wanted_columns(self, geometry: SegmentGeometry) -> Iterator[int]:
@@ -262,6 +261,12 @@ class _WindowRead:
             except (StoreError, IntegrityError) as error:
                 self._note(index, error)
                 self._top_up()
+
+    def _note_overtaken(self) -> None:
+        # Only now that others have answered: of those whom the client did not wait for, this cannot be said.
+        for task, index in self._reads.running.items():
+            if index in self._late and not task.done():
+                self._store(index).overtaken("get_range")
 
     async def _open(self, index: int, sealed: bytes | memoryview) -> None:
         if len(sealed) <= INLINE_SIZE:

@@ -3,6 +3,9 @@
 A breaker opens after three failures in a row, or one refusal: calls then fail at once instead of each waiting out its deadline. One call
 every few seconds is let through to see whether the store is back. Putting, reading, deleting and listing have a breaker each: a full disk
 can be read, and a bucket whose retention forbids to delete takes new shards.
+
+A store whose answers others overtake three times in a row is slow, or hangs: which of them is not known. It is left out as one that failed,
+but not refused to whoever cannot do without it.
 """
 
 from __future__ import annotations
@@ -47,7 +50,7 @@ class ObservedStore:
     def ready_for(self, verb: Verb) -> bool:
         """Whether to send it new work of this kind: the breaker is closed, or a probe is due."""
         breaker = self._breakers[verb]
-        return not breaker.open or self._clock.monotonic() >= breaker.open_until
+        return not breaker.avoided or self._clock.monotonic() >= breaker.until
 
     def latency_p95(self, verb: Verb) -> float:
         """Return the 95th percentile of the last calls, in seconds."""
@@ -55,8 +58,8 @@ class ObservedStore:
         return DEFAULT_P95_SECONDS if latency is None else latency.p95
 
     def overtaken(self, verb: Verb) -> None:
-        """Take note that a call was given up because others had answered in its stead: three in a row, and it is asked no more."""
-        self._breakers[verb].fail(1, self._clock.monotonic())
+        """Take note that a call is given up because others have answered in its stead: three in a row, and `ready_for` says no."""
+        self._breakers[verb].overtake(self._clock.monotonic())
 
     async def put(self, name: ShardName, body: Sequence[bytes | bytearray | memoryview]) -> None:
         self._admit("put")
@@ -91,7 +94,7 @@ class ObservedStore:
 
     def _admit(self, verb: Verb) -> None:
         breaker = self._breakers[verb]
-        if breaker.open and not breaker.probe(self._clock.monotonic()):
+        if breaker.avoided and not breaker.probe(self._clock.monotonic()) and breaker.open:
             raise StoreNotAsked(self.info.name, "not asked: it failed several times in a row just now")
 
     async def _watched(self, verb: Verb, call: Awaitable[Result]) -> Result:
@@ -112,7 +115,7 @@ class ObservedStore:
 
     def _answered(self, verb: Verb, outcome: str, started: float) -> None:
         elapsed = self._clock.monotonic() - started
-        self._breakers[verb].failures = 0
+        self._breakers[verb].close()
         self._took(verb, elapsed)
         if self._record is not None:
             self._record(self.info.name, verb, outcome, elapsed)
@@ -143,28 +146,45 @@ class ObservedStore:
 class _Breaker:
     """Failures in a row of one kind of work."""
 
-    __slots__ = ("_probe_seconds", "failures", "open_until")
+    __slots__ = ("_failures", "_overtaken", "_probe_seconds", "until")
 
     def __init__(self, probe_seconds: float) -> None:
         self._probe_seconds = probe_seconds
-        self.failures = 0
-        self.open_until = 0.0
+        self._failures = 0
+        self._overtaken = 0
+        self.until = 0.0  # when a probe is due
 
     @property
     def open(self) -> bool:
-        return self.failures >= FAILURES_TO_OPEN
+        """Whether calls are refused."""
+        return self._failures >= FAILURES_TO_OPEN
+
+    @property
+    def avoided(self) -> bool:
+        """Whether others are to be asked first."""
+        return self.open or self._overtaken >= FAILURES_TO_OPEN
+
+    def close(self) -> None:
+        self._failures = self._overtaken = 0
 
     def fail(self, count: int, now: float) -> None:
-        self.failures += count
-        if self.open:
-            self.open_until = now + self._probe_seconds
+        self._failures += count
+        self._put_off(now)
+
+    def overtake(self, now: float) -> None:
+        self._overtaken += 1
+        self._put_off(now)
 
     def probe(self, now: float) -> bool:
         """Tell whether a call may be made all the same; until that has ended, no other may."""
-        if now < self.open_until:
+        if now < self.until:
             return False
-        self.open_until = now + self._probe_seconds
+        self._put_off(now)
         return True
+
+    def _put_off(self, now: float) -> None:
+        if self.avoided:
+            self.until = now + self._probe_seconds
 
 
 class _Latency:

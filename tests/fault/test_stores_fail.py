@@ -286,6 +286,39 @@ async def test_reads_soon_leave_out_a_store_that_hangs(lab: Laboratory) -> None:
     assert store.calls["get_range"] == asked + 1
 
 
+async def test_a_store_that_is_only_slow_is_read_when_others_die(lab: Laboratory) -> None:
+    data = os.urandom(500_000)
+    await lab.put("k", data)
+    for _ in range(20):
+        await lab.get("k")
+    lab.stores["fir"].slow_seconds = 0.3
+    for _ in range(5):
+        assert await lab.get("k") == data
+    assert not lab.services.fleet.readable("fir")
+    lab.stores["alder"].down = lab.stores["birch"].down = True
+    assert await lab.get("k") == data
+
+
+async def test_reads_whose_clients_go_away_do_not_speak_against_the_stores(lab: Laboratory) -> None:
+    data = os.urandom(5000)
+    await lab.put("k", data)
+    for _ in range(20):
+        await lab.get("k")
+    for store in lab.stores.values():
+        store.hanging = True
+        store.calls.clear()
+    reads = [asyncio.create_task(lab.get("k")) for _ in range(8)]
+    while sum(store.calls["get_range"] for store in lab.stores.values()) < 8 * 6:  # others are asked beside the late ones
+        await asyncio.sleep(0.01)
+    for read in reads:
+        read.cancel()
+    await asyncio.gather(*reads, return_exceptions=True)
+    for store in lab.stores.values():
+        store.hanging = False
+    assert all(lab.services.fleet.readable(name) for name in lab.stores)
+    assert await lab.get("k") == data
+
+
 async def test_shards_of_lost_answers_are_collected(lab: Laboratory) -> None:
     for store in list(lab.stores.values())[:1]:
         store.loses_answers = True
