@@ -36,11 +36,11 @@ async def run_server(
     """Serve until SIGINT or SIGTERM, as one of several processes that share the port.
 
     `prepare` is awaited before the first connection, `ready` called with the port once they are accepted (`port` may be 0 if the process is
-    alone). A signal before that breaks the start off; a second signal ends the process at once.
+    alone). A signal before that breaks the start off; a second signal ends the process at once, if it is alone.
     """
     registry = CollectorRegistry()
     record = StoreCallMetrics(registry).record
-    with stopped_by_signals() as stop:
+    with stopped_by_signals(worker=workers > 1) as stop:
         async with open_services(config, workers=workers, record_store_call=record, tidy=True) as services:
             if prepare is not None:
                 await prepare(services)

@@ -1,4 +1,8 @@
-"""How a server is stopped: a signal asks it to finish, breaks off a start, and the second one ends the process at once."""
+"""How a server is stopped: a signal asks it to finish, breaks off a start, and the second one ends the process at once.
+
+A worker takes as many signals as come for the first: systemd, for one, signals every process of a unit, and the supervisor, signalled as
+well, passes its own on. Who wants workers to end at once tells the supervisor, which kills them.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +15,10 @@ from functools import partial
 
 
 class Stop:
-    """What SIGINT and SIGTERM ask of one task."""
+    """What SIGINT and SIGTERM ask of one task, of a process alone or of a supervisor's `worker`."""
 
-    def __init__(self, task: asyncio.Task[object]) -> None:
+    def __init__(self, task: asyncio.Task[object], *, worker: bool) -> None:
+        self._worker = worker
         self._asked = asyncio.Event()
         self._starting: asyncio.Task[object] | None = task
 
@@ -30,6 +35,8 @@ class Stop:
 
     def heed(self, number: int) -> None:
         """Take a signal."""
+        if self.asked and self._worker:
+            return
         if self.asked:
             os._exit(128 + number)  # nothing is lost: whatever was acknowledged is on disk
         self._asked.set()
@@ -38,11 +45,11 @@ class Stop:
 
 
 @contextmanager
-def stopped_by_signals() -> Iterator[Stop]:
+def stopped_by_signals(*, worker: bool) -> Iterator[Stop]:
     """Give signals to the current task's `Stop`. A start that was broken off ends here, silently."""
     task = asyncio.current_task()
     assert task is not None
-    stop = Stop(task)
+    stop = Stop(task, worker=worker)
     loop = asyncio.get_running_loop()
     numbers = (signal.SIGINT, signal.SIGTERM)
     for number in numbers:

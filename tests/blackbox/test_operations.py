@@ -136,6 +136,33 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
         stop(server.process)
 
 
+def test_a_signal_to_all_processes_lets_an_upload_finish(tmp_path: Path) -> None:
+    server = start_shardgate(tmp_path, config=_config(tmp_path), workers=2)
+    try:
+        server.client().create_bucket(Bucket="bucket")
+        with _begin_put(server, "k", 2 * MIB, first=b"a" * MIB) as connection:
+            _until(lambda: _metrics(server)["shardgate_requests_in_flight"] == 1)
+            for process in _workers(server):
+                os.kill(process, signal.SIGTERM)
+            server.process.send_signal(signal.SIGTERM)  # which the supervisor passes on, so that each worker has two
+            _until(lambda: len(_workers(server)) == 1)  # the other one had nothing to finish
+            connection.sendall(b"b" * MIB)
+            assert _read_to_end(connection).startswith(b"HTTP/1.1 200")
+        assert server.process.wait(DEADLINE_SECONDS) == 0
+    finally:
+        stop(server.process)
+
+
+def _workers(server: Shardgate) -> list[int]:
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
+            if int(parent) == server.process.pid and state != "Z":
+                found.append(int(stat.parent.name))
+    return found
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_store_that_hangs_at_the_start_is_missed_and_joins_later(tmp_path: Path, workers: int) -> None:
     config = _config(tmp_path)
