@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
-from proxy.errors import ProxyError, StoreRejected, StoreUnavailable
+from proxy.errors import StoreRejected, StoreUnavailable
 from proxy.stores.protocol import ShardName, Store, StoreInfo
 
 
@@ -42,5 +42,5 @@ class LateStore:
             raise StoreUnavailable(self.info.name, "not open yet: what it lies on does not answer")
         try:
             return self._opening.result()
-        except ProxyError as error:
+        except Exception as error:  # a library's, too: the others are read and written without this store
             raise StoreRejected(self.info.name, str(error)) from error

@@ -10,8 +10,10 @@ import pytest
 from proxy.clock import ManualClock
 from proxy.errors import FilesExhausted, ShardMissing, StoreError, StoreNotAsked, StoreRejected, StoreUnavailable
 from proxy.stores.deadline import DeadlineStore
+from proxy.stores.late import LateStore
 from proxy.stores.limit import GatedStore, LimitedStore
 from proxy.stores.observe import DEFAULT_P95_SECONDS, ObservedStore
+from proxy.stores.protocol import Store
 from proxy.stores.upstream import memory_store
 from tests.faulty_store import FaultyStore
 from tests.unit.stores.conftest import INFO, NAME
@@ -226,6 +228,16 @@ async def test_a_call_given_up_tells_how_slow_the_store_is_at_least(faulty: Faul
     read.cancel()
     await asyncio.gather(read, return_exceptions=True)
     assert store.latency_p95("get_range") == pytest.approx(2)
+
+
+async def test_a_store_that_cannot_be_opened_late_is_refused_whatever_the_reason(clock: ManualClock) -> None:
+    opening: asyncio.Future[Store] = asyncio.get_running_loop().create_future()
+    store = ObservedStore(LateStore(INFO, opening), clock)
+    await _fail(store, 1)
+    opening.set_exception(LookupError("what a library raises"))
+    await _fail(store, 1, StoreRejected)
+    assert not store.ready_for("get")
+    await store.close()
 
 
 async def test_a_turn_given_to_one_who_is_cancelled_goes_to_the_next(faulty: FaultyStore) -> None:
