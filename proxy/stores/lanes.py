@@ -63,10 +63,11 @@ class Lanes:
     def close(self) -> None:
         """Let the threads end after what they are doing; they are not waited for, one may hang. Calls not begun fail."""
         self._closed = True
-        while not self._jobs.empty():
-            job = self._jobs.get()
-            if job is not None and not job.future.done():
-                job.future.set_exception(LanesClosed())
+        with suppress(Empty):  # a lane may take the last one up while we look
+            while True:
+                job = self._jobs.get_nowait()
+                if job is not None and not job.future.done():
+                    job.future.set_exception(LanesClosed())
         for _ in self._threads:
             self._jobs.put(None)
         self._threads = []

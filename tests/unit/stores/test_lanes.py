@@ -7,6 +7,7 @@ import gc
 import threading
 import weakref
 from collections.abc import Callable
+from queue import SimpleQueue
 
 import pytest
 
@@ -103,6 +104,22 @@ async def test_closing_fails_what_has_not_begun() -> None:
             await task
     with pytest.raises(LanesClosed):
         await lanes.run(lambda _: None)
+
+
+async def test_closing_waits_for_no_call_that_a_lane_takes_up_meanwhile() -> None:
+    class Raced(SimpleQueue):
+        """Has a job when asked, which a lane has taken before we do."""
+
+        def empty(self) -> bool:
+            return False
+
+        def get(self, block: bool = True, timeout: float | None = None) -> object:
+            assert not block, "the loop would stand still"
+            return super().get(block, timeout)
+
+    lanes = Lanes(1, name="t")
+    lanes._jobs = Raced()
+    lanes.close()
 
 
 def test_lanes_survive_a_loop_that_closed_before_the_answer() -> None:
