@@ -29,6 +29,7 @@ from dataclasses import dataclass
 
 MAX_SIZE = 128 * 1024  # what is larger is copied by a thread: the loop would stand still meanwhile
 SHARE = 16  # chains of one directory at once
+_RETRY_SECONDS = 0.01  # when the kernel has no memory for what is submitted
 _CLOSE_SECONDS = 2.0  # for chains under way at the end; those of a directory that hangs are left behind
 _ENTRIES = 1024  # of the submission queue
 _COMPLETIONS = 4096  # of the completion queue: all chains at once, the longest of 8 entries
@@ -141,7 +142,7 @@ class Ring:
     def run(self, files: RingFiles, entries: Sequence[Entry], buffers: object) -> asyncio.Future[bool]:
         """Queue a chain. A short read or write breaks it, like any failure: what follows is cancelled."""
         done: asyncio.Future[bool] = self._loop.create_future()
-        if self._closed or not self._slots or files.under_way >= SHARE:
+        if self._closed or not self._slots or files.under_way >= SHARE or not self._has_room(len(entries)):
             done.set_result(False)
             return done
         slot = self._slots.pop()
@@ -167,9 +168,12 @@ class Ring:
             if not chain.done.done():
                 chain.done.set_result(False)
 
+    def _has_room(self, count: int) -> bool:
+        if self._queues.free < count:
+            self._submit()
+        return self._queues.free >= count
+
     def _push(self, entries: Sequence[Entry], slot: int) -> None:
-        if self._queues.free < len(entries):
-            self._queues.submit()
         last = len(entries) - 1
         for number, (opcode, flags, fd, offset, address, length, options, slotted) in enumerate(entries):
             self._queues.push(
@@ -183,7 +187,15 @@ class Ring:
     def _flush(self) -> None:
         self._flush_pending = False
         if not self._queues.closed:
+            self._submit()
+
+    def _submit(self) -> None:
+        try:
             self._queues.submit()
+        except OSError:  # EAGAIN: what is left is pushed already, and nobody else would submit it
+            if not self._flush_pending:
+                self._flush_pending = True
+                self._loop.call_later(_RETRY_SECONDS, self._flush)
 
     def _collect(self) -> None:
         with suppress(BlockingIOError):

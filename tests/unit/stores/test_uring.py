@@ -118,6 +118,23 @@ async def test_closing_does_not_wait_for_what_hangs(
     let_go(pipe)
 
 
+async def test_what_the_kernel_has_no_memory_for_is_submitted_again(
+    ring: Ring, files: RingFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused() -> None:
+        raise BlockingIOError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ring._queues, "submit", refused)
+        writes = [RingFiles(ring).write(f"{tmp_path}/new{n}", f"{tmp_path}/{n}", [b"data"], fsync_folder=str(tmp_path)) for n in range(200)]
+        await asyncio.sleep(0.05)
+        assert [write.done() for write in writes] == [False] * 128 + [True] * 72  # there are 1,024 entries, and 8 to each
+    async with asyncio.timeout(10):
+        assert await asyncio.gather(*writes) == [True] * 128 + [False] * 72
+    assert await files.read(f"{tmp_path}/127", 0, 4) == b"data"
+    assert len(ring._slots) == 512
+
+
 def test_there_may_be_no_ring(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object, **__: object) -> object:
         raise PermissionError
