@@ -103,7 +103,7 @@ class DirectoryStore:
     async def _put_by_ring(self, name: str, body: Sequence[bytes | bytearray | memoryview]) -> bool:
         """Tell whether the ring has stored the shard. Whatever hindered it, the lanes will meet and name."""
         folder = name.rpartition("/")[0]
-        if self._ring is None or folder not in self._folders or sum(map(len, body)) > MAX_SIZE:
+        if self._ring is None or self._ring.share_is_used_up or folder not in self._folders or sum(map(len, body)) > MAX_SIZE:
             return False
         temporary = self._temporary_in(folder)
         fsync_folder = f"{self._root}/{folder}" if self._fsync else None

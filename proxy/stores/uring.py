@@ -96,6 +96,10 @@ class RingFiles:
         self._ring = ring
         self.under_way = 0
 
+    @property
+    def share_is_used_up(self) -> bool:
+        return self.under_way >= SHARE
+
     def write(
         self, temporary: str, path: str, body: Sequence[bytes | bytearray | memoryview], *, fsync_folder: str | None
     ) -> asyncio.Future[bool]:
@@ -142,7 +146,7 @@ class Ring:
     def run(self, files: RingFiles, entries: Sequence[Entry], buffers: object) -> asyncio.Future[bool]:
         """Queue a chain. A short read or write breaks it, like any failure: what follows is cancelled."""
         done: asyncio.Future[bool] = self._loop.create_future()
-        if self._closed or not self._slots or files.under_way >= SHARE or not self._has_room(len(entries)):
+        if self._closed or not self._slots or files.share_is_used_up or not self._has_room(len(entries)):
             done.set_result(False)
             return done
         slot = self._slots.pop()

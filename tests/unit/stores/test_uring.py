@@ -159,6 +159,16 @@ async def test_a_small_shard_needs_no_thread_once_its_folder_is_known(ring: Ring
     await store.close()
 
 
+async def test_beyond_the_share_a_put_is_one_call_of_a_thread(ring: Ring, tmp_path: Path) -> None:
+    store = DirectoryStore(INFO, tmp_path / "store", create=True, ring=ring)
+    await store.put(ShardName("ab/first"), [b"x"])
+    run, calls = store._lanes.run, []
+    store._lanes.run = lambda call: (calls.append(call), run(call))[1]  # type: ignore[method-assign]
+    await asyncio.gather(*(store.put(ShardName(f"ab/{number}"), [b"x"]) for number in range(SHARE + 5)))
+    assert len(calls) == 5
+    await store.close()
+
+
 async def test_a_folder_tidied_away_is_made_again(ring: Ring, tmp_path: Path) -> None:
     store = DirectoryStore(INFO, tmp_path / "store", create=True, ring=ring)
     await store.put(ShardName("ab/one"), [b"first"])
