@@ -152,6 +152,7 @@ class Reader:
         finally:
             if ahead is not None:
                 await self._drop(ahead)
+            ahead = None  # its error holds this frame
 
     async def _drop(self, ahead: asyncio.Task[tuple[list[memoryview], Grant]]) -> None:
         ahead.cancel()
@@ -256,11 +257,13 @@ class _WindowRead:
             self._late.update(self._reads.running.values())
             self._top_up(extra=1)
         for index, task in ended:
-            try:
+            failure = task.exception()  # raised here, it would hold this frame, which holds it
+            if failure is None:
                 await self._open(index, task.result())
-            except (StoreError, IntegrityError) as error:
-                self._note(index, error)
-                self._top_up()
+            elif isinstance(failure, StoreError):
+                self._do_without(failure)
+            else:
+                raise failure
 
     def _note_overtaken(self) -> None:
         # Only now that others have answered: of those whom the client did not wait for, this cannot be said.
@@ -269,16 +272,22 @@ class _WindowRead:
                 self._store(index).overtaken("get_range")
 
     async def _open(self, index: int, sealed: bytes | memoryview) -> None:
-        if len(sealed) <= INLINE_SIZE:
-            self._reader.add(index, sealed)
-        else:
-            await asyncio.get_running_loop().run_in_executor(self._threads, self._reader.add, index, sealed)
+        try:
+            if len(sealed) <= INLINE_SIZE:
+                self._reader.add(index, sealed)
+            else:
+                await asyncio.get_running_loop().run_in_executor(self._threads, self._reader.add, index, sealed)
+        except IntegrityError as error:
+            self._report_forged(index, error)
+            self._do_without(error)
 
-    def _note(self, index: int, error: ProxyError) -> None:
+    def _report_forged(self, index: int, error: IntegrityError) -> None:
+        store = self._segment.stores[index]
+        logger.error("shard %d of segment %s in store %s is forged: %s", index, self._segment.id.hex(), store, error)
+
+    def _do_without(self, error: ProxyError) -> None:
         self._reasons.append(str(error))
-        if isinstance(error, IntegrityError):
-            store = self._segment.stores[index]
-            logger.error("shard %d of segment %s in store %s is forged: %s", index, self._segment.id.hex(), store, error)
+        self._top_up()
 
     def _top_up(self, *, extra: int = 0) -> None:
         """Start as many other shards as are needed to have k columns, and `extra` beside the late ones."""

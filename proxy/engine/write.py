@@ -25,6 +25,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from traceback import clear_frames
 from typing import TypeVar
 
 from proxy.codec.geometry import Scheme, SegmentGeometry, segment_sizes
@@ -120,7 +121,9 @@ class Writer:
         attempt = _Attempt(job)
         try:
             digests = await self._store(attempt, body)
-        except BaseException:
+        except BaseException as error:
+            # Whatever the body is read from may keep its error, as aiohttp does, and with it the segment that these frames filled.
+            clear_frames(error.__traceback__)
             await self._tasks.run(self._discard(attempt.placed, attempt.unplaced))
             raise
         return Stored(digests, attempt.layouts(body.size_bytes), attempt.placed)
@@ -214,6 +217,7 @@ class Writer:
         finally:
             if work is not None and not work.done():
                 await asyncio.wait([work])  # a thread cannot be stopped; its buffers must not be released under it
+            work = None  # its error holds this frame, and with it the segment
 
     def _in_threads(self, sealer: SegmentSealer, body: Body, data: bytes) -> asyncio.Future[tuple[None, None]]:
         loop = asyncio.get_running_loop()

@@ -58,6 +58,7 @@ class DeadlineStore:
             raise
         finally:
             deadline.timer.cancel()
+            del deadline  # or task, error, this frame and deadline hold each other, and with them a shard, until a collection of cycles
 
 
 class _Deadline:
