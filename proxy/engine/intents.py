@@ -20,7 +20,7 @@ from contextlib import suppress
 from proxy.clock import Clock
 from proxy.codec.format import SEGMENT_ID_SIZE
 from proxy.engine.tasks import BackgroundTasks
-from proxy.errors import IntentRevoked, ProxyError
+from proxy.errors import IntentRevoked, ManifestUnavailable, ProxyError
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import GarbageSegment, IntentId, SegmentId, Settlement
 
@@ -40,15 +40,15 @@ class IntentLedger:
         self._free: deque[tuple[SegmentId, IntentId, int]] = deque()
         self._taken: dict[SegmentId, tuple[IntentId, int]] = {}
         self._leasing = asyncio.Lock()
+        self._failures = 0
+        self._failure = ""
         self._good_until_ms = 0
         self._unsettled: list[GarbageSegment] = []
 
     async def take(self) -> SegmentId:
         """Return a fresh segment id that is already on record."""
-        while not self._free or self._clock.now_ms() > self._good_until_ms:
-            async with self._leasing:
-                if not self._free or self._clock.now_ms() > self._good_until_ms:
-                    await self._lease()
+        while not self._has_free():
+            await self._lease_now()
         segment_id, intent_id, bit = self._free.popleft()
         self._taken[segment_id] = (intent_id, bit)
         if len(self._free) < LOW_WATER and not self._leasing.locked():
@@ -94,6 +94,18 @@ class IntentLedger:
         await self.abandon(unsettled)
         return in_time
 
+    def _has_free(self) -> bool:
+        return bool(self._free) and self._clock.now_ms() <= self._good_until_ms
+
+    async def _lease_now(self) -> None:
+        failures = self._failures
+        async with self._leasing:
+            if self._has_free():
+                return
+            if self._failures != failures:  # or each would wait in its turn until a manifest that is locked says so
+                raise ManifestUnavailable(self._failure)
+            await self._lease()
+
     async def _lease_ahead(self) -> None:
         async with self._leasing:
             if len(self._free) < LOW_WATER:
@@ -103,7 +115,11 @@ class IntentLedger:
     async def _lease(self) -> None:
         ids = [SegmentId(secrets.token_bytes(SEGMENT_ID_SIZE)) for _ in range(LEASE_SIZE)]
         until = self._clock.now_ms() + self._lease_ms
-        intent = await self._manifest.lease_segments(owner=self.owner, segment_ids=ids, expires_ms=until)
+        try:
+            intent = await self._manifest.lease_segments(owner=self.owner, segment_ids=ids, expires_ms=until)
+        except ProxyError as error:
+            self._failures, self._failure = self._failures + 1, str(error)
+            raise
         if self._clock.now_ms() > self._good_until_ms:
             self._free.clear()  # older leases may be expiring: let them be collected
         self._good_until_ms = until - self._lease_ms // 3

@@ -150,3 +150,22 @@ def _hold_puts(lab: Laboratory, gate: asyncio.Event, waiting: asyncio.Semaphore)
 
     for store in lab.stores.values():
         store.inner.put = partial(put, store.inner.put)  # type: ignore[method-assign]
+
+
+async def test_writes_wait_together_for_a_manifest_that_is_locked_not_one_after_the_other() -> None:
+    class Locked:
+        calls = 0
+
+        async def lease_segments(self, **_: object) -> object:
+            self.calls += 1
+            await asyncio.sleep(0.01)
+            raise ManifestUnavailable("locked")
+
+    manifest = Locked()
+    ledger = IntentLedger(manifest, ManualClock(), BackgroundTasks(), owner="w", lease_seconds=LEASE_SECONDS)  # type: ignore[arg-type]
+    outcomes = await asyncio.gather(*(ledger.take() for _ in range(10)), return_exceptions=True)
+    assert [str(outcome) for outcome in outcomes] == ["locked"] * 10
+    assert manifest.calls == 1
+    with pytest.raises(ManifestUnavailable):
+        await ledger.take()
+    assert manifest.calls == 2
