@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Set
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from proxy.clock import Clock, SystemClock
-from proxy.codec.geometry import Scheme, parse_scheme
+from proxy.codec.geometry import Scheme, SegmentGeometry, parse_scheme
 from proxy.config import Config, PolicyConfig
 from proxy.engine.budget import Budget
 from proxy.engine.collect import Collector
@@ -27,7 +27,7 @@ from proxy.engine.quorum import ShardPutter
 from proxy.engine.read import Reader
 from proxy.engine.stragglers import Stragglers
 from proxy.engine.tasks import BackgroundTasks
-from proxy.engine.write import Writer
+from proxy.engine.write import Writer, segment_memory
 from proxy.errors import ConfigError, ProxyError, StoreError
 from proxy.keyring import Keyring, RootKey
 from proxy.keyring.file import open_root_key_file
@@ -90,6 +90,7 @@ async def open_services(
         ring = open_ring(directories=sum(store.kind == "directory" for store in config.stores.values()))
         fleet = await _open_fleet(config, manifest, clock, record_store_call, ring, tidy=tidy)
         budget = Budget(limits.memory_mib * 1024 * 1024 // workers, wait_seconds=limits.memory_wait_seconds)
+        _warn_of_small_budget(budget, policies.values())
         ledger = IntentLedger(manifest, clock, tasks, owner=secrets.token_hex(8), lease_seconds=limits.intent_seconds)
         stragglers = Stragglers(manifest, tasks)
         putter = ShardPutter(fleet, max_grace_seconds=limits.straggler_grace_seconds)
@@ -123,6 +124,20 @@ async def open_services(
             if ring is not None:
                 await ring.close()
             threads.shutdown(wait=True)
+
+
+def _warn_of_small_budget(budget: Budget, policies: Iterable[Policy]) -> None:
+    for policy in policies:
+        schemes = {policy.scheme, *policy.storage_classes.values()}
+        memory = max(segment_memory(SegmentGeometry(scheme, policy.segment_size)) for scheme in schemes)
+        if memory > budget.largest_bytes:
+            logger.warning(
+                "limits.memory_mib: a segment of policy %s takes %.0f MiB, and a request of this worker is granted %.0f; it will take more "
+                "than is granted: raise memory_mib, or lower workers or segment_mib",
+                policy.name,
+                memory / 1024**2,
+                budget.largest_bytes / 1024**2,
+            )
 
 
 async def _refuse_lost_manifest(config: Config, manifest: Manifest, clock: Clock) -> None:

@@ -67,9 +67,14 @@ class Budget:
     def held_bytes(self) -> int:
         return self.capacity_bytes - self._free
 
+    @property
+    def largest_bytes(self) -> int:
+        """The most that one request is granted."""
+        return self.capacity_bytes - self._kept_for_small
+
     async def acquire(self, size_bytes: int) -> Grant:
         """Hold the bytes, or as many as one request may have, so that a huge one can run alone. Raises `BudgetExhausted`."""
-        most = self.capacity_bytes - self._kept_for_small
+        most = self.largest_bytes
         is_small = min(size_bytes, most) <= SMALL_SIZE
         grant = Grant(self, min(size_bytes, self._kept_for_small if is_small else most), is_small=is_small)
         waiting = self._small if is_small else self._large

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from functools import cache
 
 from msgspec import msgpack
 from msgspec.structs import replace
@@ -67,6 +68,7 @@ class Engine:
         await self._check_early(bucket, key, conditions)
         version_id = self.new_version_id()
 
+        @cache  # the label and the manifest tell one moment
         def draft(digests: Digests) -> VersionDraft:
             return VersionDraft(
                 bucket_id=bucket.id,
@@ -141,6 +143,7 @@ class Engine:
     async def upload_part(self, bucket: Bucket, tenant: Tenant, upload: Upload, number: int, body: Body) -> Part:
         """Store a body as a part; a part of this number from before is replaced."""
 
+        @cache
         def part(digests: Digests) -> Part:
             return Part(
                 number=number,

@@ -52,6 +52,11 @@ HEADER_ALLOWANCE = 4096  # for the budget: a key of 1 KiB and metadata of 2 KiB 
 Committed = TypeVar("Committed")
 
 
+def segment_memory(geometry: SegmentGeometry) -> int:
+    """Return the bytes that a segment takes from its first byte until its shards are stored."""
+    return geometry.scheme.n * (HEADER_ALLOWANCE + geometry.cells_size)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteJob:
     """What is to be written, besides its bytes. `record` turns the digests into the record that the last label carries."""
@@ -180,7 +185,7 @@ class Writer:
     async def _fill(self, attempt: _Attempt, number: int, size: int, plaintext: _Plaintext, body: Body) -> SegmentSealer:
         """Code, seal and hash one segment as its bytes arrive."""
         geometry = SegmentGeometry(attempt.job.scheme, size)
-        memory = geometry.scheme.n * (HEADER_ALLOWANCE + geometry.cells_size)
+        memory = segment_memory(geometry)
         reading = body.memory_to_fill(size)
         if not reading:
             await plaintext.ready()  # a client that sends nothing takes no memory from those that do

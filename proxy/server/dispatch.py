@@ -62,7 +62,7 @@ class Dispatcher:
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.raw_path.startswith(INTERNAL) and is_internal(request, self._domains):
-            return answer_internal(request, self._services.manifest, self._telemetry)
+            return await answer_internal(request, self._services.manifest, self._telemetry)
         self._telemetry.begin()
         visit = Visit(request, Inlet(request, idle_seconds=self._idle_seconds))
         try:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from proxy.manifest.protocol import Manifest
+from proxy.metrics import ManifestCounts
 from proxy.s3.routing import bucket_of_host
 from proxy.server.telemetry import Telemetry
 
@@ -20,14 +21,16 @@ def is_internal(request: web.BaseRequest, domains: Sequence[str]) -> bool:
     return request.method in {"GET", "HEAD"} and bucket_of_host(request.headers.get("Host", ""), domains) is None
 
 
-def answer_internal(request: web.BaseRequest, manifest: Manifest, telemetry: Telemetry) -> web.Response:
+async def answer_internal(request: web.BaseRequest, manifest: Manifest, telemetry: Telemetry) -> web.Response:
     """Answer this machine only: not whoever comes through a proxy that runs on it."""
     if not _is_loopback(request) or any(name in request.headers for name in _FORWARDED):
         return web.Response(status=403)
     if request.raw_path == f"{INTERNAL}health":
         return _health(manifest)
     if request.raw_path == f"{INTERNAL}metrics":
-        return web.Response(body=telemetry.exposition(), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+        counts = ManifestCounts(missing_shards=await manifest.count_missing_shards(), garbage=await manifest.count_garbage())
+        body = telemetry.exposition() + counts.exposition()
+        return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
     return web.Response(status=404)
 
 

@@ -59,7 +59,7 @@ _CONDITIONS = ("if-match", "if-none-match", "if-modified-since", "if-unmodified-
 _CUSTOMER_KEY = ("algorithm", "key", "key-md5")
 
 _CHECKS: dict[str, Check] = {
-    "x-amz-acl": _only("private", "bucket-owner-full-control"),
+    "x-amz-acl": _only("", "private", "bucket-owner-full-control"),  # s3fs sends it empty
     "x-amz-server-side-encryption": _encryption,
     "x-amz-server-side-encryption-bucket-key-enabled": _only("false"),
     "x-amz-bucket-object-lock-enabled": _only("false"),

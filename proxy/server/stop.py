@@ -7,11 +7,14 @@ well, passes its own on. Who wants workers to end at once tells the supervisor, 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+
+logger = logging.getLogger(__name__)
 
 
 class Stop:
@@ -42,6 +45,8 @@ class Stop:
         self._asked.set()
         if self._starting is not None:
             self._starting.cancel()
+        elif not self._worker:
+            logger.info("stopping, once the requests in flight have their answers; another signal ends it at once")
 
 
 @contextmanager

@@ -11,6 +11,7 @@ but not refused to whoever cannot do without it.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Literal, TypeVar
@@ -18,6 +19,8 @@ from typing import Literal, TypeVar
 from proxy.clock import Clock
 from proxy.errors import FilesExhausted, ShardMissing, StoreError, StoreNotAsked, StoreRejected, StoreUnavailable
 from proxy.stores.protocol import ShardName, Store, StoreInfo
+
+logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 Verb = Literal["put", "get_range", "get", "list", "delete"]
@@ -59,7 +62,11 @@ class ObservedStore:
 
     def overtaken(self, verb: Verb) -> None:
         """Take note that a call is given up because others have answered in its stead: three in a row, and `ready_for` says no."""
-        self._breakers[verb].overtake(self._clock.monotonic())
+        breaker = self._breakers[verb]
+        avoided = breaker.avoided
+        breaker.overtake(self._clock.monotonic())
+        if breaker.avoided and not avoided:
+            logger.warning("store %s answers late, if at all: to %s, others are asked first for now", self.info.name, _WORK[verb])
 
     async def put(self, name: ShardName, body: Sequence[bytes | bytearray | memoryview]) -> None:
         self._admit("put")
@@ -115,15 +122,22 @@ class ObservedStore:
 
     def _answered(self, verb: Verb, outcome: str, started: float) -> None:
         elapsed = self._clock.monotonic() - started
-        self._breakers[verb].close()
+        breaker = self._breakers[verb]
+        if breaker.avoided:
+            logger.info("store %s is used again to %s", self.info.name, _WORK[verb])
+        breaker.close()
         self._took(verb, elapsed)
         if self._record is not None:
             self._record(self.info.name, verb, outcome, elapsed)
 
     def _failed(self, verb: Verb, error: StoreError, started: float) -> None:
         now = self._clock.monotonic()
+        breaker = self._breakers[verb]
+        was_open = breaker.open
         if not isinstance(error, FilesExhausted):
-            self._breakers[verb].fail(FAILURES_TO_OPEN if isinstance(error, StoreRejected) else 1, now)
+            breaker.fail(FAILURES_TO_OPEN if isinstance(error, StoreRejected) else 1, now)
+        if breaker.open and not was_open:  # once, with the reason: who fails from now on is not logged
+            logger.warning("%s; it is not used to %s for now", error, _WORK[verb])
         if self._record is not None:
             self._record(self.info.name, verb, type(error).__name__, now - started)
 

@@ -178,3 +178,10 @@ def test_a_request_whose_key_got_lost_is_none_of_its_bucket(
         answer = raw.request(method, f"/{name}/", query, headers)
         assert (answer.verdict, answer.error["Message"]) == ((400, "InvalidRequest"), "A key must be specified")
     assert [one["Name"] for one in s3.list_buckets(Prefix=bucket)["Buckets"]] == [bucket]
+
+
+def test_an_empty_acl_means_none(s3: S3Client) -> None:
+    """s3fs sends one with every bucket and upload."""
+    name = f"acl-{uuid.uuid4()}"
+    s3.create_bucket(Bucket=name, ACL="")  # type: ignore[arg-type]
+    s3.create_multipart_upload(Bucket=name, Key="k", ACL="")  # type: ignore[arg-type]

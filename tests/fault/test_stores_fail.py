@@ -352,3 +352,10 @@ async def test_a_read_holds_the_memory_of_what_it_fetches(lab: Laboratory) -> No
         await lab.get("k", 0, 1)
     assert await held_by_first_call(0, 1) == 3 * 4 * 65_536, "once the store is known to be down"
     assert await held_by_first_call(0, 5_000_000) <= SMALL_SIZE, "the first byte never waits behind large requests"
+
+
+async def test_missing_shards_are_counted(lab: Laboratory) -> None:
+    assert await lab.services.manifest.count_missing_shards() == 0
+    next(iter(lab.stores.values())).down = True
+    await lab.put("k", b"data")
+    assert await lab.services.manifest.count_missing_shards() == 1

@@ -137,3 +137,12 @@ def _hang(directory: Path) -> Path:
 
 def _let_go(directory: Path) -> None:
     os.close(os.open(directory / "pipe", os.O_RDWR | os.O_NONBLOCK))
+
+
+@pytest.mark.parametrize(("mib", "workers", "warned"), [(192, 1, False), (192, 8, True), (1, 1, True)])
+async def test_memory_too_small_for_a_segment_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, mib: int, workers: int, warned: bool
+) -> None:
+    async with open_services(laboratory_config(tmp_path, memory_mib=mib), workers=workers):
+        pass
+    assert any("limits.memory_mib" in record.getMessage() for record in caplog.records) == warned

@@ -94,3 +94,20 @@ async def test_a_manifest_that_is_gone_does_not_come_back_empty(path: Path) -> N
                 await manifest.set_versioning(1, "Enabled")
         assert not manifest.healthy
     assert list(path.parent.iterdir()) == []
+
+
+async def test_nothing_is_acknowledged_into_a_file_that_was_moved_away(tmp_path: Path) -> None:
+    path = tmp_path / "manifest"
+    async with open_sqlite(path, ManualClock()) as manifest:
+        await manifest.know_stores(["a"])
+        away = path.rename(tmp_path / "away")
+        with pytest.raises(ManifestUnavailable):
+            await manifest.know_stores(["b"])
+        assert not manifest.healthy
+        path.touch()
+        with pytest.raises(ManifestUnavailable, match="another file"):
+            await manifest.know_stores(["b"])
+        away.rename(path)
+        await manifest.know_stores(["c"])
+        assert manifest.healthy
+        assert await manifest.known_stores() == {"a", "c"}

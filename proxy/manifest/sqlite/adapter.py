@@ -6,6 +6,7 @@ Point reads run where they are asked for: some 10 us from the page cache, less t
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -89,6 +90,11 @@ def _not_opened(path: Path, error: OSError | sqlite3.Error) -> ProxyError:
     return ConfigError(f"manifest.path: cannot open {path}: {error}; it must be a file that Shardgate may write, in a folder it may write")
 
 
+def _identity(path: Path) -> tuple[int, int]:
+    found = os.stat(path)
+    return found.st_dev, found.st_ino
+
+
 def _connect(path: Path) -> sqlite3.Connection:
     """Open the file, which must be there: one that is gone must not come back empty."""
     name = f"{path.absolute().as_uri()}?mode=rw"
@@ -104,19 +110,29 @@ class SqliteManifest:
     def __init__(self, path: Path, reader: sqlite3.Connection, clock: Clock) -> None:
         self._reader = reader
         self._clock = clock
-        self._committer = GroupCommitter(lambda: _connect(path))
-        self._local = threading.local()
         self._path = path
+        self._identity = _identity(path)
+        self._committer = GroupCommitter(lambda: _connect(path), check=self._check_still_there)
+        self._local = threading.local()
         self._listers = ThreadPoolExecutor(2, thread_name_prefix="manifest-list")
 
     @property
     def healthy(self) -> bool:
+        try:
+            self._check_still_there()
+        except (OSError, ManifestUnavailable):
+            return False
         return self._committer.healthy
 
     async def close(self) -> None:
         await self._committer.close()
         self._listers.shutdown()
         self._reader.close()
+
+    def _check_still_there(self) -> None:
+        """A file that was moved away or replaced can still be written to, and what is written is lost."""
+        if _identity(self._path) != self._identity:
+            raise ManifestUnavailable(f"{self._path} is another file than was opened: put that back, or start anew")
 
     async def _write(self, step: Callable[Concatenate[sqlite3.Connection, P], Result], *args: P.args, **kwargs: P.kwargs) -> Result:
         return await self._committer.run(lambda connection: step(connection, *args, **kwargs))
@@ -320,6 +336,9 @@ class SqliteManifest:
 
     async def count_garbage(self) -> int:
         return self._read(ledger.count_garbage)
+
+    async def count_missing_shards(self) -> int:
+        return self._read(extents.count_missing_shards)
 
     async def find_missing_shards(self, *, limit: int) -> tuple[tuple[ExtentId, Segment, int], ...]:
         return self._read(extents.find_missing_shards, limit)

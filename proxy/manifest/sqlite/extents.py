@@ -76,6 +76,11 @@ def record_shard(connection: Connection, extent_id: ExtentId, segment_id: Segmen
     connection.execute("DELETE FROM missing_shard WHERE extent = ? AND segment = ? AND shard = ?", (extent_id, segment_id, shard_index))
 
 
+def count_missing_shards(connection: Connection) -> int:
+    (count,) = connection.execute("SELECT count(*) FROM missing_shard").fetchone()
+    return int(count)
+
+
 def find_missing_shards(connection: Connection, limit: int) -> tuple[tuple[ExtentId, Segment, int], ...]:
     rows = connection.execute(
         "SELECT m.extent, m.segment, m.shard, e.layout FROM missing_shard m JOIN extent e ON e.id = m.extent LIMIT ?", (limit,)

@@ -33,8 +33,10 @@ class _Job(NamedTuple):
 class GroupCommitter:
     """Runs steps in groups on a connection of its own."""
 
-    def __init__(self, open_connection: Callable[[], sqlite3.Connection]) -> None:
+    def __init__(self, open_connection: Callable[[], sqlite3.Connection], *, check: Callable[[], None] = lambda: None) -> None:
+        """`check` is called before each group, which fails if it raises."""
         self._open_connection = open_connection
+        self._check = check
         self._connection: sqlite3.Connection | None = None
         self._broken = False
         self._ended = False
@@ -95,6 +97,7 @@ class GroupCommitter:
     def _outcomes(self, group: Sequence[_Job]) -> list[object]:
         """Return for each job what its step returned or raised."""
         try:
+            self._check()
             return _commit(self._opened(), group)
         except BaseException as error:  # a thread that ended here would leave its callers waiting
             self._close_connection()

@@ -287,3 +287,22 @@ async def test_want_of_file_descriptors_is_no_failure_of_the_store(faulty: Fault
     await _fail(store, 10, FilesExhausted)
     assert store.ready_for("get")
     assert told == ["FilesExhausted"] * 10
+
+
+async def test_a_store_that_fails_and_comes_back_is_logged_once_each(
+    faulty: FaultyStore, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    store = ObservedStore(faulty, clock)
+    await store.put(NAME, [b"x"])
+    faulty.down = True
+    for _ in range(5):
+        await _fail(store, 2)
+        clock.advance(3)
+    faulty.down = False
+    for _ in range(3):
+        await store.get(NAME)
+    assert [record.getMessage() for record in caplog.records] == [
+        "store s: down on purpose; it is not used to get for now",
+        "store s is used again to get",
+    ]
