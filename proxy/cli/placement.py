@@ -25,7 +25,7 @@ def explain(
     as_json: JsonOption = False,
 ) -> None:
     """Show which stores would get which shards, what may fail, and what each provider and jurisdiction would hold."""
-    from proxy.services import make_policies  # half a second, which other commands need not spend
+    from proxy.policies import make_policies  # half a second, which other commands need not spend
 
     settings = load_config(config)
     policies = make_policies(settings)

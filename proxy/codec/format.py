@@ -25,6 +25,7 @@ shard, segment, scheme or key. The label is outside it: it is sealed after the b
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 from uuid import UUID
@@ -46,6 +47,7 @@ WRAPPED_KEY_SIZE = 60  # 96-bit nonce, 256-bit key, 128-bit tag
 _FIXED = struct.Struct(">4sBBBB16sB3xIQ16s16s")
 _TAIL = struct.Struct(f">{WRAPPED_KEY_SIZE}sI")
 _INDEX_AT = 24
+_NAME = re.compile(r"([0-9a-f]{2})/\1[0-9a-f]{30}-[0-9a-f]{2}")
 FIXED_PART_SIZE = _FIXED.size
 HEADER_BASE_SIZE = FIXED_PART_SIZE + _TAIL.size
 
@@ -130,6 +132,11 @@ def shard_name(segment_id: bytes, shard_index: int) -> str:
     """Return the opaque upstream name: two hex digits to fan out directories, the segment id, the index."""
     text = segment_id.hex()
     return f"{text[:2]}/{text}-{shard_index:02x}"
+
+
+def is_shard_name(name: str) -> bool:
+    """Tell whether an upstream name is one that `shard_name` may have given."""
+    return _NAME.fullmatch(name) is not None
 
 
 def segment_prefix(segment_id: bytes) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from proxy.config import Config, listen_address, load_config
 from proxy.errors import ConfigError
-from proxy.services import make_policies
+from proxy.policies import make_policies
 
 CONFIGURATIONS = Path(__file__).parents[2] / "config"
 MINIMAL = """

@@ -1,0 +1,108 @@
+"""Opening what has a past: a manifest, a root key or a directory that is missed is never made anew.
+
+Whatever is not where it was is taken for a disk that is not mounted. Made anew it would seem to work, and could find nothing that was
+stored before; and what was stored since would be lost when the disk came back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Set
+from contextlib import suppress
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from proxy.clock import Clock
+from proxy.codec.format import is_shard_name
+from proxy.config import Config
+from proxy.engine.fleet import Fleet
+from proxy.errors import ConfigError, StoreError
+from proxy.keyring import RootKey
+from proxy.keyring.file import open_root_key_file
+from proxy.manifest.protocol import Manifest
+from proxy.stores.build import OPEN_SECONDS, Opened, open_store
+from proxy.stores.observe import Recorder
+from proxy.stores.protocol import Store
+from proxy.stores.uring import Ring
+
+logger = logging.getLogger(__name__)
+
+FOREIGN_NAMES = 1000  # of a bucket that others use as well, one page is looked at for shards
+
+
+async def refuse_lost_manifest(config: Config, manifest: Manifest, clock: Clock) -> None:
+    """Refuse a manifest that has no past beside stores that have one. Nothing is made before this is known."""
+    if await manifest.known_stores() or await manifest.list_tenants():
+        return
+    stores = {name: replace(store, create_bucket=False) for name, store in config.stores.items()}
+    opened = await _open_stores(replace(config, stores=stores), clock, known=stores.keys(), get_seconds=OPEN_SECONDS)
+    try:
+        held = await asyncio.gather(*(_holds_shards(store.store) for store in opened.values()))
+    finally:
+        for store in opened.values():
+            await store.store.close()
+    if holding := [name for name, holds in zip(opened, held, strict=True) if holds]:
+        raise ConfigError(
+            f"manifest.path: {config.manifest.path} is new or empty, but the stores {', '.join(holding)} hold shards, which only their "
+            "manifest can find; put it back (is its disk mounted?), or name stores that are empty"
+        )
+
+
+async def _holds_shards(store: Store) -> bool:
+    seen = 0
+    with suppress(StoreError):  # one that does not answer, or is not there, proves nothing
+        async for name, _ in store.list():
+            seen += 1
+            if is_shard_name(name):
+                return True
+            if seen == FOREIGN_NAMES:
+                break
+    return False
+
+
+async def open_root_key(config: Config, manifest: Manifest) -> RootKey:
+    """Open the key that wraps the tenants' keys. One is made only while there is no tenant."""
+    wrapped_by = {tenant.root_key_id for tenant in await manifest.list_tenants()}
+    return open_root_key_file(Path(config.root_key.path), create=config.root_key.create, expected=wrapped_by)
+
+
+async def open_fleet(config: Config, manifest: Manifest, clock: Clock, record: Recorder | None, ring: Ring | None, *, tidy: bool) -> Fleet:
+    """Open every store. Only one never seen before is made: another whose directory is empty is a disk that is not mounted."""
+    known = await manifest.known_stores()
+    seconds = config.limits.get_timeout_seconds
+    opened = await _open_stores(config, clock, known=known, get_seconds=seconds, record=record, ring=ring, tidy=tidy)
+    absent = [name for name, store in opened.items() if not store.present]
+    if absent:
+        logger.warning("these stores are not there, not mounted, or do not answer: %s", ", ".join(absent))
+    if new := opened.keys() - known - set(absent):
+        await manifest.know_stores(new)
+    return Fleet({name: store.store for name, store in opened.items()})
+
+
+async def _open_stores(
+    config: Config,
+    clock: Clock,
+    *,
+    known: Set[str],
+    get_seconds: float,
+    record: Recorder | None = None,
+    ring: Ring | None = None,
+    tidy: bool = False,
+) -> dict[str, Opened]:
+    openings = [
+        open_store(
+            name,
+            store,
+            clock=clock,
+            create=name not in known,
+            put_seconds=config.limits.put_timeout_seconds,
+            get_seconds=get_seconds,
+            record=record,
+            ring=ring,
+            tidy=tidy,
+        )
+        for name, store in config.stores.items()
+    ]
+    return dict(zip(config.stores, await asyncio.gather(*openings), strict=True))

@@ -1,0 +1,41 @@
+"""Policies: built from the configuration, each proved as it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from proxy.codec.geometry import Scheme, parse_scheme
+from proxy.config import Config, PolicyConfig
+from proxy.engine.placement import MayFail, Policy
+from proxy.errors import ConfigError
+from proxy.stores.build import store_info
+from proxy.stores.protocol import StoreInfo
+
+
+def make_policies(config: Config) -> dict[str, Policy]:
+    """Build and prove every policy. Raises `ConfigError`."""
+    infos = {name: store_info(name, store) for name, store in config.stores.items()}
+    return {name: _policy(name, policy, infos) for name, policy in config.policies.items()}
+
+
+def _policy(name: str, config: PolicyConfig, infos: Mapping[str, StoreInfo]) -> Policy:
+    named = [infos[store] for store in config.stores] or list(infos.values())
+    unknown = set(config.jurisdictions) - {info.jurisdiction for info in infos.values()}
+    if unknown:
+        raise ConfigError(f"policies.{name}.jurisdictions: no store is in {', '.join(sorted(unknown))}")
+    return Policy(
+        name=name,
+        scheme=_scheme(config.scheme, f"policies.{name}.scheme"),
+        stores=tuple(info for info in named if not config.jurisdictions or info.jurisdiction in config.jurisdictions),
+        may_fail=MayFail(config.may_fail.stores, config.may_fail.providers, config.may_fail.regions),
+        never_together=frozenset(config.never_together),
+        storage_classes={key: _scheme(text, f"policies.{name}.storage_classes.{key}") for key, text in config.storage_classes.items()},
+        segment_size=config.segment_mib * 1024 * 1024,
+    )
+
+
+def _scheme(text: str, key: str) -> Scheme:
+    try:
+        return parse_scheme(text)
+    except ValueError as error:
+        raise ConfigError(f"{key}: {error}") from error
