@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
 from proxy.engine.body import Digests
-from proxy.engine.read import source_memory
+from proxy.engine.windows import source_memory
 from proxy.manifest.records import Checksum, ChecksumAlgorithm
 from proxy.s3.checksums import Hasher, encode, new_hasher
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from traceback import clear_frames
@@ -35,6 +35,7 @@ from proxy.engine.body import Body, Digests
 from proxy.engine.budget import Budget, Grant
 from proxy.engine.intents import IntentLedger
 from proxy.engine.placement import Policy
+from proxy.engine.plaintext import Plaintext
 from proxy.engine.quorum import Placed, ShardPutter
 from proxy.engine.stragglers import LatePuts, Stragglers
 from proxy.engine.tasks import BackgroundTasks
@@ -155,7 +156,7 @@ class Writer:
         return await self._tasks.run(to_the_end())
 
     async def _store(self, attempt: _Attempt, body: Body) -> Digests:
-        plaintext = _Plaintext(body.chunks())
+        plaintext = Plaintext(body.chunks())
         sizes = list(segment_sizes(body.size_bytes, attempt.job.policy.segment_size))
         uploads: deque[asyncio.Task[None]] = deque()
         digests: Digests | None = None
@@ -182,7 +183,7 @@ class Writer:
             await asyncio.gather(*uploads, return_exceptions=True)
             await plaintext.close()
 
-    async def _fill(self, attempt: _Attempt, number: int, size: int, plaintext: _Plaintext, body: Body) -> SegmentSealer:
+    async def _fill(self, attempt: _Attempt, number: int, size: int, plaintext: Plaintext, body: Body) -> SegmentSealer:
         """Code, seal and hash one segment as its bytes arrive."""
         geometry = SegmentGeometry(attempt.job.scheme, size)
         memory = segment_memory(geometry)
@@ -207,7 +208,7 @@ class Writer:
         held.keep(memory)
         return sealer
 
-    async def _fill_in_threads(self, sealer: SegmentSealer, size: int, plaintext: _Plaintext, body: Body) -> None:
+    async def _fill_in_threads(self, sealer: SegmentSealer, size: int, plaintext: Plaintext, body: Body) -> None:
         stripe_size = sealer.geometry.scheme.stripe_size
         stride = max(STRIDE_SIZE // stripe_size, 1) * stripe_size
         work: asyncio.Future[tuple[None, None]] | None = None
@@ -310,38 +311,3 @@ def _segment_record(opened: _Opened) -> Segment:
     return Segment(
         id=opened.id, size=opened.size, header_size=opened.header_size, stores=stores, missing=missing, strays=opened.placed.strays
     )
-
-
-class _Plaintext:
-    """Regroups a body's chunks into the lengths asked for."""
-
-    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
-        self._chunks = chunks
-        self._rest: memoryview = memoryview(b"")
-
-    async def ready(self) -> None:
-        """Wait for the next byte; the body raises if it ends before."""
-        while not self._rest:
-            self._rest = memoryview(await anext(self._chunks))
-
-    async def take(self, size: int) -> bytes:
-        """Return exactly `size` bytes; the body raises if it ends before."""
-        pieces: list[bytes | memoryview] = []
-        while size > 0:
-            await self.ready()
-            piece = self._rest[:size]
-            self._rest = self._rest[len(piece) :]
-            size -= len(piece)
-            pieces.append(piece)
-        return b"".join(pieces)
-
-    async def end(self) -> None:
-        """Read to the end, where trailers are; the body raises if more bytes follow than it announced."""
-        async for extra in self._chunks:
-            if extra:
-                raise ValueError("the body is longer than its size")
-
-    async def close(self) -> None:
-        """Let go of what the body reads from: left to the garbage collector, a copy's requests to stores would go on."""
-        if isinstance(self._chunks, AsyncGenerator):
-            await self._chunks.aclose()

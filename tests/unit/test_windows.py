@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.codec.geometry import Scheme, SegmentGeometry
-from proxy.engine.read import touched_cells, touched_extents
+from proxy.engine.windows import touched_cells, touched_extents
 from proxy.manifest.records import ExtentId, ExtentRef
 
 

@@ -1,0 +1,151 @@
+"""Fetching one window: from the stores that hold its cells or, where one fails, lies or is late, from any others.
+
+Only the data cells that the window covers are asked for: one store, for a small range. When one of them fails, is forged or is late, any k
+columns of the window are gathered instead and its stripes decoded. Nothing leaves before its cells have been authenticated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from concurrent.futures import Executor
+
+from proxy.codec.format import shard_name
+from proxy.codec.geometry import Scheme, SegmentGeometry
+from proxy.codec.segment import ColumnReader, SegmentKeys
+from proxy.engine.fleet import Fleet
+from proxy.engine.flight import Flight
+from proxy.engine.windows import Window
+from proxy.errors import IntegrityError, NotEnoughShards, ProxyError, StoreError
+from proxy.keyring import TenantCipher
+from proxy.stores.observe import ObservedStore
+from proxy.stores.protocol import ShardName
+
+logger = logging.getLogger(__name__)
+
+INLINE_SIZE = 256 * 1024  # sealed bytes; opening them takes less time than handing them to a thread
+MIN_HEDGE_SECONDS = 0.02
+
+
+class WindowFetch:
+    """One window's requests, from the first to the last that is needed. Runs once."""
+
+    def __init__(self, window: Window, cipher: TenantCipher, fleet: Fleet, threads: Executor) -> None:
+        layout, self._segment = window.extent.layout, window.segment
+        self._window = window
+        self._fleet = fleet
+        self._threads = threads
+        self._scheme = Scheme(layout.k, layout.m)
+        geometry = SegmentGeometry(self._scheme, self._segment.size)
+        self._first, self._last = geometry.stripes_of(window.start, window.length)
+        self._offset, self._span = geometry.cells_span(self._first, self._last)
+        keys = SegmentKeys(
+            geometry, segment_id=self._segment.id, data_key=cipher.unwrap(layout.wrapped_key), tenant_key_id=layout.tenant_key_id
+        )
+        self._reader = ColumnReader(geometry, keys, first=self._first, last=self._last)
+        self._wanted = frozenset(self._wanted_columns(geometry))
+        self._reads: Flight[bytes | memoryview] = Flight()
+        self._late: set[int] = set()
+        self._untried = self._candidates()
+        self._hedge_seconds = self._patience()
+        self._reasons: list[str] = []
+
+    async def run(self) -> list[memoryview]:
+        """Return the window's plaintext in pieces. Raises `NotEnoughShards`."""
+        try:
+            self._begin()
+            while not self._enough():
+                await self._step()
+            self._note_overtaken()
+            return self._reader.plaintext(self._window.start, self._window.length)
+        finally:
+            await self._reads.cancel()
+
+    def _wanted_columns(self, geometry: SegmentGeometry) -> Iterator[int]:
+        """Yield the data columns the range touches."""
+        for stripe in {self._first, self._last, min(self._first + 1, self._last)}:
+            base = stripe * self._scheme.stripe_size
+            low = max(self._window.start - base, 0)
+            high = min(self._window.start + self._window.length - base, geometry.stripe_size(stripe))
+            yield from geometry.columns_of(stripe, low, high - low)
+
+    def _candidates(self) -> list[int]:
+        """Return the other shard indexes, the best to read from first; those known to be missing are left out."""
+        stores = [(index, store) for index, store in enumerate(self._segment.stores) if index not in self._segment.missing]
+        return self._fleet.by_readiness(stores)
+
+    def _patience(self) -> float:
+        """Return how long to wait before others are asked too: until k others would have answered twice over, by their 95th percentile.
+
+        Not until a late store's own: of one that is always slow the others would never be asked.
+        """
+        usual = sorted(self._store(index).latency_p95("get_range") for index in self._untried)
+        return max(2 * usual[min(self._scheme.k, len(usual)) - 1], MIN_HEDGE_SECONDS) if usual else MIN_HEDGE_SECONDS
+
+    def _begin(self) -> None:
+        healthy = [index for index in self._wanted if index in self._untried and self._fleet.readable(self._segment.stores[index])]
+        for index in healthy:
+            self._start(index)
+        if len(healthy) < len(self._wanted):
+            self._top_up()
+
+    def _enough(self) -> bool:
+        have = self._reader.indexes
+        return self._wanted <= have or len(have) >= self._scheme.k
+
+    async def _step(self) -> None:
+        if not self._reads.running:
+            raise NotEnoughShards(
+                needed=self._scheme.k, found=len(self._reader.indexes), segment=self._segment.id.hex(), reasons=tuple(self._reasons)
+            )
+        ended = await self._reads.ended(self._hedge_seconds if self._untried else None)
+        if not ended:
+            self._late.update(self._reads.running.values())
+            self._top_up(extra=1)
+        for index, task in ended:
+            failure = task.exception()  # raised here, it would hold this frame, which holds it
+            if failure is None:
+                await self._open(index, task.result())
+            elif isinstance(failure, StoreError):
+                self._do_without(failure)
+            else:
+                raise failure
+
+    def _note_overtaken(self) -> None:
+        # Only now that others have answered: of those whom the client did not wait for, this cannot be said.
+        for task, index in self._reads.running.items():
+            if index in self._late and not task.done():
+                self._store(index).overtaken("get_range")
+
+    async def _open(self, index: int, sealed: bytes | memoryview) -> None:
+        try:
+            if len(sealed) <= INLINE_SIZE:
+                self._reader.add(index, sealed)
+            else:
+                await asyncio.get_running_loop().run_in_executor(self._threads, self._reader.add, index, sealed)
+        except IntegrityError as error:
+            self._report_forged(index, error)
+            self._do_without(error)
+
+    def _report_forged(self, index: int, error: IntegrityError) -> None:
+        store = self._segment.stores[index]
+        logger.error("shard %d of segment %s in store %s is forged: %s", index, self._segment.id.hex(), store, error)
+
+    def _do_without(self, error: ProxyError) -> None:
+        self._reasons.append(str(error))
+        self._top_up()
+
+    def _top_up(self, *, extra: int = 0) -> None:
+        """Start as many other shards as are needed to have k columns, and `extra` beside the late ones."""
+        short = self._scheme.k - len(self._reader.indexes) - len(self._reads.running)
+        for index in self._untried[: max(short, 0) + extra]:
+            self._start(index)
+
+    def _start(self, index: int) -> None:
+        self._untried.remove(index)
+        name = ShardName(shard_name(self._segment.id, index))
+        self._reads.start(index, self._store(index).get_range(name, self._segment.header_size + self._offset, self._span))
+
+    def _store(self, index: int) -> ObservedStore:
+        return self._fleet[self._segment.stores[index]]

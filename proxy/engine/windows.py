@@ -1,0 +1,71 @@
+"""Windows: a range, cut into runs of whole stripes that are fetched, opened and sent one after the other. Arithmetic only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from proxy.codec.format import CELL_SIZE
+from proxy.codec.geometry import SegmentGeometry
+from proxy.manifest.records import Extent, ExtentRef, Segment
+
+WINDOW_SIZE = 4 * 1024 * 1024  # plaintext: a store is asked for 1 MiB at a time at 4+2
+FIRST_WINDOW_SIZE = 1024 * 1024  # the first byte leaves sooner
+SOURCE_WINDOW_SIZE = 2 * 1024 * 1024  # of a copy: no less than a stripe of 32 cells
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A run of stripes of one segment, and the plaintext start .. start+length-1 (counted in the segment) wanted of it."""
+
+    extent: Extent
+    segment: Segment
+    start: int
+    length: int
+
+
+def plan_windows(
+    extents: Sequence[Extent], start: int, length: int, *, first_size: int = FIRST_WINDOW_SIZE, size: int = WINDOW_SIZE
+) -> Iterator[Window]:
+    """Cut the plaintext start .. start+length-1 of the concatenated extents into windows, in order."""
+    position, end, size_limit = 0, start + length, first_size
+    for extent in extents:
+        for segment in extent.layout.segments:
+            low, high = max(start, position), min(end, position + segment.size)
+            while low < high:
+                stop = min(_window_end(extent, low - position, size_limit) + position, high)
+                yield Window(extent, segment, low - position, stop - low)
+                low, size_limit = stop, size
+            position += segment.size
+
+
+def touched_cells(geometry: SegmentGeometry, start: int, length: int) -> tuple[range, int]:
+    """Return the data columns of a window, all of them if it goes beyond one stripe, and the bytes of each column's cells."""
+    first, last = geometry.stripes_of(start, length)
+    cells_size = (last - first) * CELL_SIZE + geometry.cell_size(last)
+    if first < last:
+        return range(geometry.scheme.k), cells_size
+    return geometry.columns_of(first, start - first * geometry.scheme.stripe_size, length), cells_size
+
+
+def source_memory(size: int) -> int:
+    """Return what a copy's source holds at most in a run of `size` bytes: one window that is being written, while the next one's sealed
+    cells are opened, and decoded if they must be."""
+    return 4 * min(size, SOURCE_WINDOW_SIZE)
+
+
+def touched_extents(extents: Sequence[ExtentRef], start: int, length: int) -> tuple[list[ExtentRef], int]:
+    """Return the extents that hold the range, and its start counted in the first of them: a version of many parts has as many extents."""
+    touched: list[ExtentRef] = []
+    position = first = 0
+    for extent in extents:
+        if position < start + length and start < position + extent.size:
+            first = first if touched else position
+            touched.append(extent)
+        position += extent.size
+    return touched, start - first
+
+
+def _window_end(extent: Extent, start: int, size_limit: int) -> int:
+    stripe = extent.layout.k * CELL_SIZE
+    return (start // stripe + max(size_limit // stripe, 1)) * stripe
