@@ -22,7 +22,7 @@ from proxy.errors import ConfigError, StoreError
 from proxy.keyring import RootKey
 from proxy.keyring.file import open_root_key_file
 from proxy.manifest.protocol import Manifest
-from proxy.stores.build import OPEN_SECONDS, Opened, open_store
+from proxy.stores.build import Opened, open_store
 from proxy.stores.observe import Recorder
 from proxy.stores.protocol import Store
 from proxy.stores.uring import Ring
@@ -37,7 +37,8 @@ async def refuse_lost_manifest(config: Config, manifest: Manifest, clock: Clock)
     if await manifest.known_stores() or await manifest.list_tenants():
         return
     stores = {name: replace(store, create_bucket=False) for name, store in config.stores.items()}
-    opened = await _open_stores(replace(config, stores=stores), clock, known=stores.keys(), get_seconds=OPEN_SECONDS)
+    seconds = config.limits.store_open_seconds
+    opened = await _open_stores(replace(config, stores=stores), clock, known=stores.keys(), get_seconds=seconds)
     try:
         held = await asyncio.gather(*(_holds_shards(store.store) for store in opened.values()))
     finally:
@@ -97,6 +98,7 @@ async def _open_stores(
             store,
             clock=clock,
             create=name not in known,
+            open_seconds=config.limits.store_open_seconds,
             put_seconds=config.limits.put_timeout_seconds,
             get_seconds=get_seconds,
             record=record,

@@ -23,7 +23,6 @@ from proxy.stores.uring import Ring
 
 logger = logging.getLogger(__name__)
 
-OPEN_SECONDS = 10.0  # a disk or a bucket answers in far less; the start of a server waits for it
 CREATE_BUCKET_SECONDS = 10
 
 
@@ -51,6 +50,7 @@ async def open_store(
     *,
     clock: Clock,
     create: bool,
+    open_seconds: float,
     put_seconds: float,
     get_seconds: float,
     record: Recorder | None = None,
@@ -60,12 +60,12 @@ async def open_store(
     """Open a store; `create` makes the directory of a new one, `ring` is its way for small files, `tidy` removes what crashes left there.
 
     A provider that cannot be reached is no error, its calls will fail; what can never work is a `ConfigError`. What does not open in
-    `OPEN_SECONDS` goes on opening in the background.
+    `open_seconds` goes on opening in the background.
     """
     info = store_info(name, config)
     opening = _begin(name, lambda: _bare_store(info, config, create=create, timeout_seconds=put_seconds, ring=ring, tidy=tidy))
     try:
-        await asyncio.wait({opening}, timeout=OPEN_SECONDS)
+        await asyncio.wait({opening}, timeout=open_seconds)
     except asyncio.CancelledError:
         opening.cancel()
         raise

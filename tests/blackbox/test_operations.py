@@ -166,7 +166,7 @@ def _workers(server: Shardgate) -> list[int]:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_store_that_hangs_at_the_start_is_missed_and_joins_later(tmp_path: Path, workers: int) -> None:
-    config = _config(tmp_path)
+    config = _config(tmp_path, "[limits]\nstore_open_seconds = 1.0\n")
     with shardgate(tmp_path, config=config) as server:
         server.client().create_bucket(Bucket="bucket")
         server.client().put_object(Bucket="bucket", Key="before", Body=b"x" * MIB)

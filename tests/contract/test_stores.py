@@ -121,7 +121,7 @@ async def _make(request: pytest.FixtureRequest, path: Path, ring: Ring | None) -
 
 async def _built_store(path: Path) -> Store:
     config = StoreConfig(kind="directory", provider="p", region="us-east-1", jurisdiction="j", path=str(path), concurrency=4)
-    return (await open_store("s", config, clock=SystemClock(), create=True, put_seconds=10, get_seconds=10)).store
+    return (await open_store("s", config, clock=SystemClock(), create=True, open_seconds=10, put_seconds=10, get_seconds=10)).store
 
 
 def _moto_gcs_store(url: str) -> Store:

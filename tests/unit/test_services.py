@@ -13,7 +13,6 @@ from proxy.codec.format import shard_name
 from proxy.config import Config
 from proxy.errors import ConfigError, StoreUnavailable
 from proxy.services import open_services
-from proxy.stores import build
 from proxy.stores.directory import MARKER
 from proxy.stores.protocol import ShardName
 from tests.laboratory import laboratory, laboratory_config
@@ -92,11 +91,9 @@ async def test_a_manifest_with_a_tenant_is_not_new_even_if_no_store_was_there_ye
     await _start(config)
 
 
-async def test_stores_are_opened_at_once_and_one_that_hangs_joins_later(
-    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_stores_are_opened_at_once_and_one_that_hangs_joins_later(tmp_path: Path) -> None:
+    config = laboratory_config(tmp_path, store_open_seconds=0.2)
     await _start(config)
-    monkeypatch.setattr(build, "OPEN_SECONDS", 0.2)
     pipes = {name: _hang(tmp_path / "stores" / name) for name in ("elm", "fir")}
     async with asyncio.timeout(10), open_services(config) as services:
         elm, fir = services.stores["elm"], services.stores["fir"]
@@ -116,8 +113,8 @@ async def test_stores_are_opened_at_once_and_one_that_hangs_joins_later(
     _let_go(tmp_path / "stores" / "fir")
 
 
-async def test_a_new_directory_that_hangs_is_refused(config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "OPEN_SECONDS", 0.2)
+async def test_a_new_directory_that_hangs_is_refused(tmp_path: Path) -> None:
+    config = laboratory_config(tmp_path, store_open_seconds=0.2)
     (tmp_path / "stores/elm").mkdir(parents=True)
     (tmp_path / "stores/elm" / MARKER).touch()
     _hang(tmp_path / "stores/elm")

@@ -231,4 +231,4 @@ async def test_a_bucket_that_cannot_be_created_is_no_reason_not_to_start(
 async def _open_creating(provider: Provider) -> ObservedStore:
     place = {"provider": "p", "region": "us-east-1", "jurisdiction": "j", "bucket": "bucket", "endpoint": provider.url}
     config = StoreConfig(kind="s3", **place, access_key="k", secret_key="s", create_bucket=True)
-    return (await open_store("s", config, clock=SystemClock(), create=True, put_seconds=10, get_seconds=10)).store
+    return (await open_store("s", config, clock=SystemClock(), create=True, open_seconds=10, put_seconds=10, get_seconds=10)).store
