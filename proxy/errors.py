@@ -78,6 +78,10 @@ class ManifestConflict(ProxyError):
     """The manifest's state does not allow this change; nothing was changed."""
 
 
+class PolicyMissing(ProxyError):
+    """The policy that a bucket was made under is not configured any more."""
+
+
 class TenantMissing(ManifestConflict):
     """No tenant of this id or name."""
 

@@ -16,7 +16,7 @@ from proxy.engine.copy import CopyBody
 from proxy.engine.placement import Policy
 from proxy.engine.read import Reader
 from proxy.engine.write import WriteJob, Writer
-from proxy.errors import PreconditionUnmet
+from proxy.errors import PolicyMissing, PreconditionUnmet
 from proxy.keyring import Keyring
 from proxy.manifest.protocol import NO_CONDITIONS, CompletedPart, Conditions, Manifest, VersionDraft
 from proxy.manifest.records import (
@@ -31,7 +31,6 @@ from proxy.manifest.records import (
     Version,
     VersionId,
 )  # fmt: skip
-from proxy.s3.errors import S3Error
 
 
 class Engine:
@@ -244,4 +243,4 @@ class Engine:
         try:
             return self._policies[bucket.policy]
         except KeyError:
-            raise S3Error("ServiceUnavailable", f"Placement policy {bucket.policy} is not configured any more") from None
+            raise PolicyMissing(f"the policy {bucket.policy} of bucket {bucket.name} is not configured any more") from None

@@ -17,6 +17,7 @@ from proxy.errors import (
     ManifestUnavailable,
     NotEnoughShards,
     PartInvalid,
+    PolicyMissing,
     PreconditionUnmet,
     ProxyError,
     StoreError,
@@ -57,6 +58,7 @@ _RULES: dict[type, Rule] = {
     StoreError: _plain("ServiceUnavailable"),
     ManifestUnavailable: _plain("ServiceUnavailable"),
     KeyUnavailable: _plain("ServiceUnavailable"),
+    PolicyMissing: _plain("ServiceUnavailable"),
     IntentRevoked: _plain("ServiceUnavailable"),
     # The bytes in the stores are wrong now; repair or a returning store may put that right.
     IntegrityError: _plain("ServiceUnavailable"),

@@ -10,7 +10,7 @@ An entry that would block is taken over by a thread of the kernel's. There are e
 a directory that hangs holds up itself alone.
 
 The ring is a fast way, never the only one: a chain that fails in any way says only that it failed. Its caller does the same again in a
-thread, and reports what it meets there. Where the kernel has no io_uring (before Linux 5.19), or a sandbox forbids it, there is no ring.
+thread, and reports what it meets there. Where the kernel has no io_uring (before Linux 5.19), a sandbox forbids it, or the processor is no x86-64, there is no ring.
 
 Layouts and numbers: io_uring(7), io_uring_setup(2), io_uring_enter(2), io_uring_register(2).
 """
@@ -21,6 +21,7 @@ import asyncio
 import ctypes
 import mmap
 import os
+import platform
 import struct
 import sys
 from collections.abc import Sequence
@@ -308,8 +309,8 @@ class _Queues:
 
 def open_ring(*, directories: int) -> Ring | None:
     """Return a ring of the running event loop for this many directories, or None where there is none to be had."""
-    if sys.platform != "linux":
-        return None
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        return None  # other processors may load a completion before the tail that announces it, and Python has no fence
     try:
         return Ring(_Queues(workers=SHARE * directories))
     except (OSError, ValueError):  # ENOSYS, EPERM in a sandbox, EINVAL of an old kernel; ENOMEM of a locked-memory limit

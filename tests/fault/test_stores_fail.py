@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from proxy.engine.budget import SMALL_SIZE
-from proxy.errors import NotEnoughShards
+from proxy.errors import NotEnoughShards, PolicyMissing
 from proxy.manifest.records import ObjectAttributes, ObjectKey, VersionId
+from proxy.server.errors import translate
 from tests.laboratory import BytesBody, Laboratory, laboratory
 
 SIZES = [1, 5000, 1_500_000, 18_000_000]
@@ -359,3 +360,12 @@ async def test_missing_shards_are_counted(lab: Laboratory) -> None:
     next(iter(lab.stores.values())).down = True
     await lab.put("k", b"data")
     assert await lab.services.manifest.count_missing_shards() == 1
+
+
+async def test_a_bucket_whose_policy_is_gone_takes_no_writes_and_still_reads(lab: Laboratory) -> None:
+    await lab.put("k", b"data")
+    lab.services.engine._policies = {}
+    with pytest.raises(PolicyMissing, match="standard"):
+        await lab.put("k", b"newer")
+    assert await lab.get("k") == b"data"
+    assert translate(PolicyMissing("p")).status == 503
