@@ -10,7 +10,8 @@ An entry that would block is taken over by a thread of the kernel's. There are e
 a directory that hangs holds up itself alone.
 
 The ring is a fast way, never the only one: a chain that fails in any way says only that it failed. Its caller does the same again in a
-thread, and reports what it meets there. Where the kernel has no io_uring (before Linux 5.19), a sandbox forbids it, or the processor is no x86-64, there is no ring.
+thread, and reports what it meets there. Where the kernel has no io_uring (before Linux 5.19), a sandbox forbids it, or the processor is no
+x86-64, there is no ring.
 
 Layouts and numbers: io_uring(7), io_uring_setup(2), io_uring_enter(2), io_uring_register(2).
 """
