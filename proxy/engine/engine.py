@@ -16,8 +16,9 @@ from proxy.engine.copy import CopyBody
 from proxy.engine.placement import Policy
 from proxy.engine.read import Reader
 from proxy.engine.write import WriteJob, Writer
-from proxy.errors import PolicyMissing, PreconditionUnmet
+from proxy.errors import PolicyMissing
 from proxy.keyring import Keyring
+from proxy.manifest.conditions import check_conditions
 from proxy.manifest.protocol import NO_CONDITIONS, CompletedPart, Conditions, Manifest, VersionDraft
 from proxy.manifest.records import (
     Bucket,
@@ -64,7 +65,8 @@ class Engine:
         conditions: Conditions = NO_CONDITIONS,
     ) -> Version:
         """Store a body as a new version. `PreconditionUnmet` comes before the body is read where it is known by then."""
-        await self._check_early(bucket, key, conditions)
+        if conditions != NO_CONDITIONS:
+            check_conditions(await self._manifest.find_version(bucket.id, key), conditions)
         version_id = self.new_version_id()
 
         @cache  # the label and the manifest tell one moment
@@ -216,18 +218,6 @@ class Engine:
     async def completed_before(self, bucket: Bucket, key: ObjectKey, upload_id: UploadId, parts: Sequence[CompletedPart]) -> Version:
         """Answer a repeated completion as the first one was. Raises `UploadMissing` if there was none."""
         return await self._manifest.find_completed(upload_id, parts, bucket.id, key)
-
-    async def _check_early(self, bucket: Bucket, key: ObjectKey, conditions: Conditions) -> None:
-        if conditions == NO_CONDITIONS:
-            return
-        current = await self._manifest.find_version(bucket.id, key)
-        exists = current is not None and not current.is_delete_marker
-        if conditions.if_none_match is not None and exists:
-            raise PreconditionUnmet("If-None-Match")
-        if conditions.if_match is not None and not exists:
-            raise PreconditionUnmet("If-Match: there is no object", missing=True)
-        if current is not None and conditions.if_match not in {None, "*", current.etag}:
-            raise PreconditionUnmet("If-Match")
 
     def _may_share(self, source: Version, source_bucket: Bucket, bucket: Bucket, storage_class: str) -> bool:
         if (source_bucket.policy, source_bucket.tenant_id) != (bucket.policy, bucket.tenant_id):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
 from concurrent.futures import Executor
 
 from proxy.codec.format import shard_name
@@ -16,7 +15,7 @@ from proxy.codec.geometry import Scheme, SegmentGeometry
 from proxy.codec.segment import ColumnReader, SegmentKeys
 from proxy.engine.fleet import Fleet
 from proxy.engine.flight import Flight
-from proxy.engine.windows import Window
+from proxy.engine.windows import Window, touched_cells
 from proxy.errors import IntegrityError, NotEnoughShards, ProxyError, StoreError
 from proxy.keyring import TenantCipher
 from proxy.stores.observe import ObservedStore
@@ -44,12 +43,20 @@ class WindowFetch:
             geometry, segment_id=self._segment.id, data_key=cipher.unwrap(layout.wrapped_key), tenant_key_id=layout.tenant_key_id
         )
         self._reader = ColumnReader(geometry, keys, first=self._first, last=self._last)
-        self._wanted = frozenset(self._wanted_columns(geometry))
+        self._wanted, self._cells_size = touched_cells(geometry, window.start, window.length)
         self._reads: Flight[bytes | memoryview] = Flight()
         self._late: set[int] = set()
-        self._untried = self._candidates()
-        self._hedge_seconds = self._patience()
+        self._untried: list[int] = []
+        self._hedge_seconds = 0.0
         self._reasons: list[str] = []
+
+    @property
+    def memory_bytes(self) -> int:
+        """What it takes: the sealed and the opened cells of the columns asked for, or where one of their stores is known to be down, of k
+        columns, and the decoded stripes. A store that fails only then is not foreseen."""
+        if all(self._is_readable(column) for column in self._wanted):
+            return 2 * len(self._wanted) * self._cells_size
+        return 3 * self._scheme.k * self._cells_size
 
     async def run(self) -> list[memoryview]:
         """Return the window's plaintext in pieces. Raises `NotEnoughShards`."""
@@ -61,14 +68,6 @@ class WindowFetch:
             return self._reader.plaintext(self._window.start, self._window.length)
         finally:
             await self._reads.cancel()
-
-    def _wanted_columns(self, geometry: SegmentGeometry) -> Iterator[int]:
-        """Yield the data columns the range touches."""
-        for stripe in {self._first, self._last, min(self._first + 1, self._last)}:
-            base = stripe * self._scheme.stripe_size
-            low = max(self._window.start - base, 0)
-            high = min(self._window.start + self._window.length - base, geometry.stripe_size(stripe))
-            yield from geometry.columns_of(stripe, low, high - low)
 
     def _candidates(self) -> list[int]:
         """Return the other shard indexes, the best to read from first; those known to be missing are left out."""
@@ -83,8 +82,13 @@ class WindowFetch:
         usual = sorted(self._store(index).latency_p95("get_range") for index in self._untried)
         return max(2 * usual[min(self._scheme.k, len(usual)) - 1], MIN_HEDGE_SECONDS) if usual else MIN_HEDGE_SECONDS
 
+    def _is_readable(self, index: int) -> bool:
+        return index not in self._segment.missing and self._fleet.readable(self._segment.stores[index])
+
     def _begin(self) -> None:
-        healthy = [index for index in self._wanted if index in self._untried and self._fleet.readable(self._segment.stores[index])]
+        self._untried = self._candidates()
+        self._hedge_seconds = self._patience()
+        healthy = [index for index in self._wanted if self._is_readable(index)]
         for index in healthy:
             self._start(index)
         if len(healthy) < len(self._wanted):

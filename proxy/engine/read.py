@@ -13,14 +13,13 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import aclosing
 
-from proxy.codec.geometry import Scheme, SegmentGeometry
 from proxy.engine.budget import Budget, Grant
 from proxy.engine.fetch import WindowFetch
 from proxy.engine.fleet import Fleet
-from proxy.engine.windows import SOURCE_WINDOW_SIZE, Window, plan_windows, touched_cells, touched_extents
+from proxy.engine.windows import SOURCE_WINDOW_SIZE, Window, plan_windows, touched_extents
 from proxy.keyring import TenantCipher
 from proxy.manifest.protocol import Manifest
-from proxy.manifest.records import Extent, Segment, Version
+from proxy.manifest.records import Extent, Version
 
 
 class Reader:
@@ -89,21 +88,10 @@ class Reader:
 
     async def _fetch(self, window: Window, cipher: TenantCipher, *, charged: bool) -> tuple[list[memoryview], Grant]:
         """Return a window's plaintext and the memory granted for it."""
-        held = await self._budget.acquire(self._memory(window) if charged else 0)
+        fetch = WindowFetch(window, cipher, self._fleet, self._threads)
+        held = await self._budget.acquire(fetch.memory_bytes if charged else 0)
         try:
-            return await WindowFetch(window, cipher, self._fleet, self._threads).run(), held
+            return await fetch.run(), held
         except BaseException:
             held.release()
             raise
-
-    def _memory(self, window: Window) -> int:
-        """Return what a window takes: the sealed and the opened cells of the columns asked for, or where one of their stores is known to be
-        down, of k columns, and the decoded stripes. A store that fails only then is not foreseen."""
-        segment, scheme = window.segment, Scheme(window.extent.layout.k, window.extent.layout.m)
-        columns, cells_size = touched_cells(SegmentGeometry(scheme, segment.size), window.start, window.length)
-        if all(self._is_readable(segment, column) for column in columns):
-            return 2 * len(columns) * cells_size
-        return 3 * scheme.k * cells_size
-
-    def _is_readable(self, segment: Segment, shard_index: int) -> bool:
-        return shard_index not in segment.missing and self._fleet.readable(segment.stores[shard_index])

@@ -39,13 +39,20 @@ def plan_windows(
             position += segment.size
 
 
-def touched_cells(geometry: SegmentGeometry, start: int, length: int) -> tuple[range, int]:
-    """Return the data columns of a window, all of them if it goes beyond one stripe, and the bytes of each column's cells."""
+def touched_cells(geometry: SegmentGeometry, start: int, length: int) -> tuple[frozenset[int], int]:
+    """Return the data columns of a window, and the bytes of each column's cells."""
     first, last = geometry.stripes_of(start, length)
     cells_size = (last - first) * CELL_SIZE + geometry.cell_size(last)
-    if first < last:
-        return range(geometry.scheme.k), cells_size
-    return geometry.columns_of(first, start - first * geometry.scheme.stripe_size, length), cells_size
+    if last - first > 1:  # a stripe between lies in all of them
+        return frozenset(range(geometry.scheme.k)), cells_size
+    return frozenset(column for stripe in range(first, last + 1) for column in _columns(geometry, stripe, start, length)), cells_size
+
+
+def _columns(geometry: SegmentGeometry, stripe: int, start: int, length: int) -> range:
+    base = stripe * geometry.scheme.stripe_size
+    low = max(start - base, 0)
+    high = min(start + length - base, geometry.stripe_size(stripe))
+    return geometry.columns_of(stripe, low, high - low)
 
 
 def source_memory(size: int) -> int:

@@ -8,13 +8,14 @@ import msgspec
 from msgspec.structs import replace
 
 from proxy.errors import BucketNotEmpty, PartInvalid, UploadMissing
+from proxy.manifest.conditions import check_conditions
 from proxy.manifest.protocol import CompletedPart, Conditions, VersionDraft
 from proxy.manifest.records import BucketId, ExtentId, ExtentRef, Layout, ObjectKey, Part, Settlement, Upload, UploadId, Version
 from proxy.manifest.sqlite.buckets import need_bucket
 from proxy.manifest.sqlite.extents import add_extents, drop_extents, share_extents
 from proxy.manifest.sqlite.ledger import settle_commit
 from proxy.manifest.sqlite.rows import Connection, encode, one
-from proxy.manifest.sqlite.versions import check_conditions, decode_version, find_version, insert_version
+from proxy.manifest.sqlite.versions import decode_version, find_version, insert_version
 
 _uploads = msgspec.msgpack.Decoder(Upload)
 _parts = msgspec.msgpack.Decoder(Part)

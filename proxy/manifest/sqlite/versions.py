@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from proxy.errors import PreconditionUnmet, VersionMissing
+from proxy.errors import VersionMissing
+from proxy.manifest.conditions import check_conditions
 from proxy.manifest.protocol import Conditions, VersionDraft
 from proxy.manifest.records import NULL_VERSION, Bucket, BucketId, ExtentRef, ObjectKey, Settlement, Version, VersionId
 from proxy.manifest.sqlite.buckets import need_bucket
@@ -46,19 +47,6 @@ def find_version(connection: Connection, bucket_id: BucketId, key: ObjectKey, ve
 def _find_older(connection: Connection, bucket_id: BucketId, key: ObjectKey, version_id: VersionId) -> Version | None:
     row = connection.execute(_FIND_OLDER, (bucket_id, key.encode(), version_id)).fetchone()
     return None if row is None else decode_version(*row)
-
-
-def check_conditions(current: Version | None, conditions: Conditions) -> None:
-    """Hold a write's conditions against what is there: None, or a delete marker, is no object."""
-    if current is not None and current.is_delete_marker:
-        current = None
-    if conditions.if_match is not None:
-        if current is None:
-            raise PreconditionUnmet("If-Match: there is no object", missing=True)
-        if conditions.if_match not in {"*", current.etag}:
-            raise PreconditionUnmet("If-Match")
-    if conditions.if_none_match is not None and current is not None:
-        raise PreconditionUnmet("If-None-Match")
 
 
 def commit_version(connection: Connection, draft: VersionDraft, conditions: Conditions, settlements: Sequence[Settlement]) -> Version:
