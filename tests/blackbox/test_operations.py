@@ -175,8 +175,9 @@ def test_a_store_that_hangs_at_the_start_is_missed_and_joins_later(tmp_path: Pat
         with shardgate(tmp_path, config=config, workers=workers) as server:
             assert server.client().get_object(Bucket="bucket", Key="before")["Body"].read() == b"x" * MIB
             server.client().put_object(Bucket="bucket", Key="without", Body=b"y" * MIB)
-            mend()
             log = tmp_path / "server.log"
+            _until(lambda: log.read_text().count("Shardgate serves S3 at") == 2)  # of either start: all workers have given elm up by then
+            mend()
             _until(lambda: log.read_text().count("stores.elm is open at last") == workers)
             for dead in ("birch", "cedar"):
                 shutil.rmtree(tmp_path / "stores" / dead)
