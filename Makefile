@@ -39,16 +39,20 @@ clean: ## Remove what was installed (never data)
 	rm -rf $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 $(BIN)/python:
-	$(PYTHON) -m venv $(VENV)
+	@echo "Making a virtual environment in $(VENV) with $(PYTHON) ..."
+	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
-	$(BIN)/pip install --quiet --disable-pip-version-check -e .
+	@echo "Installing Shardgate and its libraries into $(VENV), this once: it takes a minute or two ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e .
 	@touch $@
 
 $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
+	@echo "Installing Shardgate and the tools of its tests into $(VENV), this once: it takes a few minutes ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-bench: pyproject.toml | $(BIN)/python
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,bench]'
+	@echo "Installing Shardgate, the tools of its tests and the yardsticks into $(VENV), this once: it takes a few minutes ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,bench]'
 	@touch $@ $(VENV)/.installed $(VENV)/.installed-test

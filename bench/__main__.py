@@ -33,7 +33,7 @@ def main(
     config: Annotated[Path, typer.Option(help="Shardgate's configuration.")] = servers.REPOSITORY / "config" / "bench.toml",
     folder: Annotated[Path | None, typer.Option(help="Where the servers keep their data; all of them on the same disk.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the measures here.")] = None,
-    markdown: Annotated[bool, typer.Option(help="Print the table for the README as well.")] = False,
+    markdown: Annotated[bool, typer.Option(help="Print the table for docs/MEASUREMENTS.md as well.")] = False,
     memory: Annotated[bool, typer.Option(help="Measure memory under many large uploads instead.")] = False,
     uploads: Annotated[int, typer.Option(help="With --memory: uploads at once.")] = 64,
     upload_mib: Annotated[int, typer.Option(help="With --memory: MiB in each.")] = 1024,

@@ -1,4 +1,4 @@
-"""The measures as a table in the terminal, as JSON, and as Markdown for the README."""
+"""The measures as a table in the terminal, as JSON, and as Markdown for docs/MEASUREMENTS.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,37 @@
-"""Every failure Shardgate can name. The class decides retry and status; the message carries the facts."""
+"""Every failure Shardgate can name. The class decides retry and status; the message carries the facts.
+
+    ProxyError                    raised on purpose: a command prints it in one line
+        ConfigError               the operator must change the configuration
+        StoreError                a store did not do what it was asked
+            StoreUnavailable      worth a retry
+                StoreNotAsked     the breaker is open
+                FilesExhausted    no file descriptor is left: not the store's fault
+            StoreRejected         a retry will not help
+            ShardMissing          the store answered, and does not have it
+        IntegrityError            bytes read back are not the bytes written
+            CellForged            of one cell
+            ShardMismatch         of a shard's description
+        NotEnoughShards           fewer than k to read, or than the policy wants to write
+        BudgetExhausted           no memory came free in time
+        KeyUnavailable            root or tenant key
+        ManifestUnavailable       the database did not answer in time; worth a retry
+        ManifestConflict          the manifest's state does not allow it; nothing was changed
+            TenantMissing         no such tenant
+            TenantExists          its name or access key is taken
+            TenantNotEmpty        it still owns buckets
+            BucketMissing         no such bucket
+            BucketExists          its name is taken
+            BucketNotEmpty        it still holds versions
+            VersionMissing        no such version
+                ExtentMissing     it went while it was read: look the key up again
+            UploadMissing         no such multipart upload
+            PartInvalid           a completion names what was not uploaded
+            PreconditionUnmet     If-Match or If-None-Match does not hold
+            IntentRevoked         a lease ran out under a write: write again
+        PolicyMissing             the bucket's policy is not configured any more
+
+`server/errors.py` is the one table from these to S3's codes.
+"""
 
 from __future__ import annotations
 
