@@ -3,10 +3,10 @@
 The problem: a client that streams cannot hash the body before it sends the headers. It signs chunk by chunk instead,
 each signature over the one before and the chunk's hash, or signs nothing and sends a checksum after the last byte.
 
-The idea: a push parser without I/O. Control lines are collected in a small bounded buffer; payload is never joined, and a
-piece of input that is all payload is passed on as the very object that came in. An unsigned chunk streams through. A signed
-chunk is held until its signature is proven, hashed while it arrives; that is why its size is bounded and an unsigned one's
-is not (one SDK sends a whole object as a single unsigned chunk).
+The idea: a push parser without I/O. Control lines are collected in a small bounded buffer; payload is never held, and a
+piece of input that is all payload is passed on as the very object that came in. A signed chunk is hashed on its way and its
+signature checked at its end. So bytes are passed on before they are proven, and whoever takes them must make nothing of them
+visible until `finish` has returned: as with a body whose SHA-256 is signed, and known only after the last byte.
 
 Source: docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming.html and sigv4-streaming-trailers.html. What AWS answers
 to faults is as the authors of versitygw recorded it from AWS.
@@ -25,10 +25,8 @@ from proxy.s3.claim import STREAMING_MODES, STREAMING_SIGNED, STREAMING_UNSIGNED
 from proxy.s3.errors import S3Error
 
 MIN_CHUNK_BYTES = 8192  # of all chunks but the last, which AWS enforces in signed and unsigned bodies alike
-MAX_SIGNED_CHUNK_BYTES = 16 * 1024 * 1024  # held in memory until its signature is checked
 _MAX_LINE_BYTES = 1024  # a chunk line has at most 16 + 17 + 64 characters, a trailer about 100
 _MAX_TRAILERS = 16
-_SMALL_PIECE_BYTES = 4096  # held pieces below this are joined: a bytes object costs 33 bytes besides its content
 
 _EMPTY_SHA256 = hashlib.sha256().hexdigest()
 _SIGNED_LINE = re.compile(rb"([0-9a-fA-F]{1,16});chunk-signature=([0-9a-f]{64})")
@@ -81,16 +79,15 @@ class ChunkedDecoder:
         self._chunk_left = 0
         self._chunk_signature = ""
         self._chunk_hash = hashlib.sha256()
-        self._held = _HeldPieces()
         self._trailers: dict[str, str] = {}
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Take the next bytes of the body; return the plaintext now released, in order."""
-        released: list[bytes] = []
+        """Take the next bytes of the body; return the plaintext in them, in order. It is proven only when `finish` has returned."""
+        plaintext: list[bytes] = []
         position = 0
         while position < len(data):
-            position = self._step(data, position, released)
-        return released
+            position = self._step(data, position, plaintext)
+        return plaintext
 
     def finish(self) -> dict[str, str]:
         """Declare the body over; return its trailers by lower-case name, or raise if anything is missing."""
@@ -100,30 +97,27 @@ class ChunkedDecoder:
             raise S3Error("MalformedTrailerError")
         return self._trailers
 
-    def _step(self, data: bytes, position: int, released: list[bytes]) -> int:
+    def _step(self, data: bytes, position: int, plaintext: list[bytes]) -> int:
         if self._state is _State.PAYLOAD:
-            return self._take_payload(data, position, released)
+            return self._take_payload(data, position, plaintext)
         if self._state is _State.DONE:
             raise S3Error("IncompleteBody", "The aws-chunked body has bytes after its end")
         return self._take_line(data, position)
 
-    def _take_payload(self, data: bytes, position: int, released: list[bytes]) -> int:
+    def _take_payload(self, data: bytes, position: int, plaintext: list[bytes]) -> int:
         end = min(len(data), position + self._chunk_left)
         piece = data if end - position == len(data) else data[position:end]
         self._chunk_left -= len(piece)
-        if self._chain is None:
-            released.append(piece)
-        else:
+        plaintext.append(piece)
+        if self._chain is not None:
             self._chunk_hash.update(piece)
-            self._held.append(piece)
         if not self._chunk_left:
-            self._end_payload(released)
+            self._end_payload()
         return end
 
-    def _end_payload(self, released: list[bytes]) -> None:
+    def _end_payload(self) -> None:
         if self._chain is not None:
             self._chain.check_chunk(self._chunk_signature, self._chunk_hash.hexdigest())
-            released += self._held.release()
         self._state = _State.PAYLOAD_END
 
     def _take_line(self, data: bytes, position: int) -> int:
@@ -170,8 +164,6 @@ class ChunkedDecoder:
         if self._announced > self._decoded_length:
             message = "You did not provide the number of bytes specified by the x-amz-decoded-content-length HTTP header"
             raise S3Error("IncompleteBody", message)
-        if self._chain is not None and size > MAX_SIGNED_CHUNK_BYTES:
-            raise S3Error("InvalidRequest", f"A signed chunk may have at most {MAX_SIGNED_CHUNK_BYTES} bytes")
 
     def _end_chunks(self) -> _State:
         if self._chain is not None:
@@ -230,30 +222,3 @@ class _SignatureChain:
         if not hmac.compare_digest(expected, signature):
             raise S3Error("SignatureDoesNotMatch", StringToSign=text, SignatureProvided=signature)
         self._previous = signature
-
-
-class _HeldPieces:
-    """Payload waiting for its signature. Small pieces are joined, so a chunk sent byte by byte costs its own size."""
-
-    def __init__(self) -> None:
-        self._pieces: list[bytes] = []
-        self._small = bytearray()
-
-    def append(self, piece: bytes) -> None:
-        if len(piece) < _SMALL_PIECE_BYTES:
-            self._small += piece
-            if len(self._small) >= _SMALL_PIECE_BYTES:
-                self._flush()
-            return
-        self._flush()
-        self._pieces.append(piece)
-
-    def release(self) -> list[bytes]:
-        self._flush()
-        pieces, self._pieces = self._pieces, []
-        return pieces
-
-    def _flush(self) -> None:
-        if self._small:
-            self._pieces.append(bytes(self._small))
-            self._small.clear()

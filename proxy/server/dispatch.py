@@ -99,13 +99,17 @@ class Dispatcher:
         try:
             return await self._answer(visit)
         except ProxyError as error:
-            answer = translate(error, writing=visit.request.method not in {"GET", "HEAD"})
-            if answer.status >= 500 and answer is not error:
-                logger.warning("%s %s: %s", visit.request_id, visit.operation_name, error)
-            return self._refusal(visit, answer)
+            # Kept in this frame, an answer that is the error would hold its traceback, the traceback the frames, they the body read so far.
+            return self._refusal(visit, self._translated(visit, error))
         except Exception:
             logger.exception("%s %s", visit.request_id, visit.operation_name)
             return self._refusal(visit, S3Error("InternalError"))
+
+    def _translated(self, visit: Visit, error: ProxyError) -> S3Error:
+        answer = translate(error, writing=visit.request.method not in {"GET", "HEAD"})
+        if answer.status >= 500 and answer is not error:
+            logger.warning("%s %s: %s", visit.request_id, visit.operation_name, error)
+        return answer
 
     async def _answer(self, visit: Visit) -> web.StreamResponse:
         request = visit.request
