@@ -38,6 +38,9 @@ class TextFormatter(logging.Formatter):
             self._second, self._words = second, time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
         return f"{self._words},{int(record.msecs):03d}"
 
+    def format(self, record: logging.LogRecord) -> str:
+        return _writable(super().format(record))
+
 
 class JsonFormatter(logging.Formatter):
     """One object a line; what a call put into `extra={"facts": {...}}` stands beside the message."""
@@ -52,4 +55,14 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(line).decode()
+        try:
+            return msgspec.json.encode(line).decode()
+        except UnicodeEncodeError:
+            return msgspec.json.encode(
+                {name: _writable(value) if isinstance(value, str) else value for name, value in line.items()}
+            ).decode()
+
+
+def _writable(text: str) -> str:
+    """Return text that any stream takes: a request line that is not UTF-8 must not cost its own line in the log."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()

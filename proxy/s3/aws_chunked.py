@@ -80,6 +80,8 @@ class ChunkedDecoder:
         self._chunk_signature = ""
         self._chunk_hash = hashlib.sha256()
         self._trailers: dict[str, str] = {}
+        self._line_before_signature = False
+        self._line_after_end = False
 
     def feed(self, data: bytes) -> list[bytes]:
         """Take the next bytes of the body; return the plaintext in them, in order. It is proven only when `finish` has returned."""
@@ -91,7 +93,7 @@ class ChunkedDecoder:
 
     def finish(self) -> dict[str, str]:
         """Declare the body over; return its trailers by lower-case name, or raise if anything is missing."""
-        if self._state is not _State.DONE or self._announced != self._decoded_length:
+        if self._state is not _State.DONE or self._line or self._announced != self._decoded_length:
             raise S3Error("IncompleteBody")
         if self._trailers.keys() != self._trailers_expected:
             raise S3Error("MalformedTrailerError")
@@ -100,7 +102,7 @@ class ChunkedDecoder:
     def _step(self, data: bytes, position: int, plaintext: list[bytes]) -> int:
         if self._state is _State.PAYLOAD:
             return self._take_payload(data, position, plaintext)
-        if self._state is _State.DONE:
+        if self._state is _State.DONE and (self._chain is not None or self._line_after_end):
             raise S3Error("IncompleteBody", "The aws-chunked body has bytes after its end")
         return self._take_line(data, position)
 
@@ -140,6 +142,8 @@ class ChunkedDecoder:
             self._read_trailer(line)
         elif self._state is _State.PAYLOAD_END and not line:
             self._state = _State.CHUNK_LINE
+        elif self._state is _State.DONE and not line:
+            self._line_after_end = True  # minio-go ends an unsigned body with one line break more than there is to end; AWS takes it
         else:
             raise S3Error("IncompleteBody", "The aws-chunked body has bytes where a chunk should end")
 
@@ -190,10 +194,12 @@ class ChunkedDecoder:
         return self._chain is not None and self._chain.complete
 
     def _end_trailers(self) -> None:
-        # AWS's own example has an empty line before the trailer signature as well as after it.
-        if self._has_trailers and self._chain is not None and not self._chain.complete:
-            return
-        self._state = _State.DONE
+        if not self._has_trailers or self._chain is None or self._chain.complete:
+            self._state = _State.DONE
+        elif self._line_before_signature:
+            raise S3Error("MalformedTrailerError")
+        else:  # AWS's own example has an empty line before the trailer signature as well as after it
+            self._line_before_signature = True
 
 
 class _SignatureChain:

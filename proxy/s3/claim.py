@@ -258,7 +258,10 @@ def _parse_credential(text: str, complaint: Complaint) -> tuple[str, str, str]:
 def _parse_signed_headers(text: str, complaint: Complaint) -> tuple[str, ...]:
     if not _SIGNED_HEADERS.fullmatch(text):
         raise complaint("the SignedHeaders are mal-formed; expecting lower-case names between semicolons.")
-    return tuple(text.split(";"))
+    names = tuple(text.split(";"))
+    if len(set(names)) != len(names):  # one long header, signed a thousand times, would be copied as often
+        raise complaint("the SignedHeaders repeat a name.")
+    return names
 
 
 def _check_scope_date(date: str, timestamp: datetime, complaint: Complaint) -> None:

@@ -7,26 +7,39 @@ again before they are returned, and presented as they are where they are US-ASCI
 from __future__ import annotations
 
 import re
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from collections.abc import Mapping
-from email.errors import HeaderParseError
-from email.header import decode_header, make_header
 
 from proxy.s3.errors import S3Error
 
 MAX_METADATA_BYTES = 2048
+MAX_SENT_BYTES = 4 * MAX_METADATA_BYTES  # before decoding: the longer of RFC 2047's encodings makes three and a half of one
 _PLAIN = re.compile(r"[\x20-\x7e]*")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.6.2: what a field's name may be
+# RFC 2047, section 2. No class has the "?" that ends it, so a word that is none is given up where the next begins.
+_WORD = re.compile(r"=\?([!->@-~]+)\?([bBqQ])\?([!->@-~]*)\?=")
+_QUOTED = re.compile(rb"=([0-9A-Fa-f]{2})")
+# Names are looked at before Python is asked: it remembers each it does not know, and its punycode and idna are quadratic.
+_CHARSET = re.compile(
+    r"(?:us-)?ascii|utf-?8|utf-16(?:be|le)?|iso-?8859-[0-9]{1,2}|iso-2022-(?:jp|kr)|windows-125[0-8]|koi8-[ru]"
+    r"|gb2312|gbk|gb18030|big5|euc-(?:jp|kr)|shift_jis",
+    re.IGNORECASE,
+)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def check_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
     """Return user metadata decoded. MetadataTooLarge over 2 KiB of names and values together, in UTF-8."""
+    _check_size(metadata, MAX_SENT_BYTES)
     decoded = {name: _decode(value) for name, value in metadata.items()}
-    size = sum(len(name.encode()) + len(value.encode()) for name, value in decoded.items())
-    if size > MAX_METADATA_BYTES:
-        raise S3Error("MetadataTooLarge", Size=size, MaxSizeAllowed=MAX_METADATA_BYTES)
+    _check_size(decoded, MAX_METADATA_BYTES)
     return decoded
+
+
+def _check_size(metadata: Mapping[str, str], limit: int) -> None:
+    size = sum(len(name.encode()) + len(value.encode()) for name, value in metadata.items())
+    if size > limit:
+        raise S3Error("MetadataTooLarge", Size=size, MaxSizeAllowed=MAX_METADATA_BYTES)
 
 
 def encode_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
@@ -48,25 +61,45 @@ def check_header(name: str, value: str) -> None:
         raise S3Error("InvalidArgument", message, ArgumentName=name, ArgumentValue=value)
 
 
-def header_text(value: str) -> str:
-    """Return a header's text. Bytes that are not UTF-8 arrive as surrogates, and can only be meant as ISO-8859-1."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return value.encode("utf-8", "surrogateescape").decode("latin-1")
-    return value
-
-
 def _decode(value: str) -> str:
-    value = header_text(value)
+    """Return the text of a value with encoded words; a value as it is, if one of its words is none."""
     if "=?" not in value:
         return value
     try:
-        decoded = str(make_header(decode_header(value)))
+        decoded = _decode_words(value)
         decoded.encode()
-    except (HeaderParseError, LookupError, ValueError):  # looks like an encoded word, but is none
+    except (LookupError, ValueError):
         return value
     return value if _PLAIN.fullmatch(decoded) else decoded
+
+
+def _decode_words(value: str) -> str:
+    """Decode word by word: `email.header` looks for the end of each word in all that follows, which is quadratic."""
+    pieces, run, charset, end = [], bytearray(), "ascii", 0
+    for word in _WORD.finditer(value):
+        between = value[end : word.start()]
+        name, octets = _word(*word.groups())
+        adjoins = end > 0 and not between.strip(" \t")  # white space between two words is not part of the text: RFC 2047, section 6.2
+        if not (adjoins and name == charset):  # there are clients that cut a character in two
+            pieces.append(run.decode(charset))
+            run.clear()
+        if not adjoins:
+            pieces.append(between)
+        run += octets
+        charset, end = name, word.end()
+    return "".join((*pieces, run.decode(charset), value[end:]))
+
+
+def _word(charset: str, encoding: str, text: str) -> tuple[str, bytes]:
+    """Return a word's charset and bytes. LookupError or ValueError if it is none."""
+    name = charset.partition("*")[0].lower()  # RFC 2231 has a language after it
+    if not _CHARSET.fullmatch(name):
+        raise LookupError(name)
+    return name, b64decode(text + "=" * (-len(text) % 4), validate=True) if encoding in "bB" else _unquoted(text)
+
+
+def _unquoted(text: str) -> bytes:
+    return _QUOTED.sub(lambda match: bytes((int(match[1], 16),)), text.replace("_", " ").encode("ascii"))
 
 
 def _encoded_word(value: str) -> str:

@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml.common import DefusedXmlException
-from defusedxml.ElementTree import fromstring
+from defusedxml.ElementTree import DefusedXMLParser
 
 from proxy.s3.errors import S3Error
 from proxy.s3.model import Document, Field, Items, Member, Node, Operation, Scalar, Structure
@@ -22,6 +22,7 @@ _META = "x-amz-meta-"
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
 # The largest document S3 takes completes an upload of 10,000 parts, of up to 11 elements each. A tree costs far more than its text.
 _MAX_TAGS = 250_000
+_MAX_NAMESPACE = 256  # characters; S3's own has 39
 # AWS takes these without a value for not given, as the forms of some clients send them; elsewhere an empty number is none.
 _ABSENT_IF_EMPTY = frozenset({"max-keys", "max-parts", "max-uploads", "part-number-marker"})
 # RFC 9110, sections 13.1.3 and 13.1.4: a recipient must ignore these where the value is no date.
@@ -117,12 +118,26 @@ def _root(body: bytes, name: str) -> Element:
     if body.count(b"<") > _MAX_TAGS:
         raise S3Error("MalformedXML")
     try:
-        element: Element = fromstring(body, forbid_dtd=True)
+        element = _parsed(body)
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
         raise S3Error("MalformedXML") from error
     if _local(element.tag) != name:
         raise S3Error("MalformedXML")
     return element
+
+
+def _parsed(body: bytes) -> Element:
+    parser = DefusedXMLParser(forbid_dtd=True)
+    parser.parser.StartNamespaceDeclHandler = _check_namespace
+    parser.feed(body)
+    element: Element = parser.close()
+    return element
+
+
+def _check_namespace(_prefix: str | None, uri: str | None) -> None:
+    """Refuse a long namespace: the parser copies it for every element it holds for, so 1 MiB of them takes half a minute."""
+    if uri is not None and len(uri) > _MAX_NAMESPACE:
+        raise ValueError(uri[:_MAX_NAMESPACE])
 
 
 def _value(content: Node, element: Element) -> object:

@@ -146,7 +146,7 @@ def _decode(text: str) -> str:
     if _BAD_ESCAPE.search(text):
         raise S3Error("InvalidURI", URI=text)
     try:
-        return unquote_to_bytes(text.encode("utf-8", "surrogateescape")).decode("utf-8")
+        return unquote_to_bytes(text).decode("utf-8")
     except UnicodeError:
         raise S3Error("InvalidURI", URI=text) from None
 

@@ -94,7 +94,7 @@ def canonical_request(claim: Claim, *, method: str, raw_path: str, query: Sequen
 
 def string_to_sign(claim: Claim, canonical: str) -> str:
     """Return the text the signature is the HMAC of."""
-    digest = hashlib.sha256(canonical.encode("utf-8", "surrogateescape")).hexdigest()
+    digest = hashlib.sha256(canonical.encode()).hexdigest()
     return f"{ALGORITHM}\n{format_timestamp(claim.timestamp)}\n{claim.scope}\n{digest}"
 
 
@@ -121,7 +121,7 @@ def _iso(moment: datetime) -> str:
 
 
 def _check_coverage(claim: Claim, headers: Mapping[str, str]) -> None:
-    signed = claim.signed_headers
+    signed = frozenset(claim.signed_headers)
     loose = [name for name in headers if name.startswith("x-amz-") and name not in signed]
     if "x-amz-content-sha256" in loose and headers["x-amz-content-sha256"] == claim.payload_hash:
         loose.remove("x-amz-content-sha256")  # signed all the same: it is the last line of the canonical request
@@ -135,7 +135,7 @@ def _check_coverage(claim: Claim, headers: Mapping[str, str]) -> None:
 def _canonical_path(raw_path: str) -> str:
     if _PLAIN_PATH.fullmatch(raw_path):
         return raw_path
-    return quote_from_bytes(unquote_to_bytes(_wire_bytes(raw_path)), safe="/-_.~") or "/"
+    return quote_from_bytes(unquote_to_bytes(raw_path), safe="/-_.~") or "/"
 
 
 def _canonical_query(query: Sequence[tuple[str, str]]) -> str:
@@ -146,9 +146,4 @@ def _canonical_query(query: Sequence[tuple[str, str]]) -> str:
 
 
 def _encode(text: str) -> str:
-    return text if _PLAIN_WORD.fullmatch(text) else quote_from_bytes(_wire_bytes(text), safe="-_.~")
-
-
-def _wire_bytes(text: str) -> bytes:
-    # HTTP servers hand over bytes that are not UTF-8 as lone surrogates.
-    return text.encode("utf-8", "surrogateescape")
+    return text if _PLAIN_WORD.fullmatch(text) else quote_from_bytes(text.encode(), safe="-_.~")

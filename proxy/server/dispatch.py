@@ -8,7 +8,6 @@ import os
 from base64 import b64encode
 from collections.abc import Mapping
 from contextlib import suppress
-from urllib.parse import parse_qsl
 
 from aiohttp import web
 from multidict import CIMultiDict
@@ -20,6 +19,7 @@ from proxy.s3.model import Operation, load_model
 from proxy.s3.naming import check_key
 from proxy.s3.parsing import parse_request
 from proxy.s3.rendering import render_response
+from proxy.s3.request import read_headers, read_query
 from proxy.s3.routing import Router, bucket_of_host, split_target
 from proxy.server.auth import Authenticator, Sender, hoisted_headers
 from proxy.server.body import MAX_DOCUMENT_SIZE, RequestBody, check_bodiless, has_body, read_document
@@ -113,10 +113,10 @@ class Dispatcher:
 
     async def _answer(self, visit: Visit) -> web.StreamResponse:
         request = visit.request
-        headers = _lower_case(request.headers)
-        query = _decoded_query(visit.raw_query)
+        headers = read_headers(request.headers.items())
         host = headers.get("host", "")
         target = visit.target = split_target(host, visit.raw_path, self._domains)
+        query = read_query(visit.raw_query)
         if request.method == "OPTIONS":
             raise preflight_refusal(target, headers)
         operation = visit.operation = self._router.route(request.method, target, query, headers)
@@ -186,21 +186,3 @@ class Dispatcher:
 
     def _common_headers(self, visit: Visit) -> CIMultiDict[str]:
         return CIMultiDict({"x-amz-request-id": visit.request_id, "x-amz-id-2": self._host_id, "Server": "Shardgate"})
-
-
-def _lower_case(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers by lower-case name; repeated ones joined by commas, as they are signed."""
-    result: dict[str, str] = {}
-    for name, value in headers.items():
-        lower = name.lower()
-        result[lower] = f"{result[lower]},{value}" if lower in result else value
-    return result
-
-
-def _decoded_query(raw_query: str) -> list[tuple[str, str]]:
-    if not raw_query:
-        return []
-    try:
-        return parse_qsl(raw_query, keep_blank_values=True, errors="strict", max_num_fields=200)
-    except ValueError:
-        raise S3Error("InvalidURI", URI=raw_query) from None

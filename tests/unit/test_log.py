@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import re
 import time
+from typing import Literal
 
 import pytest
 
@@ -54,3 +56,17 @@ def test_the_time_is_that_of_each_record() -> None:
         record = logging.makeLogRecord({"created": created, "msecs": created % 1 * 1000})
         assert formatter.format(record) == logging.Formatter("%(asctime)s").format(record)
     assert isinstance(JsonFormatter().format(logging.makeLogRecord({"msg": "x"})), str)
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_bytes_that_are_no_text_do_not_cost_the_line(log_format: Literal["text", "json"], monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.TextIOWrapper(io.BytesIO(), "utf-8", errors="strict")
+    monkeypatch.setattr("sys.stderr", written)
+    configure_logging(LogConfig(format=log_format))
+    logging.getLogger("proxy.test").warning("GET %s", "/\udcff\u00fc", extra={"facts": {"resource": "/\udcff", "status": 400}})
+    written.seek(0)
+    line = written.read()
+    assert "GET /\\udcff" in (json.loads(line)["message"] if log_format == "json" else line)
+    assert "\u00fc" in line
+    if log_format == "json":
+        assert (json.loads(line)["resource"], json.loads(line)["status"]) == ("/\\udcff", 400)

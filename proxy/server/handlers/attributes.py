@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from proxy.manifest.records import Bucket, ObjectAttributes
 from proxy.s3.errors import S3Error
-from proxy.s3.metadata import check_metadata, header_text
+from proxy.s3.metadata import check_metadata
 from proxy.s3.tagging import parse_tagging_header
 from proxy.server.call import Call
 
@@ -32,12 +32,12 @@ def object_attributes(call: Call, bucket: Bucket) -> ObjectAttributes:
 
 def system_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """Return the system headers by boto3's names, values as sent."""
-    kept = {"ContentType": header_text(headers.get("content-type") or DEFAULT_CONTENT_TYPE)}
+    kept = {"ContentType": headers.get("content-type") or DEFAULT_CONTENT_TYPE}
     if (encoding := _content_encoding(headers)) is not None:
-        kept["ContentEncoding"] = header_text(encoding)
+        kept["ContentEncoding"] = encoding
     for name, member in _SYSTEM_HEADERS.items():
         if (value := headers.get(name)) is not None:
-            kept[member] = header_text(value)
+            kept[member] = value
     redirect = kept.get("WebsiteRedirectLocation")
     if redirect is not None and not redirect.startswith(("/", "http://", "https://")):
         raise S3Error("InvalidArgument", "The website redirect location must have a prefix of 'http://' or 'https://' or '/'.")

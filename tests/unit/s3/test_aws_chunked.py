@@ -222,7 +222,14 @@ def test_a_forged_trailer_is_refused() -> None:
 
 
 def test_a_trailer_after_the_signature_is_refused() -> None:
+    """Even one that was announced: it is the signature that vouches for it."""
     body = encode(SIGNED_TRAILER, [b"abc"])[:-2] + b"x-amz-checksum-sha1:abc\r\n\r\n"
+
+    refused("MalformedTrailerError", decoder(SIGNED_TRAILER, 3, trailers_expected=(*TRAILERS, "x-amz-checksum-sha1")), body)
+
+
+def test_empty_lines_before_the_trailers_signature_come_to_an_end() -> None:
+    body = encode(SIGNED_TRAILER, [b"abc"]).replace(b"x-amz-trailer-signature", b"\r\n\r\nx-amz-trailer-signature")
 
     refused("MalformedTrailerError", decoder(SIGNED_TRAILER, 3), body)
 
@@ -242,9 +249,18 @@ def test_another_length_than_announced_is_refused(mode: str, length: int) -> Non
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("more", [b"more\r\n", b"m", b"\r\n"])
+@pytest.mark.parametrize("more", [b"more\r\n", b"m", b"\r", b"\r\n\r\n", b"\r\nm"])
 def test_bytes_after_the_end_are_refused(mode: str, more: bytes) -> None:
     refused("IncompleteBody", decoder(mode, 3), encode(mode, [b"abc"]) + more)
+
+
+def test_one_line_break_after_an_unsigned_body_is_passed_over() -> None:
+    subject = decoder(UNSIGNED, 3)
+
+    assert b"".join(subject.feed(encode(UNSIGNED, [b"abc"]) + b"\r\n")) == b"abc"
+    assert subject.finish()
+    for mode in (SIGNED, SIGNED_TRAILER):
+        refused("IncompleteBody", decoder(mode, 3), encode(mode, [b"abc"]) + b"\r\n")
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.s3 import metadata
 from proxy.s3.errors import S3Error
 from proxy.s3.metadata import check_metadata, encode_metadata
 
@@ -41,7 +42,10 @@ def test_the_limit_counts_bytes() -> None:
         ("=?utf-8?q?caf=C3=A9_au_lait?=", "café au lait"),
         ("=?ISO-8859-1?Q?caf=E9?=", "café"),
         ("ü", "ü"),
-        ("caf\udce9", "café"),
+        ("a =?UTF-8?Q?=C3=BC?= b =?utf-8*de?b?w7w=?=", "a ü b ü"),
+        ("=?UTF-8?Q?=C3=BC?=  =?UTF-8?Q?=C3=A4?= =?UTF-8?B?w7Y?=", "üäö"),
+        ("=?UTF-8?Q?=E4=B8?= =?utf-8?Q?=AD?=", "中"),
+        ("=?windows-1252?Q?=80?=", "€"),
     ],
 )
 def test_text_is_decoded(sent: str, kept: str) -> None:
@@ -97,6 +101,23 @@ def test_any_text_comes_back(value: str) -> None:
     assert stored(told(value)) == stored(value)
 
 
-@given(st.binary(max_size=200))
-def test_any_bytes_are_taken(octets: bytes) -> None:
-    check_metadata({"name": octets.decode("utf-8", "surrogateescape")})
+@pytest.mark.parametrize("charset", ["punycode", "idna", "rot13", "unicode_escape", "utf-7", "hex"])
+def test_a_codec_that_is_no_charset_is_not_used(charset: str) -> None:
+    assert stored(f"=?{charset}?Q?a-bc?= =?UTF-8?Q?=C3=BC?=") == f"=?{charset}?Q?a-bc?= =?UTF-8?Q?=C3=BC?="
+
+
+@pytest.mark.parametrize("unit", ["=?a?q? ", "=?a?q?", "=?", "=?a?q??= ", "=?utf-8?q?a?= ", "=?utf-8?b?YQ==?="])
+def test_what_is_too_large_is_refused_before_it_is_decoded(unit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metadata, "_decode", None)  # calling it would fail
+    with pytest.raises(S3Error) as caught:
+        check_metadata({"a": unit * (8 * 1024 * 1024 // len(unit))})
+    assert caught.value.code == "MetadataTooLarge"
+
+
+def test_two_kibibytes_fit_in_either_encoding() -> None:
+    for text in ("\u4e2d" * 682, "~" * 1000 + "\u00fc" * 500):
+        octets = text.encode()
+        pieces = [octets[at : at + 21] for at in range(0, len(octets), 21)]  # what words of 75 characters hold
+        quoted = " ".join("=?UTF-8?Q?" + "".join(f"={octet:02X}" for octet in piece) + "?=" for piece in pieces)
+        assert len(quoted) > 7000
+        assert check_metadata({"a": quoted if text[0] != "~" else encode_metadata({"a": text})["a"]})
