@@ -4,8 +4,8 @@
         ConfigError               the operator must change the configuration
         StoreError                a store did not do what it was asked
             StoreUnavailable      worth a retry
-                StoreNotAsked     the breaker is open
-                FilesExhausted    no file descriptor is left: not the store's fault
+                StoreNotAsked     nothing was sent: its breaker is open, or it is not open yet
+                    FilesExhausted  no file descriptor is left: not the store's fault
             StoreRejected         a retry will not help
             ShardMissing          the store answered, and does not have it
         IntegrityError            bytes read back are not the bytes written
@@ -57,10 +57,10 @@ class StoreUnavailable(StoreError):
 
 
 class StoreNotAsked(StoreUnavailable):
-    """The call was not made at all: the store failed so often just now that asking it would only cost time."""
+    """The call was not made at all, so the store holds nothing of it: it failed just now, or is not open yet."""
 
 
-class FilesExhausted(StoreUnavailable):
+class FilesExhausted(StoreNotAsked):
     """This process, or the machine, has no file descriptor left: the store was not asked, and is not to blame."""
 
 

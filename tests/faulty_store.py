@@ -1,4 +1,4 @@
-"""A store that misbehaves on demand: slow, failing, full, truncating, lying, losing what it acknowledged, or the answer."""
+"""A store that misbehaves on demand: slow, failing, full, truncating, lying, keeping what it refuses, losing data or answers."""
 
 from __future__ import annotations
 
@@ -21,18 +21,21 @@ class FaultyStore:
         self.slow_seconds = 0.0
         self.loses_puts = False
         self.loses_answers = False
+        self.keeps_what_it_refuses = False
         self.full = False
         self.truncates = False
         self.flips_bits = False
         self.swaps_with: ShardName | None = None
         self.before: Callable[[str], None] | None = None
         self.calls: Counter[str] = Counter()
+        self.sent: set[ShardName] = set()  # whatever came of it: what it may hold
 
     @property
     def info(self) -> StoreInfo:
         return self.inner.info
 
     async def put(self, name: ShardName, body: Sequence[bytes | bytearray | memoryview]) -> None:
+        self.sent.add(name)
         await self._enter("put")
         if self.full:
             raise StoreUnavailable(self.info.name, "full on purpose")
@@ -40,6 +43,8 @@ class FaultyStore:
             await self.inner.put(name, body)
         if self.loses_answers:
             raise StoreUnavailable(self.info.name, "stored, and the answer lost on purpose")
+        if self.keeps_what_it_refuses:
+            raise StoreRejected(self.info.name, "stored, and refused on purpose")
 
     async def get_range(self, name: ShardName, start: int, length: int) -> bytes | memoryview:
         await self._enter("get_range")

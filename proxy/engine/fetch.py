@@ -16,7 +16,7 @@ from proxy.codec.segment import ColumnReader, SegmentKeys
 from proxy.engine.fleet import Fleet
 from proxy.engine.flight import Flight
 from proxy.engine.windows import Window, touched_cells
-from proxy.errors import IntegrityError, NotEnoughShards, ProxyError, StoreError
+from proxy.errors import IntegrityError, NotEnoughShards, ProxyError, StoreError, StoreNotAsked
 from proxy.keyring import TenantCipher
 from proxy.stores.observe import ObservedStore
 from proxy.stores.protocol import ShardName
@@ -47,6 +47,8 @@ class WindowFetch:
         self._reads: Flight[bytes | memoryview] = Flight()
         self._late: set[int] = set()
         self._untried: list[int] = []
+        self._unasked: list[int] = []  # their stores failed just now, and were not asked
+        self._insisted = False
         self._hedge_seconds = 0.0
         self._reasons: list[str] = []
 
@@ -99,7 +101,7 @@ class WindowFetch:
         return self._wanted <= have or len(have) >= self._scheme.k
 
     async def _step(self) -> None:
-        if not self._reads.running:
+        if not self._reads.running and not self._insist():
             raise NotEnoughShards(
                 needed=self._scheme.k, found=len(self._reader.indexes), segment=self._segment.id.hex(), reasons=tuple(self._reasons)
             )
@@ -112,6 +114,8 @@ class WindowFetch:
             if failure is None:
                 await self._open(index, task.result())
             elif isinstance(failure, StoreError):
+                if isinstance(failure, StoreNotAsked):
+                    self._unasked.append(index)
                 self._do_without(failure)
             else:
                 raise failure
@@ -146,10 +150,23 @@ class WindowFetch:
         for index in self._untried[: max(short, 0) + extra]:
             self._start(index)
 
+    def _insist(self) -> bool:
+        """Without them k shards are out of reach: ask, once, the stores that were not asked because they failed just now."""
+        unasked, self._unasked = self._unasked, []
+        if self._insisted:
+            return False
+        self._insisted = True
+        for index in unasked:
+            self._read(index, insist=True)
+        return bool(unasked)
+
     def _start(self, index: int) -> None:
         self._untried.remove(index)
-        name = ShardName(shard_name(self._segment.id, index))
-        self._reads.start(index, self._store(index).get_range(name, self._segment.header_size + self._offset, self._span))
+        self._read(index, insist=False)
+
+    def _read(self, index: int, *, insist: bool) -> None:
+        name, start = ShardName(shard_name(self._segment.id, index)), self._segment.header_size + self._offset
+        self._reads.start(index, self._store(index).get_range(name, start, self._span, insist=insist))
 
     def _store(self, index: int) -> ObservedStore:
         return self._fleet[self._segment.stores[index]]

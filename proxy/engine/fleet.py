@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
+from proxy.engine.placement import Policy
 from proxy.stores.observe import ObservedStore
 
 
@@ -19,9 +20,13 @@ class Fleet:
     def __contains__(self, name: str) -> bool:
         return name in self.stores
 
-    def writable(self, names: Iterable[str]) -> frozenset[str]:
-        """Return those that are not known to fail when a shard is put."""
-        return frozenset(name for name in names if name in self.stores and self.stores[name].ready_for("put"))
+    def configured(self, policy: Policy) -> frozenset[str]:
+        """Return the names of a policy's stores that are here."""
+        return frozenset(str(info.name) for info in policy.stores if info.name in self.stores)
+
+    def writable(self, policy: Policy) -> frozenset[str]:
+        """Return those of a policy's stores that are not known to fail when a shard is put."""
+        return frozenset(name for name in self.configured(policy) if self.stores[name].ready_for("put"))
 
     def readable(self, name: str) -> bool:
         """Tell whether a store is configured and not known to fail when a shard is read."""

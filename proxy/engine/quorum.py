@@ -8,9 +8,13 @@ The idea. Put all shards at once. A failure is answered by a detour to another s
 are stored survive every failure the policy names, the rest are given as much time again as has passed, and a little. What is still under
 way then becomes the **tail**: the caller commits without it and hands it to `Stragglers`, which record each arrival in the manifest.
 
-A put that failed may have been stored all the same: the answer was lost, not the shard. So such a store counts among those that could read,
-and is searched when the segment is deleted. And no shard is sent twice to the same store, nor to one that has failed in this attempt, so
-that every attempt ends.
+A put that failed may have been stored all the same: the answer was lost, or the store keeps what it says it refuses. A store that was
+sent a shard therefore counts among those that could read, whatever it answered, and it is searched when the segment is deleted. Only a
+store that was not asked at all (`StoreNotAsked`) does not have the shard. No shard is sent twice to the same store, nor to one that has
+failed in this attempt, so every attempt ends.
+
+A store that failed just now is not asked for a while. Where the promise cannot be kept without it, it is asked all the same: it may be
+back.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ from proxy.codec.geometry import Scheme
 from proxy.engine.fleet import Fleet
 from proxy.engine.flight import Flight
 from proxy.engine.placement import Policy, detour, place, shortfalls, survives
-from proxy.errors import NotEnoughShards, StoreError, StoreNotAsked, StoreRejected
+from proxy.errors import NotEnoughShards, StoreError, StoreNotAsked
 from proxy.manifest.records import GarbageSegment, SegmentId
 from proxy.stores.protocol import ShardName
 
@@ -66,20 +70,26 @@ class ShardPutter:
 
     async def put(self, policy: Policy, scheme: Scheme, segment_id: SegmentId, shards: Sequence[Sequence[bytes]]) -> Placed:
         """Put all shards. Returns when the policy's promise holds; raises `NotEnoughShards` when it no longer can."""
-        usable = self._fleet.writable(str(info.name) for info in policy.stores)
-        plan = place(policy, scheme, segment_id, usable)
-        attempt = _Attempt(self._fleet, policy, scheme, segment_id, shards, dict(enumerate(plan)))
+        plan, insist = self._plan(policy, scheme, segment_id)
+        puts = _SegmentPuts(self._fleet, policy, scheme, segment_id, shards, dict(enumerate(plan)), insist=insist)
         try:
-            await attempt.until_promise_holds()
-            await attempt.grace(self._max_grace_seconds)
+            await puts.until_promise_holds()
+            await puts.grace(self._max_grace_seconds)
         except BaseException:
-            await attempt.cancel()
+            await puts.cancel()
             raise
-        return attempt.placed()
+        return puts.placed()
+
+    def _plan(self, policy: Policy, scheme: Scheme, segment_id: SegmentId) -> tuple[tuple[str, ...], bool]:
+        """Return the store of each shard, and whether stores must be asked that failed just now."""
+        try:
+            return place(policy, scheme, segment_id, self._fleet.writable(policy)), False
+        except NotEnoughShards:
+            return place(policy, scheme, segment_id, self._fleet.configured(policy)), True
 
 
-class _Attempt:
-    """The puts of one segment."""
+class _SegmentPuts:
+    """The puts of one segment. With `insist`, stores are asked that failed just now."""
 
     def __init__(
         self,
@@ -89,6 +99,8 @@ class _Attempt:
         segment_id: SegmentId,
         shards: Sequence[Sequence[bytes]],
         plan: Mapping[int, str],
+        *,
+        insist: bool,
     ) -> None:
         self._fleet = fleet
         self._policy = policy
@@ -96,19 +108,21 @@ class _Attempt:
         self._segment_id = segment_id
         self._shards = shards
         self._plan = dict(plan)
-        self._sent: dict[int, set[str]] = {index: set() for index in plan}  # which stores may hold each shard, once they are asked
+        self._sent: dict[int, set[str]] = {index: set() for index in plan}  # which stores were sent each shard, so may hold it
         self._stored: dict[int, str] = {}
         self._failed: set[int] = set()
         self._failing: set[str] = set()
+        self._unasked: set[str] = set()  # those of the failing that were not asked
+        self._insisted = insist
         self._reasons: list[str] = []
         self._started = asyncio.get_running_loop().time()
         self._puts: Flight[None] = Flight()
         for index in self._plan:
-            self._start(index)
+            self._start(index, insist=insist)
 
     async def until_promise_holds(self) -> None:
         while not survives(self._policy, self._scheme, tuple(self._stored.values())):
-            if not self._puts.running and not self._double_up():
+            if not self._puts.running and not self._double_up() and not self._insist():
                 held = tuple(self._stored.values())
                 reasons = (*shortfalls(self._policy, self._scheme, held), *self._reasons)
                 raise NotEnoughShards(needed=self._scheme.n, found=len(held), segment=self._segment_id.hex(), reasons=reasons)
@@ -138,7 +152,7 @@ class _Attempt:
                 self._stored[index] = self._plan[index]
             elif isinstance(failure, StoreError):
                 self._note(index, failure)
-                self._take_detour(index, avoid={store for stores in self._sent.values() for store in stores})
+                self._take_detour(index, self._ready().difference(*self._sent.values()))
             else:
                 raise failure
 
@@ -147,26 +161,39 @@ class _Attempt:
         self._reasons.append(str(failure))
         self._failed.add(index)
         self._failing.add(store)
-        if isinstance(failure, StoreNotAsked | StoreRejected):
-            self._sent[index].discard(store)  # it does not have it: of other failures that is not known
+        if isinstance(failure, StoreNotAsked):
+            self._sent[index].discard(store)
+            self._unasked.add(store)
+
+    def _ready(self) -> frozenset[str]:
+        return self._fleet.writable(self._policy) - self._failing
 
     def _double_up(self) -> bool:
         """The promise does not hold and nothing is under way: put what failed beside other shards, as far as the limits allow."""
-        started = [self._take_detour(index, avoid=()) for index in tuple(self._failed)]
+        started = [self._take_detour(index, self._ready()) for index in tuple(self._failed)]
         return any(started)
 
-    def _take_detour(self, index: int, *, avoid: Collection[str]) -> bool:
-        usable = self._fleet.writable(str(info.name) for info in self._policy.stores) - self._failing.union(avoid)
+    def _insist(self) -> bool:
+        """Nothing else is left to try: ask, once, the stores that were left out because they failed just now."""
+        if self._insisted:
+            return False
+        self._insisted = True
+        usable = self._fleet.configured(self._policy) - (self._failing - self._unasked)
+        started = [self._take_detour(index, usable, insist=True) for index in tuple(self._failed)]
+        return any(started)
+
+    def _take_detour(self, index: int, usable: Collection[str], *, insist: bool = False) -> bool:
         elsewhere = [store for other, store in self._plan.items() if other not in self._failed]
         store = detour(self._policy, self._scheme, index, held=elsewhere, sent=self._sent, usable=usable)
         if store is None:
             return False
         self._failed.discard(index)
         self._plan[index] = store
-        self._start(index)
+        self._start(index, insist=insist)
         return True
 
-    def _start(self, index: int) -> None:
+    def _start(self, index: int, *, insist: bool) -> None:
         store = self._plan[index]
         self._sent[index].add(store)
-        self._puts.start(index, self._fleet[store].put(ShardName(shard_name(self._segment_id, index)), self._shards[index]))
+        name = ShardName(shard_name(self._segment_id, index))
+        self._puts.start(index, self._fleet[store].put(name, self._shards[index], insist=insist))

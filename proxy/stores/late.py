@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
-from proxy.errors import StoreRejected, StoreUnavailable
+from proxy.errors import StoreNotAsked, StoreRejected
 from proxy.stores.protocol import ShardName, Store, StoreInfo
 
 
@@ -39,7 +39,7 @@ class LateStore:
 
     def _opened(self) -> Store:
         if not self._opening.done() or self._opening.cancelled():
-            raise StoreUnavailable(self.info.name, "not open yet: what it lies on does not answer")
+            raise StoreNotAsked(self.info.name, "not open yet: what it lies on does not answer")
         try:
             return self._opening.result()
         except Exception as error:  # a library's, too: the others are read and written without this store

@@ -4,6 +4,9 @@ A breaker opens after three failures in a row, or one refusal: calls then fail a
 every few seconds is let through to see whether the store is back. Putting, reading, deleting and listing have a breaker each: a full disk
 can be read, and a bucket whose retention forbids to delete takes new shards.
 
+Whoever cannot do without a store insists: it is then asked though its breaker is open, for it may be back. Only one that leaves such a call
+without an answer for a second is not asked again before it has answered, or the call's deadline has passed.
+
 A store whose answers others overtake three times in a row is slow, or hangs: which of them is not known. It is left out as one that failed,
 but not refused to whoever cannot do without it.
 """
@@ -27,6 +30,7 @@ Verb = Literal["put", "get_range", "get", "list", "delete"]
 Recorder = Callable[[str, Verb, str, float], None]
 FAILURES_TO_OPEN = 3
 PROBE_SECONDS = 2.0
+INSIST_SECONDS = 1.0
 SAMPLES = 64
 SAMPLES_A_SORT = 8  # the percentile of 64 hardly moves within 8, and a sort a call would cost more than the bookkeeping
 HANGING_SECONDS = 5.0  # a call given up after this, and far beyond what the store is used to, counts as failed: nobody waited to the end
@@ -68,12 +72,12 @@ class ObservedStore:
         if breaker.avoided and not avoided:
             logger.warning("store %s answers late, if at all: to %s, others are asked first for now", self.info.name, _WORK[verb])
 
-    async def put(self, name: ShardName, body: Sequence[bytes | bytearray | memoryview]) -> None:
-        self._admit("put")
+    async def put(self, name: ShardName, body: Sequence[bytes | bytearray | memoryview], *, insist: bool = False) -> None:
+        self._admit("put", insist=insist)
         await self._watched("put", self._inner.put(name, body))
 
-    async def get_range(self, name: ShardName, start: int, length: int) -> memoryview | bytes:
-        self._admit("get_range")
+    async def get_range(self, name: ShardName, start: int, length: int, *, insist: bool = False) -> memoryview | bytes:
+        self._admit("get_range", insist=insist)
         return await self._watched("get_range", self._inner.get_range(name, start, length))
 
     async def get(self, name: ShardName) -> memoryview | bytes:
@@ -99,9 +103,9 @@ class ObservedStore:
     async def close(self) -> None:
         await self._inner.close()
 
-    def _admit(self, verb: Verb) -> None:
-        breaker = self._breakers[verb]
-        if breaker.avoided and not breaker.probe(self._clock.monotonic()) and breaker.open:
+    def _admit(self, verb: Verb, *, insist: bool = False) -> None:
+        breaker, now = self._breakers[verb], self._clock.monotonic()
+        if breaker.avoided and not breaker.probe(now) and breaker.open and not (insist and breaker.may_insist(now)):
             raise StoreNotAsked(self.info.name, "not asked: it failed several times in a row just now")
 
     async def _watched(self, verb: Verb, call: Awaitable[Result]) -> Result:
@@ -142,6 +146,7 @@ class ObservedStore:
             self._record(self.info.name, verb, type(error).__name__, now - started)
 
     def _given_up(self, verb: Verb, started: float) -> None:
+        self._breakers[verb].forget_insistence()
         elapsed = self._clock.monotonic() - started
         usual = self.latency_p95(verb)
         if elapsed > max(HANGING_SECONDS, HANGING_FACTOR * usual):
@@ -160,12 +165,13 @@ class ObservedStore:
 class _Breaker:
     """Failures in a row of one kind of work."""
 
-    __slots__ = ("_failures", "_overtaken", "_probe_seconds", "until")
+    __slots__ = ("_failures", "_insisted_at", "_overtaken", "_probe_seconds", "until")
 
     def __init__(self, probe_seconds: float) -> None:
         self._probe_seconds = probe_seconds
         self._failures = 0
         self._overtaken = 0
+        self._insisted_at: float | None = None  # since when somebody who insists has no answer
         self.until = 0.0  # when a probe is due
 
     @property
@@ -180,9 +186,11 @@ class _Breaker:
 
     def close(self) -> None:
         self._failures = self._overtaken = 0
+        self.forget_insistence()
 
     def fail(self, count: int, now: float) -> None:
         self._failures += count
+        self.forget_insistence()
         self._put_off(now)
 
     def overtake(self, now: float) -> None:
@@ -195,6 +203,15 @@ class _Breaker:
             return False
         self._put_off(now)
         return True
+
+    def may_insist(self, now: float) -> bool:
+        """Tell whether a call may be made although no probe is due: others who insisted have not waited for long."""
+        if self._insisted_at is None:
+            self._insisted_at = now
+        return now - self._insisted_at < INSIST_SECONDS
+
+    def forget_insistence(self) -> None:
+        self._insisted_at = None
 
     def _put_off(self, now: float) -> None:
         if self.avoided:

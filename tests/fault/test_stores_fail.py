@@ -355,6 +355,53 @@ async def test_a_read_holds_the_memory_of_what_it_fetches(lab: Laboratory) -> No
     assert await held_by_first_call(0, 5_000_000) <= SMALL_SIZE, "the first byte never waits behind large requests"
 
 
+async def test_stores_that_are_all_back_serve_at_once(lab: Laboratory) -> None:
+    data = os.urandom(500_000)
+    await lab.put("k", data)
+    for store in lab.stores.values():
+        store.down = True
+    for _ in range(5):
+        with pytest.raises(NotEnoughShards):
+            await lab.get("k")
+        with pytest.raises(NotEnoughShards):
+            await lab.put("k", data)
+    assert not any(lab.services.fleet.readable(name) for name in lab.stores)
+    for store in lab.stores.values():
+        store.down = False
+    assert await asyncio.gather(*(lab.get("k") for _ in range(8))) == [data] * 8
+    for _ in range(8):
+        await lab.put("k", data)
+
+
+async def test_what_was_refused_is_collected_where_it_was_kept(lab: Laboratory) -> None:
+    liar = lab.stores["cedar"]
+    liar.keeps_what_it_refuses = True
+    await lab.put("k", os.urandom(5000))
+    assert len([entry async for entry in liar.list()]) == 1
+    await lab.services.manifest.delete_latest(lab.bucket.id, ObjectKey("k"), marker_id=VersionId("m"), now_ms=lab.clock.now_ms())
+    liar.keeps_what_it_refuses = False
+    await lab.collect()
+    assert await lab.shards() == set()
+
+
+async def test_a_shard_on_record_as_missing_is_not_asked_for(lab: Laboratory) -> None:
+    data = os.urandom(200_000)
+    lab.stores["cedar"].down = True
+    keys = [f"k{number}" for number in range(24)]  # each placed in a turn of its own
+    for key in keys:
+        await lab.put(key, data)
+    lab.stores["cedar"].down = False
+    lab.clock.advance(5)
+    assert lab.services.fleet.readable("cedar")
+    for dead in ("alder", "elm"):  # so that others are asked instead
+        lab.stores[dead].down = True
+        for key in keys:
+            assert await lab.get(key) == data
+        lab.stores[dead].down = False
+        lab.clock.advance(5)
+    assert lab.stores["cedar"].calls["get_range"] == 0
+
+
 async def test_missing_shards_are_counted(lab: Laboratory) -> None:
     assert await lab.services.manifest.count_missing_shards() == 0
     next(iter(lab.stores.values())).down = True

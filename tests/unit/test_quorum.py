@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from proxy.clock import ManualClock
 from proxy.codec.format import shard_name
 from proxy.codec.geometry import Scheme
+from proxy.engine.dealing import unit_of
 from proxy.engine.fleet import Fleet
 from proxy.engine.placement import MayFail, Policy
 from proxy.engine.quorum import Placed, ShardPutter
-from proxy.errors import NotEnoughShards
+from proxy.errors import FilesExhausted, NotEnoughShards, StoreRejected, StoreUnavailable
 from proxy.manifest.records import SegmentId
 from proxy.stores.observe import ObservedStore
 from proxy.stores.protocol import ShardName, StoreInfo, StoreName
@@ -76,12 +81,111 @@ async def test_where_a_lost_answer_may_have_left_a_shard_is_remembered(four: Har
     assert placed.garbage().stores == ()
 
 
-async def test_a_refusal_leaves_no_doubt(four: Harness) -> None:
+async def test_a_refused_shard_is_searched_for_like_a_lost_answer(four: Harness) -> None:
     used = (await four.put()).stores
-    four.stores[used[0]].rejects = True
+    four.stores[used[0]].keeps_what_it_refuses = True
+    placed = await four.put()
+    assert placed.stores[0] != used[0]
+    assert 0 in await four.indexes(used[0])
+    assert placed.strays
+    assert placed.garbage().stores == ()
+
+
+async def test_a_store_that_was_not_asked_leaves_no_doubt(four: Harness) -> None:
+    used = (await four.put()).stores
+    four.stores[used[0]].before = lambda verb: _raise(FilesExhausted(used[0], "on purpose"))
     placed = await four.put()
     assert placed.stores[0] != used[0]
     assert not placed.strays
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+FAULTS = ("", "down", "rejects", "loses_answers", "keeps_what_it_refuses", "full")
+PLACES = ("a/r/A", "a/s/A", "a/t/B", "b/r/B", "b/s/A", "c/r/C", "c/s/C", "d/r/D")
+
+
+@settings(max_examples=150, deadline=None)
+@given(faults=st.lists(st.sampled_from(FAULTS), min_size=len(PLACES), max_size=len(PLACES)), opened=st.sets(st.integers(1, len(PLACES))))
+@example(faults=["keeps_what_it_refuses"] * 3 + [""] * 5, opened=set())
+def test_whatever_stores_answer_no_hand_is_sent_k_shards(faults: list[str], opened: set[int]) -> None:
+    asyncio.run(_put_and_look_at_hands(faults, opened))
+
+
+async def _put_and_look_at_hands(faults: list[str], opened: set[int]) -> None:
+    harness = Harness(*PLACES, scheme=Scheme(3, 2), may_fail=MayFail(providers=1))
+    for number in opened:  # their breakers are open
+        with suppress(StoreRejected):
+            harness.stores[f"s{number}"].rejects = True
+            await harness.fleet[f"s{number}"].put(ShardName("aa/other"), [b"x"])
+        harness.stores[f"s{number}"].rejects = False
+    for store, fault in zip(harness.stores.values(), faults, strict=True):
+        if fault:
+            setattr(store, fault, True)
+    with suppress(NotEnoughShards):
+        await harness.put()
+    for unit in harness.policy.never_together:
+        hands: dict[str, set[ShardName]] = {}
+        for store in harness.stores.values():
+            hands.setdefault(unit_of(store.info, unit), set()).update(store.sent - {"aa/other"})
+        assert all(len(shards) < harness.policy.scheme.k for shards in hands.values())
+
+
+async def test_stores_that_are_back_are_asked_at_once_where_the_promise_needs_them(four: Harness) -> None:
+    for store in four.stores.values():
+        store.rejects = True
+    with pytest.raises(NotEnoughShards):
+        await four.put()
+    with pytest.raises(NotEnoughShards):
+        await four.put()  # still down: it ends all the same
+    for store in four.stores.values():
+        store.rejects = False
+    assert four.fleet.writable(four.policy) == frozenset()
+    assert not (await four.put()).missing
+
+
+async def test_a_store_that_is_back_is_asked_where_the_others_fail_in_the_middle() -> None:
+    five = Harness("a/r/A", "b/r/B", "c/r/C", "d/r/D", "e/r/E", scheme=Scheme(2, 2), may_fail=MayFail(stores=1))
+    five.stores["s1"].rejects = True
+    await five.put()
+    five.stores["s1"].rejects = False
+    assert not five.fleet["s1"].ready_for("put")
+    five.stores["s2"].down = five.stores["s3"].down = True
+    placed = await five.put()
+    assert "s1" in set(placed.stores.values())
+
+
+async def test_puts_end_with_their_caller(four: Harness) -> None:
+    for store in four.stores.values():
+        store.hanging = True
+    before = asyncio.all_tasks()
+    call = asyncio.create_task(four.put())
+    while four.puts < four.policy.scheme.n:
+        await asyncio.sleep(0)
+    call.cancel()
+    await asyncio.gather(call, return_exceptions=True)
+    assert asyncio.all_tasks() == before
+
+
+async def test_a_put_that_fails_in_the_tail_stays_missing(four: Harness) -> None:
+    late = four.stores["s1"]
+    gate = asyncio.Event()
+
+    class Late(FaultyStore):
+        async def put(self, name: ShardName, body: Sequence[bytes | bytearray | memoryview]) -> None:
+            await gate.wait()
+            raise StoreUnavailable("s1", "late, and failing on purpose")
+
+    four.fleet["s1"]._inner = Late(late.inner)
+    placed = await four.put()
+    (index,) = placed.tail
+    gate.set()
+    await asyncio.gather(*placed.tail.values(), return_exceptions=True)
+    placed.settle()
+    assert placed.missing == {index}
+    assert not placed.tail
 
 
 async def test_a_write_that_every_store_fails_ends(four: Harness) -> None:
@@ -106,4 +210,4 @@ async def test_a_write_ends_though_reads_go_on_succeeding() -> None:
         for name in six.stores:
             for index in await six.indexes(name):
                 await six.fleet[name].get_range(ShardName(shard_name(ID, index)), 0, 1)
-    assert six.fleet.writable(six.stores) == frozenset(list(six.stores)[4:])
+    assert six.fleet.writable(six.policy) == frozenset(list(six.stores)[4:])

@@ -25,7 +25,6 @@ from proxy.manifest.records import (
     Bucket,
     BucketId,
     BucketName,
-    Caller,
     Extent,
     ExtentId,
     Garbage,
@@ -46,7 +45,7 @@ from proxy.manifest.records import (
     VersionId,
     Versioning,
 )  # fmt: skip
-from proxy.manifest.sqlite import accounts, buckets, callers, extents, ledger, listing, stores, uploads, versions
+from proxy.manifest.sqlite import accounts, buckets, extents, ledger, listing, stores, uploads, versions
 from proxy.manifest.sqlite.group_commit import GroupCommitter
 from proxy.manifest.sqlite.schema import migrate
 
@@ -189,9 +188,6 @@ class SqliteManifest:
 
     async def find_access_key(self, access_key: AccessKeyId) -> tuple[AccessKey, Tenant] | None:
         return self._read(accounts.find_access_key, access_key)
-
-    async def find_caller(self, access_key: AccessKeyId | None, bucket: BucketName | None) -> Caller:
-        return self._read(callers.find_caller, access_key, bucket)
 
     async def list_access_keys(self, tenant_id: TenantId) -> tuple[AccessKey, ...]:
         return self._read(accounts.list_access_keys, tenant_id)

@@ -306,3 +306,38 @@ async def test_a_store_that_fails_and_comes_back_is_logged_once_each(
         "store s: down on purpose; it is not used to get for now",
         "store s is used again to get",
     ]
+
+
+async def test_whoever_cannot_do_without_a_store_may_insist(faulty: FaultyStore, clock: ManualClock) -> None:
+    store = ObservedStore(faulty, clock)
+    faulty.down = True
+    await _fail(store, 3)
+    await _fail(store, 1, StoreNotAsked)
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable, match="down on purpose"):
+            await store.get_range(NAME, 0, 1, insist=True)
+    faulty.down = False
+    await store.put(NAME, [b"x"])
+    assert bytes(await store.get_range(NAME, 0, 1, insist=True)) == b"x"
+    assert store.ready_for("get_range")
+
+
+async def test_a_store_that_gives_no_answer_to_one_who_insists_is_not_asked_by_others(faulty: FaultyStore, clock: ManualClock) -> None:
+    store = ObservedStore(faulty, clock)
+    faulty.down = True
+    await _fail(store, 3)
+    faulty.down, faulty.hanging = False, True
+    waiting = [asyncio.create_task(store.get_range(NAME, 0, 1, insist=True)) for _ in range(2)]
+    await asyncio.sleep(0)
+    clock.advance(1.0)
+    with pytest.raises(StoreNotAsked):
+        await store.get_range(NAME, 0, 1, insist=True)
+    assert faulty.calls["get_range"] == 2
+    waiting[0].cancel()
+    await asyncio.sleep(0)
+    waiting.append(asyncio.create_task(store.get_range(NAME, 0, 1, insist=True)))
+    await asyncio.sleep(0)
+    assert faulty.calls["get_range"] == 3
+    for call in waiting:
+        call.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
