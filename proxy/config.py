@@ -116,6 +116,7 @@ class LimitsConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     memory_mib: Positive = 192
     memory_wait_seconds: Seconds = 30.0
     connections: Positive = 2048
+    manifest_timeout_seconds: Seconds = 10.0
     store_open_seconds: Seconds = 10.0
     put_timeout_seconds: Seconds = 60.0
     get_timeout_seconds: Seconds = 30.0

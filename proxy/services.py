@@ -79,7 +79,8 @@ async def open_services(
     policies = make_policies(config)
     tasks = BackgroundTasks()
     async with AsyncExitStack() as opened:
-        manifest = await opened.enter_async_context(open_sqlite(Path(config.manifest.path), clock))
+        seconds = config.limits.manifest_timeout_seconds
+        manifest = await opened.enter_async_context(open_sqlite(Path(config.manifest.path), clock, timeout_seconds=seconds))
         await refuse_lost_manifest(config, manifest, clock)
         keyring = Keyring(await open_root_key(config, manifest))
         threads = opened.enter_context(ThreadPoolExecutor(THREADS, thread_name_prefix="codec"))

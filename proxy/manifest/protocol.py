@@ -11,6 +11,7 @@ from proxy.manifest.records import (
     Bucket,
     BucketId,
     BucketName,
+    Caller,
     Checksum,
     Extent,
     ExtentId,
@@ -130,6 +131,10 @@ class Manifest(Protocol):
     async def remove_tenant(self, tenant_id: TenantId) -> None: ...  # TenantMissing, TenantNotEmpty; its keys go with it
     async def add_access_key(self, key: AccessKey) -> None: ...  # TenantMissing, TenantExists
     async def find_access_key(self, access_key: AccessKeyId) -> tuple[AccessKey, Tenant] | None: ...
+    async def find_caller(self, access_key: AccessKeyId | None, bucket: BucketName | None) -> Caller: ...
+
+    """The key with its tenant, and the bucket with its owner, in one read. What is not asked for, or not there, is None."""
+
     async def list_access_keys(self, tenant_id: TenantId) -> tuple[AccessKey, ...]: ...
     async def remove_access_key(self, access_key: AccessKeyId) -> bool: ...
 

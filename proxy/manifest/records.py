@@ -65,6 +65,15 @@ class Bucket(Record, frozen=True, kw_only=True, omit_defaults=True):
     settings: dict[str, str] = {}
 
 
+class Caller(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """Who asks, and of whose bucket: what the start of every request needs, as it was at one instant. None is what there is not."""
+
+    access_key: AccessKey | None = None
+    tenant: Tenant | None = None  # whose key it is
+    bucket: Bucket | None = None
+    owner: Tenant | None = None  # whose bucket it is
+
+
 class Segment(Record, frozen=True, kw_only=True, omit_defaults=True):
     """A placed segment: up to 16 MiB of plaintext as k + m shards."""
 

@@ -12,8 +12,8 @@ from typing import NamedTuple
 from proxy.clock import Clock
 from proxy.config import StoreConfig
 from proxy.errors import ConfigError
+from proxy.lanes import Lanes
 from proxy.stores.directory import DirectoryStore
-from proxy.stores.lanes import Lanes
 from proxy.stores.late import LateStore
 from proxy.stores.limit import LimitedStore
 from proxy.stores.observe import ObservedStore, Recorder

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from proxy.errors import ConfigError, FilesExhausted, ShardMissing, StoreError, StoreRejected, StoreUnavailable
-from proxy.stores.lanes import Cancelled, Lanes, LanesClosed
+from proxy.lanes import Cancelled, Lanes, LanesClosed
 from proxy.stores.protocol import ShardName, StoreInfo
 from proxy.stores.uring import MAX_SIZE, Ring, RingFiles
 

@@ -30,6 +30,7 @@ from proxy.manifest.protocol import CompletedPart, Conditions, Manifest, Version
 from proxy.manifest.records import (
     AccessKey,
     Bucket,
+    Caller,
     GarbageSegment,
     Layout,
     Part,
@@ -112,6 +113,20 @@ async def test_tenants_and_keys(manifest: Manifest) -> None:
     assert await manifest.remove_access_key("AK") is True
     assert await manifest.remove_access_key("AK") is False
     assert await manifest.find_access_key("AK") is None
+
+
+async def test_a_caller_is_found_with_the_bucket_and_its_owner_in_one_read(manifest: Manifest) -> None:
+    key = AccessKey(id="AK", tenant_id="other", sealed_secret=b"s", created_ms=NOW)
+    await manifest.add_tenant(tenant("other"))
+    await manifest.add_access_key(key)
+    bucket = await manifest.find_bucket("b")
+    theirs = Caller(access_key=key, tenant=tenant("other"), bucket=bucket, owner=tenant("t"))
+    assert await manifest.find_caller("AK", "b") == theirs
+    assert await manifest.find_caller(None, "b") == Caller(bucket=bucket, owner=tenant("t"))
+    assert await manifest.find_caller("AK", None) == Caller(access_key=key, tenant=tenant("other"))
+    assert await manifest.find_caller("no key", "no bucket") == Caller()
+    own = await manifest.create_bucket(Bucket(name="own", tenant_id="other", policy="p", created_ms=NOW))
+    assert await manifest.find_caller("AK", "own") == Caller(access_key=key, tenant=tenant("other"), bucket=own, owner=tenant("other"))
 
 
 async def test_buckets(manifest: Manifest) -> None:

@@ -13,6 +13,9 @@ import pytest
 from proxy.errors import ManifestUnavailable
 from proxy.manifest.sqlite import group_commit
 from proxy.manifest.sqlite.group_commit import GroupCommitter, Step
+from proxy.manifest.sqlite.turn import Turn
+
+PROBED = 999  # what a probe adds
 
 
 class Database:
@@ -31,6 +34,9 @@ class Database:
             raise OSError("the disk is gone")
         return sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
 
+    def committer(self, *, timeout_seconds: float = 60.0, probe_seconds: float = 60.0) -> GroupCommitter:
+        return GroupCommitter(self.open, timeout_seconds=timeout_seconds, turn=Turn(self._path), probe=probe, probe_seconds=probe_seconds)
+
     def facts(self) -> list[int]:
         with sqlite3.connect(self._path) as connection:
             return [row[0] for row in connection.execute("SELECT value FROM fact ORDER BY value")]
@@ -43,7 +49,7 @@ def database(tmp_path: Path) -> Database:
 
 @pytest.fixture
 async def committer(database: Database) -> AsyncIterator[GroupCommitter]:
-    running = GroupCommitter(database.open)
+    running = database.committer()
     yield running
     await running.close()
 
@@ -55,6 +61,17 @@ def add(value: int, then: Callable[[], object] = lambda: None) -> Step[int]:
         return value
 
     return step
+
+
+def probe(connection: sqlite3.Connection) -> None:
+    connection.execute("INSERT INTO fact VALUES (?)", (PROBED,))
+    connection.execute("DELETE FROM fact WHERE value = ?", (PROBED,))
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not holds():
+            await asyncio.sleep(0.001)
 
 
 def raising(error: BaseException) -> Callable[[], object]:
@@ -117,8 +134,83 @@ async def test_a_connection_that_cannot_be_opened_fails_changes_until_it_can(com
     assert committer.healthy
 
 
+async def test_a_committer_nobody_asks_finds_out_by_itself_that_it_can_write_again(database: Database) -> None:
+    database.fails = True
+    committer = database.committer(probe_seconds=0.001)
+    await until(lambda: not committer.healthy)
+    database.fails = False
+    await until(lambda: committer.healthy)
+    assert database.facts() == []
+    await committer.close()
+
+
+async def test_a_full_database_is_unhealthy_until_something_can_be_written(committer: GroupCommitter, database: Database) -> None:
+    def fill(connection: sqlite3.Connection) -> None:
+        connection.execute("PRAGMA max_page_count = 3")
+        connection.execute("CREATE TABLE filler AS SELECT zeroblob(100000)")
+
+    with pytest.raises(ManifestUnavailable, match="full"):
+        await committer.run(fill)
+    assert not committer.healthy
+    await committer.run(lambda connection: None)
+    assert not committer.healthy, "what writes nothing proves nothing"
+    assert await committer.run(add(1)) == 1
+    assert committer.healthy
+
+
+async def test_a_step_that_violates_a_constraint_is_no_failure_of_the_database(committer: GroupCommitter) -> None:
+    for _ in range(2):
+        await asyncio.gather(committer.run(add(1)), return_exceptions=True)
+    assert committer.healthy
+
+
+async def test_a_change_past_its_deadline_fails_and_one_behind_it_never_happens(database: Database) -> None:
+    committer, thawed, freezing = database.committer(timeout_seconds=0.05), threading.Event(), threading.Event()
+    under_way = asyncio.create_task(committer.run(add(1, lambda: freezing.set() or thawed.wait())))
+    await asyncio.to_thread(freezing.wait)
+    behind = asyncio.create_task(committer.run(add(2)))
+    for change in (under_way, behind):
+        with pytest.raises(ManifestUnavailable, match="not answered within"):
+            await change
+    assert not committer.healthy
+    with pytest.raises(ManifestUnavailable, match="does not answer"):
+        await committer.run(add(3))
+    thawed.set()
+    await until(lambda: committer.healthy)
+    assert await committer.run(add(4)) == 4
+    assert database.facts() == [1, 4]
+    await committer.close()
+
+
+async def test_a_change_whose_caller_went_away_before_it_began_never_happens(committer: GroupCommitter, database: Database) -> None:
+    thawed, freezing = threading.Event(), threading.Event()
+    first = asyncio.create_task(committer.run(add(1, lambda: freezing.set() or thawed.wait())))
+    await asyncio.to_thread(freezing.wait)
+    second = asyncio.create_task(committer.run(add(2)))
+    await asyncio.sleep(0)
+    first.cancel()
+    second.cancel()
+    await asyncio.gather(first, second, return_exceptions=True)
+    thawed.set()
+    assert await committer.run(add(3)) == 3
+    assert database.facts() == [1, 3]
+
+
+async def test_a_process_that_stops_in_its_turn_makes_writers_fail_and_not_wait_for_ever(database: Database, tmp_path: Path) -> None:
+    committer, other = database.committer(timeout_seconds=0.05), Turn(tmp_path / "m.sqlite")
+    with other.taken():
+        with pytest.raises(ManifestUnavailable, match="not answered within"):
+            await committer.run(add(1))
+        assert not committer.healthy
+    await until(lambda: committer.healthy)
+    assert await committer.run(add(2)) == 2
+    assert database.facts() == [2]
+    other.close()
+    await committer.close()
+
+
 async def test_changes_after_the_end_fail_at_once(database: Database) -> None:
-    committer = GroupCommitter(database.open)
+    committer = database.committer()
     last = asyncio.create_task(committer.run(add(1)))
     await asyncio.sleep(0)
     await committer.close()
@@ -131,7 +223,7 @@ async def test_changes_after_the_end_fail_at_once(database: Database) -> None:
 
 async def test_a_disk_that_hangs_does_not_hold_up_the_end(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(group_commit, "CLOSE_SECONDS", 0.01)
-    committer, thawed = GroupCommitter(database.open), threading.Event()
+    committer, thawed = database.committer(), threading.Event()
     change = asyncio.create_task(committer.run(add(1, thawed.wait)))
     await asyncio.sleep(0)
     await committer.close()

@@ -12,7 +12,9 @@ import pytest
 from proxy.clock import ManualClock
 from proxy.errors import ConfigError, ManifestUnavailable
 from proxy.manifest.records import Bucket, Tenant
-from proxy.manifest.sqlite import adapter, open_sqlite
+from proxy.manifest.sqlite import open_sqlite
+
+IMPATIENT = 0.1  # seconds: where a deadline must pass
 
 
 @pytest.fixture
@@ -20,13 +22,8 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "folder ?#%" / "m.sqlite"
 
 
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adapter, "BUSY_SECONDS", 0.05)
-
-
 async def make(path: Path) -> None:
-    async with open_sqlite(path, ManualClock(0)) as manifest:
+    async with open_sqlite(path, ManualClock(0), timeout_seconds=IMPATIENT) as manifest:
         await manifest.add_tenant(
             Tenant(id="t", name="t", canonical_id="c", display_name="t", root_key_id="r", wrapped_key=b"w", created_ms=0)
         )
@@ -65,7 +62,7 @@ async def test_a_locked_manifest_opens_and_is_read_and_only_writes_fail(path: Pa
     await make(path)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        async with open_sqlite(path, ManualClock(0)) as manifest:
+        async with open_sqlite(path, ManualClock(0), timeout_seconds=IMPATIENT) as manifest:
             bucket = await manifest.find_bucket("b")
             assert bucket is not None
             with pytest.raises(ManifestUnavailable, match="locked"):
@@ -84,7 +81,7 @@ async def test_a_locked_manifest_that_is_not_yet_made_is_unavailable(path: Path)
 
 async def test_a_manifest_that_is_gone_does_not_come_back_empty(path: Path) -> None:
     await make(path)
-    async with open_sqlite(path, ManualClock(0)) as manifest:
+    async with open_sqlite(path, ManualClock(0), timeout_seconds=IMPATIENT) as manifest:
         for file in path.parent.iterdir():
             file.unlink()
         for _ in range(2):

@@ -1,5 +1,5 @@
 """The manifest in one SQLite file."""
 
-from proxy.manifest.sqlite.adapter import open_sqlite
+from proxy.manifest.sqlite.opening import open_sqlite
 
 __all__ = ["open_sqlite"]

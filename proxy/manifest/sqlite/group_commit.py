@@ -4,7 +4,12 @@ A durable commit costs an fsync; sharing it is what lets many small writes a sec
 fails, whatever it raises, is undone alone. A change whose caller was cancelled before it began is skipped.
 
 Nobody waits for ever. What fails outside a change, such as the commit itself, fails the group, and the connection is closed, which undoes
-what was begun on it: the next group opens another. When the thread has ended, what is queued fails, and so does what comes later.
+what was begun on it: the next group opens another. When the thread has ended, what is queued fails, and so does what comes later. Every
+change has a deadline. One that had not begun by then never happens; of one under way it is not known whether it did. While a group is past
+the deadline, further changes fail at once: they would only queue behind it.
+
+A group that the database fails (full, damaged, locked, gone) makes the committer unhealthy, until something is written. The committer
+looks by itself, too, every few seconds: with an empty transaction, or, while it is unhealthy, with one that writes.
 """
 
 from __future__ import annotations
@@ -15,14 +20,21 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
+from time import monotonic
 from typing import Any, NamedTuple, TypeVar
 
 from proxy.errors import ManifestUnavailable
+from proxy.manifest.sqlite.turn import Turn
 
 Result = TypeVar("Result")
 Step = Callable[[sqlite3.Connection], Result]
 MAX_GROUP = 256
 CLOSE_SECONDS = 30.0  # some groups, each of which may wait for another process's as long as the connection's timeout
+PROBE_SECONDS = 2.0
+_DATABASE_FAILS = frozenset({
+    sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL,
+})  # fmt: skip
 
 
 class _Job(NamedTuple):
@@ -33,12 +45,27 @@ class _Job(NamedTuple):
 class GroupCommitter:
     """Runs steps in groups on a connection of its own."""
 
-    def __init__(self, open_connection: Callable[[], sqlite3.Connection], *, check: Callable[[], None] = lambda: None) -> None:
-        """`check` is called before each group, which fails if it raises."""
+    def __init__(
+        self,
+        open_connection: Callable[[], sqlite3.Connection],
+        *,
+        timeout_seconds: float,
+        turn: Turn,
+        probe: Step[object],
+        probe_seconds: float = PROBE_SECONDS,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`check` is called before each group, which fails if it raises. `probe` writes something, to find out whether that is possible."""
         self._open_connection = open_connection
+        self._timeout_seconds = timeout_seconds
+        self._turn = turn
+        self._probe = probe
+        self._probe_seconds = probe_seconds
         self._check = check
         self._connection: sqlite3.Connection | None = None
-        self._broken = False
+        self._failing = False
+        self._probe_at = monotonic() + probe_seconds
+        self._begun: float | None = None  # when the group under way was begun
         self._ended = False
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._loop = asyncio.get_running_loop()
@@ -47,19 +74,25 @@ class GroupCommitter:
 
     @property
     def healthy(self) -> bool:
-        """Whether the writer lives, and can open the database as far as it has tried."""
-        return self._thread.is_alive() and not self._broken
+        """Whether the writer lives, its last group did not fail for the database's sake, and none takes longer than the deadline."""
+        return self._thread.is_alive() and not self._failing and not self._overdue()
 
     async def run(self, step: Step[Result]) -> Result:
         """Run one step; returns when it is on disk. Cancelled, it happens whole or not at all.
 
-        Raises what the step raised, or `ManifestUnavailable`.
+        Raises what the step raised, or `ManifestUnavailable`. If that is because of the deadline, it may have happened all the same.
         """
+        if self._overdue():
+            raise ManifestUnavailable("the manifest does not answer")
         future: asyncio.Future[Any] = self._loop.create_future()
         self._jobs.put(_Job(step, future))
         if self._ended:
             self._refuse_queued()  # this may have been queued after the thread looked for the last time
-        outcome: Result | Exception = await future
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                outcome: Result | Exception = await future
+        except TimeoutError:
+            raise ManifestUnavailable(f"the manifest has not answered within {self._timeout_seconds:g} s") from None
         if isinstance(outcome, Exception):  # raised here: a future would not take every exception
             raise outcome
         return outcome
@@ -69,17 +102,31 @@ class GroupCommitter:
         self._jobs.put(None)
         await asyncio.to_thread(self._thread.join, CLOSE_SECONDS)
 
+    def _overdue(self) -> bool:
+        begun = self._begun
+        return begun is not None and monotonic() - begun >= self._timeout_seconds
+
     def _run(self) -> None:
         try:
             while (group := self._next_group()) is not None:
-                self._loop.call_soon_threadsafe(_deliver, group, self._outcomes(group))
+                if group:
+                    self._loop.call_soon_threadsafe(_deliver, group, self._outcomes(group))
+                if monotonic() >= self._probe_at:
+                    self._outcomes([], self._probe if self._failing else None)
+                    self._probe_at = monotonic() + self._probe_seconds
+                del group  # while the thread waits for the next one, it keeps nothing of this
         finally:
             self._ended = True
             self._close_connection()
+            self._turn.close()
             self._refuse_queued()
 
     def _next_group(self) -> list[_Job] | None:
-        job = self._jobs.get()
+        """Return what is waiting: None at the end, and nothing when it is time for a probe."""
+        try:
+            job = self._jobs.get(timeout=max(0.0, self._probe_at - monotonic()))
+        except Empty:
+            return []
         if job is None:
             return None
         group = [job]
@@ -94,20 +141,35 @@ class GroupCommitter:
             group.append(job)
         return group
 
-    def _outcomes(self, group: Sequence[_Job]) -> list[object]:
+    def _outcomes(self, group: Sequence[_Job], probe: Step[object] | None = None) -> list[object]:
         """Return for each job what its step returned or raised."""
+        self._begun = monotonic()
         try:
-            self._check()
-            return _commit(self._opened(), group)
+            return self._commit(group, probe)
         except BaseException as error:  # a thread that ended here would leave its callers waiting
+            self._failing = True
             self._close_connection()
             return [_unavailable(error) for _ in group]
+        finally:
+            self._begun = None
+
+    def _commit(self, group: Sequence[_Job], probe: Step[object] | None) -> list[object]:
+        self._check()
+        connection = self._opened()
+        changes = connection.total_changes
+        with self._turn.taken():
+            connection.execute("BEGIN IMMEDIATE")
+            if probe is not None:
+                probe(connection)
+            outcomes = [None if job.future.cancelled() else _attempt(connection, job.step) for job in group]
+            connection.execute("COMMIT")
+        if connection.total_changes > changes:  # a group whose steps changed nothing proves nothing
+            self._failing = False
+        return outcomes
 
     def _opened(self) -> sqlite3.Connection:
         if self._connection is None:
-            self._broken = True
             self._connection = self._open_connection()
-            self._broken = False
         return self._connection
 
     def _close_connection(self) -> None:
@@ -124,25 +186,24 @@ class GroupCommitter:
                     self._loop.call_soon_threadsafe(_deliver, [job], [ManifestUnavailable("the manifest is closed")])
 
 
-def _commit(connection: sqlite3.Connection, group: Sequence[_Job]) -> list[object]:
-    connection.execute("BEGIN IMMEDIATE")
-    outcomes = [None if job.future.cancelled() else _attempt(connection, job.step) for job in group]
-    connection.execute("COMMIT")
-    return outcomes
-
-
 def _attempt(connection: sqlite3.Connection, step: Step[object]) -> object:
     """Return what a step returned, or what it raised: then it has changed nothing."""
     connection.execute("SAVEPOINT step")
     try:
         result = step(connection)
     except Exception as error:
-        if not connection.in_transaction:  # SQLite ended it, as on a full disk: https://www.sqlite.org/lang_transaction.html
+        # SQLite may have ended the transaction, as on a full disk: https://www.sqlite.org/lang_transaction.html
+        if not connection.in_transaction or _database_fails(error):
             raise
         connection.execute("ROLLBACK TO step")
         result = _unavailable(error) if isinstance(error, sqlite3.Error) else error
     connection.execute("RELEASE step")
     return result
+
+
+def _database_fails(error: Exception) -> bool:
+    """Tell whether it is the database that fails, and with it whatever else is written, rather than this step."""
+    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _DATABASE_FAILS
 
 
 def _unavailable(error: BaseException) -> ManifestUnavailable:

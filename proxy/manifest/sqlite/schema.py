@@ -41,6 +41,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE garbage (id INTEGER PRIMARY KEY AUTOINCREMENT, queued INTEGER NOT NULL, claimed_until INTEGER NOT NULL,"
         " record BLOB NOT NULL)",
         "CREATE INDEX garbage_age ON garbage (queued)",
+        "CREATE TABLE probe (filler BLOB NOT NULL)",  # always empty: see `probe_writing`
     ),
 )
 
@@ -60,6 +61,12 @@ def migrate(connection: sqlite3.Connection) -> None:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def probe_writing(connection: sqlite3.Connection) -> None:
+    """Write something, and take it back in the same transaction. It fails where other writes would, as on a full disk."""
+    connection.execute("INSERT INTO probe VALUES (zeroblob(16384))")  # some pages, which must be found room for
+    connection.execute("DELETE FROM probe")
 
 
 def _schema(connection: sqlite3.Connection) -> int:

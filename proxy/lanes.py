@@ -1,7 +1,7 @@
-"""Lanes: a few threads for one store's blocking calls, whose results come back to the event loop in batches.
+"""Lanes: a few threads for the blocking calls of one thing, whose results come back to the event loop in batches.
 
-An executor wakes the loop once a call (60 us); here whatever has finished by the time the loop looks is delivered together. The threads are
-the store's own, so a directory that hangs holds up nobody else, and a call cancelled before it began is skipped.
+An executor wakes the loop once a call (60 us); here whatever has finished by the time the loop looks is delivered together. The threads
+belong to one store, or to the manifest, so a disk that hangs holds up nobody else. A call cancelled before it began is skipped.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
+from time import monotonic
 from typing import Generic, TypeVar, cast
 
 Result = TypeVar("Result")
@@ -26,9 +27,11 @@ class LanesClosed(Exception):
 class Lanes:
     """`count` threads, started as calls come, for one event loop at a time."""
 
-    def __init__(self, count: int, *, name: str) -> None:
+    def __init__(self, count: int, *, name: str, at_end: Callable[[], None] = lambda: None) -> None:
+        """`at_end` is called in each thread as the last thing it does, to close what it has opened."""
         self._count = count
         self._name = name
+        self._at_end = at_end
         self._jobs: SimpleQueue[_Job[object] | None] = SimpleQueue()
         self._finished: deque[_Job[object]] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -72,6 +75,13 @@ class Lanes:
             self._jobs.put(None)
         self._threads = []
 
+    async def close_and_wait(self, timeout_seconds: float) -> None:
+        """Close, and wait for the threads to end, but no longer than this: one may hang."""
+        threads = self._threads
+        self.close()
+        if threads:
+            await asyncio.to_thread(_join, threads, timeout_seconds)
+
     def _drop_cancelled(self) -> None:
         waiting = []
         with suppress(Empty):
@@ -87,12 +97,15 @@ class Lanes:
         thread.start()
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            if (call := job.call) is not None and not job.future.cancelled():
-                job.run(call)
-                self._finished.append(job)
-                self._wake()
-            del job, call  # or a lane that waits for its next job keeps the last one's shard in memory
+        try:
+            while (job := self._jobs.get()) is not None:
+                if (call := job.call) is not None and not job.future.cancelled():
+                    job.run(call)
+                    self._finished.append(job)
+                    self._wake()
+                del job, call  # or a lane that waits for its next job keeps the last one's shard in memory
+        finally:
+            self._at_end()
 
     def _wake(self) -> None:
         if self._wake_pending or self._loop is None:
@@ -129,3 +142,9 @@ class _Job(Generic[Result]):
             self.future.set_exception(self.error)
         else:
             self.future.set_result(self.result)
+
+
+def _join(threads: Sequence[threading.Thread], timeout_seconds: float) -> None:
+    deadline = monotonic() + timeout_seconds
+    for thread in threads:
+        thread.join(max(0.0, deadline - monotonic()))

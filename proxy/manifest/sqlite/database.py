@@ -1,0 +1,24 @@
+"""The database file: how it is connected to."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+BUSY_SHARE = 0.8  # of the deadline: SQLite gives up before it, and says that the database is locked
+
+
+def connect(path: Path, *, busy_seconds: float) -> sqlite3.Connection:
+    """Open the file, which must be there: one that is gone must not come back empty."""
+    name = f"{path.absolute().as_uri()}?mode=rw"
+    connection = sqlite3.connect(name, uri=True, timeout=busy_seconds, isolation_level=None, check_same_thread=False, cached_statements=256)
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "cache_size = -16384", "mmap_size = 268435456", "temp_store = MEMORY"):
+        connection.execute(f"PRAGMA {pragma}")
+    return connection
+
+
+def identity(path: Path) -> tuple[int, int]:
+    """Return what tells a file from another of its name."""
+    found = os.stat(path)
+    return found.st_dev, found.st_ino

@@ -1,0 +1,46 @@
+"""Opening the manifest, and what to say when that fails."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+
+from proxy.clock import Clock
+from proxy.errors import ConfigError, ManifestUnavailable, ProxyError
+from proxy.manifest.protocol import Manifest
+from proxy.manifest.sqlite.adapter import SqliteManifest
+from proxy.manifest.sqlite.database import BUSY_SHARE, connect
+from proxy.manifest.sqlite.schema import migrate
+
+
+@asynccontextmanager
+async def open_sqlite(path: Path, clock: Clock, *, timeout_seconds: float = 10.0) -> AsyncIterator[Manifest]:
+    """Open the manifest at `path`, made if it is not there. `ConfigError`, or `ManifestUnavailable` while another program locks it."""
+    try:
+        await asyncio.to_thread(_make, path, timeout_seconds * BUSY_SHARE)
+    except (OSError, sqlite3.Error) as error:
+        raise _not_opened(path, error) from error
+    manifest = SqliteManifest(path, clock, timeout_seconds=timeout_seconds)
+    try:
+        yield manifest
+    finally:
+        await manifest.close()
+
+
+def _make(path: Path, busy_seconds: float) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)  # it names every object: nobody else's business
+    with closing(connect(path, busy_seconds=busy_seconds)) as connection:
+        migrate(connection)
+
+
+def _not_opened(path: Path, error: OSError | sqlite3.Error) -> ProxyError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what SQLite adds in its extended codes
+    if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+        return ManifestUnavailable(f"the manifest {path} is locked: end what else has it open, such as a backup or a shell, or try again")
+    if code in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}:
+        return ConfigError(f"manifest.path: {path} is no manifest, or a damaged one ({error}): name another, or restore it from a backup")
+    return ConfigError(f"manifest.path: cannot open {path}: {error}; it must be a file that Shardgate may write, in a folder it may write")

@@ -1,0 +1,71 @@
+"""Questions to the SQLite manifest are answered off the event loop, and nobody waits for a disk that hangs."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from proxy.errors import ManifestUnavailable
+from proxy.manifest.sqlite.readers import Readers
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    with sqlite3.connect(tmp_path / "m.sqlite") as connection:
+        connection.execute("CREATE TABLE fact AS SELECT 7 AS value")
+    return tmp_path / "m.sqlite"
+
+
+@pytest.fixture
+async def readers(path: Path) -> AsyncIterator[Readers]:
+    running = Readers(lambda: sqlite3.connect(path), count=1, name="read", timeout_seconds=60)
+    yield running
+    await running.close()
+
+
+def fact(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("SELECT value FROM fact").fetchone()[0])
+
+
+async def test_questions_are_answered_in_another_thread(readers: Readers) -> None:
+    assert await asyncio.gather(*(readers.ask(fact) for _ in range(100))) == [7] * 100
+    assert await readers.ask(lambda _: threading.current_thread()) is not threading.current_thread()
+
+
+async def test_a_question_past_its_deadline_fails_and_so_do_others_until_it_is_answered(path: Path) -> None:
+    readers, thawed = Readers(lambda: sqlite3.connect(path), count=1, name="read", timeout_seconds=0.05), threading.Event()
+    assert await readers.ask(fact) == 7
+    with pytest.raises(ManifestUnavailable, match="not answered within"):
+        await readers.ask(lambda _: thawed.wait())
+    assert not readers.healthy
+    with pytest.raises(ManifestUnavailable, match="does not answer"):
+        await readers.ask(fact)
+    thawed.set()
+    async with asyncio.timeout(30):
+        while not readers.healthy:
+            await asyncio.sleep(0.001)
+    assert await readers.ask(fact) == 7
+    await readers.close()
+
+
+async def test_a_question_the_database_fails_is_told_and_the_next_has_another_connection(readers: Readers) -> None:
+    first = await readers.ask(lambda connection: connection)
+    with pytest.raises(ManifestUnavailable, match="cannot be read: no such table"):
+        await readers.ask(lambda connection: connection.execute("SELECT * FROM nothing"))
+    assert await readers.ask(lambda connection: connection) is not first
+
+
+async def test_questions_after_the_end_fail(path: Path) -> None:
+    readers = Readers(lambda: sqlite3.connect(path), count=2, name="read", timeout_seconds=60)
+    assert await readers.ask(fact) == 7
+    connection = await readers.ask(lambda connection: connection)
+    await readers.close()
+    with pytest.raises(ManifestUnavailable, match="closed"):
+        await readers.ask(fact)
+    with pytest.raises(sqlite3.ProgrammingError):
+        connection.execute("SELECT 1")
