@@ -14,7 +14,7 @@ from proxy.errors import ConfigError, ManifestUnavailable
 from proxy.manifest.records import Bucket, Tenant
 from proxy.manifest.sqlite import open_sqlite
 
-IMPATIENT = 0.1  # seconds: where a deadline must pass
+IMPATIENT = 1.0  # seconds: where a deadline must pass
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from queue import SimpleQueue
 
 import pytest
 
-from proxy.stores.lanes import MAX_CANCELLED, Lanes, LanesClosed
+from proxy.lanes import MAX_CANCELLED, Lanes, LanesClosed
 
 
 async def test_every_call_gets_its_own_answer() -> None:
