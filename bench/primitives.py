@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from proxy.codec.format import SHARE_SIZE
 from proxy.codec.geometry import Scheme, SegmentGeometry
 from proxy.codec.segment import SegmentKeys, SegmentSealer
 from proxy.memory import tune_allocator
@@ -75,10 +76,10 @@ def _receive(data: bytes) -> None:
 def _code_and_seal(data: bytes) -> list[list[bytes]]:
     geometry = SegmentGeometry(SCHEME, len(data))
     keys = SegmentKeys(geometry, segment_id=bytes(16), data_key=bytes(32), tenant_key_id=str(uuid.UUID(int=0)))
-    sealer = SegmentSealer(geometry, keys)
+    sealer = SegmentSealer(keys)
     for offset in range(0, len(data), STRIDE):
         sealer.add(data[offset : offset + STRIDE])
-    return sealer.shards(wrapped_key=bytes(60), sealed_label=b"")[1]
+    return sealer.shards(label=b"", wrapped_shares=[bytes(SHARE_SIZE)] * SCHEME.n)
 
 
 def _write(shards: list[list[bytes]], folder: Path) -> None:

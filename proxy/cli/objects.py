@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from proxy.cli.context import DEFAULT_CONFIG, ConfigOption, JsonOption, print_json, print_table, with_services
-from proxy.codec.format import shard_name
 from proxy.errors import BucketMissing, ConfigError, VersionMissing
 from proxy.manifest.records import BucketName, ObjectKey, VersionId
 
@@ -60,7 +59,7 @@ async def _shards(services: Services, bucket: str, key: str, version_id: str | N
                 info = services.stores[store].info if store in services.stores else None
                 rows.append({
                     "segment": segment.id.hex(), "shard": index, "store": store, "provider": info.provider if info else "?",
-                    "jurisdiction": info.jurisdiction if info else "?", "name": shard_name(segment.id, index),
+                    "jurisdiction": info.jurisdiction if info else "?", "name": segment.shard_name(index),
                     "missing": index in segment.missing, "scheme": f"{extent.layout.k}+{extent.layout.m}", "segment_size": segment.size,
                 })  # fmt: skip
     return rows

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from proxy.cli.context import DEFAULT_CONFIG, ConfigOption, JsonOption, print_json, print_table
-from proxy.codec.format import HEADER_BASE_SIZE
+from proxy.codec.format import footer_size, sealed_label_size
 from proxy.codec.geometry import SegmentGeometry, segment_sizes
 from proxy.config import load_config
 from proxy.engine.placement import describe
@@ -33,7 +33,8 @@ def explain(
     if chosen is None:
         raise ConfigError(f'there is no policy "{policy}"; one of: {", ".join(sorted(policies))}')
     sizes = list(segment_sizes(size, chosen.segment_size))
-    stored = sum((SegmentGeometry(chosen.scheme, part).cells_size + HEADER_BASE_SIZE + TYPICAL_LABEL) * chosen.scheme.n for part in sizes)
+    footer = footer_size(sealed_label_size(TYPICAL_LABEL))
+    stored = sum((SegmentGeometry(chosen.scheme, part).cells_size + footer) * chosen.scheme.n for part in sizes)
     report = describe(chosen, size_bytes=size, stored_bytes=stored, segments=len(sizes))
     rows = [
         [index, "data" if index < chosen.scheme.k else "parity", info.name, info.provider, info.region, info.jurisdiction]

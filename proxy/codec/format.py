@@ -1,6 +1,15 @@
-"""Shard format v1: the constants of what is stored, and the header that begins every shard.
+"""Shard format v1: every constant of what is stored, and the upstream names. `docs/FORMAT.md` describes the whole.
 
-The header stands before the sealed cells, in network byte order:
+A shard is its sealed cells, from byte 0, and behind them the footer. In network byte order, counted from the footer's start:
+
+    offset  size  field
+         0     L  label, sealed under a key of the segment
+         L    48  share of the data key, wrapped by the tenant key
+      L+48    88  fixed part
+     L+136     4  generation
+     L+140     4  L
+
+The fixed part:
 
     offset  size  field
          0     4  magic "SHGT"
@@ -14,23 +23,18 @@ The header stands before the sealed cells, in network byte order:
         28     4  cell size in bytes of every stripe but the last (65,536)
         32     8  segment size in plaintext bytes
         40    16  tenant key id (UUID)
-        56    16  key commitment
-        72    60  data key, wrapped by the tenant key
-       132     4  length L of the sealed label
-       136     L  label, sealed by the tenant key
+        56    32  key commitment
 
-The first 72 bytes are the **fixed part**: they are the associated data of every cell, so a cell cannot be moved to another
-shard, segment, scheme or key. The label is outside it: it is sealed after the body's hashes are known, the cells before.
+It is known before the first cell, and it is the associated data of every cell and of the wrapped share, so neither can be moved to another
+shard, segment, scheme or key. The **generation** stands outside, and no key depends on it. Repair seals a lost cell again under the same
+key and nonce, and a move copies cells as they are: whatever the generation, a shard's bytes before it are the same. Were it in the
+associated data, one nonce would have two tags over different data, and from two such tags GCM's hash key can be computed.
 """
 
 from __future__ import annotations
 
 import re
 import struct
-from dataclasses import dataclass
-from uuid import UUID
-
-from proxy.errors import ShardMismatch
 
 MAGIC = b"SHGT"
 FORMAT_VERSION = 1
@@ -41,97 +45,53 @@ TAG_SIZE = 16  # AES-GCM's authentication tag, behind each cell
 SEALED_CELL_SIZE = CELL_SIZE + TAG_SIZE
 MAX_SEGMENT_SIZE = 16 * 1024 * 1024
 SEGMENT_ID_SIZE = 16
-COMMITMENT_SIZE = 16
-WRAPPED_KEY_SIZE = 60  # 96-bit nonce, 256-bit key, 128-bit tag
+KEY_SIZE = 32  # AES-256, and one block of HKDF-SHA256
+NONCE_SIZE = 12  # AES-GCM's
+COMMITMENT_SIZE = 32  # two keys with one commitment take 2^128 tries to find
+SHARE_SIZE = KEY_SIZE + TAG_SIZE
+LABEL_STEP = 256  # labels are padded to a multiple: how long one is says little about what is in it
+LABEL_LENGTH_SIZE = 4  # before the label, inside its seal
+SALT_SIZE = 24  # random, of a message sealed under a key of its own: two are equal once in 2^96 messages
+WRAPPED_KEY_SIZE = SALT_SIZE + KEY_SIZE + TAG_SIZE
 
-_FIXED = struct.Struct(">4sBBBB16sB3xIQ16s16s")
-_TAIL = struct.Struct(f">{WRAPPED_KEY_SIZE}sI")
-_INDEX_AT = 24
-_NAME = re.compile(r"([0-9a-f]{2})/\1[0-9a-f]{30}-[0-9a-f]{2}")
-FIXED_PART_SIZE = _FIXED.size
-HEADER_BASE_SIZE = FIXED_PART_SIZE + _TAIL.size
+FIXED = struct.Struct(">4sBBBB16sB3sIQ16s32s")
+END = struct.Struct(">II")  # generation, size of the sealed label
+INDEX_AT = 24
+FIXED_PART_SIZE = FIXED.size
+FOOTER_BASE_SIZE = SHARE_SIZE + FIXED_PART_SIZE + END.size
+MAX_GENERATION = 2**32 - 1
 
+# What HKDF-SHA256 is told a key is for. None begins another, and what follows each has one length: no two uses give the same input.
+# From a data key:
+INFO_CELLS = b"shardgate v1 cells "  # + segment id + shard index
+INFO_LABEL = b"shardgate v1 label "  # + segment id
+INFO_COMMITMENT = b"shardgate v1 commitment "  # + segment id
+# From a tenant key:
+INFO_SHARES = b"shardgate v1 shares "  # + segment id
+INFO_DATA_KEY = b"shardgate v1 data key "  # + salt
+INFO_SECRET = b"shardgate v1 secret "  # + salt
+# From the root key:
+INFO_TENANT_KEY = b"shardgate v1 tenant key "  # + salt
+INFO_ROOT_KEY_ID = b"shardgate v1 root key id"
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FixedPart:
-    """What a shard's cells are bound to: the first 72 bytes of its header."""
-
-    segment_id: bytes
-    shard_index: int
-    k: int
-    m: int
-    segment_size: int
-    tenant_key_id: str
-    commitment: bytes
-
-    def pack(self) -> bytes:
-        """Return the 72 bytes as stored."""
-        return _FIXED.pack(
-            MAGIC,
-            FORMAT_VERSION,
-            CODE_ISA_L_RS_CAUCHY,
-            self.k,
-            self.m,
-            self.segment_id,
-            self.shard_index,
-            CELL_SIZE,
-            self.segment_size,
-            bytes.fromhex(self.tenant_key_id.replace("-", "")),
-            self.commitment,
-        )
+_NAME = re.compile(r"([0-9a-f]{2})/(\1[0-9a-f]{30})-([0-9a-f]{2})(?:\.([1-9a-f][0-9a-f]{0,7}))?")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
-    """A whole shard header."""
-
-    fixed: FixedPart
-    wrapped_key: bytes
-    sealed_label: bytes
-
-    @property
-    def size(self) -> int:
-        """Bytes before the first sealed cell."""
-        return HEADER_BASE_SIZE + len(self.sealed_label)
+def footer_size(sealed_label_size: int) -> int:
+    """Return the bytes behind a shard's cells."""
+    return FOOTER_BASE_SIZE + sealed_label_size
 
 
-def with_index(fixed_part: bytes, shard_index: int) -> bytes:
-    """Return the packed fixed part of another shard of the same segment."""
-    return fixed_part[:_INDEX_AT] + bytes((shard_index,)) + fixed_part[_INDEX_AT + 1 :]
+def sealed_label_size(label_size: int) -> int:
+    """Return the bytes of a sealed label of `label_size` bytes."""
+    return -(-(LABEL_LENGTH_SIZE + label_size) // LABEL_STEP) * LABEL_STEP + TAG_SIZE
 
 
-def pack_tail(wrapped_key: bytes, sealed_label: bytes) -> bytes:
-    """Return what follows the fixed part in a header, the same in all shards of a segment."""
-    return _TAIL.pack(wrapped_key, len(sealed_label)) + sealed_label
-
-
-def parse_header(shard: bytes | memoryview) -> Header:
-    """Read the header at the start of a shard. Anything that is not a header of this format raises `ShardMismatch`."""
-    if len(shard) < HEADER_BASE_SIZE:
-        raise ShardMismatch(f"a shard of {len(shard)} bytes has no header")
-    magic, version, code, k, m, segment_id, index, cell_size, size, tenant, commitment = _FIXED.unpack_from(shard)
-    if (magic, version, code, cell_size) != (MAGIC, FORMAT_VERSION, CODE_ISA_L_RS_CAUCHY, CELL_SIZE):
-        raise ShardMismatch(f"not a shard of format {FORMAT_VERSION}: magic {magic!r}, version {version}, code {code}, cell {cell_size}")
-    wrapped_key, label_size = _TAIL.unpack_from(shard, FIXED_PART_SIZE)
-    if len(shard) < HEADER_BASE_SIZE + label_size:
-        raise ShardMismatch(f"a label of {label_size} bytes does not fit a shard of {len(shard)}")
-    fixed = FixedPart(
-        segment_id=segment_id,
-        shard_index=index,
-        k=k,
-        m=m,
-        segment_size=size,
-        tenant_key_id=str(UUID(bytes=tenant)),
-        commitment=commitment,
-    )
-    label = bytes(shard[HEADER_BASE_SIZE : HEADER_BASE_SIZE + label_size])
-    return Header(fixed=fixed, wrapped_key=wrapped_key, sealed_label=label)
-
-
-def shard_name(segment_id: bytes, shard_index: int) -> str:
-    """Return the opaque upstream name: two hex digits to fan out directories, the segment id, the index."""
+def shard_name(segment_id: bytes, shard_index: int, generation: int = 0) -> str:
+    """Return the opaque upstream name: two hex digits to fan out directories, the segment id, the index; behind it, from the second time
+    on that this shard is put, the generation in hex. No name is ever used twice, so a delete that comes late hits nothing that lives."""
     text = segment_id.hex()
-    return f"{text[:2]}/{text}-{shard_index:02x}"
+    return f"{text[:2]}/{text}-{shard_index:02x}" + (f".{generation:x}" if generation else "")
 
 
 def is_shard_name(name: str) -> bool:
@@ -140,6 +100,6 @@ def is_shard_name(name: str) -> bool:
 
 
 def segment_prefix(segment_id: bytes) -> str:
-    """Return what the names of all shards of a segment begin with."""
+    """Return what the names of all shards of a segment begin with, whatever their generation."""
     text = segment_id.hex()
     return f"{text[:2]}/{text}-"

@@ -1,57 +1,80 @@
 """A segment on its way out: stripes come in, k + m sealed shards grow; and on its way in, cells to plaintext.
 
-A shard stays in pieces, its header and its sealed cells: the header comes last, because the label it carries is known only when the whole
+A shard stays in pieces, its sealed cells and its footer: the footer comes last, because the label it carries is known only when the whole
 body is, and stores take pieces. Rejected: one preallocated buffer a shard, to seal into. Making those of a segment cost more (24 MiB to be
 zeroed, far from any cache) than the small buffers of the cells do together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hmac
+from collections.abc import Mapping, Sequence
 
 from proxy.codec.cells import CellCipher
 from proxy.codec.erasure import decode_stripe, encode_stripe
-from proxy.codec.format import FIXED_PART_SIZE, TAG_SIZE, FixedPart, pack_tail, with_index
-from proxy.codec.geometry import Scheme, SegmentGeometry
+from proxy.codec.footer import FixedPart, pack_footer, with_index
+from proxy.codec.format import TAG_SIZE
+from proxy.codec.geometry import SegmentGeometry
 from proxy.codec.keys import DerivedKeys
+from proxy.codec.label import LabelCipher
+from proxy.errors import ShardMismatch
 
 
 class SegmentKeys:
-    """What one segment is sealed with: fixed parts and cell ciphers by shard index, each made at its first use."""
+    """What one segment is sealed with: fixed parts and ciphers, each made at its first use."""
 
-    __slots__ = ("_ciphers", "_derived", "_first_fixed_part", "_stripe_count")
+    __slots__ = ("_ciphers", "_derived", "_first_fixed_part", "geometry", "segment_id")
 
     def __init__(self, geometry: SegmentGeometry, *, segment_id: bytes, data_key: bytes, tenant_key_id: str) -> None:
+        self.geometry = geometry
+        self.segment_id = segment_id
         self._derived = DerivedKeys(data_key, segment_id)
-        self._stripe_count = geometry.stripe_count
         self._first_fixed_part = FixedPart(
             segment_id=segment_id,
             shard_index=0,
-            k=geometry.scheme.k,
-            m=geometry.scheme.m,
+            scheme=geometry.scheme,
             segment_size=geometry.size,
             tenant_key_id=tenant_key_id,
             commitment=self._derived.commitment(),
         ).pack()
         self._ciphers: dict[int, CellCipher] = {}
 
+    def fixed_part(self, shard_index: int) -> bytes:
+        """Return the packed fixed part of one shard."""
+        return with_index(self._first_fixed_part, shard_index)
+
     def cipher(self, shard_index: int) -> CellCipher:
         """Return the cipher of one shard's cells: a healthy read needs k of the n, or fewer."""
         cipher = self._ciphers.get(shard_index)
         if cipher is None:
-            fixed_part = with_index(self._first_fixed_part, shard_index)
             key = self._derived.shard_key(shard_index)
-            cipher = self._ciphers[shard_index] = CellCipher(key, fixed_part=fixed_part, stripe_count=self._stripe_count)
+            cipher = CellCipher(key, fixed_part=self.fixed_part(shard_index), stripe_count=self.geometry.stripe_count)
+            self._ciphers[shard_index] = cipher
         return cipher
+
+    def label_cipher(self) -> LabelCipher:
+        """Return the cipher of the segment's label."""
+        return LabelCipher(self._derived.label_key(), first_fixed_part=self._first_fixed_part)
+
+
+def keys_of_footer(fixed: FixedPart, data_key: bytes) -> SegmentKeys:
+    """Return the keys of the segment that a footer tells of. Raises `ShardMismatch` if it does not commit to this data key.
+
+    Whoever has joined or unwrapped a key and has read a footer comes this way: the footer is a store's word, and so was each share.
+    """
+    keys = SegmentKeys(fixed.geometry, segment_id=fixed.segment_id, data_key=data_key, tenant_key_id=fixed.tenant_key_id)
+    if not hmac.compare_digest(keys.fixed_part(fixed.shard_index), fixed.pack()):
+        raise ShardMismatch(f"shard {fixed.shard_index} of segment {fixed.segment_id.hex()} commits to another data key")
+    return keys
 
 
 class SegmentSealer:
     """Codes and seals one segment, stripe by stripe in order."""
 
-    def __init__(self, geometry: SegmentGeometry, keys: SegmentKeys) -> None:
-        self.geometry = geometry
-        self._keys = keys
-        self._columns: list[list[bytes]] = [[] for _ in range(geometry.scheme.n)]
+    def __init__(self, keys: SegmentKeys) -> None:
+        self.geometry = keys.geometry
+        self.keys = keys
+        self._columns: list[list[bytes]] = [[] for _ in range(self.geometry.scheme.n)]
         self._next_stripe = 0
 
     def add(self, plaintext: bytes) -> None:
@@ -63,24 +86,29 @@ class SegmentSealer:
             if len(stripe) != size:
                 raise ValueError(f"stripe {self._next_stripe} has {len(stripe)} bytes of {size}")
             for index, cell in enumerate(encode_stripe(scheme, stripe)):
-                self._columns[index].append(self._keys.cipher(index).seal(self._next_stripe, cell))
+                self._columns[index].append(self.keys.cipher(index).seal(self._next_stripe, cell))
             self._next_stripe += 1
             offset += size
 
-    def shards(self, *, wrapped_key: bytes, sealed_label: bytes) -> tuple[int, list[list[bytes]]]:
-        """Return (header size, the shards by index, each in pieces)."""
+    def shards(self, *, label: bytes, wrapped_shares: Sequence[bytes]) -> list[list[bytes]]:
+        """Return the shards by index, each in pieces. To be called once: a label is sealed once.
+
+        `wrapped_shares`, by index too, are of the data key that the cells are sealed with.
+        """
         if self._next_stripe != self.geometry.stripe_count:
             raise ValueError(f"{self._next_stripe} stripes of {self.geometry.stripe_count} were added")
-        tail = pack_tail(wrapped_key, sealed_label)
-        shards = [[self._keys.cipher(index).fixed_part + tail, *cells] for index, cells in enumerate(self._columns)]
-        return FIXED_PART_SIZE + len(tail), shards
+        sealed_label = self.keys.label_cipher().seal(label)
+        return [
+            [*cells, pack_footer(sealed_label, share, self.keys.cipher(index).fixed_part, generation=0)]
+            for index, (cells, share) in enumerate(zip(self._columns, wrapped_shares, strict=True))
+        ]
 
 
 class ColumnReader:
     """Authenticated cells of a run of stripes first..last, collected by shard index until the plaintext can be given."""
 
-    def __init__(self, geometry: SegmentGeometry, keys: SegmentKeys, *, first: int, last: int) -> None:
-        self._geometry = geometry
+    def __init__(self, keys: SegmentKeys, *, first: int, last: int) -> None:
+        self._geometry = keys.geometry
         self._keys = keys
         self._first = first
         self._last = last
@@ -127,10 +155,10 @@ class ColumnReader:
         return [memoryview(whole)[low:high]]
 
 
-def open_segment(scheme: Scheme, size: int, keys: SegmentKeys, columns: Mapping[int, bytes | memoryview]) -> bytes:
-    """Return a whole segment's plaintext from the sealed cells (headers cut off) of any k of its shards."""
-    geometry = SegmentGeometry(scheme, size)
-    reader = ColumnReader(geometry, keys, first=0, last=geometry.stripe_count - 1)
+def open_segment(keys: SegmentKeys, columns: Mapping[int, bytes | memoryview]) -> bytes:
+    """Return a whole segment's plaintext from the sealed cells of any k of its shards (a footer behind them does not matter)."""
+    geometry = keys.geometry
+    reader = ColumnReader(keys, first=0, last=geometry.stripe_count - 1)
     for index, sealed in columns.items():
         reader.add(index, sealed)
-    return b"".join(reader.plaintext(0, size))
+    return b"".join(reader.plaintext(0, geometry.size))

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Awaitable, Iterable
 
 from proxy.clock import Clock
-from proxy.codec.format import segment_prefix, shard_name
+from proxy.codec.format import segment_prefix
 from proxy.engine.fleet import Fleet
 from proxy.engine.intents import IntentLedger
 from proxy.errors import StoreError
@@ -72,7 +72,7 @@ class Collector:
     async def _delete_placed(self, segment: GarbageSegment) -> None:
         # A store taken out of the configuration is nobody's to clean from here.
         placed = [(index, self._fleet[store]) for index, store in enumerate(segment.stores) if store in self._fleet]
-        await _all(store.delete(ShardName(shard_name(segment.id, index))) for index, store in placed)
+        await _all(store.delete(ShardName(segment.shard_name(index))) for index, store in placed)
 
     async def _delete_anywhere(self, segment: GarbageSegment) -> None:
         await _all(_delete_listed(store, segment_prefix(segment.id)) for store in self._fleet.stores.values())

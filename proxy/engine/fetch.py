@@ -10,7 +10,6 @@ import asyncio
 import logging
 from concurrent.futures import Executor
 
-from proxy.codec.format import shard_name
 from proxy.codec.geometry import Scheme, SegmentGeometry
 from proxy.codec.segment import ColumnReader, SegmentKeys
 from proxy.engine.fleet import Fleet
@@ -42,7 +41,7 @@ class WindowFetch:
         keys = SegmentKeys(
             geometry, segment_id=self._segment.id, data_key=cipher.unwrap(layout.wrapped_key), tenant_key_id=layout.tenant_key_id
         )
-        self._reader = ColumnReader(geometry, keys, first=self._first, last=self._last)
+        self._reader = ColumnReader(keys, first=self._first, last=self._last)
         self._wanted, self._cells_size = touched_cells(geometry, window.start, window.length)
         self._reads: Flight[bytes | memoryview] = Flight()
         self._late: set[int] = set()
@@ -165,8 +164,8 @@ class WindowFetch:
         self._read(index, insist=False)
 
     def _read(self, index: int, *, insist: bool) -> None:
-        name, start = ShardName(shard_name(self._segment.id, index)), self._segment.header_size + self._offset
-        self._reads.start(index, self._store(index).get_range(name, start, self._span, insist=insist))
+        name = ShardName(self._segment.shard_name(index))
+        self._reads.start(index, self._store(index).get_range(name, self._offset, self._span, insist=insist))
 
     def _store(self, index: int) -> ObservedStore:
         return self._fleet[self._segment.stores[index]]

@@ -48,14 +48,14 @@ logger = logging.getLogger(__name__)
 STRIDE_SIZE = 1024 * 1024  # bytes handed to a worker thread at a time: 60 us of hand-over against 1.3 ms of hashing
 INLINE_SIZE = 64 * 1024  # below this, coding and hashing cost less than handing them to a thread
 SEGMENTS_IN_FLIGHT = 2  # of one body, besides the one that fills: a distant store's round trip is hidden
-HEADER_ALLOWANCE = 4096  # for the budget: a key of 1 KiB and metadata of 2 KiB fit into a header's label
+FOOTER_ALLOWANCE = 4096  # for the budget: a key of 1 KiB and metadata of 2 KiB fit into a footer's label
 
 Committed = TypeVar("Committed")
 
 
 def segment_memory(geometry: SegmentGeometry) -> int:
     """Return the bytes that a segment takes from its first byte until its shards are stored."""
-    return geometry.scheme.n * (HEADER_ALLOWANCE + geometry.cells_size)
+    return geometry.scheme.n * (FOOTER_ALLOWANCE + geometry.cells_size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,7 +198,7 @@ class Writer:
             raise
         self._held[segment_id] = held
         attempt.begin(number, segment_id, size)
-        sealer = SegmentSealer(geometry, attempt.keys(geometry, segment_id))
+        sealer = SegmentSealer(attempt.keys(geometry, segment_id))
         if size <= INLINE_SIZE:
             data = await plaintext.take(size)
             sealer.add(data)
@@ -233,10 +233,10 @@ class Writer:
 
     async def _upload(self, attempt: _Attempt, number: int, sealer: SegmentSealer, record: bytes) -> None:
         job, opened = attempt.job, attempt.segments[number]
-        label = job.cipher.seal_label(job.label(number, number * job.policy.segment_size, record))
-        header_size, shards = sealer.shards(wrapped_key=attempt.wrapped_key, sealed_label=label)
+        label = job.label(number, number * job.policy.segment_size, record)
+        shards = sealer.shards(label=label, wrapped_shares=job.cipher.share_data_key(attempt.data_key, sealer.keys))
         placed = await self._putter.put(job.policy, job.scheme, opened.id, shards)
-        attempt.place(number, placed, header_size)
+        attempt.place(number, placed)
         held = self._held.pop(opened.id)
         share = held.size_bytes // job.scheme.n
         held.keep(share * len(placed.tail))
@@ -259,7 +259,6 @@ class _Opened:
     id: SegmentId
     size: int
     placed: Placed | None = None
-    header_size: int = 0
 
 
 class _Attempt:
@@ -286,9 +285,8 @@ class _Attempt:
             raise ValueError(f"segment {number} begun after {len(self.segments)}")
         self.segments.append(_Opened(segment_id, size))
 
-    def place(self, number: int, placed: Placed, header_size: int) -> None:
+    def place(self, number: int, placed: Placed) -> None:
         self.segments[number].placed = placed
-        self.segments[number].header_size = header_size
 
     def layouts(self, size: int) -> tuple[Layout, ...]:
         if not self.segments:
@@ -308,6 +306,4 @@ def _segment_record(opened: _Opened) -> Segment:
     opened.placed.settle()
     stores = tuple(opened.placed.stores[index] for index in range(len(opened.placed.stores)))
     missing = tuple(sorted(opened.placed.missing))
-    return Segment(
-        id=opened.id, size=opened.size, header_size=opened.header_size, stores=stores, missing=missing, strays=opened.placed.strays
-    )
+    return Segment(id=opened.id, size=opened.size, stores=stores, missing=missing, strays=opened.placed.strays)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import secrets
 from typing import Protocol
 
+from proxy.codec.format import KEY_SIZE
 from proxy.keyring.protocol import RootKey
-from proxy.keyring.tenant import KEY_SIZE, TenantCipher
+from proxy.keyring.tenant import TenantCipher
 
 __all__ = ["Keyring", "RootKey", "TenantCipher"]
 

@@ -7,34 +7,31 @@ import secrets
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from collections.abc import Collection
-from hashlib import sha256
 from pathlib import Path
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
+from proxy.codec.format import INFO_ROOT_KEY_ID, INFO_TENANT_KEY, KEY_SIZE
+from proxy.codec.keys import Derivation
 from proxy.errors import ConfigError, KeyUnavailable
+from proxy.keyring.sealed import open_message, seal_message
 
 PREFIX = "shardgate-root-key-v1:"
-NONCE_SIZE = 12
 
 
 class FileRootKey:
-    """Wraps with AES-256-GCM under the key of a file."""
+    """Wraps with AES-256-GCM under keys derived from the key of a file."""
 
     def __init__(self, key: bytes) -> None:
-        self.id = "file:" + sha256(b"shardgate root key id" + key).hexdigest()[:16]
-        self._aead = AESGCM(key)
+        self._key = Derivation(key)
+        self.id = "file:" + self._key.expand(INFO_ROOT_KEY_ID)[:8].hex()
 
     def wrap(self, key: bytes, *, context: bytes) -> bytes:
-        nonce = secrets.token_bytes(NONCE_SIZE)
-        return nonce + self._aead.encrypt(nonce, key, context)
+        return seal_message(self._key, INFO_TENANT_KEY, key, context)
 
     def unwrap(self, wrapped: bytes, *, context: bytes) -> bytes:
         try:
-            return self._aead.decrypt(wrapped[:NONCE_SIZE], wrapped[NONCE_SIZE:], context)
-        except (InvalidTag, ValueError):  # ValueError: too short to hold a nonce
-            raise KeyUnavailable(f"root key {self.id} does not open this tenant key: it was wrapped by another") from None
+            return open_message(self._key, INFO_TENANT_KEY, wrapped, context)
+        except KeyUnavailable as error:
+            raise KeyUnavailable(f"root key {self.id} does not open this tenant key: {error}") from None
 
 
 def open_root_key_file(path: Path, *, create: bool, expected: Collection[str] = ()) -> FileRootKey:
@@ -58,7 +55,7 @@ def open_root_key_file(path: Path, *, create: bool, expected: Collection[str] = 
         key = b64decode(text.removeprefix(PREFIX), validate=True) if text.startswith(PREFIX) else b""
     except Base64Error:
         key = b""
-    if len(key) != 32:
+    if len(key) != KEY_SIZE:
         raise ConfigError(f"root_key.path: {path} is not a Shardgate root key; put back the file that was made at the first start")
     root = FileRootKey(key)
     if set(expected) - {root.id}:
@@ -71,7 +68,7 @@ def _create(path: Path) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
-        file.write(PREFIX + b64encode(secrets.token_bytes(32)).decode() + "\n")
+        file.write(PREFIX + b64encode(secrets.token_bytes(KEY_SIZE)).decode() + "\n")
         file.flush()
         os.fsync(file.fileno())
     try:

@@ -1,59 +1,59 @@
-"""A tenant's key at work: wrapping data keys, sealing labels and secrets. Each use has a key of its own, derived by HKDF-SHA256."""
+"""A tenant's key at work: wrapping data keys and their shares, sealing secrets. Each use has keys of its own, derived by HKDF-SHA256."""
 
 from __future__ import annotations
 
-import hmac
 import secrets
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
+from proxy.codec.footer import Footer
+from proxy.codec.format import INFO_DATA_KEY, INFO_SECRET, KEY_SIZE
+from proxy.codec.keys import Derivation, ShareCipher
+from proxy.codec.segment import SegmentKeys
+from proxy.codec.sharing import key_sharing
 from proxy.errors import KeyUnavailable
-
-KEY_SIZE = 32
-NONCE_SIZE = 12
+from proxy.keyring.sealed import open_message, seal_message
 
 
 class TenantCipher:
     """What can be done with one tenant key. `key_id` is the tenant's id, a UUID."""
 
-    __slots__ = ("_data_keys", "_labels", "_secrets", "key_id")
+    __slots__ = ("_key", "key_id")
 
     def __init__(self, key_id: str, key: bytes) -> None:
         self.key_id = key_id
-        extracted = hmac.digest(bytes(KEY_SIZE), key, "sha256")
-        self._data_keys, self._labels, self._secrets = (
-            AESGCM(hmac.digest(extracted, b"shardgate tenant " + use + b" v1\x01", "sha256"))
-            for use in (b"data keys", b"labels", b"secrets")
-        )
+        self._key = Derivation(key)
 
     def new_data_key(self) -> tuple[bytes, bytes]:
-        """Return a fresh data key and its wrapped form, 60 bytes."""
+        """Return a fresh data key and its wrapped form for the manifest, 72 bytes."""
         key = secrets.token_bytes(KEY_SIZE)
-        return key, self._seal(self._data_keys, key)
+        return key, seal_message(self._key, INFO_DATA_KEY, key, self.key_id.encode())
 
     def unwrap(self, wrapped: bytes) -> bytes:
-        return self._open(self._data_keys, wrapped, "data key")
+        return self._open(INFO_DATA_KEY, wrapped, "data key")
 
-    def seal_label(self, label: bytes) -> bytes:
-        """Return the label sealed, 28 bytes longer."""
-        return self._seal(self._labels, label)
+    def share_data_key(self, data_key: bytes, keys: SegmentKeys) -> list[bytes]:
+        """Share the data key among the shards of one segment. Return the shares by index, each wrapped for its shard.
 
-    def open_label(self, sealed: bytes) -> bytes:
-        return self._open(self._labels, sealed, "label")
+        Once a segment, and with randomness of its own: placement turns from segment to segment, so one provider holds another index of the
+        next one. Of one sharing for the whole version it would collect k shares; of independent ones it never has k of any.
+        """
+        scheme = keys.geometry.scheme
+        shares = key_sharing(scheme.k, scheme.n).share(data_key, secrets.token_bytes(KEY_SIZE * (scheme.k - 1)))
+        cipher = ShareCipher(self._key, keys.segment_id)
+        return [cipher.wrap(index, share, keys.fixed_part(index)) for index, share in enumerate(shares)]
+
+    def open_share(self, footer: Footer) -> bytes:
+        """Return the share in a shard's footer. Raises `ShardMismatch`."""
+        fixed = footer.fixed
+        return ShareCipher(self._key, fixed.segment_id).unwrap(fixed.shard_index, footer.wrapped_share, fixed.pack())
 
     def seal_secret(self, secret: str) -> bytes:
-        return self._seal(self._secrets, secret.encode())
+        return seal_message(self._key, INFO_SECRET, secret.encode(), self.key_id.encode())
 
     def open_secret(self, sealed: bytes) -> str:
-        return self._open(self._secrets, sealed, "secret").decode()
+        return self._open(INFO_SECRET, sealed, "secret").decode()
 
-    def _seal(self, aead: AESGCM, data: bytes) -> bytes:
-        nonce = secrets.token_bytes(NONCE_SIZE)
-        return nonce + aead.encrypt(nonce, data, self.key_id.encode())
-
-    def _open(self, aead: AESGCM, sealed: bytes, what: str) -> bytes:
+    def _open(self, use: bytes, sealed: bytes, what: str) -> bytes:
         try:
-            return aead.decrypt(sealed[:NONCE_SIZE], sealed[NONCE_SIZE:], self.key_id.encode())
-        except (InvalidTag, ValueError):  # ValueError: too short to hold a nonce
-            raise KeyUnavailable(f"the key of tenant {self.key_id} does not open this {what}") from None
+            return open_message(self._key, use, sealed, self.key_id.encode())
+        except KeyUnavailable as error:
+            raise KeyUnavailable(f"the key of tenant {self.key_id} does not open this {what}: {error}") from None

@@ -6,6 +6,8 @@ from typing import Literal, NewType
 
 import msgspec
 
+from proxy.codec.format import shard_name
+
 TenantId = NewType("TenantId", str)
 AccessKeyId = NewType("AccessKeyId", str)
 BucketId = NewType("BucketId", int)  # of this very bucket: never given again, as its name may be
@@ -79,10 +81,14 @@ class Segment(Record, frozen=True, kw_only=True, omit_defaults=True):
 
     id: SegmentId
     size: int  # plaintext bytes
-    header_size: int  # bytes before the first sealed cell, the same in each of its shards
     stores: tuple[str, ...]  # by shard index: the store's name
+    generations: tuple[int, ...] = ()  # by shard index: how often the shard was put anew; empty if none ever was
     missing: tuple[int, ...] = ()  # shard indexes known not to be in their store
     strays: bool = False  # a put whose answer was lost may have left a shard in another store
+
+    def shard_name(self, index: int) -> str:
+        """Return the upstream name of a shard."""
+        return _name(self.id, index, self.generations)
 
 
 class Layout(Record, frozen=True, kw_only=True, omit_defaults=True):
@@ -224,6 +230,11 @@ class GarbageSegment(Record, frozen=True, kw_only=True, omit_defaults=True):
 
     id: SegmentId
     stores: tuple[str, ...] = ()
+    generations: tuple[int, ...] = ()  # as in `Segment`
+
+    def shard_name(self, index: int) -> str:
+        """Return the upstream name of a shard."""
+        return _name(self.id, index, self.generations)
 
 
 class Garbage(Record, frozen=True, kw_only=True, omit_defaults=True):
@@ -232,3 +243,7 @@ class Garbage(Record, frozen=True, kw_only=True, omit_defaults=True):
     id: int
     segments: tuple[GarbageSegment, ...]
     queued_ms: int
+
+
+def _name(segment_id: SegmentId, index: int, generations: tuple[int, ...]) -> str:
+    return shard_name(segment_id, index, generations[index] if generations else 0)

@@ -62,7 +62,7 @@ def segment_id(number: int) -> bytes:
 
 
 def layout(number: int, *, missing: tuple[int, ...] = ()) -> Layout:
-    segment = Segment(id=segment_id(number), size=10, header_size=100, stores=("s0", "s1", "s2"), missing=missing)
+    segment = Segment(id=segment_id(number), size=10, stores=("s0", "s1", "s2"), missing=missing)
     return Layout(size=10, k=2, m=1, tenant_key_id="t", wrapped_key=b"k", segments=(segment,))
 
 

@@ -51,7 +51,7 @@ def drop_extents(connection: Connection, extents: Iterable[ExtentRef], now_ms: i
 
 
 def _garbage(segment: Segment) -> GarbageSegment:
-    return GarbageSegment(id=segment.id, stores=() if segment.strays else segment.stores)
+    return GarbageSegment(id=segment.id, stores=() if segment.strays else segment.stores, generations=segment.generations)
 
 
 def load_extents(connection: Connection, ids: Sequence[ExtentId]) -> tuple[Extent, ...]:
