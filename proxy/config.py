@@ -127,6 +127,13 @@ class LimitsConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     intent_seconds: Seconds = 120.0
 
 
+class TlsConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Paths of PEM files: the certificate with its chain, and its private key."""
+
+    certificate: Text
+    key: Text
+
+
 class LogConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["json", "text"] = "text"
@@ -142,6 +149,7 @@ class Config(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     stores: dict[str, StoreConfig]
     policies: dict[str, PolicyConfig]
     default_policy: str
+    tls: TlsConfig | None = None  # none: plain HTTP
     limits: LimitsConfig = LimitsConfig()
     log: LogConfig = LogConfig()
 
@@ -206,11 +214,12 @@ def _resolve(text: str, key: str, environ: Mapping[str, str]) -> str:
             raise ConfigError(f"{key}: the environment variable {text[4:]} is not set; set it to the secret")
         return environ[text[4:]]
     if text.startswith("file:"):
-        return _private_text(Path(text[5:]), key)
+        return private_text(Path(text[5:]), key)
     return text
 
 
-def _private_text(path: Path, key: str) -> str:
+def private_text(path: Path, key: str) -> str:
+    """Return what a secret's file holds. Raises `ConfigError`, for this key, if it cannot be read, or others may read it, too."""
     try:
         mode, text = path.stat().st_mode, path.read_text("utf-8")
     except OSError as error:
@@ -280,6 +289,8 @@ def _check(config: Config) -> None:
     for domain in config.domains:
         if not _DOMAIN.fullmatch(domain):
             raise ConfigError(f'domains: "{domain}" is no host name; write it as in "s3.example.org"')
+    if config.tls is not None:
+        private_text(Path(config.tls.key), "tls.key")
     if not config.stores:
         raise ConfigError("stores: none; add one as [stores.NAME]")
     if config.default_policy not in config.policies:
@@ -310,7 +321,7 @@ def _check_store(key: str, name: str, store: StoreConfig) -> None:
         missing = "secret_key" if store.access_key else "access_key"
         raise ConfigError(f"{key}.{missing}: missing; give both keys, or neither to use boto3's credential chain")
     if store.service_account:
-        _private_text(Path(store.service_account), f"{key}.service_account")
+        private_text(Path(store.service_account), f"{key}.service_account")
 
 
 def _check_places(stores: Mapping[str, StoreConfig]) -> None:

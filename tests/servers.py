@@ -12,6 +12,7 @@ import resource
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -41,14 +42,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
-    """Return when the URL answers anything at all."""
+def wait_for(url: str, process: subprocess.Popen[bytes], *, ca: Path | None = None) -> None:
+    """Return when the URL answers anything at all. `ca`: whom to trust, where it is https."""
+    context = ssl.create_default_context(cafile=ca) if ca else None
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise RuntimeError(f"the server of {url} ended with {process.returncode}")
         try:
-            urllib.request.urlopen(url, timeout=2)
+            urllib.request.urlopen(url, timeout=2, context=context)
         except urllib.error.HTTPError:
             return
         except OSError:
@@ -152,6 +154,7 @@ class Shardgate:
     endpoint: str
     data: Path
     config: Path
+    ca: Path | None = None
 
     @property
     def port(self) -> int:
@@ -178,6 +181,7 @@ class Shardgate:
             region_name="us-east-1",
             aws_access_key_id=self.access_key,
             aws_secret_access_key=self.secret_key,
+            verify=None if self.ca is None else str(self.ca),
             config=Config(retries={"total_max_attempts": 1}, **config),
         )
 
@@ -190,8 +194,9 @@ def start_shardgate(
     port: int | None = None,
     environ: Mapping[str, str] | None = None,
     open_files: tuple[int, int] | None = None,
+    ca: Path | None = None,
 ) -> Shardgate:
-    """Start the proxy and return when it answers. `open_files` are its soft and hard limit."""
+    """Start the proxy and return when it answers. `open_files` are its soft and hard limit; `ca` has signed the certificate that it has."""
     port = port or free_port()
     command = [sys.executable, "-m", "proxy.cli.main", "serve", "--config", str(config), "--listen", f"127.0.0.1:{port}"]
     data.mkdir(parents=True, exist_ok=True)
@@ -204,13 +209,13 @@ def start_shardgate(
         stderr=log,
         preexec_fn=open_files and partial(resource.setrlimit, resource.RLIMIT_NOFILE, open_files),
     )
-    endpoint = f"http://127.0.0.1:{port}"
+    endpoint = f"{'https' if ca else 'http'}://127.0.0.1:{port}"
     try:
-        wait_for(f"{endpoint}/-/health", process)
+        wait_for(f"{endpoint}/-/health", process, ca=ca)
     except RuntimeError as error:
         stop(process)
         raise RuntimeError(f"{error}; its log ends:\n{(data / 'server.log').read_text(errors='replace')[-3000:]}") from error
-    return Shardgate(process, endpoint, data, config)
+    return Shardgate(process, endpoint, data, config, ca)
 
 
 @contextmanager

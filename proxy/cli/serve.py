@@ -21,6 +21,7 @@ from proxy.cli.supervisor import READY, Supervisor
 from proxy.config import Config, credentials_path, listen_address, load_config
 from proxy.errors import ConfigError
 from proxy.log import configure_logging
+from proxy.server.certificate import Certificate
 from proxy.shared_counts import forget_gauges, share_counts, shared_by_workers
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ def serve(
     settings = load_config(config)
     host, port = listen_address(listen or settings.listen)
     configure_logging(settings.log)
+    if settings.tls is not None:
+        Certificate(settings.tls)  # refuses a pair that cannot be used: once, here, and not from every worker
     if worker is not None:
         _run_worker(settings, host, port, worker, workers)
         return
@@ -52,7 +55,7 @@ def serve(
 
 def banner(config: Config, host: str, port: int) -> str:
     """Say where the endpoint and the credentials are, and what to paste: it works in any folder and whatever AWS_* variables are set."""
-    endpoint = f"http://{_bracketed(_reachable(host))}:{port}"
+    endpoint = f"{'http' if config.tls is None else 'https'}://{_bracketed(_reachable(host))}:{port}"
     credentials = credentials_path(config)
     file = shlex.quote(str(credentials))
     aws = f"AWS_SHARED_CREDENTIALS_FILE={file} aws --profile default --region {config.region} --endpoint-url {endpoint}"

@@ -48,7 +48,7 @@ class BoundedServer(web.Server):
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
         if len(self._open) >= self._limit and not self._make_room():
-            transport.close()
+            _end(transport)
             return
         self._open.add(handler)
         self._waiting[handler] = None
@@ -83,6 +83,8 @@ class BoundedServer(web.Server):
 
     def _close(self, connection: RequestHandler) -> None:
         self._forget(connection)
+        if connection.transport is not None:
+            _end(connection.transport)
         connection.force_close()
 
     def _forget(self, connection: RequestHandler) -> None:
@@ -90,6 +92,14 @@ class BoundedServer(web.Server):
         self._waiting.pop(connection, None)
         if (deadline := self._deadlines.pop(connection, None)) is not None:
             deadline.cancel()
+
+
+def _end(transport: asyncio.Transport) -> None:
+    """Close a connection that has nothing to tell. With TLS, a farewell would wait for the client's, and hold a file meanwhile."""
+    if transport.get_extra_info("sslcontext") is None:
+        transport.close()
+    else:
+        transport.abort()
 
 
 def connection_limit(config: Config) -> int:

@@ -12,10 +12,12 @@ from prometheus_client import CollectorRegistry
 from proxy.config import Config
 from proxy.metrics import StoreCallMetrics
 from proxy.server.admission import connection_limit
+from proxy.server.certificate import Certificate
 from proxy.server.connection import Endpoint
 from proxy.server.dispatch import Dispatcher
 from proxy.server.stop import stopped_by_signals
 from proxy.server.telemetry import Telemetry
+from proxy.server.tls import accepting_tls
 from proxy.services import Services, open_services
 
 logger = logging.getLogger(__name__)
@@ -46,7 +48,10 @@ async def run_server(
                 await prepare(services)
             dispatcher = Dispatcher(services, Telemetry(registry))
             connections = connection_limit(config)
-            async with listening(dispatcher, host=host, port=port, connections=connections, reuse_port=workers > 1) as bound_port:
+            certificate = Certificate(config.tls) if config.tls is not None else None
+            async with listening(
+                dispatcher, host=host, port=port, connections=connections, certificate=certificate, reuse_port=workers > 1
+            ) as bound_port:
                 stop.started()
                 if ready is not None:
                     ready(bound_port)
@@ -55,18 +60,41 @@ async def run_server(
 
 @asynccontextmanager
 async def listening(
-    dispatcher: Dispatcher, *, host: str, port: int, connections: int = BACKLOG, reuse_port: bool = False
+    dispatcher: Dispatcher,
+    *,
+    host: str,
+    port: int,
+    connections: int = BACKLOG,
+    certificate: Certificate | None = None,
+    reuse_port: bool = False,
 ) -> AsyncIterator[int]:
-    """Accept connections and yield the port. On leaving, accept no more, and give requests in flight their time."""
-    runner = web.ServerRunner(Endpoint(dispatcher, limit=connections), shutdown_timeout=1.0)
+    """Accept connections, with TLS if there is a certificate, and yield the port.
+
+    On leaving, accept no more, and give requests in flight their time.
+    """
+    endpoint = Endpoint(dispatcher, limit=connections)
+    runner = web.ServerRunner(endpoint, shutdown_timeout=1.0)
     await runner.setup()
-    site = web.TCPSite(runner, host, port, backlog=min(BACKLOG, connections), reuse_port=reuse_port or None)
+    backlog = min(BACKLOG, connections)
+    if certificate is None:
+        accepting = _accepting(runner, host, port, backlog=backlog, reuse_port=reuse_port)
+    else:
+        accepting = accepting_tls(endpoint, certificate, host, port, backlog=backlog, reuse_port=reuse_port)
+    try:
+        async with accepting as bound_port:
+            yield bound_port
+    finally:
+        # aiohttp's own shutdown stops reading at once, which would starve uploads in flight.
+        if not await dispatcher.finish(FINISH_SECONDS):
+            logger.warning("requests still in flight after %.0f s were cut off", FINISH_SECONDS)
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def _accepting(runner: web.ServerRunner, host: str, port: int, *, backlog: int, reuse_port: bool) -> AsyncIterator[int]:
+    site = web.TCPSite(runner, host, port, backlog=backlog, reuse_port=reuse_port or None)
     try:
         await site.start()
         yield int(runner.addresses[0][1])
     finally:
         await site.stop()
-        # aiohttp's own shutdown stops reading at once, which would starve uploads in flight.
-        if not await dispatcher.finish(FINISH_SECONDS):
-            logger.warning("requests still in flight after %.0f s were cut off", FINISH_SECONDS)
-        await runner.cleanup()

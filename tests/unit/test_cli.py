@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from proxy.cli.context import print_table
@@ -22,7 +23,7 @@ from proxy.cli.init import first_start
 from proxy.cli.main import main
 from proxy.cli.serve import banner, reserved
 from proxy.cli.supervisor import Supervisor
-from proxy.config import Config, credentials_path, load_config
+from proxy.config import Config, TlsConfig, credentials_path, load_config
 from proxy.errors import ConfigError, ProxyError
 from proxy.services import Services, open_services
 from tests.servers import ROOT, Shardgate, free_port, shardgate, start_shardgate, stop
@@ -279,6 +280,12 @@ def test_a_table_shows_names_as_they_are(capsys: pytest.CaptureFixture[str]) -> 
 def test_the_banner_names_an_endpoint_that_can_be_reached(config: Config, host: str, endpoint: str) -> None:
     credentials_path(config).touch()
     assert f"--endpoint-url http://{endpoint}:9000 " in banner(config, host, 9000)
+
+
+def test_the_banner_says_https_where_there_is_a_certificate(config: Config) -> None:
+    credentials_path(config).touch()
+    encrypted = msgspec.structs.replace(config, tls=TlsConfig(certificate="c", key="k"))
+    assert banner(encrypted, "127.0.0.1", 9000).count("https://127.0.0.1:9000") == 4
 
 
 def test_the_banner_names_no_credentials_that_are_not_there(config: Config) -> None:

@@ -162,6 +162,19 @@ def test_a_key_file_open_to_others_is_refused(load: Loader, tmp_path: Path, mode
         load(MINIMAL + S3_STORE.replace('"s3"', f'"{kind}"') + keys)
 
 
+def test_a_certificate_key_that_others_may_read_is_refused(load: Loader, tmp_path: Path) -> None:
+    key = tmp_path / "key.pem"
+    key.write_text("key")
+    key.chmod(0o644)
+    with pytest.raises(ConfigError, match=r"tls\.key: .*key\.pem can be read by others; run: chmod 600"):
+        load(f'{MINIMAL}\n[tls]\ncertificate = "c"\nkey = "{key}"\n')
+
+
+def test_half_a_certificate_is_refused(load: Loader) -> None:
+    with pytest.raises(ConfigError, match=r"tls\.key: missing; add it"):
+        load(f'{MINIMAL}\n[tls]\ncertificate = "c"\n')
+
+
 def test_a_missing_key_file_is_refused(load: Loader, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"stores\.far\.secret_key: cannot read"):
         load(f'{MINIMAL}{S3_STORE}access_key = "a"\nsecret_key = "file:{tmp_path}/none"\n')

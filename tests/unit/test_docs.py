@@ -7,6 +7,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from types import NoneType, UnionType
 from typing import get_args, get_origin, get_type_hints
 
 import msgspec
@@ -63,7 +64,7 @@ def configured_keys(kind: type = config.Config, above: str = "") -> Iterator[tup
     """Yield full key and default of everything that can be configured."""
     hints = get_type_hints(kind)
     for field in msgspec.structs.fields(kind):
-        hint, key = hints[field.name], f"{above}{field.name}"
+        hint, key = _present(hints[field.name]), f"{above}{field.name}"
         inner = get_args(hint)[1] if get_origin(hint) is dict else None
         if isinstance(hint, type) and issubclass(hint, config.Section):
             yield from configured_keys(hint, f"{key}.")
@@ -71,6 +72,12 @@ def configured_keys(kind: type = config.Config, above: str = "") -> Iterator[tup
             yield from configured_keys(inner, f"{key}.NAME.")
         else:
             yield key, field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+
+
+def _present(hint: object) -> object:
+    """Of a table that may be left out, return what it is when it is there."""
+    kinds = [kind for kind in get_args(hint) if kind is not NoneType]
+    return kinds[0] if get_origin(hint) is UnionType and len(kinds) == 1 else hint
 
 
 def test_every_configuration_key_is_documented_and_no_other() -> None:
