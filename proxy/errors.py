@@ -29,6 +29,12 @@
             PreconditionUnmet     If-Match or If-None-Match does not hold
             IntentRevoked         a lease ran out under a write: write again
         PolicyMissing             the bucket's policy is not configured any more
+        CompletionRefused         the parts listed do not make the object asked for
+            PartsOutOfOrder       the list is not in ascending order
+            PartTooSmall          a part before the last is below S3's minimum
+            ObjectTooLarge        the parts together are too large for one object
+            SizeMismatch          the size claimed is not theirs
+            ChecksumMismatch      the checksum claimed is not theirs
 
 `server/errors.py` is the one table from these to S3's codes.
 """
@@ -156,7 +162,12 @@ class UploadMissing(ManifestConflict):
 
 
 class PartInvalid(ManifestConflict):
-    """A part named by the completion was not uploaded, or has another ETag."""
+    """A part named by the completion was not uploaded, or has another ETag or checksum."""
+
+    def __init__(self, message: str, *, number: int | None = None, etag: str = "") -> None:
+        super().__init__(message)
+        self.number = number
+        self.etag = etag
 
 
 class PreconditionUnmet(ManifestConflict):
@@ -169,3 +180,44 @@ class PreconditionUnmet(ManifestConflict):
 
 class IntentRevoked(ManifestConflict):
     """The intent under which shards were written has expired and is being collected; write again."""
+
+
+class CompletionRefused(ProxyError):
+    """The parts that a completion lists do not make the object it asks for; nothing was changed."""
+
+
+class PartsOutOfOrder(CompletionRefused):
+    """The list is not in ascending order of part numbers."""
+
+
+class PartTooSmall(CompletionRefused):
+    """A part before the last one is smaller than S3's minimum."""
+
+    def __init__(self, *, number: int, etag: str, size: int, minimum: int) -> None:
+        super().__init__(f"part {number} has {size} bytes of the {minimum} that are needed")
+        self.number = number
+        self.etag = etag
+        self.size = size
+        self.minimum = minimum
+
+
+class ObjectTooLarge(CompletionRefused):
+    """The parts together are larger than an object may be."""
+
+    def __init__(self, *, size: int, maximum: int) -> None:
+        super().__init__(f"{size} bytes are more than {maximum}")
+        self.size = size
+        self.maximum = maximum
+
+
+class SizeMismatch(CompletionRefused):
+    """The size that the client claims of the object is not that of its parts."""
+
+    def __init__(self, *, claimed: int, computed: int) -> None:
+        super().__init__(f"{computed} bytes, and {claimed} were claimed")
+        self.claimed = claimed
+        self.computed = computed
+
+
+class ChecksumMismatch(CompletionRefused):
+    """The checksum that the client claims of the object is not that of its parts."""

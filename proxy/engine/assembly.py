@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from proxy.errors import ChecksumMismatch, ObjectTooLarge, PartInvalid, PartsOutOfOrder, PartTooSmall, SizeMismatch
 from proxy.manifest.protocol import CompletedPart
 from proxy.manifest.records import Checksum, Part, PartSummary, Upload
 from proxy.s3 import checksums
-from proxy.s3.errors import S3Error
 
 MIN_PART_SIZE = 5 * 1024 * 1024  # S3's limit, for all parts but the last
 MAX_OBJECT_SIZE = 5 * 1024**4  # S3's limit of one object
@@ -35,21 +35,19 @@ def assemble(
     claimed_checksum: str | None,
     claimed_size: int | None,
 ) -> Assembled:
-    """Check the list against what was uploaded. Raises InvalidPart, InvalidPartOrder, EntityTooSmall, BadDigest, InvalidRequest."""
+    """Check the list, of at least one part, against what was uploaded. Raises `PartInvalid` or a kind of `CompletionRefused`."""
     parts = _chosen(uploaded, listed, part_checksums)
     for part in parts[:-1]:
         if part.size < MIN_PART_SIZE:
-            raise S3Error("EntityTooSmall", ProposedSize=part.size, MinSizeAllowed=MIN_PART_SIZE, PartNumber=part.number, ETag=part.etag)
+            raise PartTooSmall(number=part.number, etag=part.etag, size=part.size, minimum=MIN_PART_SIZE)
     size = sum(part.size for part in parts)
     if size > MAX_OBJECT_SIZE:
-        raise S3Error("EntityTooLarge", ProposedSize=size, MaxSizeAllowed=MAX_OBJECT_SIZE)
+        raise ObjectTooLarge(size=size, maximum=MAX_OBJECT_SIZE)
     if claimed_size is not None and claimed_size != size:
-        raise S3Error(
-            "InvalidRequest", f"The provided 'x-amz-mp-object-size' header value {claimed_size} does not match what was computed: {size}"
-        )
+        raise SizeMismatch(claimed=claimed_size, computed=size)
     checksum = _checksum(upload, parts)
     if claimed_checksum is not None and (checksum is None or claimed_checksum.partition("-")[0] != checksum.value.partition("-")[0]):
-        raise S3Error("BadDigest", "The checksum you specified did not match the calculated checksum.")
+        raise ChecksumMismatch(f"{claimed_checksum} was claimed, and {checksum} computed")
     joined = hashlib.md5(b"".join(bytes.fromhex(part.etag) for part in parts), usedforsecurity=False)
     return Assembled(
         size=size,
@@ -60,18 +58,17 @@ def assemble(
 
 
 def _chosen(uploaded: Sequence[Part], listed: Sequence[CompletedPart], part_checksums: Mapping[int, str]) -> list[Part]:
-    if not listed:
-        raise S3Error("MalformedXML")
-    numbers = [entry.number for entry in listed]
-    if any(second <= first for first, second in pairwise(numbers)):
-        raise S3Error("InvalidPartOrder")
+    for before, entry in pairwise(listed):
+        if entry.number <= before.number:
+            raise PartsOutOfOrder(f"part {entry.number} is listed after part {before.number}")
     by_number = {part.number: part for part in uploaded}
     parts = []
     for entry in listed:
         part = by_number.get(entry.number)
         claimed = part_checksums.get(entry.number)
         if part is None or part.etag != entry.etag or (claimed and (part.checksum is None or part.checksum.value != claimed)):
-            raise S3Error("InvalidPart", PartNumber=entry.number, ETag=entry.etag)
+            message = f"part {entry.number} was not uploaded, or has another ETag or checksum"
+            raise PartInvalid(message, number=entry.number, etag=entry.etag)
         parts.append(part)
     return parts
 

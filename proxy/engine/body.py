@@ -22,7 +22,7 @@ class Body(Protocol):
 
     @property
     def size_bytes(self) -> int:
-        """Exactly how many bytes `chunks` yields; fewer or more is the body's error to raise."""
+        """Exactly how many bytes `chunks` yields; fewer or more is the body's own `ProxyError` to raise."""
         ...
 
     def memory_to_fill(self, size_bytes: int) -> int:
@@ -39,5 +39,5 @@ class Body(Protocol):
         ...
 
     def finish(self) -> Digests:
-        """After the last byte: compare with everything the client claimed. Raises `S3Error`, as BadDigest."""
+        """After the last byte: compare with everything the client claimed. Raises what the body's own side calls it."""
         ...

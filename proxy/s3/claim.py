@@ -69,6 +69,18 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.date}/{self.region}/s3/aws4_request"
 
 
+# Who claims to be nobody proves nothing, of the body neither.
+ANONYMOUS_CLAIM = Claim(
+    access_key="",
+    date="19700101",
+    region="",
+    signed_headers=(),
+    signature="",
+    timestamp=datetime.fromtimestamp(0, UTC),
+    payload_hash=UNSIGNED_PAYLOAD,
+)
+
+
 def parse_authorization(headers: Mapping[str, str], query: Sequence[tuple[str, str]]) -> Claim | None:
     """Read the claim out of a request's header or presigned query; None for an anonymous request.
 

@@ -10,11 +10,12 @@ import msgspec
 from proxy.clock import Clock
 from proxy.keyring import Keyring
 from proxy.manifest.protocol import Manifest
-from proxy.manifest.records import AccessKey, AccessKeyId, Tenant
+from proxy.manifest.records import AccessKey, AccessKeyId, BucketName, Caller, Tenant
 from proxy.s3 import sigv2
-from proxy.s3.claim import Claim, parse_authorization
+from proxy.s3.claim import ANONYMOUS_CLAIM, Claim, parse_authorization
 from proxy.s3.errors import S3Error
 from proxy.s3.metadata import check_header
+from proxy.s3.policy import ANONYMOUS, Principal
 from proxy.s3.sigv4 import check_region, check_time, signing_key, verify
 
 MAX_CACHED_KEYS = 10_000  # some 300 bytes each
@@ -25,11 +26,17 @@ _SIGNING_PARAMETERS = {
 
 
 class Sender(msgspec.Struct, frozen=True, kw_only=True):
-    """Who signed, and what a chunk-signed body needs to go on."""
+    """Who signed, and what a chunk-signed body needs to go on. `caller` also has the bucket asked about, as it was at the same instant."""
 
-    tenant: Tenant
+    principal: Principal
+    caller: Caller
     claim: Claim
-    signing_key: bytes
+    signing_key: bytes = b""
+
+    @property
+    def tenant(self) -> Tenant | None:
+        """The account that signed; None for nobody in particular."""
+        return None if self.principal.anonymous else self.caller.tenant
 
 
 class Authenticator:
@@ -48,20 +55,21 @@ class Authenticator:
         self._keys: OrderedDict[tuple[bytes, str, str], bytes] = OrderedDict()
 
     async def authenticate(
-        self, method: str, raw_path: str, query: Sequence[tuple[str, str]], headers: Mapping[str, str], *, resource: str
+        self, method: str, raw_path: str, query: Sequence[tuple[str, str]], headers: Mapping[str, str], *, resource: str, bucket: str | None
     ) -> Sender:
         """Return who sent this. `raw_path` is as sent, without the query; `resource` has the bucket before it if the host names that.
 
-        Raises S3Error for whatever a signature can be wrong in.
+        Who claims to be nobody is the anonymous principal. Raises S3Error for whatever a signature can be wrong in.
         """
         version_2 = sigv2.parse_presigned(query, self._clock.now_ms()) if "authorization" not in headers else None
         claim = version_2 or parse_authorization(headers, query)
+        about = None if bucket is None else BucketName(bucket)
         if claim is None:
-            raise S3Error("AccessDenied")
-        found = await self._manifest.find_access_key(AccessKeyId(claim.access_key))
-        if found is None or not found[0].enabled:
+            return Sender(principal=ANONYMOUS, caller=await self._manifest.find_caller(None, about), claim=ANONYMOUS_CLAIM)
+        caller = await self._manifest.find_caller(AccessKeyId(claim.access_key), about)
+        access_key, tenant = caller.access_key, caller.tenant
+        if access_key is None or tenant is None or not access_key.enabled:
             raise S3Error("InvalidAccessKeyId", AWSAccessKeyId=claim.access_key)
-        access_key, tenant = found
         key = b""
         if version_2 is not None:
             secret = self._keyring.tenant_cipher(tenant).open_secret(access_key.sealed_secret)
@@ -74,7 +82,8 @@ class Authenticator:
             verify(claim, key, method=method, raw_path=raw_path, query=query, headers=headers)
         if not tenant.enabled:
             raise S3Error("AccessDenied", "This account is disabled")
-        return Sender(tenant=tenant, claim=claim, signing_key=key)
+        principal = Principal(tenant_id=tenant.id, access_key=access_key.id)
+        return Sender(principal=principal, caller=caller, claim=claim, signing_key=key)
 
     def _signing_key(self, access_key: AccessKey, tenant: Tenant, claim: Claim) -> bytes:
         name = (access_key.sealed_secret, claim.date, claim.region)

@@ -7,22 +7,45 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from proxy.manifest.records import BucketName, ObjectKey, Tenant
+from proxy.manifest.records import Bucket, ObjectKey, Tenant
+from proxy.s3.copy_source import CopySource
 from proxy.s3.errors import S3Error
 from proxy.s3.model import Operation
 from proxy.s3.parsing import Params
+from proxy.s3.policy import ANONYMOUS, Facts, Principal, Resource, authorise, deletion_action
 from proxy.server.body import RequestBody
 from proxy.services import Services
 
 
+class OwnedBucket(msgspec.Struct, frozen=True, kw_only=True):
+    """A bucket as it was when the request came, and whose it is."""
+
+    bucket: Bucket
+    owner: Tenant
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
+    """What a copy reads, and the bucket that holds it."""
+
+    source: CopySource
+    held: OwnedBucket
+
+
 class Call(msgspec.Struct, frozen=True, kw_only=True):
-    """An authenticated request, taken apart. `params` are named as boto3 names them; `headers` have lower-case names."""
+    """An authorised request, taken apart. `params` are named as boto3 names them; `headers` have lower-case names.
+
+    `bucket` and `owner` are settled: a handler looks neither up, and does not ask again who may do this. Data is coded and sealed with the
+    key of `owner`, who need not be the one who asks.
+    """
 
     operation: Operation
     params: Params
     headers: Mapping[str, str]
-    tenant: Tenant
+    principal: Principal = ANONYMOUS
+    asker: Tenant | None = None  # the principal's tenant
     services: Services
+    held: OwnedBucket | None = None  # the bucket of the request, unless it has none yet
+    copied: Origin | None = None  # of the operations that copy
     upload: RequestBody | None = None  # of the operations that stream
 
     @property
@@ -32,12 +55,49 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         return self.upload
 
     @property
-    def bucket(self) -> BucketName:
-        return BucketName(self.required_text("Bucket"))
+    def tenant(self) -> Tenant:
+        """The account that asks. AccessDenied for none: only an account can own what is made."""
+        if self.asker is None:
+            raise S3Error("AccessDenied")
+        return self.asker
+
+    @property
+    def bucket(self) -> Bucket:
+        return self._held.bucket
+
+    @property
+    def owner(self) -> Tenant:
+        """The bucket's owner."""
+        return self._held.owner
+
+    @property
+    def origin(self) -> Origin:
+        if self.copied is None:
+            raise LookupError(f"{self.operation.name} copies nothing")
+        return self.copied
+
+    @property
+    def source_bucket(self) -> Bucket:
+        return self.origin.held.bucket
+
+    @property
+    def source_owner(self) -> Tenant:
+        return self.origin.held.owner
+
+    @property
+    def _held(self) -> OwnedBucket:
+        if self.held is None:
+            raise LookupError(f"{self.operation.name} is about no bucket")
+        return self.held
 
     @property
     def key(self) -> ObjectKey:
         return ObjectKey(self.required_text("Key"))
+
+    def authorise_deletion(self, key: str, *, of_version: bool) -> None:
+        """Raise AccessDenied for a key that DeleteObjects lists: of all operations, it alone names in its body what it is about."""
+        facts = Facts(owner_id=self.owner.id)
+        authorise(self.principal, deletion_action(of_version=of_version), Resource(self.bucket.name, key), facts)
 
     def required_text(self, name: str) -> str:
         value = self.params.get(name)
@@ -76,7 +136,7 @@ class Download(msgspec.Struct, kw_only=True):
 
 
 Answer = Mapping[str, object] | Download
-Handler = Callable[[Call], Awaitable[Answer]]
+Handle = Callable[[Call], Awaitable[Answer]]  # what serves an operation
 
 
 def moment(ms: int) -> datetime:

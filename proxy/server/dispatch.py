@@ -21,9 +21,10 @@ from proxy.s3.parsing import parse_request
 from proxy.s3.rendering import render_response
 from proxy.s3.request import read_headers, read_query
 from proxy.s3.routing import Router, bucket_of_host, split_target
+from proxy.server.access import Gate
 from proxy.server.auth import Authenticator, Sender, hoisted_headers
 from proxy.server.body import MAX_DOCUMENT_SIZE, RequestBody, check_bodiless, has_body, read_document
-from proxy.server.call import Answer, Call, Download
+from proxy.server.call import Answer, Call, Download, Handle
 from proxy.server.errors import translate
 from proxy.server.handlers import HANDLERS
 from proxy.server.inlet import Inlet
@@ -55,6 +56,7 @@ class Dispatcher:
             region=config.region,
             other_regions=services.policies,
         )
+        self._gate = Gate(services.manifest)
         self._telemetry = telemetry
         self._host_id = b64encode(os.urandom(32)).decode()
         self._finishing = False
@@ -122,14 +124,15 @@ class Dispatcher:
         operation = visit.operation = self._router.route(request.method, target, query, headers)
         hosted = bucket_of_host(host, self._domains)
         resource = visit.raw_path if hosted is None else f"/{hosted}{visit.raw_path}"
-        sender = await self._authenticator.authenticate(request.method, visit.raw_path, query, headers, resource=resource)
-        visit.tenant = sender.tenant.name
+        sender = await self._authenticator.authenticate(
+            request.method, visit.raw_path, query, headers, resource=resource, bucket=target.bucket
+        )
+        visit.tenant = "" if sender.tenant is None else sender.tenant.name
         if sender.claim.presigned:
             headers = hoisted_headers(query, headers)
+        access = await self._gate.admit(operation, target, query, headers, sender)
+        handle = _handle_of(operation)
         refuse_unserved(operation, headers)
-        handler = HANDLERS.get(operation.name)
-        if handler is None:
-            raise S3Error("NotImplemented", f"{operation.name} is not served")
         if target.key is not None:
             check_key(target.key)
         body, document = await self._take_body(visit.inlet, operation, headers, sender)
@@ -137,11 +140,14 @@ class Dispatcher:
             operation=operation,
             params=parse_request(operation, target, query, headers, document),
             headers=headers,
-            tenant=sender.tenant,
+            principal=sender.principal,
+            asker=sender.tenant,
             services=self._services,
+            held=access.held,
+            copied=access.origin,
             upload=body,
         )
-        return await self._render(visit, operation, await handler(call))
+        return await self._render(visit, operation, await handle(call))
 
     async def _take_body(
         self, inlet: Inlet, operation: Operation, headers: Mapping[str, str], sender: Sender
@@ -186,3 +192,10 @@ class Dispatcher:
 
     def _common_headers(self, visit: Visit) -> CIMultiDict[str]:
         return CIMultiDict({"x-amz-request-id": visit.request_id, "x-amz-id-2": self._host_id, "Server": "Shardgate"})
+
+
+def _handle_of(operation: Operation) -> Handle:
+    handle = HANDLERS.get(operation.name)
+    if handle is None:
+        raise S3Error("NotImplemented", f"{operation.name} is not served")
+    return handle

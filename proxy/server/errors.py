@@ -9,6 +9,7 @@ from proxy.errors import (
     BucketMissing,
     BucketNotEmpty,
     BudgetExhausted,
+    ChecksumMismatch,
     ExtentMissing,
     IntegrityError,
     IntentRevoked,
@@ -16,10 +17,14 @@ from proxy.errors import (
     ManifestConflict,
     ManifestUnavailable,
     NotEnoughShards,
+    ObjectTooLarge,
     PartInvalid,
+    PartsOutOfOrder,
+    PartTooSmall,
     PolicyMissing,
     PreconditionUnmet,
     ProxyError,
+    SizeMismatch,
     StoreError,
     UploadMissing,
     VersionMissing,
@@ -52,6 +57,28 @@ def _precondition(error: ProxyError, _writing: bool) -> S3Error:  # noqa: FBT001
     return S3Error("NoSuchKey" if missing else "PreconditionFailed")
 
 
+def _part_invalid(error: ProxyError, _writing: bool) -> S3Error:  # noqa: FBT001 - the table's second column
+    if not isinstance(error, PartInvalid) or error.number is None:
+        return S3Error("InvalidPart")
+    return S3Error("InvalidPart", PartNumber=error.number, ETag=error.etag)
+
+
+def _too_small(error: ProxyError, _writing: bool) -> S3Error:  # noqa: FBT001 - the table's second column
+    assert isinstance(error, PartTooSmall)
+    return S3Error("EntityTooSmall", ProposedSize=error.size, MinSizeAllowed=error.minimum, PartNumber=error.number, ETag=error.etag)
+
+
+def _too_large(error: ProxyError, _writing: bool) -> S3Error:  # noqa: FBT001 - the table's second column
+    assert isinstance(error, ObjectTooLarge)
+    return S3Error("EntityTooLarge", ProposedSize=error.size, MaxSizeAllowed=error.maximum)
+
+
+def _other_size(error: ProxyError, _writing: bool) -> S3Error:  # noqa: FBT001 - the table's second column
+    assert isinstance(error, SizeMismatch)
+    message = f"The provided 'x-amz-mp-object-size' header value {error.claimed} does not match what was computed: {error.computed}"
+    return S3Error("InvalidRequest", message)
+
+
 _RULES: dict[type, Rule] = {
     NotEnoughShards: _too_few,
     BudgetExhausted: _plain("SlowDown"),
@@ -68,7 +95,12 @@ _RULES: dict[type, Rule] = {
     VersionMissing: _plain("NoSuchVersion"),
     ExtentMissing: _plain("SlowDown"),  # the key was overwritten each time we looked, as often as we look
     UploadMissing: _plain("NoSuchUpload"),
-    PartInvalid: _plain("InvalidPart"),
+    PartInvalid: _part_invalid,
+    PartsOutOfOrder: _plain("InvalidPartOrder"),
+    PartTooSmall: _too_small,
+    ObjectTooLarge: _too_large,
+    SizeMismatch: _other_size,
+    ChecksumMismatch: lambda _error, _writing: S3Error("BadDigest", "The checksum you specified did not match the calculated checksum."),
     PreconditionUnmet: _precondition,
     # What a client cannot cause: another conflict of the manifest is a defect here, or a race lost. Trying again is right.
     ManifestConflict: _plain("InternalError"),

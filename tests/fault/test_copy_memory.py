@@ -20,15 +20,12 @@ MIB = 1024 * 1024
 
 
 async def begin_upload(lab: Laboratory, key: str) -> Upload:
-    engine, now = lab.services.engine, lab.clock.now_ms()
-    upload = Upload(id=engine.new_upload_id(), bucket_id=lab.bucket.id, key=ObjectKey(key), tenant_id=lab.tenant.id, initiated_ms=now)
-    await lab.services.manifest.begin_upload(upload)
-    return upload
+    return await lab.services.engine.begin_upload(lab.bucket, lab.tenant, ObjectKey(key), ObjectAttributes())
 
 
 async def copy_parts(lab: Laboratory, source: Version, count: int, size: int) -> None:
     async def copy(upload: Upload, start: int) -> None:
-        await lab.services.engine.copy_part(source, start, size, lab.bucket, lab.tenant, upload, 1)
+        await lab.services.engine.copy_part(source, lab.tenant, start, size, lab.bucket, lab.tenant, upload, 1)
 
     uploads = [await begin_upload(lab, f"part{number}") for number in range(count)]
     await asyncio.gather(*(copy(upload, number * 100_000) for number, upload in enumerate(uploads)))
@@ -37,7 +34,7 @@ async def copy_parts(lab: Laboratory, source: Version, count: int, size: int) ->
 async def copy_object(lab: Laboratory, source: Version, key: str) -> None:
     """Copy with another checksum than the source has: the data moves."""
     await lab.services.engine.copy_object(
-        source, lab.bucket, lab.bucket, lab.tenant, ObjectKey(key), ObjectAttributes(), checksum_algorithm="SHA256"
+        source, lab.bucket, lab.tenant, lab.bucket, lab.tenant, ObjectKey(key), ObjectAttributes(), checksum_algorithm="SHA256"
     )
 
 

@@ -9,29 +9,30 @@ from pathlib import Path
 
 import pytest
 
+from proxy.engine.engine import Engine
 from proxy.errors import BucketMissing, ExtentMissing
-from proxy.manifest.protocol import Manifest
-from proxy.manifest.records import NULL_VERSION, Bucket, BucketId, ObjectAttributes, ObjectKey, Upload, Version, VersionId
+from proxy.manifest.records import NULL_VERSION, Bucket, ObjectAttributes, ObjectKey, Version, VersionId
+from proxy.s3.copy_source import parse_copy_source
 from proxy.s3.model import load_model
-from proxy.server.call import Call, Download
+from proxy.server.call import Call, Download, Origin, OwnedBucket
 from proxy.server.handlers.copy import copy_object, upload_part_copy
 from proxy.server.handlers.objects import get_object
 from proxy.tenancy import add_tenant
 from tests.laboratory import BytesBody, Laboratory, laboratory
 
 
-class RacingManifest:
-    """A manifest that has a key overwritten right after it was looked up, the first `times` times."""
+class RacingEngine:
+    """An engine that has a key overwritten right after it was looked up, the first `times` times."""
 
     def __init__(self, lab: Laboratory, times: int) -> None:
         self._lab = lab
         self._left = times
 
     def __getattr__(self, name: str) -> object:
-        return getattr(self._lab.services.manifest, name)
+        return getattr(self._lab.services.engine, name)
 
-    async def find_version(self, bucket_id: BucketId, key: ObjectKey, version_id: VersionId | None = None) -> Version | None:
-        found = await self._lab.services.manifest.find_version(bucket_id, key, version_id)
+    async def find_version(self, bucket: Bucket, key: ObjectKey, version_id: VersionId | None = None) -> Version | None:
+        found = await self._lab.services.engine.find_version(bucket, key, version_id)
         if self._left and key == "k":
             self._left -= 1
             await self._lab.put("k", b"newer %d" % self._left)
@@ -61,13 +62,17 @@ async def lab(tmp_path: Path) -> AsyncIterator[Laboratory]:
 
 
 def call(lab: Laboratory, operation: str, times: int, **params: object) -> Call:
-    manifest: Manifest = RacingManifest(lab, times)  # type: ignore[assignment]
+    engine: Engine = RacingEngine(lab, times)  # type: ignore[assignment]
+    held = OwnedBucket(bucket=lab.bucket, owner=lab.tenant)
+    source = parse_copy_source(str(params.get("CopySource", "bucket/k")))
     return Call(
         operation=load_model().operations[operation],
         params={"Bucket": "bucket", "Key": "k", **params},
         headers={},
-        tenant=lab.tenant,
-        services=replace(lab.services, manifest=manifest),
+        asker=lab.tenant,
+        services=replace(lab.services, engine=engine),
+        held=held,
+        copied=Origin(source=source, held=held),
     )
 
 
@@ -99,9 +104,7 @@ async def test_copy_of_an_overwritten_object_copies_its_successor(lab: Laborator
 
 
 async def test_part_copy_of_an_overwritten_object_copies_its_successor(lab: Laboratory) -> None:
-    upload_id, now = lab.services.engine.new_upload_id(), lab.clock.now_ms()
-    upload = Upload(id=upload_id, bucket_id=lab.bucket.id, key=ObjectKey("whole"), tenant_id=lab.tenant.id, initiated_ms=now)
-    await lab.services.manifest.begin_upload(upload)
+    upload = await lab.services.engine.begin_upload(lab.bucket, lab.tenant, ObjectKey("whole"), ObjectAttributes())
     await upload_part_copy(call(lab, "UploadPartCopy", 2, Key="whole", UploadId=upload.id, PartNumber=1, CopySource="bucket/k"))
     (part,) = await lab.services.manifest.list_parts(upload.id)
     assert part.size == len(b"newer 0")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from proxy.server.call import Handler
+from proxy.server.call import Handle
 from proxy.server.handlers import acl, buckets, copy, deleting, listing, multipart, objects, service, tagging, uploads
 
-HANDLERS: Mapping[str, Handler] = {
+HANDLERS: Mapping[str, Handle] = {
     "ListBuckets": service.list_buckets,
     "CreateBucket": buckets.create_bucket,
     "HeadBucket": buckets.head_bucket,

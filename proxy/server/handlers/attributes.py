@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from proxy.manifest.records import Bucket, ObjectAttributes
+from proxy.manifest.records import ObjectAttributes
 from proxy.s3.errors import S3Error
 from proxy.s3.metadata import check_metadata
 from proxy.s3.tagging import parse_tagging_header
@@ -20,13 +20,13 @@ _SYSTEM_HEADERS = {
 }
 
 
-def object_attributes(call: Call, bucket: Bucket) -> ObjectAttributes:
+def object_attributes(call: Call) -> ObjectAttributes:
     """Return everything a write says of the object. MetadataTooLarge, InvalidTag, InvalidStorageClass, InvalidArgument."""
     return ObjectAttributes(
         headers=system_headers(call.headers),
         metadata=user_metadata(call),
         tags=object_tags(call),
-        storage_class=storage_class(call, bucket),
+        storage_class=storage_class(call),
     )
 
 
@@ -54,10 +54,10 @@ def object_tags(call: Call) -> dict[str, str]:
     return {} if value is None else parse_tagging_header(value)
 
 
-def storage_class(call: Call, bucket: Bucket) -> str:
+def storage_class(call: Call) -> str:
     """Return the storage class asked for: one of the bucket's policy, or STANDARD."""
     name = call.headers.get("x-amz-storage-class", "STANDARD")
-    policy = call.services.policies.get(bucket.policy)
+    policy = call.services.policies.get(call.bucket.policy)
     if name != "STANDARD" and (policy is None or name not in policy.storage_classes):
         raise S3Error("InvalidStorageClass", StorageClassRequested=name)
     return name

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 
 from proxy.errors import BucketExists
-from proxy.manifest.records import Bucket, Versioning
+from proxy.manifest.records import Bucket, BucketName, Versioning
 from proxy.s3.errors import S3Error
 from proxy.s3.naming import check_bucket_name
 from proxy.s3.parsing import Params
 from proxy.s3.tagging import MAX_BUCKET_TAGS, check_tags
 from proxy.server.call import Call, rows
-from proxy.server.handlers.ownership import own_bucket
 from proxy.server.handlers.tagging import TAGGING
 
 US_EAST_1 = "us-east-1"
@@ -19,7 +18,7 @@ US_EAST_1 = "us-east-1"
 
 async def create_bucket(call: Call) -> dict[str, object]:
     """Make a bucket under the placement policy its LocationConstraint names, or the default one."""
-    name = call.bucket
+    name = BucketName(call.required_text("Bucket"))
     check_bucket_name(name)
     configuration = call.params.get("CreateBucketConfiguration")
     document: Params = configuration if isinstance(configuration, dict) else {}
@@ -35,37 +34,33 @@ async def create_bucket(call: Call) -> dict[str, object]:
         settings=_settings(document),
     )
     try:
-        await call.services.manifest.create_bucket(bucket)
+        await call.services.engine.create_bucket(bucket)
     except BucketExists as error:
         await _check_again(call, bucket, error)
     return {"Location": f"/{name}"}
 
 
 async def head_bucket(call: Call) -> dict[str, object]:
-    await own_bucket(call)
     return {"BucketRegion": call.services.config.region}
 
 
 async def delete_bucket(call: Call) -> dict[str, object]:
-    bucket = await own_bucket(call)
-    await call.services.manifest.delete_bucket(bucket.id)
+    await call.services.engine.delete_bucket(call.bucket)
     return {}
 
 
 async def get_bucket_location(call: Call) -> dict[str, object]:
     """Tell the LocationConstraint as given. Signatures for it are accepted, too, for clients that take it for a region."""
-    bucket = await own_bucket(call)
     region = call.services.config.region
-    return {"LocationConstraint": bucket.location or (None if region == US_EAST_1 else region)}
+    return {"LocationConstraint": call.bucket.location or (None if region == US_EAST_1 else region)}
 
 
 async def get_bucket_versioning(call: Call) -> dict[str, object]:
-    bucket = await own_bucket(call)
-    return {} if bucket.versioning == "Unversioned" else {"Status": bucket.versioning}
+    versioning = call.bucket.versioning
+    return {} if versioning == "Unversioned" else {"Status": versioning}
 
 
 async def put_bucket_versioning(call: Call) -> dict[str, object]:
-    bucket = await own_bucket(call)
     document = call.document("VersioningConfiguration")
     if document.get("MFADelete") == "Enabled":
         raise S3Error("NotImplemented", "MFA delete is not served")
@@ -73,7 +68,7 @@ async def put_bucket_versioning(call: Call) -> dict[str, object]:
     state = states.get(document.get("Status"))
     if state is None:
         raise S3Error("MalformedXML")
-    await call.services.manifest.set_versioning(bucket.id, state)
+    await call.services.engine.set_versioning(call.bucket, state)
     return {}
 
 
@@ -99,7 +94,7 @@ async def _check_again(call: Call, wanted: Bucket, error: BucketExists) -> None:
     """Decide what a bucket that exists means: us-east-1 answers 200 for one's own; the other regions never do."""
     if error.owner != call.tenant.id:
         raise S3Error("BucketAlreadyExists", BucketName=wanted.name) from error
-    existing = await call.services.manifest.find_bucket(wanted.name)
+    existing = await call.services.engine.find_bucket(wanted.name)
     same = existing is not None and existing.location == wanted.location
     if call.services.config.region != US_EAST_1 or not same:
         raise S3Error("BucketAlreadyOwnedByYou", BucketName=wanted.name) from error

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-from urllib.parse import unquote_to_bytes
-
-from proxy.manifest.records import Bucket, ObjectAttributes, ObjectKey, Version
+from proxy.manifest.records import ObjectAttributes, ObjectKey, Version
 from proxy.s3.checksums import parse_algorithm
 from proxy.s3.errors import S3Error
 from proxy.s3.preconditions import check_copy_source
@@ -15,80 +12,57 @@ from proxy.server.call import Call, moment
 from proxy.server.handlers.attributes import object_tags, storage_class, system_headers, user_metadata
 from proxy.server.handlers.conditions import read_conditions, write_conditions
 from proxy.server.handlers.multipart import find_upload, with_checksum
-from proxy.server.handlers.ownership import own_bucket, own_source_bucket
 from proxy.server.handlers.selection import check_part_number
 from proxy.server.handlers.versions import again_if_replaced, checksum_fields, find_object, quoted, shown_id, written_fields
-
-
-class Source(NamedTuple):
-    """What x-amz-copy-source names."""
-
-    bucket: str
-    key: ObjectKey
-    version_id: str | None
 
 
 @again_if_replaced
 async def copy_object(call: Call) -> dict[str, object]:
     """Copy a whole object, up to 5 GiB, with its description or with a new one."""
-    source = _parse_source(call.required_text("CopySource"))
-    bucket = await own_bucket(call)
-    source_bucket, version = await _find_source(call, source)
+    version = await _find_source(call)
     _check_size(version.size)
-    _check_changes(call, source)
-    attributes = _attributes(call, bucket, version)
+    _check_changes(call)
+    attributes = _attributes(call, version)
     algorithm = call.text("ChecksumAlgorithm")
     copied = await call.services.engine.copy_object(
         version,
-        source_bucket,
-        bucket,
-        call.tenant,
+        call.source_bucket,
+        call.source_owner,
+        call.bucket,
+        call.owner,
         call.key,
         attributes,
         checksum_algorithm=None if algorithm is None else parse_algorithm(algorithm),
         conditions=write_conditions(call),
     )
     outcome = {"ETag": quoted(copied.etag), "LastModified": moment(copied.modified_ms), **checksum_fields(copied.checksum)}
-    return {"CopyObjectResult": outcome, "CopySourceVersionId": shown_id(source_bucket, version), **written_fields(copied)}
+    return {"CopyObjectResult": outcome, "CopySourceVersionId": shown_id(call.source_bucket, version), **written_fields(copied)}
 
 
 @again_if_replaced
 async def upload_part_copy(call: Call) -> dict[str, object]:
     """Make a part of a range of an object."""
     number = check_part_number(call.integer("PartNumber"))
-    source = _parse_source(call.required_text("CopySource"))
-    bucket = await own_bucket(call)
-    upload = await find_upload(call, bucket)
-    source_bucket, version = await _find_source(call, source)
+    upload = await find_upload(call)
+    version = await _find_source(call)
     wanted = parse_copy_source_range(call.text("CopySourceRange"), version.size)
     start, length = (0, version.size) if wanted is None else (wanted.start, wanted.length)
     _check_size(length)
-    part = await call.services.engine.copy_part(version, start, length, bucket, call.tenant, with_checksum(upload), number)
+    part = await call.services.engine.copy_part(
+        version, call.source_owner, start, length, call.bucket, call.owner, with_checksum(upload), number
+    )
     outcome = {
         "ETag": quoted(part.etag),
         "LastModified": moment(part.modified_ms),
         **checksum_fields(part.checksum, with_type=False),
     }
-    return {"CopyPartResult": outcome, "CopySourceVersionId": shown_id(source_bucket, version)}
+    return {"CopyPartResult": outcome, "CopySourceVersionId": shown_id(call.source_bucket, version)}
 
 
-def _parse_source(text: str) -> Source:
-    """Read `[/]bucket/key[?versionId=id]`. As on S3 it is encoded as a form is: a "+" is a space, and the first slash may be escaped."""
-    path, mark, query = text.partition("?versionId=")
+async def _find_source(call: Call) -> Version:
+    source = call.origin.source
     try:
-        bucket, _, key = unquote_to_bytes(path.replace("+", " ")).decode("utf-8").removeprefix("/").partition("/")
-    except UnicodeError:  # of the escapes, or of the header itself
-        bucket, key = "", ""
-    if not bucket or not key:
-        message = "Copy Source must mention the source bucket and key: sourcebucket/sourcekey"
-        raise S3Error("InvalidArgument", message, ArgumentName="x-amz-copy-source", ArgumentValue=text)
-    return Source(bucket, ObjectKey(key), query if mark else None)
-
-
-async def _find_source(call: Call, source: Source) -> tuple[Bucket, Version]:
-    bucket = await own_source_bucket(call, source.bucket)
-    try:
-        version = await find_object(call, bucket, key=source.key, version_id=source.version_id)
+        version = await find_object(call, call.source_bucket, key=ObjectKey(source.key), version_id=source.version_id)
     except S3Error as error:
         if error.code != "MethodNotAllowed":
             raise
@@ -96,7 +70,7 @@ async def _find_source(call: Call, source: Source) -> tuple[Bucket, Version]:
         raise S3Error("InvalidRequest", message) from error
     conditions = read_conditions(call, "CopySource")
     check_copy_source(conditions, etag=version.etag, modified_ms=version.modified_ms, now_ms=call.services.clock.now_ms())
-    return bucket, version
+    return version
 
 
 def _check_size(size: int) -> None:
@@ -112,11 +86,12 @@ def _directive(call: Call, name: str, subject: str) -> str:
     return directive
 
 
-def _check_changes(call: Call, source: Source) -> None:
+def _check_changes(call: Call) -> None:
     """Refuse a copy onto itself that changes nothing. An older version copied up is a change."""
     changing = ("x-amz-storage-class", "x-amz-website-redirect-location", "x-amz-server-side-encryption", "x-amz-checksum-algorithm")
+    source = call.origin.source
     if (
-        (source.bucket, source.key) == (call.bucket, call.key)
+        (source.bucket, source.key) == (call.bucket.name, call.key)
         and source.version_id is None
         and _directive(call, "MetadataDirective", "metadata") == "COPY"
         and not any(name in call.headers for name in changing)
@@ -128,7 +103,7 @@ def _check_changes(call: Call, source: Source) -> None:
         )
 
 
-def _attributes(call: Call, bucket: Bucket, source: Version) -> ObjectAttributes:
+def _attributes(call: Call, source: Version) -> ObjectAttributes:
     """Return what the copy will say of itself. Storage class and website redirect are never copied."""
     given = system_headers(call.headers)
     if _directive(call, "MetadataDirective", "metadata") == "REPLACE":
@@ -139,4 +114,4 @@ def _attributes(call: Call, bucket: Bucket, source: Version) -> ObjectAttributes
         metadata = source.attributes.metadata
     replace_tags = _directive(call, "TaggingDirective", "tagging") == "REPLACE"
     tags = object_tags(call) if replace_tags else source.attributes.tags
-    return ObjectAttributes(headers=headers, metadata=metadata, tags=tags, storage_class=storage_class(call, bucket))
+    return ObjectAttributes(headers=headers, metadata=metadata, tags=tags, storage_class=storage_class(call))

@@ -2,88 +2,77 @@
 
 from __future__ import annotations
 
-import asyncio
-
+from proxy.engine.deleting import Deletion
 from proxy.errors import ProxyError
 from proxy.manifest.protocol import NO_CONDITIONS, Conditions
-from proxy.manifest.records import Bucket, ObjectKey, Version, VersionId
+from proxy.manifest.records import ObjectKey, Version, VersionId
 from proxy.s3.errors import S3Error
 from proxy.s3.naming import check_key
 from proxy.s3.parsing import Params
 from proxy.server.call import Call, rows
 from proxy.server.errors import translate
-from proxy.server.handlers.ownership import own_bucket
 from proxy.server.handlers.versions import check_version_id, is_version_id
 
 MAX_KEYS = 1000
-AT_ONCE = 64  # the manifest groups commits that wait together
 
 
 async def delete_object(call: Call) -> dict[str, object]:
     """Remove the version named for good; without one, remove or hide the latest."""
-    bucket = await own_bucket(call)
-    named = call.text("VersionId")
-    version_id = None if named is None else check_version_id(named)
-    if_match = call.headers.get("if-match")
+    named, if_match = call.text("VersionId"), call.headers.get("if-match")
     conditions = NO_CONDITIONS if if_match is None else Conditions(if_match=if_match.strip().strip('"'))
-    changed = await _delete(call, bucket, call.key, version_id, conditions)
-    if version_id is not None:
-        marker = changed is not None and changed.is_delete_marker
-        return {"VersionId": version_id, "DeleteMarker": marker or None}
-    return {} if changed is None else {"VersionId": changed.id, "DeleteMarker": True}
+    if named is not None:
+        _check_unconditional(conditions)
+        version_id = check_version_id(named)
+        removed = await call.services.engine.delete_version(call.bucket, call.key, version_id)
+        return {"VersionId": version_id, "DeleteMarker": (removed is not None and removed.is_delete_marker) or None}
+    marker = await call.services.engine.delete_latest(call.bucket, call.key, conditions=conditions)
+    return {} if marker is None else {"VersionId": marker.id, "DeleteMarker": True}
 
 
 async def delete_objects(call: Call) -> dict[str, object]:
     """Delete up to 1,000 keys, each on its own: one that fails does not stop the rest."""
     _check_integrity_header(call)
-    bucket = await own_bucket(call)
     document = call.document("Delete")
     wanted = rows(document, "Objects")
     if not 1 <= len(wanted) <= MAX_KEYS:
         raise S3Error("MalformedXML")
-    outcomes = await _delete_each(call, bucket, wanted)
+    outcomes = await _delete_each(call, wanted)
     errors = [outcome for outcome in outcomes if "Code" in outcome]
     deleted = [] if document.get("Quiet") is True else [outcome for outcome in outcomes if "Code" not in outcome]
     return {"Deleted": deleted, "Errors": errors}
 
 
-async def _delete_each(call: Call, bucket: Bucket, wanted: list[Params]) -> list[dict[str, object]]:
-    turn = asyncio.Semaphore(AT_ONCE)
-
-    async def delete(entry: Params) -> dict[str, object]:
-        async with turn:
-            return await _delete_entry(call, bucket, entry)
-
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(delete(entry)) for entry in wanted]
-    return [task.result() for task in tasks]
+async def _delete_each(call: Call, wanted: list[Params]) -> list[dict[str, object]]:
+    """Return an element of Deleted or, with a Code, of Errors, for each key in the order of the list."""
+    read = [_read_entry(call, entry) for entry in wanted]
+    results = iter(await call.services.engine.delete_many(call.bucket, [entry for entry in read if isinstance(entry, Deletion)]))
+    outcomes = [next(results) if isinstance(entry, Deletion) else entry for entry in read]
+    return [_told(entry, outcome) for entry, outcome in zip(wanted, outcomes, strict=True)]
 
 
-async def _delete_entry(call: Call, bucket: Bucket, entry: Params) -> dict[str, object]:
-    """Return an element of Deleted or, with a Code, of Errors."""
-    key, version_id = str(entry.get("Key", "")), entry.get("VersionId")
-    named = {"Key": key, "VersionId": version_id}
+def _read_entry(call: Call, entry: Params) -> Deletion | S3Error:
+    """Return what to delete, or why it is not: the others are deleted all the same."""
+    key, named = str(entry.get("Key", "")), entry.get("VersionId")
     try:
         check_key(key)
-        wanted = None if version_id is None else _listed_version(key, str(version_id))
-        changed = await _delete(call, bucket, ObjectKey(key), wanted, _conditions(entry))
-    except ProxyError as error:
-        answer = translate(error, writing=True)
+        version_id = None if named is None else _listed_version(key, str(named))
+        conditions = _conditions(entry)
+        if version_id is not None:
+            _check_unconditional(conditions)
+        call.authorise_deletion(key, of_version=version_id is not None)
+    except S3Error as error:
+        return error
+    return Deletion(key=ObjectKey(key), version_id=version_id, conditions=conditions)
+
+
+def _told(entry: Params, outcome: Version | ProxyError | None) -> dict[str, object]:
+    named = {"Key": str(entry.get("Key", "")), "VersionId": entry.get("VersionId")}
+    if isinstance(outcome, ProxyError):
+        answer = translate(outcome, writing=True)
         return {**named, "Code": answer.code, "Message": answer.message}
-    if changed is None or not changed.is_delete_marker:
+    if outcome is None or not outcome.is_delete_marker:
         return named
-    return {**named, "DeleteMarker": True, "DeleteMarkerVersionId": changed.id}
-
-
-async def _delete(call: Call, bucket: Bucket, key: ObjectKey, version_id: VersionId | None, conditions: Conditions) -> Version | None:
-    """Return the version removed or, without a version id, the delete marker added."""
-    services = call.services
-    now_ms = services.clock.now_ms()
-    if version_id is not None:
-        _check_unconditional(conditions)
-        return await services.manifest.delete_version(bucket.id, key, version_id, now_ms=now_ms)
-    marker_id = services.engine.new_version_id()
-    return await services.manifest.delete_latest(bucket.id, key, marker_id=marker_id, now_ms=now_ms, conditions=conditions)
+    return {**named, "DeleteMarker": True, "DeleteMarkerVersionId": outcome.id}
 
 
 def _check_unconditional(conditions: Conditions) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from proxy.manifest.protocol import ObjectPage
-from proxy.manifest.records import Bucket, ListedVersion
+from proxy.manifest.records import ListedVersion
 from proxy.s3.errors import S3Error
 from proxy.s3.naming import url_encode_key
 from proxy.s3.rendering import Mixed, iso_milliseconds
 from proxy.server.call import Call
-from proxy.server.handlers.ownership import own_bucket, owner_of
+from proxy.server.handlers.owner import owner_element
 from proxy.server.handlers.tokens import open_token, seal_token
 from proxy.server.handlers.versions import is_version_id, quoted
 
@@ -30,11 +30,10 @@ class Encoder:
 
 async def list_objects(call: Call) -> dict[str, object]:
     """List keys after a marker."""
-    bucket = await own_bucket(call)
     encode, limit = Encoder(call), page_limit(call, "MaxKeys", "max-keys")
     marker = call.text("Marker") or ""
-    page = await _page(call, bucket, marker, limit)
-    result = {**_common(call, bucket, page, encode, limit), "Marker": encode(marker)}
+    page = await _page(call, marker, limit)
+    result = {**_common(call, page, encode, limit), "Marker": encode(marker)}
     result["Contents"] = [_entry(call, version, encode, with_owner=True) for version in page.versions]
     if page.truncated and call.text("Delimiter"):  # without a delimiter the last key is the next marker
         result["NextMarker"] = encode(page.next_key)
@@ -43,14 +42,13 @@ async def list_objects(call: Call) -> dict[str, object]:
 
 async def list_objects_v2(call: Call) -> dict[str, object]:
     """List keys behind a continuation token or `start-after`."""
-    bucket = await own_bucket(call)
     encode, limit = Encoder(call), page_limit(call, "MaxKeys", "max-keys")
     token, start_after = call.text("ContinuationToken"), call.text("StartAfter")
     after = start_after or "" if token is None else open_token(token)[0]
-    page = await _page(call, bucket, after, limit)
+    page = await _page(call, after, limit)
     with_owner = call.params.get("FetchOwner") is True
     return {
-        **_common(call, bucket, page, encode, limit),
+        **_common(call, page, encode, limit),
         "KeyCount": len(page.versions) + len(page.prefixes),
         "ContinuationToken": token,
         "NextContinuationToken": seal_token(page.next_key) if page.truncated else None,
@@ -61,7 +59,6 @@ async def list_objects_v2(call: Call) -> dict[str, object]:
 
 async def list_object_versions(call: Call) -> dict[str, object]:
     """List all versions and delete markers, the newest of each key first."""
-    bucket = await own_bucket(call)
     encode, limit = Encoder(call), page_limit(call, "MaxKeys", "max-keys")
     key_marker, version_marker = call.text("KeyMarker") or "", call.text("VersionIdMarker") or ""
     if version_marker and not key_marker:
@@ -70,8 +67,8 @@ async def list_object_versions(call: Call) -> dict[str, object]:
     if version_marker and not is_version_id(version_marker):
         message = "Invalid version id specified"
         raise S3Error("InvalidArgument", message, ArgumentName="version-id-marker", ArgumentValue=version_marker)
-    page = await _versions_page(call, bucket, key_marker, version_marker, limit)
-    result = {**_common(call, bucket, page, encode, limit), "KeyMarker": encode(key_marker), "VersionIdMarker": version_marker}
+    page = await _versions_page(call, key_marker, version_marker, limit)
+    result = {**_common(call, page, encode, limit), "KeyMarker": encode(key_marker), "VersionIdMarker": version_marker}
     # As on S3 the two kinds stand in one order: a client that reads the document as it comes sees each key's history.
     result["Versions"] = Mixed([_history_entry(call, version, encode) for version in page.versions])
     if page.truncated:
@@ -98,26 +95,26 @@ def _count(call: Call, name: str, wire: str) -> int | None:
     return number
 
 
-async def _page(call: Call, bucket: Bucket, after: str, limit: int) -> ObjectPage:
+async def _page(call: Call, after: str, limit: int) -> ObjectPage:
     if limit == 0:
         return EMPTY_PAGE
     prefix, delimiter = call.text("Prefix") or "", call.text("Delimiter") or ""
-    return await call.services.manifest.list_objects(bucket.id, prefix=prefix, delimiter=delimiter, after=after, limit=limit)
+    return await call.services.engine.list_objects(call.bucket, prefix=prefix, delimiter=delimiter, after=after, limit=limit)
 
 
-async def _versions_page(call: Call, bucket: Bucket, after_key: str, after_version: str, limit: int) -> ObjectPage:
+async def _versions_page(call: Call, after_key: str, after_version: str, limit: int) -> ObjectPage:
     if limit == 0:
         return EMPTY_PAGE
     prefix, delimiter = call.text("Prefix") or "", call.text("Delimiter") or ""
-    return await call.services.manifest.list_versions(
-        bucket.id, prefix=prefix, delimiter=delimiter, after_key=after_key, after_version=after_version, limit=limit
+    return await call.services.engine.list_versions(
+        call.bucket, prefix=prefix, delimiter=delimiter, after_key=after_key, after_version=after_version, limit=limit
     )
 
 
-def _common(call: Call, bucket: Bucket, page: ObjectPage, encode: Encoder, limit: int) -> dict[str, object]:
+def _common(call: Call, page: ObjectPage, encode: Encoder, limit: int) -> dict[str, object]:
     delimiter = call.text("Delimiter")
     return {
-        "Name": bucket.name,
+        "Name": call.bucket.name,
         "Prefix": encode(call.text("Prefix") or ""),
         "Delimiter": encode(delimiter) if delimiter else None,
         "MaxKeys": limit,
@@ -138,7 +135,7 @@ def _entry(call: Call, version: ListedVersion, encode: Encoder, *, with_owner: b
     if version.checksum is not None:
         entry |= {"ChecksumAlgorithm": [version.checksum.algorithm], "ChecksumType": version.checksum.type}
     if with_owner:
-        entry["Owner"] = owner_of(call.tenant)
+        entry["Owner"] = owner_element(call.owner)
     return entry
 
 
@@ -154,7 +151,7 @@ def _version_entry(call: Call, version: ListedVersion, encode: Encoder) -> dict[
 
 def _marker_entry(call: Call, version: ListedVersion, encode: Encoder) -> dict[str, object]:
     return {
-        "Owner": owner_of(call.tenant),
+        "Owner": owner_element(call.owner),
         "Key": encode(version.key),
         "VersionId": version.id,
         "IsLatest": version.is_latest,

@@ -7,7 +7,7 @@ from urllib.parse import quote
 import msgspec
 
 from proxy.manifest.protocol import CompletedPart
-from proxy.manifest.records import Bucket, ChecksumAlgorithm, ChecksumType, Upload, UploadId, Version
+from proxy.manifest.records import ChecksumAlgorithm, ChecksumType, Upload, UploadId, Version
 from proxy.s3.checksums import ALGORITHMS, check_type, decode, default_type, find_claim, parse_algorithm, type_mismatch
 from proxy.s3.errors import S3Error
 from proxy.s3.parsing import Params
@@ -16,29 +16,18 @@ from proxy.server.body import DEFAULT_ALGORITHM
 from proxy.server.call import Call, rows
 from proxy.server.handlers.attributes import object_attributes
 from proxy.server.handlers.conditions import write_conditions
-from proxy.server.handlers.ownership import own_bucket
 from proxy.server.handlers.selection import MAX_PART_NUMBER, check_part_number
 from proxy.server.handlers.versions import ENCRYPTION, checksum_fields, quoted, written_fields
 
 
 async def create_multipart_upload(call: Call) -> dict[str, object]:
     """Begin an upload; what the object will say of itself is settled now."""
-    bucket = await own_bucket(call)
     algorithm, checksum_type = _wanted_checksum(call)
-    services = call.services
-    upload = Upload(
-        id=services.engine.new_upload_id(),
-        bucket_id=bucket.id,
-        key=call.key,
-        tenant_id=call.tenant.id,
-        initiated_ms=services.clock.now_ms(),
-        attributes=object_attributes(call, bucket),
-        checksum_algorithm=algorithm,
-        checksum_type=checksum_type,
+    upload = await call.services.engine.begin_upload(
+        call.bucket, call.tenant, call.key, object_attributes(call), checksum_algorithm=algorithm, checksum_type=checksum_type
     )
-    await services.manifest.begin_upload(upload)
     return {
-        "Bucket": bucket.name,
+        "Bucket": call.bucket.name,
         "Key": upload.key,
         "UploadId": upload.id,
         "ServerSideEncryption": ENCRYPTION,
@@ -50,23 +39,21 @@ async def create_multipart_upload(call: Call) -> dict[str, object]:
 async def upload_part(call: Call) -> dict[str, object]:
     """Store a part; sending its number again replaces it."""
     number = check_part_number(call.integer("PartNumber"))
-    bucket = await own_bucket(call)
-    upload = await find_upload(call, bucket)
+    upload = await find_upload(call)
     _agree_on_checksum(call, upload)
-    part = await call.services.engine.upload_part(bucket, call.tenant, upload, number, call.body)
+    part = await call.services.engine.upload_part(call.bucket, call.owner, upload, number, call.body)
     told = call.body.claimed_checksum or part.checksum
     return {"ETag": quoted(part.etag), "ServerSideEncryption": ENCRYPTION, **checksum_fields(told, with_type=False)}
 
 
 async def complete_multipart_upload(call: Call) -> dict[str, object]:
     """Make the object of the parts named. Repeating a completion that succeeded succeeds again."""
-    bucket = await own_bucket(call)
     entries = rows(call.document("MultipartUpload"), "Parts")
     parts = _completed_parts(entries)
-    version = await _complete(call, bucket, entries, parts)
+    version = await _complete(call, entries, parts)
     return {
-        "Location": _location(call, bucket),
-        "Bucket": bucket.name,
+        "Location": _location(call),
+        "Bucket": call.bucket.name,
         "Key": call.key,
         "ETag": quoted(version.etag),
         **written_fields(version),
@@ -75,16 +62,15 @@ async def complete_multipart_upload(call: Call) -> dict[str, object]:
 
 
 async def abort_multipart_upload(call: Call) -> dict[str, object]:
-    bucket = await own_bucket(call)
-    upload = await find_upload(call, bucket)
-    await call.services.manifest.abort_upload(upload.id, now_ms=call.services.clock.now_ms())
+    upload = await find_upload(call)
+    await call.services.engine.abort_upload(upload)
     return {}
 
 
-async def find_upload(call: Call, bucket: Bucket) -> Upload:
+async def find_upload(call: Call) -> Upload:
     """Return the upload of the request. NoSuchUpload if it was never begun for this key, or is over."""
     upload_id = UploadId(call.required_text("UploadId"))
-    upload = await call.services.manifest.find_upload(bucket.id, call.key, upload_id)
+    upload = await call.services.engine.find_upload(call.bucket, call.key, upload_id)
     if upload is None:
         raise S3Error("NoSuchUpload", UploadId=upload_id)
     return upload
@@ -97,16 +83,16 @@ def with_checksum(upload: Upload) -> Upload:
     return msgspec.structs.replace(upload, checksum_algorithm=DEFAULT_ALGORITHM, checksum_type=default_type(DEFAULT_ALGORITHM))
 
 
-async def _complete(call: Call, bucket: Bucket, entries: list[Params], parts: tuple[CompletedPart, ...]) -> Version:
+async def _complete(call: Call, entries: list[Params], parts: tuple[CompletedPart, ...]) -> Version:
     engine = call.services.engine
     upload_id = UploadId(call.required_text("UploadId"))
-    upload = await call.services.manifest.find_upload(bucket.id, call.key, upload_id)
+    upload = await call.services.engine.find_upload(call.bucket, call.key, upload_id)
     if upload is None:
-        return await engine.completed_before(bucket, call.key, upload_id, parts)
+        return await engine.completed_before(call.bucket, call.key, upload_id, parts)
     described = with_checksum(upload)
     _check_type_claim(call, described)
     return await engine.complete_upload(
-        bucket,
+        call.bucket,
         described,
         parts,
         checksum=_object_checksum(call, described, len(parts)),
@@ -116,11 +102,11 @@ async def _complete(call: Call, bucket: Bucket, entries: list[Params], parts: tu
     )
 
 
-def _location(call: Call, bucket: Bucket) -> str:
+def _location(call: Call) -> str:
     """Return the object's address, in the style in which it was asked for."""
     host = call.headers.get("host", "")
     hosted = bucket_of_host(host, tuple(domain.lower() for domain in call.services.config.domains))
-    return f"http://{host}/{quote(call.key)}" if hosted is not None else f"http://{host}/{bucket.name}/{quote(call.key)}"
+    return f"http://{host}/{quote(call.key)}" if hosted is not None else f"http://{host}/{call.bucket.name}/{quote(call.key)}"
 
 
 def _wanted_checksum(call: Call) -> tuple[ChecksumAlgorithm | None, ChecksumType | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from proxy.manifest.records import Bucket, PartSummary, Version
+from proxy.manifest.records import PartSummary, Version
 from proxy.s3.errors import S3Error
 from proxy.s3.metadata import encode_metadata
 from proxy.s3.preconditions import check_read
@@ -13,7 +13,6 @@ from proxy.server.call import Call, Download, moment
 from proxy.server.handlers.attributes import DEFAULT_CONTENT_TYPE, object_attributes
 from proxy.server.handlers.conditions import read_conditions, write_conditions
 from proxy.server.handlers.listing import page_limit, part_marker
-from proxy.server.handlers.ownership import own_bucket
 from proxy.server.handlers.selection import Selection, select
 from proxy.server.handlers.versions import ENCRYPTION, again_if_replaced, checksum_fields, find_object, quoted, shown_id, written_fields
 
@@ -31,31 +30,31 @@ _ATTRIBUTES = ("ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize")
 
 async def put_object(call: Call) -> dict[str, object]:
     """Store an object; the answer follows its commit."""
-    bucket = await own_bucket(call)
-    attributes = object_attributes(call, bucket)
-    version = await call.services.engine.put_object(bucket, call.tenant, call.key, call.body, attributes, conditions=write_conditions(call))
+    attributes = object_attributes(call)
+    version = await call.services.engine.put_object(
+        call.bucket, call.owner, call.key, call.body, attributes, conditions=write_conditions(call)
+    )
     return {"ETag": quoted(version.etag), **written_fields(version), **checksum_fields(version.checksum)}
 
 
 @again_if_replaced
 async def get_object(call: Call) -> Download:
     """Send an object, or the range or part of it asked for."""
-    bucket, version, selection = await _look_up(call)
-    chunks = await call.services.engine.open_read(version, call.tenant, selection.start, selection.length)
-    return Download(status=selection.status, headers=_headers(call, bucket, version, selection), length=selection.length, chunks=chunks)
+    version, selection = await _look_up(call)
+    chunks = await call.services.engine.open_read(version, call.owner, selection.start, selection.length)
+    return Download(status=selection.status, headers=_headers(call, version, selection), length=selection.length, chunks=chunks)
 
 
 async def head_object(call: Call) -> Download:
     """Answer as GetObject would, without the bytes."""
-    bucket, version, selection = await _look_up(call)
-    return Download(status=selection.status, headers=_headers(call, bucket, version, selection), length=selection.length)
+    version, selection = await _look_up(call)
+    return Download(status=selection.status, headers=_headers(call, version, selection), length=selection.length)
 
 
 async def get_object_attributes(call: Call) -> dict[str, object]:
     """Tell the attributes asked for by name."""
     wanted = _wanted_attributes(call)
-    bucket = await own_bucket(call)
-    version = await find_object(call, bucket, key=call.key, version_id=call.text("VersionId"))
+    version = await find_object(call, call.bucket, key=call.key, version_id=call.text("VersionId"))
     known: dict[str, object] = {
         "ETag": version.etag,  # here, and only here, without quotes
         "Checksum": _checksum(version),
@@ -64,21 +63,20 @@ async def get_object_attributes(call: Call) -> dict[str, object]:
         "ObjectSize": version.size,
     }
     described = {name: known[name] for name in wanted}
-    return {"LastModified": moment(version.modified_ms), "VersionId": shown_id(bucket, version), **described}
+    return {"LastModified": moment(version.modified_ms), "VersionId": shown_id(call.bucket, version), **described}
 
 
-async def _look_up(call: Call) -> tuple[Bucket, Version, Selection]:
-    bucket = await own_bucket(call)
-    version = await find_object(call, bucket, key=call.key, version_id=call.text("VersionId"))
+async def _look_up(call: Call) -> tuple[Version, Selection]:
+    version = await find_object(call, call.bucket, key=call.key, version_id=call.text("VersionId"))
     params = call.params
     if "IfMatch" in params or "IfNoneMatch" in params or "IfModifiedSince" in params or "IfUnmodifiedSince" in params:
         try:
             _check_preconditions(call, version)
         except S3Error as refusal:
             if refusal.code == "NotModified":
-                refusal.headers = _validators(call, bucket, version)
+                refusal.headers = _validators(call, version)
             raise
-    return bucket, version, select(call, version)
+    return version, select(call, version)
 
 
 def _check_preconditions(call: Call, version: Version) -> None:
@@ -86,13 +84,13 @@ def _check_preconditions(call: Call, version: Version) -> None:
     check_read(conditions, etag=version.etag, modified_ms=version.modified_ms, now_ms=call.services.clock.now_ms())
 
 
-def _validators(call: Call, bucket: Bucket, version: Version) -> dict[str, str]:
+def _validators(call: Call, version: Version) -> dict[str, str]:
     """Return what a 304 says as the 200 would: RFC 9110, section 15.4.5, and S3's version id."""
-    whole = _headers(call, bucket, version, Selection(0, version.size))
+    whole = _headers(call, version, Selection(0, version.size))
     return {name: value for name, value in whole if name.lower() in _TOLD_BY_304}
 
 
-def _headers(call: Call, bucket: Bucket, version: Version, selection: Selection) -> list[tuple[str, str]]:
+def _headers(call: Call, version: Version, selection: Selection) -> list[tuple[str, str]]:
     attributes = version.attributes
     result: dict[str, object] = {
         "AcceptRanges": "bytes",
@@ -101,7 +99,7 @@ def _headers(call: Call, bucket: Bucket, version: Version, selection: Selection)
         "ServerSideEncryption": ENCRYPTION,
         "ContentType": DEFAULT_CONTENT_TYPE,
         **attributes.headers,
-        "VersionId": shown_id(bucket, version),
+        "VersionId": shown_id(call.bucket, version),
         "ContentRange": selection.content_range,
         "PartsCount": selection.parts_count,
         "TagCount": len(attributes.tags) or None,

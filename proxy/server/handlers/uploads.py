@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 
-from proxy.manifest.records import Part, Upload
+from proxy.manifest.records import Part, Tenant, TenantId, Upload
 from proxy.s3.errors import S3Error
 from proxy.server.call import Call, moment
 from proxy.server.handlers.listing import Encoder, page_limit, part_marker
 from proxy.server.handlers.multipart import find_upload
-from proxy.server.handlers.ownership import own_bucket, owner_of
+from proxy.server.handlers.owner import owner_element
 from proxy.server.handlers.versions import checksum_fields, quoted
 
-# `Engine.new_upload_id` draws 64 characters; AWS's have more, and dots among them.
+# `Engine.begin_upload` draws 64 characters; AWS's have more, and dots among them.
 _UPLOAD_ID = re.compile(r"[A-Za-z0-9._-]{64,256}")
 
 
 async def list_parts(call: Call) -> dict[str, object]:
     """List the parts of an upload by number."""
-    bucket = await own_bucket(call)
-    upload = await find_upload(call, bucket)
+    upload = await find_upload(call)
     marker = part_marker(call, "part-number-marker")
     limit = page_limit(call, "MaxParts", "max-parts")
-    found = await call.services.manifest.list_parts(upload.id, after=marker, limit=limit + 1)
+    found = await call.services.engine.list_parts(upload, after=marker, limit=limit + 1)
     page = found[:limit]
-    owner = owner_of(call.tenant)
     return {
-        "Bucket": bucket.name,
+        "Bucket": call.bucket.name,
         "Key": upload.key,
         "UploadId": upload.id,
-        "Initiator": owner,
-        "Owner": owner,
+        "Initiator": owner_element((await _initiators(call, (upload,)))[upload.tenant_id]),
+        "Owner": owner_element(call.owner),
         "StorageClass": upload.attributes.storage_class,
         "PartNumberMarker": marker,
         "NextPartNumberMarker": page[-1].number if page else 0,
@@ -44,14 +43,13 @@ async def list_parts(call: Call) -> dict[str, object]:
 
 async def list_multipart_uploads(call: Call) -> dict[str, object]:
     """List the uploads of a bucket by key and time."""
-    bucket = await own_bucket(call)
     encode = Encoder(call)
     prefix, delimiter = call.text("Prefix") or "", call.text("Delimiter") or ""
     key_marker = call.text("KeyMarker") or ""
     upload_marker = _upload_marker(call) if key_marker else ""  # without a key marker it is ignored, as on AWS
     limit = page_limit(call, "MaxUploads", "max-uploads")
     result: dict[str, object] = {
-        "Bucket": bucket.name,
+        "Bucket": call.bucket.name,
         "KeyMarker": encode(key_marker),
         "UploadIdMarker": upload_marker,
         "Prefix": encode(prefix),
@@ -64,15 +62,16 @@ async def list_multipart_uploads(call: Call) -> dict[str, object]:
     }
     if limit == 0:
         return result
-    page = await call.services.manifest.list_uploads(
-        bucket.id,
+    page = await call.services.engine.list_uploads(
+        call.bucket,
         prefix=prefix,
         delimiter=delimiter,
         after_key=key_marker,
         after_upload=upload_marker,
         limit=limit,
     )
-    result["Uploads"] = [_upload(call, upload, encode) for upload in page.uploads]
+    initiators = await _initiators(call, page.uploads)
+    result["Uploads"] = [_upload(call, upload, encode, initiators[upload.tenant_id]) for upload in page.uploads]
     result["CommonPrefixes"] = [{"Prefix": encode(name)} for name in page.prefixes]
     if page.truncated:
         result |= {"IsTruncated": True, "NextKeyMarker": encode(page.next_key), "NextUploadIdMarker": page.next_upload}
@@ -98,15 +97,22 @@ def _part(part: Part, upload: Upload) -> dict[str, object]:
     }
 
 
-def _upload(call: Call, upload: Upload, encode: Encoder) -> dict[str, object]:
-    owner = owner_of(call.tenant)
+async def _initiators(call: Call, uploads: Iterable[Upload]) -> Mapping[TenantId, Tenant]:
+    """Return who began the uploads: the bucket's owner, or whoever may write to the bucket. One who is gone is told as the owner."""
+    known = {call.owner.id: call.owner}
+    for tenant_id in {upload.tenant_id for upload in uploads} - known.keys():
+        known[tenant_id] = await call.services.engine.find_tenant(tenant_id) or call.owner
+    return known
+
+
+def _upload(call: Call, upload: Upload, encode: Encoder, initiator: Tenant) -> dict[str, object]:
     return {
         "UploadId": upload.id,
         "Key": encode(upload.key),
         "Initiated": moment(upload.initiated_ms),
         "StorageClass": upload.attributes.storage_class,
-        "Owner": owner,
-        "Initiator": owner,
+        "Owner": owner_element(call.owner),
+        "Initiator": owner_element(initiator),
         "ChecksumAlgorithm": upload.checksum_algorithm,
         "ChecksumType": upload.checksum_type,
     }

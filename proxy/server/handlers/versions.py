@@ -14,7 +14,7 @@ from proxy.manifest.records import NULL_VERSION, Bucket, Checksum, ObjectKey, Ve
 from proxy.s3.errors import S3Error
 from proxy.server.call import Answer, Call
 
-_VERSION_ID = re.compile(r"null|[A-Za-z0-9._-]{32}")  # as `Engine.new_version_id` draws them; AWS's have dots, too
+_VERSION_ID = re.compile(r"null|[A-Za-z0-9._-]{32}")  # as the engine draws them; AWS's have dots, too
 
 ENCRYPTION = "AES256"  # every object is sealed with AES-256; S3 says so of every object, too
 LOOKS = 10  # an overwrite must hit the same few microseconds of each
@@ -42,7 +42,7 @@ def again_if_replaced(handler: Callable[[Call], Awaitable[Handled]]) -> Callable
 async def find_object(call: Call, bucket: Bucket, *, key: ObjectKey, version_id: str | None) -> Version:
     """Return the version named, or the latest. NoSuchKey, NoSuchVersion; a delete marker is 404, or 405 when named itself."""
     wanted = None if version_id is None else check_version_id(version_id)
-    version = await call.services.manifest.find_version(bucket.id, key, wanted)
+    version = await call.services.engine.find_version(bucket, key, wanted)
     if version is None:
         raise S3Error("NoSuchKey", Key=key) if version_id is None else S3Error("NoSuchVersion", Key=key, VersionId=version_id)
     if version.is_delete_marker:

@@ -9,13 +9,18 @@ from proxy.errors import (
     BucketMissing,
     BudgetExhausted,
     CellForged,
+    ChecksumMismatch,
     IntentRevoked,
     KeyUnavailable,
     ManifestUnavailable,
     NotEnoughShards,
+    ObjectTooLarge,
     PartInvalid,
+    PartsOutOfOrder,
+    PartTooSmall,
     PreconditionUnmet,
     ProxyError,
+    SizeMismatch,
     StoreUnavailable,
     UploadMissing,
     VersionMissing,
@@ -41,6 +46,8 @@ TOO_FEW = NotEnoughShards(needed=4, found=3, segment="ab")
         (VersionMissing("v"), True, "NoSuchVersion", 404),
         (UploadMissing("u"), True, "NoSuchUpload", 404),
         (PartInvalid("p"), True, "InvalidPart", 400),
+        (PartsOutOfOrder("2 after 3"), True, "InvalidPartOrder", 400),
+        (ChecksumMismatch("of the object"), True, "BadDigest", 400),
         (PreconditionUnmet("If-Match"), True, "PreconditionFailed", 412),
         (PreconditionUnmet("If-Match", missing=True), True, "NoSuchKey", 404),
         (S3Error("InvalidRange"), False, "InvalidRange", 416),
@@ -64,3 +71,21 @@ def test_what_is_not_in_the_table_is_an_internal_error() -> None:
 
 def test_no_store_or_key_is_named_to_the_client() -> None:
     assert "s1" not in translate(StoreUnavailable("s1", "timeout")).message
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "details"),
+    [
+        (PartInvalid("p", number=3, etag="e"), "InvalidPart", {"PartNumber": 3, "ETag": "e"}),
+        (
+            PartTooSmall(number=1, etag="e", size=5, minimum=9),
+            "EntityTooSmall",
+            {"ProposedSize": 5, "MinSizeAllowed": 9, "PartNumber": 1, "ETag": "e"},
+        ),
+        (ObjectTooLarge(size=9, maximum=5), "EntityTooLarge", {"ProposedSize": 9, "MaxSizeAllowed": 5}),
+        (SizeMismatch(claimed=4, computed=5), "InvalidRequest", {}),
+    ],
+)
+def test_a_refused_completion_is_told_with_its_facts(error: ProxyError, code: str, details: dict[str, object]) -> None:
+    answer = translate(error, writing=True)
+    assert (answer.code, answer.status, answer.details) == (code, 400, details)

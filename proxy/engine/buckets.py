@@ -1,0 +1,36 @@
+"""The verbs of buckets."""
+
+from __future__ import annotations
+
+from proxy.engine.verbs import Verbs
+from proxy.manifest.records import Bucket, BucketName, Tenant, TenantId, Versioning
+
+
+class BucketVerbs(Verbs):
+    """Makes, finds, changes and removes buckets."""
+
+    async def create_bucket(self, bucket: Bucket) -> Bucket:
+        """Make a bucket, and return it with its id. Raises `BucketExists`."""
+        return await self._manifest.create_bucket(bucket)
+
+    async def find_bucket(self, name: BucketName) -> Bucket | None:
+        return await self._manifest.find_bucket(name)
+
+    async def list_buckets(self, owner: Tenant, *, prefix: str, after: str, limit: int) -> tuple[Bucket, ...]:
+        """Return a tenant's buckets by name, from behind `after`."""
+        return await self._manifest.list_buckets(owner.id, prefix=prefix, after=after, limit=limit)
+
+    async def set_versioning(self, bucket: Bucket, versioning: Versioning) -> None:
+        await self._manifest.set_versioning(bucket.id, versioning)
+
+    async def put_bucket_setting(self, bucket: Bucket, setting: str, document: str | None) -> None:
+        """Keep a sub-resource with the bucket; None removes it."""
+        await self._manifest.put_bucket_setting(bucket.id, setting, document)
+
+    async def delete_bucket(self, bucket: Bucket) -> None:
+        """Remove an empty bucket; its uploads are aborted. Raises `BucketNotEmpty`."""
+        await self._manifest.delete_bucket(bucket.id)
+
+    async def find_tenant(self, tenant_id: TenantId) -> Tenant | None:
+        """Return a tenant by its id: who began an upload need not own the bucket."""
+        return await self._manifest.find_tenant(tenant_id)

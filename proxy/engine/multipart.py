@@ -1,0 +1,154 @@
+"""The verbs of multipart uploads."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from functools import cache
+
+from msgspec import msgpack
+
+from proxy.engine.assembly import assemble
+from proxy.engine.body import Body, Digests
+from proxy.engine.copy import CopyBody
+from proxy.engine.verbs import Verbs
+from proxy.engine.write import WriteJob
+from proxy.manifest.protocol import NO_CONDITIONS, CompletedPart, Conditions, UploadPage, VersionDraft
+from proxy.manifest.records import (
+    Bucket,
+    ChecksumAlgorithm,
+    ChecksumType,
+    ObjectAttributes,
+    ObjectKey,
+    Part,
+    Tenant,
+    Upload,
+    UploadId,
+    Version,
+)
+
+
+class UploadVerbs(Verbs):
+    """Begins, fills, completes, aborts and lists uploads. `owner` is always the bucket's."""
+
+    async def begin_upload(
+        self,
+        bucket: Bucket,
+        initiator: Tenant,
+        key: ObjectKey,
+        attributes: ObjectAttributes,
+        *,
+        checksum_algorithm: ChecksumAlgorithm | None = None,
+        checksum_type: ChecksumType | None = None,
+    ) -> Upload:
+        """Begin an upload; what its object will say of itself is settled now."""
+        upload = Upload(
+            id=UploadId(secrets.token_urlsafe(48)),
+            bucket_id=bucket.id,
+            key=key,
+            tenant_id=initiator.id,
+            initiated_ms=self._clock.now_ms(),
+            attributes=attributes,
+            checksum_algorithm=checksum_algorithm,
+            checksum_type=checksum_type,
+        )
+        await self._manifest.begin_upload(upload)
+        return upload
+
+    async def find_upload(self, bucket: Bucket, key: ObjectKey, upload_id: UploadId) -> Upload | None:
+        """Return an upload in progress."""
+        return await self._manifest.find_upload(bucket.id, key, upload_id)
+
+    async def upload_part(self, bucket: Bucket, owner: Tenant, upload: Upload, number: int, body: Body) -> Part:
+        """Store a body as a part; a part of this number from before is replaced."""
+
+        @cache
+        def part(digests: Digests) -> Part:
+            return Part(
+                number=number,
+                size=body.size_bytes,
+                etag=digests.md5.hex(),
+                modified_ms=self._clock.now_ms(),
+                checksum=digests.checksum,
+            )
+
+        policy = self._policy(bucket)
+        job = WriteJob(
+            policy=policy,
+            scheme=policy.scheme_of(upload.attributes.storage_class),
+            cipher=self._keyring.tenant_cipher(owner),
+            bucket=bucket.name,
+            key=upload.key,
+            upload_id=upload.id,
+            part_number=number,
+            record=lambda digests: msgpack.encode(part(digests)),
+        )
+        stored = await self._writer.store(job, body)
+        finished = part(stored.digests)
+        return await self._writer.commit(
+            stored,
+            lambda settlements: self._manifest.commit_part(upload.id, finished, new_layouts=stored.layouts, settlements=settlements),
+            lambda committed: committed.extents,
+        )
+
+    async def copy_part(
+        self, source: Version, source_owner: Tenant, start: int, length: int, bucket: Bucket, owner: Tenant, upload: Upload, number: int
+    ) -> Part:
+        """Store a range of a version as a part."""
+        body = CopyBody(await self._open_source(source, source_owner, start, length, bucket), length, upload.checksum_algorithm)
+        return await self.upload_part(bucket, owner, upload, number, body)
+
+    async def complete_upload(
+        self,
+        bucket: Bucket,
+        upload: Upload,
+        parts: Sequence[CompletedPart],
+        *,
+        checksum: str | None = None,
+        part_checksums: Mapping[int, str] | None = None,
+        object_size: int | None = None,
+        conditions: Conditions = NO_CONDITIONS,
+    ) -> Version:
+        """Make the parts one visible version; no data moves."""
+        uploaded = await self._manifest.list_parts(upload.id)
+        assembled = assemble(
+            upload,
+            uploaded,
+            parts,
+            part_checksums=part_checksums or {},
+            claimed_checksum=checksum,
+            claimed_size=object_size,
+        )
+        draft = VersionDraft(
+            bucket_id=bucket.id,
+            key=upload.key,
+            id=self._new_version_id(),
+            versioning=bucket.versioning,
+            size=assembled.size,
+            etag=assembled.etag,
+            modified_ms=self._clock.now_ms(),
+            attributes=upload.attributes,
+            checksum=assembled.checksum,
+            parts=assembled.parts,
+        )
+        return await self._manifest.complete_upload(upload.id, parts, draft, conditions=conditions)
+
+    async def completed_before(self, bucket: Bucket, key: ObjectKey, upload_id: UploadId, parts: Sequence[CompletedPart]) -> Version:
+        """Answer a repeated completion as the first one was. Raises `UploadMissing` if there was none."""
+        return await self._manifest.find_completed(upload_id, parts, bucket.id, key)
+
+    async def abort_upload(self, upload: Upload) -> None:
+        """Give up an upload, and its parts with it. Raises `UploadMissing`."""
+        await self._manifest.abort_upload(upload.id, now_ms=self._clock.now_ms())
+
+    async def list_parts(self, upload: Upload, *, after: int, limit: int) -> tuple[Part, ...]:
+        """Return parts by number, from behind `after`."""
+        return await self._manifest.list_parts(upload.id, after=after, limit=limit)
+
+    async def list_uploads(
+        self, bucket: Bucket, *, prefix: str, delimiter: str, after_key: str, after_upload: str, limit: int
+    ) -> UploadPage:
+        """Return uploads by key and time, from behind an upload of a key."""
+        return await self._manifest.list_uploads(
+            bucket.id, prefix=prefix, delimiter=delimiter, after_key=after_key, after_upload=after_upload, limit=limit
+        )

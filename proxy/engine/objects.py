@@ -1,0 +1,131 @@
+"""The verbs of objects: writing, finding, reading, copying, tagging."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from functools import cache
+
+from msgspec import msgpack
+from msgspec.structs import replace
+
+from proxy.engine.body import Body, Digests
+from proxy.engine.copy import CopyBody
+from proxy.engine.verbs import Verbs
+from proxy.engine.write import WriteJob
+from proxy.manifest.conditions import check_conditions
+from proxy.manifest.protocol import NO_CONDITIONS, Conditions, VersionDraft
+from proxy.manifest.records import Bucket, ChecksumAlgorithm, ObjectAttributes, ObjectKey, Tenant, Version, VersionId
+
+
+class ObjectVerbs(Verbs):
+    """Writes, finds, reads and copies objects. `owner` is always the bucket's: data is sealed with the owner's key, whoever asks."""
+
+    async def put_object(
+        self,
+        bucket: Bucket,
+        owner: Tenant,
+        key: ObjectKey,
+        body: Body,
+        attributes: ObjectAttributes,
+        *,
+        conditions: Conditions = NO_CONDITIONS,
+    ) -> Version:
+        """Store a body as a new version. `PreconditionUnmet` comes before the body is read where it is known by then."""
+        if conditions != NO_CONDITIONS:
+            check_conditions(await self._manifest.find_version(bucket.id, key), conditions)
+        version_id = self._new_version_id()
+
+        @cache  # the label and the manifest tell one moment
+        def draft(digests: Digests) -> VersionDraft:
+            return VersionDraft(
+                bucket_id=bucket.id,
+                key=key,
+                id=version_id,
+                versioning=bucket.versioning,
+                size=body.size_bytes,
+                etag=digests.md5.hex(),
+                modified_ms=self._clock.now_ms(),
+                attributes=attributes,
+                checksum=digests.checksum,
+            )
+
+        policy = self._policy(bucket)
+        job = WriteJob(
+            policy=policy,
+            scheme=policy.scheme_of(attributes.storage_class),
+            cipher=self._keyring.tenant_cipher(owner),
+            bucket=bucket.name,
+            key=key,
+            version_id=version_id,
+            record=lambda digests: msgpack.encode(draft(digests)),
+        )
+        stored = await self._writer.store(job, body)
+        finished = replace(draft(stored.digests), new_layouts=stored.layouts)
+        return await self._writer.commit(
+            stored,
+            lambda settlements: self._manifest.commit_version(finished, conditions=conditions, settlements=settlements),
+            lambda version: version.extents,
+        )
+
+    async def find_version(self, bucket: Bucket, key: ObjectKey, version_id: VersionId | None = None) -> Version | None:
+        """Return the version named, or the latest; it may be a delete marker."""
+        return await self._manifest.find_version(bucket.id, key, version_id)
+
+    async def open_read(self, version: Version, owner: Tenant, start: int, length: int) -> AsyncIterator[memoryview]:
+        """Return the bytes start .. start+length-1 of a version, authenticated, as they are fetched.
+
+        `ExtentMissing` if the version is gone since it was found; once this has returned it may go, and is read to its end.
+        """
+        return await self._reader.open(version, self._keyring.tenant_cipher(owner), start, length)
+
+    async def copy_object(
+        self,
+        source: Version,
+        source_bucket: Bucket,
+        source_owner: Tenant,
+        bucket: Bucket,
+        owner: Tenant,
+        key: ObjectKey,
+        attributes: ObjectAttributes,
+        *,
+        checksum_algorithm: ChecksumAlgorithm | None = None,
+        conditions: Conditions = NO_CONDITIONS,
+    ) -> Version:
+        """Copy a version. Inside one policy and scheme no data moves: the copy shares the extents, and keeps ETag, parts and checksum.
+
+        With a checksum asked for, the copy has that of its whole content, and an MD5 as its ETag if the source has no such checksum.
+        """
+        if not _has_checksum(source, checksum_algorithm) or not self._may_share(source, source_bucket, bucket, attributes.storage_class):
+            algorithm = checksum_algorithm or (source.checksum.algorithm if source.checksum else None)
+            body = CopyBody(await self._open_source(source, source_owner, 0, source.size, bucket), source.size, algorithm)
+            return await self.put_object(bucket, owner, key, body, attributes, conditions=conditions)
+        draft = VersionDraft(
+            bucket_id=bucket.id,
+            key=key,
+            id=self._new_version_id(),
+            versioning=bucket.versioning,
+            size=source.size,
+            etag=source.etag,
+            modified_ms=self._clock.now_ms(),
+            attributes=attributes,
+            checksum=source.checksum,
+            parts=source.parts,
+            shared_extents=tuple(extent.id for extent in source.extents),
+        )
+        return await self._manifest.commit_version(draft, conditions=conditions)
+
+    async def set_tags(self, bucket: Bucket, key: ObjectKey, version_id: VersionId, tags: Mapping[str, str]) -> Version:
+        """Replace the tags of a version. Raises `VersionMissing`."""
+        return await self._manifest.set_tags(bucket.id, key, version_id, tags)
+
+    def _may_share(self, source: Version, source_bucket: Bucket, bucket: Bucket, storage_class: str) -> bool:
+        if (source_bucket.policy, source_bucket.tenant_id) != (bucket.policy, bucket.tenant_id):
+            return False
+        policy = self._policy(bucket)
+        return policy.scheme_of(source.attributes.storage_class) == policy.scheme_of(storage_class)
+
+
+def _has_checksum(source: Version, wanted: ChecksumAlgorithm | None) -> bool:
+    if wanted is None:
+        return True
+    return source.checksum is not None and (source.checksum.algorithm, source.checksum.type) == (wanted, "FULL_OBJECT")

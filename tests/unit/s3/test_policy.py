@@ -1,0 +1,81 @@
+"""Who may do what."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy.s3.errors import S3Error
+from proxy.s3.policy import ANONYMOUS, Action, Facts, Principal, Resource, authorise, required_actions
+from proxy.server.handlers import HANDLERS
+
+OWNER, OTHER = Principal("owner", "AK1"), Principal("other", "AK2")
+OBJECT = Resource("bucket", "key")
+
+# As AWS's "API operations defined by Amazon S3" has it: the action, and the one with a version named, where that is another.
+EXPECTED: dict[str, tuple[str, str | None]] = {
+    "ListBuckets": ("ListAllMyBuckets", None),
+    "CreateBucket": ("CreateBucket", None),
+    "HeadBucket": ("ListBucket", None),
+    "DeleteBucket": ("DeleteBucket", None),
+    "GetBucketLocation": ("GetBucketLocation", None),
+    "GetBucketVersioning": ("GetBucketVersioning", None),
+    "PutBucketVersioning": ("PutBucketVersioning", None),
+    "GetBucketTagging": ("GetBucketTagging", None),
+    "PutBucketTagging": ("PutBucketTagging", None),
+    "DeleteBucketTagging": ("PutBucketTagging", None),
+    "GetBucketAcl": ("GetBucketAcl", None),
+    "ListObjects": ("ListBucket", None),
+    "ListObjectsV2": ("ListBucket", None),
+    "ListObjectVersions": ("ListBucketVersions", None),
+    "PutObject": ("PutObject", None),
+    "GetObject": ("GetObject", "GetObjectVersion"),
+    "HeadObject": ("GetObject", "GetObjectVersion"),
+    "GetObjectAttributes": ("GetObject GetObjectAttributes", "GetObjectVersion GetObjectVersionAttributes"),
+    "GetObjectAcl": ("GetObjectAcl", "GetObjectVersionAcl"),
+    "GetObjectTagging": ("GetObjectTagging", "GetObjectVersionTagging"),
+    "PutObjectTagging": ("PutObjectTagging", "PutObjectVersionTagging"),
+    "DeleteObjectTagging": ("DeleteObjectTagging", "DeleteObjectVersionTagging"),
+    "DeleteObject": ("DeleteObject", "DeleteObjectVersion"),
+    "DeleteObjects": ("DeleteObject", None),
+    "CopyObject": ("PutObject", None),
+    "UploadPartCopy": ("PutObject", None),
+    "CreateMultipartUpload": ("PutObject", None),
+    "UploadPart": ("PutObject", None),
+    "CompleteMultipartUpload": ("PutObject", None),
+    "AbortMultipartUpload": ("AbortMultipartUpload", None),
+    "ListParts": ("ListMultipartUploadParts", None),
+    "ListMultipartUploads": ("ListBucketMultipartUploads", None),
+}
+
+
+def named(text: str) -> tuple[str, ...]:
+    return tuple(f"s3:{name}" for name in text.split())
+
+
+@pytest.mark.parametrize("operation", sorted(HANDLERS))
+def test_each_served_operation_needs_the_action_that_aws_gives_it(operation: str) -> None:
+    plain, versioned = EXPECTED[operation]
+    assert required_actions(operation, {}, of_version=False) == named(plain)
+    assert required_actions(operation, {}, of_version=True) == named(versioned or plain)
+
+
+@pytest.mark.parametrize("operation", ["PutObject", "CopyObject", "CreateMultipartUpload"])
+def test_tags_and_an_acl_beside_an_object_need_their_own_actions(operation: str) -> None:
+    actions = required_actions(operation, {"x-amz-tagging": "a=b", "x-amz-acl": "private"}, of_version=False)
+    assert actions == named("PutObject PutObjectTagging PutObjectAcl")
+
+
+@pytest.mark.parametrize("operation", sorted(HANDLERS))
+def test_only_the_owner_may(operation: str) -> None:
+    facts = Facts(owner_id="owner")
+    for action in required_actions(operation, {}, of_version=False):
+        authorise(OWNER, action, OBJECT, facts)
+        for principal in (OTHER, ANONYMOUS):
+            with pytest.raises(S3Error, match="AccessDenied"):
+                authorise(principal, action, OBJECT, facts)
+
+
+@pytest.mark.parametrize("principal", [OWNER, ANONYMOUS])
+def test_what_belongs_to_nobody_is_denied(principal: Principal) -> None:
+    with pytest.raises(S3Error, match="AccessDenied"):
+        authorise(principal, Action("s3:GetObject"), OBJECT, Facts())

@@ -1,0 +1,152 @@
+"""What a request is about, who may ask for it, and whose key seals what it writes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from proxy.manifest.records import Bucket, BucketName, Caller, ObjectKey, Tenant
+from proxy.s3.claim import ANONYMOUS_CLAIM
+from proxy.s3.copy_source import parse_copy_source
+from proxy.s3.errors import S3Error
+from proxy.s3.model import load_model
+from proxy.s3.policy import ANONYMOUS, Principal
+from proxy.s3.routing import Target
+from proxy.server.access import Access, Gate
+from proxy.server.auth import Sender
+from proxy.server.body import RequestBody
+from proxy.server.call import Call, Origin, OwnedBucket
+from proxy.server.handlers import HANDLERS
+from proxy.tenancy import add_tenant
+from tests.laboratory import BytesBody, Laboratory, laboratory
+
+OPERATIONS = load_model().operations
+SERVICE_LEVEL = {"ListBuckets", "CreateBucket"}
+
+
+@pytest.fixture
+async def lab(tmp_path: Path) -> AsyncIterator[Laboratory]:
+    async with laboratory(tmp_path) as running:
+        await add_tenant(running.services.manifest, running.services.keyring, running.clock, "other")
+        yield running
+
+
+async def other_tenant(lab: Laboratory) -> Tenant:
+    tenant = await lab.services.manifest.find_tenant_by_name("other")
+    assert tenant is not None
+    return tenant
+
+
+async def sender(lab: Laboratory, tenant: Tenant | None, bucket: str) -> Sender:
+    found = await lab.services.manifest.find_caller(None, BucketName(bucket))
+    caller = Caller(tenant=tenant, bucket=found.bucket, owner=found.owner)
+    principal = ANONYMOUS if tenant is None else Principal(tenant.id, "AK")
+    return Sender(principal=principal, caller=caller, claim=ANONYMOUS_CLAIM)
+
+
+async def admit(lab: Laboratory, operation: str, tenant: Tenant | None, bucket: str = "bucket", **headers: str) -> Access:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    gate, asker = Gate(lab.services.manifest), await sender(lab, tenant, bucket)
+    return await gate.admit(OPERATIONS[operation], Target(bucket, "k"), [], {"x-amz-copy-source": "bucket/k", **named}, asker)
+
+
+async def refusal(lab: Laboratory, operation: str, tenant: Tenant | None, bucket: str = "bucket", **headers: str) -> str:
+    with pytest.raises(S3Error) as caught:
+        await admit(lab, operation, tenant, bucket, **headers)
+    return caught.value.code
+
+
+@pytest.mark.parametrize("operation", sorted(HANDLERS.keys() - SERVICE_LEVEL))
+async def test_each_operation_is_for_the_owner_alone(lab: Laboratory, operation: str) -> None:
+    held = (await admit(lab, operation, lab.tenant)).held
+    assert held == OwnedBucket(bucket=lab.bucket, owner=lab.tenant)
+    assert await refusal(lab, operation, await other_tenant(lab)) == "AccessDenied"
+    assert await refusal(lab, operation, None) == "AccessDenied"
+
+
+@pytest.mark.parametrize("operation", sorted(HANDLERS.keys() - SERVICE_LEVEL))
+async def test_only_a_tenant_learns_that_there_is_no_such_bucket(lab: Laboratory, operation: str) -> None:
+    assert await refusal(lab, operation, lab.tenant, "nowhere") == "NoSuchBucket"
+    assert await refusal(lab, operation, None, "nowhere") == "AccessDenied"
+
+
+@pytest.mark.parametrize("operation", sorted(SERVICE_LEVEL))
+async def test_any_tenant_makes_and_lists_buckets(lab: Laboratory, operation: str) -> None:
+    assert await admit(lab, operation, await other_tenant(lab), "new") == Access(None, None)
+    assert await refusal(lab, operation, None, "new") == "AccessDenied"
+
+
+@pytest.mark.parametrize("operation", ["CopyObject", "UploadPartCopy"])
+async def test_a_copy_needs_its_source_too(lab: Laboratory, operation: str) -> None:
+    other = await other_tenant(lab)
+    theirs = Bucket(name=BucketName("theirs"), tenant_id=other.id, policy="standard", created_ms=0)
+    theirs = await lab.services.manifest.create_bucket(theirs)
+    access = await admit(lab, operation, lab.tenant)
+    assert access.origin is not None
+    assert access.origin.held.bucket == lab.bucket
+    assert await refusal(lab, operation, lab.tenant, x_amz_copy_source="theirs/k") == "AccessDenied"
+    assert await refusal(lab, operation, lab.tenant, x_amz_copy_source="nowhere/k") == "NoSuchBucket"
+
+
+async def test_an_expected_owner_must_be_the_owner(lab: Laboratory) -> None:
+    for expected in (lab.tenant.id, lab.tenant.canonical_id):
+        await admit(lab, "CopyObject", lab.tenant, x_amz_expected_bucket_owner=expected, x_amz_source_expected_bucket_owner=expected)
+    assert await refusal(lab, "HeadBucket", lab.tenant, x_amz_expected_bucket_owner="111122223333") == "AccessDenied"
+    assert await refusal(lab, "CopyObject", lab.tenant, x_amz_source_expected_bucket_owner="111122223333") == "AccessDenied"
+
+
+async def call_of(lab: Laboratory, operation: str, held: OwnedBucket, *, source: OwnedBucket | None = None, **params: object) -> Call:
+    """Return a call by a tenant that does not own the bucket, as one with a grant would make it."""
+    asker = await other_tenant(lab)
+    named = parse_copy_source(f"{(source or held).bucket.name}/k")
+    return Call(
+        operation=OPERATIONS[operation],
+        params={"Bucket": held.bucket.name, "Key": "k", **params},
+        headers={},
+        principal=Principal(asker.id, "AK"),
+        asker=asker,
+        services=lab.services,
+        held=held,
+        copied=Origin(source=named, held=source or held),
+        upload=cast(RequestBody, BytesBody(b"precious" * 1000)),
+    )
+
+
+async def test_what_another_writes_is_sealed_with_the_key_of_the_bucket_s_owner(lab: Laboratory) -> None:
+    held = OwnedBucket(bucket=lab.bucket, owner=lab.tenant)
+    await HANDLERS["PutObject"](await call_of(lab, "PutObject", held))
+    assert await lab.get("k") == b"precious" * 1000  # the laboratory reads with the owner's key
+
+
+async def test_a_copy_is_read_with_the_key_of_one_owner_and_sealed_with_the_other_s(lab: Laboratory) -> None:
+    await lab.put("k", b"mine" * 1000)
+    third = await add_tenant(lab.services.manifest, lab.services.keyring, lab.clock, "third")
+    owner = await lab.services.manifest.find_tenant_by_name(third.tenant)
+    assert owner is not None
+    target = Bucket(name=BucketName("target"), tenant_id=owner.id, policy="standard", created_ms=0)
+    held = OwnedBucket(bucket=await lab.services.manifest.create_bucket(target), owner=owner)
+    source = OwnedBucket(bucket=lab.bucket, owner=lab.tenant)
+    await HANDLERS["CopyObject"](await call_of(lab, "CopyObject", held, source=source))
+    version = await lab.services.engine.find_version(held.bucket, ObjectKey("k"))
+    assert version is not None
+    pieces = await lab.services.engine.open_read(version, owner, 0, version.size)
+    assert b"".join([bytes(piece) async for piece in pieces]) == b"mine" * 1000
+
+
+async def test_the_owner_of_what_is_listed_is_the_bucket_s_and_the_initiator_who_began(lab: Laboratory) -> None:
+    held, other = OwnedBucket(bucket=lab.bucket, owner=lab.tenant), await other_tenant(lab)
+    upload = await HANDLERS["CreateMultipartUpload"](await call_of(lab, "CreateMultipartUpload", held))
+    assert isinstance(upload, dict)
+    parts = await HANDLERS["ListParts"](await call_of(lab, "ListParts", held, UploadId=upload["UploadId"]))
+    uploads = await HANDLERS["ListMultipartUploads"](await call_of(lab, "ListMultipartUploads", held))
+    acl = await HANDLERS["GetBucketAcl"](await call_of(lab, "GetBucketAcl", held))
+    assert isinstance(parts, dict)
+    assert isinstance(uploads, dict)
+    assert isinstance(acl, dict)
+    for told in (parts, uploads["Uploads"][0]):
+        assert told["Owner"]["ID"] == lab.tenant.canonical_id
+        assert told["Initiator"]["ID"] == other.canonical_id
+    assert acl["Owner"]["ID"] == lab.tenant.canonical_id
