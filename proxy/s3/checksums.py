@@ -88,6 +88,11 @@ def parse_checksum_headers(headers: Mapping[str, str]) -> tuple[ChecksumAlgorith
     return claim
 
 
+def claims_body(header: str) -> bool:
+    """Tell whether a header with this lower-case name says what the body's checksum is, or by which algorithm it will be."""
+    return header == "x-amz-sdk-checksum-algorithm" or (header.startswith(_PREFIX) and header not in _NOT_VALUES)
+
+
 def find_claim(headers: Mapping[str, str]) -> tuple[ChecksumAlgorithm, str] | None:
     """Return the one checksum that headers claim, as it is: CompleteMultipartUpload's is of the object, and may count its parts."""
     claimed = [name for name in headers if name.startswith(_PREFIX) and name not in _NOT_VALUES]

@@ -89,7 +89,7 @@ def parse_authorization(headers: Mapping[str, str], query: Sequence[tuple[str, s
     authorization = headers.get("authorization")
     names = {name for name, _ in query}
     presigned = not names.isdisjoint(_PRESIGNED_MARKS)
-    if authorization is not None and presigned:
+    if authorization is not None and (presigned or names >= _SIGV2_PARAMETERS):
         raise S3Error("InvalidArgument", _BOTH_MECHANISMS, ArgumentName="Authorization", ArgumentValue=authorization)
     if presigned:
         return _parse_presigned(headers, query)
@@ -201,10 +201,12 @@ def _parse_presigned(headers: Mapping[str, str], query: Sequence[tuple[str, str]
 
 def _presigned_parameters(query: Sequence[tuple[str, str]]) -> dict[str, str]:
     parameters: dict[str, str] = {}
+    carried: set[str] = set()
     for name, value in query:
-        if name.startswith("X-Amz-"):
-            if name in parameters:
+        if (lower := name.lower()).startswith("x-amz-"):
+            if lower in carried:
                 raise S3Error("AuthorizationQueryParametersError", f"{name} must be given once")
+            carried.add(lower)
             parameters[name] = value
     if not all(name in parameters for name in _REQUIRED_PARAMETERS):
         message = (

@@ -23,6 +23,8 @@ _INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
 # The largest document S3 takes completes an upload of 10,000 parts, of up to 11 elements each. A tree costs far more than its text.
 _MAX_TAGS = 250_000
 _MAX_NAMESPACE = 256  # characters; S3's own has 39
+# Older SDKs call the document as they call its shape or its member, and AWS takes that.
+_OTHER_ROOTS = {"CompleteMultipartUpload": ("CompletedMultipartUpload", "MultipartUpload")}
 # AWS takes these without a value for not given, as the forms of some clients send them; elsewhere an empty number is none.
 _ABSENT_IF_EMPTY = frozenset({"max-keys", "max-parts", "max-uploads", "part-number-marker"})
 # RFC 9110, sections 13.1.3 and 13.1.4: a recipient must ignore these where the value is no date.
@@ -121,7 +123,8 @@ def _root(body: bytes, name: str) -> Element:
         element = _parsed(body)
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
         raise S3Error("MalformedXML") from error
-    if _local(element.tag) != name:
+    root = _local(element.tag)
+    if root != name and root not in _OTHER_ROOTS.get(name, ()):
         raise S3Error("MalformedXML")
     return element
 

@@ -73,9 +73,11 @@ def _from_start(header: str, first: int, last: int | None, size: int) -> ByteRan
     return ByteRange(first, size - 1 if last is None else min(last, size - 1))
 
 
-def _suffix(header: str, length: int, size: int) -> ByteRange:
-    if length == 0 or size == 0:
+def _suffix(header: str, length: int, size: int) -> ByteRange | None:
+    if length == 0:
         raise _unsatisfiable(header, size)
+    if size == 0:  # the last bytes of nothing are nothing, and no 206 can say so: readers of footers begin like this
+        return None
     return ByteRange(max(0, size - length), size - 1)
 
 

@@ -28,6 +28,8 @@ _SHADOWED = frozenset(
 _MODES = frozenset({"list-type", "select-type"})
 # What names one version or part: a write that cannot mean it must not go on as if it were not there.
 _SELECTORS = ("versionId", "uploadId", "partNumber")
+# What only the second version of a listing begins at.
+_PLACES = ("start-after", "continuation-token")
 _READS = frozenset({"GET", "HEAD"})
 _COPY_SOURCE = "x-amz-copy-source"
 
@@ -75,11 +77,17 @@ class Router:
             if operation.name not in _SHADOWED:
                 self._add(operation)
         self._subresources = frozenset(name for _, _, name in self._subresource)
+        self._known = frozenset(name for one in model.operations.values() for name in (*one.query, *one.literals, *one.required_query))
         for candidates in self._subresource.values():  # the one that asks for most is tried first
             candidates.sort(key=lambda operation: -len(operation.required_query))
 
     def route(self, method: str, target: Target, query: Sequence[tuple[str, str]], headers: Mapping[str, str]) -> Operation:
-        """Return the operation. What S3 has but not with this method is MethodNotAllowed; a form POST is NotImplemented."""
+        """Return the operation. What S3 has but not with this method is MethodNotAllowed; a form POST is NotImplemented.
+
+        InvalidArgument for a parameter that S3 has and that is given twice: one reader takes the first, the next one the last.
+        """
+        if len(query) > 1:
+            self._check_given_once(query)
         level = "service" if target.bucket is None else "bucket" if target.key is None else "object"
         if level == "bucket" and method not in _READS:
             _check_key_not_lost(query, headers)
@@ -88,6 +96,13 @@ class Router:
             raise self._refusal(method, level)
         copy = self._copies.get(operation.name)
         return operation if copy is None or not _has_copy_source(query, headers) else copy
+
+    def _check_given_once(self, query: Sequence[tuple[str, str]]) -> None:
+        seen: set[str] = set()
+        for name, value in query:
+            if name in seen and name in self._known:
+                raise S3Error("InvalidArgument", "This parameter must be given once", ArgumentName=name, ArgumentValue=value)
+            seen.add(name)
 
     def _add(self, operation: Operation) -> None:
         slot = operation.method, operation.level
@@ -110,6 +125,8 @@ class Router:
         plain = self._plain.get((method, level))
         if plain is not None and level == "object":
             _check_selectors(plain, given)
+        if plain is not None and level == "bucket":
+            _check_places(plain, given)
         return plain
 
     def _find_subresource(self, method: str, level: str, named: Sequence[str], given: Mapping[str, str]) -> Operation:
@@ -162,6 +179,14 @@ def _check_selectors(operation: Operation, given: Mapping[str, str]) -> None:
     for name in _SELECTORS:
         if name in given and name not in operation.query:
             message = "This operation does not accept a version-id." if name == "versionId" else f"This operation does not accept {name}."
+            raise S3Error("InvalidArgument", message, ArgumentName=name, ArgumentValue=given[name])
+
+
+def _check_places(operation: Operation, given: Mapping[str, str]) -> None:
+    """Where a listing begins must not be passed over: the first page would come again and again."""
+    for name in _PLACES:
+        if name in given and name not in operation.query:
+            message = f"This operation does not accept {name} without list-type=2."
             raise S3Error("InvalidArgument", message, ArgumentName=name, ArgumentValue=given[name])
 
 

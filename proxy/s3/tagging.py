@@ -15,13 +15,20 @@ _TAG = re.compile(r"(?:[\w+\-=.:/@]|[^\S\t-\r\x1c-\x1f\x85])*")
 
 
 def parse_tagging_header(value: str) -> dict[str, str]:
-    """Read `x-amz-tagging`, a query string. A key alone has an empty value."""
+    """Read `x-amz-tagging`, a query string. A key alone has an empty value; no key, or one given twice, is InvalidArgument."""
     try:
         pairs = parse_qsl(value, keep_blank_values=True, errors="strict", max_num_fields=100)
     except ValueError:
-        message = "The header 'x-amz-tagging' shall be encoded as UTF-8 then URLEncoded URL query parameters without tag name duplicates."
-        raise S3Error("InvalidArgument", message, ArgumentName="x-amz-tagging", ArgumentValue=value) from None
+        raise _bad_header(value) from None
+    keys = {key for key, _ in pairs}
+    if "" in keys or len(keys) != len(pairs):
+        raise _bad_header(value)
     return check_tags([{"Key": key, "Value": text} for key, text in pairs], limit=MAX_OBJECT_TAGS)
+
+
+def _bad_header(value: str) -> S3Error:
+    message = "The header 'x-amz-tagging' shall be encoded as UTF-8 then URLEncoded URL query parameters without tag name duplicates."
+    return S3Error("InvalidArgument", message, ArgumentName="x-amz-tagging", ArgumentValue=value)
 
 
 def check_tags(tags: Iterable[Mapping[str, object]], *, limit: int) -> dict[str, str]:

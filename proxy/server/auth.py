@@ -12,6 +12,7 @@ from proxy.keyring import Keyring
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import AccessKey, AccessKeyId, BucketName, Caller, Tenant
 from proxy.s3 import sigv2
+from proxy.s3.checksums import claims_body
 from proxy.s3.claim import ANONYMOUS_CLAIM, Claim, parse_authorization
 from proxy.s3.errors import S3Error
 from proxy.s3.metadata import check_header
@@ -97,14 +98,17 @@ class Authenticator:
 
 
 def hoisted_headers(query: Sequence[tuple[str, str]], headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers of a presigned request with those that its URL carries as x-amz-* parameters, as some SDKs sign them.
+    """Return the headers of a presigned request with those that its URL carries as parameters, as some SDKs sign them.
 
-    InvalidArgument for one that is no header: kept with an object, it would spoil every answer that tells it.
+    A checksum of the body is not among them: whoever signs a URL does not know the body yet, and the JavaScript SDK puts that of an empty
+    one there. InvalidArgument for one that is no header: kept with an object, it would spoil every answer that tells it.
     """
     merged = dict(headers)
+    version_2 = any(name == "AWSAccessKeyId" for name, _ in query)
     for name, value in query:
         lower = name.lower()
-        if lower.startswith("x-amz-") and lower not in _SIGNING_PARAMETERS:
+        carried = sigv2.is_signed_header(name) if version_2 else lower.startswith("x-amz-")
+        if carried and lower not in _SIGNING_PARAMETERS and not claims_body(lower):
             check_header(lower, value)
             merged.setdefault(lower, value)
     return merged

@@ -209,3 +209,9 @@ def test_a_token_stays_good_when_its_key_is_deleted(s3: S3Client, tree: str) -> 
         s3.delete_object(Bucket=tree, Key=one["Key"])
     rest = s3.list_objects_v2(Bucket=tree, ContinuationToken=first["NextContinuationToken"])
     assert [one["Key"] for one in rest["Contents"]] == ordered(TREE)[2:]
+
+
+def test_the_first_version_does_not_begin_where_the_second_does(raw: RawClient, bucket: str) -> None:
+    for name in ("start-after", "continuation-token"):
+        assert raw.request("GET", f"/{bucket}", [(name, "a")]).verdict == (400, "InvalidArgument")
+    assert raw.request("GET", f"/{bucket}", [("list-type", "2"), ("start-after", "a")]).verdict == (200, "")

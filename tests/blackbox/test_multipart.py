@@ -302,3 +302,11 @@ def test_a_part_marker_is_a_number(raw: RawClient, s3: S3Client, bucket: str) ->
     for marker, status in (("", 200), ("10001", 200), ("-1", 400), ("x", 400), ("9" * 19, 400), ("9" * 5000, 400)):
         answer = raw.request("GET", f"/{bucket}/k", [("uploadId", upload), ("part-number-marker", marker)])
         assert answer.status == status, marker
+
+
+@pytest.mark.parametrize("root", ["CompletedMultipartUpload", "MultipartUpload"])
+def test_completion_under_the_names_older_clients_give_it(raw: RawClient, s3: S3Client, bucket: str, root: str) -> None:
+    upload = s3.create_multipart_upload(Bucket=bucket, Key="k")["UploadId"]
+    etag = s3.upload_part(Bucket=bucket, Key="k", UploadId=upload, PartNumber=1, Body=b"x")["ETag"]
+    body = f"<{root}><Part><PartNumber>1</PartNumber><ETag>{etag}</ETag></Part></{root}>".encode()
+    assert raw.request("POST", f"/{bucket}/k", [("uploadId", upload)], body=body).verdict == (200, "")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import urllib.error
-import urllib.request
+import base64
+import hashlib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from http.client import HTTPConnection
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import pytest
 
@@ -20,34 +21,131 @@ if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
 
-@pytest.fixture(scope="module")
-def presigner(new_client: Callable[..., S3Client]) -> S3Client:
-    return new_client(signature_version="s3v4")
+@pytest.fixture(scope="module", params=[None, "s3v4"], ids=["default", "s3v4"])
+def presigner(request: pytest.FixtureRequest, new_client: Callable[..., S3Client]) -> S3Client:
+    """By boto3's default here, which is version 2, and by version 4."""
+    return new_client() if request.param is None else new_client(signature_version=request.param)
 
 
 def fetch(
     url: str, method: str = "GET", body: bytes | None = None, headers: dict[str, str] | None = None
 ) -> tuple[int, dict[str, str], bytes]:
-    request = urllib.request.Request(url, method=method, data=body, headers=headers or {})
+    """Send with no header but those given: urllib would add a Content-Type, which version 2 signs."""
+    parts = urlsplit(url)
+    connection = HTTPConnection(parts.netloc, timeout=30)
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return answer.status, {name.lower(): value for name, value in answer.headers.items()}, answer.read()
-    except urllib.error.HTTPError as error:
-        return error.code, dict(error.headers), error.read()
+        connection.request(method, f"{parts.path}?{parts.query}", body, headers or {})
+        answer = connection.getresponse()
+        return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+    finally:
+        connection.close()
 
 
 @pytest.mark.parametrize("key", AWKWARD_KEYS, ids=lambda key: ascii(key[:24]))
 def test_get_put_head_and_delete(presigner: S3Client, bucket: str, key: str) -> None:
-    def url(method: str) -> str:
-        return presigner.generate_presigned_url(method, Params={"Bucket": bucket, "Key": key}, ExpiresIn=60)
+    def url(method: str, **params: str) -> str:
+        return presigner.generate_presigned_url(method, Params={"Bucket": bucket, "Key": key, **params}, ExpiresIn=60)
 
-    assert fetch(url("put_object"), "PUT", b"presigned", {"Content-Type": "text/x-test"})[0] == 200
+    assert fetch(url("put_object", ContentType="text/x-test"), "PUT", b"presigned", {"Content-Type": "text/x-test"})[0] == 200
     status, headers, body = fetch(url("get_object"))
     assert (status, headers["content-type"], body) == (200, "text/x-test", b"presigned")
     status, headers, _ = fetch(url("head_object"), "HEAD")
     assert (status, headers["content-length"]) == (200, "9")
     assert fetch(url("delete_object"), "DELETE")[0] == 204
     assert fetch(url("get_object"))[0] == 404
+
+
+DISPOSITIONS = (
+    "attachment; filename*=UTF-8''%C3%A9.pdf",
+    'attachment; filename="a  b+c%20d&e=f.pdf"',
+    "inline; filename=%25.txt",
+)
+
+
+@pytest.mark.parametrize("disposition", DISPOSITIONS)
+@pytest.mark.parametrize("key", ["k", "a b/\u00e9+%2F"])
+def test_any_content_disposition_can_be_asked_for(presigner: S3Client, bucket: str, key: str, disposition: str) -> None:
+    presigner.put_object(Bucket=bucket, Key=key, Body=b"x")
+    params = {"Bucket": bucket, "Key": key, "ResponseContentDisposition": disposition, "ResponseContentType": "application/pdf"}
+    status, headers, _ = fetch(presigner.generate_presigned_url("get_object", Params=params))
+    assert (status, headers.get("content-disposition"), headers["content-type"]) == (200, disposition, "application/pdf")
+
+
+def test_requests_of_buckets(presigner: S3Client, bucket: str) -> None:
+    presigner.put_object(Bucket=bucket, Key="dir/k", Body=b"x")
+
+    def answer(operation: str, method: str = "GET", **params: str) -> tuple[int, dict[str, str], bytes]:
+        return fetch(presigner.generate_presigned_url(operation, Params={"Bucket": bucket, **params}), method)
+
+    assert b"<Key>dir/k</Key>" in answer("list_objects")[2]
+    assert b"<Prefix>dir/</Prefix>" in answer("list_objects_v2", Delimiter="/")[2]
+    assert b"<Key>dir/k</Key>" in answer("list_object_versions")[2]
+    assert answer("head_bucket", "HEAD")[0] == 200
+    assert answer("get_bucket_location")[0] == 200
+    assert answer("list_multipart_uploads")[0] == 200
+    assert answer("delete_bucket", "DELETE")[0] == 409
+    assert fetch(presigner.generate_presigned_url("list_buckets"))[0] == 200
+
+
+def test_metadata_is_signed_as_it_is(new_client: Callable[..., S3Client], bucket: str) -> None:
+    client = new_client()
+    params = {"Bucket": bucket, "Key": "k", "Metadata": {"role": "one  two"}}
+    assert fetch(client.generate_presigned_url("put_object", Params=params), "PUT", b"x")[0] == 200
+    assert client.head_object(Bucket=bucket, Key="k")["Metadata"] == {"role": "one  two"}
+
+
+def test_content_md5_in_an_address_is_checked(new_client: Callable[..., S3Client], bucket: str) -> None:
+    md5 = base64.b64encode(hashlib.md5(b"x").digest()).decode()
+    url = new_client().generate_presigned_url("put_object", Params={"Bucket": bucket, "Key": "k", "ContentMD5": md5})
+    assert "content-md5=" in url
+    assert fetch(url, "PUT", b"y")[0] == 400
+    assert fetch(url, "PUT", b"x")[0] == 200
+
+
+@pytest.mark.parametrize("more", ["x-amz-copy-source=evil%2Fprivate", "X-Amz-Copy-Source=evil%2Fprivate", "x-amz-meta-role=admin"])
+@pytest.mark.parametrize("behind", [False, True])
+def test_what_an_address_signs_cannot_be_given_again(s3: S3Client, bucket: str, more: str, *, behind: bool) -> None:
+    s3.put_object(Bucket=bucket, Key="public", Body=b"public")
+    params = {"Bucket": bucket, "Key": "k", "Metadata": {"role": "user"}, "CopySource": f"{bucket}/public"}
+    url = s3.generate_presigned_url("copy_object", Params=params)
+    changed = f"{url}&{more}" if behind else url.replace("?", f"?{more}&")
+    status, _, body = fetch(changed, "PUT")
+    assert (status, b"<Code>InvalidArgument</Code>" in body) == (400, True)
+    assert fetch(url, "PUT")[0] == 200
+
+
+@pytest.mark.parametrize("name", ["versionId", "partNumber", "response-content-type"])
+def test_a_parameter_given_twice_is_refused_in_every_way_of_signing(raw: RawClient, signer: Signer, present: str, name: str) -> None:
+    query = [(name, "1"), (name, "2")]
+    assert raw.request("GET", present, query).verdict == (400, "InvalidArgument")
+    assert raw.send("GET", present, signer.presign("GET", present, query=query)).verdict == (400, "InvalidArgument")
+
+
+def test_another_operation_cannot_be_made_of_an_address(s3: S3Client, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="k", Body=b"x")
+    url = s3.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "k"})
+    for more in ("attributes", "acl", "retention", "uploadId=a"):
+        assert fetch(f"{url}&{more}")[0] == 403
+
+
+def test_checksums_of_an_empty_body_in_an_address_are_passed_over(raw: RawClient, signer: Signer, s3: S3Client, bucket: str) -> None:
+    """As the JavaScript SDK signs them."""
+    more = [("x-amz-checksum-crc32", "AAAAAA=="), ("x-amz-sdk-checksum-algorithm", "CRC32")]
+    path = f"/{bucket}/k"
+    assert raw.send("PUT", path, signer.presign("PUT", path, query=more), body=b"hello").verdict == (200, "")
+    upload = s3.create_multipart_upload(Bucket=bucket, Key="k")["UploadId"]
+    query = signer.presign("PUT", path, query=[("partNumber", "1"), ("uploadId", upload), *more])
+    assert raw.send("PUT", path, query, body=b"hello").verdict == (200, "")
+
+
+def test_an_unsigned_content_sha256_beside_an_address_is_refused(raw: RawClient, signer: Signer, present: str) -> None:
+    """It would say that the body was agreed on, or that it comes in chunks."""
+    for value in (hashlib.sha256(b"other").hexdigest(), "STREAMING-UNSIGNED-PAYLOAD-TRAILER"):
+        headers = {"x-amz-content-sha256": value}
+        assert raw.send("PUT", present, signer.presign("PUT", present), headers, b"other").status == 403
+    assert raw.request("GET", present).body == b"x"
+    headers = {"x-amz-content-sha256": "UNSIGNED-PAYLOAD"}
+    assert raw.send("PUT", present, signer.presign("PUT", present), headers, b"other").verdict == (200, "")
 
 
 def test_response_overrides_are_part_of_what_is_signed(presigner: S3Client, bucket: str) -> None:
@@ -85,7 +183,7 @@ def test_multipart_upload_by_addresses_alone(presigner: S3Client, bucket: str) -
         parts.append(f"<Part><PartNumber>{number}</PartNumber><ETag>{headers['etag']}</ETag></Part>")
     url = presigner.generate_presigned_url("complete_multipart_upload", Params={"Bucket": bucket, "Key": "k", "UploadId": upload})
     document = f"<CompleteMultipartUpload>{''.join(parts)}</CompleteMultipartUpload>".encode()
-    assert fetch(url, "POST", document, {"Content-Type": "application/xml"})[0] == 200
+    assert fetch(url, "POST", document)[0] == 200
     assert presigner.get_object(Bucket=bucket, Key="k")["Body"].read() == b"".join(bodies)
 
 

@@ -117,3 +117,12 @@ def test_a_client_that_leaves_early_does_no_harm(raw: RawClient, s3: S3Client, l
             connection.sendall("\r\n".join(lines).encode())
             connection.recv(1000)
     assert s3.get_object(Bucket=large[0], Key="k", Range="bytes=-3")["Body"].read() == content(SIZE)[-3:]
+
+
+def test_the_last_bytes_of_an_empty_object(s3: S3Client, bucket: str) -> None:
+    """Readers of footers begin with them: Trino, Parquet."""
+    s3.put_object(Bucket=bucket, Key="empty", Body=b"")
+    answer = s3.get_object(Bucket=bucket, Key="empty", Range="bytes=-1")
+    assert (answer["ResponseMetadata"]["HTTPStatusCode"], answer["ContentLength"], answer["Body"].read()) == (200, 0, b"")
+    with s3_error("InvalidRange", 416):
+        s3.get_object(Bucket=bucket, Key="empty", Range="bytes=0-")

@@ -101,8 +101,16 @@ def test_presigned_url_lacking_or_repeating_a_parameter_is_refused(name: str) ->
     refused("AuthorizationQueryParametersError", repeating, {"host": DOCS_HOST})
 
 
+@pytest.mark.parametrize("name", ["x-amz-signature", "x-amz-acl"])
+def test_a_parameter_that_stands_for_a_header_is_given_once_in_any_case(name: str) -> None:
+    repeating = [*DOCS_PRESIGNED, (name, "a"), (name.title(), "b")]
+
+    refused("AuthorizationQueryParametersError", repeating, {"host": DOCS_HOST})
+
+
 def test_two_mechanisms_at_once_are_refused() -> None:
     refused("InvalidArgument", DOCS_PRESIGNED, docs_headers("host", "0" * 64))
+    refused("InvalidArgument", [("AWSAccessKeyId", "a"), ("Signature", "b")], docs_headers("host", "0" * 64))
 
 
 def test_sigv2_query_is_refused() -> None:

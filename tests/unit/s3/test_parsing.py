@@ -202,6 +202,13 @@ def test_malformed_and_hostile_documents_are_refused(body: bytes) -> None:
     assert refusal("DeleteObjects", body).code == "MalformedXML"
 
 
+@pytest.mark.parametrize("root", ["CompleteMultipartUpload", "CompletedMultipartUpload", "MultipartUpload"])
+def test_a_completion_goes_by_three_names(root: str) -> None:
+    body = f"<{root}><Part><PartNumber>1</PartNumber><ETag>e</ETag></Part></{root}>".encode()
+    assert parsed("CompleteMultipartUpload", body)["MultipartUpload"] == {"Parts": [{"PartNumber": 1, "ETag": "e"}]}
+    assert refusal("DeleteObjects", body).code == "MalformedXML"
+
+
 def test_a_list_holds_only_its_items() -> None:
     body = b"<Tagging><TagSet><Label><Key>k</Key><Value>v</Value></Label></TagSet></Tagging>"
 

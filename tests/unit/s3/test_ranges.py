@@ -57,7 +57,7 @@ def test_what_cannot_be_read_means_the_whole_object(header: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("header", "size"), [("bytes=100-", 100), ("bytes=100-200", 100), ("bytes=-0", 100), ("bytes=0-", 0), ("bytes=-5", 0)]
+    ("header", "size"), [("bytes=100-", 100), ("bytes=100-200", 100), ("bytes=-0", 100), ("bytes=0-", 0), ("bytes=-0", 0)]
 )
 def test_unsatisfiable_ranges(header: str, size: int) -> None:
     with pytest.raises(S3Error) as caught:
@@ -95,3 +95,7 @@ def test_copy_source_ranges_must_exist(header: str) -> None:
 
     assert caught.value.code == "InvalidArgument"
     assert caught.value.details["ArgumentName"] == "x-amz-copy-source-range"
+
+
+def test_the_last_bytes_of_an_empty_object_are_the_whole_of_it() -> None:
+    assert parse_range("bytes=-1", 0) is None

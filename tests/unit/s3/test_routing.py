@@ -68,6 +68,20 @@ def test_queries_choose_the_operation(method: str, target: Target, query: list[t
     assert route(method, target, *query) == name
 
 
+@pytest.mark.parametrize("name", ["start-after", "continuation-token"])
+def test_the_first_version_of_a_listing_does_not_begin_where_the_second_does(name: str) -> None:
+    error = refusal("GET", BUCKET, (name, "a"), ("list-type", "1"))
+    assert (error.code, error.status, error.details["ArgumentName"]) == ("InvalidArgument", 400, name)
+    assert route("GET", BUCKET, (name, "a"), ("list-type", "2")) == "ListObjectsV2"
+
+
+@pytest.mark.parametrize("name", ["versionId", "partNumber", "uploadId", "response-content-type", "prefix", "acl", "list-type"])
+def test_a_parameter_that_means_something_is_given_once(name: str) -> None:
+    error = refusal("GET", OBJECT, (name, "a"), ("other", ""), (name, "b"))
+    assert (error.code, error.status, error.details["ArgumentName"]) == ("InvalidArgument", 400, name)
+    assert route("GET", OBJECT, ("x-note", "a"), ("x-note", "b")) == "GetObject"
+
+
 def test_a_copy_source_turns_writes_into_copies_and_nothing_else() -> None:
     assert route("PUT", OBJECT, copy=True) == "CopyObject"
     assert route("PUT", OBJECT, ("uploadId", "u"), ("partNumber", "1"), copy=True) == "UploadPartCopy"

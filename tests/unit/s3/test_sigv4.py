@@ -237,6 +237,14 @@ def test_payload_hash_header_is_signed_by_its_place() -> None:
     refused("SignatureDoesNotMatch", "PUT", path, query, headers | {"x-amz-content-sha256": EMPTY_SHA256})
 
 
+def test_payload_hash_header_beside_that_of_the_query_must_be_the_same() -> None:
+    path, query, headers = signed("PUT", "key", [("X-Amz-Content-Sha256", "UNSIGNED-PAYLOAD")], presigned=True)
+
+    check("PUT", path, query, headers | {"x-amz-content-sha256": "UNSIGNED-PAYLOAD"})
+    error = refused("AccessDenied", "PUT", path, query, headers | {"x-amz-content-sha256": EMPTY_SHA256})
+    assert error.details["HeadersNotSigned"] == "x-amz-content-sha256"
+
+
 def test_unsigned_host_is_refused() -> None:
     path, query, headers = signed("GET", "key", [])
     headers["authorization"] = headers["authorization"].replace("SignedHeaders=host;", "SignedHeaders=")

@@ -14,6 +14,19 @@ def test_hoisted_parameters_become_headers_but_the_signature_does_not() -> None:
     assert merged == {"host": "h", "x-amz-acl": "private", "x-amz-checksum-mode": "ENABLED"}
 
 
+def test_a_checksum_of_the_body_is_not_taken_from_an_address() -> None:
+    """The JavaScript SDK signs that of an empty body there."""
+    query = [("x-amz-checksum-crc32", "AAAAAA=="), ("x-amz-sdk-checksum-algorithm", "CRC32"), ("x-amz-checksum-algorithm", "SHA256")]
+    assert hoisted_headers(query, {}) == {"x-amz-checksum-algorithm": "SHA256"}
+
+
+def test_version_2_signs_two_more_headers_in_the_address() -> None:
+    query = [("Content-Type", "a/b"), ("content-md5", "m"), ("x-amz-meta-a", "b")]
+    assert hoisted_headers(query, {}) == {"x-amz-meta-a": "b"}
+    assert hoisted_headers([*query, ("AWSAccessKeyId", "a")], {}) == {"content-type": "a/b", "content-md5": "m", "x-amz-meta-a": "b"}
+    assert hoisted_headers([*query, ("AWSAccessKeyId", "a")], {"content-type": "c/d"})["content-type"] == "c/d"
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
