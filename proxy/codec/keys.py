@@ -15,6 +15,7 @@ from proxy.codec.format import INFO_CELLS, INFO_COMMITMENT, INFO_LABEL, INFO_SHA
 from proxy.errors import ShardMismatch
 
 ONLY_NONCE = bytes(NONCE_SIZE)  # of a key that seals one message
+_EXTRACT = HMAC(bytes(SHA256.digest_size), SHA256())  # without salt; only ever copied
 
 
 class Derivation:
@@ -27,7 +28,7 @@ class Derivation:
     __slots__ = ("_extracted",)
 
     def __init__(self, key: bytes) -> None:
-        extract = HMAC(bytes(SHA256.digest_size), SHA256())
+        extract = _EXTRACT.copy()
         extract.update(key)
         self._extracted = HMAC(extract.finalize(), SHA256())
 

@@ -39,7 +39,7 @@ class TenantCipher:
         scheme = keys.geometry.scheme
         shares = key_sharing(scheme.k, scheme.n).share(data_key, secrets.token_bytes(KEY_SIZE * (scheme.k - 1)))
         cipher = ShareCipher(self._key, keys.segment_id)
-        return [cipher.wrap(index, share, keys.fixed_part(index)) for index, share in enumerate(shares)]
+        return [cipher.wrap(index, share, keys.cipher(index).fixed_part) for index, share in enumerate(shares)]
 
     def open_share(self, footer: Footer) -> bytes:
         """Return the share in a shard's footer. Raises `ShardMismatch`."""
