@@ -1,0 +1,1 @@
+"""Tools of this project, for those who work on it."""
