@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated
@@ -14,7 +15,7 @@ from rich.text import Text
 from tools.mutants.mistakes import Mistake, load_mistakes
 from tools.mutants.trial import Outcome, TrialFailed, copied_tree, failed, run_tests, run_trial
 
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 200)
 
 
 def main(
@@ -54,7 +55,8 @@ def _check_that_tests_pass(mistakes: Sequence[Mistake], jobs: int) -> None:
 
 
 def _print_table(mistakes: Sequence[Mistake], outcomes: Sequence[Outcome]) -> None:
-    table = Table("area", "mistake", "why it matters", "noticed by")
+    table = Table("area", "mistake", "why it matters")
+    table.add_column("noticed by", overflow="fold")
     for mistake, outcome in zip(mistakes, outcomes, strict=True):
         by = Text(outcome.by) if outcome.noticed else Text(f"NOT NOTICED: {outcome.by}", style="red")
         table.add_row(Text(mistake.area), Text(mistake.name), Text(mistake.why), by)
