@@ -58,6 +58,16 @@ async def test_one_written_by_a_newer_version_is_refused(path: Path) -> None:
         await make(path)
 
 
+async def test_one_written_in_an_older_layout_is_refused(path: Path) -> None:
+    await make(path)
+    async with open_sqlite(path, ManualClock(0)) as manifest:
+        assert len(await manifest.list_tenants()) == 1
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("PRAGMA application_id = 0")
+    with pytest.raises(ConfigError, match="from before the first release, in a layout that was given up"):
+        await make(path)
+
+
 async def test_a_locked_manifest_opens_and_is_read_and_only_writes_fail(path: Path) -> None:
     await make(path)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:

@@ -1,10 +1,17 @@
-"""The SQLite schema and its migrations: statement lists applied in order, counted by `user_version`."""
+"""The SQLite schema and its migrations: statement lists applied in order, counted by `user_version`.
+
+`application_id` tells with which first list, and with which records, a database began. Until the first release both are changed in place,
+and a database that began with others is refused: its records would be read as something that they are not.
+"""
 
 from __future__ import annotations
 
 import sqlite3
+import zlib
 
 from proxy.errors import ConfigError
+
+RECORDS = 2  # raised when records or sealed bytes that were written before can no longer be read
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
@@ -56,6 +63,7 @@ def migrate(connection: sqlite3.Connection) -> None:
             for statement in statements:
                 connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        connection.execute(f"PRAGMA application_id = {_origin()}")
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
@@ -73,4 +81,14 @@ def _schema(connection: sqlite3.Connection) -> int:
     (current,) = connection.execute("PRAGMA user_version").fetchone()
     if current > len(MIGRATIONS):
         raise ConfigError(f"the manifest has schema {current}; this version of Shardgate knows {len(MIGRATIONS)}: use the newer one")
+    (origin,) = connection.execute("PRAGMA application_id").fetchone()
+    if current and origin != _origin():
+        raise ConfigError(
+            "manifest.path: the manifest was written by a version from before the first release, in a layout that was given up; "
+            "this version cannot read it, nor the shards it tells of: begin with a new data directory and empty stores"
+        )
     return int(current)
+
+
+def _origin() -> int:
+    return zlib.crc32("\n".join((f"records {RECORDS}", *MIGRATIONS[0])).encode()) >> 1  # SQLite keeps 31 bits and a sign
