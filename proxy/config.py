@@ -195,7 +195,7 @@ def _expand(value: object, key: str, environ: Mapping[str, str]) -> object:
 
 def _substitute(text: str, key: str, environ: Mapping[str, str]) -> str:
     if "${" in _VARIABLE.sub("", text):
-        raise ConfigError(f'{key}: "{text}" has a ${{ that names no variable; write ${{NAME}} or ${{NAME:-default}}')
+        raise ConfigError(f'{key}: "{text}" has a ${{ without the name of a variable; write ${{NAME}} or ${{NAME:-default}}')
     return _VARIABLE.sub(lambda match: _variable(match, key, environ), text)
 
 
@@ -288,11 +288,11 @@ def _check(config: Config) -> None:
     listen_address(config.listen)
     for domain in config.domains:
         if not _DOMAIN.fullmatch(domain):
-            raise ConfigError(f'domains: "{domain}" is no host name; write it as in "s3.example.org"')
+            raise ConfigError(f'domains: "{domain}" is not a host name; write it as in "s3.example.org"')
     if config.tls is not None:
         private_text(Path(config.tls.key), "tls.key")
     if not config.stores:
-        raise ConfigError("stores: none; add one as [stores.NAME]")
+        raise ConfigError("stores: there are none; add one as [stores.NAME]")
     if config.default_policy not in config.policies:
         raise ConfigError(f'default_policy: there is no policy "{config.default_policy}"; one of: {", ".join(sorted(config.policies))}')
     for name, store in config.stores.items():
@@ -316,7 +316,7 @@ def _check_store(key: str, name: str, store: StoreConfig) -> None:
         if info.name not in _KEYS_OF_KIND[store.kind] and values[info.name] != info.default:
             raise ConfigError(f"{key}.{info.name}: means nothing for a store of kind {store.kind}; remove it")
     if store.endpoint and not store.endpoint.startswith(("https://", "http://")):
-        raise ConfigError(f'{key}.endpoint: "{store.endpoint}" is no URL; write it with https://')
+        raise ConfigError(f'{key}.endpoint: "{store.endpoint}" is not a URL; write it with https://')
     if bool(store.access_key) != bool(store.secret_key):
         missing = "secret_key" if store.access_key else "access_key"
         raise ConfigError(f"{key}.{missing}: missing; give both keys, or neither to use boto3's credential chain")
@@ -333,7 +333,7 @@ def _check_places(stores: Mapping[str, StoreConfig]) -> None:
         place = _place(store)
         if place in names:
             what = "path" if store.kind == "directory" else "bucket"
-            raise ConfigError(f"stores.{name}.{what}: it is that of store {names[place]}, too; give each store a place of its own")
+            raise ConfigError(f"stores.{name}.{what}: store {names[place]} uses it, too; give each store its own")
         names[place] = name
 
 

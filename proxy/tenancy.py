@@ -72,21 +72,21 @@ def _new_or_checked(access_key: str | None, secret_key: str | None) -> tuple[str
     access_key = access_key or "SG" + "".join(secrets.choice(_KEY_ALPHABET) for _ in range(18))
     secret_key = secret_key or secrets.token_urlsafe(30)
     if not (3 <= len(access_key) <= 128 and access_key.isascii() and access_key.isalnum()) or len(secret_key) < 8:
-        raise ConfigError("an access key has 3 to 128 letters and digits, a secret key at least 8 characters")
+        raise ConfigError("an access key must have 3 to 128 letters and digits, and a secret key at least 8 characters")
     return access_key, secret_key
 
 
 def _check_names(name: str, display_name: str) -> None:
     # A log line's fields are divided by spaces, and a display name stands in XML, which has no control characters.
     if name.split() != [name] or not name.isprintable():
-        raise ConfigError("a tenant's name has at least one character, each printable and no space")
+        raise ConfigError("a tenant's name must have at least one character, printable ones only, and no spaces")
     if not display_name.isprintable():
-        raise ConfigError("a display name has printable characters only")
+        raise ConfigError("a display name must have printable characters only")
 
 
 def _canonical_id(given: str | None) -> str:
     if given is None:
         return secrets.token_hex(32)
     if len(given) != 64 or set(given) - set(string.hexdigits):
-        raise ConfigError("a canonical id has 64 hexadecimal digits")
+        raise ConfigError("a canonical id must have 64 hexadecimal digits")
     return given.lower()

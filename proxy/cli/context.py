@@ -32,7 +32,9 @@ def with_services(config: Path, command: Callable[[Services], Awaitable[Result]]
     settings = load_config(config)
     manifest = Path(settings.manifest.path).absolute()
     if not first and not manifest.exists():
-        raise ConfigError(f"manifest.path: {manifest} is not there; correct the path or the folder, or make it with: shardgate init")
+        raise ConfigError(
+            f"manifest.path: {manifest} does not exist; correct the path, change to the right folder, or make it with: shardgate init"
+        )
 
     from proxy.services import open_services  # half a second, and 40 MiB: not for commands that do without
 

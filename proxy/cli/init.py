@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from proxy.services import Services
 
 FIRST_TENANT = "local"
-_REMEDY = "put the manifest back that belongs to it, or move the file away"
+_REMEDY = "put back the manifest that belongs to it, or move the file away"
 
 
 def init(config: ConfigOption = DEFAULT_CONFIG) -> None:
@@ -49,7 +49,7 @@ def _publish(pending: Path, path: Path) -> None:
         os.link(pending, path)
     except FileExistsError:
         if not pending.samefile(path):  # else a crash came before the next line
-            raise ConfigError(f"data: {pending} is to become {path}, which exists; {_REMEDY}") from None
+            raise ConfigError(f"data: cannot rename {pending} to {path}, which exists already; {_REMEDY}") from None
     pending.unlink()
 
 
@@ -61,7 +61,7 @@ async def _admit(services: Services, pending: Path) -> None:
     try:
         access_key, secret_key = parser["default"]["aws_access_key_id"], parser["default"]["aws_secret_access_key"]
     except KeyError as error:
-        raise ConfigError(f"{pending} is not whole; remove it") from error
+        raise ConfigError(f"{pending} is incomplete; remove it") from error
     manifest, keyring, clock = services.manifest, services.keyring, services.clock
     tenant = await manifest.find_tenant_by_name(FIRST_TENANT)
     if tenant is None:

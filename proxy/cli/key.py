@@ -21,7 +21,7 @@ app = typer.Typer(help="Add, list and revoke access keys.", no_args_is_help=True
 
 @app.command("add")
 def add(tenant: str, config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
-    """Give a tenant another access key and print it, this once."""
+    """Make another access key for a tenant and print it. It is shown only once."""
     credentials = with_services(config, lambda services: _add(services, tenant))
     if as_json:
         print_json(credentials)
@@ -42,7 +42,7 @@ def list_all(tenant: str, config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOp
 
 @app.command("revoke")
 def revoke(access_key: str, config: ConfigOption = DEFAULT_CONFIG) -> None:
-    """Make an access key worthless, from the next request on."""
+    """Revoke an access key. It stops working with the next request."""
     if not with_services(config, lambda services: services.manifest.remove_access_key(AccessKeyId(access_key))):
         raise TenantMissing(f"there is no access key {access_key}")
 

@@ -57,7 +57,7 @@ def _check_text(arguments: list[str]) -> None:
         try:
             argument.encode()
         except UnicodeEncodeError as error:
-            raise ConfigError(f"the argument {argument!a} is not UTF-8, as names and keys are") from error
+            raise ConfigError(f"the argument {argument!a} is not UTF-8; names and keys must be") from error
 
 
 if __name__ == "__main__":

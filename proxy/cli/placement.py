@@ -57,5 +57,5 @@ def explain(
     holdings = [
         [h.unit, h.name, f"{h.shards} of the {chosen.scheme.k} a read needs", "YES" if h.readable else "no"] for h in report.holdings
     ]
-    print_table("Who holds what", ["", "name", "shards", "could read (had it the keys)"], holdings)
+    print_table("Who holds what", ["", "name", "shards", "could read (with the keys)"], holdings)
     print(f"cost: ${report.storage_usd_month:.6f} a month, ${report.put_usd:.6f} to put, ${report.get_egress_usd:.6f} egress to get")

@@ -54,13 +54,15 @@ def serve(
 
 
 def banner(config: Config, host: str, port: int) -> str:
-    """Say where the endpoint and the credentials are, and what to paste: it works in any folder and whatever AWS_* variables are set."""
+    """Say where the endpoint and the credentials are, and what to paste. It works in any folder, whatever AWS_* variables are set."""
     endpoint = f"{'http' if config.tls is None else 'https'}://{_bracketed(_reachable(host))}:{port}"
     credentials = credentials_path(config)
     file = shlex.quote(str(credentials))
     aws = f"AWS_SHARED_CREDENTIALS_FILE={file} aws --profile default --region {config.region} --endpoint-url {endpoint}"
     if not credentials.exists():  # moved away, or the first tenant was made by hand
-        return f"Shardgate serves S3 at  {endpoint}\ncredentials: none in {credentials}; shardgate key add TENANT makes new ones"
+        return (
+            f"Shardgate serves S3 at  {endpoint}\nthere are no credentials in {credentials}; make new ones with: shardgate key add TENANT"
+        )
     return "\n".join((
         f"Shardgate serves S3 at  {endpoint}",
         f"credentials are in      {credentials}",

@@ -65,7 +65,7 @@ class Supervisor:
             worker.start()
         while not self._signals:
             if any(worker.ended for worker in self._workers):
-                raise ProxyError("a worker ended before it could serve; it has said why above")
+                raise ProxyError("a worker ended before it could serve: see its message above")
             if all(worker.is_ready() for worker in self._workers):
                 self._ready()
                 return

@@ -20,14 +20,14 @@ app = typer.Typer(help="Add, list, disable and remove tenants.", no_args_is_help
 def add(
     name: str,
     config: ConfigOption = DEFAULT_CONFIG,
-    access_key: Annotated[str | None, typer.Option(help="Drawn if not given.")] = None,
-    secret_key: Annotated[str | None, typer.Option(help="Drawn if not given.")] = None,
-    display_name: Annotated[str | None, typer.Option(help="The name itself if not given.")] = None,
+    access_key: Annotated[str | None, typer.Option(help="Generated if not given.")] = None,
+    secret_key: Annotated[str | None, typer.Option(help="Generated if not given.")] = None,
+    display_name: Annotated[str | None, typer.Option(help="The tenant's name if not given.")] = None,
     email: str = "",
-    canonical_id: Annotated[str | None, typer.Option(help="64 hexadecimal digits; drawn if not given.")] = None,
+    canonical_id: Annotated[str | None, typer.Option(help="64 hexadecimal digits; generated if not given.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a tenant and print its credentials, this once."""
+    """Make a tenant and print its credentials. They are shown only once."""
     from proxy.tenancy import add_tenant  # ciphers, which most commands never need
 
     credentials = with_services(
@@ -82,13 +82,13 @@ def disable(name: str, config: ConfigOption = DEFAULT_CONFIG) -> None:
 
 @app.command("enable")
 def enable(name: str, config: ConfigOption = DEFAULT_CONFIG) -> None:
-    """Take a tenant's requests again."""
+    """Accept a tenant's requests again."""
     with_services(config, lambda services: _set_enabled(services, name, enabled=True))
 
 
 @app.command("remove")
 def remove(name: str, config: ConfigOption = DEFAULT_CONFIG) -> None:
-    """Remove a tenant that owns no bucket, its keys with it."""
+    """Remove a tenant that owns no bucket, and its keys."""
     with_services(config, lambda services: _remove(services, name))
 
 

@@ -105,7 +105,7 @@ class TlsListener:
             )
         except ssl.SSLError as error:
             # Worth a line: a client that does not trust the certificate tells it only here.
-            logger.info("no TLS with %s: %s", client, (error.reason or str(error)).replace("_", " ").lower())
+            logger.info("the TLS handshake with %s failed: %s", client, (error.reason or str(error)).replace("_", " ").lower())
         except OSError as error:
             logger.debug("a connection ended before its TLS handshake: %s", error)
 

@@ -158,7 +158,7 @@ def test_plain_http_to_the_tls_port_is_closed_at_once(server: Shardgate) -> None
     with socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE_SECONDS) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         assert _read_to_end(connection)[:5] != b"HTTP/"
-    _until(lambda: "no TLS with 127.0.0.1: http request" in _log(server))
+    _until(lambda: "the TLS handshake with 127.0.0.1 failed: http request" in _log(server))
     assert "Traceback" not in _log(server)
 
 

@@ -125,7 +125,7 @@ def test_credentials_from_before_are_never_replaced(run: Run, tmp_path: Path, pe
     (tmp_path / "credentials").write_text("of another manifest")
     outcome = run("init")
     assert (outcome.code, outcome.err.count("\n")) == (1, 1)
-    assert "put the manifest back that belongs to it, or move the file away" in outcome.err
+    assert "put back the manifest that belongs to it, or move the file away" in outcome.err
     assert (tmp_path / "credentials").read_text() == "of another manifest"
 
 
@@ -184,9 +184,9 @@ def test_secrets_are_shown_once_and_never_listed(run: Run) -> None:
         (("object", "explain", "bucket/key"), "s3://BUCKET/KEY"),
         (("object", "explain", "s3://bucket/key"), "no bucket bucket"),
         (("object", "explain", "s3://bucket/\udcff"), "'s3://bucket/\\udcff' is not UTF-8"),
-        (("tenant", "add", ""), "a tenant's name has at least one character"),
+        (("tenant", "add", ""), "a tenant's name must have at least one character"),
         (("tenant", "add", "a b"), "no space"),
-        (("tenant", "add", "a", "--display-name", "\x1b"), "a display name has printable characters only"),
+        (("tenant", "add", "a", "--display-name", "\x1b"), "a display name must have printable characters only"),
         (("tenant", "add", "a", "--access-key", "ÄÖÜ"), "3 to 128 letters and digits"),
         (("placement", "explain", "--policy", "none"), 'no policy "none"'),
         (("serve", "--listen", "here"), '"here" is not HOST:PORT'),
@@ -208,7 +208,7 @@ def test_an_error_is_one_line_and_exit_code_1(run: Run, arguments: tuple[str, ..
 def test_a_command_where_nothing_was_started_makes_nothing(run: Run, tmp_path: Path, arguments: tuple[str, ...]) -> None:
     outcome = run(*arguments)
     assert outcome.code == 1
-    assert f"{tmp_path}/manifest.sqlite is not there" in outcome.err
+    assert f"{tmp_path}/manifest.sqlite does not exist" in outcome.err
     assert not list(tmp_path.iterdir())
 
 
@@ -289,7 +289,7 @@ def test_the_banner_says_https_where_there_is_a_certificate(config: Config) -> N
 
 
 def test_the_banner_names_no_credentials_that_are_not_there(config: Config) -> None:
-    assert "none in" in banner(config, "127.0.0.1", 80)
+    assert "there are no credentials in" in banner(config, "127.0.0.1", 80)
 
 
 def test_the_lines_of_the_banner_work_when_pasted_anywhere(tmp_path: Path) -> None:

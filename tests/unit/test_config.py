@@ -201,7 +201,10 @@ def test_a_missing_key_file_is_refused(load: Loader, tmp_path: Path) -> None:
         ),
         (('provider = "p"', 'provider = ""'), "stores.here.provider: expected `str` of length >= 1"),
         (('data = "/data"', 'data = ""'), "data: expected `str` of length >= 1"),
-        (('data = "/data"', 'data = "/data"\ndomains = ["https://s3.example.org"]'), 'domains: "https://s3.example.org" is no host name'),
+        (
+            ('data = "/data"', 'data = "/data"\ndomains = ["https://s3.example.org"]'),
+            'domains: "https://s3.example.org" is not a host name',
+        ),
         (('data = "/data"', 'data = "/data"\nlimits = { put_timeout_seconds = inf }'), "limits.put_timeout_seconds: expected `float` <= "),
         (('kind = "memory"', 'kind = "directory"'), "stores.here.path: a store of kind directory needs it"),
         (('kind = "memory"', 'kind = "azure"\nbucket = "b"'), "stores.here.account: a store of kind azure needs it"),
@@ -209,7 +212,7 @@ def test_a_missing_key_file_is_refused(load: Loader, tmp_path: Path) -> None:
         (('kind = "memory"', 'kind = "memory"\nconcurrency = 0'), "stores.here.concurrency: expected `int` >= 1"),
         (('kind = "memory"', 'kind = "memory"\nprices = { egress_gb = -1.0 }'), "stores.here.prices.egress_gb: expected `float` >= 0.0"),
         (('kind = "memory"', 'kind = "s3"\nbucket = "b"\naccess_key = "a"'), "stores.here.secret_key: missing; give both keys"),
-        (('kind = "memory"', 'kind = "s3"\nbucket = "b"\nendpoint = "host:1"'), 'stores.here.endpoint: "host:1" is no URL'),
+        (('kind = "memory"', 'kind = "s3"\nbucket = "b"\nendpoint = "host:1"'), 'stores.here.endpoint: "host:1" is not a URL'),
         (("[stores.here]", "[stores.Here]"), "stores.Here: a store's name is lower-case letters"),
         (('scheme = "1+0"', 'scheme = "1+0"\nmay_fail = { providers = -1 }'), "policies.standard.may_fail.providers: expected `int` >= 0"),
         (('scheme = "1+0"', 'scheme = "1+0"\nstores = ["there"]'), 'policies.standard.stores: there is no store "there"; one of: here'),
@@ -252,7 +255,7 @@ path = "PATH"
     ],
 )
 def test_two_stores_at_one_place_are_refused(load: Loader, first: str, second: str) -> None:
-    with pytest.raises(ConfigError, match=r"stores\.near\.(bucket|path): it is that of store far, too"):
+    with pytest.raises(ConfigError, match=r"stores\.near\.(bucket|path): store far uses it, too"):
         load(MINIMAL + first + second)
 
 
