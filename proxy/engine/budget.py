@@ -1,40 +1,110 @@
 """The byte budget: all requests of a process share it, so memory is bounded however many there are.
 
 The problem. Large requests hold their memory as long as their client takes, small ones for moments. In one queue the small wait behind the
-large for nothing; in two, whichever goes first can starve the other.
+large for nothing; in two, whichever goes first can starve the other. A client that sends slowly must not hold memory for what it has not
+sent. But if memory is given as bytes arrive, each of many writers may hold a part and wait for more, and none goes on. And what one tenant
+takes, others miss.
 
-The idea. Large requests are served in the order they came: none is starved by others that fit more easily. An eighth of the budget is
-never theirs, so small ones always run. Small ones may use all that is free, and pass the large ones that wait, for a second; once the
-first of these has waited longer, the small ones together are kept to their eighth until it is served.
+The idea, in four rules.
+
+1. Large requests are served in the order they came: none is starved by others that fit more easily. An eighth of the budget is never
+   theirs, so small ones always run. Small ones may use all that is free, and pass the large ones that wait, for a second; once the first
+   of these has waited longer, the small ones together are kept to their eighth until it is served.
+2. A large write says at first how much it may need, its *claim*, and its grant grows as its bytes arrive. More is granted only while all
+   who fill their grants can still get the rest, one after the other (`claims`; Dijkstra called it the banker's algorithm). So there is
+   always one who can go on, and then finish, and give all back. Those who hold a part go before those who hold nothing: they are the ones
+   who give back. Small ones have no part of their claim, but all of it or nothing.
+3. Who waits for its client, not for memory, is not waited for: after a second its claim does not count. When others wait and there is
+   not enough, such grants are revoked, the idlest first. The write fails, and its client may try again.
+4. Of those who hold nothing yet, the next is one whose tenant holds least. If one tenant holds more than its equal share while another
+   that holds less than its own has waited for a second, the youngest grants of the first are revoked. A tenant alone may use everything.
+
+Rejected: the whole claim at the first byte (seven clients that send a byte now and then starve a worker); no claims, and a victim when
+nobody can go on (with 64 uploads at once nearly all of them would fail, which only had to wait); a fixed quota for each tenant (memory that
+lies idle).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from itertools import count
 from typing import NamedTuple
 
+from proxy.engine.claims import Claim, can_all_finish
 from proxy.errors import BudgetExhausted
 
 SMALL_SIZE = 3 * 1024 * 1024  # a small object, or what a read takes for its first bytes, decoded if they must be
 PATIENCE_SECONDS = 1.0  # many times what a small request holds its memory for
+PRESS_SECONDS = 0.1
+IDLE_SECONDS = 1.0  # longer than a lost packet takes to come again
 
 
 class Grant:
-    """Bytes that are held until they are given back, in parts or at once. It may be less than was asked for."""
+    """Bytes that are held until they are given back, in parts or at once. They may be fewer than were asked for."""
 
-    __slots__ = ("_budget", "is_small", "size_bytes")
+    __slots__ = ("_budget", "_limit", "claim_bytes", "grown_at", "idle_seconds", "is_small", "number", "owner", "size_bytes")
 
-    def __init__(self, budget: Budget, size_bytes: int, *, is_small: bool) -> None:
+    def __init__(self, budget: Budget, claim_bytes: int, *, owner: str, is_small: bool, number: int) -> None:
         self._budget = budget
-        self.size_bytes = size_bytes
+        self._limit: asyncio.Timeout | None = None
+        self.claim_bytes = claim_bytes
+        self.owner = owner
         self.is_small = is_small
+        self.number = number
+        self.size_bytes = 0
+        self.grown_at = 0.0
+        self.idle_seconds = 0.0
+
+    @property
+    def missing_bytes(self) -> int:
+        return self.claim_bytes - self.size_bytes
+
+    def as_claim(self) -> Claim:
+        return Claim(self.size_bytes, self.missing_bytes)
+
+    @asynccontextmanager
+    async def filling(self, *, idle_seconds: float = IDLE_SECONDS) -> AsyncIterator[None]:
+        """The time in which the grant grows, or is used up, as fast as a client likes.
+
+        Raises `BudgetExhausted` in the block if the memory is wanted back, which it may be when it has been idle for `idle_seconds`.
+        """
+        self.idle_seconds = idle_seconds
+        try:
+            async with asyncio.timeout(None) as self._limit:
+                self._budget.begin(self)
+                yield
+        except TimeoutError:
+            if self._limit is None or not self._limit.expired():
+                raise
+            raise BudgetExhausted("others wait for the memory that this request holds and does not fill") from None
+        finally:
+            self._limit = None
+            self._budget.end(self)
+
+    async def grow(self, size_bytes: int) -> None:
+        """Hold as many bytes in all, or the whole claim if that is less, or the request is small. Raises `BudgetExhausted`."""
+        await self._budget.grow(self, self.missing_bytes if self.is_small else min(size_bytes - self.size_bytes, self.missing_bytes))
+
+    def touch(self) -> None:
+        """Say that bytes have come: it does not idle."""
+        self.grown_at = asyncio.get_running_loop().time()
+
+    @property
+    def is_revoked(self) -> bool:
+        return self._limit is not None and self._limit.when() is not None
+
+    def revoke(self) -> None:
+        """Break off the filling."""
+        if self._limit is not None and not self.is_revoked:
+            self._limit.reschedule(asyncio.get_running_loop().time())
 
     def release(self, size_bytes: int | None = None) -> None:
         """Give back as many bytes, or all that are left. What was given back already is not given back again."""
         released = self.size_bytes if size_bytes is None else min(size_bytes, self.size_bytes)
-        self.size_bytes -= released
-        self._budget.take_back(released, is_small=self.is_small)
+        self._budget.take_back(self, released)
 
     def keep(self, size_bytes: int) -> None:
         """Give back what is beyond as many bytes."""
@@ -43,6 +113,7 @@ class Grant:
 
 class _Waiting(NamedTuple):
     grant: Grant
+    more_bytes: int
     turn: asyncio.Future[None]
     since: float
 
@@ -50,18 +121,31 @@ class _Waiting(NamedTuple):
 class Budget:
     """`capacity_bytes` to be held at once; a request waits at most `wait_seconds` for its share.
 
-    A large request is passed by small ones for `patience_seconds`.
+    A large request is passed by small ones for `patience_seconds`. Who waits for as long may have what other tenants hold beyond their
+    share. What is idle he may have at once: that is looked at every `press_seconds`.
     """
 
-    def __init__(self, capacity_bytes: int, *, wait_seconds: float, patience_seconds: float = PATIENCE_SECONDS) -> None:
+    def __init__(
+        self,
+        capacity_bytes: int,
+        *,
+        wait_seconds: float,
+        patience_seconds: float = PATIENCE_SECONDS,
+        press_seconds: float = PRESS_SECONDS,
+    ) -> None:
         self.capacity_bytes = capacity_bytes
         self._free = capacity_bytes
         self._kept_for_small = max(capacity_bytes // 8, min(SMALL_SIZE, capacity_bytes // 2))  # one of them fits into the smallest budget
         self._held_by_small = 0
+        self._held_by_owner: Counter[str] = Counter()
         self._wait_seconds = wait_seconds
         self._patience_seconds = patience_seconds
-        self._small: deque[_Waiting] = deque()
-        self._large: deque[_Waiting] = deque()
+        self._press_seconds = press_seconds
+        self._numbers = count()
+        self._filling: dict[Grant, None] = {}
+        self._claimed = 0  # by those
+        self._waiting: dict[Grant, _Waiting] = {}  # in the order they came
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def held_bytes(self) -> int:
@@ -72,70 +156,181 @@ class Budget:
         """The most that one request is granted."""
         return self.capacity_bytes - self._kept_for_small
 
-    async def acquire(self, size_bytes: int) -> Grant:
-        """Hold the bytes, or as many as one request may have, so that a huge one can run alone. Raises `BudgetExhausted`."""
+    def claim(self, size_bytes: int, *, owner: str) -> Grant:
+        """Return a grant of nothing yet, which may grow to as many bytes, or as many as one request may have."""
         most = self.largest_bytes
         is_small = min(size_bytes, most) <= SMALL_SIZE
-        grant = Grant(self, min(size_bytes, self._kept_for_small if is_small else most), is_small=is_small)
-        waiting = self._small if is_small else self._large
-        if not grant.size_bytes or (not waiting and self._fits(grant)):
-            self._take(grant)
-        else:
-            await self._wait(grant, waiting)
+        claim_bytes = min(size_bytes, self._kept_for_small if is_small else most)
+        return Grant(self, claim_bytes, owner=owner, is_small=is_small, number=next(self._numbers))
+
+    async def acquire(self, size_bytes: int, *, owner: str) -> Grant:
+        """Hold the bytes, or as many as one request may have, so that a huge one can run alone. Raises `BudgetExhausted`."""
+        grant = self.claim(size_bytes, owner=owner)
+        await self.grow(grant, grant.claim_bytes)
         return grant
 
-    def take_back(self, size_bytes: int, *, is_small: bool) -> None:
-        """Free bytes of a grant, which is who calls this, and serve whoever can run now."""
-        self._free += size_bytes
-        self._held_by_small -= size_bytes if is_small else 0
+    async def grow(self, grant: Grant, more_bytes: int) -> None:
+        """Add to a grant, which is who calls this."""
+        if more_bytes > 0 and not self._passes_others(grant) and self._may_have(grant, more_bytes):
+            self._take(grant, more_bytes)
+        elif more_bytes > 0:
+            await self._wait(grant, more_bytes)
+        grant.touch()
+
+    def begin(self, grant: Grant) -> None:
+        """Count a grant among those that are filled, which is who calls this."""
+        self._filling[grant] = None
+        self._claimed += grant.claim_bytes
+        grant.touch()
+
+    def end(self, grant: Grant) -> None:
+        """Count it no longer."""
+        del self._filling[grant]
+        self._claimed -= grant.claim_bytes
         self._serve()
 
-    async def _wait(self, grant: Grant, waiting: deque[_Waiting]) -> None:
+    def take_back(self, grant: Grant, size_bytes: int) -> None:
+        """Free bytes of a grant, which is who calls this, and serve whoever can run now."""
+        self._take(grant, -size_bytes)
+        self._serve()
+
+    async def _wait(self, grant: Grant, more_bytes: int) -> None:
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[None] = loop.create_future()
-        waiting.append(_Waiting(grant, turn, loop.time()))
+        self._waiting[grant] = _Waiting(grant, more_bytes, turn, loop.time())
+        self._serve()
+        self._timer = self._timer or loop.call_later(self._press_seconds, self._press)
         try:
             async with asyncio.timeout(self._wait_seconds):
                 await turn
         except TimeoutError:
-            self._give_up(grant, turn)
-            raise BudgetExhausted(f"no {grant.size_bytes} bytes of memory came free in {self._wait_seconds} s") from None
+            self._give_up(grant, more_bytes)
+            raise BudgetExhausted(f"no {more_bytes} bytes of memory came free in {self._wait_seconds} s") from None
         except asyncio.CancelledError:
-            self._give_up(grant, turn)
+            self._give_up(grant, more_bytes)
             raise
 
-    def _give_up(self, grant: Grant, turn: asyncio.Future[None]) -> None:
-        if turn.done() and not turn.cancelled():
-            self.take_back(grant.size_bytes, is_small=grant.is_small)  # granted in the same instant
-        else:
-            turn.cancel()
-            self._serve()
+    def _give_up(self, grant: Grant, more_bytes: int) -> None:
+        if self._waiting.pop(grant, None) is None:  # granted in the same instant
+            grant.release(more_bytes)
+        self._serve()
 
     def _serve(self) -> None:
-        while self._serve_first(self._small) or self._serve_first(self._large):
+        while self._waiting and self._serve_one():
             pass
 
-    def _serve_first(self, waiting: deque[_Waiting]) -> bool:
-        while waiting and waiting[0].turn.done():
-            waiting.popleft()
-        if not waiting or not self._fits(waiting[0].grant):
-            return False
-        first = waiting.popleft()
-        self._take(first.grant)
-        first.turn.set_result(None)
-        return True
+    def _serve_one(self) -> bool:
+        for waiting in self._next_in_line():
+            if self._may_have(waiting.grant, waiting.more_bytes):
+                del self._waiting[waiting.grant]
+                self._take(waiting.grant, waiting.more_bytes)
+                waiting.turn.set_result(None)
+                return True
+        return False
 
-    def _fits(self, grant: Grant) -> bool:
+    def _next_in_line(self) -> list[_Waiting]:
+        """Return whoever may be served now, the small first. Of those that hold a part the eldest and the one that misses least; of those
+        that hold nothing the first of the tenant that holds least, if nobody holds a part or that tenant has its share left."""
+        small = [one for one in self._waiting.values() if one.grant.is_small]
+        growing = [one for one in self._waiting.values() if one.grant.size_bytes]
+        large = [one for one in self._waiting.values() if not one.grant.is_small and not one.grant.size_bytes]
+        line = [self._first_of(small)] if small else []
+        if growing:
+            line.append(min(growing, key=lambda one: one.grant.number))
+            line.append(min(growing, key=lambda one: one.grant.missing_bytes))
+        if large:
+            first = self._first_of(large)
+            if not growing or self._held_by_owner[first.grant.owner] + first.more_bytes <= self._share():
+                line.append(first)
+        return line
+
+    def _first_of(self, waiting: Iterable[_Waiting]) -> _Waiting:
+        return min(waiting, key=lambda one: self._held_by_owner[one.grant.owner])
+
+    def _share(self) -> int:
+        """Return what each of the tenants that hold or want something may have without regard to others."""
+        return self.capacity_bytes // len({*self._held_by_owner, *(one.grant.owner for one in self._waiting.values())})
+
+    def _passes_others(self, grant: Grant) -> bool:
+        """Return whether it would go before others that wait. Who holds a part already may."""
+        return not grant.size_bytes and any(one.grant.is_small == grant.is_small for one in self._waiting.values())
+
+    def _may_have(self, grant: Grant, more_bytes: int) -> bool:
+        return self._fits(grant, more_bytes) and (grant not in self._filling or self._is_safe(grant, more_bytes))
+
+    def _fits(self, grant: Grant, more_bytes: int) -> bool:
         left_to_small = max(self._kept_for_small - self._held_by_small, 0)
         if not grant.is_small:
-            return grant.size_bytes <= self._free - left_to_small
-        return grant.size_bytes <= (min(self._free, left_to_small) if self._is_overdue() else self._free)
+            return more_bytes <= self._free - left_to_small
+        return more_bytes <= (min(self._free, left_to_small) if self._is_overdue() else self._free)
 
     def _is_overdue(self) -> bool:
         """Return whether the first of the large requests has been passed for long enough."""
-        first = next((waiting for waiting in self._large if not waiting.turn.done()), None)
+        first = next((one for one in self._waiting.values() if not one.grant.is_small), None)
         return first is not None and asyncio.get_running_loop().time() - first.since >= self._patience_seconds
 
-    def _take(self, grant: Grant) -> None:
-        self._free -= grant.size_bytes
-        self._held_by_small += grant.size_bytes if grant.is_small else 0
+    def _is_safe(self, grant: Grant, more_bytes: int) -> bool:
+        """Return whether all who fill their grants can finish when this one has as many bytes more. Its last bytes harm nobody."""
+        missing = grant.missing_bytes - more_bytes
+        if not missing or self._claimed <= self.largest_bytes:
+            return True
+        others = (one.as_claim() for one in self._counting() if one is not grant)
+        return can_all_finish([*others, Claim(grant.size_bytes + more_bytes, missing)], self.largest_bytes)
+
+    def _counting(self) -> list[Grant]:
+        """Return those whose claims count: the large that hold something and do not idle."""
+        now = asyncio.get_running_loop().time()
+        return [grant for grant in self._filling if grant.size_bytes and not grant.is_small and not self._idles(grant, now)]
+
+    def _idles(self, grant: Grant, now: float) -> bool:
+        return grant not in self._waiting and now - grant.grown_at >= grant.idle_seconds
+
+    def _press(self) -> None:
+        """Revoke what those who wait may have."""
+        self._timer = None
+        self._serve()
+        if not self._waiting:
+            return
+        loop = asyncio.get_running_loop()
+        wanted = sum(one.grant.missing_bytes for one in self._waiting.values())
+        wanted -= sum(grant.size_bytes for grant in self._filling if grant.is_revoked)  # on its way back
+        for victim in self._victims(self._next_in_line()[-1], loop.time()):
+            if wanted > 0:
+                wanted -= victim.size_bytes
+                victim.revoke()
+        self._timer = loop.call_later(self._press_seconds, self._press)
+
+    def _victims(self, first: _Waiting, now: float) -> list[Grant]:
+        """Return whose memory another may have, in the order to take it."""
+        filling = [grant for grant in self._filling if grant.size_bytes and not grant.is_revoked and grant is not first.grant]
+        idle = sorted((grant for grant in filling if self._idles(grant, now)), key=lambda grant: grant.grown_at)
+        if idle or now - first.since < self._patience_seconds:
+            return idle
+        youngest_first = sorted(filling, key=lambda grant: grant.number, reverse=True)
+        if not can_all_finish((one.as_claim() for one in self._counting()), self.largest_bytes):
+            return [grant for grant in youngest_first if grant in self._waiting][:1]
+        return self._beyond_share(first.grant.owner, youngest_first)
+
+    def _beyond_share(self, owner: str, grants: Iterable[Grant]) -> list[Grant]:
+        """Return which grants others must give up to have no more than their share, if this owner has less."""
+        share = self._share()
+        if self._held_by_owner[owner] >= share:
+            return []
+        left = self._held_by_owner.copy()
+        for grant in self._filling:
+            left[grant.owner] -= grant.size_bytes if grant.is_revoked else 0
+        chosen: list[Grant] = []
+        for grant in grants:
+            if left[grant.owner] > share:
+                left[grant.owner] -= grant.size_bytes
+                chosen.append(grant)
+        return chosen
+
+    def _take(self, grant: Grant, more_bytes: int) -> None:
+        """Move bytes to a grant, or back if they are negative."""
+        grant.size_bytes += more_bytes
+        self._free -= more_bytes
+        self._held_by_small += more_bytes if grant.is_small else 0
+        self._held_by_owner[grant.owner] += more_bytes
+        if not self._held_by_owner[grant.owner]:
+            del self._held_by_owner[grant.owner]

@@ -20,7 +20,7 @@ from proxy.s3.checksums import Hasher, encode, new_hasher
 class CopyBody:
     """A stored range as the body of a new write: already authenticated, so there is nothing to compare."""
 
-    def __init__(self, chunks: AsyncGenerator[memoryview], size_bytes: int, checksum_algorithm: ChecksumAlgorithm | None) -> None:
+    def __init__(self, chunks: AsyncGenerator[bytes | memoryview], size_bytes: int, checksum_algorithm: ChecksumAlgorithm | None) -> None:
         self.size_bytes = size_bytes
         self._chunks = chunks
         self._algorithm = checksum_algorithm

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 
 from msgspec import msgpack
@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from proxy.engine.body import Body, Digests
 from proxy.engine.copy import CopyBody
+from proxy.engine.read import Reading
 from proxy.engine.verbs import Verbs
 from proxy.engine.write import WriteJob
 from proxy.manifest.conditions import check_conditions
@@ -71,7 +72,7 @@ class ObjectVerbs(Verbs):
         """Return the version named, or the latest; it may be a delete marker."""
         return await self._manifest.find_version(bucket.id, key, version_id)
 
-    async def open_read(self, version: Version, owner: Tenant, start: int, length: int) -> AsyncIterator[memoryview]:
+    async def open_read(self, version: Version, owner: Tenant, start: int, length: int) -> Reading:
         """Return the bytes start .. start+length-1 of a version, authenticated, as they are fetched.
 
         `ExtentMissing` if the version is gone since it was found; once this has returned it may go, and is read to its end.

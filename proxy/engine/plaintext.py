@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+
+Admit = Callable[[int], Awaitable[None]]
 
 
 class Plaintext:
@@ -17,14 +19,15 @@ class Plaintext:
         while not self._rest:
             self._rest = memoryview(await anext(self._chunks))
 
-    async def take(self, size: int) -> bytes:
-        """Return exactly `size` bytes; the body raises if it ends before."""
+    async def take(self, size: int, admit: Admit) -> bytes:
+        """Return exactly `size` bytes; the body raises if it ends before. `admit` is awaited before a piece is kept, with its size."""
         pieces: list[bytes | memoryview] = []
         while size > 0:
             await self.ready()
             piece = self._rest[:size]
             self._rest = self._rest[len(piece) :]
             size -= len(piece)
+            await admit(len(piece))
             pieces.append(piece)
         return b"".join(pieces)
 

@@ -2,6 +2,8 @@
 
 A range is cut into windows of whole stripes (`windows`), each of which is fetched (`fetch`) while the one before it is being sent.
 
+A client that takes nothing keeps its answer, not the memory: when others wait for that, its `Reading` is paused, and fetches again later.
+
 The source of a copy is read in the memory of the segment it is copied into: in runs as long as that segment. Nothing of the next run is on
 its way, and nothing of the last one kept, while the copy waits for the memory of its next segment.
 """
@@ -9,17 +11,32 @@ its way, and nothing of the last one kept, while the copy waits for the memory o
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 
 from proxy.engine.budget import Budget, Grant
 from proxy.engine.fetch import WindowFetch
 from proxy.engine.fleet import Fleet
-from proxy.engine.windows import SOURCE_WINDOW_SIZE, Window, plan_windows, touched_extents
+from proxy.engine.windows import (
+    FIRST_WINDOW_SIZE,
+    READ_AHEAD_SIZE,
+    RESUMED_WINDOW_SIZE,
+    SOURCE_WINDOW_SIZE,
+    Window,
+    plan_windows,
+    touched_extents,
+)
 from proxy.keyring import TenantCipher
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import Extent, Version
+
+PIECE_SIZE = 256 * 1024  # of one write: it stays in memory while a client takes nothing
+BLOCKED_SECONDS = 0.1  # after which a client is slow, and its memory may be others'
+
+Pieces = AsyncGenerator[bytes | memoryview]
+_Fetched = asyncio.Task[tuple[list[memoryview], Grant]]
 
 
 class Reader:
@@ -31,17 +48,19 @@ class Reader:
         self._budget = budget
         self._threads = threads
 
-    async def open(self, version: Version, cipher: TenantCipher, start: int, length: int) -> AsyncIterator[memoryview]:
+    async def open(self, version: Version, cipher: TenantCipher, start: int, length: int) -> Reading:
         """Return the plaintext bytes start .. start+length-1, as they are fetched. `ExtentMissing` if the version is gone.
 
         The iterator raises `NotEnoughShards` or `KeyUnavailable`, perhaps in the middle.
         """
         extents, start = await self._load(version, start, length)
-        return self._read(plan_windows(extents, start, length), cipher, charged=True)
+        return Reading(self, extents, cipher, start, length)
 
-    async def open_source(
-        self, version: Version, cipher: TenantCipher, start: int, length: int, *, run_size: int
-    ) -> AsyncGenerator[memoryview]:
+    def read(self, windows: Iterator[Window], cipher: TenantCipher, held: deque[Grant]) -> Pieces:
+        """Return the windows' plaintext. While a piece is passed on, `held` has the grant of its window."""
+        return self._read(windows, cipher, held)
+
+    async def open_source(self, version: Version, cipher: TenantCipher, start: int, length: int, *, run_size: int) -> Pieces:
         """As `open`, for a copy into segments of `run_size`, whose writer has memory for the source as well: see `source_memory`."""
         extents, start = await self._load(version, start, length)
         return self._read_runs(extents, cipher, start, length, run_size)
@@ -51,36 +70,46 @@ class Reader:
         refs, start = touched_extents(version.extents, start, length)
         return await self._manifest.load_extents([ref.id for ref in refs]), start
 
-    async def _read_runs(
-        self, extents: Sequence[Extent], cipher: TenantCipher, start: int, length: int, run_size: int
-    ) -> AsyncGenerator[memoryview]:
+    async def _read_runs(self, extents: Sequence[Extent], cipher: TenantCipher, start: int, length: int, run_size: int) -> Pieces:
         for low in range(start, start + length, run_size):
             run = min(run_size, start + length - low)
             windows = plan_windows(extents, low, run, first_size=SOURCE_WINDOW_SIZE, size=SOURCE_WINDOW_SIZE)
-            async with aclosing(self._read(windows, cipher, charged=False)) as pieces:
+            async with aclosing(self._read(windows, cipher, None)) as pieces:
                 async for piece in pieces:
                     yield piece
 
-    async def _read(self, windows: Iterator[Window], cipher: TenantCipher, *, charged: bool) -> AsyncGenerator[memoryview]:
+    async def _read(self, windows: Iterator[Window], cipher: TenantCipher, passing: deque[Grant] | None) -> Pieces:
+        """Without `passing`, the memory is that of the caller."""
+        charged = passing is not None
         window = next(windows, None)
-        ahead = None if window is None else asyncio.create_task(self._fetch(window, cipher, charged=charged))
+        ahead = self._begin(window, cipher, charged=charged)
         try:
-            while ahead is not None:
+            while window is not None and ahead is not None:
                 pieces, held = await ahead
+                reads_ahead = window.length >= READ_AHEAD_SIZE
                 try:
                     window = next(windows, None)
-                    ahead = None if window is None else asyncio.create_task(self._fetch(window, cipher, charged=charged))
+                    ahead = self._begin(window if reads_ahead else None, cipher, charged=charged)
+                    if passing is not None:
+                        passing.append(held)
                     pieces.reverse()
                     while pieces:  # what has been passed on is not kept beside the rest
-                        yield pieces.pop()
+                        yield _joined(pieces)
                 finally:
+                    if passing is not None:
+                        passing.clear()
                     held.release()
+                if not reads_ahead:
+                    ahead = self._begin(window, cipher, charged=charged)
         finally:
             if ahead is not None:
                 await self._drop(ahead)
             ahead = None  # its error holds this frame
 
-    async def _drop(self, ahead: asyncio.Task[tuple[list[memoryview], Grant]]) -> None:
+    def _begin(self, window: Window | None, cipher: TenantCipher, *, charged: bool) -> _Fetched | None:
+        return None if window is None else asyncio.create_task(self._fetch(window, cipher, charged=charged))
+
+    async def _drop(self, ahead: _Fetched) -> None:
         ahead.cancel()
         outcome = (await asyncio.gather(ahead, return_exceptions=True))[0]
         if isinstance(outcome, tuple):
@@ -89,9 +118,63 @@ class Reader:
     async def _fetch(self, window: Window, cipher: TenantCipher, *, charged: bool) -> tuple[list[memoryview], Grant]:
         """Return a window's plaintext and the memory granted for it."""
         fetch = WindowFetch(window, cipher, self._fleet, self._threads)
-        held = await self._budget.acquire(fetch.memory_bytes if charged else 0)
+        held = await self._budget.acquire(fetch.memory_bytes if charged else 0, owner=cipher.key_id)
         try:
             return await fetch.run(), held
         except BaseException:
             held.release()
             raise
+
+
+class Reading(AsyncIterator[bytes | memoryview]):
+    """Bytes on their way to a client, in pieces of up to `PIECE_SIZE`. Whoever has it closes it with `aclose`."""
+
+    def __init__(self, reader: Reader, extents: Sequence[Extent], cipher: TenantCipher, start: int, length: int) -> None:
+        self._reader = reader
+        self._extents = extents
+        self._cipher = cipher
+        self._position = start
+        self._end = start + length
+        self._first_size = FIRST_WINDOW_SIZE
+        self._pieces: Pieces | None = None
+        self._held: deque[Grant] = deque(maxlen=1)
+
+    async def __anext__(self) -> bytes | memoryview:
+        if self._pieces is None:
+            windows = plan_windows(self._extents, self._position, self._end - self._position, first_size=self._first_size)
+            self._pieces = self._reader.read(windows, self._cipher, self._held)
+        piece = await anext(self._pieces)
+        self._position += len(piece)
+        return piece
+
+    @asynccontextmanager
+    async def passing(self) -> AsyncIterator[None]:
+        """The time in which a piece is passed on. Raises `BudgetExhausted` in the block when others want the memory: then `pause`."""
+        if not self._held:
+            yield
+            return
+        async with self._held[0].filling(idle_seconds=BLOCKED_SECONDS):
+            yield
+
+    async def pause(self) -> None:
+        """Give back all memory. What is beyond the last piece is fetched again when it is asked for."""
+        self._first_size = RESUMED_WINDOW_SIZE
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Stop reading."""
+        pieces, self._pieces = self._pieces, None
+        if pieces is not None:
+            await pieces.aclose()
+
+
+def _joined(pieces: list[memoryview]) -> bytes | memoryview:
+    """Take the next pieces off the end of a list: as many as one write of the server sends."""
+    piece = pieces.pop()
+    if not pieces or len(piece) + len(pieces[-1]) > PIECE_SIZE:
+        return piece
+    taken, size = [piece], len(piece)
+    while pieces and size + len(pieces[-1]) <= PIECE_SIZE:
+        taken.append(pieces.pop())
+        size += len(taken[-1])
+    return b"".join(taken)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import Mapping
 
 from proxy.clock import Clock
 from proxy.engine.placement import Policy
-from proxy.engine.read import Reader
+from proxy.engine.read import Pieces, Reader
 from proxy.engine.write import Writer
 from proxy.errors import PolicyMissing
 from proxy.keyring import Keyring
@@ -38,7 +38,7 @@ class Verbs:
         """Draw an id for a version or delete marker. Whether it will bear it, or be the null one, is decided by the commit."""
         return VersionId(secrets.token_urlsafe(24))
 
-    async def _open_source(self, version: Version, owner: Tenant, start: int, length: int, target: Bucket) -> AsyncGenerator[memoryview]:
+    async def _open_source(self, version: Version, owner: Tenant, start: int, length: int, target: Bucket) -> Pieces:
         """Return a range of a version, to be written into segments of the target. `owner` is that of the version's bucket."""
         segment_size = self._policy(target).segment_size
         return await self._reader.open_source(version, self._keyring.tenant_cipher(owner), start, length, run_size=segment_size)

@@ -11,6 +11,8 @@ from proxy.manifest.records import Extent, ExtentRef, Segment
 
 WINDOW_SIZE = 4 * 1024 * 1024  # plaintext: a store is asked for 1 MiB at a time at 4+2
 FIRST_WINDOW_SIZE = 1024 * 1024  # the first byte leaves sooner
+RESUMED_WINDOW_SIZE = 256 * 1024  # after a pause: a slow reader may pause again soon, and what was read ahead is read in vain
+READ_AHEAD_SIZE = 512 * 1024  # after a window of less, the next is not read before it is asked for
 SOURCE_WINDOW_SIZE = 2 * 1024 * 1024  # of a copy: no less than a stripe of 32 cells
 
 
@@ -27,7 +29,8 @@ class Window:
 def plan_windows(
     extents: Sequence[Extent], start: int, length: int, *, first_size: int = FIRST_WINDOW_SIZE, size: int = WINDOW_SIZE
 ) -> Iterator[Window]:
-    """Cut the plaintext start .. start+length-1 of the concatenated extents into windows, in order."""
+    """Cut the plaintext start .. start+length-1 of the concatenated extents into windows, in order, each twice as long as the one before
+    until they have `size`."""
     position, end, size_limit = 0, start + length, first_size
     for extent in extents:
         for segment in extent.layout.segments:
@@ -35,7 +38,7 @@ def plan_windows(
             while low < high:
                 stop = min(_window_end(extent, low - position, size_limit) + position, high)
                 yield Window(extent, segment, low - position, stop - low)
-                low, size_limit = stop, size
+                low, size_limit = stop, min(2 * size_limit, size)
             position += segment.size
 
 

@@ -4,7 +4,8 @@ Invariants, in the order of the steps, with what a crash after each leaves:
 
 1. Segment ids are leased in the manifest before any shard bears one. *Crash: ids that no store knows; the lease expires.*
 2. Data is coded and sealed stripe by stripe as it arrives, and hashed beside it; a few segments of a body are in memory, within the budget.
-   While a body waits for the memory of a segment, it holds none but that of segments on their way to the stores, which come to an end.
+   A segment's memory is taken as its bytes arrive (see `budget`). Between segments a body holds none but that of segments on their way to
+   the stores, which come to an end.
 3. Shards are put under new names; nothing is ever overwritten. *Crash: shards nobody refers to, found by the leased ids and deleted.*
 4. The last segment leaves only when the whole body has passed every check, because its label carries the finished record.
    A body that fails a check is never wholly stored. *Crash or failure: as 3.*
@@ -49,6 +50,8 @@ STRIDE_SIZE = 1024 * 1024  # bytes handed to a worker thread at a time: 60 us of
 INLINE_SIZE = 64 * 1024  # below this, coding and hashing cost less than handing them to a thread
 SEGMENTS_IN_FLIGHT = 2  # of one body, besides the one that fills: a distant store's round trip is hidden
 FOOTER_ALLOWANCE = 4096  # for the budget: a key of 1 KiB and metadata of 2 KiB fit into a footer's label
+
+ADMITTED_SIZE = 64 * 1024  # memory is asked for in such steps at first, later twice as much each time, up to a stride
 
 Committed = TypeVar("Committed")
 
@@ -120,17 +123,16 @@ class Writer:
         self._tasks = tasks
         self._threads = threads
         self._late = LatePuts(budget)
-        self._held: dict[SegmentId, Grant] = {}
 
     async def store(self, job: WriteJob, body: Body) -> Stored:
         """Put the whole body into the stores. On any failure, what was stored is queued for deletion."""
-        attempt = _Attempt(job)
+        attempt = _BodyWrite(job)
         try:
             digests = await self._store(attempt, body)
         except BaseException as error:
             # Whatever the body is read from may keep its error, as aiohttp does, and with it the segment that these frames filled.
             clear_frames(error.__traceback__)
-            await self._tasks.run(self._discard(attempt.placed, attempt.unplaced))
+            await self._tasks.run(self._discard(attempt.placed, attempt.give_up()))
             raise
         return Stored(digests, attempt.layouts(body.size_bytes), attempt.placed)
 
@@ -141,30 +143,33 @@ class Writer:
         extents_of: Callable[[Committed], Sequence[ExtentRef]],
     ) -> Committed:
         """Run the manifest step that makes a stored body visible, to its end."""
+        return await self._tasks.run(self._commit(stored, step, extents_of))
 
-        async def to_the_end() -> Committed:
-            try:
-                committed = await step(self._ledger.settlements(stored.segment_ids))
-            except BaseException:
-                await self._discard(stored.placed, [])
-                raise
-            self._ledger.forget(stored.segment_ids)
-            for extent in extents_of(committed)[:1]:
-                self._stragglers.adopt(extent.id, stored.placed)
-            return committed
+    async def _commit(
+        self,
+        stored: Stored,
+        step: Callable[[tuple[Settlement, ...]], Awaitable[Committed]],
+        extents_of: Callable[[Committed], Sequence[ExtentRef]],
+    ) -> Committed:
+        try:
+            committed = await step(self._ledger.settlements(stored.segment_ids))
+        except BaseException:
+            await self._discard(stored.placed, [])
+            raise
+        self._ledger.forget(stored.segment_ids)
+        for extent in extents_of(committed)[:1]:
+            self._stragglers.adopt(extent.id, stored.placed)
+        return committed
 
-        return await self._tasks.run(to_the_end())
-
-    async def _store(self, attempt: _Attempt, body: Body) -> Digests:
+    async def _store(self, attempt: _BodyWrite, body: Body) -> Digests:
         plaintext = Plaintext(body.chunks())
         sizes = list(segment_sizes(body.size_bytes, attempt.job.policy.segment_size))
         uploads: deque[asyncio.Task[None]] = deque()
         digests: Digests | None = None
         try:
             for number, size in enumerate(sizes):
-                sealer = await self._fill(attempt, number, size, plaintext, body)
+                sealer = await self._fill(attempt, number, size, plaintext, body, is_last=number == len(sizes) - 1)
                 if number == len(sizes) - 1:
-                    await plaintext.end()
                     digests = body.finish()
                 record = attempt.job.record(digests) if digests else b""
                 uploads.append(asyncio.create_task(self._upload(attempt, number, sealer, record)))
@@ -183,70 +188,77 @@ class Writer:
             await asyncio.gather(*uploads, return_exceptions=True)
             await plaintext.close()
 
-    async def _fill(self, attempt: _Attempt, number: int, size: int, plaintext: Plaintext, body: Body) -> SegmentSealer:
+    async def _fill(self, attempt: _BodyWrite, number: int, size: int, plaintext: Plaintext, body: Body, *, is_last: bool) -> SegmentSealer:
         """Code, seal and hash one segment as its bytes arrive."""
         geometry = SegmentGeometry(attempt.job.scheme, size)
         memory = segment_memory(geometry)
         reading = body.memory_to_fill(size)
-        if not reading:
-            await plaintext.ready()  # a client that sends nothing takes no memory from those that do
-        held = await self._budget.acquire(memory + reading)
+        held = self._budget.claim(memory + reading, owner=attempt.job.cipher.key_id)
+        filling = _Filling(held, memory, size)
         try:
-            segment_id = await self._ledger.take()
+            if reading:  # nobody need wait for what the body reads itself, so it is not to be revoked
+                await held.grow(held.claim_bytes)
+                sealer = await self._fill_segment(attempt, number, geometry, plaintext, body, filling)
+                held.keep(memory)
+                return sealer
+            await plaintext.ready()  # a client that sends nothing takes no memory from those that do
+            async with held.filling():
+                sealer = await self._fill_segment(attempt, number, geometry, plaintext, body, filling)
+                if is_last:
+                    await plaintext.end()
+                return sealer
         except BaseException:
             held.release()
             raise
-        self._held[segment_id] = held
-        attempt.begin(number, segment_id, size)
+
+    async def _fill_segment(
+        self, attempt: _BodyWrite, number: int, geometry: SegmentGeometry, plaintext: Plaintext, body: Body, filling: _Filling
+    ) -> SegmentSealer:
+        await filling.begin()
+        segment_id = await self._ledger.take()
+        attempt.begin(number, segment_id, geometry.size, filling.held)
         sealer = SegmentSealer(attempt.keys(geometry, segment_id))
-        if size <= INLINE_SIZE:
-            data = await plaintext.take(size)
+        if geometry.size <= INLINE_SIZE:
+            data = await plaintext.take(geometry.size, filling.admit)
             sealer.add(data)
             body.digest(data)
         else:
-            await self._fill_in_threads(sealer, size, plaintext, body)
-        held.keep(memory)
+            await self._fill_in_threads(sealer, plaintext, body, filling)
         return sealer
 
-    async def _fill_in_threads(self, sealer: SegmentSealer, size: int, plaintext: Plaintext, body: Body) -> None:
-        stripe_size = sealer.geometry.scheme.stripe_size
+    async def _fill_in_threads(self, sealer: SegmentSealer, plaintext: Plaintext, body: Body, filling: _Filling) -> None:
+        size, stripe_size = sealer.geometry.size, sealer.geometry.scheme.stripe_size
         stride = max(STRIDE_SIZE // stripe_size, 1) * stripe_size
-        work: asyncio.Future[tuple[None, None]] | None = None
+        work: tuple[asyncio.Future[None], ...] = ()
         try:
             for offset in range(0, size, stride):
-                data = await plaintext.take(min(stride, size - offset))
-                if work is not None:
-                    await work
+                data = await plaintext.take(min(stride, size - offset), filling.admit)
+                await _done(work)
                 work = self._in_threads(sealer, body, data)
-            if work is not None:
-                await work
+            await _done(work)
         finally:
-            if work is not None and not work.done():
-                await asyncio.wait([work])  # a thread cannot be stopped; its buffers must not be released under it
-            work = None  # its error holds this frame, and with it the segment
+            await _ended(work)
+            work = ()  # its error holds this frame, and with it the segment
 
-    def _in_threads(self, sealer: SegmentSealer, body: Body, data: bytes) -> asyncio.Future[tuple[None, None]]:
+    def _in_threads(self, sealer: SegmentSealer, body: Body, data: bytes) -> tuple[asyncio.Future[None], ...]:
         loop = asyncio.get_running_loop()
         sealing = loop.run_in_executor(self._threads, sealer.add, data)
         hashing = loop.run_in_executor(self._threads, body.digest, data)
-        return asyncio.gather(sealing, hashing)
+        return sealing, hashing
 
-    async def _upload(self, attempt: _Attempt, number: int, sealer: SegmentSealer, record: bytes) -> None:
+    async def _upload(self, attempt: _BodyWrite, number: int, sealer: SegmentSealer, record: bytes) -> None:
         job, opened = attempt.job, attempt.segments[number]
         label = job.label(number, number * job.policy.segment_size, record)
         shards = sealer.shards(label=label, wrapped_shares=job.cipher.share_data_key(attempt.data_key, sealer.keys))
         placed = await self._putter.put(job.policy, job.scheme, opened.id, shards)
         attempt.place(number, placed)
-        held = self._held.pop(opened.id)
+        held = opened.held
         share = held.size_bytes // job.scheme.n
         held.keep(share * len(placed.tail))
         self._late.keep(placed.tail.values(), held, share)
 
     async def _discard(self, placed: Sequence[Placed], unplaced: Sequence[SegmentId]) -> None:
         await self._stragglers.disown(placed)
-        for segment_id in unplaced:
-            if (held := self._held.pop(segment_id, None)) is not None:
-                held.release()
         garbage = [segment.garbage() for segment in placed] + [GarbageSegment(id=segment_id) for segment_id in unplaced]
         try:
             await self._ledger.abandon(garbage)
@@ -254,14 +266,61 @@ class Writer:
             logger.warning("cannot queue %d segments of a failed write for deletion now: %s", len(garbage), error)
 
 
+async def _done(work: Sequence[asyncio.Future[None]]) -> None:
+    """Wait for threads; raise what failed in them."""
+    await _ended(work)
+    for future in work:
+        future.result()
+
+
+async def _ended(work: Sequence[asyncio.Future[None]]) -> None:
+    """Wait for threads, however often the caller is cancelled: they cannot be stopped, and what they work on stays in memory until then."""
+    cancelled = False
+    while running := [future for future in work if not future.done()]:
+        try:
+            await asyncio.wait(running)
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        raise asyncio.CancelledError
+
+
+class _Filling:
+    """A segment's memory, taken as its plaintext arrives."""
+
+    def __init__(self, held: Grant, memory: int, size: int) -> None:
+        self.held = held
+        self._memory = memory
+        self._size = size
+        self._arrived = 0
+        self._admitted = 0
+
+    async def begin(self) -> None:
+        """Take the memory of the first bytes."""
+        await self._ask(ADMITTED_SIZE)
+
+    async def admit(self, size_bytes: int) -> None:
+        """Have memory for as many more bytes of plaintext."""
+        self._arrived += size_bytes
+        if self._arrived > self._admitted:
+            await self._ask(max(self._arrived, min(2 * self._admitted, self._admitted + STRIDE_SIZE)))
+        else:
+            self.held.touch()
+
+    async def _ask(self, admitted: int) -> None:
+        self._admitted = min(admitted, self._size)
+        await self.held.grow(-(-self._memory * self._admitted // self._size))
+
+
 @dataclass(slots=True)
 class _Opened:
     id: SegmentId
     size: int
+    held: Grant
     placed: Placed | None = None
 
 
-class _Attempt:
+class _BodyWrite:
     """One body on its way: its data key and its segments."""
 
     def __init__(self, job: WriteJob) -> None:
@@ -273,17 +332,20 @@ class _Attempt:
     def placed(self) -> list[Placed]:
         return [segment.placed for segment in self.segments if segment.placed is not None]
 
-    @property
-    def unplaced(self) -> list[SegmentId]:
-        return [segment.id for segment in self.segments if segment.placed is None]
+    def give_up(self) -> list[SegmentId]:
+        """Return the segments that are not placed, and give their memory back. That of the others is their late puts'."""
+        unplaced = [segment for segment in self.segments if segment.placed is None]
+        for segment in unplaced:
+            segment.held.release()
+        return [segment.id for segment in unplaced]
 
     def keys(self, geometry: SegmentGeometry, segment_id: SegmentId) -> SegmentKeys:
         return SegmentKeys(geometry, segment_id=segment_id, data_key=self.data_key, tenant_key_id=self.job.cipher.key_id)
 
-    def begin(self, number: int, segment_id: SegmentId, size: int) -> None:
+    def begin(self, number: int, segment_id: SegmentId, size: int, held: Grant) -> None:
         if number != len(self.segments):
             raise ValueError(f"segment {number} begun after {len(self.segments)}")
-        self.segments.append(_Opened(segment_id, size))
+        self.segments.append(_Opened(segment_id, size, held))
 
     def place(self, number: int, placed: Placed) -> None:
         self.segments[number].placed = placed

@@ -27,7 +27,7 @@ FEWEST = 16  # that many are served even if files may run out
 _ENDLESS = 65_536  # what stands for no limit
 _OWN_FILES = 128  # manifest, log, event loop, libraries
 _DIRECTORY_FILES = 16  # of the threads of one directory, a listing and a folder each
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+Answering = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class BoundedServer(web.Server):
@@ -36,28 +36,28 @@ class BoundedServer(web.Server):
     When one more comes, that which has waited longest for a request is closed. If none waits, it is the new one.
     """
 
-    def __init__(self, handler: Handler, *, limit: int, first_request_seconds: float = FIRST_REQUEST_SECONDS, **options: object) -> None:
+    def __init__(self, answer: Answering, *, limit: int, first_request_seconds: float = FIRST_REQUEST_SECONDS, **options: object) -> None:
         super().__init__(self._answer, **options)  # type: ignore[arg-type]  # options of aiohttp's connections
-        self._handler = handler
+        self._respond = answer
         self._limit = limit
         self._first_request_seconds = first_request_seconds
         self._open: set[RequestHandler] = set()
         self._waiting: dict[RequestHandler, None] = {}  # longest first
         self._deadlines: dict[RequestHandler, asyncio.TimerHandle] = {}
 
-    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
-        super().connection_made(handler, transport)
+    def connection_made(self, connection: RequestHandler, transport: asyncio.Transport) -> None:
+        super().connection_made(connection, transport)
         if len(self._open) >= self._limit and not self._make_room():
             _end(transport)
             return
-        self._open.add(handler)
-        self._waiting[handler] = None
+        self._open.add(connection)
+        self._waiting[connection] = None
         loop = asyncio.get_running_loop()
-        self._deadlines[handler] = loop.call_later(self._first_request_seconds, self._close, handler)
+        self._deadlines[connection] = loop.call_later(self._first_request_seconds, self._close, connection)
 
-    def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
-        self._forget(handler)
-        super().connection_lost(handler, exc)
+    def connection_lost(self, connection: RequestHandler, exc: BaseException | None = None) -> None:
+        self._forget(connection)
+        super().connection_lost(connection, exc)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = request.protocol
@@ -68,7 +68,7 @@ class BoundedServer(web.Server):
         task = asyncio.current_task()
         assert task is not None
         task.add_done_callback(lambda _: self._wait(connection))
-        return await self._handler(request)
+        return await self._respond(request)
 
     def _wait(self, connection: RequestHandler) -> None:
         if connection in self._open:

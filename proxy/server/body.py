@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Protocol
 
 from proxy.engine.body import Digests
+from proxy.engine.budget import Budget
 from proxy.manifest.records import Checksum, ChecksumAlgorithm
 from proxy.s3.aws_chunked import ChunkedDecoder
 from proxy.s3.checksums import (
@@ -32,7 +33,7 @@ DEFAULT_ALGORITHM: ChecksumAlgorithm = "CRC64NVME"  # what S3 computes when the 
 EMPTY_SHA256 = hashlib.sha256().hexdigest()
 
 
-class Source(Protocol):
+class RawBody(Protocol):
     """Where a body's raw bytes come from: an `Inlet`."""
 
     async def read(self) -> bytes:
@@ -45,7 +46,7 @@ class RequestBody:
 
     def __init__(
         self,
-        source: Source,
+        raw: RawBody,
         headers: Mapping[str, str],
         claim: Claim,
         signing_key: bytes,
@@ -53,7 +54,7 @@ class RequestBody:
         max_size: int = MAX_UPLOAD_SIZE,
         checksum_is_of_body: bool = True,
     ) -> None:
-        self._source = source
+        self._raw = raw
         self._claim = claim
         self._size = _declared_size(headers, claim.payload_hash, max_size)
         trailers = parse_trailer_header(headers) if "x-amz-trailer" in headers else ()
@@ -92,7 +93,7 @@ class RequestBody:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         received = 0
-        while data := await self._source.read():
+        while data := await self._raw.read():
             for piece in (data,) if self._decoder is None else self._decoder.feed(data):
                 received += len(piece)
                 if received > self._size:
@@ -148,14 +149,20 @@ class RequestBody:
             )
 
 
-async def read_document(body: RequestBody) -> bytes:
-    """Return a small body whole, after all its checks."""
-    pieces = []
-    async for piece in body.chunks():
-        body.digest(piece)
-        pieces.append(piece)
-    body.finish()
-    return b"".join(pieces)
+async def read_document(body: RequestBody, budget: Budget, *, owner: str) -> bytes:
+    """Return a small body whole, after all its checks. Its memory is that of the budget until it is complete, and then a moment's."""
+    held = budget.claim(body.size_bytes, owner=owner)
+    document = bytearray()
+    try:
+        async with held.filling():
+            async for piece in body.chunks():
+                await held.grow(len(document) + len(piece))
+                body.digest(piece)
+                document += piece
+        body.finish()
+        return bytes(document)
+    finally:
+        held.release()
 
 
 def has_body(headers: Mapping[str, str]) -> bool:

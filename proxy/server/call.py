@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 
 import msgspec
 
+from proxy.engine.read import Reading
 from proxy.manifest.records import Bucket, ObjectKey, Tenant
 from proxy.s3.copy_source import CopySource
 from proxy.s3.errors import S3Error
@@ -131,7 +132,7 @@ class Download(msgspec.Struct, kw_only=True):
     status: int
     headers: list[tuple[str, str]]
     length: int
-    chunks: AsyncIterator[bytes | memoryview] | None = None
+    chunks: Reading | None = None
     failure: str = ""  # set by the sender: why the connection was cut, for the log
 
 

@@ -1,23 +1,31 @@
-"""Connections: aiohttp's, but that S3 answers, too, where aiohttp's parser could make no request of what came."""
+"""Connections: aiohttp's, but that S3 answers, too, where aiohttp's parser could make no request of what came.
+
+What a client sends before somebody waits for it lies in memory that no budget knows of. So a connection reads no more at a time than a head
+may have, and much only of a body that is waited for.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from aiohttp import web
-from aiohttp.http import HttpProcessingError, HttpVersion11
+from aiohttp.http import HttpProcessingError, HttpRequestParser, HttpVersion11
 from aiohttp.http_exceptions import LineTooLong
 
 from proxy.s3.errors import S3Error
 from proxy.server.admission import BoundedServer
 from proxy.server.dispatch import Dispatcher
+from proxy.server.heads import MAX_HEAD_SIZE, MAX_HEADERS_SIZE, BoundedParser, HeadTooLarge
+from proxy.server.inlet import Faucet
 
 KEEPALIVE_SECONDS = 75.0
 LINGER_SECONDS = 5.0  # reading on after an early answer, so that it is not lost to a reset
-READ_BUFFER_SIZE = 64 * 1024  # reading pauses at twice this; hundreds of uploads may wait for memory, each with its buffer full
-MAX_REQUEST_LINE = 32 * 1024  # a key of 1,024 bytes is 3 KiB escaped; a presigned URL has a token, too
-MAX_HEADER = 16 * 1024
-MAX_HEADERS = 512  # S3 bounds their size alone: 8 KiB, which is 480 of the shortest x-amz-meta-* there are
+REFUSED_SECONDS = 1.0  # the same, where no request could be made of what came
+READ_BUFFER_SIZE = 4 * 1024  # reading pauses at twice this while nobody waits for a body
+READ_SIZE = 256 * 1024  # at a time, of a body that is waited for
+QUEUED_REQUESTS = 2  # of one connection, sent before the last is answered; no S3 client does that
+MAX_HEADERS = MAX_HEAD_SIZE // 3  # more than fit: their size is bounded
 
 
 class Endpoint(BoundedServer):
@@ -26,30 +34,96 @@ class Endpoint(BoundedServer):
     def __init__(self, dispatcher: Dispatcher, *, limit: int) -> None:
         super().__init__(dispatcher, limit=limit)
         self._dispatcher = dispatcher
+        self._buffer = memoryview(bytearray(READ_SIZE))  # of all connections: what is read is copied out at once
 
-    def __call__(self) -> web.RequestHandler:
-        return Connection(self, self._dispatcher)
+    def __call__(self) -> asyncio.BaseProtocol:  # type: ignore[override]  # aiohttp says which one
+        return _Reading(Connection(self, self._dispatcher), self._buffer)
 
 
-class Connection(web.RequestHandler):
+class _Reading(asyncio.BufferedProtocol):
+    """Stands between the event loop and a connection, and says how much to read."""
+
+    def __init__(self, connection: Connection, buffer: memoryview) -> None:
+        self._connection = connection
+        self._buffer = buffer
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._connection.connection_made(transport)
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's
+        return self._buffer[: self._connection.read_size]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._connection.data_received(bytes(self._buffer[:nbytes]))
+
+    def eof_received(self) -> None:
+        self._connection.eof_received()
+
+    def pause_writing(self) -> None:
+        self._connection.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._connection.resume_writing()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._connection.connection_lost(exc)
+
+
+class Connection(web.RequestHandler, Faucet):
     """One client's connection."""
 
-    __slots__ = ("_dispatcher",)
+    __slots__ = ("_bounded", "_dispatcher", "_is_open", "_lost")
 
     def __init__(self, endpoint: Endpoint, dispatcher: Dispatcher) -> None:
+        loop = asyncio.get_running_loop()
         super().__init__(
             endpoint,
-            loop=asyncio.get_running_loop(),
+            loop=loop,
             access_log=None,  # type: ignore[arg-type]  # aiohttp takes it for "none"
             auto_decompress=False,  # Content-Encoding belongs to the object
             keepalive_timeout=KEEPALIVE_SECONDS,
             lingering_time=LINGER_SECONDS,
             read_bufsize=READ_BUFFER_SIZE,
-            max_line_size=MAX_REQUEST_LINE,
-            max_field_size=MAX_HEADER,
-            max_headers=MAX_HEADERS,
         )
         self._dispatcher = dispatcher
+        self._is_open = False
+        self._lost: asyncio.Future[None] | None = None
+        self._max_msg_queue_size, self._msg_queue_resume_size = QUEUED_REQUESTS, QUEUED_REQUESTS - 1
+        parser = HttpRequestParser(
+            self,
+            loop,
+            READ_BUFFER_SIZE,
+            max_line_size=MAX_HEAD_SIZE,
+            max_field_size=MAX_HEADERS_SIZE,
+            max_headers=MAX_HEADERS,
+            payload_exception=web.RequestPayloadError,
+            auto_decompress=False,
+            max_msg_queue_size=QUEUED_REQUESTS + 1,  # it counts a request until the next is taken
+        )
+        self._bounded = BoundedParser(parser)
+        self._parser = self._bounded  # type: ignore[assignment]  # it has all that is used of it
+
+    @property
+    def read_size(self) -> int:
+        """How much to read of the client next."""
+        return min(max(self._bounded.owed_bytes, MAX_HEAD_SIZE), READ_SIZE) if self._is_open else MAX_HEAD_SIZE
+
+    def widen(self) -> None:
+        self._is_open = True
+
+    def narrow(self) -> None:
+        self._is_open = False
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        if self._lost is not None and not self._lost.done():
+            self._lost.set_result(None)
+
+    async def _drain_helper(self) -> None:
+        """Wait until the connection takes more. aiohttp keeps one future for that, also when whoever waited was cancelled."""
+        if self._drain_waiter is not None and self._drain_waiter.cancelled():
+            self._drain_waiter = None
+        await super()._drain_helper()
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
@@ -60,8 +134,21 @@ class Connection(web.RequestHandler):
         request._version = HttpVersion11  # its stand-in claims 1.0, and so would the answer
         return self._dispatcher.refuse_unreadable(request, _refusal(exc))
 
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send the answer. What follows on a head that was refused is read on a little: a reset would take the answer from the client."""
+        sent = await super().finish_response(request, resp, start_time)
+        if self._bounded.is_refusing and self.transport is not None and not sent[1]:
+            self._lost = self._loop.create_future()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(REFUSED_SECONDS):
+                    self.transport.write_eof()
+                    await self._lost
+        return sent
+
 
 def _refusal(error: HttpProcessingError) -> S3Error:
-    if isinstance(error, LineTooLong):
+    if isinstance(error, LineTooLong | HeadTooLarge):
         return S3Error("RequestHeaderSectionTooLarge")
     return S3Error("BadRequest", "An error occurred when parsing the HTTP request.")

@@ -47,7 +47,7 @@ class Dispatcher:
         config = services.config
         self._services = services
         self._domains = tuple(domain.lower() for domain in config.domains)
-        self._idle_seconds = config.limits.body_idle_seconds
+        self._limits = config.limits
         self._router = Router(load_model())
         self._authenticator = Authenticator(
             manifest=services.manifest,
@@ -66,7 +66,7 @@ class Dispatcher:
         if request.raw_path.startswith(INTERNAL) and is_internal(request, self._domains):
             return await answer_internal(request, self._services.manifest, self._telemetry)
         self._telemetry.begin()
-        visit = Visit(request, Inlet(request, idle_seconds=self._idle_seconds))
+        visit = Visit(request, self._inlet(request))
         try:
             response = await self._respond(visit)
             visit.answered(response)
@@ -81,7 +81,7 @@ class Dispatcher:
     def refuse_unreadable(self, request: web.BaseRequest, error: S3Error) -> web.Response:
         """Answer for what HTTP's parser refused. Nothing that follows on the connection can be trusted to be a request."""
         self._telemetry.begin()
-        visit = Visit(request, Inlet(request, idle_seconds=self._idle_seconds))
+        visit = Visit(request, self._inlet(request))
         response = self._refusal(visit, error)
         response.force_close()
         visit.answered(response)
@@ -96,6 +96,10 @@ class Dispatcher:
                 async with asyncio.timeout(timeout_seconds):
                     await self._idle.wait()
         return not self._telemetry.in_flight
+
+    def _inlet(self, request: web.BaseRequest) -> Inlet:
+        limits = self._limits
+        return Inlet(request, idle_seconds=limits.body_idle_seconds, min_bytes_per_second=limits.body_min_bytes_per_second)
 
     async def _respond(self, visit: Visit) -> web.StreamResponse:
         try:
@@ -166,13 +170,13 @@ class Dispatcher:
             max_size=MAX_DOCUMENT_SIZE,
             checksum_is_of_body=operation.name != "CompleteMultipartUpload",
         )
-        return None, await read_document(body)
+        return None, await read_document(body, self._services.budget, owner="" if sender.tenant is None else sender.tenant.id)
 
     async def _render(self, visit: Visit, operation: Operation, answer: Answer) -> web.StreamResponse:
         if isinstance(answer, Download):
             headers = self._common_headers(visit)
             headers.extend(answer.headers)
-            response = await send_download(visit.request, answer, headers, idle_seconds=self._idle_seconds)
+            response = await send_download(visit.request, answer, headers, idle_seconds=self._limits.reader_idle_seconds)
             visit.code = answer.failure
             return response
         rendered = render_response(operation, answer)

@@ -1,4 +1,4 @@
-"""The inlet: a request's bytes as they come over the connection, each wait for them bounded."""
+"""The inlet: a request's bytes as they come over the connection, each wait for them bounded, and the pace of all together."""
 
 from __future__ import annotations
 
@@ -12,13 +12,51 @@ _DRAIN_SIZE = 256 * 1024  # a rejected body of this size is cheaper to read than
 _DRAIN_SECONDS = 1.0
 
 
-class Inlet:
-    """The raw bytes of one request as they come in."""
+class Faucet:
+    """A connection that reads much at a time only for who waits for it. This one always does as it likes."""
 
-    def __init__(self, request: web.BaseRequest, *, idle_seconds: float) -> None:
+    __slots__ = ()
+
+    def widen(self) -> None:
+        """Somebody waits."""
+
+    def narrow(self) -> None:
+        """Nobody does."""
+
+
+class Pace:
+    """A client's pace, averaged over windows of waiting for it. Time in which nobody waits does not count."""
+
+    def __init__(self, *, window_seconds: float, min_bytes_per_second: float) -> None:
+        self._window_seconds = window_seconds
+        self._min_bytes = window_seconds * min_bytes_per_second
+        self._waited_seconds = 0.0
+        self._received_bytes = 0
+
+    @property
+    def left_seconds(self) -> float:
+        """How long the window still is."""
+        return max(self._window_seconds - self._waited_seconds, 0)
+
+    def add(self, received_bytes: int, waited_seconds: float = 0.0) -> None:
+        """Note what came after a wait. RequestTimeout if the window is over and too little has come in it."""
+        self._received_bytes += received_bytes
+        self._waited_seconds += waited_seconds
+        if self._waited_seconds >= self._window_seconds:
+            if self._received_bytes < self._min_bytes:
+                raise S3Error("RequestTimeout")
+            self._waited_seconds, self._received_bytes = 0.0, 0
+
+
+class Inlet:
+    """The raw bytes of one request as they come in. A client may be silent for `idle_seconds`, which is also the window of its pace."""
+
+    def __init__(self, request: web.BaseRequest, *, idle_seconds: float, min_bytes_per_second: float = 0.0) -> None:
         self._request = request
         self._content = request.content
+        self._faucet = request.protocol if isinstance(request.protocol, Faucet) else Faucet()
         self._idle_seconds = idle_seconds
+        self._pace = Pace(window_seconds=idle_seconds, min_bytes_per_second=min_bytes_per_second)
         self.received_bytes = 0
         self._expecting = request.headers.get("Expect", "").lower() == "100-continue"
 
@@ -49,14 +87,35 @@ class Inlet:
         try:
             data = self._content.read_nowait()
             if data or self._content.at_eof():
+                self._pace.add(len(data))
                 return data
-            # Only a wait is worth a timer: most small bodies came with their headers.
-            async with asyncio.timeout(self._idle_seconds):
-                return await self._content.readany()
+            return await self._wait()
         except TimeoutError:
             raise S3Error("RequestTimeout") from None
         except (web.RequestPayloadError, OSError, RuntimeError) as error:  # aiohttp's RuntimeError: read after the connection closed
-            raise S3Error("IncompleteBody") from error
+            # The connection keeps its error. With the traceback it would keep these frames, and they the connection.
+            raise S3Error("IncompleteBody") from error.with_traceback(None)
+
+    async def _wait(self) -> bytes:
+        """Return the next bytes. Only a wait is worth a timer: most small bodies came with their headers."""
+        now = asyncio.get_running_loop().time
+        began = now()
+        silent_until = began + self._idle_seconds
+        data: bytes | None = None
+        self._faucet.widen()
+        try:
+            while data is None:
+                try:
+                    async with asyncio.timeout_at(min(began + self._pace.left_seconds, silent_until)):
+                        data = await self._content.readany()
+                except TimeoutError:
+                    if now() >= silent_until:
+                        raise
+                began, waited = now(), now() - began
+                self._pace.add(len(data or b""), waited)
+            return data
+        finally:
+            self._faucet.narrow()
 
     def _continue(self) -> None:
         self._expecting = False

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
 
 from aiohttp import web
 from multidict import CIMultiDict
 
-from proxy.errors import IntegrityError
+from proxy.engine.read import Reading
+from proxy.errors import BudgetExhausted, IntegrityError
 from proxy.server.call import Download
 
 logger = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ async def send_download(
 ) -> web.StreamResponse:
     """Answer with the download. What fails before the first byte is raised; later the connection is cut and `failure` says why.
 
-    A client that takes nothing for `idle_seconds` is cut off too: what was read for it lies in memory that others wait for.
+    A client that takes nothing for `idle_seconds` is cut off too. Until then it may pause; what was read for it gives way to others.
     """
     headers["Content-Length"] = str(download.length)
     chunks = download.chunks
@@ -33,12 +33,10 @@ async def send_download(
             return web.Response(status=download.status, headers=headers, body=await _collect(chunks, download.length))
         return await _stream(request, chunks, download, headers, idle_seconds)
     finally:
-        # Left to the garbage collector, requests to stores would go on for a client that has gone.
-        if isinstance(chunks, AsyncGenerator):
-            await chunks.aclose()
+        await chunks.aclose()  # left to the garbage collector, requests to stores would go on for a client that has gone
 
 
-async def _collect(chunks: AsyncIterator[bytes | memoryview], length: int) -> bytes:
+async def _collect(chunks: Reading, length: int) -> bytes:
     pieces = [bytes(piece) async for piece in chunks]
     body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
     if len(body) != length:
@@ -48,7 +46,7 @@ async def _collect(chunks: AsyncIterator[bytes | memoryview], length: int) -> by
 
 async def _stream(
     request: web.BaseRequest,
-    chunks: AsyncIterator[bytes | memoryview],
+    chunks: Reading,
     download: Download,
     headers: CIMultiDict[str],
     idle_seconds: float,
@@ -62,7 +60,7 @@ async def _stream(
         async with asyncio.timeout(None) as client:
             while chunk:
                 client.reschedule(now() + idle_seconds)
-                await response.write(chunk)
+                await _pass_on(request, response, chunks, chunk)
                 client.reschedule(None)  # the stores have deadlines of their own
                 sent += len(chunk)
                 chunk = await anext(chunks, b"")
@@ -81,3 +79,13 @@ async def _stream(
         if request.transport is not None:
             request.transport.abort()
     return response
+
+
+async def _pass_on(request: web.BaseRequest, response: web.StreamResponse, chunks: Reading, chunk: bytes | memoryview) -> None:
+    """Write, and wait until the connection takes more. What is beyond the chunk is given up if others want its memory meanwhile."""
+    try:
+        async with chunks.passing():
+            await response.write(chunk)
+    except BudgetExhausted:
+        await chunks.pause()
+        await request.writer.drain()

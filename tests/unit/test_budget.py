@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
+from itertools import permutations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from proxy.engine.budget import SMALL_SIZE, Budget, Grant
+from proxy.engine.claims import Claim, can_all_finish
 from proxy.errors import BudgetExhausted
 
 LARGE = 3 * SMALL_SIZE
@@ -25,18 +30,18 @@ async def settle() -> None:
 
 async def ask(shared: Budget, size: int) -> asyncio.Task[Grant]:
     """Ask for memory; the task is done if it was there."""
-    asked = asyncio.create_task(shared.acquire(size))
+    asked = asyncio.create_task(shared.acquire(size, owner="t"))
     await settle()
     return asked
 
 
 async def test_large_requests_get_their_turn_in_the_order_they_came() -> None:
     shared = budget()
-    held = [await shared.acquire(LARGE) for _ in range(7)]
+    held = [await shared.acquire(LARGE, owner="t") for _ in range(7)]
     order: list[int] = []
 
     async def wait(number: int, size: int) -> None:
-        await shared.acquire(size)
+        await shared.acquire(size, owner="t")
         order.append(number)
 
     waiting = [asyncio.create_task(wait(number, size)) for number, size in enumerate((2 * LARGE, LARGE, LARGE))]
@@ -52,10 +57,10 @@ async def test_large_requests_get_their_turn_in_the_order_they_came() -> None:
 
 async def test_small_requests_pass_the_large_ones_that_wait() -> None:
     shared = budget()
-    held = [await shared.acquire(LARGE) for _ in range(7)]
+    held = [await shared.acquire(LARGE, owner="t") for _ in range(7)]
     waiting = await ask(shared, LARGE)
     assert not waiting.done()
-    small = await shared.acquire(SMALL_SIZE)
+    small = await shared.acquire(SMALL_SIZE, owner="t")
     assert shared.held_bytes == 7 * LARGE + SMALL_SIZE
     small.release()
     held[0].release()
@@ -64,7 +69,7 @@ async def test_small_requests_pass_the_large_ones_that_wait() -> None:
 
 async def test_small_requests_that_never_cease_do_not_starve_a_large_one() -> None:
     shared = budget(patience_seconds=0)
-    held = [await shared.acquire(SMALL_SIZE) for _ in range(CAPACITY // SMALL_SIZE)]
+    held = [await shared.acquire(SMALL_SIZE, owner="t") for _ in range(CAPACITY // SMALL_SIZE)]
     large = await ask(shared, 4 * LARGE)
     small = [await ask(shared, SMALL_SIZE) for _ in range(100)]
     for granted in held[: (4 * LARGE) // SMALL_SIZE]:
@@ -82,7 +87,7 @@ async def test_small_requests_that_never_cease_do_not_starve_a_large_one() -> No
 
 async def test_the_largest_request_is_served_while_small_ones_use_their_eighth() -> None:
     shared = budget(patience_seconds=0)
-    filler = await shared.acquire(LARGE)
+    filler = await shared.acquire(LARGE, owner="t")
     huge = await ask(shared, CAPACITY)
     small = [await ask(shared, SMALL_SIZE) for _ in range(10)]
     assert sum(asked.done() for asked in small) == EIGHTH // SMALL_SIZE
@@ -95,7 +100,7 @@ async def test_the_largest_request_is_served_while_small_ones_use_their_eighth()
 
 async def test_large_requests_that_wait_for_long_do_not_starve_small_ones() -> None:
     shared = budget(patience_seconds=0)
-    held = [await shared.acquire(LARGE) for _ in range(7)]
+    held = [await shared.acquire(LARGE, owner="t") for _ in range(7)]
     waiting = [await ask(shared, LARGE) for _ in range(5)]
     for _ in range(50):
         small = [await ask(shared, SMALL_SIZE) for _ in range(EIGHTH // SMALL_SIZE)]
@@ -110,8 +115,8 @@ async def test_large_requests_that_wait_for_long_do_not_starve_small_ones() -> N
 
 async def test_parts_of_a_large_grant_count_as_large_when_they_come_back() -> None:
     shared = budget(patience_seconds=0)
-    parts = await shared.acquire(LARGE)
-    held = [await shared.acquire(LARGE) for _ in range(6)]
+    parts = await shared.acquire(LARGE, owner="t")
+    held = [await shared.acquire(LARGE, owner="t") for _ in range(6)]
     waiting = await ask(shared, 2 * LARGE)
     parts.release(SMALL_SIZE)
     parts.release(SMALL_SIZE)
@@ -127,15 +132,15 @@ async def test_parts_of_a_large_grant_count_as_large_when_they_come_back() -> No
 async def test_small_requests_are_bounded_too() -> None:
     shared = budget(wait_seconds=0.01)
     for _ in range(CAPACITY // SMALL_SIZE):
-        await shared.acquire(SMALL_SIZE)
+        await shared.acquire(SMALL_SIZE, owner="t")
     with pytest.raises(BudgetExhausted):
-        await shared.acquire(1)
+        await shared.acquire(1, owner="t")
     assert shared.held_bytes == CAPACITY
 
 
 async def test_one_request_larger_than_all_runs_alone() -> None:
     shared = budget()
-    granted = await shared.acquire(10 * CAPACITY)
+    granted = await shared.acquire(10 * CAPACITY, owner="t")
     assert granted.size_bytes == CAPACITY - EIGHTH
     granted.release()
     assert shared.held_bytes == 0
@@ -145,7 +150,7 @@ async def test_one_request_larger_than_all_runs_alone() -> None:
 async def test_the_smallest_budgets_serve_everybody_in_turn(capacity: int) -> None:
     shared = Budget(capacity, wait_seconds=60, patience_seconds=0)
     for size in (LARGE, SMALL_SIZE, LARGE, 1):
-        granted = await shared.acquire(size)
+        granted = await shared.acquire(size, owner="t")
         assert shared.held_bytes <= capacity
         asked = await ask(shared, SMALL_SIZE)
         granted.release()
@@ -155,7 +160,7 @@ async def test_the_smallest_budgets_serve_everybody_in_turn(capacity: int) -> No
 
 async def test_bytes_are_given_back_once() -> None:
     shared = budget()
-    granted = await shared.acquire(LARGE)
+    granted = await shared.acquire(LARGE, owner="t")
     granted.keep(100)
     assert shared.held_bytes == 100
     granted.release(60)
@@ -168,9 +173,9 @@ async def test_bytes_are_given_back_once() -> None:
 @pytest.mark.parametrize("granted_meanwhile", [False, True])
 async def test_who_gives_up_waiting_leaves_nothing_held(granted_meanwhile: bool) -> None:
     shared = budget()
-    held = await shared.acquire(CAPACITY)
-    waiting = asyncio.create_task(shared.acquire(LARGE))
-    behind = asyncio.create_task(shared.acquire(LARGE))
+    held = await shared.acquire(CAPACITY, owner="t")
+    waiting = asyncio.create_task(shared.acquire(LARGE, owner="t"))
+    behind = asyncio.create_task(shared.acquire(LARGE, owner="t"))
     await settle()
     if granted_meanwhile:
         held.release()
@@ -185,7 +190,7 @@ async def test_who_gives_up_waiting_leaves_nothing_held(granted_meanwhile: bool)
 
 async def test_small_requests_go_on_when_the_large_one_they_waited_for_gives_up() -> None:
     shared = budget(patience_seconds=0)
-    held = [await shared.acquire(LARGE) for _ in range(6)]
+    held = [await shared.acquire(LARGE, owner="t") for _ in range(6)]
     large = await ask(shared, 2 * LARGE)
     small = [await ask(shared, SMALL_SIZE) for _ in range(5)]
     assert sum(asked.done() for asked in small) == EIGHTH // SMALL_SIZE
@@ -193,3 +198,161 @@ async def test_small_requests_go_on_when_the_large_one_they_waited_for_gives_up(
     await settle()
     assert all(asked.done() for asked in small)
     assert len(held) == 6
+
+
+async def fill(shared: Budget, claim: int, step: int, *, owner: str = "t", idle_seconds: float = 60) -> int:
+    """Fill a grant step by step, as a body's bytes arrive; give all back, and return how much it was."""
+    grant = shared.claim(claim, owner=owner)
+    try:
+        async with grant.filling(idle_seconds=idle_seconds):
+            for size in range(step, claim + step, step):
+                await grant.grow(size)
+                assert shared.held_bytes <= shared.capacity_bytes
+                await asyncio.sleep(0)
+        return grant.size_bytes
+    finally:
+        grant.release()
+
+
+async def stall(shared: Budget, claim: int, size: int, *, owner: str = "t", idle_seconds: float = 60) -> None:
+    """Hold a part of a claim, and wait for the rest for ever."""
+    grant = shared.claim(claim, owner=owner)
+    try:
+        async with grant.filling(idle_seconds=idle_seconds):
+            await grant.grow(size)
+            await asyncio.Event().wait()
+    finally:
+        grant.release()
+
+
+async def test_a_grant_grows_as_far_as_its_claim() -> None:
+    shared = budget()
+    grant = shared.claim(LARGE, owner="t")
+    assert shared.held_bytes == 0
+    async with grant.filling():
+        for size in (1, 100, 100, LARGE - 1, LARGE, 2 * LARGE):
+            await grant.grow(size)
+            assert shared.held_bytes == grant.size_bytes == min(size, LARGE)
+        await grant.grow(5)
+        assert grant.size_bytes == LARGE
+    grant.release()
+    assert shared.held_bytes == 0
+
+
+async def test_a_small_claim_is_held_whole_or_not_at_all() -> None:
+    shared = budget()
+    grant = shared.claim(SMALL_SIZE, owner="t")
+    await grant.grow(1)
+    assert shared.held_bytes == SMALL_SIZE
+
+
+async def test_a_part_is_not_granted_if_the_rest_could_never_be() -> None:
+    shared = budget()
+    first, second = shared.claim(CAPACITY, owner="t"), shared.claim(CAPACITY, owner="t")
+    async with first.filling(), second.filling():
+        await first.grow(LARGE)
+        waiting = asyncio.create_task(second.grow(1))
+        await settle()
+        assert not waiting.done()
+        await first.grow(CAPACITY)  # so this one can finish
+        assert first.size_bytes == CAPACITY - EIGHTH
+        first.release()
+        await waiting
+    second.release()
+    assert shared.held_bytes == 0
+
+
+@given(
+    claims=st.lists(st.tuples(st.integers(1, 2 * CAPACITY), st.integers(SMALL_SIZE // 4, CAPACITY), st.sampled_from("abc")), max_size=30)
+)
+@settings(deadline=None, max_examples=60)
+def test_all_who_grow_at_once_come_to_an_end(claims: list[tuple[int, int, str]]) -> None:
+    async def run() -> None:
+        shared = Budget(CAPACITY, wait_seconds=60, press_seconds=60)  # nobody is revoked
+        filled = await asyncio.gather(*(fill(shared, claim, step, owner=owner) for claim, step, owner in claims))
+        assert filled == [min(claim, CAPACITY - EIGHTH) for claim, _, _ in claims]
+        assert shared.held_bytes == 0
+
+    asyncio.run(asyncio.wait_for(run(), 20))
+
+
+async def test_claims_that_idle_do_not_count() -> None:
+    shared = Budget(CAPACITY, wait_seconds=60, press_seconds=60)
+    idle = asyncio.create_task(stall(shared, CAPACITY, LARGE, idle_seconds=0))
+    await settle()
+    assert await fill(shared, 5 * LARGE, LARGE) == 5 * LARGE
+    idle.cancel()
+
+
+@pytest.mark.parametrize("owner", ["t", "other"])
+async def test_what_is_idle_is_revoked_for_those_who_wait(owner: str) -> None:
+    shared = Budget(CAPACITY, wait_seconds=60, press_seconds=0)
+    idle = [asyncio.create_task(stall(shared, 2 * LARGE, LARGE, idle_seconds=0)) for _ in range(7)]
+    await settle()
+    assert await fill(shared, 2 * LARGE, LARGE, owner=owner) == 2 * LARGE
+    outcomes = await asyncio.gather(*(asyncio.wait_for(task, 0.01) for task in idle), return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes].count(BudgetExhausted) == 2  # no more than were needed
+
+
+async def test_what_is_idle_stays_while_nobody_waits() -> None:
+    shared = Budget(CAPACITY, wait_seconds=60, press_seconds=0)
+    idle = asyncio.create_task(stall(shared, CAPACITY, LARGE, idle_seconds=0))
+    assert await fill(shared, 2 * LARGE, LARGE) == 2 * LARGE
+    await settle()
+    assert not idle.done()
+    idle.cancel()
+
+
+async def test_a_tenant_alone_may_have_all_and_beside_others_its_share() -> None:
+    shared = Budget(CAPACITY, wait_seconds=60, patience_seconds=0, press_seconds=0)
+    greedy = [asyncio.create_task(stall(shared, LARGE, LARGE, owner="greedy")) for _ in range(7)]
+    await settle()
+    assert shared.held_bytes == 7 * LARGE
+    modest = [asyncio.create_task(stall(shared, LARGE, LARGE, owner="modest")) for _ in range(7)]
+    await asyncio.wait(greedy[3:], timeout=10)
+    for _ in range(100):
+        await settle()
+    kept = [not task.done() for task in greedy]
+    assert kept == [True] * 4 + [False] * 3  # the youngest went; four and an eighth of a budget of eight are half of it
+    assert isinstance(greedy[-1].exception(), BudgetExhausted)
+    assert shared.held_bytes == 7 * LARGE
+    for task in (*greedy, *modest):
+        task.cancel()
+
+
+async def test_who_waits_for_a_tenant_with_less_goes_first() -> None:
+    shared = budget()
+    held = [await shared.acquire(LARGE, owner="greedy") for _ in range(7)]
+    order: list[str] = []
+
+    async def wait(owner: str) -> None:
+        await shared.acquire(LARGE, owner=owner)
+        order.append(owner)
+
+    waiting = [asyncio.create_task(wait(owner)) for owner in ("greedy", "greedy", "modest")]
+    await settle()
+    for granted in held[:3]:
+        granted.release()
+        await settle()
+    await asyncio.gather(*waiting)
+    assert order == ["modest", "greedy", "greedy"]
+
+
+async def test_a_timeout_of_another_is_not_taken_for_a_revocation() -> None:
+    grant = budget().claim(LARGE, owner="t")
+    with pytest.raises(TimeoutError, match="another"):
+        async with grant.filling():
+            raise TimeoutError("another")
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), max_size=5), st.integers(0, 60))
+def test_claims_can_finish_if_some_order_lets_them(claims: list[tuple[int, int]], capacity: int) -> None:
+    def finishes(order: Iterable[tuple[int, int]]) -> bool:
+        free = capacity - sum(held for held, _ in claims)
+        for held, missing in order:
+            if missing > free:
+                return False
+            free += held
+        return True
+
+    assert can_all_finish([Claim(*claim) for claim in claims], capacity) == any(map(finishes, permutations(claims)))

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.engine.body import Digests
+from proxy.engine.budget import Budget
 from proxy.s3.claim import STREAMING_SIGNED, STREAMING_UNSIGNED_TRAILER, UNSIGNED_PAYLOAD, Claim
 from proxy.s3.errors import S3Error
 from proxy.s3.sigv4 import signing_key
@@ -194,11 +195,13 @@ def test_what_headers_get_wrong_is_found_before_a_byte_is_read(
 
 
 async def test_document_is_read_whole_and_checked() -> None:
-    assert await read_document(body_of([DATA[:10], DATA[10:]], max_size=1000)) == DATA
+    budget = Budget(10_000, wait_seconds=1)
+    assert await read_document(body_of([DATA[:10], DATA[10:]], max_size=1000), budget, owner="t") == DATA
     with pytest.raises(S3Error, match="EntityTooLarge"):
         body_of(max_size=10)
     with pytest.raises(S3Error, match="BadDigest"):
-        await read_document(body_of(headers={"x-amz-checksum-crc32": crc32(b"other")}))
+        await read_document(body_of(headers={"x-amz-checksum-crc32": crc32(b"other")}), budget, owner="t")
+    assert budget.held_bytes == 0
 
 
 def test_completion_headers_do_not_speak_of_the_body() -> None:

@@ -1,0 +1,116 @@
+"""Heads of requests, bounded while they come: HTTP's parser, told to keep little.
+
+The problem: aiohttp's parser bounds each header and their number. All together may be megabytes, of a client that nobody knows yet, and
+they are kept until the head is complete, which may be never. Trailers of a chunked body are kept likewise, and so are requests that are
+sent before the last one is answered.
+
+The idea: count what goes into the parser while nothing comes out. A head is handed over in slices, so that no more of it lies in the
+parser than a head may have. Of a body whose length is known that length passes uncounted. Of a chunked one each slice must bring bytes
+of the body. The headers of a complete head are measured once more, exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aiohttp import web
+from aiohttp.http import HttpProcessingError, HttpRequestParser, RawRequestMessage
+from aiohttp.http_exceptions import BadHttpMessage
+from aiohttp.streams import StreamReader
+
+MAX_HEAD_SIZE = 16 * 1024  # the request line too: a key of 1,024 bytes is 3 KiB escaped, and a presigned URL has a token
+MAX_HEADERS_SIZE = 8 * 1024  # https://docs.aws.amazon.com/AmazonS3/latest/API/RESTCommonRequestHeaders.html: so it is on S3
+_SEPARATORS = len(": \r\n")
+
+Message = tuple[RawRequestMessage, StreamReader]
+
+
+class HeadTooLarge(BadHttpMessage):
+    """A head, or the trailers of a body, of more bytes than are kept."""
+
+    def __init__(self) -> None:
+        super().__init__("the head of the request is too large")
+
+
+class BoundedParser:
+    """Stands for aiohttp's parser in its connection."""
+
+    __slots__ = ("_owed", "_parser", "_payload", "_received", "_unanswered", "is_refusing")
+
+    def __init__(self, parser: HttpRequestParser) -> None:
+        self._parser = parser
+        self._payload: StreamReader | None = None
+        self._owed = 0  # bytes of a body of known length that are still to come
+        self._received = 0  # bytes of a chunked body
+        self._unanswered = 0  # bytes that went in since something came out
+        self.is_refusing = False
+
+    @property
+    def owed_bytes(self) -> int:
+        """What a client may send now, of a body."""
+        return self._owed
+
+    def feed_data(self, data: bytes) -> tuple[Sequence[Message], bool, bytes]:
+        """As aiohttp's. Raises `HttpProcessingError` once, and takes no notice of what comes then."""
+        if self.is_refusing:
+            return (), False, b""
+        try:
+            return self._feed_slices(data)
+        except HttpProcessingError as error:
+            self.is_refusing = True
+            if self._payload is not None and not self._payload.is_eof():
+                self._payload.set_exception(web.RequestPayloadError(error.message))
+            raise
+
+    def message_consumed(self) -> None:
+        self._parser.message_consumed()
+
+    def pause_reading(self) -> None:
+        self._parser.pause_reading()
+
+    def set_upgraded(self, upgraded: bool) -> None:  # noqa: FBT001 - aiohttp's
+        self._parser.set_upgraded(upgraded)
+
+    def _feed_slices(self, data: bytes) -> tuple[Sequence[Message], bool, bytes]:
+        size = self._room()
+        if len(data) <= size:
+            return self._feed(data)
+        found: list[Message] = []
+        while data:
+            size = self._room()
+            messages, is_upgraded, tail = self._feed(data[:size])
+            found += messages
+            data = data[size:]
+            if is_upgraded:
+                return found, True, tail + data
+        return found, False, b""
+
+    def _room(self) -> int:
+        return self._owed or MAX_HEAD_SIZE + 1 - self._unanswered
+
+    def _feed(self, data: bytes) -> tuple[Sequence[Message], bool, bytes]:
+        fed: tuple[Sequence[Message], bool, bytes] = self._parser.feed_data(data)
+        if fed[0]:
+            self._begin(fed[0])
+        elif self._owed:
+            self._owed -= len(data)
+        else:
+            self._count(len(data))
+        return fed
+
+    def _begin(self, messages: Sequence[Message]) -> None:
+        for message, _ in messages:
+            if sum(len(name) + len(value) + _SEPARATORS for name, value in message.raw_headers) > MAX_HEADERS_SIZE:
+                raise HeadTooLarge
+        message, self._payload = messages[-1]
+        self._received, self._unanswered = self._payload.total_bytes, 0
+        length = 0 if message.chunked else int(message.headers.get("Content-Length", "0"))
+        self._owed = length - self._received
+
+    def _count(self, size: int) -> None:
+        if self._payload is not None and self._payload.total_bytes != self._received:
+            self._received, self._unanswered = self._payload.total_bytes, 0
+        else:
+            self._unanswered += size
+        if self._unanswered > MAX_HEAD_SIZE:
+            raise HeadTooLarge

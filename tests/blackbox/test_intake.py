@@ -1,0 +1,269 @@
+"""Clients that send and take as little as they can: what they make a real server hold is bounded, and others are served meanwhile."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boto3
+import pytest
+from botocore.config import Config
+
+from tests.blackbox.conftest import OTHER_ACCESS_KEY, OTHER_SECRET_KEY
+from tests.blackbox.raw import RawClient
+from tests.blackbox.signer import Signed, Signer
+from tests.servers import ROOT, Shardgate, shardgate
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+MIB = 1024 * 1024
+BUDGET_MIB = 64
+MAY_GROW_MIB = 2 * BUDGET_MIB  # the budget, and what lies beside it: connections, parsers, what the allocator keeps
+STREAMING = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shardgate]:
+    data = tmp_path_factory.mktemp("intake")
+    config = data / "intake.toml"
+    config.write_text((ROOT / "config" / "bench.toml").read_text() + f"\n[limits]\nmemory_mib = {BUDGET_MIB}\nbody_idle_seconds = 20\n")
+    with shardgate(data, config=config) as running:
+        add = ["tenant", "add", "other", "--config", str(config), "--access-key", OTHER_ACCESS_KEY, "--secret-key", OTHER_SECRET_KEY]
+        environ = {**os.environ, "SHARDGATE_DATA": str(data)}
+        subprocess.run([sys.executable, "-m", "proxy.cli.main", *add], check=True, capture_output=True, cwd=ROOT, env=environ)
+        yield running
+
+
+def _client(server: Shardgate, access_key: str, secret_key: str) -> S3Client:
+    return boto3.client(
+        "s3",
+        endpoint_url=server.endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=access_key,
+        aws_secret_access_key=secret_key,
+        config=Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}, read_timeout=90),
+    )
+
+
+@pytest.fixture(scope="module")
+def s3(server: Shardgate) -> S3Client:
+    client = _client(server, server.access_key, server.secret_key)
+    client.create_bucket(Bucket="intake")
+    client.put_object(Bucket="intake", Key="k", Body=os.urandom(20 * MIB))  # whatever is made at the first use is there
+    return client
+
+
+@pytest.fixture(scope="module")
+def other_s3(server: Shardgate) -> S3Client:
+    client = _client(server, OTHER_ACCESS_KEY, OTHER_SECRET_KEY)
+    client.create_bucket(Bucket="other-intake")
+    return client
+
+
+@pytest.fixture(scope="module")
+def raw(server: Shardgate) -> RawClient:
+    return RawClient("127.0.0.1", server.port, Signer(server.access_key, server.secret_key, host=f"127.0.0.1:{server.port}"))
+
+
+@contextmanager
+def _bounded(server: Shardgate) -> Iterator[None]:
+    """The server's resident memory grows by no more than it may, at any time in the block."""
+    process = Path(f"/proc/{server.process.pid}")
+    (process / "clear_refs").write_text("5")  # the peak begins anew
+    before = _peak_mib(process)
+    yield
+    assert _peak_mib(process) - before < MAY_GROW_MIB
+
+
+def _peak_mib(process: Path) -> float:
+    line = next(line for line in (process / "status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
+def _head(method: str, path: str, headers: dict[str, str]) -> bytes:
+    lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+def _begin(raw: RawClient, head: bytes, body: bytes = b"") -> socket.socket:
+    connection = raw.connect()
+    with suppress(ConnectionError):
+        connection.sendall(head)
+        connection.sendall(body)
+    return connection
+
+
+def _flood(raw: RawClient, first: bytes, more: Callable[[int], bytes], count: int) -> bytes:
+    """Send what never ends; return what came before the connection was closed, or what it was closed with."""
+    with raw.connect() as connection:
+        try:
+            connection.sendall(first)
+            for number in range(count):
+                connection.sendall(more(number))
+        except ConnectionError:
+            return b"reset"
+        answer = b""
+        with suppress(ConnectionError):
+            while piece := connection.recv(65536):
+                answer += piece
+        return answer or b"reset"
+
+
+def _in_threads(count: int, act: Callable[[], object]) -> None:
+    threads = [threading.Thread(target=act) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+REQUEST_LINE = b"GET /b/k HTTP/1.1\r\nHost: h\r\n"
+
+
+@pytest.mark.parametrize(
+    ("first", "more"),
+    [
+        (REQUEST_LINE, lambda number: b"x-amz-meta-%d: " % number + b"a" * 16_000 + b"\r\n"),
+        (REQUEST_LINE, lambda number: b"".join(b"a%d-%d:\r\n" % (number, each) for each in range(1000))),
+        (b"GET /", lambda _: b"a" * 16_000),
+        (b"GET /b/k HTTP/1.0\r\n", lambda _: b"a: b\r\n" * 2000),
+    ],
+    ids=["large headers", "small headers", "request line", "version 1.0"],
+)
+def test_a_head_without_an_end_is_refused_and_not_kept(
+    server: Shardgate, s3: S3Client, raw: RawClient, first: bytes, more: Callable[[int], bytes]
+) -> None:
+    answers: list[bytes] = []
+    with _bounded(server):
+        for _ in range(4):
+            _in_threads(20, lambda: answers.append(_flood(raw, first, more, 500)))
+    assert all(b"RequestHeaderSectionTooLarge" in answer or answer == b"reset" for answer in answers)
+    assert len(answers) == 80
+
+
+@pytest.mark.parametrize("size", [9_000, 15_000, 40_000])
+def test_who_sends_too_large_a_head_is_told(s3: S3Client, raw: RawClient, size: int) -> None:
+    answer = raw.exchange(REQUEST_LINE + b"".join(b"x-amz-meta-%d: %s\r\n" % (each, b"a" * 1000) for each in range(size // 1000)) + b"\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"<Code>RequestHeaderSectionTooLarge</Code>" in answer
+
+
+def test_eight_kilobytes_of_headers_are_served(s3: S3Client, raw: RawClient) -> None:
+    assert raw.request("GET", "/", headers={"x-filler": "a" * 7_000}).status == 200
+
+
+def test_requests_sent_ahead_of_their_answers_are_answered_and_not_piled_up(server: Shardgate, s3: S3Client, raw: RawClient) -> None:
+    def pipeline() -> None:
+        with raw.connect() as connection, suppress(ConnectionError, TimeoutError):
+            connection.settimeout(2)
+            connection.sendall((REQUEST_LINE + b"\r\n") * 100_000)
+
+    with _bounded(server):
+        _in_threads(40, pipeline)
+    with raw.connect() as connection:
+        connection.sendall((REQUEST_LINE + b"\r\n") * 10)
+        answers = b""
+        while answers.count(b"HTTP/1.1 403") < 10:
+            answers += connection.recv(65536)
+
+
+def test_trailers_without_an_end_are_refused_and_not_kept(server: Shardgate, s3: S3Client, raw: RawClient) -> None:
+    sent = {"transfer-encoding": "chunked", "x-amz-decoded-content-length": "5"}
+    head = _head("PUT", "/intake/t", raw.sign("PUT", "/intake/t", sent, payload_hash="STREAMING-UNSIGNED-PAYLOAD-TRAILER").headers)
+    with _bounded(server):
+        for name in (b"t%d: ", b"1;extension=%d"):
+            _in_threads(20, lambda name=name: _flood(raw, head + b"0\r\n", lambda number: name % number + b"a" * 8_000 + b"\r\n", 500))
+
+
+def _signed_chunk(signed: Signed, size: int) -> bytes:
+    return f"{size:x};chunk-signature={signed.chunk(bytes(size), signed.signature)}\r\n".encode()
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_signed_chunks_without_their_last_byte_are_not_kept(server: Shardgate, s3: S3Client, raw: RawClient, ends: bool) -> None:
+    size = 16 * MIB
+    headers = {"content-encoding": "aws-chunked", "content-length": str(size + 200), "x-amz-decoded-content-length": str(size)}
+    signed = raw.sign("PUT", "/intake/c", headers, payload_hash=STREAMING)
+    head, line = _head("PUT", "/intake/c", signed.headers), _signed_chunk(signed, size)
+
+    def stall(connections: ExitStack) -> None:
+        connection = connections.enter_context(raw.connect())
+        connection.settimeout(5)
+        with suppress(OSError):
+            connection.sendall(head + line)
+            connection.sendall(bytes(size - 1))
+        if ends:
+            connection.close()
+
+    with _bounded(server), ExitStack() as connections:
+        _in_threads(30, lambda: stall(connections))
+        assert s3.list_buckets()["Buckets"]
+
+
+def test_documents_without_their_last_byte_are_not_kept(server: Shardgate, s3: S3Client, raw: RawClient) -> None:
+    size = 2 * MIB
+    query = [("delete", "")]
+    signed = raw.signer.sign("POST", "/intake", query, {"content-length": str(size)})
+    head = _head("POST", "/intake?delete=", signed.headers)
+
+    def stall(connections: ExitStack) -> None:
+        connection = connections.enter_context(raw.connect())
+        connection.settimeout(5)
+        with suppress(OSError):
+            connection.sendall(head)
+            connection.sendall(b" " * (size - 1))
+
+    with _bounded(server), ExitStack() as connections:
+        for _ in range(10):
+            _in_threads(20, lambda: stall(connections))
+        assert len(s3.get_object(Bucket="intake", Key="k")["Body"].read()) == 20 * MIB
+
+
+def _drip(raw: RawClient, path: str, connections: ExitStack) -> socket.socket:
+    head = _head("PUT", path, raw.sign("PUT", path, {"content-length": str(64 * MIB)}).headers)
+    return connections.enter_context(_begin(raw, head, b"x"))
+
+
+@pytest.mark.parametrize("count", [7, 150])
+def test_clients_that_send_a_byte_now_and_then_starve_nobody(
+    server: Shardgate, s3: S3Client, other_s3: S3Client, raw: RawClient, count: int
+) -> None:
+    data = os.urandom(20 * MIB)
+    with _bounded(server), ExitStack() as connections:
+        dripping = [_drip(raw, f"/intake/drip{number}", connections) for number in range(count)]
+        for round_number in range(3):
+            for connection in dripping:
+                with suppress(ConnectionError):
+                    connection.sendall(b"x")
+            for client, bucket in ((s3, "intake"), (other_s3, "other-intake")):
+                client.put_object(Bucket=bucket, Key=f"put{round_number}", Body=data)
+        assert s3.get_object(Bucket="intake", Key="put0")["Body"].read() == data
+
+
+def test_readers_that_take_nothing_cut_nobody_off(server: Shardgate, s3: S3Client, raw: RawClient) -> None:
+    data = os.urandom(64 * MIB)
+    s3.put_object(Bucket="intake", Key="large", Body=data)
+    head = _head("GET", "/intake/large", raw.sign("GET", "/intake/large").headers)
+    with _bounded(server), ExitStack() as connections:
+        readers = [connections.enter_context(_begin(raw, head)) for _ in range(200)]
+        assert s3.get_object(Bucket="intake", Key="large")["Body"].read() == data
+        s3.put_object(Bucket="intake", Key="put", Body=data[: 20 * MIB])
+        assert _read_all(readers[0]).endswith(data)  # it has lost its memory, not its answer
+
+
+def _read_all(connection: socket.socket) -> bytes:
+    answer = bytearray()
+    while b"\r\n\r\n" not in answer:
+        answer += connection.recv(MIB)
+    size = answer.index(b"\r\n\r\n") + 4 + 64 * MIB
+    while len(answer) < size and (piece := connection.recv(MIB)):
+        answer += piece
+    return bytes(answer)
