@@ -1,0 +1,158 @@
+"""Requests that are broken off in the middle: no memory stays taken, no shard behind, and nothing is half done."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from proxy.engine.body import Body
+from proxy.engine.intents import IntentLedger
+from proxy.engine.write import Stored, WriteJob, Writer
+from proxy.errors import ManifestUnavailable, StoreUnavailable
+from proxy.manifest.records import ObjectAttributes, ObjectKey, SegmentId, Version
+from proxy.stores.protocol import ShardName
+from tests.laboratory import BytesBody, Laboratory, laboratory
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+async def lab(tmp_path: Path) -> AsyncIterator[Laboratory]:
+    async with laboratory(tmp_path) as running:
+        yield running
+
+
+class Silent(BytesBody):
+    """Sends so many bytes, then nothing."""
+
+    def __init__(self, data: bytes, sends: int) -> None:
+        super().__init__(data)
+        self._sends = sends
+        self.is_silent = asyncio.Event()
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        yield self._data[: self._sends]
+        self.is_silent.set()
+        await asyncio.Event().wait()
+
+
+def _put(lab: Laboratory, body: Body, key: str = "k") -> asyncio.Task[Version]:
+    return asyncio.create_task(lab.services.engine.put_object(lab.bucket, lab.tenant, ObjectKey(key), body, ObjectAttributes()))
+
+
+async def _cancelled(task: asyncio.Task[Version]) -> None:
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.parametrize("sends", [1, 100_000, 20 * MIB, 39 * MIB])
+async def test_a_client_that_goes_away_leaves_no_memory_taken_and_no_shard(lab: Laboratory, sends: int) -> None:
+    body = Silent(os.urandom(40 * MIB), sends)
+    put = _put(lab, body)
+    await body.is_silent.wait()
+    await _cancelled(put)
+    assert lab.services.budget.held_bytes == 0
+    await lab.collect()
+    assert await lab.shards() == set()
+
+
+async def test_no_memory_stays_taken_when_no_id_can_be_leased(lab: Laboratory, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(_: IntentLedger) -> SegmentId:
+        raise ManifestUnavailable("fails on purpose")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(IntentLedger, "take", fail)
+        for size in (100, 3 * MIB, 20 * MIB):
+            with pytest.raises(ManifestUnavailable):
+                await lab.put("k", bytes(size))
+    assert lab.services.budget.held_bytes == 0
+
+
+async def test_a_commit_runs_to_its_end_though_its_client_is_gone(lab: Laboratory, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit_version = lab.services.manifest.commit_version
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def commit_slowly(*arguments: object, **options: object) -> Version:
+        begun.set()
+        await go_on.wait()
+        return await commit_version(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(lab.services.manifest, "commit_version", commit_slowly)
+    put = _put(lab, BytesBody(b"data" * 1000))
+    await begun.wait()
+    await _cancelled(put)
+    go_on.set()
+    await lab.services.engine._writer._tasks.drain(10)
+    await lab.collect()
+    assert await lab.get("k") == b"data" * 1000
+
+
+async def test_no_put_goes_on_when_its_caller_was_cancelled(lab: Laboratory) -> None:
+    for store in lab.stores.values():
+        store.hanging = True
+    running = asyncio.all_tasks()
+    put = _put(lab, BytesBody(os.urandom(2 * MIB)))
+    while sum(store.calls["put"] for store in lab.stores.values()) < len(lab.stores):
+        await asyncio.sleep(0)
+    await _cancelled(put)
+    assert {task for task in asyncio.all_tasks() - running if "put" in repr(task.get_coro())} == set()
+    for store in lab.stores.values():
+        store.hanging = False
+    assert await lab.shards() == set()
+    assert lab.services.budget.held_bytes == 0
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_late_put_counts_as_stored_only_if_it_was(lab: Laboratory, fails: bool) -> None:
+    late, go_on = next(iter(lab.stores.values())), asyncio.Event()
+    put_now = late.put
+
+    async def put_late(name: ShardName, body: Sequence[bytes | bytearray | memoryview]) -> None:
+        await go_on.wait()
+        if fails:
+            raise StoreUnavailable(late.info.name, "fails late on purpose")
+        await put_now(name, body)
+
+    late.put = put_late  # type: ignore[method-assign]
+    version = await lab.put("k", os.urandom(100_000))
+    go_on.set()
+    await lab.services.engine._writer._tasks.drain(10)
+    (extent,) = await lab.services.manifest.load_extents([version.extents[0].id])
+    (segment,) = extent.layout.segments
+    assert [segment.stores[index] for index in segment.missing] == ([late.info.name] if fails else [])
+
+
+def _job(lab: Laboratory) -> tuple[Writer, WriteJob]:
+    policy = lab.services.policies["standard"]
+    cipher = lab.services.keyring.tenant_cipher(lab.tenant)
+    job = WriteJob(policy=policy, scheme=policy.scheme, cipher=cipher, bucket="bucket", key="k", record=lambda _: b"")
+    return lab.services.engine._writer, job
+
+
+async def test_the_memory_of_a_cancelled_write_is_not_given_back_while_threads_work_in_it(lab: Laboratory) -> None:
+    working, go_on = threading.Event(), threading.Event()
+
+    class Slow(BytesBody):
+        def digest(self, data: bytes) -> None:
+            working.set()
+            go_on.wait(30)
+
+    writer, job = _job(lab)
+    write: asyncio.Task[Stored] = asyncio.create_task(writer.store(job, Slow(os.urandom(4 * MIB))))
+    await asyncio.to_thread(working.wait, 30)
+    for _ in range(3):  # however often
+        write.cancel()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not write.done()
+        assert lab.services.budget.held_bytes > 0
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await write
+    assert lab.services.budget.held_bytes == 0
