@@ -135,16 +135,17 @@ def _job(lab: Laboratory) -> tuple[Writer, WriteJob]:
     return lab.services.engine._writer, job
 
 
-async def test_the_memory_of_a_cancelled_write_is_not_given_back_while_threads_work_in_it(lab: Laboratory) -> None:
+@pytest.mark.parametrize("sends", [MIB, 3 * MIB])  # it is cancelled while it waits for its client, or for the threads
+async def test_the_memory_of_a_cancelled_write_is_not_given_back_while_threads_work_in_it(lab: Laboratory, sends: int) -> None:
     working, go_on = threading.Event(), threading.Event()
 
-    class Slow(BytesBody):
+    class Slow(Silent):
         def digest(self, data: bytes) -> None:
             working.set()
             go_on.wait(30)
 
     writer, job = _job(lab)
-    write: asyncio.Task[Stored] = asyncio.create_task(writer.store(job, Slow(os.urandom(4 * MIB))))
+    write: asyncio.Task[Stored] = asyncio.create_task(writer.store(job, Slow(os.urandom(4 * MIB), sends)))
     await asyncio.to_thread(working.wait, 30)
     for _ in range(3):  # however often
         write.cancel()
