@@ -24,6 +24,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _FAULT = re.compile(r"(?P<what>.*?)(?: - at `\$\.?(?P<where>.*)`)?")  # how msgspec says what is wrong, and where
 _FIELD = re.compile(r"Object (?P<fault>contains unknown|missing required) field `(?P<name>.*)`")
 
+_PUBLIC_URL = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][A-Za-z0-9.-]*)(:[0-9]{1,5})?")
 _DOMAIN = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 _YEAR = 365 * 24 * 3600  # a deadline of infinity is none
 
@@ -144,6 +145,7 @@ class LogConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Config(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     listen: str = "127.0.0.1:9000"
     domains: tuple[str, ...] = ()  # virtual-hosted style: bucket.DOMAIN
+    public_url: str = ""  # as clients know it, behind a proxy
     region: Text = "us-east-1"
     data: Text
     manifest: ManifestConfig
@@ -151,6 +153,7 @@ class Config(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     stores: dict[str, StoreConfig]
     policies: dict[str, PolicyConfig]
     default_policy: str
+    locations: dict[str, str] = {}  # LocationConstraint → policy
     tls: TlsConfig | None = None  # none: plain HTTP
     limits: LimitsConfig = LimitsConfig()
     log: LogConfig = LogConfig()
@@ -291,12 +294,15 @@ def _check(config: Config) -> None:
     for domain in config.domains:
         if not _DOMAIN.fullmatch(domain):
             raise ConfigError(f'domains: "{domain}" is not a host name; write it as in "s3.example.org"')
+    if config.public_url and not _PUBLIC_URL.fullmatch(config.public_url):
+        raise ConfigError(f'public_url: "{config.public_url}" is not SCHEME://HOST[:PORT]; write it as in "https://s3.example.org"')
     if config.tls is not None:
         private_text(Path(config.tls.key), "tls.key")
     if not config.stores:
         raise ConfigError("stores: there are none; add one as [stores.NAME]")
     if config.default_policy not in config.policies:
         raise ConfigError(f'default_policy: there is no policy "{config.default_policy}"; one of: {", ".join(sorted(config.policies))}')
+    _check_locations(config)
     for name, store in config.stores.items():
         _check_store(f"stores.{name}", name, store)
     _check_places(config.stores)
@@ -305,6 +311,14 @@ def _check(config: Config) -> None:
             if store_name not in config.stores:
                 known = ", ".join(sorted(config.stores))
                 raise ConfigError(f'policies.{name}.stores: there is no store "{store_name}"; one of: {known}')
+
+
+def _check_locations(config: Config) -> None:
+    for name, policy in config.locations.items():
+        if policy not in config.policies:
+            raise ConfigError(f'locations.{name}: there is no policy "{policy}"; one of: {", ".join(sorted(config.policies))}')
+        if name in config.policies:
+            raise ConfigError(f"locations.{name}: a policy has this name, and a LocationConstraint means it already; remove the line")
 
 
 def _check_store(key: str, name: str, store: StoreConfig) -> None:

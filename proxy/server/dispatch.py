@@ -29,7 +29,7 @@ from proxy.server.errors import translate
 from proxy.server.handlers import HANDLERS
 from proxy.server.inlet import Inlet
 from proxy.server.internal import INTERNAL, answer_internal, is_internal
-from proxy.server.refusals import refuse_unserved
+from proxy.server.refusals import refuse_misplaced, refuse_unserved
 from proxy.server.streaming import send_download
 from proxy.server.telemetry import Telemetry
 from proxy.server.visit import Visit
@@ -37,6 +37,7 @@ from proxy.services import Services
 
 logger = logging.getLogger(__name__)
 
+_TELL_REGION = frozenset({301, 400, 403})
 STREAMED = frozenset({"PutObject", "UploadPart"})  # their bodies are never held whole
 
 
@@ -54,7 +55,7 @@ class Dispatcher:
             keyring=services.keyring,
             clock=services.clock,
             region=config.region,
-            other_regions=services.policies,
+            other_regions=services.policies.keys() | config.locations.keys(),
         )
         self._gate = Gate(services.manifest)
         self._telemetry = telemetry
@@ -137,6 +138,7 @@ class Dispatcher:
         access = await self._gate.admit(operation, target, query, headers, sender)
         handle = _handle_of(operation)
         refuse_unserved(operation, headers)
+        refuse_misplaced(operation, query)
         if target.key is not None:
             check_key(target.key)
         body, document = await self._take_body(visit.inlet, operation, headers, sender)
@@ -188,6 +190,9 @@ class Dispatcher:
         visit.code = error.code
         headers = self._common_headers(visit)
         headers.extend(error.headers)
+        if error.status in _TELL_REGION and visit.target is not None and visit.target.bucket is not None:
+            # From it boto3 learns which region to sign for. It is the same for every bucket, and tells of none whether it exists.
+            headers["x-amz-bucket-region"] = self._services.config.region
         if visit.request.method == "HEAD" or error.status == 304:
             return web.Response(status=error.status, headers=headers)
         headers["Content-Type"] = "application/xml"

@@ -13,7 +13,24 @@ from proxy.s3.routing import bucket_of_host
 from proxy.server.telemetry import Telemetry
 
 INTERNAL = "/-/"  # no bucket is called "-"
-_FORWARDED = ("X-Forwarded-For", "Forwarded")
+# What proxies and load balancers add, by the standard (RFC 9110, section 7.6.3; RFC 7239) and by custom.
+_FORWARDED = (
+    "Via",
+    "Forwarded",
+    "X-Forwarded-For",
+    "X-Forwarded-Host",
+    "X-Forwarded-Proto",
+    "X-Forwarded-Port",
+    "X-Forwarded-Server",
+    "X-Real-IP",
+    "X-Client-IP",
+    "X-Cluster-Client-IP",
+    "X-Original-Forwarded-For",
+    "X-Envoy-External-Address",
+    "True-Client-IP",
+    "CF-Connecting-IP",
+    "Fastly-Client-IP",
+)
 
 
 def is_internal(request: web.BaseRequest, domains: Sequence[str]) -> bool:

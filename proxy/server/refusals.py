@@ -6,7 +6,7 @@ asked for and true anyway passes: every object is sealed with AES-256, belongs t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from proxy.s3.errors import S3Error
 from proxy.s3.model import Operation
@@ -23,6 +23,17 @@ def refuse_unserved(operation: Operation, headers: Mapping[str, str]) -> None:
         _refuse_conditions(operation, headers)
 
 
+def refuse_misplaced(operation: Operation, query: Sequence[tuple[str, str]]) -> None:
+    """Raise for a parameter of one version of ListObjects in a request of the other: passed over, it would begin the list at the start."""
+    misplaced = _MISPLACED.get(operation.name)
+    if misplaced is None or not query:
+        return
+    given = dict(query)
+    for name, message in misplaced.items():
+        if name in given:
+            raise S3Error("InvalidArgument", message, ArgumentName=name, ArgumentValue=given[name])
+
+
 def _refuse_conditions(operation: Operation, headers: Mapping[str, str]) -> None:
     """A read may pass over a condition it does not know (RFC 9110, section 13.1); a write would do what it was told not to."""
     for name in _CONDITIONS:
@@ -32,6 +43,20 @@ def _refuse_conditions(operation: Operation, headers: Mapping[str, str]) -> None
 
 def _refuse(name: str, _value: str) -> None:
     raise S3Error("NotImplemented", "A header you provided implies functionality that is not implemented", Header=name)
+
+
+def _acl(_name: str, value: str) -> None:
+    """As on a bucket whose owner enforces its ownership: no ACL but what is true anyway."""
+    canned = value.strip().lower()
+    if canned in _TRUE_ACLS:
+        return
+    if canned not in _CANNED_ACLS:
+        raise S3Error("InvalidArgument", ArgumentName="x-amz-acl", ArgumentValue=value)
+    raise S3Error("AccessControlListNotSupported")
+
+
+def _grant(_name: str, _value: str) -> None:
+    raise S3Error("AccessControlListNotSupported")
 
 
 def _only(*served: str) -> Check:
@@ -58,8 +83,18 @@ _READS = frozenset({"GET", "HEAD"})
 _CONDITIONS = ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since")
 _CUSTOMER_KEY = ("algorithm", "key", "key-md5")
 
+_TRUE_ACLS = frozenset({"", "private", "bucket-owner-full-control"})  # s3fs sends it empty
+_CANNED_ACLS = frozenset(
+    {"public-read", "public-read-write", "authenticated-read", "aws-exec-read", "bucket-owner-read", "log-delivery-write"}
+)
+_LIST_TYPE_2 = "only supported in REST.GET.BUCKET with list-type=2"
+_MISPLACED = {
+    "ListObjects": {"continuation-token": f"continuation-token {_LIST_TYPE_2}", "start-after": f"startAfter {_LIST_TYPE_2}"},
+    "ListObjectsV2": {"marker": "Marker unsupported with REST.GET.BUCKET in list-type=2"},
+}
+
 _CHECKS: dict[str, Check] = {
-    "x-amz-acl": _only("", "private", "bucket-owner-full-control"),  # s3fs sends it empty
+    "x-amz-acl": _acl,
     "x-amz-server-side-encryption": _encryption,
     "x-amz-server-side-encryption-bucket-key-enabled": _only("false"),
     "x-amz-bucket-object-lock-enabled": _only("false"),
@@ -73,15 +108,11 @@ _CHECKS: dict[str, Check] = {
     "x-amz-object-lock-event-hold-duration-years": _object_lock,
     **dict.fromkeys((f"x-amz-server-side-encryption-customer-{part}" for part in _CUSTOMER_KEY), _refuse),
     **dict.fromkeys((f"x-amz-copy-source-server-side-encryption-customer-{part}" for part in _CUSTOMER_KEY), _refuse),
+    **dict.fromkeys((f"x-amz-grant-{right}" for right in ("full-control", "read", "read-acp", "write", "write-acp")), _grant),
     **dict.fromkeys(
         (
             "x-amz-server-side-encryption-aws-kms-key-id",
             "x-amz-server-side-encryption-context",
-            "x-amz-grant-full-control",
-            "x-amz-grant-read",
-            "x-amz-grant-read-acp",
-            "x-amz-grant-write",
-            "x-amz-grant-write-acp",
             "x-amz-write-offset-bytes",
             "x-amz-if-match-initiated-time",
             "x-amz-if-match-last-modified-time",

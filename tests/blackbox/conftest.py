@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
 DOMAIN = "s3.test"
+LOCATION = "eu-west-1"
 OTHER_ACCESS_KEY = "OTHEROTHEROTHEROTHER"
 OTHER_SECRET_KEY = "othersecretothersecretothersecretothersec"
 
@@ -30,7 +31,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shardgate]:
     data = tmp_path_factory.mktemp("shardgate")
     config = data / "blackbox.toml"
     # As bench.toml (no fsync: these tests write a lot and never pull the plug), with a domain for virtual-hosted requests.
-    config.write_text(f'domains = ["{DOMAIN}"]\n' + (ROOT / "config" / "bench.toml").read_text())
+    config.write_text(f'domains = ["{DOMAIN}"]\nlocations = {{ {LOCATION} = "standard" }}\n' + (ROOT / "config" / "bench.toml").read_text())
     with shardgate(data, config=config) as running:
         add = ["tenant", "add", "other", "--config", str(config), "--access-key", OTHER_ACCESS_KEY, "--secret-key", OTHER_SECRET_KEY]
         environ = {**os.environ, "SHARDGATE_DATA": str(data)}

@@ -7,10 +7,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+import boto3
 import pytest
 
+from tests.blackbox.conftest import LOCATION
 from tests.blackbox.expect import s3_error
 from tests.blackbox.raw import RawClient
+from tests.servers import Shardgate
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -185,3 +188,43 @@ def test_an_empty_acl_means_none(s3: S3Client) -> None:
     name = f"acl-{uuid.uuid4()}"
     s3.create_bucket(Bucket=name, ACL="")  # type: ignore[arg-type]
     s3.create_multipart_upload(Bucket=name, Key="k", ACL="")  # type: ignore[arg-type]
+
+
+def test_a_location_of_the_configuration_stands_for_its_policy(s3: S3Client) -> None:
+    name = f"test-{uuid.uuid4()}"
+    s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": LOCATION})  # type: ignore[typeddict-item]
+    assert s3.get_bucket_location(Bucket=name)["LocationConstraint"] == LOCATION
+    s3.put_object(Bucket=name, Key="k", Body=b"x")
+    with s3_error("InvalidLocationConstraint", 400) as caught:
+        s3.create_bucket(Bucket=f"{name}-2", CreateBucketConfiguration={"LocationConstraint": "mars-north-1"})  # type: ignore[typeddict-item]
+    assert "one of eu-west-1, standard" in caught.value.response["Error"]["Message"]
+
+
+@pytest.mark.parametrize("operation", ["head_bucket", "head_object", "list_objects_v2"])
+def test_a_client_that_signs_for_a_wrong_region_finds_the_right_one(server: Shardgate, s3: S3Client, bucket: str, operation: str) -> None:
+    s3.put_object(Bucket=bucket, Key="k", Body=b"x")
+    wrong = boto3.client(
+        "s3",
+        endpoint_url=server.endpoint,
+        region_name="ap-south-1",
+        aws_access_key_id=server.access_key,
+        aws_secret_access_key=server.secret_key,
+    )
+    key = {"Key": "k"} if operation == "head_object" else {}
+    assert getattr(wrong, operation)(Bucket=bucket, **key)["ResponseMetadata"]["HTTPStatusCode"] == 200
+
+
+def test_a_refused_head_tells_the_region_whether_the_bucket_exists_or_not(raw: RawClient, bucket: str) -> None:
+    for name in (bucket, "there-is-no-such-bucket"):
+        answer = raw.send("HEAD", f"/{name}")
+        assert (answer.status, answer.headers["x-amz-bucket-region"]) == (403, "us-east-1")
+
+
+@pytest.mark.parametrize(("region", "count"), [("us-east-1", 1), ("eu-central-1", 0)])
+def test_buckets_are_listed_by_region(s3: S3Client, bucket: str, region: str, count: int) -> None:
+    assert len(s3.list_buckets(BucketRegion=region, Prefix=bucket)["Buckets"]) == count
+
+
+def test_what_is_no_region_is_refused(s3: S3Client) -> None:
+    with s3_error("InvalidArgument", 400):
+        s3.list_buckets(BucketRegion="abc")

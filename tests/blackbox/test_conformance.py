@@ -155,7 +155,7 @@ def test_internal_paths_are_read_only_and_of_this_machine_alone(server: Shardgat
     for method in ("GET", "HEAD"):
         assert raw.send(method, "/-/health").status == 200
         assert raw.send(method, "/-/health", (), {"host": f"{bucket}.{DOMAIN}"}).status == 403  # no signature
-        for name in ("x-forwarded-for", "forwarded"):
+        for name in ("x-forwarded-for", "forwarded", "via", "x-real-ip", "x-forwarded-host", "cf-connecting-ip"):
             assert raw.send(method, "/-/metrics", (), {name: "for=192.0.2.1"}).status == 403
     for method in ("PUT", "DELETE"):
         assert raw.send(method, "/-/health").status == 403

@@ -158,3 +158,15 @@ def test_copy_computes_the_checksum_asked_for(s3: S3Client, bucket: str) -> None
     assert (
         s3.head_object(Bucket=bucket, Key="b", ChecksumMode="ENABLED")["ChecksumSHA256"] == "LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ="
     )
+
+
+def test_copy_of_a_composite_object_computes_the_checksum_of_the_whole(s3: S3Client, bucket: str) -> None:
+    upload = s3.create_multipart_upload(Bucket=bucket, Key="a", ChecksumAlgorithm="CRC32")["UploadId"]
+    part = s3.upload_part(Bucket=bucket, Key="a", UploadId=upload, PartNumber=1, Body=b"hello", ChecksumAlgorithm="CRC32")
+    parts = [{"PartNumber": 1, "ETag": part["ETag"], "ChecksumCRC32": part["ChecksumCRC32"]}]
+    made = s3.complete_multipart_upload(Bucket=bucket, Key="a", UploadId=upload, MultipartUpload={"Parts": parts})  # type: ignore[typeddict-item]
+    assert (made["ChecksumType"], made["ETag"][-3:]) == ("COMPOSITE", '-1"')
+    copied = s3.copy_object(Bucket=bucket, Key="b", CopySource=f"{bucket}/a", ChecksumAlgorithm="CRC32")["CopyObjectResult"]
+    assert (copied["ChecksumCRC32"], copied["ChecksumType"]) == ("NhCmhg==", "FULL_OBJECT")
+    assert copied["ETag"] == '"5d41402abc4b2a76b9719d911017c592"'
+    assert get(s3, bucket, "b") == b"hello"

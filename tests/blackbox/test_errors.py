@@ -35,15 +35,13 @@ def test_head_of_something_missing_has_no_body(raw: RawClient, bucket: str) -> N
     assert answer.headers["x-amz-request-id"]
 
 
-NOT_SERVED = "accelerate analytics encryption intelligent-tiering inventory logging metrics notification ownershipControls replication"
+NOT_SERVED = "accelerate analytics cors intelligent-tiering inventory lifecycle logging metrics notification policy replication"
 
 
 @pytest.mark.parametrize("query", [*NOT_SERVED.split(), "requestPayment", "website"])
 def test_operation_not_served_is_not_implemented(raw: RawClient, bucket: str, query: str) -> None:
     ids = [("id", "x")] if query in ("analytics", "intelligent-tiering", "inventory", "metrics") else []
-    for method in ("PUT", "GET"):
-        answer = raw.request(method, f"/{bucket}", [(query, ""), *ids], body=b"<x/>" if method == "PUT" else b"")
-        assert answer.verdict == (501, "NotImplemented"), method
+    assert raw.request("PUT", f"/{bucket}", [(query, ""), *ids], body=b"<x/>").verdict == (501, "NotImplemented")
 
 
 @pytest.mark.parametrize(

@@ -310,3 +310,25 @@ def test_completion_under_the_names_older_clients_give_it(raw: RawClient, s3: S3
     etag = s3.upload_part(Bucket=bucket, Key="k", UploadId=upload, PartNumber=1, Body=b"x")["ETag"]
     body = f"<{root}><Part><PartNumber>1</PartNumber><ETag>{etag}</ETag></Part></{root}>".encode()
     assert raw.request("POST", f"/{bucket}/k", [("uploadId", upload)], body=body).verdict == (200, "")
+
+
+def test_only_a_page_that_others_follow_says_where_they_begin(s3: S3Client, bucket: str) -> None:
+    upload = begin(s3, bucket)
+    put_parts(s3, bucket, upload, {1: b"a", 2: b"b"})
+    first = s3.list_parts(Bucket=bucket, Key="k", UploadId=upload, MaxParts=1)
+    assert (first["IsTruncated"], first["NextPartNumberMarker"]) == (True, 1)
+    for options in ({"PartNumberMarker": 1}, {}, {"MaxParts": 0}):
+        page = s3.list_parts(Bucket=bucket, Key="k", UploadId=upload, **options)  # type: ignore[arg-type]
+        assert (page["IsTruncated"], "NextPartNumberMarker" in page) == (False, False), options
+
+
+def test_only_a_page_of_attributes_that_others_follow_says_where_they_begin(s3: S3Client, bucket: str) -> None:
+    upload = begin(s3, bucket, ChecksumAlgorithm="SHA256")
+    parts = []
+    for number, body in ((1, content(FIVE)), (2, b"end")):
+        part = s3.upload_part(Bucket=bucket, Key="k", UploadId=upload, PartNumber=number, Body=body, ChecksumAlgorithm="SHA256")
+        parts.append({"PartNumber": number, "ETag": part["ETag"], "ChecksumSHA256": part["ChecksumSHA256"]})
+    complete(s3, bucket, upload, parts)  # type: ignore[arg-type]
+    for limit, more in ((1, True), (2, False), (1000, False)):
+        told = s3.get_object_attributes(Bucket=bucket, Key="k", ObjectAttributes=["ObjectParts"], MaxParts=limit)["ObjectParts"]
+        assert (told["IsTruncated"], "NextPartNumberMarker" in told) == (more, more), limit

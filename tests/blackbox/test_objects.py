@@ -16,6 +16,7 @@ from tests.blackbox.raw import RawClient
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
+    from types_boto3_s3.literals import StorageClassType
 
 SIZES = [0, 1, 15, 4096, 65535, 65536, 65537, 4 * 65536, 4 * 65536 + 1, MIB + 1, 16 * MIB, 16 * MIB + 1, 20 * MIB + 12345]
 
@@ -259,3 +260,12 @@ def test_object_attributes(s3: S3Client, bucket: str) -> None:
 def test_object_attributes_of_a_missing_key(s3: S3Client, bucket: str) -> None:
     with s3_error("NoSuchKey", 404):
         s3.get_object_attributes(Bucket=bucket, Key="k", ObjectAttributes=["ObjectSize"])
+
+
+@pytest.mark.parametrize("storage_class", ["STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR", "REDUCED_REDUNDANCY"])
+def test_the_storage_class_asked_for_is_told_everywhere(s3: S3Client, bucket: str, storage_class: StorageClassType) -> None:
+    s3.put_object(Bucket=bucket, Key="k", Body=b"x", StorageClass=storage_class)
+    assert s3.head_object(Bucket=bucket, Key="k")["StorageClass"] == storage_class
+    assert s3.get_object(Bucket=bucket, Key="k")["StorageClass"] == storage_class
+    assert s3.list_objects_v2(Bucket=bucket)["Contents"][0]["StorageClass"] == storage_class
+    assert s3.list_object_versions(Bucket=bucket)["Versions"][0]["StorageClass"] == storage_class

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -288,3 +289,28 @@ def test_an_address_is_host_and_port(text: str, expected: tuple[str, int]) -> No
 def test_an_address_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="listen"):
         listen_address(text)
+
+
+def configured(tmp_path: Path, line: str) -> Path:
+    path = tmp_path / "shardgate.toml"
+    path.write_text(f"{line}\n{(CONFIGURATIONS / 'local.toml').read_text()}")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('locations = { eu-west-1 = "europe" }', 'locations.eu-west-1: there is no policy "europe"; one of: standard'),
+        ('locations = { standard = "standard" }', "locations.standard: a policy has this name"),
+        ('public_url = "s3.example.org"', 'public_url: "s3.example.org" is not SCHEME'),
+        ('public_url = "https://s3.example.org/"', 'public_url: "https://s3.example.org/" is not SCHEME'),
+    ],
+)
+def test_a_location_or_an_address_that_means_nothing_is_refused(tmp_path: Path, line: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load_config(configured(tmp_path, line), {})
+
+
+def test_locations_and_an_address_are_read(tmp_path: Path) -> None:
+    config = load_config(configured(tmp_path, 'locations = { eu-west-1 = "standard" }\npublic_url = "https://[::1]:8443"'), {})
+    assert (config.locations, config.public_url) == ({"eu-west-1": "standard"}, "https://[::1]:8443")

@@ -17,7 +17,7 @@ US_EAST_1 = "us-east-1"
 
 
 async def create_bucket(call: Call) -> dict[str, object]:
-    """Make a bucket under the placement policy its LocationConstraint names, or the default one."""
+    """Make a bucket under the placement policy its LocationConstraint names or stands for, or the default one."""
     name = BucketName(call.required_text("Bucket"))
     check_bucket_name(name)
     configuration = call.params.get("CreateBucketConfiguration")
@@ -80,9 +80,13 @@ def _placement(call: Call, document: Params) -> tuple[str, str]:
         return "", services.default_policy
     if isinstance(constraint, str) and constraint in services.policies:
         return constraint, constraint
+    if isinstance(constraint, str) and (policy := services.config.locations.get(constraint)) is not None:
+        return constraint, policy
     if constraint == services.config.region != US_EAST_1:
         return "", services.default_policy
-    raise S3Error("InvalidLocationConstraint", LocationConstraint=str(constraint))
+    known = ", ".join(sorted({*services.policies, *services.config.locations}))
+    message = f"The specified location-constraint is not valid: it names a policy or a location, one of {known}"
+    raise S3Error("InvalidLocationConstraint", message, LocationConstraint=str(constraint))
 
 
 def _settings(document: Params) -> dict[str, str]:

@@ -52,7 +52,7 @@ async def complete_multipart_upload(call: Call) -> dict[str, object]:
     parts = _completed_parts(entries)
     version = await _complete(call, entries, parts)
     return {
-        "Location": _location(call),
+        "Location": object_address(call),
         "Bucket": call.bucket.name,
         "Key": call.key,
         "ETag": quoted(version.etag),
@@ -102,11 +102,13 @@ async def _complete(call: Call, entries: list[Params], parts: tuple[CompletedPar
     )
 
 
-def _location(call: Call) -> str:
+def object_address(call: Call) -> str:
     """Return the object's address, in the style in which it was asked for."""
-    host = call.headers.get("host", "")
-    hosted = bucket_of_host(host, tuple(domain.lower() for domain in call.services.config.domains))
-    return f"http://{host}/{quote(call.key)}" if hosted is not None else f"http://{host}/{call.bucket.name}/{quote(call.key)}"
+    host, config = call.headers.get("host", ""), call.services.config
+    base = config.public_url or f"{'http' if config.tls is None else 'https'}://{host}"
+    if bucket_of_host(host, tuple(domain.lower() for domain in config.domains)) is None:
+        return f"{base}/{call.bucket.name}/{quote(call.key)}"
+    return f"{base.partition('://')[0]}://{host}/{quote(call.key)}"
 
 
 def _wanted_checksum(call: Call) -> tuple[ChecksumAlgorithm | None, ChecksumType | None]:

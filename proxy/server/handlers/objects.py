@@ -139,13 +139,13 @@ def _object_parts(call: Call, version: Version) -> dict[str, object] | None:
     marker = part_marker(call, "x-amz-part-number-marker")
     limit = page_limit(call, "MaxParts", "x-amz-max-parts")
     later = [part for part in version.parts if part.number > marker]
-    page = later[:limit]
+    page, more = later[:limit], 0 < limit < len(later)
     return {
         "TotalPartsCount": len(version.parts),
         "PartNumberMarker": str(marker),
-        "NextPartNumberMarker": str(page[-1].number if page else 0),
+        "NextPartNumberMarker": str(page[-1].number) if more else None,
         "MaxParts": limit,
-        "IsTruncated": len(later) > len(page),
+        "IsTruncated": more,
         "Parts": [_part(part) for part in page],
     }
 

@@ -67,7 +67,9 @@ def _part(version: Version, number: int) -> Selection:
 
 
 def _as_of_object(checksum: Checksum | None, version: Version) -> Checksum | None:
-    """Return a part's checksum with the type of its object's: FULL_OBJECT would be said of a COMPOSITE one."""
+    """Return a part's checksum with the type of its object's. Of a FULL_OBJECT one made of parts, S3 keeps none for each part."""
     if checksum is None or version.checksum is None:
         return checksum
+    if version.parts and version.checksum.type == "FULL_OBJECT":
+        return None
     return replace(checksum, type=version.checksum.type)

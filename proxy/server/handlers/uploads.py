@@ -23,7 +23,7 @@ async def list_parts(call: Call) -> dict[str, object]:
     marker = part_marker(call, "part-number-marker")
     limit = page_limit(call, "MaxParts", "max-parts")
     found = await call.services.engine.list_parts(upload, after=marker, limit=limit + 1)
-    page = found[:limit]
+    page, more = found[:limit], 0 < limit < len(found)
     return {
         "Bucket": call.bucket.name,
         "Key": upload.key,
@@ -32,9 +32,9 @@ async def list_parts(call: Call) -> dict[str, object]:
         "Owner": owner_element(call.owner),
         "StorageClass": upload.attributes.storage_class,
         "PartNumberMarker": marker,
-        "NextPartNumberMarker": page[-1].number if page else 0,
+        "NextPartNumberMarker": page[-1].number if more else None,  # on a last page it makes some paginators ask for ever
         "MaxParts": limit,
-        "IsTruncated": limit > 0 and len(found) > limit,
+        "IsTruncated": more,
         "ChecksumAlgorithm": upload.checksum_algorithm,
         "ChecksumType": upload.checksum_type,
         "Parts": [_part(part, upload) for part in page],

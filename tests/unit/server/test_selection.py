@@ -75,3 +75,10 @@ def test_a_range_has_no_checksum_of_its_own() -> None:
 
 def test_the_whole_object_is_200() -> None:
     assert chosen().status == 200
+
+
+def test_a_part_of_a_full_object_has_no_checksum_of_its_own() -> None:
+    own = Checksum(algorithm="CRC32", type="FULL_OBJECT", value="part")
+    whole = Checksum(algorithm="CRC32", type="FULL_OBJECT", value="whole")
+    assert chosen(number=1, parts=(PartSummary(number=1, size=30, checksum=own),), checksum=whole).checksum is None
+    assert chosen(number=1, parts=(), checksum=whole).checksum == whole

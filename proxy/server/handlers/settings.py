@@ -1,0 +1,73 @@
+"""Settings of a bucket, or of an object, that are not served yet: what AWS says where they are not set, and what is true anyway.
+
+Terraform and graphical clients read them all. A setting that cannot be made need not be removed either: that succeeds, as on AWS.
+"""
+
+from __future__ import annotations
+
+from proxy.s3.errors import S3Error
+from proxy.server.call import Call, Handle, rows
+from proxy.server.handlers.versions import ENCRYPTION
+
+OWNERSHIP = "BucketOwnerEnforced"
+
+
+def not_set(code: str) -> Handle:
+    """Return what answers that the bucket has no such setting."""
+
+    async def answer(call: Call) -> dict[str, object]:
+        raise S3Error(code, BucketName=call.bucket.name)
+
+    return answer
+
+
+async def nothing(_call: Call) -> dict[str, object]:
+    """Answer with an empty document: of a setting that is off, or of one that was removed."""
+    return {}
+
+
+async def empty_list(_call: Call) -> dict[str, object]:
+    return {"IsTruncated": False}
+
+
+async def get_bucket_request_payment(_call: Call) -> dict[str, object]:
+    return {"Payer": "BucketOwner"}
+
+
+async def get_bucket_encryption(_call: Call) -> dict[str, object]:
+    rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": ENCRYPTION}, "BucketKeyEnabled": False}
+    return {"ServerSideEncryptionConfiguration": {"Rules": [rule]}}
+
+
+async def put_bucket_encryption(call: Call) -> dict[str, object]:
+    """Take the one configuration that is true already."""
+    rules = rows(call.document("ServerSideEncryptionConfiguration"), "Rules")
+    if len(rules) != 1:
+        raise S3Error("MalformedXML")
+    default, blocked = rules[0].get("ApplyServerSideEncryptionByDefault"), rules[0].get("BlockedEncryptionTypes")
+    if not isinstance(default, dict) or default.get("SSEAlgorithm") != ENCRYPTION:
+        raise S3Error("InvalidRequest", f"Only {ENCRYPTION} is served as a bucket's encryption")
+    if "KMSMasterKeyID" in default:
+        raise S3Error("InvalidArgument", "a KMSMasterKeyID is not applicable if the default sse algorithm is not aws:kms or aws:kms:dsse")
+    if isinstance(blocked, dict) and blocked.get("EncryptionType") != ["SSE-C"]:
+        raise S3Error("InvalidRequest", "SSE-C is not served, and so it is always blocked")
+    return {}
+
+
+async def get_bucket_ownership_controls(_call: Call) -> dict[str, object]:
+    return {"OwnershipControls": {"Rules": [{"ObjectOwnership": OWNERSHIP}]}}
+
+
+async def put_bucket_ownership_controls(call: Call) -> dict[str, object]:
+    """Take the one setting that is true already."""
+    rules = rows(call.document("OwnershipControls"), "Rules")
+    if len(rules) != 1:
+        raise S3Error("MalformedXML")
+    if rules[0].get("ObjectOwnership") != OWNERSHIP:
+        raise S3Error("InvalidRequest", f"Only {OWNERSHIP} is served: there are no ACLs")
+    return {}
+
+
+async def no_object_lock(_call: Call) -> dict[str, object]:
+    """Answer for one object's retention or legal hold."""
+    raise S3Error("InvalidRequest", "Bucket is missing Object Lock Configuration")
