@@ -87,7 +87,7 @@ class CellForged(IntegrityError):
 
 
 class ShardMismatch(IntegrityError):
-    """A shard's header is not the one its name and segment call for."""
+    """A shard's footer, share or label is not the one that its name, its size or its key calls for."""
 
 
 class NotEnoughShards(ProxyError):

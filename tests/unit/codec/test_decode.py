@@ -8,13 +8,13 @@ from dataclasses import replace
 import msgspec
 import pytest
 
+from proxy.codec.cells import CellCipher
 from proxy.codec.decode import decode_segment
 from proxy.codec.footer import Footer, parse_footer
-from proxy.codec.format import shard_name
 from proxy.codec.geometry import Scheme
-from proxy.codec.keys import Derivation, ShareCipher
+from proxy.codec.keys import Derivation, DerivedKeys, ShareCipher
 from proxy.errors import CellForged, KeyUnavailable, NotEnoughShards, ShardMismatch
-from tests.unit.codec.samples import LABEL, SEGMENT_ID, TENANT_KEY, keys_for, open_share, pattern, seal
+from tests.unit.codec.samples import DATA_KEY, LABEL, SEGMENT_ID, TENANT_KEY, keys_for, open_share, pattern, seal
 
 SCHEME = Scheme(4, 2)
 DATA = pattern(300_001)
@@ -61,6 +61,23 @@ def test_lying_shares_are_found_by_the_commitment(liars: tuple[int, ...]) -> Non
     for liar in liars:
         shards |= lying_share(liar)
     assert decode_segment(shards, open_share).plaintext == DATA
+
+
+def test_one_liar_among_many_is_found_at_once_and_a_hopeless_search_ends() -> None:
+    """There are 12,870 ways to take 8 shares of 16, and half of them hold the liar."""
+    scheme, data = Scheme(8, 8), pattern(100)
+    shards = seal(scheme, data)
+    lies = seal(scheme, data, data_key=bytes(32))
+    liars = {}
+    for name, shard in shards.items():
+        footer, lie = (parse_footer(whole, name=name, size_bytes=len(whole)) for whole in (shard, lies[name]))
+        cipher = ShareCipher(Derivation(TENANT_KEY), SEGMENT_ID)
+        forged = replace(footer, wrapped_share=cipher.wrap(footer.fixed.shard_index, open_share(lie), footer.fixed.pack()))
+        liars[name] = shard[: footer.fixed.geometry.cells_size] + forged.pack()
+    first = next(iter(shards))
+    assert decode_segment(shards | {first: liars[first]}, open_share).plaintext == data
+    with pytest.raises(NotEnoughShards, match="no 8 of 16 shares"):
+        decode_segment(liars, open_share)
 
 
 def test_one_true_share_too_few_gives_no_key() -> None:
@@ -138,8 +155,15 @@ def test_a_tenant_key_that_is_not_to_be_had_is_said() -> None:
         decode_segment(SHARDS, none)
 
 
-def test_a_footer_of_another_commitment_stands_behind_cells_that_do_not_open() -> None:
+def test_a_cell_is_bound_to_the_commitment_as_well_as_to_the_key() -> None:
     """The everyday read sees no footer: it makes the fixed part itself, from the key it has, and that is in each cell's associated data."""
+    keys, sealed = keys_for(SCHEME, len(DATA)), SHARDS[NAMES[0]][:65_552]
+    committed = keys.fixed_part(0)
+    key = DerivedKeys(DATA_KEY, SEGMENT_ID).shard_key(0)
+    assert CellCipher(key, fixed_part=committed, stripe_count=2).open(0, sealed) == keys.cipher(0).open(0, sealed)
+    for position in (56, 87):
+        other = committed[:position] + bytes([committed[position] ^ 1]) + committed[position + 1 :]
+        with pytest.raises(CellForged):
+            CellCipher(key, fixed_part=other, stripe_count=2).open(0, sealed)
     with pytest.raises(CellForged):
-        keys_for(SCHEME, len(DATA), data_key=bytes(32)).cipher(0).open(0, SHARDS[NAMES[0]][:65_552])
-    assert shard_name(SEGMENT_ID, 0) == NAMES[0]
+        keys_for(SCHEME, len(DATA), data_key=bytes(32)).cipher(0).open(0, sealed)
