@@ -24,6 +24,7 @@ MAX_BACKOFF_SECONDS = 30.0
 START_SECONDS = 120.0  # a worker started again that does not serve by then is ended: it waits ten seconds for a store, and for a manifest
 STEADY_SECONDS = 60.0  # a worker that lived this long starts again with the first back-off
 STOP_SECONDS = 60.0  # the server gives requests in flight 30 s, and late puts 10 s after that
+REAP_SECONDS = 10.0  # a killed process that has not ended by then waits in the kernel, for a disk that hangs: no signal reaches it there
 
 
 class Supervisor:
@@ -39,20 +40,27 @@ class Supervisor:
         ready: Callable[[], None],
         ended: Callable[[int], object],
         start_seconds: float = START_SECONDS,
+        reap_seconds: float = REAP_SECONDS,
     ) -> None:
+        self._reap_seconds = reap_seconds
         self._workers = [Worker(command, partial(ended, place), start_seconds=start_seconds) for place, command in enumerate(commands)]
         self._ready = ready
         self._signals = 0
 
     def run(self) -> None:
-        """Return when told to stop by SIGINT or SIGTERM, after the workers have ended. Raises `ProxyError` if they cannot start."""
+        """Return when told to stop by SIGINT or SIGTERM, after the workers have ended.
+
+        Raises `ProxyError` if they cannot start, or if one cannot be ended: it is left behind.
+        """
         former = {number: signal.signal(number, self._heed) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            self._start()
-            while not self._signals:
-                self._tend()
+            try:
+                self._start()
+                while not self._signals:
+                    self._tend()
+            finally:
+                self._stop()
         finally:
-            self._stop()
             for number, handler in former.items():
                 signal.signal(number, handler)
 
@@ -85,7 +93,16 @@ class Supervisor:
             time.sleep(POLL_SECONDS)
         for worker in self._workers:
             worker.send(signal.SIGKILL)
-            worker.reap()
+        self._reap()
+
+    def _reap(self) -> None:
+        deadline = time.monotonic() + self._reap_seconds
+        left = [worker.reap(max(deadline - time.monotonic(), 0)) for worker in self._workers]
+        if behind := ", ".join(str(pid) for pid in left if pid is not None):
+            raise ProxyError(
+                f"these workers were killed and do not end: {behind}; they wait in the kernel, most likely for the disk of a store that "
+                "hangs, and are left behind: they end when it answers, or at the next boot"
+            )
 
 
 class Worker:
@@ -142,15 +159,20 @@ class Worker:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(number)
 
-    def reap(self) -> None:
-        """Wait for the end of the process, and close its pipes."""
+    def reap(self, timeout_seconds: float = 0) -> int | None:
+        """Wait for the end of the process, and close its pipes. Returns the id of one that has not ended by then."""
         if self._process is None:
-            return
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
+            return None
+        try:
+            self._process.wait(timeout_seconds)
+        except subprocess.TimeoutExpired:
+            return self._process.pid
+        finally:
+            for pipe in (self._process.stdin, self._process.stdout):
+                if pipe is not None:
+                    pipe.close()
         self._process = None
+        return None
 
     def _restart(self, now: float) -> None:
         self.reap()

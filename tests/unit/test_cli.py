@@ -423,6 +423,50 @@ def test_a_worker_that_cannot_be_started_again_is_tried_later_and_the_others_go_
     assert "cannot start a worker: Resource temporarily unavailable; starting another in 1 s" in capsys.readouterr().err
 
 
+class Stuck:
+    """Stands for a process that waits in the kernel for a disk: it is killed, and does not end."""
+
+    pid = 4711
+    stdin = None
+    returncode = None
+
+    def __init__(self, real: subprocess.Popen[bytes]) -> None:
+        self.real = real
+        self.stdout = real.stdout
+
+    def poll(self) -> None:
+        return None
+
+    def send_signal(self, number: signal.Signals) -> None:
+        self.real.send_signal(number)
+
+    def wait(self, timeout: float | None = None) -> int:
+        if timeout is None:
+            pytest.fail("the supervisor would wait for ever")
+        raise subprocess.TimeoutExpired("worker", timeout)
+
+
+def test_the_supervisor_leaves_a_worker_behind_that_cannot_be_ended_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, started = subprocess.Popen, []
+
+    def popen(*args: object, **options: object) -> object:
+        started.append(real(*args, **options))
+        return started[0] if len(started) == 1 else Stuck(started[-1])
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    monkeypatch.setattr("proxy.cli.supervisor.STOP_SECONDS", 0.5)
+    former = signal.getsignal(signal.SIGTERM)
+    command = ["/bin/sh", "-c", "echo ready; exec sleep 1000"]
+    supervisor = Supervisor([command] * 3, ready=lambda: os.kill(os.getpid(), signal.SIGTERM), ended=lambda _: None, reap_seconds=0.1)
+    with pytest.raises(ProxyError, match="these workers were killed and do not end: 4711, 4711; they wait in the kernel"):
+        supervisor.run()
+    assert started[0].returncode == -signal.SIGTERM, "the others are ended as ever"
+    assert signal.getsignal(signal.SIGTERM) == former
+    for process in started[1:]:
+        process.wait()
+        process.stdin.close()
+
+
 def test_the_supervisor_gives_up_on_workers_that_never_served() -> None:
     with pytest.raises(ProxyError, match="before it could serve"):
         Supervisor([["/bin/sh", "-c", "exit 1"]] * 2, ready=lambda: pytest.fail("not ready"), ended=lambda _: None).run()
