@@ -15,6 +15,7 @@
         BudgetExhausted           no memory came free in time
         KeyUnavailable            root or tenant key
         ManifestUnavailable       the database did not answer in time; worth a retry
+            ManifestFenced        it is behind its stores, and only read
         ManifestConflict          the manifest's state does not allow it; nothing was changed
             TenantMissing         no such tenant
             TenantExists          its name or access key is taken
@@ -111,6 +112,10 @@ class KeyUnavailable(ProxyError):
 
 class ManifestUnavailable(ProxyError):
     """The manifest database did not answer in time. Worth a retry."""
+
+
+class ManifestFenced(ManifestUnavailable):
+    """The manifest is behind its stores, or another's: it is read, and nothing is written or collected."""
 
 
 class ManifestConflict(ProxyError):

@@ -1,12 +1,10 @@
-"""What is counted, for Prometheus: here the calls of stores, and what the manifest knows to be amiss."""
+"""What is counted, for Prometheus: here the calls of stores."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, Metric, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from proxy.shared_counts import SHARED_FOLDER
@@ -33,24 +31,6 @@ class StoreCallMetrics:
             self._timers[store, verb] = self._seconds.labels(store, verb)
         counter.inc()
         self._timers[store, verb].observe(seconds)
-
-
-class ManifestCounts:
-    """What the manifest counts, the same whichever worker is asked: told at each scrape, kept nowhere."""
-
-    def __init__(self, *, missing_shards: int, garbage: int) -> None:
-        self._missing_shards = missing_shards
-        self._garbage = garbage
-
-    def collect(self) -> Iterator[Metric]:
-        yield GaugeMetricFamily("shardgate_missing_shards", "Shards that are on record as not being in their store.", self._missing_shards)
-        yield GaugeMetricFamily("shardgate_garbage", "Groups of deleted segments whose shards are still to be deleted.", self._garbage)
-
-    def exposition(self) -> bytes:
-        """Return them in Prometheus's text format."""
-        registry = CollectorRegistry()
-        registry.register(self)
-        return generate_latest(registry)
 
 
 def exposition(registry: CollectorRegistry) -> bytes:

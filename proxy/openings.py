@@ -11,12 +11,14 @@ import logging
 from collections.abc import Set
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from proxy.clock import Clock
 from proxy.codec.format import is_shard_name
 from proxy.config import Config
+from proxy.engine.epoch import PREFIX as EPOCH_PREFIX
 from proxy.engine.fleet import Fleet
 from proxy.errors import ConfigError, StoreError
 from proxy.keyring import RootKey
@@ -40,20 +42,22 @@ async def refuse_lost_manifest(config: Config, manifest: Manifest, clock: Clock)
     seconds = config.limits.store_open_seconds
     opened = await _open_stores(replace(config, stores=stores), clock, known=stores.keys(), get_seconds=seconds)
     try:
-        held = await asyncio.gather(*(_holds_shards(store.store) for store in opened.values()))
+        held = await asyncio.gather(*(_has_a_past(store.store) for store in opened.values()))
     finally:
         for store in opened.values():
             await store.store.close()
     if holding := [name for name, holds in zip(opened, held, strict=True) if holds]:
         raise ConfigError(
-            f"manifest.path: {config.manifest.path} is new or empty, but the stores {', '.join(holding)} hold shards, which only their "
-            "manifest can find; put it back (is its disk mounted?), or name stores that are empty"
+            f"manifest.path: {config.manifest.path} is new or empty, but the stores {', '.join(holding)} were used with another one, which "
+            "alone can find what they hold; put it back (is its disk mounted?), or name stores that are empty"
         )
 
 
-async def _holds_shards(store: Store) -> bool:
+async def _has_a_past(store: Store) -> bool:
     seen = 0
     with suppress(StoreError):  # one that does not answer, or is not there, proves nothing
+        async for _ in store.list(EPOCH_PREFIX):
+            return True
         async for name, _ in store.list():
             seen += 1
             if is_shard_name(name):
@@ -69,7 +73,16 @@ async def open_root_key(config: Config, manifest: Manifest) -> RootKey:
     return open_root_key_file(Path(config.root_key.path), create=config.root_key.create, expected=wrapped_by)
 
 
-async def open_fleet(config: Config, manifest: Manifest, clock: Clock, record: Recorder | None, ring: Ring | None, *, tidy: bool) -> Fleet:
+class OpenedFleet(NamedTuple):
+    """The fleet, and which of its stores the manifest has not known before."""
+
+    fleet: Fleet
+    new: frozenset[str]
+
+
+async def open_fleet(
+    config: Config, manifest: Manifest, clock: Clock, record: Recorder | None, ring: Ring | None, *, tidy: bool
+) -> OpenedFleet:
     """Open every store. Only one never seen before is made: another whose directory is empty is a disk that is not mounted."""
     known = await manifest.known_stores()
     seconds = config.limits.get_timeout_seconds
@@ -77,9 +90,8 @@ async def open_fleet(config: Config, manifest: Manifest, clock: Clock, record: R
     absent = [name for name, store in opened.items() if not store.present]
     if absent:
         logger.warning("these stores are not there, not mounted, or do not answer: %s", ", ".join(absent))
-    if new := opened.keys() - known - set(absent):
-        await manifest.know_stores(new)
-    return Fleet({name: store.store for name, store in opened.items()})
+    fleet = Fleet({name: store.store for name, store in opened.items()})
+    return OpenedFleet(fleet, frozenset(opened) - known - set(absent))
 
 
 async def _open_stores(

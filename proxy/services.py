@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
+import os
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,26 +17,28 @@ from proxy.config import Config
 from proxy.engine.budget import Budget
 from proxy.engine.collect import Collector
 from proxy.engine.engine import Engine
+from proxy.engine.epoch import EpochKeeper
 from proxy.engine.fleet import Fleet
-from proxy.engine.intents import IntentLedger
+from proxy.engine.intents import IntentLedger, LeaseRenewal
 from proxy.engine.placement import Policy
 from proxy.engine.quorum import ShardPutter
 from proxy.engine.read import Reader
 from proxy.engine.stragglers import Stragglers
 from proxy.engine.tasks import BackgroundTasks
+from proxy.engine.throttle import Throttle
+from proxy.engine.workers import Runner, Worker
 from proxy.engine.write import Writer, segment_memory
-from proxy.errors import ProxyError
+from proxy.errors import ManifestFenced, ProxyError
 from proxy.keyring import Keyring
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.sqlite import open_sqlite
-from proxy.openings import open_fleet, open_root_key, refuse_lost_manifest
+from proxy.openings import OpenedFleet, open_fleet, open_root_key, refuse_lost_manifest
 from proxy.policies import make_policies
 from proxy.stores.observe import Recorder
 from proxy.stores.protocol import Store
 from proxy.stores.uring import open_ring
 
 logger = logging.getLogger(__name__)
-Step = Callable[[], Awaitable[object]]
 
 THREADS = 4  # coding, sealing, hashing: two a core of the smallest machine
 DRAIN_SECONDS = 10.0
@@ -54,7 +56,8 @@ class Services:
     policies: Mapping[str, Policy]
     default_policy: str
     engine: Engine
-    collector: Collector
+    epoch: EpochKeeper
+    workers: Sequence[Worker]
     budget: Budget
 
     @property
@@ -69,11 +72,12 @@ async def open_services(
     clock: Clock | None = None,
     workers: int = 1,
     record_store_call: Recorder | None = None,
-    tidy: bool = False,
+    serving: bool = False,
 ) -> AsyncIterator[Services]:
-    """Open everything, and run collection and lease renewal; on leaving, let late puts end, then close.
+    """Open everything; on leaving, let late puts end, then close.
 
-    Of the configured memory, this process takes the share of one of `workers`. With `tidy`, what crashes left in directories is removed.
+    Of the configured memory, this process takes the share of one of `workers`. One that is `serving` begins a new epoch, runs the workers,
+    and removes what crashes left in directories. A manifest that is behind its stores is opened to be read: see `proxy.engine.epoch`.
     """
     clock = clock or SystemClock()
     policies = make_policies(config)
@@ -84,19 +88,33 @@ async def open_services(
         await refuse_lost_manifest(config, manifest, clock)
         keyring = Keyring(await open_root_key(config, manifest))
         threads = opened.enter_context(ThreadPoolExecutor(THREADS, thread_name_prefix="codec"))
-        fleet = await opened.enter_async_context(_fleet(config, manifest, clock, record_store_call, tidy=tidy))
-
         limits = config.limits
+        found = await opened.enter_async_context(_fleet(config, manifest, clock, record_store_call, tidy=serving))
+        fleet = found.fleet
+        epoch = EpochKeeper(manifest, fleet.stores, clock, timeout_seconds=limits.store_open_seconds)
+        await _begin(epoch, manifest, found, serving=serving)
+
         budget = Budget(limits.memory_mib * 1024 * 1024 // workers, wait_seconds=limits.memory_wait_seconds)
         _warn_of_small_budget(budget, policies.values())
-        ledger = IntentLedger(manifest, clock, tasks, owner=secrets.token_hex(8), lease_seconds=limits.intent_seconds)
+        owner = f"{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(4)}"
+        ledger = IntentLedger(manifest, clock, tasks, owner=owner, lease_seconds=limits.intent_seconds)
         putter = ShardPutter(fleet, max_grace_seconds=limits.straggler_grace_seconds)
         stragglers = Stragglers(manifest, tasks)
         writer = Writer(ledger=ledger, putter=putter, stragglers=stragglers, budget=budget, tasks=tasks, threads=threads)
         reader = Reader(manifest=manifest, fleet=fleet, budget=budget, threads=threads)
-        collector = Collector(manifest, fleet, ledger, clock, delay_seconds=limits.collect_after_seconds)
-        steps = ((ledger.renew, limits.intent_seconds / 3), (collector.run_once, limits.collect_interval_seconds))
-        await opened.enter_async_context(_running(tasks, steps))
+        throttle = Throttle(limits.background_requests_per_second)
+        collector = Collector(
+            manifest,
+            fleet,
+            ledger,
+            clock,
+            throttle,
+            delay_seconds=limits.collect_after_seconds,
+            idle_seconds=limits.collect_interval_seconds,
+        )
+        background: tuple[Worker, ...] = (LeaseRenewal(ledger, lease_seconds=limits.intent_seconds), epoch, collector)
+        runner = Runner(manifest, clock, background if serving else (), holder=owner)
+        await opened.enter_async_context(_running(runner, tasks, ledger))
         yield Services(
             config=config,
             clock=clock,
@@ -106,36 +124,47 @@ async def open_services(
             policies=policies,
             default_policy=config.default_policy,
             engine=Engine(manifest=manifest, keyring=keyring, writer=writer, reader=reader, policies=policies, clock=clock),
-            collector=collector,
+            epoch=epoch,
+            workers=background,
             budget=budget,
         )
 
 
 @asynccontextmanager
-async def _fleet(config: Config, manifest: Manifest, clock: Clock, record: Recorder | None, *, tidy: bool) -> AsyncIterator[Fleet]:
+async def _fleet(config: Config, manifest: Manifest, clock: Clock, record: Recorder | None, *, tidy: bool) -> AsyncIterator[OpenedFleet]:
     ring = open_ring(directories=sum(store.kind == "directory" for store in config.stores.values()))
     try:
-        fleet = await open_fleet(config, manifest, clock, record, ring, tidy=tidy)
+        found = await open_fleet(config, manifest, clock, record, ring, tidy=tidy)
         try:
-            yield fleet
+            yield found
         finally:
-            await fleet.close()
+            await found.fleet.close()
     finally:
         if ring is not None:
             await ring.close()
 
 
+async def _begin(epoch: EpochKeeper, manifest: Manifest, found: OpenedFleet, *, serving: bool) -> None:
+    """Compare the manifest with its stores, and go on from there unless it is behind."""
+    if serving:
+        with suppress(ManifestFenced):  # which has been said: what there is can still be read
+            await epoch.move()
+    else:
+        await epoch.compare()
+    if found.new and not (await manifest.find_epoch()).fence:
+        await manifest.know_stores(found.new)
+
+
 @asynccontextmanager
-async def _running(tasks: BackgroundTasks, steps: Iterable[tuple[Step, float]]) -> AsyncIterator[None]:
-    """Take each step every so many seconds; on leaving, let the tasks of requests end first."""
-    running = [asyncio.create_task(_every(seconds, step)) for step, seconds in steps]
-    try:
-        yield
-    finally:
-        await tasks.drain(DRAIN_SECONDS)
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+async def _running(runner: Runner, tasks: BackgroundTasks, ledger: IntentLedger) -> AsyncIterator[None]:
+    """Run the workers. On leaving, the tasks of requests end first, while their leases are kept alive; then the workers, and the leases."""
+    async with runner.running():
+        try:
+            yield
+        finally:
+            await tasks.drain(DRAIN_SECONDS)
+    with suppress(ProxyError):  # what is not given back expires
+        await ledger.give_back()
 
 
 def _warn_of_small_budget(budget: Budget, policies: Iterable[Policy]) -> None:
@@ -150,14 +179,3 @@ def _warn_of_small_budget(budget: Budget, policies: Iterable[Policy]) -> None:
                 memory / 1024**2,
                 budget.largest_bytes / 1024**2,
             )
-
-
-async def _every(seconds: float, step: Step) -> None:
-    while True:
-        await asyncio.sleep(seconds)
-        try:
-            await step()
-        except ProxyError as error:
-            logger.warning("background work failed, and will be tried again: %s", error)
-        except Exception:  # whatever it is: were the task to end here, leases would expire and garbage pile up, and nobody would know
-            logger.exception("background work failed, and will be tried again")

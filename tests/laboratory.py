@@ -11,8 +11,10 @@ from pathlib import Path
 import msgspec
 
 from proxy.clock import ManualClock
+from proxy.codec.format import is_shard_name
 from proxy.config import Config, LimitsConfig, load_config
 from proxy.engine.body import Digests
+from proxy.engine.workers import Progress, Worker
 from proxy.manifest.records import Bucket, BucketName, ObjectAttributes, ObjectKey, Tenant, Version
 from proxy.services import Services, open_services
 from proxy.tenancy import add_tenant
@@ -65,16 +67,31 @@ class Laboratory:
         return b"".join([bytes(piece) async for piece in pieces])
 
     async def shards(self) -> set[str]:
-        return {name for store in self.stores.values() async for name, _ in store.list()}
+        return {name for store in self.stores.values() async for name, _ in store.list() if is_shard_name(name)}
 
     async def shards_but(self, absent: str) -> set[str]:
-        return {name for store in self.stores.values() if store.info.name != absent async for name, _ in store.list()}
+        return {
+            name for store in self.stores.values() if store.info.name != absent async for name, _ in store.list() if is_shard_name(name)
+        }
 
     async def collect(self) -> None:
         """Let every lease of others and every delay run out, then collect. The first run is late, and leaves the leases alone."""
         self.clock.advance(100_000)
-        await self.services.collector.run_once()
-        await self.services.collector.run_once()
+        await self.run_collector()
+        await self.run_collector()
+
+    async def run_collector(self) -> Progress:
+        """Let the collector work until there is no more to do."""
+        while True:
+            progress = await self.worker("collect").step()
+            if progress.idle:
+                return progress
+
+    def worker(self, name: str) -> Worker:
+        return next(worker for worker in self.services.workers if worker.name == name)
+
+    async def garbage(self) -> int:
+        return sum((await self.services.manifest.count_garbage()).values())
 
 
 def laboratory_config(data: Path, **limits: object) -> Config:
@@ -92,7 +109,7 @@ def laboratory_config(data: Path, **limits: object) -> Config:
 @asynccontextmanager
 async def laboratory(data: Path, *, now_ms: int = 1_750_000_000_000, **limits: object) -> AsyncIterator[Laboratory]:
     clock = ManualClock(now_ms)
-    async with open_services(laboratory_config(data, **limits), clock=clock) as services:
+    async with open_services(laboratory_config(data, **limits), clock=clock, serving=True) as services:
         stores: dict[str, FaultyStore] = {}
         for name, observed in services.fleet.stores.items():
             limited = observed._inner  # the faults go below limits and health, where a provider is

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from proxy.cli import init, key, objects, placement, serve, stores, tenant
+from proxy.cli import init, jobs, key, manifest, objects, placement, serve, stores, tenant
 from proxy.errors import ConfigError, ProxyError
 
 app = typer.Typer(
@@ -23,6 +23,8 @@ app.add_typer(key.app, name="key")
 app.add_typer(stores.app, name="stores")
 app.add_typer(placement.app, name="placement")
 app.add_typer(objects.app, name="object")
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(manifest.app, name="manifest")
 
 
 def _print_version(wanted: bool) -> None:

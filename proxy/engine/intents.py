@@ -20,6 +20,7 @@ from contextlib import suppress
 from proxy.clock import Clock
 from proxy.codec.format import SEGMENT_ID_SIZE
 from proxy.engine.tasks import BackgroundTasks
+from proxy.engine.workers import Progress
 from proxy.errors import IntentRevoked, ManifestUnavailable, ProxyError
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import GarbageSegment, IntentId, SegmentId, Settlement
@@ -94,6 +95,14 @@ class IntentLedger:
         await self.abandon(unsettled)
         return in_time
 
+    async def give_back(self) -> None:
+        """Give back the ids that were never used, so that nobody searches the stores for them. No write may come after this."""
+        async with self._leasing:
+            self._taken = {segment_id: (intent_id, bit) for segment_id, intent_id, bit in self._free}
+            self._free.clear()
+        if self._taken:
+            await self._manifest.release_unused(self.settlements(self._taken))
+
     def _has_free(self) -> bool:
         return bool(self._free) and self._clock.now_ms() <= self._good_until_ms
 
@@ -124,3 +133,18 @@ class IntentLedger:
             self._free.clear()  # older leases may be expiring: let them be collected
         self._good_until_ms = until - self._lease_ms // 3
         self._free.extend((segment_id, intent.id, bit) for bit, segment_id in enumerate(intent.segment_ids))
+
+
+class LeaseRenewal:
+    """The worker that keeps a process's leases alive."""
+
+    name = "renew-leases"
+    everywhere = True
+
+    def __init__(self, ledger: IntentLedger, *, lease_seconds: float) -> None:
+        self._ledger = ledger
+        self.idle_seconds = lease_seconds / 3
+
+    async def step(self) -> Progress:
+        await self._ledger.renew()
+        return Progress(idle=True, done=1)

@@ -13,12 +13,15 @@ from proxy.manifest.records import (
     BucketName,
     Caller,
     Checksum,
+    Epoch,
     Extent,
     ExtentId,
     Garbage,
     GarbageSegment,
     Intent,
     IntentId,
+    Job,
+    JobReport,
     Layout,
     ListedVersion,
     ObjectAttributes,
@@ -239,13 +242,53 @@ class Manifest(Protocol):
     """With `after_upload` "" everything of `after_key` is skipped; otherwise resume in `after_key` behind that upload."""
 
     # Collecting
-    async def claim_garbage(self, *, queued_before_ms: int, now_ms: int, lease_ms: int, limit: int) -> tuple[Garbage, ...]: ...
+    async def release_unused(self, settlements: Sequence[Settlement]) -> None: ...
 
-    """Take rows queued before the given time, oldest first, that nobody else holds a live claim on. One that cannot be read is passed over,
-    and claimed like the others."""
+    """Settle ids under which nothing was ever put: there is nothing to collect of them."""
 
-    async def finish_garbage(self, ids: Sequence[int]) -> None: ...
-    async def count_garbage(self) -> int: ...
+    async def spread_garbage(self, configured: Iterable[str], *, limit: int) -> int: ...
+
+    """Turn the oldest garbage of unknown placement into a search of every store, those known and those configured; return how many."""
+
+    async def due_garbage(self, store: str, *, before_ms: int, limit: int) -> tuple[Garbage, ...]: ...
+
+    """What is due in one store, oldest first. Nothing is claimed: deleting twice is harmless, and one job collects at a time."""
+
+    async def finish_garbage(self, gone: Sequence[Garbage], *, put_off: Sequence[Garbage] = (), due_ms: int = 0) -> None: ...
+
+    """Forget what is deleted, and put what could not be at a later place in its store's queue."""
+
+    async def count_garbage(self, *, limit: int = 1_000_000) -> Mapping[str, int]: ...
+
+    """What is queued by store, "" for what may lie in any; of each, no more than `limit` are counted, so that asking costs little."""
+
+    # Background jobs: what a turn does is in `proxy.manifest.jobs`
+    async def list_jobs(self) -> tuple[Job, ...]: ...
+    async def find_job(self, name: str) -> Job: ...  # a new one if it has never run
+    async def take_job(self, name: str, holder: str, *, now_ms: int, lease_ms: int) -> Job | None: ...  # None: not now
+    async def extend_job(self, name: str, holder: str, *, now_ms: int, lease_ms: int) -> Job | None: ...  # None: somebody else's
+    async def finish_job(self, name: str, holder: str, report: JobReport, *, now_ms: int) -> Job | None: ...  # None: somebody else's
+    async def report_job(self, name: str, report: JobReport, *, now_ms: int) -> None: ...  # of one that every process runs
+    async def give_job_back(self, name: str, holder: str) -> None: ...
+    async def pause_job(self, name: str, paused: bool) -> None: ...  # noqa: FBT001 - the new state
+
+    # The epoch: see `proxy.engine.epoch`
+    @property
+    def changed_ms(self) -> int: ...  # when this process last asked for a change that a copy of the manifest would miss; 0: never
+
+    async def find_epoch(self) -> Epoch: ...
+    async def move_epoch(self, *, now_ms: int) -> Epoch: ...  # to the next number
+
+    async def fence(self, reason: str) -> None: ...
+
+    """From now on every change, by whatever process, raises `ManifestFenced` with the reason."""
+
+    async def accept_epoch(self, *, above: int, now_ms: int) -> Epoch: ...
+
+    """Lift the fence: the number becomes higher than any before and than `above`, and live leases are forgotten, none of their ids
+    queued. A commit under one of them raises `IntentRevoked`."""
+
+    # Counting
     async def count_missing_shards(self) -> int: ...
     async def find_missing_shards(self, *, limit: int) -> tuple[tuple[ExtentId, Segment, int], ...]: ...
 

@@ -226,7 +226,7 @@ class Settlement(Record, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class GarbageSegment(Record, frozen=True, kw_only=True, omit_defaults=True):
-    """Shards to delete. With `stores` empty the placement is unknown: every store is searched for the id."""
+    """A segment whose shards are to be deleted. With `stores` empty the placement is unknown: every store is searched for the id."""
 
     id: SegmentId
     stores: tuple[str, ...] = ()
@@ -238,11 +238,52 @@ class GarbageSegment(Record, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Garbage(Record, frozen=True, kw_only=True, omit_defaults=True):
-    """A claimed row of the collection queue."""
+    """One shard to delete from one store, or, with `search`, whatever there is whose name begins so."""
 
-    id: int
-    segments: tuple[GarbageSegment, ...]
-    queued_ms: int
+    store: str
+    name: str
+    search: bool = False
+    due_ms: int  # when it was queued, or when a store that failed is to be asked again
+
+
+class Job(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """A background job: who holds it, what it has done, and when it is due again."""
+
+    name: str
+    holder: str = ""
+    expires_ms: int = 0  # of the holder's lease
+    due_ms: int = 0
+    paused: bool = False
+    done: int = 0  # in all
+    remaining: int | None = None  # None: not known
+    requests: int = 0  # of stores, in all
+    size_bytes: int = 0  # moved, in all
+    rate: float = 0.0  # done a second in the last turn that did something
+    last_run_ms: int = 0
+    last_error: str = ""  # of the last turn; "" if all went well
+    failures: int = 0  # turns in a row that failed
+
+
+class JobReport(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """What one turn of a job did."""
+
+    done: int = 0
+    remaining: int | None = None
+    requests: int = 0
+    size_bytes: int = 0
+    seconds: float = 0.0
+    error: str = ""
+    failed: bool = False
+    due_ms: int = 0
+
+
+class Epoch(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """Which manifest this is, and how far it has come. The stores keep the same, so that a copy that is behind is noticed."""
+
+    identity: str  # 32 hex digits, drawn when the manifest is made
+    number: int
+    moved_ms: int
+    fence: str = ""  # why nothing may be written; "" if all is well
 
 
 def _name(segment_id: SegmentId, index: int, generations: tuple[int, ...]) -> str:

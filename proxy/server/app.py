@@ -43,7 +43,7 @@ async def run_server(
     registry = CollectorRegistry()
     record = StoreCallMetrics(registry).record
     with stopped_by_signals(worker=workers > 1) as stop:
-        async with open_services(config, workers=workers, record_store_call=record, tidy=True) as services:
+        async with open_services(config, workers=workers, record_store_call=record, serving=True) as services:
             if prepare is not None:
                 await prepare(services)
             dispatcher = Dispatcher(services, Telemetry(registry))

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from proxy.manifest.protocol import Manifest
-from proxy.metrics import ManifestCounts
 from proxy.s3.routing import bucket_of_host
+from proxy.server.manifest_counts import read_counts
 from proxy.server.telemetry import Telemetry
 
 INTERNAL = "/-/"  # no bucket is called "-"
@@ -43,10 +43,9 @@ async def answer_internal(request: web.BaseRequest, manifest: Manifest, telemetr
     if not _is_loopback(request) or any(name in request.headers for name in _FORWARDED):
         return web.Response(status=403)
     if request.raw_path == f"{INTERNAL}health":
-        return _health(manifest)
+        return await _health(manifest)
     if request.raw_path == f"{INTERNAL}metrics":
-        counts = ManifestCounts(missing_shards=await manifest.count_missing_shards(), garbage=await manifest.count_garbage())
-        body = telemetry.exposition() + counts.exposition()
+        body = telemetry.exposition() + (await read_counts(manifest)).exposition()
         return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
     return web.Response(status=404)
 
@@ -58,7 +57,9 @@ def _is_loopback(request: web.BaseRequest) -> bool:
         return False
 
 
-def _health(manifest: Manifest) -> web.Response:
+async def _health(manifest: Manifest) -> web.Response:
     if not manifest.healthy:
         return web.Response(status=503, text="manifest unavailable\n")
+    if fence := (await manifest.find_epoch()).fence:
+        return web.Response(status=503, text=f"{fence}\n")
     return web.Response(text="ok\n")

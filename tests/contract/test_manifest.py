@@ -31,6 +31,7 @@ from proxy.manifest.records import (
     AccessKey,
     Bucket,
     Caller,
+    Garbage,
     GarbageSegment,
     Layout,
     Part,
@@ -75,8 +76,12 @@ def draft(key: str, version_id: str = "drawn", **fields: object) -> VersionDraft
 
 
 async def garbage(manifest: Manifest) -> set[bytes]:
-    rows = await manifest.claim_garbage(queued_before_ms=NOW * 2, now_ms=NOW * 2, lease_ms=0, limit=1000)
-    return {segment.id for row in rows for segment in row.segments}
+    return {bytes.fromhex(row.name[3:35]) for row in await queued(manifest)}
+
+
+async def queued(manifest: Manifest) -> list[Garbage]:
+    stores = await manifest.count_garbage()
+    return [row for store in stores for row in await manifest.due_garbage(store, before_ms=NOW * 2, limit=1000)]
 
 
 async def history(manifest: Manifest, key: str) -> list[str]:
@@ -85,8 +90,7 @@ async def history(manifest: Manifest, key: str) -> list[str]:
 
 
 async def collect(manifest: Manifest) -> None:
-    rows = await manifest.claim_garbage(queued_before_ms=NOW * 2, now_ms=NOW * 2, lease_ms=0, limit=1000)
-    await manifest.finish_garbage([row.id for row in rows])
+    await manifest.finish_garbage(await queued(manifest))
 
 
 async def test_stores_are_known_for_good(manifest: Manifest) -> None:

@@ -1,65 +1,131 @@
-"""Collection goes on, whatever one row of garbage or one run of background work comes to."""
+"""Collection goes on, whatever one shard, one store or one step of background work comes to."""
 
 from __future__ import annotations
 
-import asyncio
 import os
-import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from proxy.services import _every
+from proxy.codec.format import shard_name
+from proxy.manifest.records import GarbageSegment, SegmentId, Settlement
 from tests.laboratory import Laboratory, laboratory
+
+COLLECT_AFTER_SECONDS = 3600
 
 
 @pytest.fixture
 async def lab(tmp_path: Path) -> AsyncIterator[Laboratory]:
-    async with laboratory(tmp_path) as running:
+    async with laboratory(tmp_path, background_requests_per_second=1_000_000) as running:
         for _ in range(4):
             await running.put("k", os.urandom(5000))
         yield running
 
 
-async def test_a_row_that_cannot_be_read_does_not_stop_the_others(lab: Laboratory) -> None:
-    with sqlite3.connect(lab.services.config.manifest.path) as database:
-        database.execute("UPDATE garbage SET record = x'c1' WHERE id = (SELECT min(id) FROM garbage)")
-    database.close()
+async def queue(lab: Laboratory, *segments: GarbageSegment) -> None:
+    """Queue segments as a write that failed would, under a lease of their own."""
+    manifest, now = lab.services.manifest, lab.clock.now_ms()
+    intent = await manifest.lease_segments(owner="w", segment_ids=[segment.id for segment in segments], expires_ms=now + 10**9)
+    await manifest.settle([Settlement(intent_id=intent.id, mask=2 ** len(segments) - 1)], segments, now_ms=now)
+
+
+async def test_garbage_younger_than_the_delay_is_left_to_readers_that_began_before(tmp_path: Path) -> None:
+    async with laboratory(tmp_path, collect_after_seconds=COLLECT_AFTER_SECONDS) as lab:
+        await lab.put("k", os.urandom(5000))
+        old = await lab.shards()
+        await lab.put("k", os.urandom(5000))
+        lab.clock.advance(COLLECT_AFTER_SECONDS - 1)
+        await lab.run_collector()
+        assert old <= await lab.shards()
+        assert await lab.garbage() == 6
+        lab.clock.advance(1)
+        await lab.run_collector()
+        assert not old & await lab.shards()
+
+
+async def test_a_store_that_is_down_keeps_its_own_deletes_and_the_others_are_not_asked_again(lab: Laboratory) -> None:
+    lab.stores["elm"].down = True
+    await lab.run_collector()
+    kept = [await lab.services.manifest.due_garbage(store, before_ms=2**60, limit=100) for store in lab.stores if store != "elm"]
+    assert not any(kept)
+    left = (await lab.services.manifest.count_garbage())["elm"]
+    assert left > 0
+    asked = {name: store.calls["delete"] for name, store in lab.stores.items()}
+    for _ in range(3):
+        lab.clock.advance(1000)
+        progress = await lab.run_collector()
+    assert progress.remaining == left
+    assert {name for name, store in lab.stores.items() if store.calls["delete"] > asked[name]} == {"elm"}
+    lab.stores["elm"].down = False
+    await lab.collect()  # the first call that is let through finds the store well again
     await lab.collect()
-    assert await lab.services.manifest.count_garbage() == 1
-    assert len(await lab.shards()) == 2 * 6
-    await lab.put("k", b"the manifest goes on")
+    assert await lab.garbage() == 0
+    assert len(await lab.shards()) == 6
 
 
-async def test_a_row_that_fails_unexpectedly_does_not_stop_the_others(lab: Laboratory) -> None:
-    struck: list[str] = []
+async def test_shards_of_unknown_placement_are_searched_in_each_store_and_each_search_ends_on_its_own(lab: Laboratory) -> None:
+    await lab.collect()
+    lost = SegmentId(bytes(16))
+    for name in ("alder", "elm"):
+        for name_of_shard in (shard_name(lost, 0), f"{shard_name(lost, 0)}.1", shard_name(lost, 3)):
+            await lab.stores[name].put(name_of_shard, [b"x"])  # type: ignore[arg-type]
+    await queue(lab, GarbageSegment(id=lost))
+    lab.stores["elm"].down = True
+    await lab.run_collector()
+    assert set(await lab.services.manifest.count_garbage()) == {"elm"}
+    lab.stores["elm"].down = False
+    listed = lab.stores["alder"].calls["list"]
+    await lab.collect()
+    await lab.collect()
+    assert await lab.garbage() == 0
+    assert lab.stores["alder"].calls["list"] == listed, "it had finished its own search"
+    assert len(await lab.shards()) == 6
 
-    def strike_once(verb: str) -> None:
-        if verb == "delete" and not struck:
-            struck.append(verb)
+
+async def test_a_store_taken_out_of_the_configuration_keeps_its_garbage_where_it_is_seen(lab: Laboratory) -> None:
+    await lab.services.manifest.know_stores(["gone"])
+    await queue(lab, GarbageSegment(id=SegmentId(bytes(16)), stores=("gone",)), GarbageSegment(id=SegmentId(b"\1" * 16)))
+    await lab.collect()
+    progress = await lab.run_collector()
+    assert await lab.services.manifest.count_garbage() == {"gone": 2}
+    assert progress.trouble == "2 wait for store gone, which is not configured"
+
+
+async def test_what_a_store_does_not_delete_keeps_nothing_else_and_is_tried_again_later(lab: Laboratory) -> None:
+    held: list[str] = []
+
+    def hold_the_first(verb: str) -> None:
+        if verb == "delete" and len(held) < 2:
+            held.append(verb)
             raise ArithmeticError
 
-    for store in lab.stores.values():
-        store.before = strike_once
-    await lab.collect()
-    assert await lab.services.manifest.count_garbage() == 1
+    lab.stores["elm"].before = hold_the_first
+    await lab.run_collector()
+    assert await lab.services.manifest.count_garbage() == {"elm": 2}
+    await lab.run_collector()
+    assert await lab.garbage() == 2, "they are tried again only after a while"
     lab.clock.advance(1000)
-    await lab.services.collector.run_once()
-    assert await lab.services.manifest.count_garbage() == 0
+    await lab.run_collector()
+    assert await lab.garbage() == 0
 
 
-async def test_background_work_goes_on_after_an_unexpected_failure(caplog: pytest.LogCaptureFixture) -> None:
-    runs: asyncio.Queue[None] = asyncio.Queue()
+async def test_more_garbage_than_fits_into_memory_at_once_is_deleted_batch_by_batch(lab: Laboratory) -> None:
+    most = 0
+    manifest = lab.services.manifest
+    asked = manifest.due_garbage
 
-    async def fail() -> None:
-        runs.put_nowait(None)
-        raise ArithmeticError("by nobody foreseen")
+    async def due_garbage(store: str, *, before_ms: int, limit: int):
+        nonlocal most
+        rows = await asked(store, before_ms=before_ms, limit=limit)
+        most = max(most, len(rows))
+        return rows
 
-    task = asyncio.create_task(_every(0, fail))
-    for _ in range(3):
-        await runs.get()
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
-    assert task.cancelled()
-    assert "by nobody foreseen" in caplog.text
+    manifest.due_garbage = due_garbage  # type: ignore[method-assign]
+    for start in range(0, 600, 60):
+        await queue(
+            lab, *(GarbageSegment(id=SegmentId(number.to_bytes(16, "big")), stores=("elm",)) for number in range(start, start + 60))
+        )
+    await lab.run_collector()
+    assert await lab.garbage() == 0
+    assert most == 200

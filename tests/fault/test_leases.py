@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from proxy.clock import ManualClock
+from proxy.codec.format import shard_name
 from proxy.engine.intents import IntentLedger
 from proxy.engine.tasks import BackgroundTasks
 from proxy.errors import IntentRevoked, ManifestUnavailable
-from proxy.manifest.records import GarbageSegment, SegmentId
+from proxy.manifest.records import GarbageSegment
 from proxy.manifest.sqlite import open_sqlite
 from tests.laboratory import Laboratory, laboratory
 
@@ -49,8 +50,8 @@ async def test_puts_go_on_after_the_leases_were_revoked(lab: Laboratory) -> None
 async def test_the_collector_keeps_its_own_leases(lab: Laboratory) -> None:
     await lab.put("k", b"before")
     lab.clock.advance(STOPPED_SECONDS)
-    await lab.services.collector.run_once()
-    await lab.services.collector.run_once()
+    await lab.run_collector()
+    await lab.run_collector()
     for number in range(70):
         await lab.put(f"k{number}", b"after")
 
@@ -62,13 +63,13 @@ async def test_a_collector_that_is_late_itself_leaves_the_others_until_its_next_
         for lab in (late, other):
             lab.clock.advance(STOPPED_SECONDS)
         free = set(ledger_of(other)._free)
-        await late.services.collector.run_once()
+        await late.run_collector()
         await ledger_of(other).renew()
         assert set(ledger_of(other)._free) == free
         for lab in (late, other):
             lab.clock.advance(STOPPED_SECONDS)
         await ledger_of(late).renew()
-        await late.services.collector.run_once()
+        await late.run_collector()
         await ledger_of(other).renew()
         assert not set(ledger_of(other)._free) & free
 
@@ -81,14 +82,14 @@ async def test_a_put_whose_lease_was_revoked_and_collected_fails_and_leaves_noth
         await waiting.acquire()
     lab.clock.advance(STOPPED_SECONDS)
     await revoke_as_another_worker(lab)
-    await lab.services.collector.run_once()
-    assert await lab.services.manifest.count_garbage() == 0
+    await lab.run_collector()
+    assert await lab.garbage() == 0
     gate.set()
     with pytest.raises(IntentRevoked):
         await writing
     assert len(await lab.shards()) == 6
     lab.clock.advance(1)
-    await lab.services.collector.run_once()
+    await lab.run_collector()
     assert await lab.shards() == set()
 
 
@@ -97,7 +98,7 @@ async def test_shards_of_a_worker_that_died_after_its_leases_were_collected_are_
         segment_id = await ledger_of(dead).take()
         async with laboratory(tmp_path) as lab:
             await lab.collect()
-            assert await lab.services.manifest.count_garbage() == 0
+            assert await lab.garbage() == 0
             store = next(iter(lab.stores.values()))
             await store.put(f"{segment_id.hex()[:2]}/{segment_id.hex()}-00", [b"late"])  # type: ignore[arg-type]
             assert len(await lab.shards()) == 1
@@ -137,9 +138,8 @@ async def test_what_could_not_be_abandoned_is_abandoned_at_the_next_renewal(tmp_
         await ledger.abandon(segments[2:])
         await ledger.renew()
         await ledger.renew()
-        rows = await inner.claim_garbage(queued_before_ms=clock.now_ms(), now_ms=clock.now_ms(), lease_ms=0, limit=10)
-        queued: list[SegmentId] = [segment.id for row in rows for segment in row.segments]
-        assert sorted(queued) == sorted(segment.id for segment in segments)
+        rows = await inner.due_garbage("a", before_ms=clock.now_ms(), limit=10)
+        assert sorted(row.name for row in rows) == sorted(shard_name(segment.id, 0) for segment in segments)
 
 
 def _hold_puts(lab: Laboratory, gate: asyncio.Event, waiting: asyncio.Semaphore) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.codec.format import is_shard_name
 from proxy.engine.budget import SMALL_SIZE
 from proxy.errors import NotEnoughShards, PolicyMissing
 from proxy.manifest.records import ObjectAttributes, ObjectKey, VersionId
@@ -96,7 +97,7 @@ async def test_a_swapped_shard_is_refused(lab: Laboratory) -> None:
     await lab.put("a", b"a" * 5000)
     await lab.put("b", b"b" * 5000)
     liar = next(iter(lab.stores.values()))
-    names = [name async for name, _ in liar.list()]
+    names = [name async for name, _ in liar.list() if is_shard_name(name)]
     for name in names:
         liar.swaps_with = name
         assert await lab.get("a") == b"a" * 5000
@@ -214,11 +215,11 @@ async def test_garbage_waits_for_a_store_that_is_down(lab: Laboratory) -> None:
     lab.stores["elm"].down = True
     await lab.collect()
     assert len(await lab.shards_but("elm")) == 0
-    assert await lab.services.manifest.count_garbage() > 0
+    assert await lab.garbage() > 0
     lab.stores["elm"].down = False
     await lab.collect()  # the first call that is let through finds the store well again
     await lab.collect()
-    assert await lab.services.manifest.count_garbage() == 0
+    assert await lab.garbage() == 0
     assert await lab.shards() == set()
 
 
@@ -377,7 +378,7 @@ async def test_what_was_refused_is_collected_where_it_was_kept(lab: Laboratory) 
     liar = lab.stores["cedar"]
     liar.keeps_what_it_refuses = True
     await lab.put("k", os.urandom(5000))
-    assert len([entry async for entry in liar.list()]) == 1
+    assert len([name async for name, _ in liar.list() if is_shard_name(name)]) == 1
     await lab.services.manifest.delete_latest(lab.bucket.id, ObjectKey("k"), marker_id=VersionId("m"), now_ms=lab.clock.now_ms())
     liar.keeps_what_it_refuses = False
     await lab.collect()

@@ -108,8 +108,10 @@ def test_example_configurations_name_every_limit_with_its_default() -> None:
     assert limits == {field.name: field.default for field in msgspec.structs.fields(config.LimitsConfig)}
 
 
-def commands(command: object, path: str) -> Iterator[tuple[str, TyperCommand]]:
+def commands(command: object, path: str) -> Iterator[tuple[str, TyperCommand | TyperGroup]]:
     if isinstance(command, TyperGroup):
+        if command.invoke_without_command:
+            yield path, command
         for name, inner in command.commands.items():
             yield from commands(inner, f"{path} {name}")
     else:
@@ -117,7 +119,7 @@ def commands(command: object, path: str) -> Iterator[tuple[str, TyperCommand]]:
         yield path, command
 
 
-def usage(path: str, command: TyperCommand) -> str:
+def usage(path: str, command: TyperCommand | TyperGroup) -> str:
     arguments = [parameter for parameter in command.params if isinstance(parameter, TyperArgument)]
     return " ".join([path, *(argument.metavar or str(argument.name).upper() for argument in arguments)])
 

@@ -62,7 +62,9 @@ async def test_a_manifest_that_is_missed_is_not_made_anew(used: Path, config: Co
     (used / "root.key").rename(used / "away-root.key")
     away = (used / "stores/elm").rename(used / "elm")
     for _ in range(2):  # what the first start left behind changes nothing
-        with pytest.raises(ConfigError, match=r"manifest\.path: .* is new or empty, but the stores alder, birch, .* hold shards"):
+        with pytest.raises(
+            ConfigError, match=r"manifest\.path: .* is new or empty, but the stores alder, birch, .* were used with another one"
+        ):
             await _start(config)
     assert not (used / "stores/elm").exists()
     assert not (used / "root.key").exists()
@@ -78,6 +80,14 @@ async def test_a_first_start_that_broke_off_before_the_manifest_knew_the_stores_
     await _start(config)
     (tmp_path / "manifest.sqlite").unlink()
     await _start(config)
+
+
+async def test_stores_that_hold_no_shard_but_have_seen_a_manifest_are_not_taken_for_new(config: Config, tmp_path: Path) -> None:
+    async with open_services(config, serving=True):
+        pass
+    (tmp_path / "manifest.sqlite").unlink()
+    with pytest.raises(ConfigError, match=r"manifest\.path: .* is new or empty, but the stores alder, .* were used with another one"):
+        await _start(config)
 
 
 async def test_a_manifest_with_a_tenant_is_not_new_even_if_no_store_was_there_yet(config: Config, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from proxy.codec.decode import decode_segment
 from proxy.codec.footer import Footer, parse_footer
+from proxy.codec.format import is_shard_name
 from proxy.codec.sharing import key_sharing
 from proxy.errors import NotEnoughShards
 from proxy.keyring import TenantCipher
@@ -81,7 +82,7 @@ async def test_shares_of_two_segments_are_of_two_sharings(tmp_path: Path) -> Non
 
 
 async def _shards(lab: Laboratory) -> dict[str, bytes | memoryview]:
-    return {name: await store.get(name) for store in lab.stores.values() async for name, _ in store.list()}
+    return {name: await store.get(name) for store in lab.stores.values() async for name, _ in store.list() if is_shard_name(name)}
 
 
 def _footers(shards: Mapping[str, bytes | memoryview]) -> list[Footer]:

@@ -21,12 +21,15 @@ from proxy.manifest.records import (
     BucketId,
     BucketName,
     Caller,
+    Epoch,
     Extent,
     ExtentId,
     Garbage,
     GarbageSegment,
     Intent,
     IntentId,
+    Job,
+    JobReport,
     Layout,
     ObjectKey,
     Part,
@@ -41,7 +44,7 @@ from proxy.manifest.records import (
     VersionId,
     Versioning,
 )  # fmt: skip
-from proxy.manifest.sqlite import accounts, buckets, callers, extents, ledger, listing, stores, uploads, versions
+from proxy.manifest.sqlite import accounts, buckets, callers, epoch, extents, jobs, ledger, listing, stores, uploads, versions
 from proxy.manifest.sqlite.database import BUSY_SHARE, connect, identity
 from proxy.manifest.sqlite.group_commit import GroupCommitter
 from proxy.manifest.sqlite.readers import Readers
@@ -59,6 +62,7 @@ class SqliteManifest:
 
     def __init__(self, path: Path, clock: Clock, *, timeout_seconds: float) -> None:
         self._clock = clock
+        self._changed_ms = 0
         self._path = path
         self._identity = identity(path)
         open_connection = partial(connect, path, busy_seconds=timeout_seconds * BUSY_SHARE)
@@ -83,7 +87,19 @@ class SqliteManifest:
             raise ManifestUnavailable(f"{self._path} is another file than was opened: put that back, or start anew")
 
     async def _write(self, step: Step[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
-        return await self._committer.run(lambda connection: step(connection, *args, **kwargs))
+        """Make a change that a copy of the manifest would miss."""
+        result = await self._note(step, *args, **kwargs)
+        self._changed_ms = self._clock.now_ms()
+        return result
+
+    async def _note(self, step: Step[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
+        """Make a change that a copy would not miss: it finds out by itself, or it is of this moment only."""
+
+        def unless_fenced(connection: sqlite3.Connection) -> Result:
+            epoch.refuse_fenced(connection)
+            return step(connection, *args, **kwargs)
+
+        return await self._committer.run(unless_fenced)
 
     async def _read(self, step: Step[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
         """Ask what takes microseconds."""
@@ -162,13 +178,13 @@ class SqliteManifest:
         return await self._write(ledger.lease_segments, owner, segment_ids, expires_ms)
 
     async def renew_intents(self, *, owner: str, expires_ms: int) -> frozenset[IntentId]:
-        return await self._write(ledger.renew_intents, owner, expires_ms)
+        return await self._note(ledger.renew_intents, owner, expires_ms)
 
     async def settle(self, settlements: Sequence[Settlement], garbage: Sequence[GarbageSegment], *, now_ms: int) -> None:
         await self._write(ledger.settle_abandoned, settlements, garbage, now_ms)
 
     async def revoke_expired_intents(self, *, now_ms: int) -> int:
-        return await self._write(ledger.revoke_expired_intents, now_ms)
+        return await self._note(ledger.revoke_expired_intents, now_ms)
 
     async def commit_version(
         self, draft: VersionDraft, *, conditions: Conditions = NO_CONDITIONS, settlements: Sequence[Settlement] = ()
@@ -265,14 +281,66 @@ class SqliteManifest:
 
     # Collecting
 
-    async def claim_garbage(self, *, queued_before_ms: int, now_ms: int, lease_ms: int, limit: int) -> tuple[Garbage, ...]:
-        return await self._write(ledger.claim_garbage, queued_before_ms, now_ms, lease_ms, limit)
+    async def release_unused(self, settlements: Sequence[Settlement]) -> None:
+        await self._note(ledger.release_unused, settlements)
 
-    async def finish_garbage(self, ids: Sequence[int]) -> None:
-        await self._write(ledger.finish_garbage, ids)
+    async def spread_garbage(self, configured: Iterable[str], *, limit: int) -> int:
+        return await self._note(ledger.spread_garbage, tuple(configured), limit)
 
-    async def count_garbage(self) -> int:
-        return await self._list(ledger.count_garbage)
+    async def due_garbage(self, store: str, *, before_ms: int, limit: int) -> tuple[Garbage, ...]:
+        return await self._list(ledger.due_garbage, store=store, before_ms=before_ms, limit=limit)
+
+    async def finish_garbage(self, gone: Sequence[Garbage], *, put_off: Sequence[Garbage] = (), due_ms: int = 0) -> None:
+        await self._note(ledger.finish_garbage, gone, put_off, due_ms)
+
+    async def count_garbage(self, *, limit: int = 1_000_000) -> Mapping[str, int]:
+        return await self._list(ledger.count_garbage, limit=limit)
+
+    # Background jobs
+
+    async def list_jobs(self) -> tuple[Job, ...]:
+        return await self._read(jobs.list_jobs)
+
+    async def find_job(self, name: str) -> Job:
+        return await self._read(jobs.find_job, name=name)
+
+    async def take_job(self, name: str, holder: str, *, now_ms: int, lease_ms: int) -> Job | None:
+        return await self._note(jobs.take_job, name, holder, now_ms, lease_ms)
+
+    async def extend_job(self, name: str, holder: str, *, now_ms: int, lease_ms: int) -> Job | None:
+        return await self._note(jobs.extend_job, name, holder, now_ms, lease_ms)
+
+    async def finish_job(self, name: str, holder: str, report: JobReport, *, now_ms: int) -> Job | None:
+        return await self._note(jobs.finish_job, name, holder, report, now_ms)
+
+    async def report_job(self, name: str, report: JobReport, *, now_ms: int) -> None:
+        await self._note(jobs.report_job, name, report, now_ms)
+
+    async def give_job_back(self, name: str, holder: str) -> None:
+        await self._note(jobs.give_job_back, name, holder)
+
+    async def pause_job(self, name: str, paused: bool) -> None:  # noqa: FBT001 - the new state
+        await self._note(jobs.pause_job, name, paused=paused)
+
+    # The epoch
+
+    @property
+    def changed_ms(self) -> int:
+        return self._changed_ms
+
+    async def find_epoch(self) -> Epoch:
+        return await self._read(epoch.find_epoch)
+
+    async def move_epoch(self, *, now_ms: int) -> Epoch:
+        return await self._note(epoch.move_epoch, now_ms)
+
+    async def fence(self, reason: str) -> None:
+        await self._committer.run(lambda connection: epoch.set_fence(connection, reason))
+
+    async def accept_epoch(self, *, above: int, now_ms: int) -> Epoch:
+        return await self._committer.run(lambda connection: epoch.accept_epoch(connection, above, now_ms))
+
+    # Counting
 
     async def count_missing_shards(self) -> int:
         return await self._list(extents.count_missing_shards)

@@ -6,21 +6,26 @@ got lost: what is abandoned of it must not be deleted.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Sequence
 
-import msgspec
-
+from proxy.codec.format import segment_prefix
 from proxy.errors import IntentRevoked
 from proxy.manifest.records import Garbage, GarbageSegment, Intent, IntentId, SegmentId, Settlement
-from proxy.manifest.sqlite.rows import Connection, encode
+from proxy.manifest.sqlite.rows import Connection
+from proxy.manifest.sqlite.stores import known_stores
 
-logger = logging.getLogger(__name__)
-
-_garbage = msgspec.msgpack.Decoder(tuple[GarbageSegment, ...])
 ID_SIZE = 16
 NOBODY = ""  # owns what was revoked
 REVOKED_KEPT_MS = 24 * 60 * 60 * 1000
+ANYWHERE = ""  # the store of garbage that may lie in any
+_DELETE_ROW = "DELETE FROM garbage WHERE store = ? AND due = ? AND name = ?"
+# A seek a store, however many rows it has.
+_GARBAGE_STORES = (
+    "WITH RECURSIVE found (store) AS (SELECT min(store) FROM garbage"
+    " UNION ALL SELECT (SELECT min(store) FROM garbage WHERE store > found.store) FROM found WHERE found.store IS NOT NULL)"
+    " SELECT store FROM found WHERE store IS NOT NULL"
+)
+_COUNT_OF_STORE = "SELECT count(*) FROM (SELECT 1 FROM garbage WHERE store = ? LIMIT ?)"
 
 
 def lease_segments(connection: Connection, owner: str, segment_ids: Sequence[SegmentId], expires_ms: int) -> Intent:
@@ -36,14 +41,14 @@ def renew_intents(connection: Connection, owner: str, expires_ms: int) -> frozen
 
 
 def settle_commit(connection: Connection, settlements: Iterable[Settlement]) -> None:
-    """Tick off committed ids. Those of a revoked lease are being deleted, so the commit must not happen."""
+    """Tick off committed ids. Those of a revoked lease, and those abandoned before, are being deleted: the commit must not happen."""
     for settlement in settlements:
         row = connection.execute(
-            "UPDATE intent SET settled = settled | ? WHERE id = ? AND owner != ? RETURNING settled, length(ids)",
+            "UPDATE intent SET settled = settled | ?1 WHERE id = ?2 AND owner != ?3 AND settled & ?1 = 0 RETURNING settled, length(ids)",
             (settlement.mask, settlement.intent_id, NOBODY),
         ).fetchone()
         if row is None:
-            raise IntentRevoked(f"intent {settlement.intent_id} was revoked")
+            raise IntentRevoked(f"intent {settlement.intent_id} was revoked, or its ids abandoned")
         _drop_if_settled(connection, settlement.intent_id, *row)
 
 
@@ -61,6 +66,16 @@ def settle_abandoned(connection: Connection, settlements: Iterable[Settlement], 
         connection.execute("UPDATE intent SET settled = ? WHERE id = ?", (settled, settlement.intent_id))
         _drop_if_settled(connection, settlement.intent_id, settled, len(row[1]))
     queue_garbage(connection, doomed, now_ms)
+
+
+def release_unused(connection: Connection, settlements: Iterable[Settlement]) -> None:
+    """Tick off ids that no shard was ever put under."""
+    for settlement in settlements:
+        row = connection.execute(
+            "UPDATE intent SET settled = settled | ? WHERE id = ? RETURNING settled, length(ids)", (settlement.mask, settlement.intent_id)
+        ).fetchone()
+        if row is not None:
+            _drop_if_settled(connection, settlement.intent_id, *row)
 
 
 def revoke_expired_intents(connection: Connection, now_ms: int) -> int:
@@ -86,31 +101,43 @@ def _ids(blob: bytes, mask: int) -> list[SegmentId]:
     return [SegmentId(blob[bit * ID_SIZE : (bit + 1) * ID_SIZE]) for bit in range(len(blob) // ID_SIZE) if mask >> bit & 1]
 
 
-def queue_garbage(connection: Connection, segments: Sequence[GarbageSegment], now_ms: int) -> None:
-    if segments:
-        connection.execute("INSERT INTO garbage (queued, claimed_until, record) VALUES (?, 0, ?)", (now_ms, encode(tuple(segments))))
+def queue_garbage(connection: Connection, segments: Iterable[GarbageSegment], now_ms: int) -> None:
+    rows = [row for segment in segments for row in _garbage_rows(segment, now_ms)]
+    connection.executemany("INSERT OR IGNORE INTO garbage VALUES (?, ?, ?, ?)", rows)
 
 
-def claim_garbage(connection: Connection, queued_before_ms: int, now_ms: int, lease_ms: int, limit: int) -> tuple[Garbage, ...]:
+def _garbage_rows(segment: GarbageSegment, now_ms: int) -> list[tuple[str, int, str, int]]:
+    if not segment.stores:
+        return [(ANYWHERE, now_ms, segment_prefix(segment.id), 1)]
+    return [(store, now_ms, segment.shard_name(index), 0) for index, store in enumerate(segment.stores)]
+
+
+def spread_garbage(connection: Connection, configured: Iterable[str], limit: int) -> int:
+    """Queue a search of each store for shards of unknown placement.
+
+    That is each store there has ever been: one that was taken out of the configuration may hold them, too.
+    """
+    rows = connection.execute("SELECT due, name FROM garbage WHERE store = ? ORDER BY due, name LIMIT ?", (ANYWHERE, limit)).fetchall()
+    stores = sorted({*configured, *known_stores(connection)})
+    searches = [(store, due, name) for due, name in rows for store in stores]
+    connection.executemany("INSERT OR IGNORE INTO garbage VALUES (?, ?, ?, 1)", searches)
+    connection.executemany(_DELETE_ROW, [(ANYWHERE, *row) for row in rows])
+    return len(rows)
+
+
+def due_garbage(connection: Connection, store: str, before_ms: int, limit: int) -> tuple[Garbage, ...]:
     rows = connection.execute(
-        "SELECT id, queued, record FROM garbage WHERE queued <= ? AND claimed_until <= ? ORDER BY queued, id LIMIT ?",
-        (queued_before_ms, now_ms, limit),
-    ).fetchall()
-    connection.executemany("UPDATE garbage SET claimed_until = ? WHERE id = ?", [(now_ms + lease_ms, row[0]) for row in rows])
-    return tuple(garbage for row in rows if (garbage := _readable_garbage(*row)) is not None)
+        "SELECT name, search, due FROM garbage WHERE store = ? AND due <= ? ORDER BY due, name LIMIT ?", (store, before_ms, limit)
+    )
+    return tuple(Garbage(store=store, name=name, search=bool(search), due_ms=due) for name, search, due in rows)
 
 
-def _readable_garbage(garbage_id: int, queued_ms: int, record: bytes) -> Garbage | None:
-    try:
-        return Garbage(id=garbage_id, queued_ms=queued_ms, segments=_garbage.decode(record))
-    except msgspec.MsgspecError:
-        logger.exception("garbage %d cannot be read: its shards stay", garbage_id)
-        return None
+def finish_garbage(connection: Connection, gone: Iterable[Garbage], put_off: Iterable[Garbage], due_ms: int) -> None:
+    connection.executemany(_DELETE_ROW, [(row.store, row.due_ms, row.name) for row in (*gone, *put_off)])
+    later = [(row.store, due_ms, row.name, int(row.search)) for row in put_off]
+    connection.executemany("INSERT OR IGNORE INTO garbage VALUES (?, ?, ?, ?)", later)
 
 
-def finish_garbage(connection: Connection, ids: Sequence[int]) -> None:
-    connection.executemany("DELETE FROM garbage WHERE id = ?", [(garbage_id,) for garbage_id in ids])
-
-
-def count_garbage(connection: Connection) -> int:
-    return int(connection.execute("SELECT count(*) FROM garbage").fetchone()[0])
+def count_garbage(connection: Connection, limit: int) -> dict[str, int]:
+    stores = [row[0] for row in connection.execute(_GARBAGE_STORES)]
+    return {store: int(connection.execute(_COUNT_OF_STORE, (store, limit)).fetchone()[0]) for store in stores}

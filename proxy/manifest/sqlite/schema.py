@@ -45,9 +45,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX completed_upload_age ON completed_upload (completed)",
         "CREATE TABLE intent (id INTEGER PRIMARY KEY AUTOINCREMENT, owner TEXT NOT NULL, expires INTEGER NOT NULL, ids BLOB NOT NULL,"
         " settled INTEGER NOT NULL)",
-        "CREATE TABLE garbage (id INTEGER PRIMARY KEY AUTOINCREMENT, queued INTEGER NOT NULL, claimed_until INTEGER NOT NULL,"
-        " record BLOB NOT NULL)",
-        "CREATE INDEX garbage_age ON garbage (queued)",
+        # The key begins with the store: of one that is down the rows are not even looked at, and each is counted on its own.
+        "CREATE TABLE garbage (store TEXT NOT NULL, due INTEGER NOT NULL, name TEXT NOT NULL, search INTEGER NOT NULL,"
+        " PRIMARY KEY (store, due, name)) WITHOUT ROWID",
+        "CREATE TABLE job (name TEXT PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID",
+        "CREATE TABLE epoch (identity TEXT NOT NULL, number INTEGER NOT NULL, moved INTEGER NOT NULL, fence TEXT NOT NULL)",
+        "INSERT INTO epoch VALUES (lower(hex(randomblob(16))), 0, 0, '')",
         "CREATE TABLE probe (filler BLOB NOT NULL)",  # always empty: see `probe_writing`
     ),
 )

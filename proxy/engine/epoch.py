@@ -1,0 +1,201 @@
+"""The epoch: how an old copy of the manifest is noticed before it does harm.
+
+The problem. Whoever starts on an older copy of the manifest, beside stores that have gone on, does not know what was written since. To this
+copy, ids that were leased and used meanwhile are free: their leases expire, and every store is searched for them and emptied.
+
+The idea. The manifest has an identity and a number, and each store keeps both as a small object, the **marker**:
+`epoch/<number, 20 digits>-<identity>`. The number moves at each start of a server, after each backup, and each minute in which something
+was changed. A manifest whose number is lower than a store's is an old copy. It is fenced: it is read, and nothing is written or collected.
+
+The order. First the manifest moves, durably; then the markers are put; then older ones are deleted. So no store is ever ahead of the
+manifest that is in use, whatever breaks off: a crash in between leaves markers that are behind, as does a store that was down. Whoever
+compares reads the markers first and the manifest after, so that another process that moves it meanwhile raises no alarm. Numbers are given
+by the manifest, one process at a time, so two starts never put the same one; which of their markers comes last does not matter, the highest
+counts.
+
+What it does not notice. A copy made after the number last moved is as new as the number tells, but may lack the changes of the last minute.
+Only a journal, which knows of each change, can tell such a copy; until there is one, a copy is made with `shardgate manifest backup`.
+A store that did not answer at the start may be the only one that is ahead; the next move, a minute later, compares again.
+
+Another's markers. A store may have belonged to another manifest before, or be shared with one: its markers are left alone, and mean nothing
+as long as ours are found as well. If all stores answer, and there are only another's, this manifest does not belong to these stores.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from proxy.clock import Clock
+from proxy.engine.workers import Progress
+from proxy.errors import ManifestFenced, StoreError
+from proxy.manifest.protocol import Manifest
+from proxy.manifest.records import Epoch
+from proxy.stores.protocol import ShardName, Store
+
+logger = logging.getLogger(__name__)
+
+PREFIX = "epoch/"
+WINDOW_SECONDS = 60.0  # a copy of a running server that lacks more than this is noticed
+_MARKER = re.compile(r"epoch/([0-9]{20})-([0-9a-f]{32})")
+_REMEDY = (
+    "nothing is written or collected, so that nothing newer is deleted; put the newest manifest back, or, if there is none, run: "
+    "shardgate manifest accept"
+)
+
+
+class Marker(NamedTuple):
+    """What a store says of a manifest."""
+
+    number: int
+    identity: str
+
+
+class Markers(Struct, frozen=True, kw_only=True):
+    """The markers of each store that answered, and whether all did."""
+
+    by_store: Mapping[str, Sequence[Marker]]
+    complete: bool
+
+    def highest(self, identity: str) -> int:
+        return max((marker.number for markers in self.by_store.values() for marker in markers if marker.identity == identity), default=0)
+
+
+def marker_name(epoch: Epoch) -> ShardName:
+    return ShardName(f"{PREFIX}{epoch.number:020d}-{epoch.identity}")
+
+
+def parse_marker(name: str) -> Marker | None:
+    match = _MARKER.fullmatch(name)
+    return Marker(int(match[1]), match[2]) if match else None
+
+
+def reason_to_fence(epoch: Epoch, markers: Markers) -> str:
+    """Return why this manifest must not be written, or "". Pure; `epoch` was read after `markers`."""
+    ahead = sorted(
+        name
+        for name, found in markers.by_store.items()
+        if any(marker.identity == epoch.identity and marker.number > epoch.number for marker in found)
+    )
+    if ahead:
+        return (
+            f"this manifest is an older copy: it is at epoch {epoch.number}, and the stores {', '.join(ahead)} have seen epoch "
+            f"{markers.highest(epoch.identity)}; {_REMEDY}"
+        )
+    others = sorted(name for name, found in markers.by_store.items() if found)
+    if others and markers.complete and not markers.highest(epoch.identity):
+        return f"this manifest does not belong to these stores: {', '.join(others)} know another one; {_REMEDY}"
+    return ""
+
+
+async def read_markers(stores: Mapping[str, Store], *, timeout_seconds: float) -> Markers:
+    """Ask all stores at once. One that does not answer in time proves nothing."""
+    answers = await asyncio.gather(*(_markers_of(store, timeout_seconds) for store in stores.values()))
+    found = {name: answer for name, answer in zip(stores, answers, strict=True) if answer is not None}
+    return Markers(by_store=found, complete=len(found) == len(stores))
+
+
+async def _markers_of(store: Store, timeout_seconds: float) -> list[Marker] | None:
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            names = [name async for name, _ in store.list(PREFIX)]
+    except (StoreError, TimeoutError):
+        return None
+    return [marker for name in names if (marker := parse_marker(name)) is not None]
+
+
+class EpochKeeper:
+    """Compares the manifest with its stores, and the worker that moves the epoch while changes are made."""
+
+    name = "epoch"
+    everywhere = True  # each process knows of its own changes; one that moves the epoch does so for all
+
+    def __init__(self, manifest: Manifest, stores: Mapping[str, Store], clock: Clock, *, timeout_seconds: float) -> None:
+        self._manifest = manifest
+        self._stores = stores
+        self._clock = clock
+        self._timeout_seconds = timeout_seconds
+        self._behind: set[str] = set()  # stores whose marker could not be put
+        self.idle_seconds = WINDOW_SECONDS / 2
+
+    async def compare(self) -> str:
+        """Fence the manifest if it is behind; return why it is fenced, or ""."""
+        markers = await read_markers(self._stores, timeout_seconds=self._timeout_seconds)
+        epoch = await self._manifest.find_epoch()
+        reason = epoch.fence or reason_to_fence(epoch, markers)
+        if reason and not epoch.fence:
+            await self._manifest.fence(reason)
+        if reason:
+            logger.error("%s", reason)
+        return reason
+
+    async def move(self) -> Epoch:
+        """Go on to the next number. Raises `ManifestFenced`."""
+        if reason := await self.compare():
+            raise ManifestFenced(reason)
+        epoch = await self._manifest.move_epoch(now_ms=self._clock.now_ms())
+        await self._announce(epoch, self._stores)
+        return epoch
+
+    async def accept(self) -> Epoch:
+        """Take this manifest for the one there is, whatever the stores say: nothing newer can be found by it any more.
+
+        The leases that were alive in this copy are forgotten, and their ids not collected: newer objects may bear them. Garbage is kept,
+        for it cannot hit what is newer. It was dead when the copy was made, and what is dead stays dead: an extent that nothing refers to
+        is not in the manifest any more, so no copy can share it; a commit under a revoked lease is refused; ids are drawn anew for each
+        attempt, and no name is used twice. What was deleted by this copy from now on is another matter: an object that it still shows may
+        share extents with a newer copy it knows nothing of.
+        """
+        markers = await read_markers(self._stores, timeout_seconds=self._timeout_seconds)
+        identity = (await self._manifest.find_epoch()).identity
+        epoch = await self._manifest.accept_epoch(above=markers.highest(identity), now_ms=self._clock.now_ms())
+        await self._announce(epoch, self._stores)
+        return epoch
+
+    async def step(self) -> Progress:
+        """Move on if this process has changed something that no number covers yet; else tell the stores that missed the last one."""
+        epoch = await self._manifest.find_epoch()
+        if epoch.fence:
+            raise ManifestFenced(epoch.fence)
+        changed_ms = self._manifest.changed_ms
+        if changed_ms and changed_ms >= epoch.moved_ms and self._clock.now_ms() - epoch.moved_ms >= self.idle_seconds * 1000:
+            await self.move()
+            return self._progress(1)
+        if self._behind:
+            await self._announce(epoch, {name: self._stores[name] for name in self._behind})
+        return self._progress(0)
+
+    def _progress(self, done: int) -> Progress:
+        trouble = f"the stores {', '.join(sorted(self._behind))} have not heard of the last epoch" if self._behind else ""
+        return Progress(idle=True, done=done, trouble=trouble)
+
+    async def _announce(self, epoch: Epoch, stores: Mapping[str, Store]) -> None:
+        told = await asyncio.gather(*(self._tell(store, epoch) for store in stores.values()))
+        for name, heard in zip(stores, told, strict=True):
+            (self._behind.discard if heard else self._behind.add)(name)
+
+    async def _tell(self, store: Store, epoch: Epoch) -> bool:
+        """Put the marker of this number, then delete the older ones; return whether it is there."""
+        text = f"epoch {epoch.number} of manifest {epoch.identity}\n".encode()
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                await store.put(marker_name(epoch), [text])
+        except (StoreError, TimeoutError):
+            return False
+        with suppress(StoreError, TimeoutError):  # what is left does no harm, and goes the next time
+            async with asyncio.timeout(self._timeout_seconds):
+                await _delete_older(store, epoch)
+        return True
+
+
+async def _delete_older(store: Store, epoch: Epoch) -> None:
+    for name in [name async for name, _ in store.list(PREFIX)]:
+        marker = parse_marker(name)
+        if marker is not None and marker.identity == epoch.identity and marker.number < epoch.number:
+            await store.delete(name)

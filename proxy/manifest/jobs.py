@@ -1,0 +1,66 @@
+"""What a turn of a background job does to its record: pure, so that every adapter decides alike.
+
+A job has one record, however many processes there are. Whoever takes a turn holds the job until the turn is finished or its lease expires,
+and whoever comes after an expiry takes over. Between turns nobody holds it, so the process that ran it last may end at any time.
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from proxy.manifest.records import Job, JobReport
+
+NOBODY = ""
+
+
+def take(job: Job, holder: str, *, now_ms: int, lease_ms: int) -> Job | None:
+    """Return the job as held, or None if it is paused, not due yet, or held by somebody else."""
+    held = job.holder not in {NOBODY, holder} and job.expires_ms > now_ms
+    if job.paused or held or job.due_ms > now_ms:
+        return None
+    return replace(job, holder=holder, expires_ms=now_ms + lease_ms)
+
+
+def extend(job: Job, holder: str, *, now_ms: int, lease_ms: int) -> Job | None:
+    """Return the job held for longer, or None if it is somebody else's by now."""
+    return replace(job, expires_ms=now_ms + lease_ms) if job.holder == holder else None
+
+
+def finish(job: Job, holder: str, report: JobReport, *, now_ms: int) -> Job | None:
+    """Return the job after a turn, given back; None if it is somebody else's by now, whose turn counts."""
+    if job.holder != holder:
+        return None
+    return report_turn(replace(job, holder=NOBODY, expires_ms=0, due_ms=report.due_ms), report, now_ms=now_ms)
+
+
+def report_turn(job: Job, report: JobReport, *, now_ms: int) -> Job:
+    """Return the job with what a turn did on record."""
+    rate = report.done / report.seconds if report.done and report.seconds else job.rate
+    return replace(
+        job,
+        done=job.done + report.done,
+        remaining=report.remaining,
+        requests=job.requests + report.requests,
+        size_bytes=job.size_bytes + report.size_bytes,
+        rate=round(rate, 1),
+        last_run_ms=now_ms,
+        last_error=report.error,
+        failures=job.failures + 1 if report.failed else 0,
+    )
+
+
+def give_back(job: Job, holder: str) -> Job | None:
+    """Return the job as nobody's after a turn that was broken off; None if it is somebody else's by now."""
+    return replace(job, holder=NOBODY, expires_ms=0) if job.holder == holder else None
+
+
+def state(job: Job, *, now_ms: int) -> str:
+    """Say in a word what is going on."""
+    held = job.holder != NOBODY and job.expires_ms > now_ms
+    if job.paused:
+        return "pausing" if held else "paused"
+    if held:
+        return "running"
+    if not job.last_run_ms:
+        return "new"
+    return "failing" if job.failures else "waiting"

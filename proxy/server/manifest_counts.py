@@ -1,0 +1,62 @@
+"""What the manifest counts, for Prometheus: what is amiss, and what background work does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+from proxy.manifest.protocol import Manifest
+from proxy.manifest.records import Job
+
+
+async def read_counts(manifest: Manifest) -> ManifestCounts:
+    """Ask the manifest for all of them."""
+    return ManifestCounts(
+        missing_shards=await manifest.count_missing_shards(), garbage=await manifest.count_garbage(), jobs=await manifest.list_jobs()
+    )
+
+
+class ManifestCounts:
+    """What the manifest counts, the same whichever worker is asked: told at each scrape, kept nowhere."""
+
+    def __init__(self, *, missing_shards: int, garbage: Mapping[str, int], jobs: Iterable[Job]) -> None:
+        self._missing_shards = missing_shards
+        self._garbage = garbage
+        self._jobs = tuple(jobs)
+
+    def collect(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily("shardgate_missing_shards", "Shards that are on record as not being in their store.", self._missing_shards)
+        garbage = GaugeMetricFamily(
+            "shardgate_garbage",
+            "Deleted shards that are still to be deleted from this store; none: it is not known yet.",
+            labels=("store",),
+        )
+        for store, count in self._garbage.items():
+            garbage.add_metric((store,), count)
+        yield garbage
+        yield from self._of_jobs()
+
+    def _of_jobs(self) -> Iterator[Metric]:
+        done = CounterMetricFamily("shardgate_job_done", "What a background job has done.", labels=("job",))
+        requests = CounterMetricFamily("shardgate_job_requests", "Requests of stores that a background job has made.", labels=("job",))
+        remaining = GaugeMetricFamily("shardgate_job_remaining", "What a background job knows it has left to do.", labels=("job",))
+        last_run = GaugeMetricFamily("shardgate_job_last_run_seconds", "When a background job last ended a step.", labels=("job",))
+        failures = GaugeMetricFamily("shardgate_job_failures", "Steps in a row that failed.", labels=("job",))
+        paused = GaugeMetricFamily("shardgate_job_paused", "Whether an operator has paused it.", labels=("job",))
+        for job in self._jobs:
+            done.add_metric((job.name,), job.done)
+            requests.add_metric((job.name,), job.requests)
+            if job.remaining is not None:
+                remaining.add_metric((job.name,), job.remaining)
+            last_run.add_metric((job.name,), job.last_run_ms / 1000)
+            failures.add_metric((job.name,), job.failures)
+            paused.add_metric((job.name,), int(job.paused))
+        yield from (done, requests, remaining, last_run, failures, paused)
+
+    def exposition(self) -> bytes:
+        """Return them in Prometheus's text format."""
+        registry = CollectorRegistry()
+        registry.register(self)
+        return generate_latest(registry)

@@ -1,0 +1,288 @@
+"""An old copy of the manifest beside stores that have gone on: it is read, and does no harm. And no false alarm, whatever else happens."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from proxy.engine.epoch import PREFIX, Marker, Markers, marker_name, parse_marker, reason_to_fence
+from proxy.errors import ManifestFenced
+from proxy.manifest.records import Epoch, GarbageSegment, SegmentId, Settlement
+from proxy.services import open_services
+from tests.laboratory import Laboratory, laboratory, laboratory_config
+
+OURS, OTHERS = "a" * 32, "b" * 32
+LATER = 1_750_000_000_000 + 10 * 24 * 3600 * 1000
+
+
+def copy_manifest(data: Path, to: str) -> None:
+    """Copy it as SQLite does, with what lies in the log beside it."""
+    source, target = sqlite3.connect(data / "manifest.sqlite"), sqlite3.connect(data / to)
+    source.backup(target)
+    source.close()
+    target.close()
+
+
+def restore_manifest(data: Path, copy: str) -> None:
+    for beside in ("-wal", "-shm"):
+        (data / f"manifest.sqlite{beside}").unlink(missing_ok=True)
+    shutil.copy(data / copy, data / "restored")
+    (data / "restored").replace(data / "manifest.sqlite")
+
+
+async def markers_in(lab: Laboratory, store: str) -> list[str]:
+    return [name async for name, _ in lab.stores[store].list(PREFIX)]
+
+
+async def number(lab: Laboratory) -> int:
+    return (await lab.services.manifest.find_epoch()).number
+
+
+async def put_many(lab: Laboratory, prefix: str, count: int) -> None:
+    for index in range(count):
+        await lab.put(f"{prefix}{index}", f"{prefix}{index}".encode() * 100)
+
+
+async def collect_for_days(lab: Laboratory) -> None:
+    for _ in range(4):
+        lab.clock.advance(24 * 3600 + 1)
+        for worker in lab.services.workers:
+            with_fence = (await lab.services.manifest.find_epoch()).fence
+            if with_fence:
+                with pytest.raises(ManifestFenced):
+                    await worker.step()
+            else:
+                await worker.step()
+
+
+@pytest.fixture
+async def old_copy(tmp_path: Path) -> Path:
+    """Return the data of an installation whose manifest was put back to where it was sixty acknowledged objects ago."""
+    async with laboratory(tmp_path) as lab:
+        await put_many(lab, "old", 5)
+        copy_manifest(tmp_path, "copy.sqlite")  # with a lease of which the newer objects use the ids
+        lab.clock.advance(61)
+        await put_many(lab, "new", 60)
+        await lab.worker("epoch").step()
+        copy_manifest(tmp_path, "newest.sqlite")
+    restore_manifest(tmp_path, "copy.sqlite")
+    return tmp_path
+
+
+async def test_an_old_copy_deletes_nothing_is_read_and_refuses_every_write(old_copy: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with laboratory(old_copy, now_ms=LATER) as lab:
+        shards = await lab.shards()
+        await collect_for_days(lab)
+        assert await lab.shards() == shards
+        assert await lab.get("old4") == b"old4" * 100
+        with pytest.raises(ManifestFenced, match=r"older copy: it is at epoch 1, and the stores alder, .* have seen epoch 2; nothing is"):
+            await lab.put("k", b"x")
+        with pytest.raises(ManifestFenced):
+            await lab.services.manifest.set_tenant_enabled(lab.tenant.id, False)
+    assert len([record for record in caplog.records if "older copy" in record.getMessage()]) == 1
+
+
+async def test_an_old_copy_stays_fenced_for_whoever_opens_it_though_no_store_that_is_ahead_answers(old_copy: Path) -> None:
+    async with open_services(laboratory_config(old_copy)) as services:
+        assert "older copy" in (await services.manifest.find_epoch()).fence
+    for store in (old_copy / "stores").iterdir():
+        shutil.rmtree(store / "epoch")
+    async with laboratory(old_copy) as lab:
+        with pytest.raises(ManifestFenced):
+            await lab.put("k", b"x")
+
+
+async def test_the_newest_manifest_put_back_goes_on_as_if_nothing_had_been(old_copy: Path) -> None:
+    async with laboratory(old_copy):
+        pass
+    restore_manifest(old_copy, "newest.sqlite")
+    async with laboratory(old_copy, now_ms=LATER) as lab:
+        await collect_for_days(lab)
+        assert await lab.get("new59") == b"new59" * 100
+        await lab.put("k", b"x")
+
+
+async def test_an_accepted_copy_is_written_again_and_nothing_newer_is_deleted(old_copy: Path) -> None:
+    async with laboratory(old_copy, now_ms=LATER) as lab:
+        newer = await lab.shards()
+        await lab.services.epoch.accept()
+        assert await number(lab) == 3
+        await lab.put("k", b"after" * 100)
+        await collect_for_days(lab)
+        assert newer <= await lab.shards()
+    restore_manifest(old_copy, "newest.sqlite")
+    async with laboratory(old_copy) as lab:
+        assert await lab.get("new59") == b"new59" * 100
+        with pytest.raises(ManifestFenced, match="have seen epoch 4"):
+            await lab.put("k", b"x")
+
+
+async def test_an_accepted_copy_still_collects_its_own_garbage_and_what_it_leased_itself(tmp_path: Path) -> None:
+    async with laboratory(tmp_path) as lab:
+        await put_many(lab, "k", 2)
+        dead = await lab.shards()
+        for key in ("k0", "k1"):
+            await lab.services.manifest.delete_latest(lab.bucket.id, key, marker_id="m", now_ms=lab.clock.now_ms())  # type: ignore[arg-type]
+        copy_manifest(tmp_path, "copy.sqlite")
+        await lab.services.epoch.move()
+    restore_manifest(tmp_path, "copy.sqlite")
+    async with laboratory(tmp_path, now_ms=LATER) as lab:
+        await lab.services.epoch.accept()
+        await put_many(lab, "new", 2)
+        await lab.collect()
+        assert not dead & await lab.shards()
+        assert len(await lab.shards()) == 2 * 6
+
+
+async def test_a_lease_forgotten_by_accepting_makes_a_late_commit_fail(old_copy: Path) -> None:
+    async with laboratory(old_copy) as lab:
+        manifest = lab.services.manifest
+        with sqlite3.connect(old_copy / "manifest.sqlite") as database:
+            intents = database.execute("SELECT count(*) FROM intent").fetchone()
+        database.close()
+        assert intents == (1,)
+        await lab.services.epoch.accept()
+        assert await manifest.renew_intents(owner="anybody", expires_ms=2**60) == frozenset()
+        assert await manifest.revoke_expired_intents(now_ms=2**60) == 0
+        await manifest.settle([Settlement(intent_id=1, mask=1)], [GarbageSegment(id=SegmentId(bytes(16)))], now_ms=1)  # type: ignore[arg-type]
+        assert await lab.garbage() == 0
+
+
+async def test_a_server_that_runs_on_a_copy_is_noticed_by_the_other_at_its_next_move(tmp_path: Path) -> None:
+    async with laboratory(tmp_path) as one:
+        await one.put("k", b"x")
+        copy_manifest(tmp_path, "copy.sqlite")
+        other = tmp_path / "other"
+        other.mkdir()
+        shutil.copy(tmp_path / "copy.sqlite", other / "manifest.sqlite")
+        shutil.copy(tmp_path / "root.key", other / "root.key")
+        (other / "stores").symlink_to(tmp_path / "stores")
+        async with laboratory(other) as two:
+            await two.put("k", b"y")
+            one.clock.advance(61)
+            await one.put("k", b"z")
+            with pytest.raises(ManifestFenced, match="older copy"):
+                await one.worker("epoch").step()
+            with pytest.raises(ManifestFenced):
+                await one.put("k", b"z")
+            await two.put("k", b"y")
+
+
+async def test_starts_at_once_raise_no_alarm(tmp_path: Path) -> None:
+    async with laboratory(tmp_path):
+        pass
+
+    async def start() -> str:
+        async with open_services(laboratory_config(tmp_path), serving=True) as services:
+            return (await services.manifest.find_epoch()).fence
+
+    assert await asyncio.gather(*(start() for _ in range(4))) == [""] * 4
+    async with laboratory(tmp_path) as lab:
+        assert await number(lab) == 6
+        assert await markers_in(lab, "elm") == [marker_name(await lab.services.manifest.find_epoch())]
+
+
+async def test_a_crash_between_the_manifest_and_the_markers_raises_no_alarm(tmp_path: Path) -> None:
+    async with laboratory(tmp_path) as lab:
+        await lab.services.manifest.move_epoch(now_ms=0)
+    async with laboratory(tmp_path) as lab:
+        assert await number(lab) == 3
+        await lab.put("k", b"x")
+
+
+async def test_a_store_that_was_down_or_is_new_hears_of_the_epoch_when_it_answers(tmp_path: Path) -> None:
+    async with laboratory(tmp_path) as lab:
+        lab.stores["elm"].down = True
+        await lab.services.epoch.move()
+        assert (await lab.worker("epoch").step()).trouble == "the stores elm have not heard of the last epoch"
+        lab.stores["elm"].down = False
+        lab.clock.advance(10)
+        assert (await lab.worker("epoch").step()).trouble == ""
+        assert await markers_in(lab, "elm") == await markers_in(lab, "fir") == [marker_name(await lab.services.manifest.find_epoch())]
+
+
+async def test_a_store_brought_back_with_old_markers_raises_no_alarm_and_loses_them(tmp_path: Path) -> None:
+    async with laboratory(tmp_path) as lab:
+        old = marker_name(await lab.services.manifest.find_epoch())
+        await lab.services.epoch.move()
+        await lab.stores["elm"].put(old, [b"old"])
+    async with laboratory(tmp_path) as lab:
+        await lab.put("k", b"x")
+        assert await markers_in(lab, "elm") == [marker_name(await lab.services.manifest.find_epoch())]
+
+
+async def test_a_store_that_another_manifest_used_before_raises_no_alarm_and_keeps_its_markers(tmp_path: Path) -> None:
+    anothers = marker_name(Epoch(identity=OTHERS, number=99, moved_ms=0))
+    async with laboratory(tmp_path) as lab:
+        await lab.stores["elm"].put(anothers, [b"another's"])
+    async with laboratory(tmp_path) as lab:
+        await lab.put("k", b"x")
+        assert set(await markers_in(lab, "elm")) == {anothers, marker_name(await lab.services.manifest.find_epoch())}
+
+
+async def test_the_epoch_moves_only_for_changes_that_no_number_covers_yet(tmp_path: Path) -> None:
+    async with laboratory(tmp_path) as lab, laboratory(tmp_path) as idle:
+        start = await number(lab)
+        for each in (lab, idle):
+            each.clock.advance(61)
+        await idle.worker("epoch").step()
+        assert await number(lab) == start, "nothing was changed by that process"
+        await lab.put("k", b"x")
+        lab.clock.advance(1)
+        await lab.worker("epoch").step()
+        assert await number(lab) == start + 1
+        lab.clock.advance(61)
+        await lab.worker("epoch").step()
+        assert await number(lab) == start + 1
+        await lab.services.manifest.delete_latest(lab.bucket.id, "k", marker_id="m", now_ms=lab.clock.now_ms())  # type: ignore[arg-type]
+        await lab.worker("epoch").step()
+        assert await number(lab) == start + 2
+
+
+async def test_what_collection_and_renewal_write_moves_no_epoch(tmp_path: Path) -> None:
+    async with laboratory(tmp_path) as lab:
+        await lab.put("k", os.urandom(100))
+        await lab.put("k", os.urandom(100))
+        lab.clock.advance(61)
+        await lab.worker("epoch").step()
+        start = await number(lab)
+        lab.clock.advance(61)
+        await lab.worker("renew-leases").step()
+        await lab.run_collector()
+        await lab.worker("epoch").step()
+        assert await number(lab) == start
+
+
+def markers(complete: bool = True, **stores: list[tuple[int, str]]) -> Markers:
+    return Markers(by_store={name: [Marker(*marker) for marker in found] for name, found in stores.items()}, complete=complete)
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        (markers(), ""),
+        (markers(a=[], b=[]), ""),
+        (markers(a=[(5, OURS)], b=[(3, OURS), (4, OURS)]), ""),
+        (markers(a=[(5, OURS)], b=[(6, OURS)]), "older copy"),
+        (markers(a=[(6, OURS)], complete=False), "older copy"),
+        (markers(a=[(9, OTHERS)], b=[(5, OURS)]), ""),
+        (markers(a=[(9, OTHERS)], b=[]), "does not belong to these stores: a know"),
+        (markers(a=[(9, OTHERS)], b=[], complete=False), ""),
+    ],
+)
+def test_which_markers_fence_a_manifest(found: Markers, reason: str) -> None:
+    told = reason_to_fence(Epoch(identity=OURS, number=5, moved_ms=0), found)
+    assert reason in told
+    assert bool(told) == bool(reason)
+
+
+def test_only_a_marker_is_taken_for_one() -> None:
+    epoch = Epoch(identity=OURS, number=7, moved_ms=0)
+    assert parse_marker(marker_name(epoch)) == (7, OURS)
+    for name in ("epoch/7-" + OURS, f"epoch/{7:020d}-{OURS}x", f"x/epoch/{7:020d}-{OURS}", "ab/" + "ab" * 16 + "-00"):
+        assert parse_marker(name) is None
