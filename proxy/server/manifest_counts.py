@@ -13,9 +13,8 @@ from proxy.manifest.records import Job
 
 async def read_counts(manifest: Manifest) -> ManifestCounts:
     """Ask the manifest for all of them."""
-    return ManifestCounts(
-        missing_shards=await manifest.count_missing_shards(), garbage=await manifest.count_garbage(), jobs=await manifest.list_jobs()
-    )
+    garbage = dict.fromkeys(await manifest.known_stores(), 0) | dict(await manifest.count_garbage())
+    return ManifestCounts(missing_shards=await manifest.count_missing_shards(), garbage=garbage, jobs=await manifest.list_jobs())
 
 
 class ManifestCounts:
