@@ -85,6 +85,8 @@ class Supervisor:
         time.sleep(POLL_SECONDS)
 
     def _stop(self) -> None:
+        if self._signals:
+            print("shardgate: stopping, once the requests in flight have their answers; another signal ends it at once", file=sys.stderr)
         for worker in self._workers:
             worker.send(signal.SIGTERM)
         deadline = time.monotonic() + STOP_SECONDS

@@ -122,6 +122,8 @@ class Manifest(Protocol):
 
     @property
     def healthy(self) -> bool: ...  # False when this process can write nothing, as far as is known
+    @property
+    def trouble(self) -> str: ...  # why it can write nothing, in one line; empty if it is healthy
 
     # Tenants and keys
     async def known_stores(self) -> frozenset[str]: ...

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
+from proxy.errors import ManifestUnavailable
 from proxy.manifest.protocol import Manifest
 from proxy.s3.routing import bucket_of_host
 from proxy.server.manifest_counts import read_counts
@@ -58,8 +59,14 @@ def _is_loopback(request: web.BaseRequest) -> bool:
 
 
 async def _health(manifest: Manifest) -> web.Response:
-    if not manifest.healthy:
-        return web.Response(status=503, text="manifest unavailable\n")
-    if fence := (await manifest.find_epoch()).fence:
-        return web.Response(status=503, text=f"{fence}\n")
+    if trouble := manifest.trouble or await _fence(manifest):
+        return web.Response(status=503, text=f"{trouble}\n")
     return web.Response(text="ok\n")
+
+
+async def _fence(manifest: Manifest) -> str:
+    """Return why nothing may be written, if so."""
+    try:
+        return (await manifest.find_epoch()).fence
+    except ManifestUnavailable as error:
+        return str(error)

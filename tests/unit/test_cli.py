@@ -315,6 +315,7 @@ def test_serve_stops_at_a_signal_with_exit_code_0(tmp_path: Path, workers: int, 
     _log(server)
     server.process.send_signal(number)
     assert server.process.wait(30) == 0
+    assert _log(server).count("stopping, once the requests in flight have their answers") == 1
     assert "Traceback" not in (tmp_path / "server.log").read_text()
 
 

@@ -151,7 +151,7 @@ async def test_a_full_database_is_unhealthy_until_something_can_be_written(commi
 
     with pytest.raises(ManifestUnavailable, match="full"):
         await committer.run(fill)
-    assert not committer.healthy
+    assert committer.trouble == "the manifest cannot be written: database or disk is full"
     await committer.run(lambda connection: None)
     assert not committer.healthy, "what writes nothing proves nothing"
     assert await committer.run(add(1)) == 1
@@ -172,7 +172,7 @@ async def test_a_change_past_its_deadline_fails_and_one_behind_it_never_happens(
     for change in (under_way, behind):
         with pytest.raises(ManifestUnavailable, match="not answered within"):
             await change
-    assert not committer.healthy
+    assert committer.trouble == "the manifest does not answer"
     with pytest.raises(ManifestUnavailable, match="does not answer"):
         await committer.run(add(3))
     thawed.set()

@@ -74,7 +74,12 @@ class SqliteManifest:
 
     @property
     def healthy(self) -> bool:
-        return self._committer.healthy and self._points.healthy and self._listings.healthy
+        return not self.trouble
+
+    @property
+    def trouble(self) -> str:
+        silent = not (self._points.healthy and self._listings.healthy)
+        return self._committer.trouble or ("the manifest does not answer" if silent else "")
 
     async def close(self) -> None:
         await self._committer.close()

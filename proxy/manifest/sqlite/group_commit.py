@@ -63,7 +63,7 @@ class GroupCommitter:
         self._probe_seconds = probe_seconds
         self._check = check
         self._connection: sqlite3.Connection | None = None
-        self._failing = False
+        self._failure = ""  # why the last group could not be written
         self._probe_at = monotonic() + probe_seconds
         self._begun: float | None = None  # when the group under way was begun
         self._ended = False
@@ -74,8 +74,14 @@ class GroupCommitter:
 
     @property
     def healthy(self) -> bool:
-        """Whether the writer lives, its last group did not fail for the database's sake, and none takes longer than the deadline."""
-        return self._thread.is_alive() and not self._failing and not self._overdue()
+        return not self.trouble
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing can be written: the database failed the last group, one takes longer than the deadline, or the writer has ended."""
+        if not self._thread.is_alive():
+            return "the manifest's writer has ended"
+        return "the manifest does not answer" if self._overdue() else self._failure
 
     async def run(self, step: Step[Result]) -> Result:
         """Run one step; returns when it is on disk. Cancelled, it happens whole or not at all.
@@ -112,7 +118,7 @@ class GroupCommitter:
                 if group:
                     self._loop.call_soon_threadsafe(_deliver, group, self._outcomes(group))
                 if monotonic() >= self._probe_at:
-                    self._outcomes([], self._probe if self._failing else None)
+                    self._outcomes([], self._probe if self._failure else None)
                     self._probe_at = monotonic() + self._probe_seconds
                 del group  # while the thread waits for the next one, it keeps nothing of this
         finally:
@@ -147,7 +153,7 @@ class GroupCommitter:
         try:
             return self._commit(group, probe)
         except BaseException as error:  # a thread that ended here would leave its callers waiting
-            self._failing = True
+            self._failure = str(_unavailable(error))
             self._close_connection()
             return [_unavailable(error) for _ in group]
         finally:
@@ -164,7 +170,7 @@ class GroupCommitter:
             outcomes = [None if job.future.cancelled() else _attempt(connection, job.step) for job in group]
             connection.execute("COMMIT")
         if connection.total_changes > changes:  # a group whose steps changed nothing proves nothing
-            self._failing = False
+            self._failure = ""
         return outcomes
 
     def _opened(self) -> sqlite3.Connection:
