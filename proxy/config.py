@@ -145,7 +145,7 @@ class LogConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 class Config(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     listen: str = "127.0.0.1:9000"
-    domains: tuple[str, ...] = ()  # virtual-hosted style: bucket.DOMAIN
+    domains: tuple[str, ...] = ()  # names of this server; virtual-hosted style: bucket.DOMAIN
     public_url: str = ""  # as clients know it, behind a proxy
     region: Text = "us-east-1"
     data: Text

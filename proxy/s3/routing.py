@@ -41,28 +41,18 @@ class Target(NamedTuple):
     key: str | None
 
 
-def split_target(host: str, raw_path: str, domains: Sequence[str]) -> Target:
-    """Find bucket and key: `/bucket/key`, or `bucket.domain` in the host. The key is decoded once and otherwise left as it is.
+def split_target(hosted: str | None, raw_path: str) -> Target:
+    """Find bucket and key: `/bucket/key`, or `/key` if the host names the bucket. The key is decoded once and otherwise left as it is.
 
     Raises InvalidURI for an escape that is none, and for what is not UTF-8.
     """
     path = raw_path.removeprefix("/")
-    bucket = bucket_of_host(host, domains) if domains else None
-    if bucket is not None:
-        return Target(bucket, _decode(path) or None)
+    if hosted is not None:
+        return Target(hosted, _decode(path) or None)
     name, _, key = path.partition("/")
     if key and not name:  # "//key" names no bucket, and is not the service itself either
         raise S3Error("InvalidURI", URI=raw_path)
     return Target(_decode(name) or None, _decode(key) or None)
-
-
-def bucket_of_host(host: str, domains: Sequence[str]) -> str | None:
-    """Return what stands before a domain, the longest that fits: `b.s3.example` is no bucket `b.s3` of `example`."""
-    name = host.lower() if host.endswith("]") else host.rsplit(":", 1)[0].lower()
-    if name in domains:
-        return None
-    domain = max((domain for domain in domains if name.endswith(f".{domain}")), key=len, default=None)
-    return None if domain is None else name[: -len(domain) - 1] or None
 
 
 class Router:

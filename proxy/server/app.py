@@ -46,7 +46,7 @@ async def run_server(
         async with open_services(config, workers=workers, record_store_call=record, serving=True) as services:
             if prepare is not None:
                 await prepare(services)
-            dispatcher = Dispatcher(services, Telemetry(registry))
+            dispatcher = Dispatcher(services, Telemetry(registry), host=host)
             connections = connection_limit(config)
             certificate = Certificate(config.tls) if config.tls is not None else None
             async with listening(

@@ -8,6 +8,8 @@ import os
 from base64 import b64encode
 from collections.abc import Mapping
 from contextlib import suppress
+from socket import gethostname
+from urllib.parse import urlsplit
 
 from aiohttp import web
 from multidict import CIMultiDict
@@ -15,12 +17,13 @@ from multidict import CIMultiDict
 from proxy.errors import ProxyError
 from proxy.s3.cors import preflight_refusal
 from proxy.s3.errors import S3Error, render_error
+from proxy.s3.hosts import Hosts
 from proxy.s3.model import Operation, load_model
 from proxy.s3.naming import check_key
 from proxy.s3.parsing import parse_request
 from proxy.s3.rendering import render_response
 from proxy.s3.request import read_headers, read_query
-from proxy.s3.routing import Router, bucket_of_host, split_target
+from proxy.s3.routing import Router, split_target
 from proxy.server.access import Gate
 from proxy.server.auth import Authenticator, Sender, hoisted_headers
 from proxy.server.body import MAX_DOCUMENT_SIZE, RequestBody, check_bodiless, has_body, read_document
@@ -44,10 +47,11 @@ STREAMED = frozenset({"PutObject", "UploadPart"})  # their bodies are never held
 class Dispatcher:
     """Answers every request of a process."""
 
-    def __init__(self, services: Services, telemetry: Telemetry) -> None:
+    def __init__(self, services: Services, telemetry: Telemetry, *, host: str = "") -> None:
+        """Answer to `host`, where the process listens, to localhost, the machine's own name, and the names of the configuration."""
         config = services.config
         self._services = services
-        self._domains = tuple(domain.lower() for domain in config.domains)
+        self._hosts = Hosts(("localhost", gethostname(), host, urlsplit(config.public_url).hostname or ""), config.domains)
         self._limits = config.limits
         self._router = Router(load_model())
         self._authenticator = Authenticator(
@@ -64,7 +68,7 @@ class Dispatcher:
         self._idle = asyncio.Event()
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
-        if request.raw_path.startswith(INTERNAL) and is_internal(request, self._domains):
+        if request.raw_path.startswith(INTERNAL) and is_internal(request, self._services.config.domains):
             return await answer_internal(request, self._services.manifest, self._telemetry)
         self._telemetry.begin()
         visit = Visit(request, self._inlet(request))
@@ -121,13 +125,12 @@ class Dispatcher:
     async def _answer(self, visit: Visit) -> web.StreamResponse:
         request = visit.request
         headers = read_headers(request.headers.items())
-        host = headers.get("host", "")
-        target = visit.target = split_target(host, visit.raw_path, self._domains)
+        hosted = self._hosts.bucket(headers.get("host", ""))
+        target = visit.target = split_target(hosted, visit.raw_path)
         query = read_query(visit.raw_query)
         if request.method == "OPTIONS":
             raise preflight_refusal(target, headers)
         operation = visit.operation = self._router.route(request.method, target, query, headers)
-        hosted = bucket_of_host(host, self._domains)
         resource = visit.raw_path if hosted is None else f"/{hosted}{visit.raw_path}"
         sender = await self._authenticator.authenticate(
             request.method, visit.raw_path, query, headers, resource=resource, bucket=target.bucket

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from proxy.errors import ManifestUnavailable
 from proxy.manifest.protocol import Manifest
-from proxy.s3.routing import bucket_of_host
+from proxy.s3.hosts import bucket_of_host
 from proxy.server.manifest_counts import read_counts
 from proxy.server.telemetry import Telemetry
 

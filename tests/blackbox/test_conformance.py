@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
@@ -252,3 +253,34 @@ def test_a_request_line_may_name_the_server(s3: S3Client, raw: RawClient, bucket
     signed = raw.sign("GET", f"/{bucket}/k")
     answer = raw.send("GET", f"http://{raw.host}:{raw.port}/{bucket}/k", (), signed.headers)
     assert (answer.status, answer.body) == (200, b"here")
+
+
+@pytest.mark.parametrize(
+    "host", ["{bucket}.localhost:{port}", "{bucket}.127.0.0.1", "{bucket}.not{domain}", ".{domain}", "elsewhere.example"]
+)
+def test_a_host_that_is_not_ours_is_another_operation_for_nobody(
+    server: Shardgate, raw: RawClient, s3: S3Client, bucket: str, host: str
+) -> None:
+    """An SDK that puts the bucket before such a host must not list all buckets, nor make one of a key."""
+    name = host.format(bucket=bucket, port=server.port, domain=DOMAIN)
+    signer = Signer(server.access_key, server.secret_key, host=name)
+    key = f"key-{uuid.uuid4()}"
+    for method, path in (("GET", "/"), ("PUT", f"/{key}"), ("GET", f"/{key}"), ("DELETE", f"/{bucket}")):
+        answer = raw.send(method, path, (), signer.sign(method, path).headers)
+        assert answer.verdict == (400, "InvalidRequest")
+        assert "path-style" in answer.error["Message"]
+    assert bucket in [one["Name"] for one in s3.list_buckets()["Buckets"]]
+    assert raw.send("GET", "/-/health", (), {"host": name}).status == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST:{port}", "127.0.0.1", "[::1]:{port}", "203.0.113.7", DOMAIN, f"{DOMAIN.upper()}.:80"]
+)
+def test_a_host_of_ours_leaves_the_bucket_to_the_path(server: Shardgate, raw: RawClient, bucket: str, host: str) -> None:
+    name = host.format(port=server.port)
+    signer = Signer(server.access_key, server.secret_key, host=name)
+    assert raw.send("GET", f"/{bucket}", (), signer.sign("GET", f"/{bucket}").headers).verdict == (200, "")
+
+
+def test_a_request_of_http_1_0_needs_no_host(raw: RawClient) -> None:
+    assert b"<Code>AccessDenied</Code>" in raw.exchange(b"GET /bucket HTTP/1.0\r\n\r\n")

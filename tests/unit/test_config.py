@@ -89,6 +89,7 @@ def test_local_keeps_everything_where_the_environment_says() -> None:
     paths = [config.data, config.manifest.path, config.root_key.path, *(store.path for store in config.stores.values())]
     assert all(path.startswith("/elsewhere") for path in paths)
     assert load_config(CONFIGURATIONS / "local.toml", {}).data == "./data"
+    assert load_config(CONFIGURATIONS / "local.toml", {}).domains == ("localhost",)
 
 
 def test_moto_ports_come_from_the_environment() -> None:

@@ -10,8 +10,8 @@ from proxy.manifest.protocol import CompletedPart
 from proxy.manifest.records import ChecksumAlgorithm, ChecksumType, Upload, UploadId, Version
 from proxy.s3.checksums import ALGORITHMS, check_type, decode, default_type, find_claim, parse_algorithm, type_mismatch
 from proxy.s3.errors import S3Error
+from proxy.s3.hosts import bucket_of_host
 from proxy.s3.parsing import Params
-from proxy.s3.routing import bucket_of_host
 from proxy.server.body import DEFAULT_ALGORITHM
 from proxy.server.call import Call, rows
 from proxy.server.handlers.attributes import object_attributes
@@ -106,7 +106,7 @@ def object_address(call: Call) -> str:
     """Return the object's address, in the style in which it was asked for."""
     host, config = call.headers.get("host", ""), call.services.config
     base = config.public_url or f"{'http' if config.tls is None else 'https'}://{host}"
-    if bucket_of_host(host, tuple(domain.lower() for domain in config.domains)) is None:
+    if bucket_of_host(host, config.domains) is None:
         return f"{base}/{call.bucket.name}/{quote(call.key)}"
     return f"{base.partition('://')[0]}://{host}/{quote(call.key)}"
 

@@ -1,0 +1,68 @@
+"""Hosts: by which names this server is asked, and which of them name a bucket.
+
+SDKs put the bucket before the host unless told otherwise. If a server takes `bucket.localhost` for its own name, GetObject of a key becomes
+a request for a bucket of that name: a PUT of `k` makes a bucket `k`. So a host that is not known is refused, and the answer says why.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from ipaddress import ip_address
+
+from proxy.s3.errors import S3Error
+
+_PORT = re.compile(r":[0-9]*\Z")
+_MAX_NAME = 255  # RFC 1035, section 2.3.4
+_REMEMBERED = 256  # an address takes two microseconds to recognise
+
+
+class Hosts:
+    """The names of one server. An IP address is always one of them, and so is no name at all."""
+
+    def __init__(self, names: Iterable[str], domains: Sequence[str]) -> None:
+        """Take the names that stand for the server alone, and the domains whose subdomains are buckets, in any case."""
+        self._domains = tuple(domains)
+        self._names = frozenset(map(_plain, (*names, *domains)))
+        self._find = lru_cache(_REMEMBERED)(self._look_up)
+
+    def bucket(self, host: str) -> str | None:
+        """Return the bucket that a Host header names, None where the path does. InvalidRequest for a host that is not ours."""
+        if len(host) > _MAX_NAME:
+            raise S3Error("InvalidRequest", "The Host header is longer than any name")
+        return self._find(host)
+
+    def _look_up(self, host: str) -> str | None:
+        name = _plain(host)
+        bucket = bucket_of_host(host, self._domains)
+        if bucket is None and name and name not in self._names and not _is_address(name):
+            message = (
+                f'This server is not called "{name}". If that begins with a bucket, use path-style addressing; '
+                "if it is a name of this server, add it to `domains` in its configuration."
+            )
+            raise S3Error("InvalidRequest", message, Host=host)
+        return bucket
+
+
+def bucket_of_host(host: str, domains: Sequence[str]) -> str | None:
+    """Return what stands before a domain, the longest that fits: `b.s3.example` is no bucket `b.s3` of `example`."""
+    name = _plain(host)
+    ours = [domain.lower() for domain in domains]
+    if name in ours:
+        return None
+    domain = max((domain for domain in ours if name.endswith(f".{domain}")), key=len, default=None)
+    return None if domain is None else name[: -len(domain) - 1] or None
+
+
+def _plain(host: str) -> str:
+    """Return a host in lower case, without its port and the dot of the root."""
+    return _PORT.sub("", host.strip()).lower().removesuffix(".")
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return False
+    return True
