@@ -13,8 +13,8 @@ from contextlib import aclosing
 
 from proxy.engine.body import Digests
 from proxy.engine.windows import source_memory
-from proxy.manifest.records import Checksum, ChecksumAlgorithm
-from proxy.s3.checksums import Hasher, encode, new_hasher
+from proxy.manifest.records import Checksum
+from proxy.s3.checksums import ChecksumAlgorithm, Hasher, encode, new_hasher
 
 
 class CopyBody:

@@ -16,8 +16,6 @@ from proxy.engine.write import WriteJob
 from proxy.manifest.protocol import NO_CONDITIONS, CompletedPart, Conditions, UploadPage, VersionDraft
 from proxy.manifest.records import (
     Bucket,
-    ChecksumAlgorithm,
-    ChecksumType,
     ObjectAttributes,
     ObjectKey,
     Part,
@@ -26,6 +24,7 @@ from proxy.manifest.records import (
     UploadId,
     Version,
 )
+from proxy.s3.checksums import ChecksumAlgorithm, ChecksumType
 
 
 class UploadVerbs(Verbs):

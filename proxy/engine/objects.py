@@ -15,7 +15,8 @@ from proxy.engine.verbs import Verbs
 from proxy.engine.write import WriteJob
 from proxy.manifest.conditions import check_conditions
 from proxy.manifest.protocol import NO_CONDITIONS, Conditions, VersionDraft
-from proxy.manifest.records import Bucket, ChecksumAlgorithm, ObjectAttributes, ObjectKey, Tenant, Version, VersionId
+from proxy.manifest.records import Bucket, ObjectAttributes, ObjectKey, Tenant, Version, VersionId
+from proxy.s3.checksums import ChecksumAlgorithm
 
 
 class ObjectVerbs(Verbs):

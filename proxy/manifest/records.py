@@ -7,6 +7,7 @@ from typing import Literal, NewType
 import msgspec
 
 from proxy.codec.format import shard_name
+from proxy.s3.checksums import ChecksumAlgorithm, ChecksumType
 
 TenantId = NewType("TenantId", str)
 AccessKeyId = NewType("AccessKeyId", str)
@@ -22,8 +23,6 @@ IntentId = NewType("IntentId", int)
 NULL_VERSION = VersionId("null")
 
 Versioning = Literal["Unversioned", "Enabled", "Suspended"]
-ChecksumAlgorithm = Literal["CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256"]
-ChecksumType = Literal["COMPOSITE", "FULL_OBJECT"]
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

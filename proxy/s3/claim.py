@@ -1,6 +1,7 @@
 """Claims: who says to have sent a request, as its Authorization header or its presigned URL tells by AWS Signature Version 4.
 
-`parse_authorization` reads a claim without knowing any secret; nothing in it is proven. `sigv4` and `sigv2` judge it.
+`parse_authorization` reads a claim without knowing any secret; nothing in it is proven. `sigv4` and `sigv2` judge it, and `evidence` has
+the claims of all places in one form.
 
 Source: docs.aws.amazon.com/AmazonS3/latest/API/sigv4-auth-using-authorization-header.html and sigv4-query-string-auth.html
 """
@@ -115,9 +116,9 @@ def _parse_header(authorization: str, headers: Mapping[str, str]) -> Claim:
     signature = fields["Signature"]
     if not _HEX_SHA256.fullmatch(signature):
         raise malformed("the Signature must be 64 hexadecimal digits.")
-    access_key, date, region = _parse_credential(fields["Credential"], malformed)
+    access_key, date, region = parse_credential(fields["Credential"], malformed)
     timestamp = _header_timestamp(headers)
-    _check_scope_date(date, timestamp, malformed)
+    check_scope_date(date, timestamp, malformed)
     return Claim(
         access_key=access_key,
         date=date,
@@ -153,7 +154,7 @@ def _authorization_fields(text: str) -> dict[str, str]:
 
 def _header_timestamp(headers: Mapping[str, str]) -> datetime:
     text = headers.get("x-amz-date") or headers.get("date")
-    timestamp = None if text is None else _parse_timestamp(text) or _parse_http_date(text)
+    timestamp = None if text is None else parse_timestamp(text) or _parse_http_date(text)
     if timestamp is None:
         raise S3Error("AccessDenied", "AWS authentication requires a valid Date or x-amz-date header")
     return timestamp
@@ -180,11 +181,11 @@ def _parse_presigned(headers: Mapping[str, str], query: Sequence[tuple[str, str]
     if not _HEX_SHA256.fullmatch(signature):
         # Not malformed to AWS: no right signature looks like this one.
         raise S3Error("SignatureDoesNotMatch", SignatureProvided=signature)
-    access_key, date, region = _parse_credential(parameters["X-Amz-Credential"], bad_parameters)
-    timestamp = _parse_timestamp(parameters["X-Amz-Date"])
+    access_key, date, region = parse_credential(parameters["X-Amz-Credential"], bad_parameters)
+    timestamp = parse_timestamp(parameters["X-Amz-Date"])
     if timestamp is None:
         raise S3Error("AuthorizationQueryParametersError", "X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\"")
-    _check_scope_date(date, timestamp, bad_parameters)
+    check_scope_date(date, timestamp, bad_parameters)
     return Claim(
         access_key=access_key,
         date=date,
@@ -255,7 +256,8 @@ malformed = Complaint("AuthorizationHeaderMalformed", "The authorization header 
 bad_parameters = Complaint("AuthorizationQueryParametersError", "Error parsing the X-Amz-Credential parameter")
 
 
-def _parse_credential(text: str, complaint: Complaint) -> tuple[str, str, str]:
+def parse_credential(text: str, complaint: Complaint) -> tuple[str, str, str]:
+    """Return access key, date and region of a credential."""
     parts = text.rsplit("/", 4)
     if len(parts) != 5 or not all(map(_PRINTABLE.fullmatch, parts)):
         raise complaint('the Credential is mal-formed; expecting "<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request".')
@@ -278,13 +280,15 @@ def _parse_signed_headers(text: str, complaint: Complaint) -> tuple[str, ...]:
     return names
 
 
-def _check_scope_date(date: str, timestamp: datetime, complaint: Complaint) -> None:
+def check_scope_date(date: str, timestamp: datetime, complaint: Complaint) -> None:
+    """Refuse a credential of another day than the request's."""
     actual = format_timestamp(timestamp)[:8]
     if date != actual:
         raise complaint(f'Invalid credential date "{date}". This date is not the same as X-Amz-Date: "{actual}".')
 
 
-def _parse_timestamp(text: str) -> datetime | None:
+def parse_timestamp(text: str) -> datetime | None:
+    """Return the time that `format_timestamp` wrote; None for other text."""
     match = _TIMESTAMP.fullmatch(text)
     if match is None:
         return None

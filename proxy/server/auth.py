@@ -9,15 +9,17 @@ import msgspec
 
 from proxy.clock import Clock
 from proxy.keyring import Keyring
+from proxy.keyring.tenant import TenantCipher
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import AccessKey, AccessKeyId, BucketName, Caller, Tenant
 from proxy.s3 import sigv2
 from proxy.s3.checksums import claims_body
-from proxy.s3.claim import ANONYMOUS_CLAIM, Claim, parse_authorization
+from proxy.s3.claim import ANONYMOUS_CLAIM, STREAMING_MODES, Claim
 from proxy.s3.errors import S3Error
+from proxy.s3.evidence import Evidence, Place, evidence_of_request
 from proxy.s3.metadata import check_header
 from proxy.s3.policy import ANONYMOUS, Principal
-from proxy.s3.sigv4 import check_region, check_time, signing_key, verify
+from proxy.s3.sigv4 import signing_key
 
 MAX_CACHED_KEYS = 10_000  # some 300 bytes each
 _SIGNING_PARAMETERS = {
@@ -52,8 +54,7 @@ class Authenticator:
         self._clock = clock
         self._region = region
         self._other_regions = frozenset(other_regions)
-        # Deriving takes four HMACs and the secret from under its seal. The sealed secret stands for the secret: a new one has a new seal.
-        self._keys: OrderedDict[tuple[bytes, str, str], bytes] = OrderedDict()
+        self._signing_keys = _SigningKeys()
 
     async def authenticate(
         self, method: str, raw_path: str, query: Sequence[tuple[str, str]], headers: Mapping[str, str], *, resource: str, bucket: str | None
@@ -62,38 +63,62 @@ class Authenticator:
 
         Who claims to be nobody is the anonymous principal. Raises S3Error for whatever a signature can be wrong in.
         """
-        version_2 = sigv2.parse_presigned(query, self._clock.now_ms()) if "authorization" not in headers else None
-        claim = version_2 or parse_authorization(headers, query)
+        place = Place(self._clock.now_ms(), self._region, self._other_regions)
+        return await self.check(evidence_of_request(method, raw_path, query, headers, resource=resource, place=place), bucket)
+
+    async def check(self, evidence: Evidence | None, bucket: str | None) -> Sender:
+        """Return who is meant by evidence from any part of a request, once it is proven."""
         about = None if bucket is None else BucketName(bucket)
-        if claim is None:
+        if evidence is None:
             return Sender(principal=ANONYMOUS, caller=await self._manifest.find_caller(None, about), claim=ANONYMOUS_CLAIM)
+        claim = evidence.claim
         caller = await self._manifest.find_caller(AccessKeyId(claim.access_key), about)
         access_key, tenant = caller.access_key, caller.tenant
         if access_key is None or tenant is None or not access_key.enabled:
             raise S3Error("InvalidAccessKeyId", AWSAccessKeyId=claim.access_key)
-        key = b""
-        if version_2 is not None:
-            secret = self._keyring.tenant_cipher(tenant).open_secret(access_key.sealed_secret)
-            sigv2.verify_presigned(claim, secret, method=method, resource=resource, query=query, headers=headers)
-        else:
-            if claim.region not in self._other_regions:
-                check_region(claim, self._region)
-            check_time(claim, self._clock.now_ms())
-            key = self._signing_key(access_key, tenant, claim)
-            verify(claim, key, method=method, raw_path=raw_path, query=query, headers=headers)
+        keys = _KeysOf(access_key, self._keyring.tenant_cipher(tenant), self._signing_keys)
+        evidence.prove(keys)
         if not tenant.enabled:
             raise S3Error("AccessDenied", "This account is disabled")
         principal = Principal(tenant_id=tenant.id, access_key=access_key.id)
+        key = keys.signing_key(claim.date, claim.region) if claim.payload_hash in STREAMING_MODES else b""  # only chunks are signed further
         return Sender(principal=principal, caller=caller, claim=claim, signing_key=key)
 
-    def _signing_key(self, access_key: AccessKey, tenant: Tenant, claim: Claim) -> bytes:
-        name = (access_key.sealed_secret, claim.date, claim.region)
-        key = self._keys.get(name)
+
+class _SigningKeys:
+    """Derived signing keys, those used last. Deriving takes four HMACs and the secret from under its seal.
+
+    The sealed secret stands for the secret: a new one has a new seal.
+    """
+
+    def __init__(self) -> None:
+        self._keys: OrderedDict[tuple[bytes, str, str], bytes] = OrderedDict()
+
+    def find(self, sealed_secret: bytes, date: str, region: str) -> bytes | None:
+        return self._keys.get((sealed_secret, date, region))
+
+    def keep(self, sealed_secret: bytes, date: str, region: str, key: bytes) -> None:
+        self._keys[sealed_secret, date, region] = key
+        if len(self._keys) > MAX_CACHED_KEYS:
+            self._keys.popitem(last=False)
+
+
+class _KeysOf:
+    """The keys of one access key."""
+
+    def __init__(self, access_key: AccessKey, cipher: TenantCipher, derived: _SigningKeys) -> None:
+        self._sealed = access_key.sealed_secret
+        self._cipher = cipher
+        self._derived = derived
+
+    def secret(self) -> str:
+        return self._cipher.open_secret(self._sealed)
+
+    def signing_key(self, date: str, region: str) -> bytes:
+        key = self._derived.find(self._sealed, date, region)
         if key is None:
-            secret = self._keyring.tenant_cipher(tenant).open_secret(access_key.sealed_secret)
-            key = self._keys[name] = signing_key(secret, claim.date, claim.region)
-            if len(self._keys) > MAX_CACHED_KEYS:
-                self._keys.popitem(last=False)
+            key = signing_key(self.secret(), date, region)
+            self._derived.keep(self._sealed, date, region, key)
         return key
 
 

@@ -13,9 +13,10 @@ from typing import Protocol
 
 from proxy.engine.body import Digests
 from proxy.engine.budget import Budget
-from proxy.manifest.records import Checksum, ChecksumAlgorithm
+from proxy.manifest.records import Checksum
 from proxy.s3.aws_chunked import ChunkedDecoder
 from proxy.s3.checksums import (
+    ChecksumAlgorithm,
     Hasher,
     announced_algorithm,
     encode,

@@ -7,8 +7,18 @@ from urllib.parse import quote
 import msgspec
 
 from proxy.manifest.protocol import CompletedPart
-from proxy.manifest.records import ChecksumAlgorithm, ChecksumType, Upload, UploadId, Version
-from proxy.s3.checksums import ALGORITHMS, check_type, decode, default_type, find_claim, parse_algorithm, type_mismatch
+from proxy.manifest.records import Upload, UploadId, Version
+from proxy.s3.checksums import (
+    ALGORITHMS,
+    ChecksumAlgorithm,
+    ChecksumType,
+    check_type,
+    decode,
+    default_type,
+    find_claim,
+    parse_algorithm,
+    type_mismatch,
+)
 from proxy.s3.errors import S3Error
 from proxy.s3.hosts import bucket_of_host
 from proxy.s3.parsing import Params
