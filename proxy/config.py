@@ -123,6 +123,7 @@ class LimitsConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     get_timeout_seconds: Seconds = 30.0
     straggler_grace_seconds: SecondsOrNone = 2.0
     body_idle_seconds: Seconds = 30.0
+    white_space_seconds: Seconds = 10.0
     body_min_bytes_per_second: Count = 1024
     reader_idle_seconds: Seconds = 3600.0
     collect_after_seconds: SecondsOrNone = 3600.0

@@ -36,10 +36,12 @@ from proxy.server.refusals import refuse_misplaced, refuse_unserved
 from proxy.server.streaming import send_download
 from proxy.server.telemetry import Telemetry
 from proxy.server.visit import Visit
+from proxy.server.whitespace import WhiteSpace
 from proxy.services import Services
 
 logger = logging.getLogger(__name__)
 
+LONG = frozenset({"CopyObject", "UploadPartCopy", "CompleteMultipartUpload"})
 _TELL_REGION = frozenset({301, 400, 403})
 STREAMED = frozenset({"PutObject", "UploadPart"})  # their bodies are never held whole
 
@@ -109,14 +111,14 @@ class Dispatcher:
     async def _respond(self, visit: Visit) -> web.StreamResponse:
         try:
             return await self._answer(visit)
-        except ProxyError as error:
+        except Exception as error:
             # Kept in this frame, an answer that is the error would hold its traceback, the traceback the frames, they the body read so far.
-            return self._refusal(visit, self._translated(visit, error))
-        except Exception:
-            logger.exception("%s %s", visit.request_id, visit.operation_name)
-            return self._refusal(visit, S3Error("InternalError"))
+            return self._refusal(visit, self._explained(visit, error))
 
-    def _translated(self, visit: Visit, error: ProxyError) -> S3Error:
+    def _explained(self, visit: Visit, error: Exception) -> S3Error:
+        if not isinstance(error, ProxyError):
+            logger.error("%s %s", visit.request_id, visit.operation_name, exc_info=error)
+            return S3Error("InternalError")
         answer = translate(error, writing=visit.request.method not in {"GET", "HEAD"})
         if answer.status >= 500 and answer is not error:
             logger.warning("%s %s: %s", visit.request_id, visit.operation_name, error)
@@ -156,7 +158,25 @@ class Dispatcher:
             copied=access.origin,
             upload=body,
         )
+        if operation.name in LONG:
+            return await self._answer_long(visit, handle, call)
         return await self._render(visit, operation, await handle(call))
+
+    async def _answer_long(self, visit: Visit, handle: Handle, call: Call) -> web.StreamResponse:
+        """Answer what may take longer than a client waits."""
+        headers = self._common_headers(visit)
+        headers["Content-Type"], headers["x-amz-server-side-encryption"] = "application/xml", "AES256"
+        limits = self._limits
+        async with WhiteSpace(visit.request, headers, seconds=limits.white_space_seconds, idle_seconds=limits.body_idle_seconds) as waiting:
+            try:
+                answer = await handle(call)
+            except Exception as error:
+                if not await waiting.end():
+                    raise
+                return await waiting.finish(self._error_document(visit, self._explained(visit, error)))
+            if not await waiting.end():
+                return await self._render(visit, call.operation, answer)
+            return await waiting.finish(_document(call.operation, answer))
 
     async def _take_body(
         self, inlet: Inlet, operation: Operation, headers: Mapping[str, str], sender: Sender
@@ -199,11 +219,19 @@ class Dispatcher:
         if visit.request.method == "HEAD" or error.status == 304:
             return web.Response(status=error.status, headers=headers)
         headers["Content-Type"] = "application/xml"
-        body = render_error(error, resource=visit.resource, request_id=visit.request_id, host_id=self._host_id)
-        return web.Response(status=error.status, headers=headers, body=body)
+        return web.Response(status=error.status, headers=headers, body=self._error_document(visit, error))
+
+    def _error_document(self, visit: Visit, error: S3Error) -> bytes:
+        visit.code = error.code
+        return render_error(error, resource=visit.resource, request_id=visit.request_id, host_id=self._host_id)
 
     def _common_headers(self, visit: Visit) -> CIMultiDict[str]:
         return CIMultiDict({"x-amz-request-id": visit.request_id, "x-amz-id-2": self._host_id, "Server": "Shardgate"})
+
+
+def _document(operation: Operation, answer: Answer) -> bytes:
+    assert not isinstance(answer, Download)  # no operation that sends an object is among the long ones
+    return render_response(operation, answer).body
 
 
 def _handle_of(operation: Operation) -> Handle:
