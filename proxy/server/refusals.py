@@ -1,7 +1,8 @@
 """Headers that ask for what is not served: refused in so many words, never ignored.
 
 A client that asks for a customer key, a lock or a public object must not be told "done", nor one whose write has a condition. What is
-asked for and true anyway passes: every object is sealed with AES-256, belongs to the bucket's owner, and is private.
+asked for and true anyway passes: every object is sealed with AES-256, belongs to the bucket's owner, and is private. What a client can
+ask of an upload by an option is refused by a 4xx: s3cmd tries an upload again for 45 seconds after a 501.
 """
 
 from __future__ import annotations
@@ -69,10 +70,23 @@ def _only(*served: str) -> Check:
 
 def _encryption(name: str, value: str) -> None:
     if value in {"aws:kms", "aws:kms:dsse", "aws:fsx"}:
-        _refuse(name, value)
+        raise S3Error("InvalidEncryptionAlgorithmError")
     if value != "AES256":
         message = "The encryption method specified is not supported"
         raise S3Error("InvalidArgument", message, ArgumentName=name, ArgumentValue=value)
+
+
+def _no_bucket_key(name: str, value: str) -> None:
+    if value.strip().lower() != "false":
+        _kms(name, value)
+
+
+def _kms(_name: str, _value: str) -> None:
+    raise S3Error("InvalidEncryptionAlgorithmError")
+
+
+def _customer_key(name: str, _value: str) -> None:
+    raise S3Error("InvalidRequest", "Encryption with customer-provided keys is not served", Header=name)
 
 
 def _object_lock(_name: str, _value: str) -> None:
@@ -96,7 +110,7 @@ _MISPLACED = {
 _CHECKS: dict[str, Check] = {
     "x-amz-acl": _acl,
     "x-amz-server-side-encryption": _encryption,
-    "x-amz-server-side-encryption-bucket-key-enabled": _only("false"),
+    "x-amz-server-side-encryption-bucket-key-enabled": _no_bucket_key,
     "x-amz-bucket-object-lock-enabled": _only("false"),
     "x-amz-object-ownership": _only("bucketownerenforced"),
     "x-amz-bucket-namespace": _only("global"),
@@ -106,13 +120,13 @@ _CHECKS: dict[str, Check] = {
     "x-amz-object-lock-event-hold": _object_lock,
     "x-amz-object-lock-event-hold-duration-days": _object_lock,
     "x-amz-object-lock-event-hold-duration-years": _object_lock,
-    **dict.fromkeys((f"x-amz-server-side-encryption-customer-{part}" for part in _CUSTOMER_KEY), _refuse),
-    **dict.fromkeys((f"x-amz-copy-source-server-side-encryption-customer-{part}" for part in _CUSTOMER_KEY), _refuse),
+    **dict.fromkeys((f"x-amz-server-side-encryption-customer-{part}" for part in _CUSTOMER_KEY), _customer_key),
+    **dict.fromkeys((f"x-amz-copy-source-server-side-encryption-customer-{part}" for part in _CUSTOMER_KEY), _customer_key),
+    "x-amz-server-side-encryption-aws-kms-key-id": _kms,
+    "x-amz-server-side-encryption-context": _kms,
     **dict.fromkeys((f"x-amz-grant-{right}" for right in ("full-control", "read", "read-acp", "write", "write-acp")), _grant),
     **dict.fromkeys(
         (
-            "x-amz-server-side-encryption-aws-kms-key-id",
-            "x-amz-server-side-encryption-context",
             "x-amz-write-offset-bytes",
             "x-amz-if-match-initiated-time",
             "x-amz-if-match-last-modified-time",

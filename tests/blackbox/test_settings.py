@@ -94,7 +94,7 @@ def test_what_is_true_of_every_bucket_is_told_and_may_be_put(s3: S3Client, bucke
 
 
 def test_another_encryption_or_ownership_is_refused(s3: S3Client, bucket: str) -> None:
-    with s3_error("InvalidRequest", 400):
+    with s3_error("InvalidEncryptionAlgorithmError", 400):
         s3.put_bucket_encryption(
             Bucket=bucket,
             ServerSideEncryptionConfiguration={"Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms"}}]},

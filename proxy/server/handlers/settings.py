@@ -46,7 +46,7 @@ async def put_bucket_encryption(call: Call) -> dict[str, object]:
         raise S3Error("MalformedXML")
     default, blocked = rules[0].get("ApplyServerSideEncryptionByDefault"), rules[0].get("BlockedEncryptionTypes")
     if not isinstance(default, dict) or default.get("SSEAlgorithm") != ENCRYPTION:
-        raise S3Error("InvalidRequest", f"Only {ENCRYPTION} is served as a bucket's encryption")
+        raise S3Error("InvalidEncryptionAlgorithmError")
     if "KMSMasterKeyID" in default:
         raise S3Error("InvalidArgument", "a KMSMasterKeyID is not applicable if the default sse algorithm is not aws:kms or aws:kms:dsse")
     if isinstance(blocked, dict) and blocked.get("EncryptionType") != ["SSE-C"]:

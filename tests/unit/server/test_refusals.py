@@ -17,10 +17,10 @@ OPERATIONS = load_model().operations
         ("x-amz-acl", "public-read", "AccessControlListNotSupported"),
         ("x-amz-acl", "secret", "InvalidArgument"),
         ("x-amz-grant-read", "id=1", "AccessControlListNotSupported"),
-        ("x-amz-server-side-encryption", "aws:kms", "NotImplemented"),
+        ("x-amz-server-side-encryption", "aws:kms", "InvalidEncryptionAlgorithmError"),
         ("x-amz-server-side-encryption", "ROT13", "InvalidArgument"),
-        ("x-amz-server-side-encryption-customer-algorithm", "AES256", "NotImplemented"),
-        ("x-amz-copy-source-server-side-encryption-customer-key", "k", "NotImplemented"),
+        ("x-amz-server-side-encryption-customer-algorithm", "AES256", "InvalidRequest"),
+        ("x-amz-copy-source-server-side-encryption-customer-key", "k", "InvalidRequest"),
         ("x-amz-object-lock-mode", "GOVERNANCE", "InvalidRequest"),
         ("x-amz-bucket-object-lock-enabled", "true", "NotImplemented"),
         ("x-amz-object-lock-event-hold", "ON", "InvalidRequest"),
@@ -90,3 +90,20 @@ def test_a_parameter_in_its_place_passes() -> None:
     refuse_misplaced(OPERATIONS["ListObjects"], [("marker", "k")])
     refuse_misplaced(OPERATIONS["ListObjectsV2"], [("start-after", "k"), ("continuation-token", "t")])
     refuse_misplaced(OPERATIONS["ListObjectVersions"], [("marker", "k")])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("x-amz-acl", "public-read"),
+        ("x-amz-grant-full-control", "id=1"),
+        ("x-amz-server-side-encryption", "aws:kms"),
+        ("x-amz-server-side-encryption-aws-kms-key-id", "key"),
+        ("x-amz-server-side-encryption-customer-algorithm", "AES256"),
+        ("x-amz-object-lock-mode", "GOVERNANCE"),
+    ],
+)
+def test_an_option_of_an_upload_is_never_refused_by_what_clients_try_again(name: str, value: str) -> None:
+    with pytest.raises(S3Error) as caught:
+        refuse_unserved(OPERATIONS["PutObject"], {name: value})
+    assert caught.value.status == 400

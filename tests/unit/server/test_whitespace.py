@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import boto3
 import pytest
@@ -134,3 +135,17 @@ async def test_a_quick_copy_has_its_headers(lab: Laboratory) -> None:
         answer = await client.ask("copy_object", Key="copy", CopySource="bucket/k")
         assert answer["ServerSideEncryption"] == "AES256"
         assert not client.bodies[-1].startswith(BEGUN)
+
+
+async def test_a_copy_goes_on_for_a_client_that_went_away(lab: Laboratory) -> None:
+    engine = SlowEngine(lab.services, SLOW_SECONDS)
+    async with serving(lab, engine) as client:
+        url = client.s3.generate_presigned_url("copy_object", Params={"Bucket": "bucket", "Key": "copy", "CopySource": "bucket/k"})
+        port, target = int(urlsplit(url).port or 0), f"{urlsplit(url).path}?{urlsplit(url).query}"
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        headers = f"Host: 127.0.0.1:{port}\r\nx-amz-copy-source: bucket/k\r\nContent-Length: 0\r\n"
+        writer.write(f"PUT {target} HTTP/1.1\r\n{headers}\r\n".encode())
+        await reader.readuntil(b"<?xml")
+        writer.transport.abort()
+    # The server ends only after its requests have.
+    assert await lab.get("copy") == b"hello"
