@@ -18,6 +18,7 @@ from proxy.errors import (
     BucketMissing,
     BucketNotEmpty,
     IntentRevoked,
+    ManifestFenced,
     PartInvalid,
     PreconditionUnmet,
     TenantExists,
@@ -304,6 +305,53 @@ async def test_intents_settle_revoke_and_conflict(manifest: Manifest) -> None:
     with pytest.raises(IntentRevoked):
         await manifest.commit_version(draft("late"), settlements=[Settlement(intent_id=intent.id, mask=0b100)])
     assert await manifest.find_version(BUCKET, "late") is None
+
+
+async def test_ids_that_were_abandoned_cannot_be_committed_after_all(manifest: Manifest) -> None:
+    intent = await manifest.lease_segments(owner="w", segment_ids=[segment_id(0), segment_id(1)], expires_ms=NOW + 1000)
+    settlement = Settlement(intent_id=intent.id, mask=1)
+    await manifest.settle([settlement], [GarbageSegment(id=segment_id(0))], now_ms=NOW)
+    with pytest.raises(IntentRevoked):
+        await manifest.commit_version(draft("late", new_layouts=(layout(0),)), settlements=[settlement])
+    assert await manifest.find_version(BUCKET, "late") is None
+    assert await garbage(manifest) == {segment_id(0)}
+
+
+async def test_ids_given_back_unused_are_not_collected(manifest: Manifest) -> None:
+    intent = await manifest.lease_segments(owner="w", segment_ids=[segment_id(0), segment_id(1)], expires_ms=NOW)
+    await manifest.release_unused([Settlement(intent_id=intent.id, mask=0b10)])
+    await manifest.revoke_expired_intents(now_ms=NOW + 1)
+    assert await garbage(manifest) == {segment_id(0)}
+
+
+async def test_a_fenced_manifest_refuses_every_change_for_whoever_has_it_open(manifest: Manifest, tmp_path: Path) -> None:
+    async with open_sqlite(tmp_path / "m.sqlite", ManualClock(NOW)) as other:
+        await manifest.fence("an old copy")
+        for opened in (manifest, other):
+            with pytest.raises(ManifestFenced, match="an old copy"):
+                await opened.commit_version(draft("k"))
+            with pytest.raises(ManifestFenced):
+                await opened.take_job("collect", "h", now_ms=NOW, lease_ms=1)
+            with pytest.raises(ManifestFenced):
+                await opened.finish_garbage([])
+            with pytest.raises(ManifestFenced):
+                await opened.move_epoch(now_ms=NOW)
+        assert await other.find_version(BUCKET, "k") is None
+        await other.accept_epoch(above=7, now_ms=NOW)
+        assert (await manifest.move_epoch(now_ms=NOW)).number == 9
+        await manifest.commit_version(draft("k"))
+
+
+async def test_garbage_is_counted_by_store_and_no_further_than_is_asked(manifest: Manifest) -> None:
+    ids = [segment_id(number) for number in range(3)]
+    intent = await manifest.lease_segments(owner="w", segment_ids=ids, expires_ms=NOW)
+    segments = [GarbageSegment(id=ids[0], stores=("a", "b", "a")), GarbageSegment(id=ids[1], stores=("a",)), GarbageSegment(id=ids[2])]
+    await manifest.settle([Settlement(intent_id=intent.id, mask=0b111)], segments, now_ms=NOW)
+    assert await manifest.count_garbage() == {"": 1, "a": 3, "b": 1}
+    assert await manifest.count_garbage(limit=2) == {"": 1, "a": 2, "b": 1}
+    await manifest.know_stores(["a", "old"])
+    assert await manifest.spread_garbage(["new"], limit=10) == 1
+    assert await manifest.count_garbage() == {"a": 4, "b": 1, "new": 1, "old": 1}
 
 
 async def test_shards_that_come_after_their_intent_was_revoked_are_found(manifest: Manifest) -> None:

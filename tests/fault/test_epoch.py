@@ -195,6 +195,21 @@ async def test_a_crash_between_the_manifest_and_the_markers_raises_no_alarm(tmp_
         await lab.put("k", b"x")
 
 
+async def test_the_manifest_has_moved_durably_before_a_store_hears_of_it_and_older_markers_go_last(tmp_path: Path) -> None:
+    async with laboratory(tmp_path) as lab:
+        elm, seen = lab.stores["elm"], []
+
+        def look(verb: str) -> None:
+            if verb in {"put", "delete"}:
+                with sqlite3.connect(tmp_path / "manifest.sqlite") as database:
+                    seen.append((verb, *database.execute("SELECT number FROM epoch").fetchone()))
+                database.close()
+
+        elm.before = look
+        await lab.services.epoch.move()
+        assert seen == [("put", 2), ("delete", 2)]
+
+
 async def test_a_store_that_was_down_or_is_new_hears_of_the_epoch_when_it_answers(tmp_path: Path) -> None:
     async with laboratory(tmp_path) as lab:
         lab.stores["elm"].down = True

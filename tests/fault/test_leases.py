@@ -47,6 +47,25 @@ async def test_puts_go_on_after_the_leases_were_revoked(lab: Laboratory) -> None
     assert await lab.get("k69") == b"after"
 
 
+async def test_free_ids_are_not_used_past_their_lease(lab: Laboratory) -> None:
+    await lab.put("k", b"before")
+    free = {leased[0] for leased in ledger_of(lab)._free}
+    lab.clock.advance(LEASE_SECONDS)
+    assert await ledger_of(lab).take() not in free
+    assert not {leased[0] for leased in ledger_of(lab)._free} & free
+
+
+async def test_ids_that_were_not_used_are_given_back_at_the_end_and_nobody_searches_for_them(tmp_path: Path) -> None:
+    async with laboratory(tmp_path) as lab:
+        await lab.put("k", b"kept")
+        lost = await ledger_of(lab).take()
+    async with laboratory(tmp_path) as lab:
+        await lab.collect()
+        assert {store.calls["list"] for store in lab.stores.values()} == {1}, "for the one that was taken and came to nothing"
+        assert lost.hex() not in "".join(await lab.shards())
+        assert await lab.get("k") == b"kept"
+
+
 async def test_the_collector_keeps_its_own_leases(lab: Laboratory) -> None:
     await lab.put("k", b"before")
     lab.clock.advance(STOPPED_SECONDS)

@@ -1,0 +1,118 @@
+"""`shardgate jobs` and `shardgate manifest accept`."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import pytest
+
+from proxy.config import load_config
+from proxy.manifest.records import GarbageSegment, SegmentId, Settlement
+from proxy.services import Services, open_services
+from tests.servers import ROOT
+from tests.unit.test_cli import Run, run  # noqa: F401 - the fixture
+
+LOCAL = ROOT / "config" / "local.toml"
+
+
+@pytest.fixture
+def used(run: Run, tmp_path: Path) -> Path:  # noqa: F811
+    run("init")
+    _serve(tmp_path)
+    return tmp_path
+
+
+def _serve(data: Path, *, garbage: bool = False) -> None:
+    """Start and stop what a server is made of."""
+
+    async def serve() -> None:
+        async with open_services(load_config(LOCAL, {"SHARDGATE_DATA": str(data)}), serving=True) as services:
+            if garbage:
+                await _queue_garbage(services)
+
+    asyncio.run(serve())
+
+
+async def _queue_garbage(services: Services) -> None:
+    ids = [SegmentId(bytes(15) + bytes((number,))) for number in range(2)]
+    intent = await services.manifest.lease_segments(owner="w", segment_ids=ids, expires_ms=2**60)
+    segments = [GarbageSegment(id=ids[0], stores=("alder", "gone")), GarbageSegment(id=ids[1])]
+    await services.manifest.settle([Settlement(intent_id=intent.id, mask=3)], segments, now_ms=1)
+
+
+@pytest.fixture
+def fenced(used: Path) -> Path:
+    """Return the data of an installation that an older copy of its manifest was put back into."""
+    shutil.copy(used / "manifest.sqlite", used / "copy")  # no server runs: there is nothing beside it
+    _serve(used)
+    for path in used.glob("manifest.sqlite*"):
+        path.unlink()
+    (used / "copy").rename(used / "manifest.sqlite")
+    return used
+
+
+def test_jobs_are_shown_before_they_have_ever_run(run: Run, used: Path) -> None:  # noqa: F811
+    overview = run("jobs", "--json").data
+    assert [(job["name"], job["state"]) for job in overview["jobs"]] == [("renew-leases", "new"), ("epoch", "new"), ("collect", "new")]
+    assert (overview["fence"], overview["garbage"]) == ("", {})
+    assert overview["jobs"][2] == {
+        "name": "collect", "state": "new", "holder": "", "done": 0, "remaining": None, "rate": 0.0, "last_run": None, "last_error": "",
+    }  # fmt: skip
+    out = run("jobs").out
+    assert "every server" in out
+    assert "never" in out
+
+
+def test_garbage_is_shown_by_store_also_of_one_that_is_not_configured(run: Run, used: Path) -> None:  # noqa: F811
+    _serve(used, garbage=True)
+    assert run("jobs", "--json").data["garbage"] == {"": 1, "alder": 1, "gone": 1}
+    assert "(not known yet)" in run("jobs").out
+
+
+def test_a_job_is_paused_and_resumed_for_all_processes_and_over_restarts(run: Run, used: Path) -> None:  # noqa: F811
+    assert run("jobs", "pause", "collect").code == 0
+    _serve(used)
+    assert run("jobs", "--json").data["jobs"][2]["state"] == "paused"
+    assert run("jobs", "resume", "collect").code == 0
+    assert run("jobs", "--json").data["jobs"][2]["state"] == "new"
+
+
+def test_what_no_server_is_safe_without_and_what_there_is_not_cannot_be_paused(run: Run, used: Path) -> None:  # noqa: F811
+    for name, why in (
+        ("renew-leases", "cannot be paused"),
+        ("epoch", "cannot be paused"),
+        ("colect", "one of: renew-leases, epoch, collect"),
+    ):
+        outcome = run("jobs", "pause", name)
+        assert outcome.code == 1
+        assert why in outcome.err
+
+
+def test_commands_that_write_are_refused_on_an_older_copy_and_those_that_read_are_not(run: Run, fenced: Path) -> None:  # noqa: F811
+    for command in (("tenant", "add", "t"), ("key", "add", "local"), ("jobs", "pause", "collect"), ("tenant", "disable", "local")):
+        outcome = run(*command)
+        assert outcome.code == 1
+        assert "this manifest is an older copy: it is at epoch 1, and the stores alder, birch" in outcome.err
+    assert [tenant["name"] for tenant in run("tenant", "list", "--json").data] == ["local"]
+    assert "older copy" in run("jobs", "--json").data["fence"]
+    assert "background work stands still: this manifest is an older copy" in run("jobs").out
+
+
+def test_an_older_copy_is_accepted_only_by_who_says_that_he_means_it(run: Run, fenced: Path) -> None:  # noqa: F811
+    outcome = run("manifest", "accept")
+    assert outcome.code == 1
+    assert "What was stored after this copy was made cannot be found by it" in outcome.err
+    assert run("tenant", "add", "t").code == 1
+    outcome = run("manifest", "accept", "--yes")
+    assert (outcome.code, outcome.out) == (0, "accepted: the manifest is at epoch 3, and may be written again\n")
+    assert run("tenant", "add", "t").code == 0
+    _serve(fenced)
+    assert run("tenant", "add", "u").code == 0
+
+
+def test_there_is_nothing_to_accept_where_all_is_well(run: Run, used: Path) -> None:  # noqa: F811
+    outcome = run("manifest", "accept", "--yes")
+    assert outcome.code == 1
+    assert "nothing to accept" in outcome.err
