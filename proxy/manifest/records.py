@@ -149,7 +149,7 @@ class Version(Record, frozen=True, kw_only=True, omit_defaults=True):
 
     key: ObjectKey
     id: VersionId
-    sequence: int  # commit order; the newest version of a key has the highest
+    sequence: int  # the order of commits to this key: the newest version has the highest. It may come again once that is deleted
     is_latest: bool
     is_delete_marker: bool = False
     size: int = 0
@@ -158,6 +158,7 @@ class Version(Record, frozen=True, kw_only=True, omit_defaults=True):
     attributes: ObjectAttributes = ObjectAttributes()
     checksum: Checksum | None = None
     parts: tuple[PartSummary, ...] = ()  # empty unless made by multipart
+    upload_id: UploadId | None = None  # of the multipart upload that made it: tells it from another of the same key and id
     extents: tuple[ExtentRef, ...] = ()
 
 

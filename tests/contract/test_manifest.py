@@ -424,6 +424,65 @@ async def test_multipart(manifest: Manifest) -> None:
         await manifest.abort_upload("u", now_ms=NOW)
 
 
+async def test_a_repeated_completion_is_never_answered_with_another_version_of_the_same_id_and_order(manifest: Manifest) -> None:
+    await manifest.begin_upload(upload("u"))
+    await manifest.commit_part("u", Part(number=1, size=10, etag="e", modified_ms=NOW), new_layouts=[layout(1)])
+    listed = [CompletedPart(number=1, etag="e")]
+    completed = await manifest.complete_upload("u", listed, draft("k"))
+    await manifest.delete_latest(BUCKET, "k", marker_id="m", now_ms=NOW)
+    other = await manifest.commit_version(draft("k", etag="other"))
+    assert (other.id, other.sequence) == (completed.id, completed.sequence)
+    with pytest.raises(UploadMissing):
+        await manifest.find_completed("u", listed, BUCKET, "k")
+    with pytest.raises(UploadMissing):
+        await manifest.complete_upload("u", listed, draft("k"))
+    assert await manifest.find_version(BUCKET, "k") == other
+
+
+async def test_a_completion_is_repeated_while_its_version_is_there_though_no_longer_the_latest(manifest: Manifest) -> None:
+    await manifest.set_versioning(BUCKET, "Enabled")
+    await manifest.begin_upload(upload("u"))
+    await manifest.commit_part("u", Part(number=1, size=10, etag="e", modified_ms=NOW), new_layouts=[layout(1)])
+    listed = [CompletedPart(number=1, etag="e")]
+    completed = await manifest.complete_upload("u", listed, draft("k", "v1"))
+    await manifest.commit_version(draft("k", "v2"))
+    assert await manifest.find_completed("u", listed, BUCKET, "k") == replace(completed, is_latest=False)
+
+
+async def test_each_key_has_an_order_of_its_own(manifest: Manifest) -> None:
+    await manifest.set_versioning(BUCKET, "Enabled")
+    assert [(await manifest.commit_version(draft(key, f"v{key}"))).sequence for key in ("a", "b")] == [1, 1]
+    later = await manifest.commit_version(draft("a", "earlier clock", modified_ms=NOW - 1000))
+    assert later.sequence == 2
+    assert await history(manifest, "a") == ["earlier clock", "va"]
+
+
+async def test_a_version_written_between_two_pages_of_a_history_hides_no_other(manifest: Manifest) -> None:
+    await manifest.set_versioning(BUCKET, "Enabled")
+    for number in range(5):
+        await manifest.commit_version(draft("k", f"v{number}"))
+    page = await manifest.list_versions(BUCKET, prefix="", delimiter="", after_key="", after_version="", limit=1)
+    assert [version.id for version in page.versions] == ["v4"]
+    await manifest.delete_version(BUCKET, "k", "v4", now_ms=NOW)
+    again = await manifest.commit_version(draft("k", "v5"))
+    assert again.sequence == 5, "that of the version which was deleted"
+    page = await manifest.list_versions(BUCKET, prefix="", delimiter="", after_key="k", after_version="v4", limit=10)
+    assert [version.id for version in page.versions] == ["v5", "v3", "v2", "v1", "v0"]
+
+
+async def test_an_extent_that_a_step_both_shares_and_releases_stays(manifest: Manifest) -> None:
+    first = await manifest.commit_version(draft("k", new_layouts=(layout(1),)))
+    (ref,) = first.extents
+    onto_itself = await manifest.commit_version(draft("k", etag="copied onto itself", shared_extents=(ref.id,)))
+    assert onto_itself.extents == first.extents
+    assert await garbage(manifest) == set()
+    await manifest.commit_version(draft("twice", shared_extents=(ref.id, ref.id)))
+    await manifest.delete_version(BUCKET, "k", "null", now_ms=NOW)
+    assert await garbage(manifest) == set()
+    await manifest.delete_version(BUCKET, "twice", "null", now_ms=NOW)
+    assert await garbage(manifest) == {segment_id(1)}
+
+
 async def test_asking_for_a_completion_that_never_was_ends_no_upload(manifest: Manifest) -> None:
     await manifest.begin_upload(upload("u"))
     await manifest.commit_part("u", Part(number=1, size=10, etag="e", modified_ms=NOW), new_layouts=[layout(1)])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 from msgspec.structs import replace
 
-from proxy.errors import BucketExists, BucketMissing, TenantMissing
+from proxy.errors import BucketMissing
+from proxy.manifest.plans.buckets import check_new_bucket, with_setting
 from proxy.manifest.records import Bucket, BucketId, BucketName, TenantId, Versioning
 from proxy.manifest.sqlite.accounts import find_tenant
 from proxy.manifest.sqlite.rows import Connection, encode, one
@@ -14,11 +15,7 @@ _buckets = msgspec.msgpack.Decoder(Bucket)
 
 
 def create_bucket(connection: Connection, bucket: Bucket) -> Bucket:
-    existing = find_bucket(connection, bucket.name)
-    if existing is not None:
-        raise BucketExists(bucket.name, existing.tenant_id)
-    if find_tenant(connection, bucket.tenant_id) is None:
-        raise TenantMissing(f"no tenant {bucket.tenant_id}")  # removed meanwhile: nobody could ever delete the bucket
+    check_new_bucket(bucket, find_bucket(connection, bucket.name), find_tenant(connection, bucket.tenant_id))
     cursor = connection.execute("INSERT INTO bucket (name, tenant_id, record) VALUES (?, ?, x'')", (bucket.name, bucket.tenant_id))
     made = replace(bucket, id=BucketId(cursor.lastrowid or 0))
     _change_bucket(connection, made)
@@ -50,11 +47,7 @@ def set_versioning(connection: Connection, bucket_id: BucketId, versioning: Vers
 
 
 def put_bucket_setting(connection: Connection, bucket_id: BucketId, setting: str, document: str | None) -> None:
-    bucket = need_bucket(connection, bucket_id)
-    settings = {key: value for key, value in bucket.settings.items() if key != setting}
-    if document is not None:
-        settings[setting] = document
-    _change_bucket(connection, replace(bucket, settings=settings))
+    _change_bucket(connection, with_setting(need_bucket(connection, bucket_id), setting, document))
 
 
 def _change_bucket(connection: Connection, bucket: Bucket) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
-from msgspec.structs import replace
 
 from proxy.errors import ExtentMissing
-from proxy.manifest.records import Extent, ExtentId, ExtentRef, GarbageSegment, Layout, Segment, SegmentId
+from proxy.manifest.plans.extents import CountedExtent, garbage_of, missing_shards, plan_references, with_shard
+from proxy.manifest.records import Extent, ExtentId, ExtentRef, Layout, Segment, SegmentId
 from proxy.manifest.sqlite.ledger import queue_garbage
 from proxy.manifest.sqlite.rows import Connection, encode, one
 
@@ -20,38 +20,32 @@ def add_extents(connection: Connection, layouts: Iterable[Layout]) -> tuple[Exte
     for layout in layouts:
         cursor = connection.execute("INSERT INTO extent (refs, layout) VALUES (1, ?)", (encode(layout),))
         extent_id = ExtentId(cursor.lastrowid or 0)
-        for segment in layout.segments:
-            for index in segment.missing:
-                connection.execute("INSERT INTO missing_shard VALUES (?, ?, ?)", (extent_id, segment.id, index))
+        rows = [(extent_id, segment_id, index) for segment_id, index in missing_shards(layout)]
+        connection.executemany("INSERT INTO missing_shard VALUES (?, ?, ?)", rows)
         refs.append(ExtentRef(id=extent_id, size=layout.size))
     return tuple(refs)
 
 
-def share_extents(connection: Connection, ids: Iterable[ExtentId]) -> tuple[ExtentRef, ...]:
-    refs = []
-    for extent_id in ids:
-        row = connection.execute("UPDATE extent SET refs = refs + 1 WHERE id = ? RETURNING layout", (extent_id,)).fetchone()
-        if row is None:
-            raise ExtentMissing(f"extent {extent_id} is gone")
-        refs.append(ExtentRef(id=extent_id, size=_layouts.decode(row[0]).size))
-    return tuple(refs)
-
-
-def drop_extents(connection: Connection, extents: Iterable[ExtentRef], now_ms: int) -> None:
-    """Count references down; what nobody refers to any more becomes garbage."""
-    for extent in extents:
-        last = connection.execute("DELETE FROM extent WHERE id = ? AND refs <= 1 RETURNING layout", (extent.id,)).fetchone()
-        if last is None:
-            connection.execute("UPDATE extent SET refs = refs - 1 WHERE id = ?", (extent.id,))
-            continue
-        segments = _layouts.decode(last[0]).segments
-        queue_garbage(connection, [_garbage(segment) for segment in segments], now_ms)
-        if any(segment.missing for segment in segments):
+def change_references(
+    connection: Connection, *, shared: Sequence[ExtentId] = (), released: Iterable[ExtentRef] = (), now_ms: int
+) -> tuple[ExtentRef, ...]:
+    """Count references as one step changes them, and return those to what is shared. What nobody refers to any more becomes garbage."""
+    released = tuple(released)
+    plan = plan_references(_counted(connection, {*shared, *(ref.id for ref in released)}), shared=shared, released=released)
+    connection.executemany("UPDATE extent SET refs = ? WHERE id = ?", [(count, extent_id) for extent_id, count in plan.counts])
+    for extent in plan.gone:
+        connection.execute("DELETE FROM extent WHERE id = ?", (extent.id,))
+        queue_garbage(connection, garbage_of(extent.layout), now_ms)
+        if missing_shards(extent.layout):
             connection.execute("DELETE FROM missing_shard WHERE extent = ?", (extent.id,))
+    return plan.shared
 
 
-def _garbage(segment: Segment) -> GarbageSegment:
-    return GarbageSegment(id=segment.id, stores=() if segment.strays else segment.stores, generations=segment.generations)
+def _counted(connection: Connection, ids: Iterable[ExtentId]) -> Iterator[CountedExtent]:
+    for extent_id in ids:
+        row = connection.execute("SELECT refs, layout FROM extent WHERE id = ?", (extent_id,)).fetchone()
+        if row is not None:
+            yield CountedExtent(extent=Extent(id=extent_id, layout=_layouts.decode(row[1])), references=row[0])
 
 
 def load_extents(connection: Connection, ids: Sequence[ExtentId]) -> tuple[Extent, ...]:
@@ -68,11 +62,8 @@ def record_shard(connection: Connection, extent_id: ExtentId, segment_id: Segmen
     layout = one(connection, "SELECT layout FROM extent WHERE id = ?", (extent_id,), _layouts)
     if layout is None:
         return
-    segments = tuple(
-        replace(segment, missing=tuple(index for index in segment.missing if index != shard_index)) if segment.id == segment_id else segment
-        for segment in layout.segments
-    )
-    connection.execute("UPDATE extent SET layout = ? WHERE id = ?", (encode(replace(layout, segments=segments)), extent_id))
+    changed = with_shard(layout, segment_id, shard_index)
+    connection.execute("UPDATE extent SET layout = ? WHERE id = ?", (encode(changed), extent_id))
     connection.execute("DELETE FROM missing_shard WHERE extent = ? AND segment = ? AND shard = ?", (extent_id, segment_id, shard_index))
 
 

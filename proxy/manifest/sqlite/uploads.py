@@ -7,15 +7,17 @@ from collections.abc import Sequence
 import msgspec
 from msgspec.structs import replace
 
-from proxy.errors import BucketNotEmpty, PartInvalid, UploadMissing
-from proxy.manifest.conditions import check_conditions
+from proxy.errors import UploadMissing
+from proxy.manifest.plans.buckets import check_empty
+from proxy.manifest.plans.uploads import check_upload, completed_version, extents_of, plan_completion
+from proxy.manifest.plans.versions import plan_commit
 from proxy.manifest.protocol import CompletedPart, Conditions, VersionDraft
-from proxy.manifest.records import BucketId, ExtentId, ExtentRef, Layout, ObjectKey, Part, Settlement, Upload, UploadId, Version
+from proxy.manifest.records import BucketId, ExtentId, Layout, ObjectKey, Part, Settlement, Upload, UploadId, Version, VersionId
 from proxy.manifest.sqlite.buckets import need_bucket
-from proxy.manifest.sqlite.extents import add_extents, drop_extents, share_extents
+from proxy.manifest.sqlite.extents import add_extents, change_references
 from proxy.manifest.sqlite.ledger import settle_commit
 from proxy.manifest.sqlite.rows import Connection, encode, one
-from proxy.manifest.sqlite.versions import decode_version, find_version, insert_version
+from proxy.manifest.sqlite.versions import add_version, find_replaceable, find_version
 
 _uploads = msgspec.msgpack.Decoder(Upload)
 _parts = msgspec.msgpack.Decoder(Part)
@@ -45,10 +47,11 @@ def commit_part(
     if connection.execute("SELECT 1 FROM upload WHERE id = ?", (upload_id,)).fetchone() is None:
         raise UploadMissing(f"no upload {upload_id}")
     settle_commit(connection, settlements)
-    stored = replace(part, extents=add_extents(connection, new_layouts) + share_extents(connection, shared_extents))
-    old = one(connection, "SELECT record FROM part WHERE upload = ? AND number = ?", (upload_id, part.number), _parts)
-    if old is not None:
-        drop_extents(connection, old.extents, part.modified_ms)
+    before = one(connection, "SELECT record FROM part WHERE upload = ? AND number = ?", (upload_id, part.number), _parts)
+    released = extents_of([before] if before is not None else [])
+    new = add_extents(connection, new_layouts)
+    shared = change_references(connection, shared=shared_extents, released=released, now_ms=part.modified_ms)
+    stored = replace(part, extents=new + shared)
     connection.execute("INSERT OR REPLACE INTO part VALUES (?, ?, ?)", (upload_id, part.number, encode(stored)))
     return stored
 
@@ -64,25 +67,17 @@ def complete_upload(
     upload = one(connection, "SELECT record FROM upload WHERE id = ?", (upload_id,), _uploads)
     if upload is None:
         return find_completed(connection, upload_id, parts, draft.bucket_id, draft.key)
-    if (upload.bucket_id, upload.key) != (draft.bucket_id, draft.key):
-        raise UploadMissing(f"upload {upload_id} is of another key")
+    check_upload(upload, draft.bucket_id, draft.key)
     bucket = need_bucket(connection, draft.bucket_id)
-    newest = find_version(connection, bucket.id, draft.key)
-    check_conditions(newest, conditions)
-    uploaded = {part.number: part for part in list_parts(connection, upload_id, 0, 10_000)}
-    extents: list[ExtentRef] = []
-    for wanted in parts:
-        part = uploaded.pop(wanted.number, None)
-        if part is None or part.etag != wanted.etag:
-            raise PartInvalid(f"part {wanted.number} was not uploaded, or has another ETag")
-        extents += part.extents
-    for unused in uploaded.values():
-        drop_extents(connection, unused.extents, draft.modified_ms)
-    version = insert_version(connection, bucket, newest, draft, tuple(extents))
+    newest, null = find_replaceable(connection, bucket, draft.key)
+    change = plan_commit(bucket, newest, null, draft, conditions, upload_id=upload_id)
+    completion = plan_completion(list_parts(connection, upload_id, 0, 10_000), parts)
+    change_references(connection, released=change.released + completion.released, now_ms=draft.modified_ms)
+    version = add_version(connection, bucket.id, change, completion.extents)
     _end_upload(connection, upload_id)
     connection.execute(
         "INSERT OR REPLACE INTO completed_upload VALUES (?, ?, ?, ?, ?, ?)",
-        (upload_id, draft.bucket_id, draft.key.encode(), version.sequence, encode(tuple(parts)), draft.modified_ms),
+        (upload_id, draft.bucket_id, draft.key.encode(), version.id, encode(tuple(parts)), draft.modified_ms),
     )
     connection.execute("DELETE FROM completed_upload WHERE completed < ?", (draft.modified_ms - COMPLETED_KEPT_MS,))
     return version
@@ -93,21 +88,17 @@ def find_completed(
 ) -> Version:
     """A client that lost our answer asks again: give the same one, while that very version is there."""
     row = connection.execute(
-        "SELECT c.parts, v.record, v.latest FROM completed_upload c"
-        " JOIN version v ON v.bucket = c.bucket AND v.key = c.key AND v.order_key = -c.sequence"
-        " WHERE c.id = ? AND c.bucket = ? AND c.key = ?",
-        (upload_id, bucket_id, key.encode()),
+        "SELECT parts, version_id FROM completed_upload WHERE id = ? AND bucket = ? AND key = ?", (upload_id, bucket_id, key.encode())
     ).fetchone()
-    if row is None or _completed.decode(row[0]) != tuple(parts):
-        raise UploadMissing(f"no upload {upload_id}")
-    return decode_version(row[1], row[2])
+    if row is None:
+        return completed_version(upload_id, None, parts, None)
+    return completed_version(upload_id, _completed.decode(row[0]), parts, find_version(connection, bucket_id, key, VersionId(row[1])))
 
 
 def abort_upload(connection: Connection, upload_id: UploadId, now_ms: int) -> None:
     if connection.execute("SELECT 1 FROM upload WHERE id = ?", (upload_id,)).fetchone() is None:
         raise UploadMissing(f"no upload {upload_id}")
-    for part in list_parts(connection, upload_id, 0, 10_000):
-        drop_extents(connection, part.extents, now_ms)
+    change_references(connection, released=extents_of(list_parts(connection, upload_id, 0, 10_000)), now_ms=now_ms)
     _end_upload(connection, upload_id)
 
 
@@ -119,8 +110,8 @@ def _end_upload(connection: Connection, upload_id: UploadId) -> None:
 def delete_bucket(connection: Connection, bucket_id: BucketId, now_ms: int) -> None:
     """Delete an empty bucket; its uploads, which nobody could complete any more, are aborted."""
     bucket = need_bucket(connection, bucket_id)
-    if connection.execute("SELECT 1 FROM version WHERE bucket = ? LIMIT 1", (bucket_id,)).fetchone():
-        raise BucketNotEmpty(f"bucket {bucket.name} is not empty")
+    found = connection.execute("SELECT 1 FROM version WHERE bucket = ? LIMIT 1", (bucket_id,)).fetchone()
+    check_empty(bucket, has_versions=found is not None)
     for (upload_id,) in connection.execute("SELECT id FROM upload WHERE bucket = ?", (bucket_id,)).fetchall():
         abort_upload(connection, upload_id, now_ms)
     connection.execute("DELETE FROM bucket WHERE id = ?", (bucket_id,))

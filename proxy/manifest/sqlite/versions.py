@@ -7,12 +7,18 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from proxy.errors import VersionMissing
-from proxy.manifest.conditions import check_conditions
+from proxy.manifest.plans.versions import (
+    VersionChange,
+    plan_commit,
+    plan_delete_latest,
+    plan_delete_version,
+    plan_tags,
+    replaces_null_version,
+)
 from proxy.manifest.protocol import Conditions, VersionDraft
 from proxy.manifest.records import NULL_VERSION, Bucket, BucketId, ExtentRef, ObjectKey, Settlement, Version, VersionId
 from proxy.manifest.sqlite.buckets import need_bucket
-from proxy.manifest.sqlite.extents import add_extents, drop_extents, share_extents
+from proxy.manifest.sqlite.extents import add_extents, change_references
 from proxy.manifest.sqlite.ledger import settle_commit
 from proxy.manifest.sqlite.rows import Connection, encode
 
@@ -51,56 +57,42 @@ def _find_older(connection: Connection, bucket_id: BucketId, key: ObjectKey, ver
 
 def commit_version(connection: Connection, draft: VersionDraft, conditions: Conditions, settlements: Sequence[Settlement]) -> Version:
     bucket = need_bucket(connection, draft.bucket_id)
-    newest = find_version(connection, bucket.id, draft.key)
-    check_conditions(newest, conditions)
+    newest, null = find_replaceable(connection, bucket, draft.key)
+    change = plan_commit(bucket, newest, null, draft, conditions)
     settle_commit(connection, settlements)
-    extents = add_extents(connection, draft.new_layouts) + share_extents(connection, draft.shared_extents)
-    return insert_version(connection, bucket, newest, draft, extents)
+    new = add_extents(connection, draft.new_layouts)
+    shared = change_references(connection, shared=draft.shared_extents, released=change.released, now_ms=draft.modified_ms)
+    return add_version(connection, bucket.id, change, new + shared)
 
 
-def insert_version(
-    connection: Connection, bucket: Bucket, newest: Version | None, draft: VersionDraft, extents: tuple[ExtentRef, ...]
-) -> Version:
-    """Put a version above the newest of its key. Without versioning it is the null one, and replaces the null one before it."""
-    version_id = draft.id if bucket.versioning == "Enabled" else NULL_VERSION
-    if newest is not None:
-        _make_way(connection, bucket.id, newest, version_id, draft.modified_ms)
-    (sequence,) = connection.execute("UPDATE sequence SET value = value + 1 RETURNING value").fetchone()
-    version = Version(
-        key=draft.key,
-        id=version_id,
-        sequence=sequence,
-        is_latest=True,
-        is_delete_marker=draft.is_delete_marker,
-        size=draft.size,
-        etag=draft.etag,
-        modified_ms=draft.modified_ms,
-        attributes=draft.attributes,
-        checksum=draft.checksum,
-        parts=draft.parts,
-        extents=extents,
-    )
+def find_replaceable(connection: Connection, bucket: Bucket, key: ObjectKey) -> tuple[Version | None, Version | None]:
+    """Return the newest version of a key, and the null one if a commit replaces it and it is not the newest."""
+    newest = find_version(connection, bucket.id, key)
+    if newest is None or newest.id == NULL_VERSION or not replaces_null_version(bucket):
+        return newest, None
+    return newest, _find_older(connection, bucket.id, key, NULL_VERSION)
+
+
+def add_version(connection: Connection, bucket_id: BucketId, change: VersionChange, extents: tuple[ExtentRef, ...]) -> Version:
+    """Change the rows of a key to which a version is added, and return that."""
+    if change.added is None:
+        raise ValueError("nothing is added")
+    _change(connection, bucket_id, change)
+    version = replace(change.added, extents=extents)
     connection.execute(
         "INSERT INTO version VALUES (?, ?, ?, ?, 1, ?, ?)",
-        (bucket.id, draft.key.encode(), -sequence, version_id, int(draft.is_delete_marker), encode(version)),
+        (*_row(bucket_id, version), version.id, int(version.is_delete_marker), encode(version)),
     )
     return version
 
 
-def _make_way(connection: Connection, bucket_id: BucketId, newest: Version, version_id: VersionId, now_ms: int) -> None:
-    """Remove the version of the same id, which is a null one, and leave none that is the latest."""
-    if newest.id == version_id:  # nearly always, without versioning: there is nothing else to change
-        _remove(connection, bucket_id, newest, now_ms)
-        return
-    older = _find_older(connection, bucket_id, newest.key, NULL_VERSION) if version_id == NULL_VERSION else None
-    if older is not None:
-        _remove(connection, bucket_id, older, now_ms)
-    connection.execute("UPDATE version SET latest = 0 WHERE bucket = ? AND key = ? AND order_key = ?", _row(bucket_id, newest))
-
-
-def _remove(connection: Connection, bucket_id: BucketId, version: Version, now_ms: int) -> None:
-    connection.execute("DELETE FROM version WHERE bucket = ? AND key = ? AND order_key = ?", _row(bucket_id, version))
-    drop_extents(connection, version.extents, now_ms)
+def _change(connection: Connection, bucket_id: BucketId, change: VersionChange) -> None:
+    for version in change.removed:
+        connection.execute("DELETE FROM version WHERE bucket = ? AND key = ? AND order_key = ?", _row(bucket_id, version))
+        if change.promotes:
+            connection.execute(_PROMOTE_NEWEST, (bucket_id, version.key.encode()))
+    if change.demoted is not None:
+        connection.execute("UPDATE version SET latest = 0 WHERE bucket = ? AND key = ? AND order_key = ?", _row(bucket_id, change.demoted))
 
 
 def _row(bucket_id: BucketId, version: Version) -> tuple[int, bytes, int]:
@@ -109,12 +101,9 @@ def _row(bucket_id: BucketId, version: Version) -> tuple[int, bytes, int]:
 
 def set_tags(connection: Connection, bucket_id: BucketId, key: ObjectKey, version_id: VersionId | None, tags: Mapping[str, str]) -> Version:
     need_bucket(connection, bucket_id)
-    version = find_version(connection, bucket_id, key, version_id)
-    if version is None or version.is_delete_marker:
-        raise VersionMissing(f"no version {version_id or 'latest'} of {key}")
-    changed = replace(version, attributes=replace(version.attributes, tags=dict(tags)))
+    changed = plan_tags(find_version(connection, bucket_id, key, version_id), tags)
     connection.execute(
-        "UPDATE version SET record = ? WHERE bucket = ? AND key = ? AND order_key = ?", (encode(changed), *_row(bucket_id, version))
+        "UPDATE version SET record = ? WHERE bucket = ? AND key = ? AND order_key = ?", (encode(changed), *_row(bucket_id, changed))
     )
     return changed
 
@@ -122,10 +111,7 @@ def set_tags(connection: Connection, bucket_id: BucketId, key: ObjectKey, versio
 def delete_version(connection: Connection, bucket_id: BucketId, key: ObjectKey, version_id: VersionId, now_ms: int) -> Version | None:
     need_bucket(connection, bucket_id)
     version = find_version(connection, bucket_id, key, version_id)
-    if version is not None:
-        _remove(connection, bucket_id, version, now_ms)
-        if version.is_latest:
-            connection.execute(_PROMOTE_NEWEST, (bucket_id, key.encode()))
+    _remove(connection, bucket_id, plan_delete_version(version), now_ms)
     return version
 
 
@@ -133,11 +119,15 @@ def delete_latest(
     connection: Connection, bucket_id: BucketId, key: ObjectKey, marker_id: VersionId, now_ms: int, conditions: Conditions
 ) -> Version | None:
     bucket = need_bucket(connection, bucket_id)
-    newest = find_version(connection, bucket_id, key)
-    check_conditions(newest, conditions)
-    if bucket.versioning == "Unversioned":
-        if newest is not None:  # the null version: there are no others before versioning is first enabled
-            _remove(connection, bucket_id, newest, now_ms)
+    newest, null = find_replaceable(connection, bucket, key)
+    change = plan_delete_latest(bucket, newest, null, key, marker_id=marker_id, now_ms=now_ms, conditions=conditions)
+    if change.added is None:
+        _remove(connection, bucket_id, change, now_ms)
         return None
-    draft = VersionDraft(bucket_id=bucket_id, key=key, id=marker_id, is_delete_marker=True, modified_ms=now_ms)
-    return insert_version(connection, bucket, newest, draft, ())
+    change_references(connection, released=change.released, now_ms=now_ms)
+    return add_version(connection, bucket_id, change, ())
+
+
+def _remove(connection: Connection, bucket_id: BucketId, change: VersionChange, now_ms: int) -> None:
+    change_references(connection, released=change.released, now_ms=now_ms)
+    _change(connection, bucket_id, change)

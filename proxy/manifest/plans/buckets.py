@@ -1,0 +1,30 @@
+"""What a step does to a bucket."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from proxy.errors import BucketExists, BucketNotEmpty, TenantMissing
+from proxy.manifest.records import Bucket, Tenant
+
+
+def check_new_bucket(bucket: Bucket, existing: Bucket | None, tenant: Tenant | None) -> None:
+    """BucketExists; TenantMissing if it was removed meanwhile: nobody could ever delete the bucket."""
+    if existing is not None:
+        raise BucketExists(bucket.name, existing.tenant_id)
+    if tenant is None:
+        raise TenantMissing(f"no tenant {bucket.tenant_id}")
+
+
+def with_setting(bucket: Bucket, setting: str, document: str | None) -> Bucket:
+    """Return the bucket with a setting changed, or without it."""
+    settings = {name: value for name, value in bucket.settings.items() if name != setting}
+    if document is not None:
+        settings[setting] = document
+    return replace(bucket, settings=settings)
+
+
+def check_empty(bucket: Bucket, *, has_versions: bool) -> None:
+    """BucketNotEmpty. Uploads in progress hinder nothing: they are aborted with the bucket."""
+    if has_versions:
+        raise BucketNotEmpty(f"bucket {bucket.name} is not empty")

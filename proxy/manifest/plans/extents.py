@@ -1,0 +1,69 @@
+"""What a step does to extents: how many versions and parts refer to each, and what becomes garbage when nobody does."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from msgspec.structs import replace
+
+from proxy.errors import ExtentMissing
+from proxy.manifest.records import Extent, ExtentId, ExtentRef, GarbageSegment, Layout, Record, Segment, SegmentId
+
+
+class CountedExtent(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """An extent as it is stored."""
+
+    extent: Extent
+    references: int
+
+
+class ReferenceChange(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """Counts to write, and extents to remove."""
+
+    shared: tuple[ExtentRef, ...] = ()  # in the order asked
+    counts: tuple[tuple[ExtentId, int], ...] = ()
+    gone: tuple[Extent, ...] = ()  # their shards are garbage from now on
+
+
+def plan_references(
+    stored: Iterable[CountedExtent], *, shared: Sequence[ExtentId] = (), released: Iterable[ExtentRef] = ()
+) -> ReferenceChange:
+    """Count references up and down, all of a step together: what it both shares and releases stays. ExtentMissing of one to be shared."""
+    known = {counted.extent.id: counted for counted in stored}
+    for extent_id in shared:
+        if extent_id not in known:
+            raise ExtentMissing(f"extent {extent_id} is gone")
+    changes = Counter(shared)
+    changes.subtract(ref.id for ref in released if ref.id in known)
+    counts = {extent_id: known[extent_id].references + change for extent_id, change in changes.items()}
+    return ReferenceChange(
+        shared=tuple(ExtentRef(id=extent_id, size=known[extent_id].extent.layout.size) for extent_id in shared),
+        counts=tuple((extent_id, count) for extent_id, count in counts.items() if count > 0 and changes[extent_id]),
+        gone=tuple(known[extent_id].extent for extent_id, count in counts.items() if count <= 0),
+    )
+
+
+def garbage_of(layout: Layout) -> tuple[GarbageSegment, ...]:
+    """Return what is to be deleted of a layout nobody refers to."""
+    return tuple(_garbage(segment) for segment in layout.segments)
+
+
+def missing_shards(layout: Layout) -> tuple[tuple[SegmentId, int], ...]:
+    """Return the segment and index of each shard that was not stored."""
+    return tuple((segment.id, index) for segment in layout.segments for index in segment.missing)
+
+
+def with_shard(layout: Layout, segment_id: SegmentId, shard_index: int) -> Layout:
+    """Return the layout with a shard that has arrived since."""
+    return replace(layout, segments=tuple(_with(segment, segment_id, shard_index) for segment in layout.segments))
+
+
+def _garbage(segment: Segment) -> GarbageSegment:
+    return GarbageSegment(id=segment.id, stores=() if segment.strays else segment.stores, generations=segment.generations)
+
+
+def _with(segment: Segment, segment_id: SegmentId, shard_index: int) -> Segment:
+    if segment.id != segment_id:
+        return segment
+    return replace(segment, missing=tuple(index for index in segment.missing if index != shard_index))

@@ -1,0 +1,105 @@
+"""What a step does to the versions of one key: which is added, which go, and which is the latest.
+
+The order of a key's versions is that of their commits, whatever the clocks say: each bears a number, one above that of the newest. Once the
+newest is deleted its number may come again, so nothing refers to a version by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from msgspec.structs import replace
+
+from proxy.errors import VersionMissing
+from proxy.manifest.conditions import check_conditions
+from proxy.manifest.protocol import Conditions, VersionDraft
+from proxy.manifest.records import NULL_VERSION, Bucket, ExtentRef, ObjectKey, Record, UploadId, Version, VersionId
+
+
+class VersionChange(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """The rows of one key to change, in this order."""
+
+    removed: tuple[Version, ...] = ()
+    demoted: Version | None = None  # stays, and is no longer the latest
+    added: Version | None = None  # the latest from now on. It has no extents yet: those of its draft become its own
+    promotes: bool = False  # the newest that remains becomes the latest
+
+    @property
+    def released(self) -> tuple[ExtentRef, ...]:
+        """Return the uses of extents that end."""
+        return tuple(ref for version in self.removed for ref in version.extents)
+
+
+NO_CHANGE = VersionChange()
+
+
+def replaces_null_version(bucket: Bucket) -> bool:
+    """Tell whether a commit makes the null version, so that a plan must be told of the one before, wherever it stands in the order."""
+    return bucket.versioning != "Enabled"
+
+
+def plan_commit(
+    bucket: Bucket,
+    newest: Version | None,
+    null: Version | None,
+    draft: VersionDraft,
+    conditions: Conditions,
+    *,
+    upload_id: UploadId | None = None,
+) -> VersionChange:
+    """Put a version above the newest of its key; `upload_id` is of the upload that it completes. PreconditionUnmet."""
+    check_conditions(newest, conditions)
+    return _on_top(bucket, newest, null, draft, upload_id)
+
+
+def plan_delete_latest(
+    bucket: Bucket,
+    newest: Version | None,
+    null: Version | None,
+    key: ObjectKey,
+    *,
+    marker_id: VersionId,
+    now_ms: int,
+    conditions: Conditions,
+) -> VersionChange:
+    """Delete a key as S3 does without a version id: by a marker on top, except where there was never any versioning. PreconditionUnmet."""
+    check_conditions(newest, conditions)
+    if bucket.versioning == "Unversioned":  # there is one version at most, the null one
+        return NO_CHANGE if newest is None else VersionChange(removed=(newest,))
+    draft = VersionDraft(bucket_id=bucket.id, key=key, id=marker_id, is_delete_marker=True, modified_ms=now_ms)
+    return _on_top(bucket, newest, null, draft, None)
+
+
+def plan_delete_version(version: Version | None) -> VersionChange:
+    """Remove one version for good, if it is there."""
+    return NO_CHANGE if version is None else VersionChange(removed=(version,), promotes=version.is_latest)
+
+
+def plan_tags(version: Version | None, tags: Mapping[str, str]) -> Version:
+    """Return the version with other tags. VersionMissing, also of a delete marker."""
+    if version is None or version.is_delete_marker:
+        raise VersionMissing("there is no such version to tag")
+    return replace(version, attributes=replace(version.attributes, tags=dict(tags)))
+
+
+def _on_top(bucket: Bucket, newest: Version | None, null: Version | None, draft: VersionDraft, upload_id: UploadId | None) -> VersionChange:
+    version_id = NULL_VERSION if replaces_null_version(bucket) else draft.id
+    removed = tuple(version for version in (newest, null) if version is not None and version.id == version_id)
+    return VersionChange(
+        removed=removed[:1],  # the newest may be the null one
+        demoted=newest if newest not in removed else None,
+        added=Version(
+            key=draft.key,
+            id=version_id,
+            sequence=1 if newest is None else newest.sequence + 1,
+            is_latest=True,
+            is_delete_marker=draft.is_delete_marker,
+            size=draft.size,
+            etag=draft.etag,
+            modified_ms=draft.modified_ms,
+            attributes=draft.attributes,
+            checksum=draft.checksum,
+            parts=draft.parts,
+            upload_id=upload_id,
+        ),
+    )
