@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from proxy.cli.context import DEFAULT_CONFIG, ConfigOption, with_services
+from proxy.config import load_config
 from proxy.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,6 +20,19 @@ MEANING = (
     "cannot be found by it. Nothing of that is deleted now; but deleting an object that this copy shows may delete data that a newer copy "
     "of the object shares. Put the newest manifest back instead, if you have it. If you mean it, say --yes"
 )
+
+
+@app.command("backup")
+def backup(
+    path: Path,
+    config: ConfigOption = DEFAULT_CONFIG,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+) -> None:
+    """Copy the manifest to a file of its own and verify the copy. The server may go on."""
+    from proxy.manifest.sqlite.backup import back_up  # the database, which most commands reach by the services
+
+    size = back_up(Path(load_config(config).manifest.path), path, replace=force)
+    print(f"{path}: {size:,} bytes, verified")
 
 
 @app.command("accept")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 from msgspec import msgpack
@@ -15,7 +15,17 @@ from proxy.engine.verbs import Verbs
 from proxy.engine.write import WriteJob
 from proxy.manifest.conditions import check_conditions
 from proxy.manifest.protocol import NO_CONDITIONS, Conditions, VersionDraft
-from proxy.manifest.records import Bucket, ObjectAttributes, ObjectKey, Tenant, Version, VersionId
+from proxy.manifest.records import (
+    Bucket,
+    Extent,
+    ObjectAttributes,
+    ObjectKey,
+    PartSummary,
+    Readable,
+    Tenant,
+    Version,
+    VersionId,
+)  # fmt: skip
 from proxy.s3.checksums import ChecksumAlgorithm
 
 
@@ -73,12 +83,20 @@ class ObjectVerbs(Verbs):
         """Return the version named, or the latest; it may be a delete marker."""
         return await self._manifest.find_version(bucket.id, key, version_id)
 
-    async def open_read(self, version: Version, owner: Tenant, start: int, length: int) -> Reading:
-        """Return the bytes start .. start+length-1 of a version, authenticated, as they are fetched.
+    async def find_readable(self, bucket: Bucket, key: ObjectKey, version_id: VersionId | None = None) -> Readable | None:
+        """As `find_version`, for one that is to be read: `open_read` need not ask the manifest for what comes with it."""
+        return await self._manifest.find_readable(bucket.id, key, version_id)
+
+    async def load_parts(self, bucket: Bucket, version: Version) -> tuple[PartSummary, ...]:
+        """Return the parts that a version was made of. `ExtentMissing` if the version is gone since it was found."""
+        return await self._manifest.load_parts(bucket.id, version) if version.parts_count else ()
+
+    async def open_read(self, version: Version, owner: Tenant, start: int, length: int, *, extents: Sequence[Extent] = ()) -> Reading:
+        """Return the bytes start .. start+length-1 of a version, authenticated, as they are fetched. Its extents may be known already.
 
         `ExtentMissing` if the version is gone since it was found; once this has returned it may go, and is read to its end.
         """
-        return await self._reader.open(version, self._keyring.tenant_cipher(owner), start, length)
+        return await self._reader.open(version, self._keyring.tenant_cipher(owner), start, length, extents=extents)
 
     async def copy_object(
         self,
@@ -111,7 +129,7 @@ class ObjectVerbs(Verbs):
             modified_ms=self._clock.now_ms(),
             attributes=attributes,
             checksum=source.checksum,
-            parts=source.parts,
+            parts=await self.load_parts(source_bucket, source),
             shared_extents=tuple(extent.id for extent in source.extents),
         )
         return await self._manifest.commit_version(draft, conditions=conditions)

@@ -48,12 +48,15 @@ class Reader:
         self._budget = budget
         self._threads = threads
 
-    async def open(self, version: Version, cipher: TenantCipher, start: int, length: int) -> Reading:
-        """Return the plaintext bytes start .. start+length-1, as they are fetched. `ExtentMissing` if the version is gone.
+    async def open(self, version: Version, cipher: TenantCipher, start: int, length: int, *, extents: Sequence[Extent] = ()) -> Reading:
+        """Return the plaintext bytes start .. start+length-1, as they are fetched.
+
+        `extents` are all of the version's, if they are known. Otherwise they are loaded: `ExtentMissing` if the version is gone.
 
         The iterator raises `NotEnoughShards` or `KeyUnavailable`, perhaps in the middle.
         """
-        extents, start = await self._load(version, start, length)
+        if not extents:
+            extents, start = await self._load(version, start, length)
         return Reading(self, extents, cipher, start, length)
 
     def read(self, windows: Iterator[Window], cipher: TenantCipher, held: deque[Grant]) -> Pieces:
@@ -68,6 +71,8 @@ class Reader:
     async def _load(self, version: Version, start: int, length: int) -> tuple[Sequence[Extent], int]:
         # All extents that will be read, at once: were the version deleted meanwhile, its shards stay a while, but not its extents.
         refs, start = touched_extents(version.extents, start, length)
+        if not refs:
+            return (), start
         return await self._manifest.load_extents([ref.id for ref in refs]), start
 
     async def _read_runs(self, extents: Sequence[Extent], cipher: TenantCipher, start: int, length: int, run_size: int) -> Pieces:

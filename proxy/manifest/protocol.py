@@ -28,6 +28,7 @@ from proxy.manifest.records import (
     ObjectKey,
     Part,
     PartSummary,
+    Readable,
     Record,
     Segment,
     SegmentId,
@@ -182,6 +183,14 @@ class Manifest(Protocol):
     async def find_version(self, bucket_id: BucketId, key: ObjectKey, version_id: VersionId | None = None) -> Version | None: ...
 
     """The latest (delete markers included), or the one named."""
+
+    async def find_readable(self, bucket_id: BucketId, key: ObjectKey, version_id: VersionId | None = None) -> Readable | None: ...
+
+    """As `find_version`, with the extents it had at that instant where they are no more than 32: then no overwrite comes between."""
+
+    async def load_parts(self, bucket_id: BucketId, version: Version) -> tuple[PartSummary, ...]: ...
+
+    """The parts of this very version, in order; none of one not made by multipart. ExtentMissing if it was replaced or deleted."""
 
     async def load_extents(self, ids: Sequence[ExtentId]) -> tuple[Extent, ...]: ...  # in the order asked; ExtentMissing
     async def list_objects(self, bucket_id: BucketId, *, prefix: str, delimiter: str, after: str, limit: int) -> ObjectPage: ...

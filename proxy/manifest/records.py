@@ -157,9 +157,16 @@ class Version(Record, frozen=True, kw_only=True, omit_defaults=True):
     modified_ms: int
     attributes: ObjectAttributes = ObjectAttributes()
     checksum: Checksum | None = None
-    parts: tuple[PartSummary, ...] = ()  # empty unless made by multipart
+    parts_count: int = 0  # 0 unless made by multipart. The parts are loaded where they are asked for: there may be 10,000
     upload_id: UploadId | None = None  # of the multipart upload that made it: tells it from another of the same key and id
     extents: tuple[ExtentRef, ...] = ()
+
+
+class Readable(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """A version with what is needed to read it."""
+
+    version: Version
+    extents: tuple[Extent, ...] = ()  # the version's, where they are few; of a version of many, those a range touches are loaded
 
 
 class ListedAttributes(Record, frozen=True, kw_only=True, omit_defaults=True):

@@ -17,6 +17,7 @@ from proxy.errors import (
     BucketExists,
     BucketMissing,
     BucketNotEmpty,
+    ExtentMissing,
     IntentRevoked,
     ManifestFenced,
     PartInvalid,
@@ -36,6 +37,8 @@ from proxy.manifest.records import (
     GarbageSegment,
     Layout,
     Part,
+    PartSummary,
+    Readable,
     Segment,
     Settlement,
     Tenant,
@@ -247,6 +250,48 @@ async def test_shared_extents_live_until_the_last_reference(manifest: Manifest) 
         await manifest.load_extents([first.extents[0].id])
     with pytest.raises(VersionMissing):
         await manifest.commit_version(draft("late", shared_extents=(first.extents[0].id,)))
+
+
+async def test_what_is_found_to_be_read_comes_with_its_extents_where_they_are_few(manifest: Manifest) -> None:
+    version = await manifest.commit_version(draft("k", new_layouts=(layout(1), layout(2))))
+    assert await manifest.find_readable(BUCKET, "absent") is None
+    found = await manifest.find_readable(BUCKET, "k")
+    assert found is not None
+    assert found.version == version
+    assert found.extents == await manifest.load_extents([ref.id for ref in version.extents])
+    many = await manifest.commit_version(draft("many", new_layouts=tuple(layout(number) for number in range(10, 43))))
+    assert await manifest.find_readable(BUCKET, "many", many.id) == Readable(version=many)
+
+
+async def test_what_is_read_is_never_torn_by_an_overwrite(manifest: Manifest, tmp_path: Path) -> None:
+    async def overwrite() -> None:
+        async with open_sqlite(tmp_path / "m.sqlite", ManualClock(NOW)) as other:
+            for number in range(100):
+                await other.commit_version(draft("k", etag=str(number), new_layouts=(layout(number),)))
+
+    await manifest.commit_version(draft("k", new_layouts=(layout(100),)))
+    writing = asyncio.create_task(overwrite())
+    while not writing.done():
+        found = await manifest.find_readable(BUCKET, "k")
+        assert found is not None
+        assert [ref.id for ref in found.version.extents] == [extent.id for extent in found.extents]
+    await writing
+
+
+async def test_parts_are_loaded_of_the_very_version_that_was_found(manifest: Manifest) -> None:
+    parts = tuple(PartSummary(number=number, size=5) for number in (1, 2))
+    version = await manifest.commit_version(draft("k", parts=parts, new_layouts=(layout(1),)))
+    assert version.parts_count == 2
+    assert await manifest.load_parts(BUCKET, version) == parts
+    await manifest.set_tags(BUCKET, "k", None, {"a": "b"})
+    assert await manifest.load_parts(BUCKET, version) == parts
+    await manifest.delete_version(BUCKET, "k", "null", now_ms=NOW)
+    with pytest.raises(ExtentMissing):
+        await manifest.load_parts(BUCKET, version)
+    other = await manifest.commit_version(draft("k", parts=parts[:1]))
+    assert other.sequence == version.sequence
+    with pytest.raises(ExtentMissing):
+        await manifest.load_parts(BUCKET, version)
 
 
 async def test_versions_and_markers(manifest: Manifest) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from proxy.engine.engine import Engine
 from proxy.errors import BucketMissing, ExtentMissing
-from proxy.manifest.records import NULL_VERSION, Bucket, ObjectAttributes, ObjectKey, Version, VersionId
+from proxy.manifest.records import NULL_VERSION, Bucket, ObjectAttributes, ObjectKey, Readable, Version, VersionId
 from proxy.s3.copy_source import parse_copy_source
 from proxy.s3.model import load_model
 from proxy.server.call import Call, Download, Origin, OwnedBucket
@@ -33,10 +33,18 @@ class RacingEngine:
 
     async def find_version(self, bucket: Bucket, key: ObjectKey, version_id: VersionId | None = None) -> Version | None:
         found = await self._lab.services.engine.find_version(bucket, key, version_id)
+        await self._overwrite(key)
+        return found
+
+    async def find_readable(self, bucket: Bucket, key: ObjectKey, version_id: VersionId | None = None) -> Readable | None:
+        found = await self._lab.services.engine.find_readable(bucket, key, version_id)
+        await self._overwrite(key)
+        return None if found is None else Readable(version=found.version)  # as of a version of many extents
+
+    async def _overwrite(self, key: ObjectKey) -> None:
         if self._left and key == "k":
             self._left -= 1
             await self._lab.put("k", b"newer %d" % self._left)
-        return found
 
 
 class HeldBody(BytesBody):

@@ -75,6 +75,15 @@ def test_version(run: Run) -> None:
     assert (outcome.code, outcome.out) == (0, "shardgate 0.1.0\n")
 
 
+def test_the_manifest_is_backed_up_to_a_new_file(run: Run, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.sqlite"
+    assert run("manifest", "backup", str(copy)).code == 1
+    assert run("init").code == 0
+    assert run("manifest", "backup", str(copy)).out == f"{copy}: {copy.stat().st_size:,} bytes, verified\n"
+    assert "--force" in run("manifest", "backup", str(copy)).err
+    assert run("manifest", "backup", str(copy), "--force").code == 0
+
+
 def test_init_makes_private_credentials_and_the_second_one_changes_nothing(run: Run, tmp_path: Path) -> None:
     assert run("init").code == 0
     text = (tmp_path / "credentials").read_text()

@@ -21,6 +21,7 @@ from proxy.manifest.plans.uploads import check_upload, completed_version, extent
 from proxy.manifest.plans.versions import (
     NO_CHANGE,
     VersionChange,
+    is_same,
     plan_commit,
     plan_delete_latest,
     plan_delete_version,
@@ -143,6 +144,13 @@ def test_a_deleted_latest_version_makes_the_next_one_the_latest() -> None:
     assert plan_delete_version(older) == VersionChange(removed=(older,))
     assert plan_delete_version(older).released == older.extents
     assert plan_delete_version(None) == NO_CHANGE
+
+
+def test_a_version_is_the_same_whatever_its_tags_and_what_is_above_it() -> None:
+    found = version("null", 4, extents=(7,))
+    assert is_same(replace(found, is_latest=False, attributes=ObjectAttributes(tags={"a": "b"})), found)
+    for other in (None, replace(found, sequence=5), version("null", 4, extents=(8,)), replace(found, etag="other")):
+        assert not is_same(other, found)
 
 
 def test_tags_are_replaced_and_nothing_else() -> None:

@@ -21,7 +21,7 @@ class VersionChange(Record, frozen=True, kw_only=True, omit_defaults=True):
 
     removed: tuple[Version, ...] = ()
     demoted: Version | None = None  # stays, and is no longer the latest
-    added: Version | None = None  # the latest from now on. It has no extents yet: those of its draft become its own
+    added: Version | None = None  # the latest from now on; without its extents, which come from its draft or its parts
     promotes: bool = False  # the newest that remains becomes the latest
 
     @property
@@ -82,6 +82,11 @@ def plan_tags(version: Version | None, tags: Mapping[str, str]) -> Version:
     return replace(version, attributes=replace(version.attributes, tags=dict(tags)))
 
 
+def is_same(stored: Version | None, found: Version) -> bool:
+    """Tell whether what is stored now is the version that was found before, though its tags may have changed, or others come above it."""
+    return stored is not None and found == replace(stored, attributes=found.attributes, is_latest=found.is_latest)
+
+
 def _on_top(bucket: Bucket, newest: Version | None, null: Version | None, draft: VersionDraft, upload_id: UploadId | None) -> VersionChange:
     version_id = NULL_VERSION if replaces_null_version(bucket) else draft.id
     removed = tuple(version for version in (newest, null) if version is not None and version.id == version_id)
@@ -99,7 +104,7 @@ def _on_top(bucket: Bucket, newest: Version | None, null: Version | None, draft:
             modified_ms=draft.modified_ms,
             attributes=draft.attributes,
             checksum=draft.checksum,
-            parts=draft.parts,
+            parts_count=len(draft.parts),
             upload_id=upload_id,
         ),
     )

@@ -33,6 +33,8 @@ from proxy.manifest.records import (
     Layout,
     ObjectKey,
     Part,
+    PartSummary,
+    Readable,
     Segment,
     SegmentId,
     Settlement,
@@ -54,7 +56,6 @@ from proxy.manifest.sqlite.turn import Turn
 P = ParamSpec("P")
 Result = TypeVar("Result")
 Step = Callable[Concatenate[sqlite3.Connection, P], Result]
-READ_AT_ONCE = 32  # extents; more, as of an object of many parts, would hold up everybody else's short questions
 
 
 class SqliteManifest:
@@ -204,8 +205,14 @@ class SqliteManifest:
     async def find_version(self, bucket_id: BucketId, key: ObjectKey, version_id: VersionId | None = None) -> Version | None:
         return await self._read(versions.find_version, bucket_id, key, version_id)
 
+    async def find_readable(self, bucket_id: BucketId, key: ObjectKey, version_id: VersionId | None = None) -> Readable | None:
+        return await self._read(versions.find_readable, bucket_id, key, version_id)
+
+    async def load_parts(self, bucket_id: BucketId, version: Version) -> tuple[PartSummary, ...]:
+        return await self._list(versions.load_parts, bucket_id, version)
+
     async def load_extents(self, ids: Sequence[ExtentId]) -> tuple[Extent, ...]:
-        if len(ids) <= READ_AT_ONCE:
+        if len(ids) <= versions.READ_AT_ONCE:
             return await self._read(extents.load_extents, ids)
         return await self._list(extents.load_extents, ids)
 

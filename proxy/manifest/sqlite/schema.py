@@ -25,7 +25,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX bucket_tenant ON bucket (tenant_id, name)",
         # `order_key` is the version's sequence, negated: a key's newest version comes first, so "latest" is a seek and a listing a scan.
         "CREATE TABLE version (bucket INTEGER NOT NULL, key BLOB NOT NULL, order_key INTEGER NOT NULL, version_id TEXT NOT NULL,"
-        " latest INTEGER NOT NULL, marker INTEGER NOT NULL, record BLOB NOT NULL, PRIMARY KEY (bucket, key, order_key)) WITHOUT ROWID",
+        " latest INTEGER NOT NULL, marker INTEGER NOT NULL, record BLOB NOT NULL, parts BLOB, PRIMARY KEY (bucket, key, order_key))"
+        " WITHOUT ROWID",
         # With the columns of its condition it covers a hop from one common prefix to the next: no row is read on the way.
         "CREATE INDEX version_current ON version (bucket, key, latest, marker) WHERE latest = 1 AND marker = 0",
         # Finds a version of a long history by its id. A key never overwritten with versioning has no row in it.
@@ -70,6 +71,12 @@ def migrate(connection: sqlite3.Connection) -> None:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def check_schema(connection: sqlite3.Connection) -> None:
+    """Refuse a database that is no manifest of this version. Raises `ConfigError`."""
+    if _schema(connection) != len(MIGRATIONS):
+        raise ConfigError("this database is no manifest of this version of Shardgate; name another file")
 
 
 def probe_writing(connection: sqlite3.Connection) -> None:

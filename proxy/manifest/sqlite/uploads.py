@@ -73,7 +73,7 @@ def complete_upload(
     change = plan_commit(bucket, newest, null, draft, conditions, upload_id=upload_id)
     completion = plan_completion(list_parts(connection, upload_id, 0, 10_000), parts)
     change_references(connection, released=change.released + completion.released, now_ms=draft.modified_ms)
-    version = add_version(connection, bucket.id, change, completion.extents)
+    version = add_version(connection, bucket.id, change, completion.extents, draft.parts)
     _end_upload(connection, upload_id)
     connection.execute(
         "INSERT OR REPLACE INTO completed_upload VALUES (?, ?, ?, ?, ?, ?)",

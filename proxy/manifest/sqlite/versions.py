@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from msgspec.structs import replace
 
+from proxy.errors import ExtentMissing
 from proxy.manifest.plans.versions import (
     VersionChange,
+    is_same,
     plan_commit,
     plan_delete_latest,
     plan_delete_version,
@@ -16,13 +18,26 @@ from proxy.manifest.plans.versions import (
     replaces_null_version,
 )
 from proxy.manifest.protocol import Conditions, VersionDraft
-from proxy.manifest.records import NULL_VERSION, Bucket, BucketId, ExtentRef, ObjectKey, Settlement, Version, VersionId
+from proxy.manifest.records import (
+    NULL_VERSION,
+    Bucket,
+    BucketId,
+    ExtentRef,
+    ObjectKey,
+    PartSummary,
+    Readable,
+    Settlement,
+    Version,
+    VersionId,
+)  # fmt: skip
 from proxy.manifest.sqlite.buckets import need_bucket
-from proxy.manifest.sqlite.extents import add_extents, change_references
+from proxy.manifest.sqlite.extents import add_extents, change_references, load_extents
 from proxy.manifest.sqlite.ledger import settle_commit
 from proxy.manifest.sqlite.rows import Connection, encode
 
 _versions = msgspec.msgpack.Decoder(Version)
+_parts = msgspec.msgpack.Decoder(tuple[PartSummary, ...])
+READ_AT_ONCE = 32  # extents, at 5 us each: an object of more is read range by range
 # A key may have a hundred thousand versions: each of these is a seek or two.
 _PROMOTE_NEWEST = (
     "UPDATE version SET latest = 1 WHERE bucket = ?1 AND key = ?2"
@@ -55,6 +70,35 @@ def _find_older(connection: Connection, bucket_id: BucketId, key: ObjectKey, ver
     return None if row is None else decode_version(*row)
 
 
+def find_readable(connection: Connection, bucket_id: BucketId, key: ObjectKey, version_id: VersionId | None = None) -> Readable | None:
+    """Return a version with its extents. It is read in one transaction only if an overwrite came between: two statements more are felt."""
+    try:
+        return _find_readable(connection, bucket_id, key, version_id)
+    except ExtentMissing:
+        connection.execute("BEGIN")
+        try:
+            return _find_readable(connection, bucket_id, key, version_id)
+        finally:
+            connection.execute("ROLLBACK")
+
+
+def _find_readable(connection: Connection, bucket_id: BucketId, key: ObjectKey, version_id: VersionId | None) -> Readable | None:
+    version = find_version(connection, bucket_id, key, version_id)
+    if version is None:
+        return None
+    few = len(version.extents) <= READ_AT_ONCE
+    return Readable(version=version, extents=load_extents(connection, [ref.id for ref in version.extents]) if few else ())
+
+
+def load_parts(connection: Connection, bucket_id: BucketId, version: Version) -> tuple[PartSummary, ...]:
+    row = connection.execute(
+        "SELECT record, latest, parts FROM version WHERE bucket = ? AND key = ? AND order_key = ?", _row(bucket_id, version)
+    ).fetchone()
+    if row is None or not is_same(decode_version(row[0], row[1]), version):
+        raise ExtentMissing(f"version {version.id} of {version.key} was replaced")
+    return () if row[2] is None else _parts.decode(row[2])
+
+
 def commit_version(connection: Connection, draft: VersionDraft, conditions: Conditions, settlements: Sequence[Settlement]) -> Version:
     bucket = need_bucket(connection, draft.bucket_id)
     newest, null = find_replaceable(connection, bucket, draft.key)
@@ -62,7 +106,7 @@ def commit_version(connection: Connection, draft: VersionDraft, conditions: Cond
     settle_commit(connection, settlements)
     new = add_extents(connection, draft.new_layouts)
     shared = change_references(connection, shared=draft.shared_extents, released=change.released, now_ms=draft.modified_ms)
-    return add_version(connection, bucket.id, change, new + shared)
+    return add_version(connection, bucket.id, change, new + shared, draft.parts)
 
 
 def find_replaceable(connection: Connection, bucket: Bucket, key: ObjectKey) -> tuple[Version | None, Version | None]:
@@ -73,15 +117,21 @@ def find_replaceable(connection: Connection, bucket: Bucket, key: ObjectKey) -> 
     return newest, _find_older(connection, bucket.id, key, NULL_VERSION)
 
 
-def add_version(connection: Connection, bucket_id: BucketId, change: VersionChange, extents: tuple[ExtentRef, ...]) -> Version:
+def add_version(
+    connection: Connection,
+    bucket_id: BucketId,
+    change: VersionChange,
+    extents: tuple[ExtentRef, ...] = (),
+    parts: tuple[PartSummary, ...] = (),
+) -> Version:
     """Change the rows of a key to which a version is added, and return that."""
     if change.added is None:
         raise ValueError("nothing is added")
     _change(connection, bucket_id, change)
     version = replace(change.added, extents=extents)
     connection.execute(
-        "INSERT INTO version VALUES (?, ?, ?, ?, 1, ?, ?)",
-        (*_row(bucket_id, version), version.id, int(version.is_delete_marker), encode(version)),
+        "INSERT INTO version VALUES (?, ?, ?, ?, 1, ?, ?, ?)",
+        (*_row(bucket_id, version), version.id, int(version.is_delete_marker), encode(version), encode(parts) if parts else None),
     )
     return version
 
@@ -125,7 +175,7 @@ def delete_latest(
         _remove(connection, bucket_id, change, now_ms)
         return None
     change_references(connection, released=change.released, now_ms=now_ms)
-    return add_version(connection, bucket_id, change, ())
+    return add_version(connection, bucket_id, change)
 
 
 def _remove(connection: Connection, bucket_id: BucketId, change: VersionChange, now_ms: int) -> None:

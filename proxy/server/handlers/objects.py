@@ -14,7 +14,16 @@ from proxy.server.handlers.attributes import DEFAULT_CONTENT_TYPE, object_attrib
 from proxy.server.handlers.conditions import read_conditions, write_conditions
 from proxy.server.handlers.listing import page_limit, part_marker
 from proxy.server.handlers.selection import Selection, select
-from proxy.server.handlers.versions import ENCRYPTION, again_if_replaced, checksum_fields, find_object, quoted, shown_id, written_fields
+from proxy.server.handlers.versions import (
+    ENCRYPTION,
+    again_if_replaced,
+    checksum_fields,
+    find_object,
+    find_readable,
+    quoted,
+    shown_id,
+    written_fields,
+)
 
 _OVERRIDES = {
     "ResponseCacheControl": "CacheControl",
@@ -40,17 +49,21 @@ async def put_object(call: Call) -> dict[str, object]:
 @again_if_replaced
 async def get_object(call: Call) -> Download:
     """Send an object, or the range or part of it asked for."""
-    version, selection = await _look_up(call)
-    chunks = await call.services.engine.open_read(version, call.owner, selection.start, selection.length)
+    found = await find_readable(call)
+    version, selection = found.version, await _select(call, found.version)
+    chunks = await call.services.engine.open_read(version, call.owner, selection.start, selection.length, extents=found.extents)
     return Download(status=selection.status, headers=_headers(call, version, selection), length=selection.length, chunks=chunks)
 
 
+@again_if_replaced
 async def head_object(call: Call) -> Download:
     """Answer as GetObject would, without the bytes."""
-    version, selection = await _look_up(call)
+    version = await find_object(call, call.bucket, key=call.key, version_id=call.text("VersionId"))
+    selection = await _select(call, version)
     return Download(status=selection.status, headers=_headers(call, version, selection), length=selection.length)
 
 
+@again_if_replaced
 async def get_object_attributes(call: Call) -> dict[str, object]:
     """Tell the attributes asked for by name."""
     wanted = _wanted_attributes(call)
@@ -58,7 +71,7 @@ async def get_object_attributes(call: Call) -> dict[str, object]:
     known: dict[str, object] = {
         "ETag": version.etag,  # here, and only here, without quotes
         "Checksum": _checksum(version),
-        "ObjectParts": _object_parts(call, version),
+        "ObjectParts": await _object_parts(call, version) if "ObjectParts" in wanted else None,
         "StorageClass": version.attributes.storage_class,
         "ObjectSize": version.size,
     }
@@ -66,8 +79,8 @@ async def get_object_attributes(call: Call) -> dict[str, object]:
     return {"LastModified": moment(version.modified_ms), "VersionId": shown_id(call.bucket, version), **described}
 
 
-async def _look_up(call: Call) -> tuple[Version, Selection]:
-    version = await find_object(call, call.bucket, key=call.key, version_id=call.text("VersionId"))
+async def _select(call: Call, version: Version) -> Selection:
+    """Hold the conditions of a read against what was found, and return which of its bytes are asked for."""
     params = call.params
     if "IfMatch" in params or "IfNoneMatch" in params or "IfModifiedSince" in params or "IfUnmodifiedSince" in params:
         try:
@@ -76,7 +89,8 @@ async def _look_up(call: Call) -> tuple[Version, Selection]:
             if refusal.code == "NotModified":
                 refusal.headers = _validators(call, version)
             raise
-    return version, select(call, version)
+    parts = await call.services.engine.load_parts(call.bucket, version) if "PartNumber" in params else ()
+    return select(call, version, parts)
 
 
 def _check_preconditions(call: Call, version: Version) -> None:
@@ -130,18 +144,18 @@ def _checksum(version: Version) -> dict[str, object] | None:
     return checksum_fields(replace(version.checksum, value=version.checksum.value.partition("-")[0]))
 
 
-def _object_parts(call: Call, version: Version) -> dict[str, object] | None:
+async def _object_parts(call: Call, version: Version) -> dict[str, object] | None:
     """Describe the parts of a multipart object. As on AWS they are listed one by one only if the object's checksum is made of theirs."""
-    if not version.parts:
+    if not version.parts_count:
         return None
     if version.checksum is None or version.checksum.type != "COMPOSITE":
-        return {"TotalPartsCount": len(version.parts)}
+        return {"TotalPartsCount": version.parts_count}
     marker = part_marker(call, "x-amz-part-number-marker")
     limit = page_limit(call, "MaxParts", "x-amz-max-parts")
-    later = [part for part in version.parts if part.number > marker]
+    later = [part for part in await call.services.engine.load_parts(call.bucket, version) if part.number > marker]
     page, more = later[:limit], 0 < limit < len(later)
     return {
-        "TotalPartsCount": len(version.parts),
+        "TotalPartsCount": version.parts_count,
         "PartNumberMarker": str(marker),
         "NextPartNumberMarker": str(page[-1].number) if more else None,
         "MaxParts": limit,

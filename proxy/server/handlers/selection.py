@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -29,13 +30,13 @@ class Selection(NamedTuple):
         return 200 if self.content_range is None else 206
 
 
-def select(call: Call, version: Version) -> Selection:
-    """Return what is asked for. InvalidRange, InvalidPartNumber."""
+def select(call: Call, version: Version, parts: Sequence[PartSummary]) -> Selection:
+    """Return what is asked for. `parts` are the version's, if a part is asked for. InvalidRange, InvalidPartNumber."""
     number, header = call.integer("PartNumber"), call.headers.get("range")
     if number is not None:
         if header is not None:
             raise S3Error("InvalidRequest", "Cannot specify both Range header and partNumber query parameter")
-        return _part(version, number)
+        return _part(version, number, parts)
     resumes = range_still_holds(call.headers.get("if-range"), version.etag, version.modified_ms)
     wanted = parse_range(header, version.size) if resumes else None
     if wanted is None:
@@ -51,10 +52,10 @@ def check_part_number(number: int | None) -> int:
     return number
 
 
-def _part(version: Version, number: int) -> Selection:
+def _part(version: Version, number: int, parts: Sequence[PartSummary]) -> Selection:
     """An object that was put whole is its own part 1."""
     check_part_number(number)
-    parts = version.parts or (PartSummary(number=1, size=version.size, checksum=version.checksum),)
+    parts = parts or (PartSummary(number=1, size=version.size, checksum=version.checksum),)
     start = 0
     for part in parts:
         if part.number == number:
@@ -63,13 +64,13 @@ def _part(version: Version, number: int) -> Selection:
     else:
         raise S3Error("InvalidPartNumber", ActualPartCount=len(parts), PartNumberRequested=number)
     shown = ByteRange(start, start + part.size - 1).content_range(version.size) if part.size else None
-    return Selection(start, part.size, _as_of_object(part.checksum, version), shown, len(version.parts) or None)
+    return Selection(start, part.size, _as_of_object(part.checksum, version), shown, version.parts_count or None)
 
 
 def _as_of_object(checksum: Checksum | None, version: Version) -> Checksum | None:
     """Return a part's checksum with the type of its object's. Of a FULL_OBJECT one made of parts, S3 keeps none for each part."""
     if checksum is None or version.checksum is None:
         return checksum
-    if version.parts and version.checksum.type == "FULL_OBJECT":
+    if version.parts_count and version.checksum.type == "FULL_OBJECT":
         return None
     return replace(checksum, type=version.checksum.type)

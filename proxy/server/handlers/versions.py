@@ -10,7 +10,7 @@ from functools import wraps
 from typing import TypeVar
 
 from proxy.errors import ExtentMissing
-from proxy.manifest.records import NULL_VERSION, Bucket, Checksum, ObjectKey, Version, VersionId
+from proxy.manifest.records import NULL_VERSION, Bucket, Checksum, ObjectKey, Readable, Version, VersionId
 from proxy.s3.errors import S3Error
 from proxy.server.call import Answer, Call
 
@@ -25,8 +25,8 @@ Handled = TypeVar("Handled", bound=Answer)
 def again_if_replaced(handler: Callable[[Call], Awaitable[Handled]]) -> Callable[[Call], Awaitable[Handled]]:
     """Start a handler that reads anew when the version it found was replaced before it could hold on to it.
 
-    Finding a version and loading its extents are two steps of the manifest. An overwrite between them is no reason to say that there
-    is no such object: there was one all the time. The handler must have changed nothing by then.
+    Finding a version and loading its parts, or its extents where they are many, are two steps of the manifest. An overwrite between them
+    is no reason to say that there is no such object: there was one all the time. The handler must have changed nothing by then.
     """
 
     @wraps(handler)
@@ -44,10 +44,20 @@ async def find_object(call: Call, bucket: Bucket, *, key: ObjectKey, version_id:
     wanted = None if version_id is None else check_version_id(version_id)
     version = await call.services.engine.find_version(bucket, key, wanted)
     if version is None:
-        raise S3Error("NoSuchKey", Key=key) if version_id is None else S3Error("NoSuchVersion", Key=key, VersionId=version_id)
-    if version.is_delete_marker:
-        raise _marker_found(version, named=version_id is not None)
+        raise _not_found(key, version_id)
+    _refuse_marker(version, named=version_id is not None)
     return version
+
+
+async def find_readable(call: Call) -> Readable:
+    """As `find_object`, of the key of the request, for a version that is to be read."""
+    version_id = call.text("VersionId")
+    wanted = None if version_id is None else check_version_id(version_id)
+    readable = await call.services.engine.find_readable(call.bucket, call.key, wanted)
+    if readable is None:
+        raise _not_found(call.key, version_id)
+    _refuse_marker(readable.version, named=version_id is not None)
+    return readable
 
 
 def is_version_id(text: str) -> bool:
@@ -63,12 +73,18 @@ def check_version_id(text: str) -> VersionId:
     return VersionId(text)
 
 
-def _marker_found(marker: Version, *, named: bool) -> S3Error:
-    headers = {"x-amz-delete-marker": "true", "x-amz-version-id": marker.id}
+def _not_found(key: ObjectKey, version_id: str | None) -> S3Error:
+    return S3Error("NoSuchKey", Key=key) if version_id is None else S3Error("NoSuchVersion", Key=key, VersionId=version_id)
+
+
+def _refuse_marker(version: Version, *, named: bool) -> None:
+    if not version.is_delete_marker:
+        return
+    headers = {"x-amz-delete-marker": "true", "x-amz-version-id": version.id}
     if not named:
-        return S3Error("NoSuchKey", headers=headers, Key=marker.key)
-    headers |= {"Allow": "DELETE", "Last-Modified": formatdate(marker.modified_ms // 1000, usegmt=True)}
-    return S3Error("MethodNotAllowed", headers=headers, Method="GET", ResourceType="DeleteMarker")
+        raise S3Error("NoSuchKey", headers=headers, Key=version.key)
+    headers |= {"Allow": "DELETE", "Last-Modified": formatdate(version.modified_ms // 1000, usegmt=True)}
+    raise S3Error("MethodNotAllowed", headers=headers, Method="GET", ResourceType="DeleteMarker")
 
 
 def shown_id(bucket: Bucket, version: Version) -> str | None:
