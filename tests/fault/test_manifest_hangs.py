@@ -1,0 +1,106 @@
+"""A manifest that hangs holds up nobody past the deadline, and nothing is lost, or deleted, by what becomes of a write it had begun."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from proxy.errors import ManifestUnavailable
+from proxy.manifest.sqlite.adapter import SqliteManifest
+from tests.laboratory import Laboratory, laboratory
+
+DEADLINE_SECONDS = 1.0
+
+
+class Freeze:
+    """A step of the manifest that hangs until it is thawed, as on a disk that does not answer."""
+
+    def __init__(self) -> None:
+        self._begun = threading.Event()
+        self._thawed = threading.Event()
+
+    def __call__(self, connection: sqlite3.Connection) -> None:
+        self._begun.set()
+        self._thawed.wait()
+
+    async def begun(self) -> None:
+        await asyncio.to_thread(self._begun.wait)
+
+    def thaw(self) -> None:
+        self._thawed.set()
+
+
+@pytest.fixture
+async def lab(tmp_path: Path) -> AsyncIterator[Laboratory]:
+    async with laboratory(tmp_path, manifest_timeout_seconds=DEADLINE_SECONDS) as running:
+        yield running
+
+
+def manifest_of(lab: Laboratory) -> SqliteManifest:
+    assert isinstance(lab.services.manifest, SqliteManifest)
+    return lab.services.manifest
+
+
+async def until_healthy(manifest: SqliteManifest) -> None:
+    async with asyncio.timeout(30):
+        while not manifest.healthy:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_commit_that_was_under_way_past_the_deadline_is_kept_if_it_happens_after_all(lab: Laboratory) -> None:
+    manifest, first, second = manifest_of(lab), Freeze(), Freeze()
+    await lab.put("before", b"has leased ids")
+    blocked = asyncio.create_task(manifest._write(first))
+    await first.begun()
+    put = asyncio.create_task(lab.put("k", b"committed late"))
+    async with asyncio.timeout(30):
+        while not manifest._committer._jobs.qsize():  # its shards are stored: the commit waits for the group under way
+            await asyncio.sleep(0.001)
+    behind = asyncio.create_task(manifest._write(second))  # in one group with the commit, after it
+    await asyncio.sleep(0)
+    first.thaw()
+    await second.begun()
+    with pytest.raises(ManifestUnavailable, match="has not answered"):
+        await put
+    assert not manifest.healthy
+    second.thaw()
+    await asyncio.gather(blocked, behind, return_exceptions=True)
+    await until_healthy(manifest)
+    assert await lab.get("k") == b"committed late"
+    await lab.collect()
+    assert await lab.get("k") == b"committed late", "its ids were abandoned, and what is visible is never deleted"
+
+
+async def test_a_commit_that_had_not_begun_by_its_deadline_never_happens_and_leaves_nothing(lab: Laboratory) -> None:
+    manifest, freeze = manifest_of(lab), Freeze()
+    await lab.put("before", b"has leased ids")
+    kept = await lab.shards()
+    blocked = asyncio.create_task(manifest._write(freeze))
+    await freeze.begun()
+    with pytest.raises(ManifestUnavailable):
+        await lab.put("k", b"never committed")
+    freeze.thaw()
+    await asyncio.gather(blocked, return_exceptions=True)
+    await until_healthy(manifest)
+    with pytest.raises(AssertionError):
+        await lab.get("k")
+    await lab.collect()
+    assert await lab.shards() == kept
+
+
+async def test_a_read_that_hangs_fails_by_its_deadline_and_the_manifest_is_unhealthy_until_it_answers(lab: Laboratory) -> None:
+    manifest, freeze = manifest_of(lab), Freeze()
+    await lab.put("k", b"content")
+    with pytest.raises(ManifestUnavailable, match="has not answered"):
+        await manifest._read(freeze)
+    assert not manifest.healthy
+    with pytest.raises(ManifestUnavailable, match="does not answer"):
+        await lab.get("k")
+    freeze.thaw()
+    await until_healthy(manifest)
+    assert await lab.get("k") == b"content"
