@@ -9,6 +9,7 @@ from msgspec import msgpack
 from msgspec.structs import replace
 
 from proxy.engine.body import Body, Digests
+from proxy.engine.classify import keeps_promises
 from proxy.engine.copy import CopyBody
 from proxy.engine.read import Reading
 from proxy.engine.verbs import Verbs
@@ -111,11 +112,12 @@ class ObjectVerbs(Verbs):
         checksum_algorithm: ChecksumAlgorithm | None = None,
         conditions: Conditions = NO_CONDITIONS,
     ) -> Version:
-        """Copy a version. Inside one policy and scheme no data moves: the copy shares the extents, and keeps ETag, parts and checksum.
+        """Copy a version. Where what is stored keeps the policy no data moves: the copy shares it, and keeps ETag, parts and checksum.
 
         With a checksum asked for, the copy has that of its whole content, and an MD5 as its ETag if the source has no such checksum.
         """
-        if not _has_checksum(source, checksum_algorithm) or not self._may_share(source, source_bucket, bucket, attributes.storage_class):
+        storage_class = attributes.storage_class
+        if not _has_checksum(source, checksum_algorithm) or not await self._may_share(source, source_bucket, bucket, storage_class):
             algorithm = checksum_algorithm or (source.checksum.algorithm if source.checksum else None)
             body = CopyBody(await self._open_source(source, source_owner, 0, source.size, bucket), source.size, algorithm)
             return await self.put_object(bucket, owner, key, body, attributes, conditions=conditions)
@@ -138,11 +140,12 @@ class ObjectVerbs(Verbs):
         """Replace the tags of a version. Raises `VersionMissing`."""
         return await self._manifest.set_tags(bucket.id, key, version_id, tags)
 
-    def _may_share(self, source: Version, source_bucket: Bucket, bucket: Bucket, storage_class: str) -> bool:
+    async def _may_share(self, source: Version, source_bucket: Bucket, bucket: Bucket, storage_class: str) -> bool:
         if (source_bucket.policy, source_bucket.tenant_id) != (bucket.policy, bucket.tenant_id):
             return False
         policy = self._policy(bucket)
-        return policy.scheme_of(source.attributes.storage_class) == policy.scheme_of(storage_class)
+        extents = await self._manifest.load_extents([extent.id for extent in source.extents])
+        return all(keeps_promises(policy, policy.scheme_of(storage_class), extent.layout) for extent in extents)
 
 
 def _has_checksum(source: Version, wanted: ChecksumAlgorithm | None) -> bool:
