@@ -73,6 +73,7 @@ class StoreConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True
     account: str = ""  # Azure
     account_key: str = ""  # Azure
     service_account: str = ""  # Google: path of a key file
+    anonymous: bool = False  # Google: an emulator, which asks for no credentials
     create_bucket: bool = False  # s3
     path: str = ""  # directory
     fsync: bool = True  # directory
@@ -89,7 +90,7 @@ _ANY_KIND = frozenset({"kind", "provider", "region", "jurisdiction", "concurrenc
 _BUCKET_KEYS = _ANY_KIND | {"bucket", "prefix", "endpoint"}
 _KEYS_OF_KIND: dict[str, frozenset[str]] = {
     "s3": _BUCKET_KEYS | {"access_key", "secret_key", "create_bucket"},
-    "gcs": _BUCKET_KEYS | {"service_account"},
+    "gcs": _BUCKET_KEYS | {"service_account", "anonymous"},
     "azure": _BUCKET_KEYS | {"account", "account_key"},
     "directory": _ANY_KIND | {"path", "fsync"},
     "memory": _ANY_KIND,
@@ -308,6 +309,7 @@ def _check(config: Config) -> None:
     for name, store in config.stores.items():
         _check_store(f"stores.{name}", name, store)
     _check_places(config.stores)
+    _check_limits(config.limits)
     for name, policy in config.policies.items():
         for store_name in policy.stores:
             if store_name not in config.stores:
@@ -338,8 +340,29 @@ def _check_store(key: str, name: str, store: StoreConfig) -> None:
     if bool(store.access_key) != bool(store.secret_key):
         missing = "secret_key" if store.access_key else "access_key"
         raise ConfigError(f"{key}.{missing}: missing; give both keys, or neither to use boto3's credential chain")
+    if store.kind == "gcs":
+        _check_google_credentials(key, store)
     if store.service_account:
         private_text(Path(store.service_account), f"{key}.service_account")
+
+
+def _check_google_credentials(key: str, store: StoreConfig) -> None:
+    if store.anonymous and (store.service_account or not store.endpoint):
+        raise ConfigError(f"{key}.anonymous: for an emulator, so with an endpoint and without a service_account; correct one of them")
+    if store.endpoint and not (store.service_account or store.anonymous):
+        raise ConfigError(
+            f"{key}.service_account: missing beside an endpoint; name a key file, or write anonymous = true for an emulator that asks for "
+            "no credentials"
+        )
+
+
+def _check_limits(limits: LimitsConfig) -> None:
+    """A put that is under way when its segment is collected would arrive later, and nobody would look for its shard again."""
+    if limits.collect_after_seconds < limits.put_timeout_seconds:
+        raise ConfigError(
+            f"limits.collect_after_seconds: {limits.collect_after_seconds:g} is less than put_timeout_seconds "
+            f"({limits.put_timeout_seconds:g}), so a late put could leave a shard for good; raise the one or lower the other"
+        )
 
 
 def _check_places(stores: Mapping[str, StoreConfig]) -> None:

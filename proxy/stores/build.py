@@ -115,6 +115,7 @@ def _bare_store(info: StoreInfo, config: StoreConfig, *, create: bool, timeout_s
                 prefix=config.prefix,
                 endpoint=config.endpoint,
                 service_account=config.service_account,
+                anonymous=config.anonymous,
                 timeout_seconds=timeout_seconds,
             )
         case "azure":

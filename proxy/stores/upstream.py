@@ -195,11 +195,18 @@ def s3_endpoint(region: str) -> str:
 
 
 def gcs_store(
-    info: StoreInfo, *, bucket: str, prefix: str = "", endpoint: str = "", service_account: str = "", timeout_seconds: float = 60
+    info: StoreInfo,
+    *,
+    bucket: str,
+    prefix: str = "",
+    endpoint: str = "",
+    service_account: str = "",
+    anonymous: bool = False,
+    timeout_seconds: float = 60,
 ) -> UpstreamStore:
     """Return a Google Cloud Storage bucket; `service_account` is a key file's path, else the application default credentials are used.
 
-    An endpoint without a service account is a stand-in that asks for no credentials.
+    `anonymous`: the endpoint is an emulator that asks for no credentials.
     """
     config = {"base_url": endpoint or "https://storage.googleapis.com"}
     if service_account:
@@ -213,7 +220,7 @@ def gcs_store(
             client_options=_client_options(endpoint, timeout_seconds),
             retry_config=_no_retries(),
             # `skip_signature` is ignored by writes: object_store fetches a token for them all the same.
-            credential_provider=_no_gcs_token if endpoint and not service_account else None,
+            credential_provider=_no_gcs_token if anonymous else None,
         ),
     )
 

@@ -129,13 +129,13 @@ def _moto_gcs_store(url: str) -> Store:
     # fake-gcs-server does not: it lists all.
     bucket = f"b{os.urandom(6).hex()}"  # obstore encodes a hyphen in the path, and moto does not decode it in a bucket's name
     _create_bucket(url, bucket)
-    return gcs_store(INFO, bucket=bucket, prefix="pre/fix", endpoint=url)
+    return gcs_store(INFO, bucket=bucket, prefix="pre/fix", endpoint=url, anonymous=True)
 
 
 def _fake_gcs_store(url: str) -> Store:
     bucket = f"b-{os.urandom(6).hex()}"
     create_gcs_bucket(url, bucket)
-    return gcs_store(INFO, bucket=bucket, prefix="pre/fix", endpoint=url)
+    return gcs_store(INFO, bucket=bucket, prefix="pre/fix", endpoint=url, anonymous=True)
 
 
 def _azurite_store(url: str) -> Store:

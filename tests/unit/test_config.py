@@ -208,6 +208,20 @@ def test_a_missing_key_file_is_refused(load: Loader, tmp_path: Path) -> None:
             'domains: "https://s3.example.org" is not a host name',
         ),
         (('data = "/data"', 'data = "/data"\nlimits = { put_timeout_seconds = inf }'), "limits.put_timeout_seconds: expected `float` <= "),
+        (
+            ('data = "/data"', 'data = "/data"\nlimits = { collect_after_seconds = 59 }'),
+            "limits.collect_after_seconds: 59 is less than put_timeout_seconds (60)",
+        ),
+        (
+            ('data = "/data"', 'data = "/data"\nlimits = { put_timeout_seconds = 3601 }'),
+            "limits.collect_after_seconds: 3600 is less than put_timeout_seconds (3601)",
+        ),
+        (
+            ('kind = "memory"', 'kind = "gcs"\nbucket = "b"\nendpoint = "http://localhost:4443"'),
+            "stores.here.service_account: missing beside an endpoint; name a key file, or write anonymous = true",
+        ),
+        (('kind = "memory"', 'kind = "gcs"\nbucket = "b"\nanonymous = true'), "stores.here.anonymous: for an emulator"),
+        (('kind = "memory"', 'kind = "s3"\nbucket = "b"\nanonymous = true'), "stores.here.anonymous: means nothing for a store of kind s3"),
         (('kind = "memory"', 'kind = "directory"'), "stores.here.path: a store of kind directory needs it"),
         (('kind = "memory"', 'kind = "azure"\nbucket = "b"'), "stores.here.account: a store of kind azure needs it"),
         (('kind = "memory"', 'kind = "memory"\npath = "/x"'), "stores.here.path: means nothing for a store of kind memory"),
@@ -315,3 +329,8 @@ def test_a_location_or_an_address_that_means_nothing_is_refused(tmp_path: Path, 
 def test_locations_and_an_address_are_read(tmp_path: Path) -> None:
     config = load_config(configured(tmp_path, 'locations = { eu-west-1 = "standard" }\npublic_url = "https://[::1]:8443"'), {})
     assert (config.locations, config.public_url) == ({"eu-west-1": "standard"}, "https://[::1]:8443")
+
+
+def test_an_emulator_of_google_needs_no_credentials(load: Loader) -> None:
+    emulator = 'kind = "gcs"\nbucket = "b"\nanonymous = true\nendpoint = "http://localhost:4443"'
+    assert load(MINIMAL.replace('kind = "memory"', emulator)).stores["here"].anonymous

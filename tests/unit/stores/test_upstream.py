@@ -87,7 +87,7 @@ def provider() -> Iterator[Provider]:
 @pytest.fixture(params=["s3", "gcs", "azure"])
 def store(request: pytest.FixtureRequest, provider: Provider) -> Store:
     if request.param == "gcs":
-        return gcs_store(INFO, bucket="bucket", endpoint=provider.url, timeout_seconds=0.5)
+        return gcs_store(INFO, bucket="bucket", endpoint=provider.url, anonymous=True, timeout_seconds=0.5)
     if request.param == "azure":
         return azure_store(INFO, container="bucket", account="acc", account_key="Zm9v", endpoint=provider.url, timeout_seconds=0.5)
     return _s3(provider)
