@@ -30,6 +30,7 @@ def main(
     rounds: Annotated[int | None, typer.Option(help="Rounds per server; the median counts.")] = None,
     workers: Annotated[int, typer.Option(help="Shardgate's worker processes.")] = 2,
     only: Annotated[list[str] | None, typer.Option(help="Measure only these servers (shardgate, weed, rclone).")] = None,
+    workload: Annotated[list[str] | None, typer.Option(help='Measure only these, as in "PUT 64 MiB", and what they need before.')] = None,
     config: Annotated[Path, typer.Option(help="Shardgate's configuration.")] = servers.REPOSITORY / "config" / "bench.toml",
     folder: Annotated[Path | None, typer.Option(help="Where the servers keep their data; all of them on the same disk.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the measures here.")] = None,
@@ -53,7 +54,7 @@ def main(
             scale = QUICK if quick else FULL
             if not quick:
                 fill_file_cache(data)
-            measures = _compare(data, config, workers, dataclasses.replace(scale, rounds=rounds or scale.rounds), only)
+            measures = _compare(data, config, workers, dataclasses.replace(scale, rounds=rounds or scale.rounds), only, workload)
             print_table(console, measures)
             _write(json_file, as_json(measures))
             if markdown:
@@ -65,13 +66,15 @@ def main(
         shutil.rmtree(data, ignore_errors=True)
 
 
-def _compare(data: Path, config: Path, workers: int, scale: Scale, only: Collection[str] | None) -> list[Measure]:
+def _compare(
+    data: Path, config: Path, workers: int, scale: Scale, only: Collection[str] | None, chosen: Collection[str] | None
+) -> list[Measure]:
     starters: dict[str, Starter] = {
         "rclone": servers.rclone,
         "weed": servers.weed,
         "shardgate": partial(servers.shardgate, workers=workers, config=config),
     }
-    return run_rounds({name: start for name, start in starters.items() if not only or name in only}, scale, data, console.print)
+    return run_rounds({name: start for name, start in starters.items() if not only or name in only}, scale, data, console.print, chosen)
 
 
 def _measure_memory(data: Path, config: Path, workers: int, uploads: int, upload_mib: int, seconds: float) -> MemoryResult:

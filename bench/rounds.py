@@ -7,7 +7,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ import uvloop
 from bench.client import Outcome, Request, run_load
 from bench.servers import Running
 from bench.usage import PeakMemory, ProcessTree
-from bench.workloads import Payload, Scale, Size, Workload, first_objects, listed_keys, plan
+from bench.workloads import Payload, Scale, Size, Workload, choose, first_objects, listed_keys, plan
 
 GIB = 1024**3
 
@@ -46,14 +46,17 @@ class Measure:
         return asdict(self)
 
 
-def run_rounds(starters: Mapping[str, Starter], scale: Scale, folder: Path, report: Callable[[str], None]) -> list[Measure]:
-    """Measure every server `scale.rounds` times; return the medians."""
+def run_rounds(
+    starters: Mapping[str, Starter], scale: Scale, folder: Path, report: Callable[[str], None], chosen: Collection[str] | None = None
+) -> list[Measure]:
+    """Measure every server `scale.rounds` times; return the medians. `chosen`: the workloads by name, as in "PUT 64 MiB"."""
+    workloads = choose(plan(scale), chosen)
     payloads = {size.label: Payload(size) for size in (scale.small, scale.medium, scale.large)}
     measures: list[Measure] = []
     for number in range(1, scale.rounds + 1):
         for name, start in starters.items():
             started = time.monotonic()
-            measures += _run_round(name, start, scale, folder / f"{name}-{number}", payloads)
+            measures += _run_round(name, start, scale, workloads, folder / f"{name}-{number}", payloads)
             report(f"round {number} of {scale.rounds}: {name}, {time.monotonic() - started:.0f} s")
     return medians(measures)
 
@@ -90,12 +93,14 @@ def _median(group: Sequence[Measure]) -> Measure:
     )
 
 
-def _run_round(name: str, start: Starter, scale: Scale, folder: Path, payloads: Mapping[str, Payload]) -> list[Measure]:
+def _run_round(
+    name: str, start: Starter, scale: Scale, workloads: Sequence[Workload], folder: Path, payloads: Mapping[str, Payload]
+) -> list[Measure]:
     folder.mkdir(parents=True)
     try:
         with start(folder) as server:
             _warm(server, scale, payloads)
-            return _measure_all(name, server, scale, payloads)
+            return _measure_all(name, server, workloads, payloads)
     finally:
         # Its data stays until the end: ext4 steps around files deleted in the last minutes, and creating others costs ten times as much.
         os.sync()  # what one server left in the page cache must not be written back during the next one's turn
@@ -110,10 +115,10 @@ def _warm(server: Running, scale: Scale, payloads: Mapping[str, Payload]) -> Non
         print(f"{server.name}: warming: {len(outcome.errors)} errors, the first: {outcome.errors[0]}", file=sys.stderr)
 
 
-def _measure_all(name: str, server: Running, scale: Scale, payloads: Mapping[str, Payload]) -> list[Measure]:
+def _measure_all(name: str, server: Running, workloads: Sequence[Workload], payloads: Mapping[str, Payload]) -> list[Measure]:
     existing: dict[Size, list[int]] = {}
     measures = []
-    for workload in plan(scale):
+    for workload in workloads:
         present = existing.get(workload.size, [])
         if not (present or workload.fills):
             continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from bench.client import Request
@@ -93,6 +93,17 @@ def plan(scale: Scale) -> list[Workload]:
             workloads.append(_read(scale, f"LIST {LIST_KEYS} keys", size, lists, connections=scale.large.connections))
     # Last, all of them: a server that deletes files would make its own next puts slow (see the rounds).
     return workloads + [_write(scale, "DELETE", size, deletes) for size in sizes]
+
+
+def choose(workloads: Sequence[Workload], names: Collection[str] | None) -> list[Workload]:
+    """Return the workloads of these names, with the puts that fill what they read; all of them if there are no names."""
+    if not names:
+        return list(workloads)
+    chosen = [workload for workload in workloads if f"{workload.name} {workload.size.label}" in names]
+    if len(chosen) < len(names):
+        raise ValueError(f"no such workload; there are: {', '.join(f'{workload.name} {workload.size.label}' for workload in workloads)}")
+    filled = {workload.size for workload in chosen}
+    return [workload for workload in workloads if workload in chosen or (workload.fills and workload.size in filled)]
 
 
 def listed_keys(payload: Payload, endpoint: Endpoint) -> list[Request]:

@@ -25,9 +25,9 @@ from proxy.keyring import RootKey
 from proxy.keyring.file import open_root_key_file
 from proxy.manifest.protocol import Manifest
 from proxy.stores.build import Opened, open_store
+from proxy.stores.directory import NOTHING_SHARED, Shared
 from proxy.stores.observe import Recorder
 from proxy.stores.protocol import Store
-from proxy.stores.uring import Ring
 
 logger = logging.getLogger(__name__)
 
@@ -81,12 +81,12 @@ class OpenedFleet(NamedTuple):
 
 
 async def open_fleet(
-    config: Config, manifest: Manifest, clock: Clock, record: Recorder | None, ring: Ring | None, *, tidy: bool
+    config: Config, manifest: Manifest, clock: Clock, record: Recorder | None, shared: Shared, *, tidy: bool
 ) -> OpenedFleet:
     """Open every store. Only one never seen before is made: another whose directory is empty is a disk that is not mounted."""
     known = await manifest.known_stores()
     seconds = config.limits.get_timeout_seconds
-    opened = await _open_stores(config, clock, known=known, get_seconds=seconds, record=record, ring=ring, tidy=tidy)
+    opened = await _open_stores(config, clock, known=known, get_seconds=seconds, record=record, shared=shared, tidy=tidy)
     absent = [name for name, store in opened.items() if not store.present]
     if absent:
         logger.warning("these stores are not there, not mounted, or do not answer: %s", ", ".join(absent))
@@ -101,7 +101,7 @@ async def _open_stores(
     known: Set[str],
     get_seconds: float,
     record: Recorder | None = None,
-    ring: Ring | None = None,
+    shared: Shared = NOTHING_SHARED,
     tidy: bool = False,
 ) -> dict[str, Opened]:
     openings = [
@@ -114,7 +114,7 @@ async def _open_stores(
             put_seconds=config.limits.put_timeout_seconds,
             get_seconds=get_seconds,
             record=record,
-            ring=ring,
+            shared=shared,
             tidy=tidy,
         )
         for name, store in config.stores.items()

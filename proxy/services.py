@@ -34,6 +34,8 @@ from proxy.manifest.protocol import Manifest
 from proxy.manifest.sqlite import open_sqlite
 from proxy.openings import OpenedFleet, open_fleet, open_root_key, refuse_lost_manifest
 from proxy.policies import make_policies
+from proxy.stores.direct import AlignedBuffers
+from proxy.stores.directory import Shared
 from proxy.stores.observe import Recorder
 from proxy.stores.protocol import Store
 from proxy.stores.uring import open_ring
@@ -42,6 +44,7 @@ logger = logging.getLogger(__name__)
 
 THREADS = 4  # coding, sealing, hashing: two a core of the smallest machine
 DRAIN_SECONDS = 10.0
+DIRECT_SHARE = 16  # of the memory, one part in so many is for buffers that large shards are written from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,12 +92,14 @@ async def open_services(
         keyring = Keyring(await open_root_key(config, manifest))
         threads = opened.enter_context(ThreadPoolExecutor(THREADS, thread_name_prefix="codec"))
         limits = config.limits
-        found = await opened.enter_async_context(_fleet(config, manifest, clock, record_store_call, tidy=serving))
+        memory_bytes = limits.memory_mib * 1024 * 1024 // workers
+        buffers = AlignedBuffers(memory_bytes // DIRECT_SHARE if _has_directory(config) else 0)
+        found = await opened.enter_async_context(_fleet(config, manifest, clock, record_store_call, buffers, tidy=serving))
         fleet = found.fleet
         epoch = EpochKeeper(manifest, fleet.stores, clock, timeout_seconds=limits.store_open_seconds)
         await _begin(epoch, manifest, found, serving=serving)
 
-        budget = Budget(limits.memory_mib * 1024 * 1024 // workers, wait_seconds=limits.memory_wait_seconds)
+        budget = Budget(memory_bytes - buffers.capacity_bytes, wait_seconds=limits.memory_wait_seconds)
         _warn_of_small_budget(budget, policies.values())
         owner = f"{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(4)}"
         ledger = IntentLedger(manifest, clock, tasks, owner=owner, lease_seconds=limits.intent_seconds)
@@ -130,11 +135,17 @@ async def open_services(
         )
 
 
+def _has_directory(config: Config) -> bool:
+    return any(store.kind == "directory" for store in config.stores.values())
+
+
 @asynccontextmanager
-async def _fleet(config: Config, manifest: Manifest, clock: Clock, record: Recorder | None, *, tidy: bool) -> AsyncIterator[OpenedFleet]:
+async def _fleet(
+    config: Config, manifest: Manifest, clock: Clock, record: Recorder | None, buffers: AlignedBuffers, *, tidy: bool
+) -> AsyncIterator[OpenedFleet]:
     ring = open_ring(directories=sum(store.kind == "directory" for store in config.stores.values()))
     try:
-        found = await open_fleet(config, manifest, clock, record, ring, tidy=tidy)
+        found = await open_fleet(config, manifest, clock, record, Shared(ring, buffers), tidy=tidy)
         try:
             yield found
         finally:

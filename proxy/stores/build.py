@@ -13,13 +13,12 @@ from proxy.clock import Clock
 from proxy.config import StoreConfig
 from proxy.errors import ConfigError
 from proxy.lanes import Lanes
-from proxy.stores.directory import DirectoryStore
+from proxy.stores.directory import NOTHING_SHARED, DirectoryStore, Shared
 from proxy.stores.late import LateStore
 from proxy.stores.limit import LimitedStore
 from proxy.stores.observe import ObservedStore, Recorder
 from proxy.stores.protocol import Prices, Store, StoreInfo, StoreName
 from proxy.stores.upstream import azure_store, gcs_store, memory_store, s3_endpoint, s3_store
-from proxy.stores.uring import Ring
 
 logger = logging.getLogger(__name__)
 
@@ -54,16 +53,16 @@ async def open_store(
     put_seconds: float,
     get_seconds: float,
     record: Recorder | None = None,
-    ring: Ring | None = None,
+    shared: Shared = NOTHING_SHARED,
     tidy: bool = False,
 ) -> Opened:
-    """Open a store; `create` makes the directory of a new one, `ring` is its way for small files, `tidy` removes what crashes left there.
+    """Open a store; `create` makes the directory of a new one, `shared` is what all directories use, `tidy` removes what crashes left.
 
     A provider that cannot be reached is no error, its calls will fail; what can never work is a `ConfigError`. What does not open in
     `open_seconds` goes on opening in the background.
     """
     info = store_info(name, config)
-    opening = _begin(name, lambda: _bare_store(info, config, create=create, timeout_seconds=put_seconds, ring=ring, tidy=tidy))
+    opening = _begin(name, lambda: _bare_store(info, config, create=create, timeout_seconds=put_seconds, shared=shared, tidy=tidy))
     try:
         await asyncio.wait({opening}, timeout=open_seconds)
     except asyncio.CancelledError:
@@ -102,10 +101,10 @@ def _report_late(name: str, opening: asyncio.Future[Store]) -> None:
         logger.warning("stores.%s is open at last", name)
 
 
-def _bare_store(info: StoreInfo, config: StoreConfig, *, create: bool, timeout_seconds: float, ring: Ring | None, tidy: bool) -> Store:
+def _bare_store(info: StoreInfo, config: StoreConfig, *, create: bool, timeout_seconds: float, shared: Shared, tidy: bool) -> Store:
     match config.kind:
         case "directory":
-            return DirectoryStore(info, Path(config.path), create=create, fsync=config.fsync, ring=ring, tidy=tidy)
+            return DirectoryStore(info, Path(config.path), create=create, fsync=config.fsync, shared=shared, tidy=tidy)
         case "memory":
             return memory_store(info)
         case "gcs":

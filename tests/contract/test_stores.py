@@ -16,7 +16,8 @@ from proxy.config import StoreConfig
 from proxy.errors import ShardMissing, StoreRejected, StoreUnavailable
 from proxy.stores.build import open_store
 from proxy.stores.deadline import DeadlineStore
-from proxy.stores.directory import DirectoryStore
+from proxy.stores.direct import BUFFER_SIZE, AlignedBuffers
+from proxy.stores.directory import DirectoryStore, Shared
 from proxy.stores.limit import GatedStore, LimitedStore
 from proxy.stores.observe import ObservedStore
 from proxy.stores.protocol import ShardName, Store, StoreInfo, StoreName
@@ -98,7 +99,7 @@ async def _make(request: pytest.FixtureRequest, path: Path, ring: Ring | None) -
         case "directory without fsync":
             return DirectoryStore(INFO, path / "store", create=True, fsync=False)
         case "directory by ring":
-            return DirectoryStore(INFO, path / "store", create=True, ring=ring)
+            return DirectoryStore(INFO, path / "store", create=True, shared=Shared(ring, AlignedBuffers(BUFFER_SIZE)))
         case "gcs on s3":
             return _moto_gcs_store(request.getfixturevalue("moto"))
         case "gcs":

@@ -13,8 +13,8 @@ from proxy.codec.format import shard_name
 from proxy.config import Config
 from proxy.errors import ConfigError, StoreUnavailable
 from proxy.services import open_services
-from proxy.stores.directory import MARKER
 from proxy.stores.protocol import ShardName
+from proxy.stores.root import MARKER
 from tests.laboratory import laboratory, laboratory_config
 
 NAME = ShardName(shard_name(bytes(16), 0))

@@ -17,8 +17,10 @@ import msgspec
 import pytest
 
 from proxy.errors import ConfigError, FilesExhausted, ShardMissing, StoreRejected, StoreUnavailable
-from proxy.stores.directory import LANES, MARKER, STALE_SECONDS, DirectoryStore
+from proxy.stores.directory import LANES, DirectoryStore
 from proxy.stores.protocol import ShardName, StoreName
+from proxy.stores.root import MARKER
+from proxy.stores.stale import STALE_SECONDS
 from tests.unit.stores.conftest import INFO, NAME
 
 System = Callable[..., object]
@@ -73,7 +75,7 @@ async def test_the_steps_of_a_durable_put(opened: Opener, root: Path, monkeypatc
     steps: list[str] = []
     for verb in ("writev", "rename"):
         real = getattr(os, verb)
-        monkeypatch.setattr(os, verb, lambda *args, real=real, verb=verb: (steps.append(verb), real(*args))[1])
+        monkeypatch.setattr(os, verb, lambda *args, real=real, verb=verb, **options: (steps.append(verb), real(*args, **options))[1])
     real_fsync = os.fsync
 
     def fsync(descriptor: int) -> None:
@@ -139,7 +141,7 @@ async def test_a_put_cancelled_while_it_writes_is_not_finished(store: DirectoryS
         return real(descriptor, buffers)
 
     monkeypatch.setattr(os, "writev", slow)
-    monkeypatch.setattr(os, "unlink", lambda path: (unlink(path), given_up.set()))
+    monkeypatch.setattr(os, "unlink", lambda path, **options: (unlink(path, **options), given_up.set()))
     buffer = bytearray(b"x" * 1000)
     task = asyncio.create_task(store.put(NAME, [buffer]))
     await asyncio.to_thread(writing.wait, 10)
@@ -154,14 +156,14 @@ async def test_a_put_cancelled_while_it_writes_is_not_finished(store: DirectoryS
 
 async def test_a_hung_directory_holds_its_own_threads_only(opened: Opener, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hung, other = opened(tmp_path / "hung"), opened(tmp_path / "other")
-    real, go_on = os.open, threading.Event()
+    real, go_on = os.stat, threading.Event()
 
-    def maybe_hang(path: str, *args: int) -> int:
-        if "/hung/" in path:
+    def maybe_hang(path: str, **options: object) -> object:
+        if path.endswith("/hung"):
             go_on.wait(10)
-        return real(path, *args)
+        return real(path, **options)
 
-    monkeypatch.setattr(os, "open", maybe_hang)
+    monkeypatch.setattr(os, "stat", maybe_hang)
     before = threading.active_count()
     stuck = [asyncio.create_task(hung.get(NAME)) for _ in range(50)]
     await other.put(NAME, [b"x"])
@@ -259,12 +261,115 @@ async def test_a_disk_mounted_in_the_place_of_another_is_unavailable_and_not_wri
     await other.put(ShardName("ab/of-the-other"), [b"y"])
     root.rename(tmp_path / "away")
     (tmp_path / "other").rename(root)
-    for call in (store.get(NAME), store.put(ShardName("cd/new-00"), [b"y"]), store.delete(NAME)):
+    puts = [store.put(ShardName(name), [b"y"]) for name in ("ab/in-a-folder-that-is-known", "cd/new-00")]
+    for call in (store.get(NAME), *puts, store.delete(NAME)):
         with pytest.raises(StoreUnavailable, match="is the disk of store other"):
             await call
     with pytest.raises(StoreUnavailable, match="is the disk of store other"):
         _ = [entry async for entry in store.list()]
     assert _files(root) == ["ab/of-the-other"]
+
+
+async def test_a_disk_that_is_exchanged_under_a_put_does_not_get_it(
+    opened: Opener, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, other = opened(root), opened(tmp_path / "other", name="other")
+    await store.put(ShardName("ab/before"), [b"x"])
+    await other.put(ShardName("ab/before"), [b"y"])
+    real = os.writev
+
+    def exchange(descriptor: int, buffers: list[bytes]) -> int:
+        root.rename(tmp_path / "away")
+        (tmp_path / "other").rename(root)
+        return real(descriptor, buffers)
+
+    monkeypatch.setattr(os, "writev", exchange)
+    await store.put(NAME, [b"z"])
+    assert _files(root) == ["ab/before"]
+    assert (tmp_path / "away" / NAME).read_bytes() == b"z"
+
+
+async def test_a_disk_that_is_exchanged_holds_no_file_open(opened: Opener, root: Path, tmp_path: Path) -> None:
+    store = opened(root)
+    await store.put(NAME, [b"x"])
+    before = len(os.listdir("/proc/self/fd"))
+    for number in range(3):
+        root.rename(tmp_path / f"away{number}")
+        with pytest.raises(StoreUnavailable):
+            await store.get(NAME)
+        shutil.copytree(tmp_path / f"away{number}", root)
+        assert await store.get(NAME) == b"x"
+        await store.put(ShardName("cd/new"), [b"y"])
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def test_no_symbolic_link_is_followed(store: DirectoryStore, root: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "abcdef-00").write_bytes(b"not a shard")
+    (root / "ab").symlink_to(outside)
+    with pytest.raises(StoreUnavailable):
+        await store.put(NAME, [b"x"])
+    with pytest.raises(ShardMissing):
+        await store.get(ShardName("ab/abcdef-00"))
+    await store.delete(ShardName("ab/abcdef-00"))
+    assert [entry async for entry in store.list()] == []
+    assert [entry async for entry in store.list("ab/")] == []
+    assert [path.read_bytes() for path in outside.iterdir()] == [b"not a shard"]
+    (root / "cd").mkdir()
+    (root / "cd/link").symlink_to(outside / "abcdef-00")
+    with pytest.raises(StoreUnavailable):
+        await store.get(ShardName("cd/link"))
+    assert [entry async for entry in store.list()] == []
+
+
+def test_stale_files_are_not_sought_behind_a_symbolic_link(opened: Opener, root: Path, tmp_path: Path) -> None:
+    opened(root)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / ".tmp-old").touch()
+    os.utime(outside / ".tmp-old", (time.time() - STALE_SECONDS - 60,) * 2)
+    (root / "ab").symlink_to(outside)
+    before = set(threading.enumerate())
+    opened(root, tidy=True)
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10)
+    assert (outside / ".tmp-old").exists()
+
+
+STEPS_OF_A_FIRST_START = ("mkdir", "open", "fsync", "rename", "close", "listdir")
+
+
+def test_a_first_start_that_is_killed_at_any_step_is_followed_by_one_that_works(opened: Opener, root: Path) -> None:
+    kills = 0
+    while _killed_in_first_start(root, kills):
+        assert opened(root).present
+        shutil.rmtree(root)
+        kills += 1
+    assert kills > 10
+    assert opened(root, create=False).present
+
+
+def _killed_in_first_start(root: Path, steps: int) -> bool:
+    """Open a new store in another process, which dies after so many steps. Return whether it did."""
+    child = os.fork()
+    if child == 0:
+        left = [steps]
+        for verb in STEPS_OF_A_FIRST_START:
+            setattr(os, verb, _dying(getattr(os, verb), left))
+        DirectoryStore(INFO, root, create=True)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0
+
+
+def _dying(real: System, left: list[int]) -> System:
+    def call(*args: object, **options: object) -> object:
+        if not left[0]:
+            os._exit(9)
+        left[0] -= 1
+        return real(*args, **options)
+
+    return call
 
 
 def test_a_directory_of_something_else_is_refused(opened: Opener, root: Path) -> None:

@@ -1,0 +1,201 @@
+"""The root of a directory store, held open: whatever becomes of its path, nothing is written to a disk that is not this store's.
+
+The problem. A disk is unmounted while the server runs, or another one is mounted in its place. A look at the path before each call leaves
+a gap between the look and the call, and what is remembered of the old disk (its folders) is wrong for the new one.
+
+The idea. The root is opened once, and everything is reached from its descriptor. The marker is read through it, so the owner of this very
+directory is known. Each call of a lane looks whether the path still leads there; if not, the root is opened and looked at anew, so a disk
+that is back is used again without a restart, and another store's is refused. The event loop cannot wait for a path that hangs, so the
+ring relies on a look that is less than a second old; until then the descriptor leads to this store's own disk.
+
+Below the root no symbolic link is followed. What is held keeps its file system busy: stop the server before you unmount, or use
+`umount --lazy`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+
+from proxy.errors import ConfigError, FilesExhausted, StoreUnavailable
+
+MARKER = ".shardgate-store"
+TEMPORARY = ".tmp-"
+LOOK_SECONDS = 1.0  # for how long the ring relies on one look at the path
+EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE})
+_LONGEST_OWNER = 256  # bytes of a marker that are read: a store's name has 63
+# What an empty file system may hold, and what a start that was killed leaves. Another process may be making the same root just now.
+_MADE_UP = re.compile(rf"\.?lost\+found|{re.escape(TEMPORARY)}[0-9a-f]{{16}}-[0-9a-f]+")
+
+
+class Directory:
+    """An open directory. The last who holds it closes it: a call under way may outlast the root it began with."""
+
+    descriptor = -1  # so that one which could not be opened can be closed
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    def __enter__(self) -> Directory:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        descriptor, self.descriptor = self.descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def folder(self, name: str) -> Directory:
+        """Open a folder below, "" for this one. A symbolic link on the way is an `OSError`, as is anything else that is no folder."""
+        at = self
+        for part in name.split("/") if name else ".":
+            below = Directory(os.open(part, _DIRECTORY | os.O_NOFOLLOW, dir_fd=at.descriptor))
+            if at is not self:
+                at.close()
+            at = below
+        return at
+
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+class HeldRoot(Directory):
+    """A root whose marker was found to be right, and what is known of it."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(os.open(path, _DIRECTORY))
+        found = os.fstat(self.descriptor)
+        self.identity = (found.st_dev, found.st_ino)
+        self.folders: set[str] = set()  # known to exist, durably
+        self.takes_direct_writes = True  # until its file system has refused one
+
+
+class Root:
+    """The place of one store's root. Its calls block."""
+
+    def __init__(self, store: str, path: Path, *, fsync: bool, now: Callable[[], float] = time.monotonic) -> None:
+        self.temporaries: Iterator[str] = temporary_names()
+        self._store = store
+        self._path = str(path)
+        self._fsync = fsync
+        self._now = now
+        self._held: HeldRoot | None = None
+        self._looked_at = 0.0
+
+    def begin(self, *, create: bool) -> bool:
+        """Open the root for the first time, making it with `create`. Return whether it is there: if not, it may come later.
+
+        Raises `ConfigError` if it is another store's, or to be made where other files lie.
+        """
+        try:
+            if create and not os.path.exists(f"{self._path}/{MARKER}"):
+                self._make()
+            self._take()
+        except _AnotherStores as error:
+            raise ConfigError(
+                f"stores.{self._store}.path: {self._path} is the disk of store {error.owner}, says its {MARKER}; mount the right one "
+                "there, correct the path, or empty that file if it shall be this store's"
+            ) from error
+        except OSError:
+            return False
+        return True
+
+    def opened(self) -> HeldRoot:
+        """Return the root that the path leads to now. `StoreUnavailable` if it is not there or another's; `FilesExhausted`."""
+        try:
+            held, found = self._held, os.stat(self._path)
+            if held is None or held.identity != (found.st_dev, found.st_ino):
+                return self._take()
+        except OSError as error:
+            self._held = None  # let go of a disk that is not there any more
+            if error.errno in EXHAUSTED:
+                raise FilesExhausted(self._store, str(error)) from error
+            raise self._unavailable(error) from error
+        self._looked_at = self._now()
+        return held
+
+    def seen_lately(self) -> HeldRoot | None:
+        """Return the root without a look at the path, if the last look is not long ago. This does not block."""
+        return self._held if self._now() - self._looked_at < LOOK_SECONDS else None
+
+    def verify(self) -> None:
+        """Raise `StoreUnavailable` if what is at the path now is not this store's root."""
+        try:
+            self._take()
+        except OSError as error:
+            raise self._unavailable(error) from error
+
+    def _unavailable(self, error: OSError) -> StoreUnavailable:
+        if isinstance(error, _AnotherStores):
+            return StoreUnavailable(self._store, f"{self._path} is the disk of store {error.owner}")
+        if error.errno in EXHAUSTED:
+            return StoreUnavailable(self._store, str(error))
+        return StoreUnavailable(self._store, f"{self._path} has no {MARKER}: it is gone, or not mounted")
+
+    def _take(self) -> HeldRoot:
+        """Hold what is at the path, if it is this store's root; else hold nothing, and raise `OSError`."""
+        held, self._held = self._held, None
+        found = HeldRoot(self._path)
+        try:
+            if (owner := self._owner(found)) != self._store:
+                raise _AnotherStores(owner)
+        except BaseException:
+            found.close()
+            raise
+        self._held = held if held is not None and held.identity == found.identity else found
+        self._looked_at = self._now()
+        return self._held
+
+    def _make(self) -> None:
+        path = Path(self._path)
+        path.mkdir(parents=True, exist_ok=True)
+        with HeldRoot(self._path) as new:
+            if not all(_MADE_UP.fullmatch(name) for name in os.listdir(new.descriptor)):
+                raise ConfigError(f"stores.{self._store}.path: {path} holds other files; name an empty directory")
+            self._write_marker(new)
+        if self._fsync:
+            with HeldRoot(str(path.parent)) as parent:
+                os.fsync(parent.descriptor)
+
+    def _owner(self, root: Directory) -> str:
+        """Return the name of the store whose root this is; `OSError` if it is none. An empty marker, made by hand, is filled."""
+        with open(os.open(MARKER, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=root.descriptor), "rb", buffering=0) as file:
+            owner = file.read(_LONGEST_OWNER).strip().decode("ascii", "replace")
+        if not owner:
+            with suppress(OSError):  # a disk that is full, or can only be read
+                self._write_marker(root)
+        return owner or self._store
+
+    def _write_marker(self, root: Directory) -> None:
+        temporary, at = next(self.temporaries), root.descriptor
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=at), "wb", buffering=0) as file:
+            file.write(f"{self._store}\n".encode("ascii"))
+            if self._fsync:
+                os.fsync(file.fileno())
+        os.rename(temporary, MARKER, src_dir_fd=at, dst_dir_fd=at)
+        if self._fsync:
+            os.fsync(at)
+
+
+class _AnotherStores(OSError):
+    def __init__(self, owner: str) -> None:
+        super().__init__(errno.ENODEV, os.strerror(errno.ENODEV))
+        self.owner = owner
+
+
+def temporary_names() -> Iterator[str]:
+    """Yield names that no other process uses: several may share a directory. Threads may share the iterator."""
+    return map(f"{TEMPORARY}{secrets.token_hex(8)}-{{:x}}".format, count())

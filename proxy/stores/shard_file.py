@@ -1,0 +1,96 @@
+"""One shard as a file: written beside its place and renamed into it, so that no reader ever sees a part.
+
+What a crash leaves: before the rename a temporary; after it, a whole shard.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import AbstractContextManager, nullcontext, suppress
+
+from proxy.lanes import Cancelled
+from proxy.stores.direct import DIRECT_SIZE, O_DIRECT, AlignedBuffers, Body, write_all, write_direct
+from proxy.stores.root import Directory, HeldRoot
+
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+
+
+class ShardFiles:
+    """Writes shards into the folders of a root."""
+
+    def __init__(self, buffers: AlignedBuffers | None, *, fsync: bool) -> None:
+        """Without `buffers` every shard goes through the page cache. With `fsync` a shard is durable once it is written."""
+        self._buffers = buffers
+        self._fsync = fsync
+
+    def write(self, root: HeldRoot, folder: Directory, temporary: str, name: str, body: Body, cancelled: Cancelled) -> None:
+        """Write a shard; nothing, if its caller has been cancelled meanwhile: it may have changed its buffers since.
+
+        After the rename no descriptor is opened any more, so want of one always means that nothing was stored.
+        """
+        at = folder.descriptor
+        with self._buffer(root, body) as buffer:
+            descriptor = self._create(root, at, temporary, direct=buffer is not None)
+            try:
+                try:
+                    self._fill(descriptor, body, buffer)
+                finally:
+                    os.close(descriptor)
+                if cancelled():
+                    os.unlink(temporary, dir_fd=at)
+                    return
+                os.rename(temporary, name, src_dir_fd=at, dst_dir_fd=at)
+            except BaseException:
+                remove(folder, temporary)
+                raise
+        if self._fsync:
+            os.fsync(at)
+
+    def _buffer(self, root: HeldRoot, body: Body) -> AbstractContextManager[memoryview | None]:
+        """Lend a buffer for a direct write, where that is worth it and possible."""
+        if self._buffers is None or not root.takes_direct_writes or sum(map(len, body)) < DIRECT_SIZE:
+            return nullcontext()
+        return self._buffers.lent()
+
+    def _create(self, root: HeldRoot, at: int, temporary: str, *, direct: bool) -> int:
+        if direct:
+            try:
+                return os.open(temporary, _NEW | O_DIRECT, 0o600, dir_fd=at)
+            except OSError as error:
+                if error.errno != errno.EINVAL:
+                    raise
+                root.takes_direct_writes = False
+                with suppress(FileNotFoundError):  # some file systems refuse when the file is made already
+                    os.unlink(temporary, dir_fd=at)
+        return os.open(temporary, _NEW, 0o600, dir_fd=at)
+
+    def _fill(self, descriptor: int, body: Body, buffer: memoryview | None) -> None:
+        if buffer is None:
+            write_all(descriptor, body)
+        else:
+            write_direct(descriptor, body, buffer)
+        if self._fsync:
+            os.fsync(descriptor)
+
+
+def read_range(folder: Directory, name: str, start: int, length: int | None) -> bytes | None:
+    """Return exactly `length` bytes from `start`, all of the file if it is None; None if the file ends earlier."""
+    descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=folder.descriptor)
+    try:
+        wanted = os.fstat(descriptor).st_size if length is None else length
+        data = os.pread(descriptor, wanted, start)
+        while len(data) < wanted:
+            more = os.pread(descriptor, wanted - len(data), start + len(data))
+            if not more:
+                return None
+            data += more
+        return data
+    finally:
+        os.close(descriptor)
+
+
+def remove(folder: Directory, name: str) -> None:
+    """Remove a file if it is there and can be removed."""
+    with suppress(OSError):
+        os.unlink(name, dir_fd=folder.descriptor)
