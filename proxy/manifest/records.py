@@ -83,7 +83,7 @@ class Segment(Record, frozen=True, kw_only=True, omit_defaults=True):
     stores: tuple[str, ...]  # by shard index: the store's name
     generations: tuple[int, ...] = ()  # by shard index: how often the shard was put anew; empty if none ever was
     missing: tuple[int, ...] = ()  # shard indexes known not to be in their store
-    strays: bool = False  # a put whose answer was lost may have left a shard in another store
+    strays: bool = False  # a put that failed may have left a shard in another store
 
     def shard_name(self, index: int) -> str:
         """Return the upstream name of a shard."""

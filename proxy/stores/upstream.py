@@ -62,9 +62,8 @@ class UpstreamStore:
         self._keeps_buffers = keeps_buffers
 
     async def put(self, name: ShardName, body: Sequence[bytes | bytearray | memoryview]) -> None:
-        # One buffer is sent as it lies. Several are joined: obstore accepts a list, but takes longer to copy it (4 MiB: 0.22 ms in
-        # 64 KiB pieces, 0.18 in two) than `join` does (0.16).
-        data = body[0] if len(body) == 1 and not self._keeps_buffers else b"".join(body)
+        # The pieces are sent as they lie: joined they would lie in memory twice, and it is no faster (4 MiB: 1.8 ms of CPU either way).
+        data = b"".join(body) if self._keeps_buffers else list(body)
         try:
             await obstore.put_async(self._inner, name, data, use_multipart=False)
         except _FAILURES as error:

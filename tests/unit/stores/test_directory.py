@@ -11,6 +11,7 @@ import stat
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -292,7 +293,6 @@ async def test_a_disk_that_is_exchanged_under_a_put_does_not_get_it(
 async def test_a_disk_that_is_exchanged_holds_no_file_open(opened: Opener, root: Path, tmp_path: Path) -> None:
     store = opened(root)
     await store.put(NAME, [b"x"])
-    before = len(os.listdir("/proc/self/fd"))
     for number in range(3):
         root.rename(tmp_path / f"away{number}")
         with pytest.raises(StoreUnavailable):
@@ -300,7 +300,15 @@ async def test_a_disk_that_is_exchanged_holds_no_file_open(opened: Opener, root:
         shutil.copytree(tmp_path / f"away{number}", root)
         assert await store.get(NAME) == b"x"
         await store.put(ShardName("cd/new"), [b"y"])
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert _open_below(tmp_path) == [str(root)]
+
+
+def _open_below(path: Path) -> list[str]:
+    paths = []
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # that of the listing itself
+            paths.append(str(link.readlink()))
+    return [found for found in paths if found.startswith(str(path))]
 
 
 async def test_no_symbolic_link_is_followed(store: DirectoryStore, root: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -31,6 +32,7 @@ class Provider(ThreadingHTTPServer):
     delay_seconds = 0.0
     connections = 0
     sent = 0
+    traced_bytes = 0  # when the head of the last request had come
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Answer)
@@ -54,6 +56,8 @@ class _Answer(BaseHTTPRequestHandler):
         super().setup()
 
     def _answer(self) -> None:
+        if tracemalloc.is_tracing():
+            self.server.traced_bytes = tracemalloc.get_traced_memory()[0]
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
         self.server.requests.append((self.command, self.path, {name.lower(): value for name, value in self.headers.items()}, body))
         time.sleep(self.server.delay_seconds)
@@ -167,6 +171,18 @@ async def test_a_server_that_hangs_is_unavailable(store: Store, provider: Provid
     with pytest.raises(StoreUnavailable, match="HTTP error"):
         await store.get(NAME)
     assert len(provider.requests) == 1
+
+
+async def test_a_put_sends_its_pieces_as_they_lie(store: Store, provider: Provider) -> None:
+    pieces = [bytes([number]) * 65_552 for number in range(64)]
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        await store.put(NAME, [*pieces, memoryview(b"foot"), bytearray(b"er"), b""])
+    finally:
+        tracemalloc.stop()
+    assert provider.traced_bytes - before < len(pieces) * len(pieces[0]) // 4
+    assert provider.requests[-1][3] == b"".join(pieces) + b"footer"
 
 
 async def test_a_put_is_one_request_of_the_whole_shard(provider: Provider) -> None:
