@@ -103,6 +103,7 @@ class DirectoryStore:
     async def close(self) -> None:
         self._closed = True
         self._lanes.close()
+        self._root.let_go()
 
     def _root_for_ring(self, name: str, body: Sequence[bytes | bytearray | memoryview]) -> HeldRoot | None:
         """Return the root, if the ring may be tried."""

@@ -138,6 +138,10 @@ class Root:
         except OSError as error:
             raise self._unavailable(error) from error
 
+    def let_go(self) -> None:
+        """Hold nothing any more; who uses the root still has it until the end of its call."""
+        self._held = None
+
     def _unavailable(self, error: OSError) -> StoreUnavailable:
         if isinstance(error, _AnotherStores):
             return StoreUnavailable(self._store, f"{self._path} is the disk of store {error.owner}")
