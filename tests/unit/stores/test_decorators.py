@@ -331,7 +331,8 @@ async def test_a_store_that_gives_no_answer_to_one_who_insists_is_not_asked_by_o
     await asyncio.sleep(0)
     clock.advance(1.0)
     with pytest.raises(StoreNotAsked):
-        await store.get_range(NAME, 0, 1, insist=True)
+        async with asyncio.timeout(5):
+            await store.get_range(NAME, 0, 1, insist=True)
     assert faulty.calls["get_range"] == 2
     waiting[0].cancel()
     await asyncio.sleep(0)
