@@ -101,7 +101,7 @@ def test_marker_that_is_no_version_id_is_refused(s3: S3Client, versioned: str) -
 
 
 def test_metadata_may_be_hundreds_of_short_headers(raw: RawClient, bucket: str) -> None:
-    metadata = {f"x-amz-meta-n{number}": "v" for number in range(400)}
+    metadata = {f"x-amz-meta-n{number}": "v" for number in range(200)}  # 7 KiB with their names in the signature
     assert raw.request("PUT", f"/{bucket}/k", headers=metadata, body=b"x").verdict == (200, "")
     signed = raw.sign("GET", f"/{bucket}/k").headers
     lines = [f"GET /{bucket}/k HTTP/1.1", *(f"{name}: {value}" for name, value in signed.items()), "\r\n"]

@@ -194,7 +194,7 @@ OUTSIDE = b'<!DOCTYPE x [<!ENTITY a SYSTEM "file:///etc/passwd">]><Delete><Objec
         OUTSIDE,
         b"<Delete>" + b"<a>" * 100_000 + b"</a>" * 100_000 + b"</Delete>",
         b"<Delete>" + b"<a/>" * 300_000 + b"</Delete>",
-        b'<Delete xmlns="' + b"u" * 1_000_000 + b'">' + b"<a/>" * 200_000 + b"</Delete>",
+        b'<Delete xmlns="' + b"u" * 300_000 + b'"><Object><Key>k</Key></Object>' + b"<a/>" * 1000 + b"</Delete>",
     ],
     ids=lambda body: body[:60].decode("latin-1"),
 )

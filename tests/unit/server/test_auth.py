@@ -1,11 +1,109 @@
-"""What a presigned URL carries besides its signature."""
+"""Who is let in, and what a presigned URL carries besides its signature."""
 
 from __future__ import annotations
 
-import pytest
+import hmac
+from base64 import b64encode
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
 
+import pytest
+from msgspec.structs import replace
+
+from proxy.manifest.records import AccessKeyId
 from proxy.s3.errors import S3Error
-from proxy.server.auth import hoisted_headers
+from proxy.server.auth import Authenticator, Sender, hoisted_headers
+from proxy.tenancy import Credentials, add_tenant
+from tests.blackbox.signer import Signer
+from tests.laboratory import Laboratory, laboratory
+
+
+class Door(NamedTuple):
+    """An authenticator before a laboratory, and the credentials of one tenant."""
+
+    lab: Laboratory
+    authenticator: Authenticator
+    credentials: Credentials
+
+    async def ask(self, way: str) -> Sender:
+        """Ask for a key by a signature that is right: in a header, or in an address of either version."""
+        now_ms = self.lab.clock.now_ms()
+        when = datetime.fromtimestamp(now_ms / 1000, UTC)
+        signer = Signer(self.credentials.access_key, self.credentials.secret_key, "h")
+        headers: Mapping[str, str] = {"host": "h"}
+        query: Sequence[tuple[str, str]] = ()
+        if way == "header":
+            headers = signer.sign("GET", "/b/k", when=when).headers
+        elif way == "address":
+            query = signer.presign("GET", "/b/k", when=when)
+        else:
+            expires = str(now_ms // 1000 + 60)
+            text = f"GET\n\n\n{expires}\n/b/k".encode()
+            signature = b64encode(hmac.digest(self.credentials.secret_key.encode(), text, "sha1")).decode()
+            query = [("AWSAccessKeyId", self.credentials.access_key), ("Expires", expires), ("Signature", signature)]
+        return await self.authenticator.authenticate("GET", "/b/k", query, headers, resource="/b/k", bucket="b")
+
+
+@pytest.fixture
+async def door(tmp_path: Path) -> AsyncIterator[Door]:
+    async with laboratory(tmp_path) as lab:
+        services = lab.services
+        credentials = await add_tenant(services.manifest, services.keyring, lab.clock, "asker")
+        authenticator = Authenticator(manifest=services.manifest, keyring=services.keyring, clock=lab.clock, region="us-east-1")
+        yield Door(lab, authenticator, credentials)
+
+
+WAYS = ("header", "address", "address of version 2")
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_who_signs_with_a_key_of_a_tenant_is_that_tenant(door: Door, way: str) -> None:
+    sender = await door.ask(way)
+    assert sender.tenant is not None
+    assert (sender.tenant.name, sender.principal.access_key) == ("asker", door.credentials.access_key)
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_disabled_tenant_is_not_let_in(door: Door, way: str) -> None:
+    """Not even one whose key was used a moment ago, and until it is enabled again."""
+    tenant = (await door.ask(way)).tenant
+    assert tenant is not None
+    await door.lab.services.manifest.set_tenant_enabled(tenant.id, False)
+    with pytest.raises(S3Error, match="AccessDenied: This account is disabled"):
+        await door.ask(way)
+    await door.lab.services.manifest.set_tenant_enabled(tenant.id, True)
+    await door.ask(way)
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_disabled_key_is_not_let_in(door: Door, way: str) -> None:
+    await door.ask(way)
+    manifest = door.lab.services.manifest
+    found = await manifest.find_access_key(AccessKeyId(door.credentials.access_key))
+    assert found is not None
+    await manifest.remove_access_key(found[0].id)
+    await manifest.add_access_key(replace(found[0], enabled=False))
+    with pytest.raises(S3Error, match="InvalidAccessKeyId"):
+        await door.ask(way)
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_removed_key_is_not_let_in(door: Door, way: str) -> None:
+    await door.ask(way)
+    await door.lab.services.manifest.remove_access_key(AccessKeyId(door.credentials.access_key))
+    with pytest.raises(S3Error, match="InvalidAccessKeyId"):
+        await door.ask(way)
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_the_secret_of_another_key_is_not_let_in(door: Door, way: str) -> None:
+    services = door.lab.services
+    other = await add_tenant(services.manifest, services.keyring, door.lab.clock, "other")
+    forger = Door(door.lab, door.authenticator, replace(door.credentials, secret_key=other.secret_key))
+    with pytest.raises(S3Error, match="SignatureDoesNotMatch"):
+        await forger.ask(way)
 
 
 def test_hoisted_parameters_become_headers_but_the_signature_does_not() -> None:
