@@ -136,7 +136,6 @@ class Manifest(Protocol):
     async def set_tenant_enabled(self, tenant_id: TenantId, enabled: bool) -> None: ...  # noqa: FBT001 - the new state; TenantMissing
     async def remove_tenant(self, tenant_id: TenantId) -> None: ...  # TenantMissing, TenantNotEmpty; its keys go with it
     async def add_access_key(self, key: AccessKey) -> None: ...  # TenantMissing, TenantExists
-    async def find_access_key(self, access_key: AccessKeyId) -> tuple[AccessKey, Tenant] | None: ...
     async def find_caller(self, access_key: AccessKeyId | None, bucket: BucketName | None) -> Caller: ...
 
     """The key with its tenant, and the bucket with its owner, in one read. What is not asked for, or not there, is None."""
@@ -300,7 +299,7 @@ class Manifest(Protocol):
     queued. A commit under one of them raises `IntentRevoked`."""
 
     # Counting
-    async def count_missing_shards(self) -> int: ...
+    async def count_missing_shards(self, *, limit: int = 1_000_000) -> int: ...  # counted no further than this: some 40 ms
     async def find_missing_shards(self, *, limit: int) -> tuple[tuple[ExtentId, Segment, int], ...]: ...
 
     """Shards recorded as missing at commit and not arrived since: (extent, segment, shard index)."""

@@ -139,10 +139,11 @@ def test_credentials_from_before_are_never_replaced(run: Run, tmp_path: Path, pe
 
 
 async def _credentials_work(services: Services, access_key: str, secret_key: str) -> None:
-    found = await services.manifest.find_access_key(access_key)
-    assert found is not None
-    assert services.keyring.tenant_cipher(found[1]).open_secret(found[0].sealed_secret) == secret_key
-    assert len(await services.manifest.list_access_keys(found[1].id)) == 1
+    found = await services.manifest.find_caller(access_key, None)
+    assert found.access_key is not None
+    assert found.tenant is not None
+    assert services.keyring.tenant_cipher(found.tenant).open_secret(found.access_key.sealed_secret) == secret_key
+    assert len(await services.manifest.list_access_keys(found.tenant.id)) == 1
 
 
 def test_a_revoked_first_key_stays_revoked(run: Run) -> None:

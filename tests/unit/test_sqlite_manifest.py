@@ -13,6 +13,9 @@ from proxy.clock import ManualClock
 from proxy.errors import ConfigError, ManifestUnavailable
 from proxy.manifest.records import Bucket, Tenant
 from proxy.manifest.sqlite import open_sqlite
+from proxy.manifest.sqlite.adapter import SqliteManifest
+from proxy.manifest.sqlite.database import connect
+from proxy.manifest.sqlite.schema import probe_writing
 
 IMPATIENT = 1.0  # seconds: where a deadline must pass
 
@@ -101,6 +104,39 @@ async def test_a_manifest_that_is_gone_does_not_come_back_empty(path: Path) -> N
                 await manifest.set_versioning(1, "Enabled")
         assert not manifest.healthy
     assert list(path.parent.iterdir()) == []
+
+
+async def test_a_probe_fails_where_other_writes_would_and_leaves_nothing(path: Path) -> None:
+    await make(path)
+    with closing(connect(path, busy_seconds=1)) as connection:
+        probe_writing(connection)
+        assert connection.execute("SELECT count(*) FROM probe").fetchone() == (0,)
+        connection.execute("VACUUM")
+        connection.execute("PRAGMA max_page_count = 1")  # as small as it is
+        with pytest.raises(sqlite3.OperationalError, match="full"):
+            probe_writing(connection)
+
+
+async def test_a_full_disk_makes_the_manifest_unhealthy_until_there_is_room(path: Path) -> None:
+    async with open_sqlite(path, ManualClock(0)) as manifest:
+        assert isinstance(manifest, SqliteManifest)
+        await manifest._write(lambda connection: connection.execute("PRAGMA max_page_count = 1"))
+        with pytest.raises(ManifestUnavailable, match="full"):
+            await manifest.know_stores("x" * 5000 + str(number) for number in range(100))
+        assert "full" in manifest.trouble
+        assert await manifest.known_stores() == frozenset(), "reads go on"
+        await manifest.know_stores(["a"])  # by a connection opened anew, which has no limit
+        assert manifest.healthy
+
+
+async def test_a_damaged_file_makes_the_manifest_unhealthy(path: Path) -> None:
+    await make(path)
+    async with open_sqlite(path, ManualClock(0)) as manifest:
+        with path.open("r+b") as file:
+            file.write(b"\xa5" * path.stat().st_size)
+        with pytest.raises(ManifestUnavailable):
+            await manifest.know_stores(["a"])
+        assert not manifest.healthy
 
 
 async def test_nothing_is_acknowledged_into_a_file_that_was_moved_away(tmp_path: Path) -> None:

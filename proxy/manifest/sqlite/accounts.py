@@ -60,13 +60,6 @@ def add_access_key(connection: Connection, key: AccessKey) -> None:
         raise TenantExists(f"access key {key.id} exists") from None
 
 
-def find_access_key(connection: Connection, access_key: AccessKeyId) -> tuple[AccessKey, Tenant] | None:
-    row = connection.execute(
-        "SELECT k.record, t.record FROM access_key k JOIN tenant t ON t.id = k.tenant_id WHERE k.id = ?", (access_key,)
-    ).fetchone()
-    return None if row is None else (_access_keys.decode(row[0]), _tenants.decode(row[1]))
-
-
 def list_access_keys(connection: Connection, tenant_id: TenantId) -> tuple[AccessKey, ...]:
     rows = connection.execute("SELECT record FROM access_key WHERE tenant_id = ? ORDER BY id", (tenant_id,))
     return tuple(_access_keys.decode(row[0]) for row in rows)

@@ -94,9 +94,10 @@ class SqliteManifest:
 
     async def _write(self, step: Step[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
         """Make a change that a copy of the manifest would miss."""
-        result = await self._note(step, *args, **kwargs)
-        self._changed_ms = self._clock.now_ms()
-        return result
+        try:
+            return await self._note(step, *args, **kwargs)
+        finally:  # past its deadline it may have happened all the same
+            self._changed_ms = self._clock.now_ms()
 
     async def _note(self, step: Step[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
         """Make a change that a copy would not miss: it finds out by itself, or it is of this moment only."""
@@ -145,9 +146,6 @@ class SqliteManifest:
 
     async def add_access_key(self, key: AccessKey) -> None:
         await self._write(accounts.add_access_key, key)
-
-    async def find_access_key(self, access_key: AccessKeyId) -> tuple[AccessKey, Tenant] | None:
-        return await self._read(accounts.find_access_key, access_key)
 
     async def find_caller(self, access_key: AccessKeyId | None, bucket: BucketName | None) -> Caller:
         return await self._read(callers.find_caller, access_key, bucket)
@@ -354,8 +352,8 @@ class SqliteManifest:
 
     # Counting
 
-    async def count_missing_shards(self) -> int:
-        return await self._list(extents.count_missing_shards)
+    async def count_missing_shards(self, *, limit: int = 1_000_000) -> int:
+        return await self._list(extents.count_missing_shards, limit)
 
     async def find_missing_shards(self, *, limit: int) -> tuple[tuple[ExtentId, Segment, int], ...]:
         return await self._list(extents.find_missing_shards, limit)

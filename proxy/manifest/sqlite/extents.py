@@ -67,8 +67,8 @@ def record_shard(connection: Connection, extent_id: ExtentId, segment_id: Segmen
     connection.execute("DELETE FROM missing_shard WHERE extent = ? AND segment = ? AND shard = ?", (extent_id, segment_id, shard_index))
 
 
-def count_missing_shards(connection: Connection) -> int:
-    (count,) = connection.execute("SELECT count(*) FROM missing_shard").fetchone()
+def count_missing_shards(connection: Connection, limit: int) -> int:
+    (count,) = connection.execute("SELECT count(*) FROM (SELECT 1 FROM missing_shard LIMIT ?)", (limit,)).fetchone()
     return int(count)
 
 
