@@ -1,0 +1,12 @@
+"""The SQLite manifest: WAL, `synchronous=FULL`, one writer thread a process, any number of processes on one file.
+
+Nothing of it runs on the event loop: a disk that hangs holds up who asks, up to the deadline, and nobody else.
+"""
+
+from proxy.manifest.sqlite.adapter.accounts import Accounts
+from proxy.manifest.sqlite.adapter.objects import Objects
+from proxy.manifest.sqlite.adapter.upkeep import Upkeep
+
+
+class SqliteManifest(Accounts, Objects, Upkeep):
+    """See the protocol for what each method promises."""

@@ -1,0 +1,83 @@
+"""What the manifest does with stores, tenants, keys and buckets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from proxy.manifest.records import (
+    AccessKey,
+    AccessKeyId,
+    Bucket,
+    BucketId,
+    BucketName,
+    Caller,
+    Tenant,
+    TenantId,
+    Versioning,
+)  # fmt: skip
+from proxy.manifest.sqlite import accounts, buckets, callers, stores, uploads
+from proxy.manifest.sqlite.adapter.runner import StepRunner
+
+
+class Accounts(StepRunner):
+    """See the protocol."""
+
+    # Stores
+
+    async def known_stores(self) -> frozenset[str]:
+        return await self._read(stores.known_stores)
+
+    async def know_stores(self, names: Iterable[str]) -> None:
+        await self._write(stores.know_stores, tuple(names))
+
+    # Tenants and keys
+
+    async def add_tenant(self, tenant: Tenant) -> None:
+        await self._write(accounts.add_tenant, tenant)
+
+    async def find_tenant(self, tenant_id: TenantId) -> Tenant | None:
+        return await self._read(accounts.find_tenant, tenant_id)
+
+    async def find_tenant_by_name(self, name: str) -> Tenant | None:
+        return await self._read(accounts.find_tenant_by_name, name)
+
+    async def list_tenants(self) -> tuple[Tenant, ...]:
+        return await self._list(accounts.list_tenants)
+
+    async def set_tenant_enabled(self, tenant_id: TenantId, enabled: bool) -> None:  # noqa: FBT001 - the new state
+        await self._write(accounts.set_tenant_enabled, tenant_id, enabled=enabled)
+
+    async def remove_tenant(self, tenant_id: TenantId) -> None:
+        await self._write(accounts.remove_tenant, tenant_id)
+
+    async def add_access_key(self, key: AccessKey) -> None:
+        await self._write(accounts.add_access_key, key)
+
+    async def find_caller(self, access_key: AccessKeyId | None, bucket: BucketName | None) -> Caller:
+        return await self._read(callers.find_caller, access_key, bucket)
+
+    async def list_access_keys(self, tenant_id: TenantId) -> tuple[AccessKey, ...]:
+        return await self._list(accounts.list_access_keys, tenant_id)
+
+    async def remove_access_key(self, access_key: AccessKeyId) -> bool:
+        return await self._write(accounts.remove_access_key, access_key)
+
+    # Buckets
+
+    async def create_bucket(self, bucket: Bucket) -> Bucket:
+        return await self._write(buckets.create_bucket, bucket)
+
+    async def find_bucket(self, name: BucketName) -> Bucket | None:
+        return await self._read(buckets.find_bucket, name)
+
+    async def list_buckets(self, tenant_id: TenantId, *, prefix: str = "", after: str = "", limit: int = 10_000) -> tuple[Bucket, ...]:
+        return await self._list(buckets.list_buckets, tenant_id, prefix, after, limit)
+
+    async def set_versioning(self, bucket_id: BucketId, versioning: Versioning) -> None:
+        await self._write(buckets.set_versioning, bucket_id, versioning)
+
+    async def put_bucket_setting(self, bucket_id: BucketId, setting: str, document: str | None) -> None:
+        await self._write(buckets.put_bucket_setting, bucket_id, setting, document)
+
+    async def delete_bucket(self, bucket_id: BucketId) -> None:
+        await self._write(uploads.delete_bucket, bucket_id, self._clock.now_ms())

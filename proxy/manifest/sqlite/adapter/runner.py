@@ -1,0 +1,81 @@
+"""Running steps on the database: what is asked in threads, what is changed by the one writer, each with a deadline."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
+
+from proxy.clock import Clock
+from proxy.errors import ManifestUnavailable
+from proxy.manifest.sqlite import epoch
+from proxy.manifest.sqlite.database import BUSY_SHARE, connect, identity
+from proxy.manifest.sqlite.group_commit import GroupCommitter
+from proxy.manifest.sqlite.readers import Readers
+from proxy.manifest.sqlite.schema import probe_writing
+from proxy.manifest.sqlite.turn import Turn
+
+P = ParamSpec("P")
+Result = TypeVar("Result")
+Step = Callable[Concatenate[sqlite3.Connection, P], Result]
+
+
+class StepRunner:
+    """Base of the adapter's verbs, which are grouped by what they are about."""
+
+    def __init__(self, path: Path, clock: Clock, *, timeout_seconds: float) -> None:
+        self._clock = clock
+        self._changed_ms = 0
+        self._path = path
+        self._identity = identity(path)
+        open_connection = partial(connect, path, busy_seconds=timeout_seconds * BUSY_SHARE)
+        self._points = Readers(open_connection, count=1, name="manifest-read", timeout_seconds=timeout_seconds)
+        self._listings = Readers(open_connection, count=2, name="manifest-list", timeout_seconds=timeout_seconds)
+        self._committer = GroupCommitter(
+            open_connection, timeout_seconds=timeout_seconds, turn=Turn(path), probe=probe_writing, check=self._check_still_there
+        )
+
+    @property
+    def healthy(self) -> bool:
+        return not self.trouble
+
+    @property
+    def trouble(self) -> str:
+        silent = not (self._points.healthy and self._listings.healthy)
+        return self._committer.trouble or ("the manifest does not answer" if silent else "")
+
+    async def close(self) -> None:
+        await self._committer.close()
+        await self._points.close()
+        await self._listings.close()
+
+    def _check_still_there(self) -> None:
+        """A file that was moved away or replaced can still be written to, and what is written is lost."""
+        if identity(self._path) != self._identity:
+            raise ManifestUnavailable(f"{self._path} is another file than was opened: put that back, or start anew")
+
+    async def _write(self, step: Step[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
+        """Make a change that a copy of the manifest would miss."""
+        try:
+            return await self._note(step, *args, **kwargs)
+        finally:  # past its deadline it may have happened all the same
+            self._changed_ms = self._clock.now_ms()
+
+    async def _note(self, step: Step[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
+        """Make a change that a copy would not miss: it finds out by itself, or it is of this moment only."""
+
+        def unless_fenced(connection: sqlite3.Connection) -> Result:
+            epoch.refuse_fenced(connection)
+            return step(connection, *args, **kwargs)
+
+        return await self._committer.run(unless_fenced)
+
+    async def _read(self, step: Step[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
+        """Ask what takes microseconds."""
+        return await self._points.ask(step, *args, **kwargs)
+
+    async def _list(self, step: Step[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
+        """Ask what may take milliseconds, beside those who do not."""
+        return await self._listings.ask(step, *args, **kwargs)
