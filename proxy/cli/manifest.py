@@ -28,11 +28,15 @@ def backup(
     config: ConfigOption = DEFAULT_CONFIG,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
 ) -> None:
-    """Copy the manifest to a file of its own and verify the copy. The server may go on."""
+    """Copy the manifest to a file of its own and verify the copy. The server may go on.
+
+    The stores are told that the manifest goes on from here, so that whoever puts the copy back beside newer data is warned.
+    """
     from proxy.manifest.sqlite.backup import back_up  # the database, which most commands reach by the services
 
     size = back_up(Path(load_config(config).manifest.path), path, replace=force)
     print(f"{path}: {size:,} bytes, verified")
+    with_services(config, lambda services: services.epoch.move())
 
 
 @app.command("accept")

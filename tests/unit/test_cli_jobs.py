@@ -116,3 +116,12 @@ def test_there_is_nothing_to_accept_where_all_is_well(run: Run, used: Path) -> N
     outcome = run("manifest", "accept", "--yes")
     assert outcome.code == 1
     assert "nothing to accept" in outcome.err
+
+
+def test_a_backup_that_is_put_back_is_known_for_an_older_copy(run: Run, used: Path) -> None:  # noqa: F811
+    assert run("manifest", "backup", str(used / "copy")).code == 0
+    assert run("tenant", "add", "t").code == 0
+    for path in used.glob("manifest.sqlite*"):
+        path.unlink()
+    (used / "copy").rename(used / "manifest.sqlite")
+    assert "older copy" in run("tenant", "add", "u").err
