@@ -10,6 +10,7 @@ Source: docs.aws.amazon.com/service-authorization/latest/reference/list_s3.html,
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import NamedTuple, NewType
 
 from proxy.s3.errors import S3Error
@@ -56,9 +57,10 @@ def required_actions(operation: str, headers: Mapping[str, str], *, of_version: 
 
     What is not in the table is not served, and needs the action that is called as it is.
     """
-    names = (_OF_VERSION if of_version and operation in _OF_VERSION else _ACTIONS).get(operation, (operation,))
-    also = (name for header, name in _BY_HEADER.get(operation, ()) if header in headers)
-    return tuple(Action(f"s3:{name}") for name in (*names, *also))
+    actions = _actions(operation, of_version)
+    if operation not in _BY_HEADER:
+        return actions
+    return (*actions, *(Action(f"s3:{name}") for header, name in _BY_HEADER[operation] if header in headers))
 
 
 def source_action(*, of_version: bool) -> Action:
@@ -69,6 +71,14 @@ def source_action(*, of_version: bool) -> Action:
 def deletion_action(*, of_version: bool) -> Action:
     """Return what DeleteObjects needs on each key that it lists."""
     return Action("s3:DeleteObjectVersion" if of_version else "s3:DeleteObject")
+
+
+@cache
+def _actions(operation: str, of_version: bool) -> tuple[Action, ...]:  # noqa: FBT001 - a cache's key; asked for every request
+    names = _ACTIONS.get(operation, (operation,))
+    if of_version:
+        names = _OF_VERSION.get(operation, names)
+    return tuple(Action(f"s3:{name}") for name in names)
 
 
 def _owns(principal: Principal, facts: Facts) -> bool:

@@ -28,8 +28,13 @@ _SHADOWED = frozenset(
 _MODES = frozenset({"list-type", "select-type"})
 # What names one version or part: a write that cannot mean it must not go on as if it were not there.
 _SELECTORS = ("versionId", "uploadId", "partNumber")
-# What only the second version of a listing begins at.
-_PLACES = ("start-after", "continuation-token")
+# Where one version of ListObjects begins and the other does not, in AWS's words.
+_LISTINGS = frozenset({"ListObjects", "ListObjectsV2"})
+_PLACES = {
+    "continuation-token": "continuation-token only supported in REST.GET.BUCKET with list-type=2",
+    "start-after": "startAfter only supported in REST.GET.BUCKET with list-type=2",
+    "marker": "Marker unsupported with REST.GET.BUCKET in list-type=2",
+}
 _READS = frozenset({"GET", "HEAD"})
 _COPY_SOURCE = "x-amz-copy-source"
 
@@ -111,11 +116,12 @@ class Router:
             return self._find_subresource(method, level, named, given)
         for operation in self._selected.get((method, level), ()):
             if _meant(operation, given):
+                _check_places(operation, given)
                 return operation
         plain = self._plain.get((method, level))
         if plain is not None and level == "object":
             _check_selectors(plain, given)
-        if plain is not None and level == "bucket":
+        if plain is not None:
             _check_places(plain, given)
         return plain
 
@@ -174,9 +180,10 @@ def _check_selectors(operation: Operation, given: Mapping[str, str]) -> None:
 
 def _check_places(operation: Operation, given: Mapping[str, str]) -> None:
     """Where a listing begins must not be passed over: the first page would come again and again."""
-    for name in _PLACES:
+    if operation.name not in _LISTINGS:
+        return
+    for name, message in _PLACES.items():
         if name in given and name not in operation.query:
-            message = f"This operation does not accept {name} without list-type=2."
             raise S3Error("InvalidArgument", message, ArgumentName=name, ArgumentValue=given[name])
 
 

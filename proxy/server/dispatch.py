@@ -32,7 +32,7 @@ from proxy.server.errors import translate
 from proxy.server.handlers import HANDLERS
 from proxy.server.inlet import Inlet
 from proxy.server.internal import INTERNAL, answer_internal, is_internal
-from proxy.server.refusals import refuse_misplaced, refuse_unserved
+from proxy.server.refusals import refuse_unserved
 from proxy.server.streaming import send_download
 from proxy.server.telemetry import Telemetry
 from proxy.server.visit import Visit
@@ -143,7 +143,6 @@ class Dispatcher:
         access = await self._gate.admit(operation, target, query, headers, sender)
         handle = _handle_of(operation)
         refuse_unserved(operation, headers)
-        refuse_misplaced(operation, query)
         if target.key is not None:
             check_key(target.key)
         body, document = await self._take_body(visit.inlet, operation, headers, sender)

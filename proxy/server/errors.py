@@ -31,56 +31,54 @@ from proxy.errors import (
 )
 from proxy.s3.errors import S3Error
 
-Rule = Callable[[ProxyError, bool], S3Error]
+Rule = Callable[[ProxyError], S3Error]
 
 
 def translate(error: ProxyError, *, writing: bool = False) -> S3Error:
     """Return what the client is told. Too few shards is never "not found": only the manifest says so."""
     if isinstance(error, S3Error):
         return error
+    if writing and isinstance(error, NotEnoughShards):
+        return S3Error("SlowDown")
     for kind in type(error).__mro__:
         if (rule := _RULES.get(kind)) is not None:
-            return rule(error, writing)
+            return rule(error)
     return S3Error("InternalError")
 
 
 def _plain(code: str) -> Rule:
-    return lambda _error, _writing: S3Error(code)
+    return lambda _error: S3Error(code)
 
 
-def _too_few(_error: ProxyError, writing: bool) -> S3Error:  # noqa: FBT001 - the table's second column
-    return S3Error("SlowDown" if writing else "ServiceUnavailable")
-
-
-def _precondition(error: ProxyError, _writing: bool) -> S3Error:  # noqa: FBT001 - the table's second column
+def _precondition(error: ProxyError) -> S3Error:
     missing = isinstance(error, PreconditionUnmet) and error.missing
     return S3Error("NoSuchKey" if missing else "PreconditionFailed")
 
 
-def _part_invalid(error: ProxyError, _writing: bool) -> S3Error:  # noqa: FBT001 - the table's second column
+def _part_invalid(error: ProxyError) -> S3Error:
     if not isinstance(error, PartInvalid) or error.number is None:
         return S3Error("InvalidPart")
     return S3Error("InvalidPart", PartNumber=error.number, ETag=error.etag)
 
 
-def _too_small(error: ProxyError, _writing: bool) -> S3Error:  # noqa: FBT001 - the table's second column
+def _too_small(error: ProxyError) -> S3Error:
     assert isinstance(error, PartTooSmall)
     return S3Error("EntityTooSmall", ProposedSize=error.size, MinSizeAllowed=error.minimum, PartNumber=error.number, ETag=error.etag)
 
 
-def _too_large(error: ProxyError, _writing: bool) -> S3Error:  # noqa: FBT001 - the table's second column
+def _too_large(error: ProxyError) -> S3Error:
     assert isinstance(error, ObjectTooLarge)
     return S3Error("EntityTooLarge", ProposedSize=error.size, MaxSizeAllowed=error.maximum)
 
 
-def _other_size(error: ProxyError, _writing: bool) -> S3Error:  # noqa: FBT001 - the table's second column
+def _other_size(error: ProxyError) -> S3Error:
     assert isinstance(error, SizeMismatch)
     message = f"The provided 'x-amz-mp-object-size' header value {error.claimed} does not match what was computed: {error.computed}"
     return S3Error("InvalidRequest", message)
 
 
 _RULES: dict[type, Rule] = {
-    NotEnoughShards: _too_few,
+    NotEnoughShards: _plain("ServiceUnavailable"),
     BudgetExhausted: _plain("SlowDown"),
     StoreError: _plain("ServiceUnavailable"),
     ManifestUnavailable: _plain("ServiceUnavailable"),
@@ -100,7 +98,7 @@ _RULES: dict[type, Rule] = {
     PartTooSmall: _too_small,
     ObjectTooLarge: _too_large,
     SizeMismatch: _other_size,
-    ChecksumMismatch: lambda _error, _writing: S3Error("BadDigest", "The checksum you specified did not match the calculated checksum."),
+    ChecksumMismatch: lambda _error: S3Error("BadDigest", "The checksum you specified did not match the calculated checksum."),
     PreconditionUnmet: _precondition,
     # What a client cannot cause: another conflict of the manifest is a defect here, or a race lost. Trying again is right.
     ManifestConflict: _plain("InternalError"),

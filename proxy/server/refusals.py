@@ -7,7 +7,7 @@ ask of an upload by an option is refused by a 4xx: s3cmd tries an upload again f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from proxy.s3.errors import S3Error
 from proxy.s3.model import Operation
@@ -22,17 +22,6 @@ def refuse_unserved(operation: Operation, headers: Mapping[str, str]) -> None:
             check(name, value)
     if operation.method not in _READS:
         _refuse_conditions(operation, headers)
-
-
-def refuse_misplaced(operation: Operation, query: Sequence[tuple[str, str]]) -> None:
-    """Raise for a parameter of one version of ListObjects in a request of the other: passed over, it would begin the list at the start."""
-    misplaced = _MISPLACED.get(operation.name)
-    if misplaced is None or not query:
-        return
-    given = dict(query)
-    for name, message in misplaced.items():
-        if name in given:
-            raise S3Error("InvalidArgument", message, ArgumentName=name, ArgumentValue=given[name])
 
 
 def _refuse_conditions(operation: Operation, headers: Mapping[str, str]) -> None:
@@ -101,11 +90,6 @@ _TRUE_ACLS = frozenset({"", "private", "bucket-owner-full-control"})  # s3fs sen
 _CANNED_ACLS = frozenset(
     {"public-read", "public-read-write", "authenticated-read", "aws-exec-read", "bucket-owner-read", "log-delivery-write"}
 )
-_LIST_TYPE_2 = "only supported in REST.GET.BUCKET with list-type=2"
-_MISPLACED = {
-    "ListObjects": {"continuation-token": f"continuation-token {_LIST_TYPE_2}", "start-after": f"startAfter {_LIST_TYPE_2}"},
-    "ListObjectsV2": {"marker": "Marker unsupported with REST.GET.BUCKET in list-type=2"},
-}
 
 _CHECKS: dict[str, Check] = {
     "x-amz-acl": _acl,

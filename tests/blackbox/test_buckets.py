@@ -190,13 +190,21 @@ def test_an_empty_acl_means_none(s3: S3Client) -> None:
     s3.create_multipart_upload(Bucket=name, Key="k", ACL="")  # type: ignore[arg-type]
 
 
-def test_a_location_of_the_configuration_stands_for_its_policy(s3: S3Client) -> None:
+def test_a_location_of_the_configuration_stands_for_its_policy(server: Shardgate, s3: S3Client) -> None:
     name = f"test-{uuid.uuid4()}"
     s3.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": LOCATION})  # type: ignore[typeddict-item]
     assert s3.get_bucket_location(Bucket=name)["LocationConstraint"] == LOCATION
     s3.put_object(Bucket=name, Key="k", Body=b"x")
     with s3_error("InvalidLocationConstraint", 400) as caught:
         s3.create_bucket(Bucket=f"{name}-2", CreateBucketConfiguration={"LocationConstraint": "mars-north-1"})  # type: ignore[typeddict-item]
+    there = boto3.client(
+        "s3",
+        endpoint_url=server.endpoint,
+        region_name=LOCATION,
+        aws_access_key_id=server.access_key,
+        aws_secret_access_key=server.secret_key,
+    )
+    assert there.get_object(Bucket=name, Key="k")["Body"].read() == b"x"
     assert "one of eu-west-1, standard" in caught.value.response["Error"]["Message"]
 
 

@@ -215,3 +215,7 @@ def test_the_first_version_does_not_begin_where_the_second_does(raw: RawClient, 
     for name in ("start-after", "continuation-token"):
         assert raw.request("GET", f"/{bucket}", [(name, "a")]).verdict == (400, "InvalidArgument")
     assert raw.request("GET", f"/{bucket}", [("list-type", "2"), ("start-after", "a")]).verdict == (200, "")
+
+
+def test_the_second_version_does_not_begin_where_the_first_does(raw: RawClient, bucket: str) -> None:
+    assert raw.request("GET", f"/{bucket}", [("list-type", "2"), ("marker", "a")]).verdict == (400, "InvalidArgument")

@@ -6,7 +6,7 @@ import pytest
 
 from proxy.s3.errors import S3Error
 from proxy.s3.model import load_model
-from proxy.server.refusals import refuse_misplaced, refuse_unserved
+from proxy.server.refusals import refuse_unserved
 
 OPERATIONS = load_model().operations
 
@@ -75,21 +75,6 @@ def test_a_condition_s3_does_not_know_of_a_write_is_refused(operation: str, serv
 
 def test_a_read_may_pass_over_a_condition() -> None:
     refuse_unserved(OPERATIONS["ListObjectsV2"], {"if-none-match": "x"})
-
-
-@pytest.mark.parametrize(
-    ("operation", "name"), [("ListObjects", "start-after"), ("ListObjects", "continuation-token"), ("ListObjectsV2", "marker")]
-)
-def test_a_parameter_of_the_other_version_of_a_listing_is_refused(operation: str, name: str) -> None:
-    with pytest.raises(S3Error) as caught:
-        refuse_misplaced(OPERATIONS[operation], [("prefix", "p"), (name, "k")])
-    assert (caught.value.code, caught.value.details) == ("InvalidArgument", {"ArgumentName": name, "ArgumentValue": "k"})
-
-
-def test_a_parameter_in_its_place_passes() -> None:
-    refuse_misplaced(OPERATIONS["ListObjects"], [("marker", "k")])
-    refuse_misplaced(OPERATIONS["ListObjectsV2"], [("start-after", "k"), ("continuation-token", "t")])
-    refuse_misplaced(OPERATIONS["ListObjectVersions"], [("marker", "k")])
 
 
 @pytest.mark.parametrize(
