@@ -30,12 +30,12 @@ def chosen(
         is_latest=True,
         size=size,
         modified_ms=0,
-        parts=parts,
+        parts_count=len(parts),
         checksum=checksum,
     )
     headers = {} if header is None else {"range": header}
     call = SimpleNamespace(headers=headers, integer=lambda name: number)
-    return select(cast(Call, call), version)
+    return select(cast(Call, call), version, parts)
 
 
 def test_a_part_is_found_by_its_own_number() -> None:
