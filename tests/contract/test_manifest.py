@@ -275,6 +275,22 @@ async def test_what_is_read_is_never_torn_by_an_overwrite(manifest: Manifest, tm
     await writing
 
 
+async def test_a_version_found_by_its_id_is_there_while_others_come_and_go_above_it(manifest: Manifest, tmp_path: Path) -> None:
+    async def come_and_go() -> None:
+        async with open_sqlite(tmp_path / "m.sqlite", ManualClock(NOW)) as other:
+            for _ in range(100):
+                await other.commit_version(draft("k", "v2"))
+                await other.delete_version(BUCKET, "k", "v2", now_ms=NOW)
+
+    await manifest.set_versioning(BUCKET, "Enabled")
+    await manifest.commit_version(draft("k", "v1"))
+    writing = asyncio.create_task(come_and_go())
+    while not writing.done():
+        assert await manifest.find_version(BUCKET, "k", "v1") is not None
+        assert await manifest.find_readable(BUCKET, "k", "v1") is not None
+    await writing
+
+
 async def test_parts_are_loaded_of_the_very_version_that_was_found(manifest: Manifest) -> None:
     parts = tuple(PartSummary(number=number, size=5) for number in (1, 2))
     version = await manifest.commit_version(draft("k", parts=parts, new_layouts=(layout(1),)))
