@@ -209,6 +209,26 @@ async def test_a_process_that_stops_in_its_turn_makes_writers_fail_and_not_wait_
     await committer.close()
 
 
+def test_a_disk_that_answers_after_the_loop_has_ended_ends_the_writer_quietly(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group_commit, "CLOSE_SECONDS", 0.01)
+    thawed, failures, threads = threading.Event(), [], []
+    monkeypatch.setattr(threading, "excepthook", failures.append)
+
+    async def hang() -> None:
+        committer = database.committer(timeout_seconds=0.05)
+        threads.append(committer._thread)
+        with pytest.raises(ManifestUnavailable):
+            await committer.run(add(1, thawed.wait))
+        await committer.close()
+
+    asyncio.run(hang())
+    thawed.set()
+    threads[0].join(30)
+    assert not threads[0].is_alive()
+    assert failures == []
+    assert database.facts() == [1]
+
+
 async def test_changes_after_the_end_fail_at_once(database: Database) -> None:
     committer = database.committer()
     last = asyncio.create_task(committer.run(add(1)))

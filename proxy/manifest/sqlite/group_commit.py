@@ -116,7 +116,7 @@ class GroupCommitter:
         try:
             while (group := self._next_group()) is not None:
                 if group:
-                    self._loop.call_soon_threadsafe(_deliver, group, self._outcomes(group))
+                    self._deliver(group, self._outcomes(group))
                 if monotonic() >= self._probe_at:
                     self._outcomes([], self._probe if self._failure else None)
                     self._probe_at = monotonic() + self._probe_seconds
@@ -189,7 +189,11 @@ class GroupCommitter:
             while True:
                 job = self._jobs.get_nowait()
                 if job is not None:
-                    self._loop.call_soon_threadsafe(_deliver, [job], [ManifestUnavailable("the manifest is closed")])
+                    self._deliver([job], [ManifestUnavailable("the manifest is closed")])
+
+    def _deliver(self, group: Sequence[_Job], outcomes: Sequence[object]) -> None:
+        with suppress(RuntimeError):  # the loop is closed, as after a disk that hung: nobody waits any more
+            self._loop.call_soon_threadsafe(_set_results, group, outcomes)
 
 
 def _attempt(connection: sqlite3.Connection, step: Step[object]) -> object:
@@ -218,7 +222,7 @@ def _unavailable(error: BaseException) -> ManifestUnavailable:
     return failure
 
 
-def _deliver(group: Sequence[_Job], outcomes: Sequence[object]) -> None:
+def _set_results(group: Sequence[_Job], outcomes: Sequence[object]) -> None:
     for job, outcome in zip(group, outcomes, strict=True):
         if not job.future.done():
             job.future.set_result(outcome)
