@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CONFIG ?= config/local.toml
 WORKERS ?= 1
 
-.PHONY: help run run-moto test test-azure mutants soak check bench clean
+.PHONY: help run run-moto test test-azure test-clients mutants soak check bench clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -22,6 +22,9 @@ test: check ## Install what is needed, then check and run every test
 test-azure: $(VENV)/.installed-test ## The stores' contract on Azurite, which npm installs
 	@command -v npm >/dev/null || { echo "npm is not installed: the Azure contract is skipped"; exit 0; }; \
 	npm install --silent --prefix $(VENV)/node azurite && $(BIN)/python -m pytest -q tests/contract/test_stores.py -k azure
+
+test-clients: $(VENV)/.installed-test ## Clients of other languages (node and npm, go; skipped where there are none)
+	$(BIN)/python -m tests.clients
 
 mutants: $(VENV)/.installed-test ## Put known mistakes into copies of the tree: the tests must notice each
 	$(BIN)/python -m tools.mutants
