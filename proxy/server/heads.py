@@ -104,8 +104,7 @@ class BoundedParser:
                 raise HeadTooLarge
         message, self._payload = messages[-1]
         self._received, self._unanswered = self._payload.total_bytes, 0
-        length = 0 if message.chunked else int(message.headers.get("Content-Length", "0"))
-        self._owed = length - self._received
+        self._owed = 0 if message.chunked else int(message.headers.get("Content-Length", "0")) - self._received
 
     def _count(self, size: int) -> None:
         if self._payload is not None and self._payload.total_bytes != self._received:

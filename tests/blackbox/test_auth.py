@@ -410,6 +410,17 @@ def test_an_expiry_that_is_no_moment_is_refused(raw: RawClient, expires: str) ->
     assert raw.send("GET", "/bucket/k", query).verdict == (403, "AccessDenied")
 
 
+def test_unsigned_chunks_within_chunks_of_http(raw: RawClient, s3: S3Client, path: str) -> None:
+    """As the JavaScript SDK sends a stream. The first bytes of the body come with the head."""
+    sent = streaming_headers(UNSIGNED_TRAILER, "x-amz-checksum-crc32") | {"transfer-encoding": "chunked"}
+    signed = raw.sign("PUT", path, sent, payload_hash=UNSIGNED_TRAILER)
+    body = unsigned_framed(pieces(BODY), f"x-amz-checksum-crc32:{crc32(BODY)}".encode())
+    head = "\r\n".join([f"PUT {path} HTTP/1.1", *(f"{name}: {value}" for name, value in signed.headers.items()), "\r\n"]).encode()
+    chunks = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces(body, 9000)) + b"0\r\n\r\n"
+    assert raw.exchange(head + chunks).startswith(b"HTTP/1.1 200 ")
+    assert stored(s3, path) == BODY
+
+
 # Text that is none
 
 
