@@ -79,7 +79,8 @@ class Inlet:
             async with asyncio.timeout(_DRAIN_SECONDS):
                 while drained < _DRAIN_SIZE and not self._content.is_eof():
                     drained += len(await self._content.readany())
-        except (TimeoutError, web.RequestPayloadError, OSError, RuntimeError):
+        except (TimeoutError, web.RequestPayloadError, OSError, RuntimeError) as error:
+            error.with_traceback(None)  # as below
             return False
         return self._content.is_eof()
 

@@ -7,17 +7,25 @@ import gc
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from traceback import walk_tb
 from types import FrameType
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from proxy.errors import NotEnoughShards
-from proxy.manifest.records import ObjectAttributes, ObjectKey
+from proxy.manifest.records import Bucket, BucketName, ObjectAttributes, ObjectKey
+from proxy.server.app import listening
+from proxy.server.dispatch import Dispatcher
+from proxy.server.telemetry import Answered, Telemetry
+from proxy.tenancy import add_tenant
+from tests.blackbox.signer import UNSIGNED, Signed, Signer
 from tests.laboratory import BytesBody, Laboratory, laboratory
 
 SIZE = 1_000_000
+SECRET = "secretsecretsecretsecretsecretsecretsecr"
 
 
 @pytest.fixture
@@ -97,3 +105,69 @@ async def test_an_error_that_is_kept_keeps_no_segment(lab: Laboratory) -> None:
     frames = [frame for frame, _ in walk_tb(error.__traceback__)]
     assert "Writer._fill" in [frame.f_code.co_qualname for frame in frames]
     assert [frame for frame in frames if "sealer" in frame.f_locals] == []
+
+
+class Counting(Telemetry):
+    """Tells when a request has come to its end."""
+
+    def __init__(self) -> None:
+        super().__init__(CollectorRegistry())
+        self.ended = asyncio.Event()
+
+    def end(self, outcome: Answered) -> None:
+        super().end(outcome)
+        self.ended.set()
+
+
+def _begun(method: str, target: str, size: int, payload_hash: str, when: datetime, **headers: str) -> tuple[bytes, Signed]:
+    path, _, query = target.partition("?")
+    sent = {"content-length": str(size), **{name.replace("_", "-"): value for name, value in headers.items()}}
+    signer = Signer("ACCESSACCESSACCESSAC", SECRET, host="127.0.0.1")
+    signed = signer.sign(method, path, [(query, "")] if query else [], sent, payload_hash=payload_hash, when=when)
+    lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in signed.headers.items())]
+    return "\r\n".join([*lines, "", ""]).encode(), signed
+
+
+def _plain(when: datetime) -> bytes:
+    return _begun("PUT", "/theirs/k", 2 * SIZE, UNSIGNED, when)[0] + b"x" * SIZE
+
+
+def _wrong(when: datetime) -> bytes:
+    return _begun("PUT", "/theirs/k", SIZE, UNSIGNED, when, content_md5="XrY7u+Ae7tCTyyK7j1rNww==")[0] + b"x" * SIZE
+
+
+def _signed_chunk(when: datetime) -> bytes:
+    mode = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
+    head, signed = _begun("PUT", "/theirs/k", SIZE + 172, mode, when, x_amz_decoded_content_length=str(SIZE))
+    return head + f"{SIZE:x};chunk-signature={signed.chunk(bytes(SIZE), signed.signature)}\r\n".encode() + bytes(SIZE - 1)
+
+
+def _forged_chunk(when: datetime) -> bytes:
+    return _signed_chunk(when) + b"x\r\n"
+
+
+def _document(when: datetime) -> bytes:
+    return _begun("POST", "/theirs?delete", 2 * SIZE, UNSIGNED, when)[0] + b"x" * SIZE
+
+
+@pytest.mark.parametrize("request_of", [_plain, _wrong, _signed_chunk, _forged_chunk, _document])
+async def test_what_a_client_breaks_off_is_freed_with_its_connection(lab: Laboratory, request_of: Callable[[datetime], bytes]) -> None:
+    services, telemetry = lab.services, Counting()
+    await add_tenant(services.manifest, services.keyring, lab.clock, "u", access_key="ACCESSACCESSACCESSAC", secret_key=SECRET)
+    owner = next(tenant for tenant in await services.manifest.list_tenants() if tenant.name == "u")
+    name = BucketName("theirs")
+    await services.manifest.create_bucket(Bucket(name=name, tenant_id=owner.id, policy="standard", created_ms=lab.clock.now_ms()))
+    request = request_of(datetime.fromtimestamp(lab.clock.now_ms() / 1000, UTC))
+    async with listening(Dispatcher(services, telemetry), host="127.0.0.1", port=0) as port:
+        with _cycles() as found:
+            for _ in range(3):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(request)
+                writer.write_eof()
+                await telemetry.ended.wait()
+                telemetry.ended.clear()
+                await reader.read()
+                writer.close()
+                del reader, writer
+    assert [frame for frame in found if not frame.startswith("test_")] == []
+    assert services.budget.held_bytes == 0
