@@ -7,14 +7,13 @@ a copy asks once a segment: what its source takes while the segment is filled co
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
 from proxy.engine.body import Digests
 from proxy.engine.windows import source_memory
 from proxy.manifest.records import Checksum
-from proxy.s3.checksums import ChecksumAlgorithm, Hasher, encode, new_hasher
+from proxy.s3.checksums import ChecksumAlgorithm, Hasher, encode, new_hasher, new_md5
 
 
 class CopyBody:
@@ -24,7 +23,7 @@ class CopyBody:
         self.size_bytes = size_bytes
         self._chunks = chunks
         self._algorithm = checksum_algorithm
-        self._md5 = hashlib.md5(usedforsecurity=False)
+        self._md5 = new_md5(size_bytes=size_bytes)
         self._hasher: Hasher | None = new_hasher(checksum_algorithm) if checksum_algorithm else None
 
     def memory_to_fill(self, size_bytes: int) -> int:

@@ -126,15 +126,15 @@ class Writer:
 
     async def store(self, job: WriteJob, body: Body) -> Stored:
         """Put the whole body into the stores. On any failure, what was stored is queued for deletion."""
-        attempt = _BodyWrite(job)
+        writing = _BodyWrite(job)
         try:
-            digests = await self._store(attempt, body)
+            digests = await self._store(writing, body)
         except BaseException as error:
             # Whatever the body is read from may keep its error, as aiohttp does, and with it the segment that these frames filled.
             clear_frames(error.__traceback__)
-            await self._tasks.run(self._discard(attempt.placed, attempt.give_up()))
+            await self._tasks.run(self._discard(writing.placed, writing.give_up()))
             raise
-        return Stored(digests, attempt.layouts(body.size_bytes), attempt.placed)
+        return Stored(digests, writing.layouts(body.size_bytes), writing.placed)
 
     async def commit(
         self,
@@ -161,18 +161,18 @@ class Writer:
             self._stragglers.adopt(extent.id, stored.placed)
         return committed
 
-    async def _store(self, attempt: _BodyWrite, body: Body) -> Digests:
+    async def _store(self, writing: _BodyWrite, body: Body) -> Digests:
         plaintext = Plaintext(body.chunks())
-        sizes = list(segment_sizes(body.size_bytes, attempt.job.policy.segment_size))
+        sizes = list(segment_sizes(body.size_bytes, writing.job.policy.segment_size))
         uploads: deque[asyncio.Task[None]] = deque()
         digests: Digests | None = None
         try:
             for number, size in enumerate(sizes):
-                sealer = await self._fill(attempt, number, size, plaintext, body, is_last=number == len(sizes) - 1)
+                sealer = await self._fill(writing, number, size, plaintext, body, is_last=number == len(sizes) - 1)
                 if number == len(sizes) - 1:
                     digests = body.finish()
-                record = attempt.job.record(digests) if digests else b""
-                uploads.append(asyncio.create_task(self._upload(attempt, number, sealer, record)))
+                record = writing.job.record(digests) if digests else b""
+                uploads.append(asyncio.create_task(self._upload(writing, number, sealer, record)))
                 del sealer  # the upload's now: kept here, it would lie in memory while the next one waits for the budget
                 while len(uploads) > SEGMENTS_IN_FLIGHT:
                     await uploads.popleft()
@@ -188,22 +188,22 @@ class Writer:
             await asyncio.gather(*uploads, return_exceptions=True)
             await plaintext.close()
 
-    async def _fill(self, attempt: _BodyWrite, number: int, size: int, plaintext: Plaintext, body: Body, *, is_last: bool) -> SegmentSealer:
+    async def _fill(self, writing: _BodyWrite, number: int, size: int, plaintext: Plaintext, body: Body, *, is_last: bool) -> SegmentSealer:
         """Code, seal and hash one segment as its bytes arrive."""
-        geometry = SegmentGeometry(attempt.job.scheme, size)
+        geometry = SegmentGeometry(writing.job.scheme, size)
         memory = segment_memory(geometry)
         reading = body.memory_to_fill(size)
-        held = self._budget.claim(memory + reading, owner=attempt.job.cipher.key_id)
+        held = self._budget.claim(memory + reading, owner=writing.job.cipher.key_id)
         filling = _Filling(held, memory, size)
         try:
             if reading:  # nobody need wait for what the body reads itself, so it is not to be revoked
                 await held.grow(held.claim_bytes)
-                sealer = await self._fill_segment(attempt, number, geometry, plaintext, body, filling)
+                sealer = await self._fill_segment(writing, number, geometry, plaintext, body, filling)
                 held.keep(memory)
                 return sealer
             await plaintext.ready()  # a client that sends nothing takes no memory from those that do
             async with held.filling():
-                sealer = await self._fill_segment(attempt, number, geometry, plaintext, body, filling)
+                sealer = await self._fill_segment(writing, number, geometry, plaintext, body, filling)
                 if is_last:
                     await plaintext.end()
                 return sealer
@@ -212,12 +212,12 @@ class Writer:
             raise
 
     async def _fill_segment(
-        self, attempt: _BodyWrite, number: int, geometry: SegmentGeometry, plaintext: Plaintext, body: Body, filling: _Filling
+        self, writing: _BodyWrite, number: int, geometry: SegmentGeometry, plaintext: Plaintext, body: Body, filling: _Filling
     ) -> SegmentSealer:
         await filling.begin()
         segment_id = await self._ledger.take()
-        attempt.begin(number, segment_id, geometry.size, filling.held)
-        sealer = SegmentSealer(attempt.keys(geometry, segment_id))
+        writing.begin(number, segment_id, geometry.size, filling.held)
+        sealer = SegmentSealer(writing.keys(geometry, segment_id))
         if geometry.size <= INLINE_SIZE:
             data = await plaintext.take(geometry.size, filling.admit)
             sealer.add(data)
@@ -246,12 +246,12 @@ class Writer:
         hashing = loop.run_in_executor(self._threads, body.digest, data)
         return sealing, hashing
 
-    async def _upload(self, attempt: _BodyWrite, number: int, sealer: SegmentSealer, record: bytes) -> None:
-        job, opened = attempt.job, attempt.segments[number]
+    async def _upload(self, writing: _BodyWrite, number: int, sealer: SegmentSealer, record: bytes) -> None:
+        job, opened = writing.job, writing.segments[number]
         label = job.label(number, number * job.policy.segment_size, record)
-        shards = sealer.shards(label=label, wrapped_shares=job.cipher.share_data_key(attempt.data_key, sealer.keys))
+        shards = sealer.shards(label=label, wrapped_shares=job.cipher.share_data_key(writing.data_key, sealer.keys))
         placed = await self._putter.put(job.policy, job.scheme, opened.id, shards)
-        attempt.place(number, placed)
+        writing.place(number, placed)
         held = opened.held
         share = held.size_bytes // job.scheme.n
         held.keep(share * len(placed.tail))

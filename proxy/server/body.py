@@ -21,6 +21,7 @@ from proxy.s3.checksums import (
     announced_algorithm,
     encode,
     new_hasher,
+    new_md5,
     parse_checksum_headers,
     parse_content_md5,
     parse_trailer_header,
@@ -66,7 +67,7 @@ class RequestBody:
         self._claimed = announced_algorithm(headers) if checksum_is_of_body else None
         self._value = parse_checksum_headers(headers) if self._claimed is not None else None  # of a trailer it is known at the end
         self._recorded: ChecksumAlgorithm = self._claimed or DEFAULT_ALGORITHM
-        self._md5 = hashlib.md5(usedforsecurity=False)
+        self._md5 = new_md5(size_bytes=self._size)
         self._sha256 = None if claim.payload_hash in STREAMING_MODES or claim.payload_hash == UNSIGNED_PAYLOAD else hashlib.sha256()
         self._checksums: dict[ChecksumAlgorithm, Hasher] = {}
         self._hashers: tuple[Hasher, ...] = ()

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.s3 import checksums
-from proxy.s3.checksums import ChecksumAlgorithm
+from proxy.s3.checksums import FAST_MD5_SIZE, ChecksumAlgorithm, new_md5
 from proxy.s3.errors import S3Error
 
 CRCS: list[ChecksumAlgorithm] = ["CRC32", "CRC32C", "CRC64NVME"]
@@ -207,3 +207,11 @@ def test_bad_content_md5_is_refused(value: str) -> None:
         checksums.parse_content_md5(value)
 
     assert caught.value.code == "InvalidDigest"
+
+
+@pytest.mark.parametrize("size", [0, FAST_MD5_SIZE])
+def test_either_md5_is_md5(size: int) -> None:
+    hasher = new_md5(size_bytes=size)
+    for piece in (b"a", bytearray(b"b" * 100), memoryview(b"c")):
+        hasher.update(piece)
+    assert [hasher.digest(), hasher.digest()] == [hashlib.md5(b"a" + b"b" * 100 + b"c").digest()] * 2
