@@ -92,8 +92,9 @@ class BoundedParser:
         fed: tuple[Sequence[Message], bool, bytes] = self._parser.feed_data(data)
         if fed[0]:
             self._begin(fed[0])
-        elif self._owed:
+        elif self._owed and self._payload is not None:
             self._owed -= len(data)
+            self._received = self._payload.total_bytes
         else:
             self._count(len(data))
         return fed
