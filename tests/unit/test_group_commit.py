@@ -165,7 +165,7 @@ async def test_a_step_that_violates_a_constraint_is_no_failure_of_the_database(c
 
 
 async def test_a_change_past_its_deadline_fails_and_one_behind_it_never_happens(database: Database) -> None:
-    committer, thawed, freezing = database.committer(timeout_seconds=0.05), threading.Event(), threading.Event()
+    committer, thawed, freezing = database.committer(timeout_seconds=0.5), threading.Event(), threading.Event()
     under_way = asyncio.create_task(committer.run(add(1, lambda: freezing.set() or thawed.wait())))
     await asyncio.to_thread(freezing.wait)
     behind = asyncio.create_task(committer.run(add(2)))
@@ -197,7 +197,7 @@ async def test_a_change_whose_caller_went_away_before_it_began_never_happens(com
 
 
 async def test_a_process_that_stops_in_its_turn_makes_writers_fail_and_not_wait_for_ever(database: Database, tmp_path: Path) -> None:
-    committer, other = database.committer(timeout_seconds=0.05), Turn(tmp_path / "m.sqlite")
+    committer, other = database.committer(timeout_seconds=0.5), Turn(tmp_path / "m.sqlite")
     with other.taken():
         with pytest.raises(ManifestUnavailable, match="not answered within"):
             await committer.run(add(1))
@@ -215,7 +215,7 @@ def test_a_disk_that_answers_after_the_loop_has_ended_ends_the_writer_quietly(da
     monkeypatch.setattr(threading, "excepthook", failures.append)
 
     async def hang() -> None:
-        committer = database.committer(timeout_seconds=0.05)
+        committer = database.committer(timeout_seconds=0.5)
         threads.append(committer._thread)
         with pytest.raises(ManifestUnavailable):
             await committer.run(add(1, thawed.wait))

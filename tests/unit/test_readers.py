@@ -40,7 +40,7 @@ async def test_questions_are_answered_in_another_thread(readers: Readers) -> Non
 
 
 async def test_a_question_past_its_deadline_fails_and_so_do_others_until_it_is_answered(path: Path) -> None:
-    readers, thawed = Readers(partial(connect, path, busy_seconds=1), count=1, name="read", timeout_seconds=0.05), threading.Event()
+    readers, thawed = Readers(partial(connect, path, busy_seconds=1), count=1, name="read", timeout_seconds=0.5), threading.Event()
     assert await readers.ask(fact) == 7
     with pytest.raises(ManifestUnavailable, match="not answered within"):
         await readers.ask(lambda _: thawed.wait())
