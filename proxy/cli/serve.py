@@ -56,15 +56,16 @@ def serve(
 def banner(config: Config, host: str, port: int) -> str:
     """Say where the endpoint and the credentials are, and what to paste. It works in any folder, whatever AWS_* variables are set."""
     endpoint = f"{'http' if config.tls is None else 'https'}://{_bracketed(_reachable(host))}:{port}"
+    served = f"Shardgate serves S3 at  {endpoint}" + (f", for clients at {config.public_url}" if config.public_url else "")
     credentials = credentials_path(config)
     file = shlex.quote(str(credentials))
-    aws = f"AWS_SHARED_CREDENTIALS_FILE={file} aws --profile default --region {config.region} --endpoint-url {endpoint}"
+    aws = (
+        f"AWS_SHARED_CREDENTIALS_FILE={file} aws --profile default --region {config.region} --endpoint-url {config.public_url or endpoint}"
+    )
     if not credentials.exists():  # moved away, or the first tenant was made by hand
-        return (
-            f"Shardgate serves S3 at  {endpoint}\nthere are no credentials in {credentials}; make new ones with: shardgate key add TENANT"
-        )
+        return f"{served}\nthere are no credentials in {credentials}; make new ones with: shardgate key add TENANT"
     return "\n".join((
-        f"Shardgate serves S3 at  {endpoint}",
+        served,
         f"credentials are in      {credentials}",
         "try:",
         f"  {aws} s3 mb s3://hello",

@@ -298,6 +298,13 @@ def test_the_banner_says_https_where_there_is_a_certificate(config: Config) -> N
     assert banner(encrypted, "127.0.0.1", 9000).count("https://127.0.0.1:9000") == 4
 
 
+def test_the_banner_has_clients_go_the_public_way(config: Config) -> None:
+    credentials_path(config).touch()
+    text = banner(msgspec.structs.replace(config, public_url="https://s3.example.org"), "127.0.0.1", 9000)
+    assert "at  http://127.0.0.1:9000, for clients at https://s3.example.org\n" in text
+    assert text.count("--endpoint-url https://s3.example.org ") == 3
+
+
 def test_the_banner_names_no_credentials_that_are_not_there(config: Config) -> None:
     assert "there are no credentials in" in banner(config, "127.0.0.1", 80)
 
