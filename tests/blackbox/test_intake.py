@@ -171,7 +171,7 @@ def test_requests_sent_ahead_of_their_answers_are_answered_and_not_piled_up(serv
     with raw.connect() as connection:
         connection.sendall((REQUEST_LINE + b"\r\n") * 10)
         answers = b""
-        while answers.count(b"HTTP/1.1 403") < 10:
+        while answers.count(b"HTTP/1.1 4") < 10:
             answers += connection.recv(65536)
 
 
