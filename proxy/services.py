@@ -96,7 +96,7 @@ async def open_services(
         buffers = AlignedBuffers(memory_bytes // DIRECT_SHARE if _has_directory(config) else 0)
         found = await opened.enter_async_context(_fleet(config, manifest, clock, record_store_call, buffers, tidy=serving))
         fleet = found.fleet
-        epoch = EpochKeeper(manifest, fleet.stores, clock, timeout_seconds=limits.store_open_seconds)
+        epoch = EpochKeeper(manifest, fleet.stores, keyring, clock, timeout_seconds=limits.store_open_seconds)
         await _begin(epoch, manifest, found, serving=serving)
 
         budget = Budget(memory_bytes - buffers.capacity_bytes, wait_seconds=limits.memory_wait_seconds)

@@ -53,6 +53,8 @@ LABEL_STEP = 256  # labels are padded to a multiple: how long one is says little
 LABEL_LENGTH_SIZE = 4  # before the label, inside its seal
 SALT_SIZE = 24  # random, of a message sealed under a key of its own: two are equal once in 2^96 messages
 WRAPPED_KEY_SIZE = SALT_SIZE + KEY_SIZE + TAG_SIZE
+EPOCH_NUMBER_SIZE = 8
+EPOCH_PROOF_SIZE = 16  # nobody but its maker checks a proof, so guessing one takes 2^127 markers
 
 FIXED = struct.Struct(">4sBBBB16sB3sIQ16s32s")
 END = struct.Struct(">II")  # generation, size of the sealed label
@@ -72,6 +74,7 @@ INFO_DATA_KEY = b"shardgate v1 data key "  # + salt
 INFO_SECRET = b"shardgate v1 secret "  # + salt
 # From the root key:
 INFO_TENANT_KEY = b"shardgate v1 tenant key "  # + salt
+INFO_EPOCH = b"shardgate v1 epoch "  # + number + manifest identity
 INFO_ROOT_KEY_ID = b"shardgate v1 root key id"
 
 _NAME = re.compile(r"([0-9a-f]{2})/(\1[0-9a-f]{30})-([0-9a-f]{2})(?:\.([1-9a-f][0-9a-f]{0,7}))?")

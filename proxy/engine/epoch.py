@@ -4,8 +4,9 @@ The problem. Whoever starts on an older copy of the manifest, beside stores that
 copy, ids that were leased and used meanwhile are free: their leases expire, and every store is searched for them and emptied.
 
 The idea. The manifest has an identity and a number, and each store keeps both as a small object, the **marker**:
-`epoch/<number, 20 digits>-<identity>`. The number moves at each start of a server, after each backup, and each minute in which something
-was changed. A manifest whose number is lower than a store's is an old copy. It is fenced: it is read, and nothing is written or collected.
+`epoch/<number, 20 digits>-<identity>-<proof>`. The number moves at each start of a server, after each backup, and each minute in which
+something was changed. A manifest whose number is lower than a store's is an old copy. It is fenced: it is read, and nothing is written or
+collected.
 
 The order. First the manifest moves, durably; then the markers are put; then older ones are deleted. So no store is ever ahead of the
 manifest that is in use, whatever breaks off: a crash in between leaves markers that are behind, as does a store that was down. Whoever
@@ -16,6 +17,10 @@ counts.
 What it does not notice. A copy made after the number last moved is as new as the number tells, but may lack the changes of the last minute.
 Only a journal, which knows of each change, can tell such a copy; until there is one, a copy is made with `shardgate manifest backup`.
 A store that did not answer at the start may be the only one that is ahead; the next move, a minute later, compares again.
+
+Lies. One provider must not be able to stop the service with a number that it makes up. So a marker bears a proof, derived from the root
+key, and one of ours without it means nothing, but is told. A provider can show an older marker again, which says less than the manifest
+knows, or hide those it has: then the other stores must notice the old copy.
 
 Another's markers. A store may have belonged to another manifest before, or be shared with one: its markers are left alone, and mean nothing
 as long as ours are found as well. If all stores answer, and there are only another's, this manifest does not belong to these stores.
@@ -28,7 +33,8 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from hmac import compare_digest
+from typing import NamedTuple, Protocol
 
 from msgspec import Struct
 
@@ -43,18 +49,27 @@ logger = logging.getLogger(__name__)
 
 PREFIX = "epoch/"
 WINDOW_SECONDS = 60.0  # a copy of a running server that lacks more than this is noticed
-_MARKER = re.compile(r"epoch/([0-9]{20})-([0-9a-f]{32})")
+MAX_NUMBER = 2**63 - 1  # what a database holds
+NAMES = 1000  # of a store are looked at: it has one or two, unless it means harm
+_MARKER = re.compile(r"epoch/([0-9]{20})-([0-9a-f]{32})-([0-9a-f]{32})")
 _REMEDY = (
     "nothing is written or collected, so that nothing newer is deleted; put the newest manifest back, or, if there is none, run: "
     "shardgate manifest accept"
 )
 
 
+class Prover(Protocol):
+    """Gives the proof of an epoch: the keyring."""
+
+    def prove_epoch(self, number: int, identity: str) -> str: ...
+
+
 class Marker(NamedTuple):
-    """What a store says of a manifest."""
+    """What a store says of a manifest. Only whoever has that manifest's root key can tell whether the proof is right."""
 
     number: int
     identity: str
+    proof: str = ""
 
 
 class Markers(Struct, frozen=True, kw_only=True):
@@ -67,13 +82,26 @@ class Markers(Struct, frozen=True, kw_only=True):
         return max((marker.number for markers in self.by_store.values() for marker in markers if marker.identity == identity), default=0)
 
 
-def marker_name(epoch: Epoch) -> ShardName:
-    return ShardName(f"{PREFIX}{epoch.number:020d}-{epoch.identity}")
+def marker_name(prover: Prover, epoch: Epoch) -> ShardName:
+    return ShardName(f"{PREFIX}{epoch.number:020d}-{epoch.identity}-{prover.prove_epoch(epoch.number, epoch.identity)}")
 
 
 def parse_marker(name: str) -> Marker | None:
     match = _MARKER.fullmatch(name)
-    return Marker(int(match[1]), match[2]) if match else None
+    return Marker(int(match[1]), match[2], match[3]) if match else None
+
+
+def without_forged(markers: Markers, identity: str, prover: Prover) -> tuple[Markers, tuple[str, ...]]:
+    """Leave out what is made up: markers of this manifest without their proof. Return the stores that have such, too."""
+
+    def is_forged(marker: Marker) -> bool:
+        if marker.identity != identity:
+            return False
+        return marker.number > MAX_NUMBER or not compare_digest(marker.proof, prover.prove_epoch(marker.number, identity))
+
+    genuine = {name: [marker for marker in found if not is_forged(marker)] for name, found in markers.by_store.items()}
+    liars = tuple(sorted(name for name, found in markers.by_store.items() if len(genuine[name]) < len(found)))
+    return Markers(by_store=genuine, complete=markers.complete), liars
 
 
 def reason_to_fence(epoch: Epoch, markers: Markers) -> str:
@@ -104,10 +132,19 @@ async def read_markers(stores: Mapping[str, Store], *, timeout_seconds: float) -
 async def _markers_of(store: Store, timeout_seconds: float) -> list[Marker] | None:
     try:
         async with asyncio.timeout(timeout_seconds):
-            names = [name async for name, _ in store.list(PREFIX)]
+            names = await _names(store)
     except (StoreError, TimeoutError):
         return None
     return [marker for name in names if (marker := parse_marker(name)) is not None]
+
+
+async def _names(store: Store) -> list[ShardName]:
+    names: list[ShardName] = []
+    async for name, _ in store.list(PREFIX):
+        names.append(name)
+        if len(names) == NAMES:
+            break
+    return names
 
 
 class EpochKeeper:
@@ -116,10 +153,12 @@ class EpochKeeper:
     name = "epoch"
     everywhere = True  # each process knows of its own changes; one that moves the epoch does so for all
 
-    def __init__(self, manifest: Manifest, stores: Mapping[str, Store], clock: Clock, *, timeout_seconds: float) -> None:
+    def __init__(self, manifest: Manifest, stores: Mapping[str, Store], prover: Prover, clock: Clock, *, timeout_seconds: float) -> None:
         self._manifest = manifest
         self._stores = stores
+        self._prover = prover
         self._clock = clock
+        self._liars: tuple[str, ...] = ()  # stores of which it was said that they make markers up
         self._timeout_seconds = timeout_seconds
         self._behind: set[str] = set()  # stores whose marker could not be put
         self.idle_seconds = WINDOW_SECONDS / 2
@@ -128,6 +167,7 @@ class EpochKeeper:
         """Fence the manifest if it is behind; return why it is fenced, or ""."""
         markers = await read_markers(self._stores, timeout_seconds=self._timeout_seconds)
         epoch = await self._manifest.find_epoch()
+        markers = self._believed(markers, epoch.identity)
         reason = epoch.fence or reason_to_fence(epoch, markers)
         if reason and not epoch.fence:
             await self._manifest.fence(reason)
@@ -154,7 +194,8 @@ class EpochKeeper:
         """
         markers = await read_markers(self._stores, timeout_seconds=self._timeout_seconds)
         identity = (await self._manifest.find_epoch()).identity
-        epoch = await self._manifest.accept_epoch(above=markers.highest(identity), now_ms=self._clock.now_ms())
+        above = self._believed(markers, identity).highest(identity)
+        epoch = await self._manifest.accept_epoch(above=above, now_ms=self._clock.now_ms())
         await self._announce(epoch, self._stores)
         return epoch
 
@@ -171,6 +212,13 @@ class EpochKeeper:
             await self._announce(epoch, {name: self._stores[name] for name in self._behind})
         return self._progress(0)
 
+    def _believed(self, markers: Markers, identity: str) -> Markers:
+        believed, liars = without_forged(markers, identity, self._prover)
+        if liars and liars != self._liars:
+            logger.error("the stores %s show markers of this manifest that nobody here has put: they are ignored", ", ".join(liars))
+        self._liars = liars
+        return believed
+
     def _progress(self, done: int) -> Progress:
         trouble = f"the stores {', '.join(sorted(self._behind))} have not heard of the last epoch" if self._behind else ""
         return Progress(idle=True, done=done, trouble=trouble)
@@ -185,7 +233,7 @@ class EpochKeeper:
         text = f"epoch {epoch.number} of manifest {epoch.identity}\n".encode()
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                await store.put(marker_name(epoch), [text])
+                await store.put(marker_name(self._prover, epoch), [text])
         except (StoreError, TimeoutError):
             return False
         with suppress(StoreError, TimeoutError):  # what is left does no harm, and goes the next time
@@ -195,7 +243,7 @@ class EpochKeeper:
 
 
 async def _delete_older(store: Store, epoch: Epoch) -> None:
-    for name in [name async for name, _ in store.list(PREFIX)]:
+    for name in await _names(store):
         marker = parse_marker(name)
         if marker is not None and marker.identity == epoch.identity and marker.number < epoch.number:
             await store.delete(name)

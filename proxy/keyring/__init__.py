@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import Protocol
 
-from proxy.codec.format import KEY_SIZE
+from proxy.codec.format import EPOCH_NUMBER_SIZE, EPOCH_PROOF_SIZE, INFO_EPOCH, KEY_SIZE
 from proxy.keyring.protocol import RootKey
 from proxy.keyring.tenant import TenantCipher
 
@@ -31,6 +31,10 @@ class Keyring:
     def new_tenant_key(self, tenant_id: str) -> tuple[str, bytes]:
         """Return (root key id, a fresh tenant key wrapped by it)."""
         return self._root.id, self._root.wrap(secrets.token_bytes(KEY_SIZE), context=tenant_id.encode())
+
+    def prove_epoch(self, number: int, identity: str) -> str:
+        """Return 32 hex digits that only a holder of the root key can give to this epoch of this manifest."""
+        return self._root.derive(INFO_EPOCH + number.to_bytes(EPOCH_NUMBER_SIZE, "big") + bytes.fromhex(identity))[:EPOCH_PROOF_SIZE].hex()
 
     def tenant_cipher(self, tenant: KeyHolder) -> TenantCipher:
         """Return the tenant's cipher. Raises `KeyUnavailable`."""

@@ -33,6 +33,9 @@ class FileRootKey:
         except KeyUnavailable as error:
             raise KeyUnavailable(f"root key {self.id} does not open this tenant key: {error}") from None
 
+    def derive(self, info: bytes) -> bytes:
+        return self._key.expand(info)
+
 
 def open_root_key_file(path: Path, *, create: bool, expected: Collection[str] = ()) -> FileRootKey:
     """Read the key, or make it at the first start. Raises `ConfigError` if others may read it, it is no key, or not the one `expected`.

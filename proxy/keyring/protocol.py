@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class RootKey(Protocol):
-    """Wraps tenant keys. `wrap` and `unwrap` may block (a key service answers over the network) and raise `KeyUnavailable`."""
+    """Wraps tenant keys. All but `id` may block (a key service answers over the network), and raise `KeyUnavailable`."""
 
     @property
     def id(self) -> str:
@@ -19,4 +19,8 @@ class RootKey(Protocol):
 
     def unwrap(self, wrapped: bytes, *, context: bytes) -> bytes:
         """Return the key."""
+        ...
+
+    def derive(self, info: bytes) -> bytes:
+        """Return the 32 bytes that belong to one use, always the same. Nobody without the root key can tell them."""
         ...

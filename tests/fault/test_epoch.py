@@ -6,14 +6,18 @@ import asyncio
 import os
 import shutil
 import sqlite3
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from proxy.engine.epoch import PREFIX, Marker, Markers, marker_name, parse_marker, reason_to_fence
+from proxy.engine.epoch import NAMES, PREFIX, Marker, Markers, marker_name, parse_marker, reason_to_fence
 from proxy.errors import ManifestFenced
+from proxy.keyring import Keyring
+from proxy.keyring.file import FileRootKey
 from proxy.manifest.records import Epoch, GarbageSegment, SegmentId, Settlement
 from proxy.services import open_services
+from proxy.stores.protocol import ShardName
 from tests.laboratory import Laboratory, laboratory, laboratory_config
 
 OURS, OTHERS = "a" * 32, "b" * 32
@@ -37,6 +41,10 @@ def restore_manifest(data: Path, copy: str) -> None:
 
 async def markers_in(lab: Laboratory, store: str) -> list[str]:
     return [name async for name, _ in lab.stores[store].list(PREFIX)]
+
+
+async def own_marker(lab: Laboratory) -> ShardName:
+    return marker_name(lab.services.keyring, await lab.services.manifest.find_epoch())
 
 
 async def number(lab: Laboratory) -> int:
@@ -184,7 +192,7 @@ async def test_starts_at_once_raise_no_alarm(tmp_path: Path) -> None:
     assert await asyncio.gather(*(start() for _ in range(4))) == [""] * 4
     async with laboratory(tmp_path) as lab:
         assert await number(lab) == 6
-        assert await markers_in(lab, "elm") == [marker_name(await lab.services.manifest.find_epoch())]
+        assert await markers_in(lab, "elm") == [await own_marker(lab)]
 
 
 async def test_a_crash_between_the_manifest_and_the_markers_raises_no_alarm(tmp_path: Path) -> None:
@@ -218,26 +226,26 @@ async def test_a_store_that_was_down_or_is_new_hears_of_the_epoch_when_it_answer
         lab.stores["elm"].down = False
         lab.clock.advance(10)
         assert (await lab.worker("epoch").step()).trouble == ""
-        assert await markers_in(lab, "elm") == await markers_in(lab, "fir") == [marker_name(await lab.services.manifest.find_epoch())]
+        assert await markers_in(lab, "elm") == await markers_in(lab, "fir") == [await own_marker(lab)]
 
 
 async def test_a_store_brought_back_with_old_markers_raises_no_alarm_and_loses_them(tmp_path: Path) -> None:
     async with laboratory(tmp_path) as lab:
-        old = marker_name(await lab.services.manifest.find_epoch())
+        old = await own_marker(lab)
         await lab.services.epoch.move()
         await lab.stores["elm"].put(old, [b"old"])
     async with laboratory(tmp_path) as lab:
         await lab.put("k", b"x")
-        assert await markers_in(lab, "elm") == [marker_name(await lab.services.manifest.find_epoch())]
+        assert await markers_in(lab, "elm") == [await own_marker(lab)]
 
 
 async def test_a_store_that_another_manifest_used_before_raises_no_alarm_and_keeps_its_markers(tmp_path: Path) -> None:
-    anothers = marker_name(Epoch(identity=OTHERS, number=99, moved_ms=0))
+    anothers = marker_name(Keyring(FileRootKey(b"another's".ljust(32))), Epoch(identity=OTHERS, number=99, moved_ms=0))
     async with laboratory(tmp_path) as lab:
         await lab.stores["elm"].put(anothers, [b"another's"])
     async with laboratory(tmp_path) as lab:
         await lab.put("k", b"x")
-        assert set(await markers_in(lab, "elm")) == {anothers, marker_name(await lab.services.manifest.find_epoch())}
+        assert set(await markers_in(lab, "elm")) == {anothers, await own_marker(lab)}
 
 
 async def test_the_epoch_moves_only_for_changes_that_no_number_covers_yet(tmp_path: Path) -> None:
@@ -298,6 +306,50 @@ def test_which_markers_fence_a_manifest(found: Markers, reason: str) -> None:
 
 def test_only_a_marker_is_taken_for_one() -> None:
     epoch = Epoch(identity=OURS, number=7, moved_ms=0)
-    assert parse_marker(marker_name(epoch)) == (7, OURS)
-    for name in ("epoch/7-" + OURS, f"epoch/{7:020d}-{OURS}x", f"x/epoch/{7:020d}-{OURS}", "ab/" + "ab" * 16 + "-00"):
-        assert parse_marker(name) is None
+    keyring = Keyring(FileRootKey(bytes(32)))
+    name = marker_name(keyring, epoch)
+    assert parse_marker(name) == (7, OURS, keyring.prove_epoch(7, OURS))
+    for other in ("epoch/7-" + OURS, name[:-1], name + "0", f"x/{name}", f"epoch/{7:020d}-{OURS}", "ab/" + "ab" * 16 + "-00"):
+        assert parse_marker(other) is None
+
+
+@pytest.mark.parametrize("number", [3, 2**62, 2**63, 10**20 - 1])
+@pytest.mark.parametrize("proof", ["0" * 32, "of epoch 1"])
+async def test_a_marker_that_a_provider_makes_up_stops_nobody_and_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, number: int, proof: str
+) -> None:
+    async with laboratory(tmp_path) as lab:
+        epoch = await lab.services.manifest.find_epoch()
+        if proof != "0" * 32:
+            proof = lab.services.keyring.prove_epoch(1, epoch.identity)
+        await lab.stores["elm"].put(ShardName(f"epoch/{number:020d}-{epoch.identity}-{proof}"), [b"made up"])
+    async with laboratory(tmp_path) as lab:
+        await lab.put("k", b"x")
+        await lab.services.epoch.move()
+        assert (await lab.services.manifest.find_epoch()).number == 3
+        told = [record.getMessage() for record in caplog.records if "made" in record.getMessage() or "nobody here" in record.getMessage()]
+        assert told == ["the stores elm show markers of this manifest that nobody here has put: they are ignored"]
+
+
+async def test_a_made_up_marker_does_not_hinder_the_remedy_for_a_true_one(old_copy: Path) -> None:
+    async with laboratory(old_copy) as lab:
+        identity = (await lab.services.manifest.find_epoch()).identity
+        await lab.stores["elm"].put(ShardName(f"epoch/{10**20 - 1:020d}-{identity}-{'0' * 32}"), [b"made up"])
+        assert (await lab.services.epoch.accept()).number == 3
+        await lab.put("k", b"x")
+
+
+async def test_a_store_that_lists_markers_without_end_holds_nobody_up(tmp_path: Path) -> None:
+    async with laboratory(tmp_path) as lab:
+        listed = 0
+
+        async def endless(prefix: str = "") -> AsyncIterator[tuple[ShardName, int]]:
+            nonlocal listed
+            while prefix == PREFIX:
+                listed += 1
+                yield ShardName(f"epoch/{listed:020d}-{OTHERS}-{OTHERS}"), 1
+
+        lab.stores["elm"].list = endless  # type: ignore[method-assign]
+        await lab.services.epoch.move()
+        await lab.put("k", b"x")
+        assert listed <= 2 * NAMES
