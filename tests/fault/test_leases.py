@@ -55,6 +55,19 @@ async def test_free_ids_are_not_used_past_their_lease(lab: Laboratory) -> None:
     assert not {leased[0] for leased in ledger_of(lab)._free} & free
 
 
+@pytest.mark.parametrize("renewed", [False, True])
+async def test_free_ids_are_used_for_two_thirds_of_their_lease_so_that_a_write_has_the_last_one(lab: Laboratory, renewed: bool) -> None:
+    await lab.put("k", b"before")
+    if renewed:
+        lab.clock.advance(LEASE_SECONDS / 2)
+        await ledger_of(lab).renew()
+    free = {leased[0] for leased in ledger_of(lab)._free}
+    lab.clock.advance(LEASE_SECONDS * 2 / 3)
+    assert await ledger_of(lab).take() in free
+    lab.clock.advance(1)
+    assert await ledger_of(lab).take() not in free
+
+
 async def test_ids_that_were_not_used_are_given_back_at_the_end_and_nobody_searches_for_them(tmp_path: Path) -> None:
     async with laboratory(tmp_path) as lab:
         await lab.put("k", b"kept")

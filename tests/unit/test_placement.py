@@ -40,6 +40,13 @@ def test_each_store_gets_one_shard_and_segments_take_turns() -> None:
     assert all(sorted(plan) == sorted(ALL) for plan in plans)
 
 
+def test_a_promise_that_can_be_kept_only_with_fewer_shards_a_region_is_kept() -> None:
+    """Dealt evenly over all units alike, two regions would hold more than may be lost."""
+    stores = fleet("f/x/2", "c/y/1", "f/x/4", "a/y/1", "e/y/4", "c/y/3", "f/y/3", "d/x/2")
+    chosen = policy(scheme=Scheme(2, 3), stores=stores, may_fail=MayFail(regions=2), never_together=frozenset())
+    assert survives(chosen, Scheme(2, 3), place(chosen, Scheme(2, 3), bytes(16), [info.name for info in stores]))
+
+
 def test_a_dead_store_keeps_its_place_while_the_promise_holds_without_it() -> None:
     chosen = policy()
     plan = place(chosen, Scheme(4, 2), bytes(16), [name for name in ALL if name != "s2"])

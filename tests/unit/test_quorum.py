@@ -40,9 +40,9 @@ class Harness:
         self.fleet = Fleet({name: ObservedStore(store, clock) for name, store in self.stores.items()})
         self.policy = Policy(name="p", scheme=scheme, stores=tuple(infos), may_fail=may_fail)
 
-    async def put(self) -> Placed:
+    async def put(self, *, max_grace_seconds: float = 0.05) -> Placed:
         scheme = self.policy.scheme
-        putter = ShardPutter(self.fleet, max_grace_seconds=0.05)
+        putter = ShardPutter(self.fleet, max_grace_seconds=max_grace_seconds)
         return await putter.put(self.policy, scheme, ID, [[b"shard %d" % index] for index in range(scheme.n)])
 
     async def indexes(self, store: str) -> set[int]:
@@ -186,6 +186,43 @@ async def test_a_put_that_fails_in_the_tail_stays_missing(four: Harness) -> None
     placed.settle()
     assert placed.missing == {index}
     assert not placed.tail
+
+
+async def test_a_put_that_arrives_in_the_tail_is_not_missing(four: Harness) -> None:
+    late = four.stores["s1"]
+    gate = asyncio.Event()
+
+    class Late(FaultyStore):
+        async def put(self, name: ShardName, body: Sequence[bytes | bytearray | memoryview]) -> None:
+            await gate.wait()
+            await super().put(name, body)
+
+    four.fleet["s1"]._inner = Late(late.inner)
+    placed = await four.put()
+    assert placed.missing == set(placed.tail) != set()
+    gate.set()
+    await asyncio.gather(*placed.tail.values())
+    placed.settle()
+    assert placed.missing == set()
+    assert not placed.tail
+
+
+@pytest.mark.parametrize("max_grace_seconds", [0.0, 1000.0])
+async def test_a_store_that_hangs_gets_no_longer_than_the_others_took(four: Harness, max_grace_seconds: float) -> None:
+    used = (await four.put()).stores
+    four.stores[used[0]].hanging = True
+    async with asyncio.timeout(20):
+        placed = await four.put(max_grace_seconds=max_grace_seconds)
+    assert placed.missing == set(placed.tail) == {0}
+    placed.tail[0].cancel()
+
+
+async def test_no_store_gets_a_second_shard_while_the_promise_holds_without_it() -> None:
+    six = Harness("a/r/A", "b/r/B", "c/r/C", "d/r/D", "e/r/E", "f/r/F", scheme=Scheme(4, 2), may_fail=MayFail(providers=1))
+    six.stores["s3"].down = True
+    placed = await six.put()
+    assert [placed.stores[index] for index in placed.missing] == ["s3"]
+    assert all([len(await six.indexes(name)) <= 1 for name in six.stores])
 
 
 async def test_a_write_that_every_store_fails_ends(four: Harness) -> None:

@@ -71,6 +71,14 @@ async def test_one_written_in_an_older_layout_is_refused(path: Path) -> None:
         await make(path)
 
 
+async def test_a_commit_is_on_disk_before_it_is_acknowledged(path: Path) -> None:
+    """In WAL mode only FULL syncs the log at each commit: https://www.sqlite.org/pragma.html#pragma_synchronous"""
+    await make(path)
+    with closing(connect(path, busy_seconds=1)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+
+
 async def test_a_locked_manifest_opens_and_is_read_and_only_writes_fail(path: Path) -> None:
     await make(path)
     with closing(sqlite3.connect(path, isolation_level=None)) as other:

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from proxy.manifest.records import AccessKeyId
 from proxy.s3.errors import S3Error
-from proxy.server.auth import Authenticator, Sender, hoisted_headers
+from proxy.server.auth import Authenticator, Sender, _SigningKeys, hoisted_headers
 from proxy.tenancy import Credentials, add_tenant
 from tests.blackbox.signer import Signer
 from tests.laboratory import Laboratory, laboratory
@@ -81,10 +81,10 @@ async def test_a_disabled_tenant_is_not_let_in(door: Door, way: str) -> None:
 async def test_a_disabled_key_is_not_let_in(door: Door, way: str) -> None:
     await door.ask(way)
     manifest = door.lab.services.manifest
-    found = await manifest.find_access_key(AccessKeyId(door.credentials.access_key))
+    found = (await manifest.find_caller(AccessKeyId(door.credentials.access_key), None)).access_key
     assert found is not None
-    await manifest.remove_access_key(found[0].id)
-    await manifest.add_access_key(replace(found[0], enabled=False))
+    await manifest.remove_access_key(found.id)
+    await manifest.add_access_key(replace(found, enabled=False))
     with pytest.raises(S3Error, match="InvalidAccessKeyId"):
         await door.ask(way)
 
@@ -104,6 +104,35 @@ async def test_the_secret_of_another_key_is_not_let_in(door: Door, way: str) -> 
     forger = Door(door.lab, door.authenticator, replace(door.credentials, secret_key=other.secret_key))
     with pytest.raises(S3Error, match="SignatureDoesNotMatch"):
         await forger.ask(way)
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_whose_key_was_used_last_is_no_matter(door: Door, way: str) -> None:
+    """Derived keys are remembered: each for its own access key."""
+    services = door.lab.services
+    other = await add_tenant(services.manifest, services.keyring, door.lab.clock, "other")
+    sender = await Door(door.lab, door.authenticator, other).ask(way)
+    assert sender.tenant is not None
+    assert sender.tenant.name == "other"
+    forger = Door(door.lab, door.authenticator, replace(door.credentials, secret_key=other.secret_key))
+    with pytest.raises(S3Error, match="SignatureDoesNotMatch"):
+        await forger.ask(way)
+    await door.ask(way)
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_who_is_let_in_today_is_let_in_tomorrow(door: Door, way: str) -> None:
+    await door.ask(way)
+    door.lab.clock.advance(24 * 3600)
+    await door.ask(way)
+
+
+def test_remembered_keys_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.server.auth.MAX_CACHED_KEYS", 2)
+    keys = _SigningKeys()
+    for number in range(4):
+        keys.keep(b"sealed", "20261124", f"region-{number}", b"key %d" % number)
+    assert [keys.find(b"sealed", "20261124", f"region-{number}") for number in range(4)] == [None, None, b"key 2", b"key 3"]
 
 
 def test_hoisted_parameters_become_headers_but_the_signature_does_not() -> None:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import zlib
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from itertools import pairwise
 
@@ -164,6 +165,14 @@ async def test_a_body_of_another_length_is_incomplete(length: int) -> None:
     assert await refusal(body_of(length=length)) == "IncompleteBody"
 
 
+async def test_of_a_body_that_is_too_long_no_byte_is_given_out_beyond_its_length() -> None:
+    """Memory was granted for as many."""
+    chunks = body_of([b"12345", b"67890"], length=5).chunks()
+    assert await anext(aiter(chunks)) == b"12345"
+    with pytest.raises(S3Error, match="IncompleteBody"):
+        await anext(aiter(chunks))
+
+
 async def test_truncated_frames_are_incomplete() -> None:
     headers = {"x-amz-trailer": "x-amz-checksum-crc32", "x-amz-decoded-content-length": str(len(DATA))}
     framed = trailer_frames(DATA, crc32(DATA))[:60]
@@ -201,6 +210,24 @@ async def test_document_is_read_whole_and_checked() -> None:
         body_of(max_size=10)
     with pytest.raises(S3Error, match="BadDigest"):
         await read_document(body_of(headers={"x-amz-checksum-crc32": crc32(b"other")}), budget, owner="t")
+    assert budget.held_bytes == 0
+
+
+@pytest.mark.parametrize("ends", [True, False])
+async def test_a_document_holds_memory_for_what_has_come_of_it_until_it_is_read_or_breaks_off(ends: bool) -> None:
+    budget, held = Budget(64_000_000, wait_seconds=1), []
+
+    class Watched(Pieces):
+        async def read(self) -> bytes:
+            held.append(budget.held_bytes)
+            return await super().read()
+
+    pieces = [bytes(1_000_000)] * (8 if ends else 7)
+    body = RequestBody(Watched(pieces), {"content-length": "8000000"}, claim(UNSIGNED_PAYLOAD), KEY)
+    with nullcontext() if ends else pytest.raises(S3Error, match="IncompleteBody"):
+        await read_document(body, budget, owner="t")
+    assert len(held) == len(pieces) + 1
+    assert all(size >= number * 1_000_000 for number, size in enumerate(held))
     assert budget.held_bytes == 0
 
 

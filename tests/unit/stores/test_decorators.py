@@ -72,6 +72,36 @@ async def test_a_wait_for_a_turn_can_be_cancelled(faulty: FaultyStore) -> None:
     await store.put(NAME, [b"x"])
 
 
+async def _call(store: Store, verb: str) -> None:
+    match verb:
+        case "put":
+            await store.put(NAME, [b"x"])
+        case "get":
+            await store.get(NAME)
+        case "get_range":
+            await store.get_range(NAME, 0, 1)
+        case "delete":
+            await store.delete(NAME)
+        case "list":
+            await anext(aiter(store.list()))
+
+
+@pytest.mark.parametrize("fault", ["down", "hanging"])
+@pytest.mark.parametrize("verb", ["put", "get", "get_range", "delete", "list"])
+async def test_a_call_that_fails_or_is_given_up_leaves_its_place_to_the_next(faulty: FaultyStore, verb: str, fault: str) -> None:
+    store = GatedStore(faulty, concurrency=1)
+    setattr(faulty, fault, True)
+    call = asyncio.create_task(_call(store, verb))
+    while not faulty.calls[verb]:
+        await asyncio.sleep(0)
+    if fault == "hanging":
+        call.cancel()
+    await asyncio.gather(call, return_exceptions=True)
+    setattr(faulty, fault, False)
+    async with asyncio.timeout(20):
+        await store.put(NAME, [b"x"])
+
+
 @pytest.mark.parametrize("verb", ["put", "get", "get_range", "delete", "list"])
 @pytest.mark.filterwarnings("error")
 async def test_every_verb_has_a_deadline(faulty: FaultyStore, verb: str) -> None:

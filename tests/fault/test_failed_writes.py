@@ -1,0 +1,86 @@
+"""What a write leaves that fails at its very end: nothing visible, no shard, no memory taken, and no put that goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from proxy.engine.body import Digests
+from proxy.errors import ManifestUnavailable
+from proxy.manifest.records import ObjectAttributes, ObjectKey, Version
+from proxy.stores.protocol import ShardName
+from tests.laboratory import BytesBody, Laboratory, laboratory
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+async def lab(tmp_path: Path) -> AsyncIterator[Laboratory]:
+    async with laboratory(tmp_path, put_timeout_seconds=100) as running:
+        yield running
+
+
+async def _put(lab: Laboratory, body: BytesBody) -> Version:
+    return await lab.services.engine.put_object(lab.bucket, lab.tenant, ObjectKey("k"), body, ObjectAttributes())
+
+
+async def _assert_nothing_is_left(lab: Laboratory) -> None:
+    assert await lab.services.manifest.find_version(lab.bucket.id, ObjectKey("k")) is None
+    assert lab.services.budget.held_bytes == 0
+    await lab.collect()
+    assert await lab.shards() == set()
+
+
+class BadEnd(BytesBody):
+    """All its bytes come, and what follows them is wrong: a trailer, or the signature of the last chunk."""
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        async for chunk in super().chunks():
+            yield chunk
+        raise ValueError("the end of the body is wrong")
+
+
+class BadClaim(BytesBody):
+    """What was claimed of it is not so."""
+
+    def finish(self) -> Digests:
+        raise ValueError("the digest is another")
+
+
+@pytest.mark.parametrize("size", [0, 1, 100_000, 18 * MIB])
+@pytest.mark.parametrize("kind", [BadEnd, BadClaim])
+async def test_a_body_that_is_wrong_at_its_end_is_not_stored(lab: Laboratory, kind: type[BytesBody], size: int) -> None:
+    with pytest.raises(ValueError, match="the"):
+        await _put(lab, kind(os.urandom(size)))
+    await _assert_nothing_is_left(lab)
+
+
+async def test_the_last_segment_leaves_only_when_the_body_has_passed_every_check(lab: Laboratory) -> None:
+    with pytest.raises(ValueError, match="the"):
+        await _put(lab, BadClaim(os.urandom(MIB)))
+    assert sum(store.calls["put"] for store in lab.stores.values()) == 0
+
+
+async def test_a_commit_that_fails_leaves_nothing_and_breaks_its_late_puts_off(lab: Laboratory, monkeypatch: pytest.MonkeyPatch) -> None:
+    late, go_on = lab.stores["elm"], asyncio.Event()
+    put_now = late.put
+
+    async def put_late(name: ShardName, body: Sequence[bytes | bytearray | memoryview]) -> None:
+        await go_on.wait()
+        await put_now(name, body)
+
+    async def fail(*arguments: object, **options: object) -> Version:
+        raise ManifestUnavailable("fails on purpose")
+
+    monkeypatch.setattr(late, "put", put_late)
+    with monkeypatch.context() as broken:
+        broken.setattr(lab.services.manifest, "commit_version", fail)
+        with pytest.raises(ManifestUnavailable):
+            await _put(lab, BytesBody(os.urandom(100_000)))
+    assert [task for task in asyncio.all_tasks() if "Store.put" in repr(task.get_coro())] == []
+    go_on.set()
+    await _assert_nothing_is_left(lab)

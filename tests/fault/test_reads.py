@@ -1,0 +1,105 @@
+"""What a read leaves behind when it ends, is broken off or meets a store that hangs or lies: no request, no memory, and a word to the
+operator."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from proxy.engine.read import Reading
+from proxy.manifest.records import ObjectKey
+from tests.laboratory import Laboratory, laboratory
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+async def lab(tmp_path: Path) -> AsyncIterator[Laboratory]:
+    async with laboratory(tmp_path, get_timeout_seconds=100) as running:
+        yield running
+
+
+async def _open(lab: Laboratory) -> Reading:
+    version = await lab.services.manifest.find_version(lab.bucket.id, ObjectKey("k"))
+    assert version is not None
+    return await lab.services.engine.open_read(version, lab.tenant, 0, version.size)
+
+
+async def _store_of_first_cell(lab: Laboratory) -> str:
+    version = await lab.services.manifest.find_version(lab.bucket.id, ObjectKey("k"))
+    assert version is not None
+    (extent,) = await lab.services.manifest.load_extents([ref.id for ref in version.extents])
+    return extent.layout.segments[0].stores[0]
+
+
+def _under_way(coroutine: str) -> set[asyncio.Task[object]]:
+    return {task for task in asyncio.all_tasks() if coroutine in repr(task.get_coro())}
+
+
+async def test_a_read_does_not_wait_for_a_store_that_hangs_nor_leave_a_request_to_it(lab: Laboratory) -> None:
+    data = os.urandom(5000)
+    await lab.put("k", data)
+    lab.stores[await _store_of_first_cell(lab)].hanging = True
+    async with asyncio.timeout(30):  # its deadline is 100 s here
+        assert await lab.get("k") == data
+    assert _under_way("get_range") == set()
+
+
+async def test_what_was_read_ahead_is_freed_when_the_client_goes_away(lab: Laboratory) -> None:
+    await lab.put("k", os.urandom(20 * MIB))
+    reading = await _open(lab)
+    await anext(reading)
+    (ahead,) = _under_way("_fetch")
+    await asyncio.wait([ahead])
+    assert lab.services.budget.held_bytes > 0
+    await reading.aclose()
+    assert lab.services.budget.held_bytes == 0
+
+
+async def test_what_is_being_read_ahead_is_broken_off_when_the_client_goes_away(lab: Laboratory) -> None:
+    await lab.put("k", os.urandom(20 * MIB))
+    reading = await _open(lab)
+    await anext(reading)
+    for store in lab.stores.values():
+        store.hanging = True
+        store.calls.clear()
+    while not any(store.calls["get_range"] for store in lab.stores.values()):
+        await asyncio.sleep(0)
+    closing = asyncio.create_task(reading.aclose())
+    async with asyncio.timeout(30):
+        await closing
+    assert _under_way("get_range") == set()
+    assert lab.services.budget.held_bytes == 0
+
+
+async def test_a_failure_that_nobody_foresaw_ends_a_read_and_a_write(lab: Laboratory) -> None:
+    """A fault of ours is not held against a store, and not hidden by the others."""
+    await lab.put("k", b"data" * 1000)
+    broken = lab.stores[await _store_of_first_cell(lab)]
+    broken.before = _raise
+    with pytest.raises(ZeroDivisionError):
+        await lab.get("k")
+    with pytest.raises(ZeroDivisionError):
+        await lab.put("k", b"newer" * 1000)
+    broken.before = None
+    assert await lab.get("k") == b"data" * 1000
+
+
+def _raise(_: str) -> None:
+    raise ZeroDivisionError("a fault of ours, on purpose")
+
+
+async def test_a_forged_shard_is_told_with_its_store(lab: Laboratory, caplog: pytest.LogCaptureFixture) -> None:
+    data = os.urandom(5000)
+    await lab.put("k", data)
+    name = await _store_of_first_cell(lab)
+    lab.stores[name].flips_bits = True
+    with caplog.at_level(logging.ERROR, logger="proxy.engine.fetch"):
+        assert await lab.get("k") == data
+    (message,) = (record.getMessage() for record in caplog.records if record.name == "proxy.engine.fetch")
+    assert f"store {name} is forged" in message

@@ -1,0 +1,52 @@
+"""In which order stores are read from."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy.clock import ManualClock
+from proxy.engine.fleet import Fleet
+from proxy.errors import StoreUnavailable
+from proxy.stores.observe import ObservedStore
+from proxy.stores.protocol import Prices, ShardName, StoreInfo, StoreName
+from proxy.stores.upstream import memory_store
+from tests.faulty_store import FaultyStore
+
+
+class _Slow(FaultyStore):
+    """Takes so many seconds of the clock to read."""
+
+    clock: ManualClock
+    seconds = 0.0
+
+    async def get_range(self, name: ShardName, start: int, length: int) -> bytes | memoryview:
+        self.clock.advance(self.seconds)
+        return await super().get_range(name, start, length)
+
+
+async def _fleet(**seconds_and_egress: tuple[float, float]) -> tuple[Fleet, dict[str, _Slow]]:
+    clock, stores = ManualClock(), {}
+    for name, (seconds, egress) in seconds_and_egress.items():
+        info = StoreInfo(name=StoreName(name), provider=name, region="r", jurisdiction="J", prices=Prices(egress_gb=egress))
+        stores[name] = _Slow(memory_store(info))
+        stores[name].clock, stores[name].seconds = clock, seconds
+    fleet = Fleet({name: ObservedStore(store, clock) for name, store in stores.items()})
+    for name in stores:
+        await fleet[name].put(ShardName("aa/x"), [b"x"])
+        await fleet[name].get_range(ShardName("aa/x"), 0, 1)
+    return fleet, stores
+
+
+async def test_the_fast_come_first_and_of_those_that_are_as_fast_the_cheap() -> None:
+    fleet, _ = await _fleet(slow=(0.5, 0.0), dear=(0.02, 0.09), cheap=(0.02, 0.01), middling=(0.2, 0.0))
+    order = fleet.by_readiness(list(enumerate(fleet.stores)))
+    assert [list(fleet.stores)[index] for index in order] == ["cheap", "dear", "middling", "slow"]
+
+
+async def test_a_store_that_fails_comes_last_and_one_that_is_not_configured_not_at_all() -> None:
+    fleet, stores = await _fleet(fast=(0.01, 0.0), slow=(0.5, 0.0))
+    stores["fast"].down = True
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable):
+            await fleet["fast"].get_range(ShardName("aa/x"), 0, 1)
+    assert fleet.by_readiness([(4, "fast"), (2, "gone"), (7, "slow")]) == [7, 4]
