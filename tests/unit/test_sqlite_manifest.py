@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -162,3 +163,34 @@ async def test_nothing_is_acknowledged_into_a_file_that_was_moved_away(tmp_path:
         await manifest.know_stores(["c"])
         assert manifest.healthy
         assert await manifest.known_stores() == {"a", "c"}
+
+
+async def test_what_was_put_in_the_place_of_the_manifest_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "manifest"
+    await make(path)
+    older = path.with_name("older")
+    older.write_bytes(path.read_bytes())
+    async with open_sqlite(path, ManualClock(), timeout_seconds=IMPATIENT) as manifest:
+        bucket = await manifest.create_bucket(Bucket(name="newer", tenant_id="t", policy="p", created_ms=0))
+        path.rename(path.with_name("newer"))
+        older.rename(path)
+        for _ in range(3):  # nobody has asked the threads for listings before, so they connect now
+            with pytest.raises(ManifestUnavailable, match="another file"):
+                await manifest.list_objects(bucket.id, prefix="", delimiter="", after="", limit=1)
+        assert path.with_name("manifest-wal").stat().st_size > 0, "the newer manifest's log is left to it"
+
+
+async def test_nothing_is_acknowledged_if_the_file_is_moved_away_while_others_write(tmp_path: Path) -> None:
+    path = tmp_path / "manifest"
+    async with open_sqlite(path, ManualClock()) as manifest:
+        assert isinstance(manifest, SqliteManifest)
+        for put_back in (True, False):
+
+            def move_away(connection: sqlite3.Connection) -> None:
+                del connection
+                path.rename(tmp_path / "away")
+
+            with pytest.raises(ManifestUnavailable, match="cannot be found"):
+                await asyncio.gather(manifest.know_stores(["a"]), manifest._write(move_away))
+            if put_back:
+                (tmp_path / "away").rename(path)

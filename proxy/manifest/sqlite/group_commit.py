@@ -55,7 +55,7 @@ class GroupCommitter:
         probe_seconds: float = PROBE_SECONDS,
         check: Callable[[], None] = lambda: None,
     ) -> None:
-        """`check` is called before each group, which fails if it raises. `probe` writes something, to find out whether that is possible."""
+        """`check` is called before each group and after it: the group fails if it raises. `probe` writes something, if that is possible."""
         self._open_connection = open_connection
         self._timeout_seconds = timeout_seconds
         self._turn = turn
@@ -160,15 +160,16 @@ class GroupCommitter:
             self._begun = None
 
     def _commit(self, group: Sequence[_Job], probe: Step[object] | None) -> list[object]:
-        self._check()
         connection = self._opened()
         changes = connection.total_changes
         with self._turn.taken():
             connection.execute("BEGIN IMMEDIATE")
+            self._check()
             if probe is not None:
                 probe(connection)
             outcomes = [None if job.future.cancelled() else _attempt(connection, job.step) for job in group]
             connection.execute("COMMIT")
+        self._check()  # before anybody is told
         if connection.total_changes > changes:  # a group whose steps changed nothing proves nothing
             self._failure = ""
         return outcomes

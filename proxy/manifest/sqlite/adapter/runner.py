@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -30,11 +29,11 @@ class StepRunner:
         self._changed_ms = 0
         self._path = path
         self._identity = identity(path)
-        open_connection = partial(connect, path, busy_seconds=timeout_seconds * BUSY_SHARE)
-        self._points = Readers(open_connection, count=1, name="manifest-read", timeout_seconds=timeout_seconds)
-        self._listings = Readers(open_connection, count=2, name="manifest-list", timeout_seconds=timeout_seconds)
+        self._busy_seconds = timeout_seconds * BUSY_SHARE
+        self._points = Readers(self._connect, count=1, name="manifest-read", timeout_seconds=timeout_seconds)
+        self._listings = Readers(self._connect, count=2, name="manifest-list", timeout_seconds=timeout_seconds)
         self._committer = GroupCommitter(
-            open_connection, timeout_seconds=timeout_seconds, turn=Turn(path), probe=probe_writing, check=self._check_still_there
+            self._connect, timeout_seconds=timeout_seconds, turn=Turn(path), probe=probe_writing, check=self._check_still_there
         )
 
     @property
@@ -51,9 +50,28 @@ class StepRunner:
         await self._points.close()
         await self._listings.close()
 
+    def _connect(self) -> sqlite3.Connection:
+        """Connect to the file that was opened first.
+
+        One that was put in its place knows of other objects. It must not even be looked at: SQLite would take the log that still lies
+        beside it for that file's own, write it in there, and remove it.
+        """
+        self._check_still_there()
+        connection = connect(self._path, busy_seconds=self._busy_seconds)
+        try:
+            self._check_still_there()
+        except ManifestUnavailable:
+            connection.close()
+            raise
+        return connection
+
     def _check_still_there(self) -> None:
         """A file that was moved away or replaced can still be written to, and what is written is lost."""
-        if identity(self._path) != self._identity:
+        try:
+            found = identity(self._path)
+        except OSError as error:
+            raise ManifestUnavailable(f"{self._path} cannot be found: {error.strerror}; put it back") from error
+        if found != self._identity:
             raise ManifestUnavailable(f"{self._path} is another file than was opened: put that back, or start anew")
 
     async def _write(self, step: Step[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
