@@ -204,13 +204,19 @@ class EpochKeeper:
         epoch = await self._manifest.find_epoch()
         if epoch.fence:
             raise ManifestFenced(epoch.fence)
-        changed_ms = self._manifest.changed_ms
-        if changed_ms and changed_ms >= epoch.moved_ms and self._clock.now_ms() - epoch.moved_ms >= self.idle_seconds * 1000:
+        if self._is_due(epoch):
             await self.move()
             return self._progress(1)
         if self._behind:
             await self._announce(epoch, {name: self._stores[name] for name in self._behind})
         return self._progress(0)
+
+    def _is_due(self, epoch: Epoch) -> bool:
+        """Tell whether this process has changed something since the number moved, not just now. A clock that was set back tells nothing."""
+        changed_ms, age_ms = self._manifest.changed_ms, self._clock.now_ms() - epoch.moved_ms
+        if age_ms < 0:
+            return changed_ms > 0
+        return 0 < changed_ms >= epoch.moved_ms and age_ms >= self.idle_seconds * 1000
 
     def _believed(self, markers: Markers, identity: str) -> Markers:
         believed, liars = without_forged(markers, identity, self._prover)

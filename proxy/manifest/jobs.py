@@ -2,6 +2,9 @@
 
 A job has one record, however many processes there are. Whoever takes a turn holds the job until the turn is finished or its lease expires,
 and whoever comes after an expiry takes over. Between turns nobody holds it, so the process that ran it last may end at any time.
+
+A clock may be set back. Then times on record lie farther ahead than anybody sets them, and mean nothing: the job would stand still until
+the clock has come there again. (Clocks of several machines may differ, if by less than a lease.)
 """
 
 from __future__ import annotations
@@ -15,8 +18,9 @@ NOBODY = ""
 
 def take(job: Job, holder: str, *, now_ms: int, lease_ms: int) -> Job | None:
     """Return the job as held, or None if it is paused, not due yet, or held by somebody else."""
-    held = job.holder not in {NOBODY, holder} and job.expires_ms > now_ms
-    if job.paused or held or job.due_ms > now_ms:
+    held = job.holder not in {NOBODY, holder} and now_ms < job.expires_ms <= now_ms + 2 * lease_ms
+    waits = now_ms < job.due_ms and job.last_run_ms <= now_ms + lease_ms
+    if job.paused or held or waits:
         return None
     return replace(job, holder=holder, expires_ms=now_ms + lease_ms)
 

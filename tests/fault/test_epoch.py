@@ -267,6 +267,19 @@ async def test_the_epoch_moves_only_for_changes_that_no_number_covers_yet(tmp_pa
         assert await number(lab) == start + 2
 
 
+async def test_a_clock_that_is_set_back_does_not_stop_the_epoch(tmp_path: Path) -> None:
+    async with laboratory(tmp_path) as lab:
+        start = await number(lab)
+        lab.clock.advance(-3600)
+        await lab.put("k", b"x")
+        await lab.worker("epoch").step()
+        assert await number(lab) == start + 1
+        lab.clock.advance(61)
+        await lab.put("k", b"y")
+        await lab.worker("epoch").step()
+        assert await number(lab) == start + 2
+
+
 async def test_what_collection_and_renewal_write_moves_no_epoch(tmp_path: Path) -> None:
     async with laboratory(tmp_path) as lab:
         await lab.put("k", os.urandom(100))

@@ -89,6 +89,17 @@ async def test_a_job_is_not_run_before_it_is_due_whichever_process_asks(runner_o
     assert work.steps == 2
 
 
+async def test_a_clock_that_is_set_back_stops_no_job(runner_of: Callable[..., Runner], manifest: Manifest, clock: ManualClock) -> None:
+    work = Work()
+    await runner_of("a").turn(work)
+    clock.advance(IDLE_SECONDS)
+    await manifest.take_job("work", "dead", now_ms=clock.now_ms(), lease_ms=int(LEASE_SECONDS * 1000))
+    clock.advance(-3600)
+    await runner_of("b").turn(work)
+    assert work.steps == 2
+    assert await runner_of("a").turn(work) == POLL_SECONDS, "and from there on it waits as ever"
+
+
 async def test_a_step_that_has_more_to_do_is_followed_at_once(runner_of: Callable[..., Runner]) -> None:
     work = Work()
     work.outcome = Progress(idle=False, done=1)
