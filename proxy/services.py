@@ -18,6 +18,7 @@ from proxy.engine.budget import Budget
 from proxy.engine.collect import Collector
 from proxy.engine.engine import Engine
 from proxy.engine.epoch import EpochKeeper
+from proxy.engine.filling import Filler, segment_memory
 from proxy.engine.fleet import Fleet
 from proxy.engine.intents import IntentLedger, LeaseRenewal
 from proxy.engine.placement import Policy
@@ -27,7 +28,7 @@ from proxy.engine.stragglers import Stragglers
 from proxy.engine.tasks import BackgroundTasks
 from proxy.engine.throttle import Throttle
 from proxy.engine.workers import Runner, Worker
-from proxy.engine.write import Writer, segment_memory
+from proxy.engine.write import Writer
 from proxy.errors import ManifestFenced, ProxyError
 from proxy.keyring import Keyring
 from proxy.manifest.protocol import Manifest
@@ -105,7 +106,8 @@ async def open_services(
         ledger = IntentLedger(manifest, clock, tasks, owner=owner, lease_seconds=limits.intent_seconds)
         putter = ShardPutter(fleet, max_grace_seconds=limits.straggler_grace_seconds)
         stragglers = Stragglers(manifest, tasks)
-        writer = Writer(ledger=ledger, putter=putter, stragglers=stragglers, budget=budget, tasks=tasks, threads=threads)
+        filler = Filler(ledger=ledger, budget=budget, threads=threads)
+        writer = Writer(ledger=ledger, filler=filler, putter=putter, stragglers=stragglers, budget=budget, tasks=tasks)
         reader = Reader(manifest=manifest, fleet=fleet, budget=budget, threads=threads)
         throttle = Throttle(limits.background_requests_per_second)
         collector = Collector(

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from functools import cache
-
-from msgspec import msgpack
 
 from proxy.engine.assembly import assemble
-from proxy.engine.body import Body, Digests
+from proxy.engine.body import Body
 from proxy.engine.copy import CopyBody
+from proxy.engine.destination import PartDestination
 from proxy.engine.verbs import Verbs
-from proxy.engine.write import WriteJob
 from proxy.manifest.protocol import NO_CONDITIONS, CompletedPart, Conditions, UploadPage, VersionDraft
 from proxy.manifest.records import (
     Bucket,
@@ -60,35 +57,19 @@ class UploadVerbs(Verbs):
 
     async def upload_part(self, bucket: Bucket, owner: Tenant, upload: Upload, number: int, body: Body) -> Part:
         """Store a body as a part; a part of this number from before is replaced."""
-
-        @cache
-        def part(digests: Digests) -> Part:
-            return Part(
-                number=number,
-                size=body.size_bytes,
-                etag=digests.md5.hex(),
-                modified_ms=self._clock.now_ms(),
-                checksum=digests.checksum,
-            )
-
         policy = self._policy(bucket)
-        job = WriteJob(
+        destination = PartDestination(
             policy=policy,
             scheme=policy.scheme_of(upload.attributes.storage_class),
             cipher=self._keyring.tenant_cipher(owner),
-            bucket=bucket.name,
-            key=upload.key,
-            upload_id=upload.id,
-            part_number=number,
-            record=lambda digests: msgpack.encode(part(digests)),
+            manifest=self._manifest,
+            clock=self._clock,
+            bucket=bucket,
+            size_bytes=body.size_bytes,
+            upload=upload,
+            number=number,
         )
-        stored = await self._writer.store(job, body)
-        finished = part(stored.digests)
-        return await self._writer.commit(
-            stored,
-            lambda settlements: self._manifest.commit_part(upload.id, finished, new_layouts=stored.layouts, settlements=settlements),
-            lambda committed: committed.extents,
-        )
+        return await self._writer.write(destination, body)
 
     async def copy_part(
         self, source: Version, source_owner: Tenant, start: int, length: int, bucket: Bucket, owner: Tenant, upload: Upload, number: int

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 
-from msgspec import msgpack
-from msgspec.structs import replace
-
-from proxy.engine.body import Body, Digests
+from proxy.engine.body import Body
 from proxy.engine.classify import keeps_promises
 from proxy.engine.copy import CopyBody
+from proxy.engine.destination import VersionDestination
 from proxy.engine.read import Reading
 from proxy.engine.verbs import Verbs
-from proxy.engine.write import WriteJob
 from proxy.manifest.conditions import check_conditions
 from proxy.manifest.protocol import NO_CONDITIONS, Conditions, VersionDraft
 from proxy.manifest.records import (
@@ -46,39 +42,21 @@ class ObjectVerbs(Verbs):
         """Store a body as a new version. `PreconditionUnmet` comes before the body is read where it is known by then."""
         if conditions != NO_CONDITIONS:
             check_conditions(await self._manifest.find_version(bucket.id, key), conditions)
-        version_id = self._new_version_id()
-
-        @cache  # the label and the manifest tell one moment
-        def draft(digests: Digests) -> VersionDraft:
-            return VersionDraft(
-                bucket_id=bucket.id,
-                key=key,
-                id=version_id,
-                versioning=bucket.versioning,
-                size=body.size_bytes,
-                etag=digests.md5.hex(),
-                modified_ms=self._clock.now_ms(),
-                attributes=attributes,
-                checksum=digests.checksum,
-            )
-
         policy = self._policy(bucket)
-        job = WriteJob(
+        destination = VersionDestination(
             policy=policy,
             scheme=policy.scheme_of(attributes.storage_class),
             cipher=self._keyring.tenant_cipher(owner),
-            bucket=bucket.name,
+            manifest=self._manifest,
+            clock=self._clock,
+            bucket=bucket,
+            size_bytes=body.size_bytes,
             key=key,
-            version_id=version_id,
-            record=lambda digests: msgpack.encode(draft(digests)),
+            version_id=self._new_version_id(),
+            attributes=attributes,
+            conditions=conditions,
         )
-        stored = await self._writer.store(job, body)
-        finished = replace(draft(stored.digests), new_layouts=stored.layouts)
-        return await self._writer.commit(
-            stored,
-            lambda settlements: self._manifest.commit_version(finished, conditions=conditions, settlements=settlements),
-            lambda version: version.extents,
-        )
+        return await self._writer.write(destination, body)
 
     async def find_version(self, bucket: Bucket, key: ObjectKey, version_id: VersionId | None = None) -> Version | None:
         """Return the version named, or the latest; it may be a delete marker."""

@@ -12,7 +12,6 @@ import pytest
 
 from proxy.engine.body import Body
 from proxy.engine.intents import IntentLedger
-from proxy.engine.write import Stored, WriteJob, Writer
 from proxy.errors import ManifestUnavailable, StoreUnavailable
 from proxy.manifest.records import ObjectAttributes, ObjectKey, SegmentId, Version
 from proxy.stores.protocol import ShardName
@@ -128,13 +127,6 @@ async def test_a_late_put_counts_as_stored_only_if_it_was(lab: Laboratory, fails
     assert [segment.stores[index] for index in segment.missing] == ([late.info.name] if fails else [])
 
 
-def _job(lab: Laboratory) -> tuple[Writer, WriteJob]:
-    policy = lab.services.policies["standard"]
-    cipher = lab.services.keyring.tenant_cipher(lab.tenant)
-    job = WriteJob(policy=policy, scheme=policy.scheme, cipher=cipher, bucket="bucket", key="k", record=lambda _: b"")
-    return lab.services.engine._writer, job
-
-
 @pytest.mark.parametrize("sends", [MIB, 3 * MIB])  # it is cancelled while it waits for its client, or for the threads
 async def test_the_memory_of_a_cancelled_write_is_not_given_back_while_threads_work_in_it(lab: Laboratory, sends: int) -> None:
     working, go_on = threading.Event(), threading.Event()
@@ -144,8 +136,7 @@ async def test_the_memory_of_a_cancelled_write_is_not_given_back_while_threads_w
             working.set()
             go_on.wait(30)
 
-    writer, job = _job(lab)
-    write: asyncio.Task[Stored] = asyncio.create_task(writer.store(job, Slow(os.urandom(4 * MIB), sends)))
+    write = _put(lab, Slow(os.urandom(4 * MIB), sends))
     await asyncio.to_thread(working.wait, 30)
     for _ in range(3):  # however often
         write.cancel()

@@ -1,0 +1,122 @@
+"""Where a body goes: a version of an object, or a part of an upload.
+
+A destination knows what the labels of its segments say, what is recorded of the body once it is whole, and how that becomes visible.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from msgspec.structs import replace
+
+from proxy.clock import Clock
+from proxy.codec.geometry import Scheme
+from proxy.codec.label import Label
+from proxy.engine.body import Digests
+from proxy.engine.placement import Policy
+from proxy.keyring import TenantCipher
+from proxy.manifest.protocol import NO_CONDITIONS, Conditions, Manifest, VersionDraft
+from proxy.manifest.records import (
+    Bucket,
+    Layout,
+    ObjectAttributes,
+    ObjectKey,
+    Part,
+    Record,
+    Settlement,
+    Upload,
+    Version,
+    VersionId,
+)  # fmt: skip
+
+Recorded = TypeVar("Recorded", bound=Record)
+Committed = TypeVar("Committed", Version, Part)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destination(ABC, Generic[Recorded, Committed]):
+    """What a body becomes, and under which policy, scheme and key it is stored."""
+
+    policy: Policy
+    scheme: Scheme
+    cipher: TenantCipher
+    manifest: Manifest
+    clock: Clock
+    bucket: Bucket
+    size_bytes: int
+
+    @abstractmethod
+    def label(self, segment: int, offset: int, record: bytes) -> Label:
+        """Return the label of a segment. `record` is empty in all but the last."""
+
+    @abstractmethod
+    def record(self, digests: Digests) -> Recorded:
+        """Return the record of the whole body. Called once: the last label and the manifest tell the same moment."""
+
+    @abstractmethod
+    async def commit(self, recorded: Recorded, layouts: tuple[Layout, ...], settlements: Sequence[Settlement]) -> Committed:
+        """Make the body visible in one manifest transaction, which settles the leased ids."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionDestination(Destination[VersionDraft, Version]):
+    """A new version of an object."""
+
+    key: ObjectKey
+    version_id: VersionId
+    attributes: ObjectAttributes
+    conditions: Conditions = NO_CONDITIONS
+
+    def label(self, segment: int, offset: int, record: bytes) -> Label:
+        return Label(bucket=self.bucket.name, key=self.key, version_id=self.version_id, segment=segment, offset=offset, record=record)
+
+    def record(self, digests: Digests) -> VersionDraft:
+        return VersionDraft(
+            bucket_id=self.bucket.id,
+            key=self.key,
+            id=self.version_id,
+            versioning=self.bucket.versioning,
+            size=self.size_bytes,
+            etag=digests.md5.hex(),
+            modified_ms=self.clock.now_ms(),
+            attributes=self.attributes,
+            checksum=digests.checksum,
+        )
+
+    async def commit(self, recorded: VersionDraft, layouts: tuple[Layout, ...], settlements: Sequence[Settlement]) -> Version:
+        draft = replace(recorded, new_layouts=layouts)
+        return await self.manifest.commit_version(draft, conditions=self.conditions, settlements=settlements)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartDestination(Destination[Part, Part]):
+    """A part of a multipart upload."""
+
+    upload: Upload
+    number: int
+
+    def label(self, segment: int, offset: int, record: bytes) -> Label:
+        return Label(
+            bucket=self.bucket.name,
+            key=self.upload.key,
+            upload_id=self.upload.id,
+            part_number=self.number,
+            segment=segment,
+            offset=offset,
+            record=record,
+        )
+
+    def record(self, digests: Digests) -> Part:
+        return Part(
+            number=self.number,
+            size=self.size_bytes,
+            etag=digests.md5.hex(),
+            modified_ms=self.clock.now_ms(),
+            checksum=digests.checksum,
+        )
+
+    async def commit(self, recorded: Part, layouts: tuple[Layout, ...], settlements: Sequence[Settlement]) -> Part:
+        return await self.manifest.commit_part(self.upload.id, recorded, new_layouts=layouts, settlements=settlements)
