@@ -6,7 +6,8 @@ own deletes queued and no others, and one that was taken out of the configuratio
 always known: then every store is searched for it, and each search is finished on its own. The delay between queueing and deleting lets
 readers that began before finish.
 
-What a store does not delete goes to the end of its queue: an object that a provider holds fast must not keep the others.
+What a store does not delete goes to the end of its queue: an object that a provider holds fast must not keep the others. Nor does a store
+that takes its time, or lists names without end, keep the other stores' garbage: a step ends, whatever one store does.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from proxy.clock import Clock
+from proxy.codec.format import is_shard_name
 from proxy.engine.fleet import Fleet
 from proxy.engine.intents import IntentLedger
 from proxy.engine.throttle import Throttle
 from proxy.engine.workers import Progress
-from proxy.errors import StoreError
+from proxy.errors import StoreError, StoreUnavailable
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import Garbage
 from proxy.stores.protocol import ShardName, Store
@@ -31,6 +33,8 @@ logger = logging.getLogger(__name__)
 BATCH = 200  # rows of one store in memory, and in one step of the manifest
 AT_ONCE = 16  # deletes of one store under way: at 50 ms each, some 300 a second
 STEP_SECONDS = 15.0  # as long as others have work while a store that hangs is waited for
+ROW_SECONDS = 60.0  # for one shard, or one search and what it finds: more than the usual timeout of a call
+NAMES = 1000  # of one segment: 32 shards, each of which may have been put anew some times. A store that lists more makes them up
 RETRY_MS = 10 * 60 * 1000  # until what a store did not delete is tried again
 
 
@@ -85,40 +89,55 @@ class Collector:
             if self._clock.monotonic() > until:
                 return
             rows = await self._manifest.due_garbage(name, before_ms=before, limit=BATCH)
-            gone, kept = await self._delete_all(sweep, rows)
+            gone, kept = await self._delete_all(sweep, rows, until)
             if rows:
                 await self._manifest.finish_garbage(gone, put_off=kept, due_ms=before + RETRY_MS)
             sweep.done += len(gone)
-            sweep.more = len(rows) == BATCH and bool(gone)
+            left = len(rows) == BATCH or len(gone) + len(kept) < len(rows)
+            sweep.more = left and bool(gone)
         if sweep.more:
             sweep.more, sweep.trouble = False, f"store {name} fails, and is not asked for now"
 
-    async def _delete_all(self, sweep: _Sweep, rows: Sequence[Garbage]) -> tuple[list[Garbage], list[Garbage]]:
-        """Return those that are gone, and those that the store has not deleted."""
+    async def _delete_all(self, sweep: _Sweep, rows: Sequence[Garbage], until: float) -> tuple[list[Garbage], list[Garbage]]:
+        """Return those that are gone, and those that the store has not deleted. What the time was too short for is neither."""
         gate = asyncio.Semaphore(AT_ONCE)
+        gone: list[Garbage] = []
+        kept: list[Garbage] = []
 
-        async def delete(row: Garbage) -> Exception | None:
+        async def delete(row: Garbage) -> None:
             async with gate:
+                if self._clock.monotonic() > until:
+                    return
                 try:
-                    await self._delete(sweep, row)
+                    async with asyncio.timeout(ROW_SECONDS):
+                        await self._delete(sweep, row)
                 except Exception as error:
-                    sweep.trouble = sweep.trouble or str(error) or type(error).__name__
+                    sweep.trouble = sweep.trouble or str(error) or f"store {row.store}: no end in {ROW_SECONDS:g} s"
                     _tell(row, error)
-                    return error
-            return None
+                    kept.append(row)
+                else:
+                    gone.append(row)
 
-        failures = await asyncio.gather(*(delete(row) for row in rows))
-        gone = [row for row, failure in zip(rows, failures, strict=True) if failure is None]
-        return gone, [row for row, failure in zip(rows, failures, strict=True) if failure is not None]
+        await asyncio.gather(*(delete(row) for row in rows))
+        return gone, kept
 
     async def _delete(self, sweep: _Sweep, row: Garbage) -> None:
-        names = [ShardName(row.name)]
-        if row.search:
-            await self._ask(sweep)
-            names = [name async for name, _ in sweep.store.list(row.name)]
-        for name in names:
+        for name in await self._found(sweep, row) if row.search else [ShardName(row.name)]:
             await self._ask(sweep)
             await sweep.store.delete(name)
+
+    async def _found(self, sweep: _Sweep, row: Garbage) -> list[ShardName]:
+        """Search a store for shards. What else it lists is none of ours."""
+        await self._ask(sweep)
+        found: list[ShardName] = []
+        listed = 0
+        async for name, _ in sweep.store.list(row.name):
+            listed += 1
+            if listed > NAMES:
+                raise StoreUnavailable(row.store, f"lists more names that begin with {row.name} than a segment can have")
+            if is_shard_name(name):
+                found.append(name)
+        return found
 
     async def _ask(self, sweep: _Sweep) -> None:
         await self._throttle.take()
@@ -141,7 +160,7 @@ class _Sweep:
 
 
 def _tell(row: Garbage, failure: Exception) -> None:
-    if isinstance(failure, StoreError):
+    if isinstance(failure, StoreError | TimeoutError):
         logger.debug("%s stays queued: %s", row.name, failure)
     else:  # it must not keep the other rows, nor go unnoticed
         logger.error("%s stays queued for store %s", row.name, row.store, exc_info=failure)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from proxy.codec.format import shard_name
+from proxy.codec.format import segment_prefix, shard_name
+from proxy.engine.collect import AT_ONCE, STEP_SECONDS
 from proxy.manifest.records import GarbageSegment, SegmentId, Settlement
 from tests.laboratory import Laboratory, laboratory
 
@@ -129,3 +131,45 @@ async def test_more_garbage_than_fits_into_memory_at_once_is_deleted_batch_by_ba
     await lab.run_collector()
     assert await lab.garbage() == 0
     assert most == 200
+
+
+async def test_a_store_that_lists_names_without_end_holds_up_nothing_else(lab: Laboratory) -> None:
+    await lab.collect()
+    lost = SegmentId(bytes(16))
+    await lab.stores["alder"].put(shard_name(lost, 0), [b"x"])  # type: ignore[arg-type]
+
+    async def endless(prefix: str = "") -> AsyncIterator[tuple[str, int]]:
+        while prefix:
+            yield f"{prefix}{secrets.token_hex(1)}", 1
+
+    lab.stores["elm"].list = endless  # type: ignore[assignment, method-assign]
+    deleted = lab.stores["elm"].calls["delete"]
+    await queue(lab, GarbageSegment(id=lost))
+    progress = await lab.run_collector()
+    assert progress.trouble.endswith(f"lists more names that begin with {segment_prefix(lost)} than a segment can have")
+    assert await lab.services.manifest.count_garbage() == {"elm": 1}
+    assert lab.stores["elm"].calls["delete"] == deleted
+    assert len(await lab.shards_but("elm")) == 5
+
+
+async def test_what_a_store_lists_that_is_no_shard_is_not_deleted(lab: Laboratory) -> None:
+    await lab.collect()
+    lost = SegmentId(bytes(16))
+    for name in (shard_name(lost, 0), f"{segment_prefix(lost)}notes"):
+        await lab.stores["alder"].put(name, [b"x"])  # type: ignore[arg-type]
+    await queue(lab, GarbageSegment(id=lost))
+    await lab.run_collector()
+    assert await lab.garbage() == 0
+    assert [name async for name, _ in lab.stores["alder"].list(segment_prefix(lost))] == [f"{segment_prefix(lost)}notes"]
+
+
+async def test_a_store_that_takes_its_time_does_not_make_a_step_longer(lab: Laboratory) -> None:
+    await queue(lab, *(GarbageSegment(id=SegmentId(number.to_bytes(16, "big")), stores=("elm",)) for number in range(60)))
+    elm = lab.stores["elm"]
+    elm.before = lambda verb: lab.clock.advance(STEP_SECONDS) if verb == "delete" else None
+    progress = await lab.worker("collect").step()
+    assert elm.calls["delete"] <= AT_ONCE
+    assert not progress.idle
+    elm.before = None
+    await lab.run_collector()
+    assert await lab.garbage() == 0
