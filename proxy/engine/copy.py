@@ -13,7 +13,8 @@ from contextlib import aclosing
 from proxy.engine.body import Digests
 from proxy.engine.windows import source_memory
 from proxy.manifest.records import Checksum
-from proxy.s3.checksums import ChecksumAlgorithm, Hasher, encode, new_hasher, new_md5
+from proxy.s3.checksums import ChecksumAlgorithm, Hasher, encode, new_hasher
+from proxy.s3.md5 import new_md5
 
 
 class CopyBody:

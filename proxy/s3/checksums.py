@@ -12,16 +12,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, Protocol, get_args
 
 from awscrt import checksums as crt
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
 
 from proxy.s3.errors import S3Error
 
 ChecksumAlgorithm = Literal["CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256"]
 ChecksumType = Literal["COMPOSITE", "FULL_OBJECT"]
 Buffer = bytes | bytearray | memoryview
-
-FAST_MD5_SIZE = 1024 * 1024
 
 ALGORITHMS: tuple[ChecksumAlgorithm, ...] = get_args(ChecksumAlgorithm)
 
@@ -69,27 +65,6 @@ def new_hasher(algorithm: ChecksumAlgorithm) -> Hasher:
     if algorithm == "SHA1":
         return hashlib.sha1(usedforsecurity=False)
     return _Crc(_CRC[algorithm], _DIGEST_BYTES[algorithm])
-
-
-def new_md5(*, size_bytes: int) -> Hasher:
-    """Start an MD5 of as many bytes. `cryptography` brings a faster one than Python's, but it takes longer to start."""
-    if size_bytes < FAST_MD5_SIZE:
-        return hashlib.md5(usedforsecurity=False)
-    try:
-        return _FastMd5()
-    except UnsupportedAlgorithm:  # an OpenSSL that knows only what FIPS 140 allows; Python's own need not be that
-        return hashlib.md5(usedforsecurity=False)
-
-
-class _FastMd5:
-    """OpenSSL's MD5: 5 % less CPU than Python's at a megabyte, 0.5 us more at its start."""
-
-    def __init__(self) -> None:
-        self._hash = hashes.Hash(hashes.MD5())  # noqa: S303 - an ETag is one, by S3's definition
-        self.update = self._hash.update
-
-    def digest(self) -> bytes:
-        return self._hash.copy().finalize()
 
 
 def encode(digest: bytes) -> str:

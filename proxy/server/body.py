@@ -21,13 +21,13 @@ from proxy.s3.checksums import (
     announced_algorithm,
     encode,
     new_hasher,
-    new_md5,
     parse_checksum_headers,
     parse_content_md5,
     parse_trailer_header,
 )
 from proxy.s3.claim import STREAMING_MODES, STREAMING_SIGNED, UNSIGNED_PAYLOAD, Claim
 from proxy.s3.errors import S3Error
+from proxy.s3.md5 import new_md5
 
 MAX_UPLOAD_SIZE = 5 * 1024**3  # S3's limit of one PUT or one part
 MAX_DOCUMENT_SIZE = 2 * 1024**2  # 1,000 keys to delete, or 10,000 parts, fit well

@@ -17,13 +17,14 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from proxy import config, errors
 from proxy.cli.main import app
+from proxy.config.checks import KEYS_OF_KIND, NEEDED_KEYS
 from proxy.server.handlers import HANDLERS
 from tests.servers import ROOT
 
 DOCS = ROOT / "docs"
 PAGES = sorted([ROOT / "README.md", *DOCS.glob("*.md")])
 REQUIRED = "required"
-ALL_KINDS = frozenset(config._KEYS_OF_KIND)
+ALL_KINDS = frozenset(KEYS_OF_KIND)
 
 
 def page(name: str) -> str:
@@ -85,7 +86,7 @@ def test_every_configuration_key_is_documented_and_no_other() -> None:
 
 
 def test_defaults_are_documented_as_they_are() -> None:
-    needed = {f"stores.NAME.{key}" for keys in config._NEEDED_KEYS.values() for key in keys}
+    needed = {f"stores.NAME.{key}" for keys in NEEDED_KEYS.values() for key in keys}
     told = {key: row["default"] for key, row in documented_keys().items()}
     for key, default in configured_keys():
         if default is msgspec.NODEFAULT or key in needed:
@@ -99,7 +100,7 @@ def test_keys_of_stores_are_documented_with_the_kinds_they_are_for() -> None:
     rows = {key: row for key, row in documented_keys().items() if key.startswith("stores.")}
     for key, row in rows.items():
         name = key.split(".")[2]
-        kinds = {kind for kind, names in config._KEYS_OF_KIND.items() if name in names}
+        kinds = {kind for kind, names in KEYS_OF_KIND.items() if name in names}
         assert (ALL_KINDS if row["kinds"] == "all" else set(row["kinds"].split(", "))) == kinds, key
 
 

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.s3 import checksums
-from proxy.s3.checksums import FAST_MD5_SIZE, ChecksumAlgorithm, new_md5
+from proxy.s3.checksums import ChecksumAlgorithm
 from proxy.s3.errors import S3Error
+from proxy.s3.md5 import FAST_MD5_SIZE, new_md5
 
 CRCS: list[ChecksumAlgorithm] = ["CRC32", "CRC32C", "CRC64NVME"]
 

@@ -1,0 +1,122 @@
+"""What must hold between the keys of a configuration, beyond the type of each."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from proxy.config.sections import Config, LimitsConfig, StoreConfig
+from proxy.config.values import listen_address, private_text
+from proxy.errors import ConfigError
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_PUBLIC_URL = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][A-Za-z0-9.-]*)(:[0-9]{1,5})?")
+_DOMAIN = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
+
+_ANY_KIND = frozenset({"kind", "provider", "region", "jurisdiction", "concurrency", "prices"})
+_BUCKET_KEYS = _ANY_KIND | {"bucket", "prefix", "endpoint"}
+KEYS_OF_KIND: dict[str, frozenset[str]] = {
+    "s3": _BUCKET_KEYS | {"access_key", "secret_key", "create_bucket"},
+    "gcs": _BUCKET_KEYS | {"service_account", "anonymous"},
+    "azure": _BUCKET_KEYS | {"account", "account_key"},
+    "directory": _ANY_KIND | {"path", "fsync"},
+    "memory": _ANY_KIND,
+}
+NEEDED_KEYS = {"s3": ("bucket",), "gcs": ("bucket",), "azure": ("bucket", "account"), "directory": ("path",), "memory": ()}
+
+
+def check(config: Config) -> None:
+    """Raise `ConfigError`, with the key and the remedy, for the first thing that does not hold."""
+    listen_address(config.listen)
+    for domain in config.domains:
+        if not _DOMAIN.fullmatch(domain):
+            raise ConfigError(f'domains: "{domain}" is not a host name; write it as in "s3.example.org"')
+    if config.public_url and not _PUBLIC_URL.fullmatch(config.public_url):
+        raise ConfigError(f'public_url: "{config.public_url}" is not SCHEME://HOST[:PORT]; write it as in "https://s3.example.org"')
+    if config.tls is not None:
+        private_text(Path(config.tls.key), "tls.key")
+    if not config.stores:
+        raise ConfigError("stores: there are none; add one as [stores.NAME]")
+    if config.default_policy not in config.policies:
+        raise ConfigError(f'default_policy: there is no policy "{config.default_policy}"; one of: {", ".join(sorted(config.policies))}')
+    _check_locations(config)
+    for name, store in config.stores.items():
+        _check_store(f"stores.{name}", name, store)
+    _check_places(config.stores)
+    _check_limits(config.limits)
+    for name, policy in config.policies.items():
+        for store_name in policy.stores:
+            if store_name not in config.stores:
+                known = ", ".join(sorted(config.stores))
+                raise ConfigError(f'policies.{name}.stores: there is no store "{store_name}"; one of: {known}')
+
+
+def _check_locations(config: Config) -> None:
+    for name, policy in config.locations.items():
+        if policy not in config.policies:
+            raise ConfigError(f'locations.{name}: there is no policy "{policy}"; one of: {", ".join(sorted(config.policies))}')
+        if name in config.policies:
+            raise ConfigError(f"locations.{name}: a policy has this name, and a LocationConstraint means it already; remove the line")
+
+
+def _check_store(key: str, name: str, store: StoreConfig) -> None:
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"{key}: a store's name is lower-case letters, digits and hyphens; rename it")
+    values = msgspec.structs.asdict(store)
+    for field in NEEDED_KEYS[store.kind]:
+        if not values[field]:
+            raise ConfigError(f"{key}.{field}: a store of kind {store.kind} needs it; add it")
+    for info in msgspec.structs.fields(StoreConfig):
+        if info.name not in KEYS_OF_KIND[store.kind] and values[info.name] != info.default:
+            raise ConfigError(f"{key}.{info.name}: means nothing for a store of kind {store.kind}; remove it")
+    if store.endpoint and not store.endpoint.startswith(("https://", "http://")):
+        raise ConfigError(f'{key}.endpoint: "{store.endpoint}" is not a URL; write it with https://')
+    if bool(store.access_key) != bool(store.secret_key):
+        missing = "secret_key" if store.access_key else "access_key"
+        raise ConfigError(f"{key}.{missing}: missing; give both keys, or neither to use boto3's credential chain")
+    if store.kind == "gcs":
+        _check_google_credentials(key, store)
+    if store.service_account:
+        private_text(Path(store.service_account), f"{key}.service_account")
+
+
+def _check_google_credentials(key: str, store: StoreConfig) -> None:
+    if store.anonymous and (store.service_account or not store.endpoint):
+        raise ConfigError(f"{key}.anonymous: for an emulator, so with an endpoint and without a service_account; correct one of them")
+    if store.endpoint and not (store.service_account or store.anonymous):
+        raise ConfigError(
+            f"{key}.service_account: missing beside an endpoint; name a key file, or write anonymous = true for an emulator that asks for "
+            "no credentials"
+        )
+
+
+def _check_limits(limits: LimitsConfig) -> None:
+    """A put that is under way when its segment is collected would arrive later, and nobody would look for its shard again."""
+    if limits.collect_after_seconds < limits.put_timeout_seconds:
+        raise ConfigError(
+            f"limits.collect_after_seconds: {limits.collect_after_seconds:g} is less than put_timeout_seconds "
+            f"({limits.put_timeout_seconds:g}), so a late put could leave a shard for good; raise the one or lower the other"
+        )
+
+
+def _check_places(stores: Mapping[str, StoreConfig]) -> None:
+    """Two stores at one place would be lost together, whatever a policy promises of them."""
+    names: dict[tuple[str, ...], str] = {}
+    for name, store in stores.items():
+        if store.kind == "memory":
+            continue
+        place = _place(store)
+        if place in names:
+            what = "path" if store.kind == "directory" else "bucket"
+            raise ConfigError(f"stores.{name}.{what}: store {names[place]} uses it, too; give each store its own")
+        names[place] = name
+
+
+def _place(store: StoreConfig) -> tuple[str, ...]:
+    if store.kind == "directory":
+        return ("directory", os.path.abspath(store.path))
+    return (store.kind, store.endpoint.rstrip("/").lower(), store.account, store.bucket, store.prefix.strip("/"))

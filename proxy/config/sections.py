@@ -1,0 +1,138 @@
+"""The sections of the configuration file, each with its keys and their defaults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+_YEAR = 365 * 24 * 3600  # a deadline of infinity is none
+
+Text = Annotated[str, msgspec.Meta(min_length=1)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=_YEAR)]
+SecondsOrNone = Annotated[float, msgspec.Meta(ge=0, le=_YEAR)]
+Dollars = Annotated[float, msgspec.Meta(ge=0)]
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all sections."""
+
+
+class ManifestConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    kind: Literal["sqlite"] = "sqlite"
+    path: Text
+
+
+class RootKeyConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    kind: Literal["file"] = "file"
+    path: Text
+    create: bool = False
+
+
+class PricesConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """US dollars: a GB stored for a month, a thousand puts, a thousand gets, a GB of egress."""
+
+    storage_gb_month: Dollars = 0.0
+    put_per_thousand: Dollars = 0.0
+    get_per_thousand: Dollars = 0.0
+    egress_gb: Dollars = 0.0
+
+
+class StoreConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    kind: Literal["s3", "gcs", "azure", "directory", "memory"]
+    provider: Text
+    region: Text
+    jurisdiction: Text
+    bucket: str = ""  # Azure: the container
+    prefix: str = ""
+    endpoint: str = ""
+    access_key: str = ""
+    secret_key: str = ""
+    account: str = ""  # Azure
+    account_key: str = ""  # Azure
+    service_account: str = ""  # Google: path of a key file
+    anonymous: bool = False  # Google: an emulator, which asks for no credentials
+    create_bucket: bool = False  # s3
+    path: str = ""  # directory
+    fsync: bool = True  # directory
+    concurrency: Positive = 64
+    prices: PricesConfig = PricesConfig()
+
+    def __repr__(self) -> str:
+        shown = {name: "..." if name in _SECRETS and value else value for name, value in msgspec.structs.asdict(self).items()}
+        return f"StoreConfig({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+
+_SECRETS = frozenset({"secret_key", "account_key"})
+
+
+class MayFailConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    stores: Count = 0
+    providers: Count = 0
+    regions: Count = 0
+
+
+class PolicyConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    scheme: str
+    stores: tuple[str, ...] = ()  # none named: all
+    jurisdictions: tuple[str, ...] = ()  # none named: any
+    may_fail: MayFailConfig = MayFailConfig()
+    never_together: tuple[Literal["provider", "jurisdiction"], ...] = ("provider", "jurisdiction")
+    storage_classes: dict[str, str] = {}
+    segment_mib: Annotated[int, msgspec.Meta(ge=1, le=16)] = 16
+
+
+class LimitsConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    memory_mib: Positive = 192
+    memory_wait_seconds: Seconds = 30.0
+    connections: Positive = 2048
+    manifest_timeout_seconds: Seconds = 10.0
+    store_open_seconds: Seconds = 10.0
+    put_timeout_seconds: Seconds = 60.0
+    get_timeout_seconds: Seconds = 30.0
+    straggler_grace_seconds: SecondsOrNone = 2.0
+    body_idle_seconds: Seconds = 30.0
+    white_space_seconds: Seconds = 10.0
+    body_min_bytes_per_second: Count = 1024
+    reader_idle_seconds: Seconds = 3600.0
+    collect_after_seconds: SecondsOrNone = 3600.0
+    collect_interval_seconds: Seconds = 60.0
+    intent_seconds: Seconds = 120.0
+    background_requests_per_second: Positive = 1000
+
+
+class TlsConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Paths of PEM files: the certificate with its chain, and its private key."""
+
+    certificate: Text
+    key: Text
+
+
+class LogConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "text"] = "text"
+
+
+class Config(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    listen: str = "127.0.0.1:9000"
+    domains: tuple[str, ...] = ()  # names of this server; virtual-hosted style: bucket.DOMAIN
+    public_url: str = ""  # as clients know it, behind a proxy
+    region: Text = "us-east-1"
+    data: Text
+    manifest: ManifestConfig
+    root_key: RootKeyConfig
+    stores: dict[str, StoreConfig]
+    policies: dict[str, PolicyConfig]
+    default_policy: str
+    locations: dict[str, str] = {}  # LocationConstraint → policy
+    tls: TlsConfig | None = None  # none: plain HTTP
+    limits: LimitsConfig = LimitsConfig()
+    log: LogConfig = LogConfig()
+
+
+def credentials_path(config: Config) -> Path:
+    """Return where the first tenant's credentials are, in full: it is pasted elsewhere."""
+    return Path(config.data).absolute() / "credentials"
