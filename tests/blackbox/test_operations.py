@@ -84,7 +84,7 @@ def test_metrics_count_bytes_and_logs_can_be_read_by_machines(tmp_path: Path) ->
 @pytest.fixture(scope="module")
 def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shardgate]:
     folder = tmp_path_factory.mktemp("impatient")
-    with shardgate(folder, config=_config(folder, "[limits]\nbody_idle_seconds = 1\n")) as server:
+    with shardgate(folder, config=_config(folder, "[limits]\nbody_idle_seconds = 1\nreader_idle_seconds = 1\n")) as server:
         server.client().create_bucket(Bucket="bucket")
         yield server
 
