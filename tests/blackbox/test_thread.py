@@ -393,9 +393,15 @@ def test_another_tenants_bucket_is_closed(server: Shardgate, s3, bucket: str) ->
 
 
 @pytest.mark.parametrize(
-    "operation", ["get_bucket_policy", "get_bucket_lifecycle_configuration", "get_bucket_website", "get_bucket_replication"]
+    ("operation", "arguments"),
+    [
+        ("put_bucket_policy", {"Policy": "{}"}),
+        ("put_bucket_website", {"WebsiteConfiguration": {"IndexDocument": {"Suffix": "index.html"}}}),
+        ("put_bucket_request_payment", {"RequestPaymentConfiguration": {"Payer": "Requester"}}),
+        ("get_object_torrent", {"Key": "k"}),
+    ],
 )
-def test_what_is_not_served_says_so(s3, bucket: str, operation: str) -> None:
+def test_what_is_not_served_says_so(s3, bucket: str, operation: str, arguments: dict[str, object]) -> None:
     with pytest.raises(ClientError) as error:
-        getattr(s3, operation)(Bucket=bucket)
+        getattr(s3, operation)(Bucket=bucket, **arguments)
     assert code(error) == (501, "NotImplemented")
