@@ -44,15 +44,26 @@ async def test_a_question_past_its_deadline_fails_and_so_do_others_until_it_is_a
     assert await readers.ask(fact) == 7
     with pytest.raises(ManifestUnavailable, match="not answered within"):
         await readers.ask(lambda _: thawed.wait())
-    assert not readers.healthy
+    assert readers.trouble == "the manifest does not answer"
     with pytest.raises(ManifestUnavailable, match="does not answer"):
         await readers.ask(fact)
     thawed.set()
     async with asyncio.timeout(30):
-        while not readers.healthy:
+        while readers.trouble:
             await asyncio.sleep(0.001)
     assert await readers.ask(fact) == 7
     await readers.close()
+
+
+async def test_a_database_that_fails_questions_is_in_trouble_until_it_answers_one(readers: Readers, path: Path) -> None:
+    whole = path.read_bytes()
+    path.write_bytes(b"\xa5" * len(whole))
+    with pytest.raises(ManifestUnavailable):
+        await readers.ask(fact)
+    assert readers.trouble.startswith("the manifest cannot be read: file is not a database")
+    path.write_bytes(whole)
+    assert await readers.ask(fact) == 7
+    assert not readers.trouble
 
 
 async def test_a_question_the_database_fails_is_told_and_the_next_has_another_connection(readers: Readers) -> None:

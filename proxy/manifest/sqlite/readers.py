@@ -2,6 +2,9 @@
 
 A disk that hangs must hold up neither the event loop nor whoever waits. While every thread is at a question that is past its deadline,
 further ones fail at once: they would only queue behind those.
+
+Once the database fails a question, the readers are in trouble until another is answered, or for some seconds: if nobody asks any more,
+because that was told, nobody would find out that all is well again.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from proxy.lanes import Lanes, LanesClosed
 P = ParamSpec("P")
 Result = TypeVar("Result")
 Question = Callable[Concatenate[sqlite3.Connection, P], Result]
+FAILED_SECONDS = 10.0  # a few looks of whatever watches the server's health
+_NO_FAILURE = ("", -FAILED_SECONDS)
 CLOSE_SECONDS = 5.0  # what is asked takes milliseconds; longer means that the disk hangs
 
 
@@ -32,12 +37,16 @@ class Readers:
         self._local = threading.local()
         self._lanes = Lanes(count, name=name, at_end=self._drop_connection)
         self._count = count
+        self._failed = _NO_FAILURE
         self._begun: dict[int, float] = {}  # by thread, when it took up the question that it has not answered yet
 
     @property
-    def healthy(self) -> bool:
-        """Whether no thread has been at one question for longer than the deadline."""
-        return not self._overdue()
+    def trouble(self) -> str:
+        """Why questions are not answered: a thread has been at one for longer than the deadline, or the database failed the last one."""
+        if self._overdue():
+            return "the manifest does not answer"
+        failure, failed_at = self._failed
+        return failure if monotonic() - failed_at < FAILED_SECONDS else ""
 
     async def ask(self, question: Question[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
         """Return the answer, or raise what the question raised, or `ManifestUnavailable`."""
@@ -64,10 +73,15 @@ class Readers:
         thread = threading.get_ident()
         self._begun[thread] = monotonic()
         try:
-            return question(self._connection(), *args, **kwargs)
+            answer = question(self._connection(), *args, **kwargs)
         except sqlite3.Error as error:
             self._drop_connection()  # the next question opens another, in case this one is what is broken
-            raise ManifestUnavailable(f"the manifest cannot be read: {error}") from error
+            failure = f"the manifest cannot be read: {error}"
+            self._failed = failure, monotonic()
+            raise ManifestUnavailable(failure) from error
+        else:
+            self._failed = _NO_FAILURE
+            return answer
         finally:
             del self._begun[thread]
 

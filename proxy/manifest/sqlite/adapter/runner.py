@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from proxy.clock import Clock
-from proxy.errors import ManifestUnavailable
+from proxy.errors import ConfigError, ManifestUnavailable
 from proxy.manifest.sqlite import epoch
 from proxy.manifest.sqlite.database import BUSY_SHARE, connect, identity
 from proxy.manifest.sqlite.group_commit import GroupCommitter
@@ -42,8 +42,7 @@ class StepRunner:
 
     @property
     def trouble(self) -> str:
-        silent = not (self._points.healthy and self._listings.healthy)
-        return self._committer.trouble or ("the manifest does not answer" if silent else "")
+        return self._committer.trouble or self._points.trouble or self._listings.trouble
 
     async def close(self) -> None:
         await self._committer.close()
@@ -57,7 +56,10 @@ class StepRunner:
         beside it for that file's own, write it in there, and remove it.
         """
         self._check_still_there()
-        connection = connect(self._path, busy_seconds=self._busy_seconds)
+        try:
+            connection = connect(self._path, busy_seconds=self._busy_seconds)
+        except ConfigError as error:
+            raise ManifestUnavailable(str(error)) from error
         try:
             self._check_still_there()
         except ManifestUnavailable:
