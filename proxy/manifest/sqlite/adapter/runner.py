@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from proxy.clock import Clock
-from proxy.errors import ConfigError, ManifestUnavailable
+from proxy.errors import ManifestUnavailable
 from proxy.manifest.sqlite import epoch
 from proxy.manifest.sqlite.database import BUSY_SHARE, connect, identity
 from proxy.manifest.sqlite.group_commit import GroupCommitter
@@ -56,10 +56,7 @@ class StepRunner:
         beside it for that file's own, write it in there, and remove it.
         """
         self._check_still_there()
-        try:
-            connection = connect(self._path, busy_seconds=self._busy_seconds)
-        except ConfigError as error:
-            raise ManifestUnavailable(str(error)) from error
+        connection = connect(self._path, busy_seconds=self._busy_seconds)
         try:
             self._check_still_there()
         except ManifestUnavailable:
