@@ -1,0 +1,46 @@
+"""Liveness and metrics are for this machine alone."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+from aiohttp import web
+from multidict import CIMultiDict
+from prometheus_client import CollectorRegistry
+
+from proxy.manifest.protocol import Manifest
+from proxy.server.internal import answer_internal
+from proxy.server.telemetry import Telemetry
+
+
+class _Manifest:
+    """One that is well."""
+
+    trouble = ""
+
+    async def find_epoch(self) -> SimpleNamespace:
+        return SimpleNamespace(fence="")
+
+
+async def _status(remote: str | None, *, path: str = "/-/health", **headers: str) -> int:
+    named = CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()})
+    request = cast(web.BaseRequest, SimpleNamespace(remote=remote, headers=named, raw_path=path))
+    return (await answer_internal(request, cast(Manifest, _Manifest()), Telemetry(CollectorRegistry()))).status
+
+
+@pytest.mark.parametrize("remote", ["127.0.0.1", "127.3.2.1", "::1"])
+async def test_this_machine_is_answered(remote: str) -> None:
+    assert await _status(remote) == 200
+    assert await _status(remote, path="/-/nothing") == 404
+
+
+@pytest.mark.parametrize("remote", ["10.0.0.1", "192.0.2.7", "::ffff:10.0.0.1", "fe80::1", "", None])
+async def test_another_machine_is_not(remote: str | None) -> None:
+    assert await _status(remote) == 403
+
+
+@pytest.mark.parametrize("header", ["Via", "forwarded", "X-Forwarded-For", "x-real-ip", "CF-Connecting-IP"])
+async def test_who_comes_through_a_proxy_is_not_answered(header: str) -> None:
+    assert await _status("127.0.0.1", **{header.replace("-", "_"): "10.0.0.1"}) == 403

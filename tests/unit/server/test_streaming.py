@@ -1,0 +1,102 @@
+"""An object on its way to a client: what cannot be sent whole is never taken for whole."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import cast
+
+import pytest
+from aiohttp import web
+from multidict import CIMultiDict
+
+from proxy.engine.read import Reading
+from proxy.errors import IntegrityError, NotEnoughShards
+from proxy.server.call import Download
+from proxy.server.streaming import SINGLE_WRITE_SIZE, send_download
+
+LARGE = 4 * SINGLE_WRITE_SIZE
+FAILURE = NotEnoughShards(needed=4, found=3, segment="ab")
+
+
+class Pieces:
+    """Stands for a `Reading`: gives out pieces, and raises the errors among them."""
+
+    def __init__(self, pieces: Sequence[bytes | Exception]) -> None:
+        self._pieces = iter(pieces)
+        self.closed = False
+
+    def __aiter__(self) -> Pieces:
+        return self
+
+    async def __anext__(self) -> bytes:
+        for piece in self._pieces:
+            if isinstance(piece, Exception):
+                raise piece
+            return piece
+        raise StopAsyncIteration
+
+    @asynccontextmanager
+    async def passing(self) -> AsyncIterator[None]:
+        yield
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+class Sending:
+    """A download that is sent, and what came of it here."""
+
+    def __init__(self, length: int, *pieces: bytes | Exception) -> None:
+        self.pieces = Pieces(pieces)
+        self.download = Download(status=200, headers=[], length=length, chunks=cast(Reading, self.pieces))
+        self.raised: Exception | None = None
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            return await send_download(request, self.download, CIMultiDict(), idle_seconds=30)
+        except Exception as error:
+            self.raised = error
+            refusal = web.Response(status=503)
+            refusal.force_close()
+            return refusal
+
+    async def answer(self) -> bytes:
+        """Return all that a client gets until the server closes the connection."""
+        runner = web.ServerRunner(web.Server(self._answer))  # type: ignore[arg-type]  # streams are responses, too
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            reader, writer = await asyncio.open_connection(*runner.addresses[0])
+            writer.write(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+            with suppress(ConnectionError):
+                async with asyncio.timeout(20):
+                    return await reader.read()
+            return b""
+        finally:
+            writer.close()
+            await runner.cleanup()
+
+
+@pytest.mark.parametrize("ends", [(), (FAILURE,), (ZeroDivisionError("a fault of ours"),)])
+async def test_what_breaks_off_in_the_middle_ends_the_connection(ends: tuple[Exception, ...]) -> None:
+    sending = Sending(LARGE, bytes(LARGE // 2), *ends)
+    assert len(await sending.answer()) < LARGE
+    assert sending.download.failure == "ShortRead"
+    assert sending.pieces.closed
+
+
+async def test_what_fails_before_its_first_byte_is_not_begun() -> None:
+    sending = Sending(LARGE, FAILURE)
+    assert (await sending.answer()).startswith(b"HTTP/1.1 503 ")
+    assert sending.raised is FAILURE
+    assert sending.pieces.closed
+
+
+@pytest.mark.parametrize("pieces", [(b"half",), (b"half", FAILURE), (FAILURE,)])
+async def test_what_is_sent_at_once_is_whole_or_not_begun(pieces: tuple[bytes | Exception, ...]) -> None:
+    sending = Sending(1000, *pieces)
+    assert (await sending.answer()).startswith(b"HTTP/1.1 503 ")
+    assert isinstance(sending.raised, IntegrityError | NotEnoughShards)
+    assert sending.pieces.closed
