@@ -166,6 +166,7 @@ async def test_bytes_are_given_back_once() -> None:
     granted.release(60)
     granted.keep(70)
     granted.release(60)
+    assert shared.held_bytes == 0
     granted.release()
     assert shared.held_bytes == 0
 
@@ -318,6 +319,36 @@ async def test_a_tenant_alone_may_have_all_and_beside_others_its_share() -> None
     assert isinstance(greedy[-1].exception(), BudgetExhausted)
     assert shared.held_bytes == 7 * LARGE
     for task in (*greedy, *modest):
+        task.cancel()
+
+
+async def press(shared: Budget, *owners: str) -> list[asyncio.Task[None]]:
+    """Let each of the owners ask for a large grant, and the budget be pressed again and again; return the asking."""
+    asking = [asyncio.create_task(stall(shared, LARGE, LARGE, owner=owner)) for owner in owners]
+    for _ in range(100):
+        await settle()
+    return asking
+
+
+async def test_what_others_hold_beyond_their_share_is_left_to_them_for_a_moment() -> None:
+    shared = Budget(CAPACITY, wait_seconds=60, patience_seconds=60, press_seconds=0)
+    greedy = await press(shared, *["greedy"] * 7)
+    modest = await press(shared, "modest")
+    assert not any(task.done() for task in (*greedy, *modest))
+    assert shared.held_bytes == 7 * LARGE
+    for task in (*greedy, *modest):
+        task.cancel()
+
+
+async def test_who_has_his_share_takes_nothing_of_others() -> None:
+    shared = Budget(CAPACITY, wait_seconds=60, patience_seconds=0, press_seconds=0)
+    third = await shared.acquire(SMALL_SIZE, owner="third")  # so that a share is less than three of eight
+    others = await press(shared, *["much"] * 4, *["enough"] * 3)
+    assert shared.held_bytes == 7 * LARGE + SMALL_SIZE
+    asking = await press(shared, "enough")
+    assert not any(task.done() for task in (*others, *asking))
+    third.release()
+    for task in (*others, *asking):
         task.cancel()
 
 

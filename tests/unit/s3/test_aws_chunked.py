@@ -312,6 +312,15 @@ def test_an_endless_line_is_refused_before_it_ends() -> None:
     refused("IncompleteBody", decoder(UNSIGNED, 3), b"0" * 2000)
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_a_chunk_that_would_be_too_long_is_refused_before_its_first_byte(mode: str) -> None:
+    """Memory was granted for what was announced."""
+    line = encode(mode, [bytes(MIN_CHUNK_BYTES)]).partition(b"\r\n")[0] + b"\r\n"
+    assert decoder(mode, MIN_CHUNK_BYTES).feed(line) == []
+    with pytest.raises(S3Error, match="IncompleteBody"):
+        decoder(mode, MIN_CHUNK_BYTES - 1).feed(line)
+
+
 def test_a_mode_that_does_not_stream_is_a_mistake() -> None:
     with pytest.raises(ValueError, match="UNSIGNED-PAYLOAD is no streaming mode"):
         ChunkedDecoder("UNSIGNED-PAYLOAD", decoded_length=1)
