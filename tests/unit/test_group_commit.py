@@ -229,6 +229,29 @@ def test_a_disk_that_answers_after_the_loop_has_ended_ends_the_writer_quietly(da
     assert database.facts() == [1]
 
 
+async def test_changes_behind_the_end_fail_at_once(database: Database) -> None:
+    """The writer was told to end while it was busy, and others came behind that."""
+    committer, begun, go_on = database.committer(), threading.Event(), threading.Event()
+
+    def wait() -> None:
+        begun.set()
+        go_on.wait(30)
+
+    last = asyncio.create_task(committer.run(add(1, wait)))
+    await asyncio.to_thread(begun.wait, 30)
+    closing = asyncio.create_task(committer.close())
+    await asyncio.sleep(0)
+    behind = asyncio.create_task(committer.run(add(2)))
+    await asyncio.sleep(0)
+    go_on.set()
+    async with asyncio.timeout(30):
+        assert await last == 1
+        await closing
+        with pytest.raises(ManifestUnavailable, match="closed"):
+            await behind
+    assert database.facts() == [1]
+
+
 async def test_changes_after_the_end_fail_at_once(database: Database) -> None:
     committer = database.committer()
     last = asyncio.create_task(committer.run(add(1)))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from proxy.s3.errors import S3Error
-from proxy.s3.preconditions import ReadConditions, check_copy_source, check_read, matches
+from proxy.s3.preconditions import ReadConditions, check_copy_source, check_read, matches, range_still_holds
 
 ETAG = "9bb58f26192e4ba00f01e2e7b136bbd8"
 MODIFIED = datetime(2024, 2, 29, 12, 0, 0, tzinfo=UTC)
@@ -89,3 +89,20 @@ def test_tags_with_commas_and_dashes() -> None:
     assert matches('"a,b", "abc-2"', "abc-2")
     assert matches('"a,b"', "a,b")
     assert not matches('"a,b"', "a")
+
+
+@pytest.mark.parametrize(
+    ("if_range", "holds"),
+    [
+        (None, True),
+        (SAME, True),
+        (SAME.strip('"'), True),
+        ('"another"', False),
+        (f"W/{SAME}", False),  # RFC 9110, section 13.1.5: the comparison is strong
+        ("Thu, 29 Feb 2024 12:00:00 GMT", True),
+        ("Thu, 29 Feb 2024 12:00:01 GMT", False),
+        ("Thu, 29 Feb 2024 11:59:59 GMT", False),
+    ],
+)
+def test_a_range_counts_only_for_what_the_client_has_a_part_of(if_range: str | None, holds: bool) -> None:
+    assert range_still_holds(if_range, VERSION["etag"], VERSION["modified_ms"]) == holds

@@ -22,6 +22,7 @@ def chosen(
     size: int = 30,
     parts: tuple[PartSummary, ...] = PARTS,
     checksum: Checksum | None = None,
+    if_range: str | None = None,
 ) -> Selection:
     version = Version(
         key=ObjectKey("k"),
@@ -29,11 +30,12 @@ def chosen(
         sequence=1,
         is_latest=True,
         size=size,
+        etag="e",
         modified_ms=0,
         parts_count=len(parts),
         checksum=checksum,
     )
-    headers = {} if header is None else {"range": header}
+    headers = {name: value for name, value in (("range", header), ("if-range", if_range)) if value is not None}
     call = SimpleNamespace(headers=headers, integer=lambda name: number)
     return select(cast(Call, call), version, parts)
 
@@ -69,8 +71,16 @@ def test_a_part_is_told_with_the_type_of_its_object() -> None:
 
 
 def test_a_range_has_no_checksum_of_its_own() -> None:
-    selection = chosen(header="bytes=-5")
+    whole = Checksum(algorithm="CRC32", type="FULL_OBJECT", value="whole")
+    assert chosen(checksum=whole).checksum == whole
+    selection = chosen(header="bytes=-5", checksum=whole)
     assert (selection.start, selection.length, selection.status, selection.checksum) == (25, 5, 206, None)
+
+
+@pytest.mark.parametrize(("if_range", "status"), [('"e"', 206), ("e", 206), ('"other"', 200), ('W/"e"', 200)])
+def test_a_range_of_what_the_client_has_no_part_of_is_the_whole(if_range: str, status: int) -> None:
+    selection = chosen(header="bytes=-5", if_range=if_range)
+    assert (selection.status, selection.length) == (status, 5 if status == 206 else 30)
 
 
 def test_the_whole_object_is_200() -> None:
