@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from proxy.codec.geometry import Scheme
-from proxy.config import MayFailConfig, PolicyConfig
+from proxy.config.sections import MayFailConfig, PolicyConfig
 from proxy.engine.placement import MayFail, Policy
 from proxy.errors import ConfigError
 from proxy.policies import make_policies
