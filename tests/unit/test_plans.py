@@ -133,6 +133,12 @@ def test_no_plan_is_made_where_a_condition_is_unmet(newest: Version | None, cond
         assert refused.value.missing == missing
 
 
+@pytest.mark.parametrize("newest", [None, MARKER])
+def test_a_key_whose_newest_version_is_a_delete_marker_is_free(newest: Version | None) -> None:
+    free = Conditions(if_none_match="*")
+    assert plan_commit(bucket("Enabled"), newest, None, DRAFT, free) == plan_commit(bucket("Enabled"), newest, None, DRAFT, NO_CONDITIONS)
+
+
 @pytest.mark.parametrize("conditions", [Conditions(if_match="old"), Conditions(if_match="*")])
 def test_a_condition_that_is_met_changes_no_plan(conditions: Conditions) -> None:
     assert plan_commit(bucket("Enabled"), V1, None, DRAFT, conditions) == plan_commit(bucket("Enabled"), V1, None, DRAFT, NO_CONDITIONS)
@@ -229,7 +235,14 @@ def test_a_repeated_completion_needs_the_same_parts_and_the_very_version() -> No
     listed = [CompletedPart(number=1, etag="a")]
     made = replace(V1, upload_id="u")
     assert completed_version("u", listed, tuple(listed), made) == made
-    for completed, asked, found in ((None, listed, made), (listed, listed[:0], made), (listed, listed, None), (listed, listed, V1)):
+    other = [CompletedPart(number=1, etag="b")]
+    for completed, asked, found in (
+        (None, listed, made),
+        (listed, listed[:0], made),
+        (listed, other, made),
+        (listed, listed, None),
+        (listed, listed, V1),
+    ):
         with pytest.raises(UploadMissing):
             completed_version("u", completed, asked, found)
 

@@ -72,6 +72,13 @@ async def test_one_written_in_an_older_layout_is_refused(path: Path) -> None:
         await make(path)
 
 
+async def test_a_connection_makes_no_file(path: Path) -> None:
+    path.parent.mkdir()
+    with pytest.raises((sqlite3.OperationalError, OSError)):
+        connect(path, busy_seconds=1)
+    assert not path.exists()
+
+
 async def test_a_commit_is_on_disk_before_it_is_acknowledged(path: Path) -> None:
     """In WAL mode only FULL syncs the log at each commit: https://www.sqlite.org/pragma.html#pragma_synchronous"""
     await make(path)

@@ -16,6 +16,7 @@ from .samples import MODEL
 
 SECRET = "secret"
 NOW_MS = 1_700_000_000_000
+NOW_S, WEEK_S = NOW_MS // 1000, 7 * 24 * 3600
 EXPIRES = "1700000060"
 
 
@@ -91,6 +92,29 @@ def test_a_slash_of_a_key_is_part_of_it(written: str, sent: str) -> None:
 def test_what_is_signed_is_given_once(first: tuple[str, str], second: tuple[str, str], *, behind: bool) -> None:
     query = signed("PUT\n\n\nEXPIRES\n/b/k")
     refused("InvalidArgument", "PUT", "/b/k", [*query, first, second] if behind else [first, second, *query])
+
+
+@pytest.mark.parametrize(
+    ("expires", "good"),
+    [
+        (f"{NOW_S}", True),
+        (f"{NOW_S - 1}", False),
+        (f"{NOW_S + WEEK_S}", True),
+        (f"{NOW_S + WEEK_S + 1}", False),
+        ("9" * 15, False),
+        ("9" * 5000, False),
+        ("-1", False),
+        ("soon", False),
+        ("", False),
+    ],
+)
+def test_an_address_lives_until_it_says_and_for_a_week_at_most(expires: str, good: bool) -> None:
+    signature = b64encode(hmac.digest(SECRET.encode(), f"GET\n\n\n{expires}\n/b/k".encode(), "sha1")).decode()
+    query = [("AWSAccessKeyId", "key"), ("Signature", signature), ("Expires", expires)]
+    if good:
+        check("GET", "/b/k", query)
+    else:
+        refused("AccessDenied", "GET", "/b/k", query)
 
 
 def test_a_session_token_is_refused() -> None:
