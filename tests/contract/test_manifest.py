@@ -484,6 +484,36 @@ async def test_multipart(manifest: Manifest) -> None:
         await manifest.abort_upload("u", now_ms=NOW)
 
 
+async def test_the_ids_of_a_part_are_settled_with_it_and_never_under_a_lease_that_was_revoked(manifest: Manifest) -> None:
+    ids = [segment_id(number) for number in range(3)]
+    intent = await manifest.lease_segments(owner="w", segment_ids=ids, expires_ms=NOW)
+    await manifest.begin_upload(upload("u"))
+    part = Part(number=1, size=10, etag="e", modified_ms=NOW)
+    await manifest.commit_part("u", part, new_layouts=[layout(0)], settlements=[Settlement(intent_id=intent.id, mask=1)])
+    await manifest.revoke_expired_intents(now_ms=NOW + 1)
+    assert await garbage(manifest) == {ids[1], ids[2]}
+    late = Part(number=2, size=10, etag="late", modified_ms=NOW)
+    with pytest.raises(IntentRevoked):
+        await manifest.commit_part("u", late, new_layouts=[layout(1)], settlements=[Settlement(intent_id=intent.id, mask=0b10)])
+    assert [stored.number for stored in await manifest.list_parts("u")] == [1]
+    await manifest.complete_upload("u", [CompletedPart(number=1, etag="e")], draft("k"))
+    assert await garbage(manifest) == {ids[1], ids[2]}
+
+
+async def test_a_completion_replaces_what_was_there_and_ends_its_upload(manifest: Manifest) -> None:
+    await manifest.commit_version(draft("k", new_layouts=(layout(1),)))
+    await manifest.begin_upload(upload("u"))
+    await manifest.commit_part("u", Part(number=1, size=10, etag="e", modified_ms=NOW), new_layouts=[layout(2)])
+    await manifest.complete_upload("u", [CompletedPart(number=1, etag="e")], draft("k"))
+    assert await garbage(manifest) == {segment_id(1)}
+    assert await manifest.find_upload(BUCKET, "k", "u") is None
+    assert await manifest.list_parts("u") == ()
+    with pytest.raises(UploadMissing):
+        await manifest.commit_part("u", Part(number=2, size=10, etag="f", modified_ms=NOW), new_layouts=[layout(3)])
+    assert await manifest.delete_version(BUCKET, "k", "null", now_ms=NOW) is not None
+    assert await garbage(manifest) == {segment_id(1), segment_id(2)}
+
+
 async def test_a_repeated_completion_is_never_answered_with_another_version_of_the_same_id_and_order(manifest: Manifest) -> None:
     await manifest.begin_upload(upload("u"))
     await manifest.commit_part("u", Part(number=1, size=10, etag="e", modified_ms=NOW), new_layouts=[layout(1)])
