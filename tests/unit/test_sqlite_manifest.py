@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -15,8 +17,10 @@ from proxy.errors import ConfigError, ManifestUnavailable
 from proxy.manifest.records import Bucket, Tenant
 from proxy.manifest.sqlite import open_sqlite
 from proxy.manifest.sqlite.adapter import SqliteManifest
+from proxy.manifest.sqlite.backup import back_up
 from proxy.manifest.sqlite.database import connect
 from proxy.manifest.sqlite.schema import probe_writing
+from tests.servers import ROOT
 
 IMPATIENT = 1.0  # seconds: where a deadline must pass
 
@@ -185,6 +189,58 @@ async def test_what_was_put_in_the_place_of_the_manifest_is_not_read(tmp_path: P
             with pytest.raises(ManifestUnavailable, match="another file"):
                 await manifest.list_objects(bucket.id, prefix="", delimiter="", after="", limit=1)
         assert path.with_name("manifest-wal").stat().st_size > 0, "the newer manifest's log is left to it"
+
+
+async def test_a_backup_beside_the_log_of_what_was_there_before_is_refused_until_that_is_removed(tmp_path: Path) -> None:
+    path = tmp_path / "manifest"
+    await make(path)
+    back_up(path, tmp_path / "backup")
+    async with open_sqlite(path, ManualClock(), timeout_seconds=IMPATIENT) as manifest:
+        await manifest.create_bucket(Bucket(name="newer", tenant_id="t", policy="p", created_ms=0))
+        log = path.with_name("manifest-wal").read_bytes()
+    path.with_name("manifest-wal").write_bytes(log)  # as a server that was killed leaves it
+    path.write_bytes((tmp_path / "backup").read_bytes())
+    for _ in range(2):
+        with pytest.raises(ConfigError, match=r"manifest is a backup, and .*manifest-wal beside it belongs to .* remove manifest-wal and"):
+            async with open_sqlite(path, ManualClock()):
+                pass
+    assert path.read_bytes() == (tmp_path / "backup").read_bytes()
+    path.with_name("manifest-wal").unlink()
+    async with open_sqlite(path, ManualClock()) as manifest:
+        assert [bucket.name for bucket in await manifest.list_buckets("t")] == ["b"]
+    async with open_sqlite(path, ManualClock()) as manifest:
+        await manifest.know_stores(["a"])
+
+
+OTHER_PROCESS = """
+import asyncio, sys
+from pathlib import Path
+from proxy.clock import ManualClock
+from proxy.manifest.sqlite import open_sqlite
+
+async def main():
+    async with open_sqlite(Path(sys.argv[1]), ManualClock()) as manifest:
+        await manifest.know_stores(sys.argv[2:])
+        print(*sorted(await manifest.known_stores()))
+
+asyncio.run(main())
+"""
+
+
+async def test_what_is_committed_is_there_for_all_after_another_process_came_and_went(tmp_path: Path) -> None:
+    path = tmp_path / "manifest"
+
+    def other(*known: str) -> list[str]:
+        command = [sys.executable, "-c", OTHER_PROCESS, str(path), *known]
+        return subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, text=True).stdout.split()
+
+    async with open_sqlite(path, ManualClock()) as manifest:
+        await manifest.know_stores(["a"])
+        assert await manifest.list_objects(1, prefix="", delimiter="", after="", limit=1)  # by a connection made only now
+        assert await asyncio.to_thread(other, "b") == ["a", "b"]
+        await manifest.know_stores(["c"])
+        assert await manifest.known_stores() == {"a", "b", "c"}
+        assert await asyncio.to_thread(other) == ["a", "b", "c"]
 
 
 async def test_nothing_is_acknowledged_if_the_file_is_moved_away_while_others_write(tmp_path: Path) -> None:

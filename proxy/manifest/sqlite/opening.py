@@ -15,6 +15,10 @@ from proxy.manifest.sqlite.adapter import SqliteManifest
 from proxy.manifest.sqlite.database import BUSY_SHARE, connect
 from proxy.manifest.sqlite.schema import migrate
 
+HEADER_SIZE = 100  # of an SQLite file: https://www.sqlite.org/fileformat.html#the_database_header
+VERSIONS = slice(18, 20)
+WITHOUT_LOG = b"\x01\x01"  # 2 stands for a write-ahead log
+
 
 @asynccontextmanager
 async def open_sqlite(path: Path, clock: Clock, *, timeout_seconds: float = 10.0) -> AsyncIterator[Manifest]:
@@ -33,8 +37,27 @@ async def open_sqlite(path: Path, clock: Clock, *, timeout_seconds: float = 10.0
 def _make(path: Path, busy_seconds: float) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch(mode=0o600)  # it names every object: nobody else's business
+    _refuse_foreign_log(path)
     with closing(connect(path, busy_seconds=busy_seconds)) as connection:
         migrate(connection)
+
+
+def _refuse_foreign_log(path: Path) -> None:
+    """Refuse a backup that was put where a manifest was, whose log is still there: SQLite would write that into the backup.
+
+    A backup says in its header that it has no log. As long as a manifest has one, its header says that. This opens the file, which only
+    a process that is not connected yet may do: see `database`.
+    """
+    log = path.with_name(f"{path.name}-wal")
+    if not log.exists() or not log.stat().st_size:
+        return
+    with path.open("rb") as file:
+        header = file.read(HEADER_SIZE)
+    if header[VERSIONS] == WITHOUT_LOG:
+        raise ConfigError(
+            f"manifest.path: {path} is a backup, and {log} beside it belongs to the manifest that was there before; end all servers and "
+            f"commands that use it, remove {log.name} and {path.name}-shm, and start again"
+        )
 
 
 def _not_opened(path: Path, error: OSError | sqlite3.Error) -> ProxyError:
