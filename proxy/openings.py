@@ -42,7 +42,7 @@ async def refuse_lost_manifest(config: Config, manifest: Manifest, clock: Clock)
     seconds = config.limits.store_open_seconds
     opened = await _open_stores(replace(config, stores=stores), clock, known=stores.keys(), get_seconds=seconds)
     try:
-        held = await asyncio.gather(*(_has_a_past(store.store) for store in opened.values()))
+        held = await asyncio.gather(*(_has_a_past(store.store, seconds) for store in opened.values()))
     finally:
         for store in opened.values():
             await store.store.close()
@@ -53,17 +53,23 @@ async def refuse_lost_manifest(config: Config, manifest: Manifest, clock: Clock)
         )
 
 
-async def _has_a_past(store: Store) -> bool:
-    seen = 0
-    with suppress(StoreError):  # one that does not answer, or is not there, proves nothing
-        async for _ in store.list(EPOCH_PREFIX):
-            return True
-        async for name, _ in store.list():
-            seen += 1
-            if is_shard_name(name):
+async def _has_a_past(store: Store, timeout_seconds: float) -> bool:
+    with suppress(StoreError, TimeoutError):  # one that does not answer, or is not there, proves nothing
+        async with asyncio.timeout(timeout_seconds):
+            async for _ in store.list(EPOCH_PREFIX):
                 return True
-            if seen == FOREIGN_NAMES:
-                break
+            return await _holds_shards(store)
+    return False
+
+
+async def _holds_shards(store: Store) -> bool:
+    seen = 0
+    async for name, _ in store.list():
+        seen += 1
+        if is_shard_name(name):
+            return True
+        if seen == FOREIGN_NAMES:
+            break
     return False
 
 

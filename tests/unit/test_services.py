@@ -5,14 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
+from proxy.clock import ManualClock
 from proxy.codec.format import shard_name
 from proxy.config import Config
 from proxy.errors import ConfigError, StoreUnavailable
+from proxy.manifest.sqlite import open_sqlite
+from proxy.openings import refuse_lost_manifest
 from proxy.services import open_services
+from proxy.stores.observe import ObservedStore
 from proxy.stores.protocol import ShardName
 from proxy.stores.root import MARKER
 from tests.laboratory import laboratory, laboratory_config
@@ -88,6 +94,25 @@ async def test_stores_that_hold_no_shard_but_have_seen_a_manifest_are_not_taken_
     (tmp_path / "manifest.sqlite").unlink()
     with pytest.raises(ConfigError, match=r"manifest\.path: .* is new or empty, but the stores alder, .* were used with another one"):
         await _start(config)
+
+
+async def test_a_store_that_lists_without_end_does_not_hold_up_the_first_start(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def endless(self: ObservedStore, prefix: str = "") -> AsyncIterator[tuple[str, int]]:
+        yield "another's", 1
+        await asyncio.Event().wait()
+
+    config = replace(config, limits=replace(config.limits, store_open_seconds=0.05))
+    monkeypatch.setattr(ObservedStore, "list", endless)
+    async with asyncio.timeout(30), open_sqlite(Path(config.manifest.path), ManualClock()) as manifest:
+        with pytest.raises(ConfigError, match="were used with another one"):  # it has a name below `epoch/`
+            await refuse_lost_manifest(config, manifest, ManualClock())
+        monkeypatch.setattr(ObservedStore, "list", lambda self, prefix="": endless(self) if not prefix else _nothing())
+        await refuse_lost_manifest(config, manifest, ManualClock())
+
+
+async def _nothing() -> AsyncIterator[tuple[str, int]]:
+    for nothing in ():
+        yield nothing
 
 
 async def test_a_manifest_with_a_tenant_is_not_new_even_if_no_store_was_there_yet(config: Config, tmp_path: Path) -> None:
