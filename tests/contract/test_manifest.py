@@ -514,6 +514,26 @@ async def test_a_completion_replaces_what_was_there_and_ends_its_upload(manifest
     assert await garbage(manifest) == {segment_id(1), segment_id(2)}
 
 
+async def test_an_aborted_upload_leaves_no_part_and_its_shards_are_garbage(manifest: Manifest) -> None:
+    await manifest.begin_upload(upload("u"))
+    for number in (1, 2):
+        await manifest.commit_part("u", Part(number=number, size=10, etag="e", modified_ms=NOW), new_layouts=[layout(number)])
+    await manifest.abort_upload("u", now_ms=NOW)
+    assert await garbage(manifest) == {segment_id(1), segment_id(2)}
+    assert await manifest.find_upload(BUCKET, "k", "u") is None
+    assert await manifest.list_parts("u") == ()
+
+
+async def test_a_marker_that_replaces_the_null_version_releases_its_shards(manifest: Manifest) -> None:
+    await manifest.commit_version(draft("k", new_layouts=(layout(1),)))
+    await manifest.set_versioning(BUCKET, "Suspended")
+    marker = await manifest.delete_latest(BUCKET, "k", marker_id="drawn", now_ms=NOW)
+    assert marker is not None
+    assert (marker.id, marker.is_delete_marker) == ("null", True)
+    assert await history(manifest, "k") == ["null"]
+    assert await garbage(manifest) == {segment_id(1)}
+
+
 async def test_a_repeated_completion_is_never_answered_with_another_version_of_the_same_id_and_order(manifest: Manifest) -> None:
     await manifest.begin_upload(upload("u"))
     await manifest.commit_part("u", Part(number=1, size=10, etag="e", modified_ms=NOW), new_layouts=[layout(1)])
