@@ -120,6 +120,16 @@ async def test_tenants_and_keys(manifest: Manifest) -> None:
     assert (await manifest.find_caller("AK", None)).access_key is None
 
 
+async def test_a_removed_tenant_takes_its_keys_along_and_no_others(manifest: Manifest) -> None:
+    await manifest.add_tenant(tenant("other"))
+    for name, owner in (("AK", "other"), ("BK", "other"), ("CK", "t")):
+        await manifest.add_access_key(AccessKey(id=name, tenant_id=owner, sealed_secret=b"s", created_ms=NOW))
+    await manifest.remove_tenant("other")
+    assert [(await manifest.find_caller(name, None)).access_key for name in ("AK", "BK")] == [None, None]
+    assert await manifest.list_access_keys("other") == ()
+    assert [key.id for key in await manifest.list_access_keys("t")] == ["CK"]
+
+
 async def test_a_caller_is_found_with_the_bucket_and_its_owner_in_one_read(manifest: Manifest) -> None:
     key = AccessKey(id="AK", tenant_id="other", sealed_secret=b"s", created_ms=NOW)
     await manifest.add_tenant(tenant("other"))
@@ -742,6 +752,19 @@ def test_pages_of_histories_and_uploads_equal_a_simple_model(
             after = (page.next_key, page.next_upload)
 
     asyncio.run(pages())
+
+
+@pytest.mark.parametrize(("limit", "truncated"), [(2, True), (3, False), (4, False)])
+@pytest.mark.parametrize("delimiter", ["", "/"])
+async def test_only_a_page_with_something_behind_it_is_truncated(manifest: Manifest, delimiter: str, limit: int, truncated: bool) -> None:
+    for key in ("a", "b", "c/d"):
+        await manifest.commit_version(draft(key))
+        await manifest.begin_upload(upload(f"u-{key}", key))
+    objects = await manifest.list_objects(BUCKET, prefix="", delimiter=delimiter, after="", limit=limit)
+    histories = await manifest.list_versions(BUCKET, prefix="", delimiter=delimiter, after_key="", after_version="", limit=limit)
+    uploads = await manifest.list_uploads(BUCKET, prefix="", delimiter=delimiter, after_key="", after_upload="", limit=limit)
+    assert [page.truncated for page in (objects, histories, uploads)] == [truncated] * 3
+    assert [len(page.versions) + len(page.prefixes) for page in (objects, histories)] == [min(limit, 3)] * 2
 
 
 async def test_a_history_deleted_page_by_page_is_listed_whole(manifest: Manifest) -> None:
