@@ -754,6 +754,16 @@ def test_pages_of_histories_and_uploads_equal_a_simple_model(
     asyncio.run(pages())
 
 
+@pytest.mark.parametrize(
+    ("after", "behind"), [("", ["a", "a\0", "a/b", "b"]), ("a", ["a\0", "a/b", "b"]), ("a/a", ["a/b", "b"]), ("a/b", ["b"]), ("b", [])]
+)
+async def test_a_page_begins_right_behind_the_key_that_it_is_told(manifest: Manifest, after: str, behind: list[str]) -> None:
+    for key in ("b", "a/b", "a", "a\0"):
+        await manifest.commit_version(draft(key))
+    page = await manifest.list_objects(BUCKET, prefix="", delimiter="", after=after, limit=10)
+    assert [version.key for version in page.versions] == behind
+
+
 @pytest.mark.parametrize(("limit", "truncated"), [(2, True), (3, False), (4, False)])
 @pytest.mark.parametrize("delimiter", ["", "/"])
 async def test_only_a_page_with_something_behind_it_is_truncated(manifest: Manifest, delimiter: str, limit: int, truncated: bool) -> None:
