@@ -50,6 +50,7 @@ logger = logging.getLogger(__name__)
 PREFIX = "epoch/"
 WINDOW_SECONDS = 60.0  # a copy of a running server that lacks more than this is noticed
 MAX_NUMBER = 2**63 - 1  # what a database holds
+LEAP = 2**32  # of accepting: a store that was down, or hides what it has, may know of a higher number, but not of one so much higher
 NAMES = 1000  # of a store are looked at: it has one or two, unless it means harm
 _MARKER = re.compile(r"epoch/([0-9]{20})-([0-9a-f]{32})-([0-9a-f]{32})")
 _REMEDY = (
@@ -184,7 +185,7 @@ class EpochKeeper:
         return epoch
 
     async def accept(self) -> Epoch:
-        """Take this manifest for the one there is, whatever the stores say: nothing newer can be found by it any more.
+        """Take this manifest for the one there is, whatever the stores say, now or later: nothing newer can be found by it any more.
 
         The leases that were alive in this copy are forgotten, and their ids not collected: newer objects may bear them. Garbage is kept,
         for it cannot hit what is newer. It was dead when the copy was made, and what is dead stays dead: an extent that nothing refers to
@@ -194,8 +195,9 @@ class EpochKeeper:
         """
         markers = await read_markers(self._stores, timeout_seconds=self._timeout_seconds)
         identity = (await self._manifest.find_epoch()).identity
-        above = self._believed(markers, identity).highest(identity)
-        epoch = await self._manifest.accept_epoch(above=above, now_ms=self._clock.now_ms())
+        epoch = await self._manifest.accept_epoch(
+            above=self._believed(markers, identity).highest(identity) + LEAP, now_ms=self._clock.now_ms()
+        )
         await self._announce(epoch, self._stores)
         return epoch
 
