@@ -139,6 +139,8 @@ class Connection(web.RequestHandler, Faucet):
     ) -> tuple[web.StreamResponse, bool]:
         """Send the answer. What follows on a head that was refused is read on a little: a reset would take the answer from the client."""
         sent = await super().finish_response(request, resp, start_time)
+        if isinstance(resp, web.Response):
+            resp.body = None  # aiohttp keeps the answer until the next request, which may never come
         if self._bounded.is_refusing and self.transport is not None and not sent[1]:
             self._lost = self._loop.create_future()
             with suppress(TimeoutError):

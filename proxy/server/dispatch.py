@@ -28,6 +28,7 @@ from proxy.server.access import Gate
 from proxy.server.auth import Authenticator, Sender, hoisted_headers
 from proxy.server.body import MAX_DOCUMENT_SIZE, RequestBody, check_bodiless, has_body, read_document
 from proxy.server.call import Answer, Call, Download, Handle
+from proxy.server.documents import LARGE, Documents
 from proxy.server.errors import translate
 from proxy.server.handlers import HANDLERS
 from proxy.server.inlet import Inlet
@@ -66,6 +67,9 @@ class Dispatcher:
         self._gate = Gate(services.manifest)
         self._telemetry = telemetry
         self._host_id = b64encode(os.urandom(32)).decode()
+        self._documents = Documents(
+            services.budget, wait_seconds=config.limits.memory_wait_seconds, idle_seconds=config.limits.reader_idle_seconds
+        )
         self._finishing = False
         self._idle = asyncio.Event()
 
@@ -159,7 +163,17 @@ class Dispatcher:
         )
         if operation.name in LONG:
             return await self._answer_long(visit, handle, call)
+        if operation.name in LARGE:
+            return await self._answer_large(visit, handle, call)
         return await self._render(visit, operation, await handle(call))
+
+    async def _answer_large(self, visit: Visit, handle: Handle, call: Call) -> web.StreamResponse:
+        """Answer with a document that may have megabytes."""
+        async with self._documents.turn(call.operation.name):
+            response = await self._render(visit, call.operation, await handle(call))
+            held = await self._documents.charge(response, owner="" if call.asker is None else call.asker.id)
+        visit.code = await self._documents.send(visit.request, response, held)
+        return response
 
     async def _answer_long(self, visit: Visit, handle: Handle, call: Call) -> web.StreamResponse:
         """Answer what may take longer than a client waits."""

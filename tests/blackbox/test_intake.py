@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from botocore.config import Config
 
 from tests.blackbox.conftest import OTHER_ACCESS_KEY, OTHER_SECRET_KEY
 from tests.blackbox.raw import RawClient
-from tests.blackbox.signer import Signed, Signer
+from tests.blackbox.signer import UNSIGNED, Signed, Signer, encode_query
 from tests.servers import ROOT, Shardgate, shardgate
 
 if TYPE_CHECKING:
@@ -257,6 +258,19 @@ def test_readers_that_take_nothing_cut_nobody_off(server: Shardgate, s3: S3Clien
         assert s3.get_object(Bucket="intake", Key="large")["Body"].read() == data
         s3.put_object(Bucket="intake", Key="put", Body=data[: 20 * MIB])
         assert _read_all(readers[0]).endswith(data)  # it has lost its memory, not its answer
+
+
+def test_listings_that_nobody_takes_are_not_kept(server: Shardgate, s3: S3Client, raw: RawClient) -> None:
+    s3.create_bucket(Bucket="many-long-keys")
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda number: s3.put_object(Bucket="many-long-keys", Key="\u00e9" * 500 + f"{number:04}"), range(1000)))
+    query = [("encoding-type", "url"), ("list-type", "2")]
+    signed = raw.signer.sign("GET", "/many-long-keys", query, payload_hash=UNSIGNED)
+    head = _head("GET", f"/many-long-keys?{encode_query(query)}", signed.headers)
+    with _bounded(server), ExitStack() as connections:
+        for _ in range(40):
+            connections.enter_context(_begin(raw, head * 3))
+        assert server.client().list_objects_v2(Bucket="many-long-keys")["KeyCount"] == 1000
 
 
 def _read_all(connection: socket.socket) -> bytes:
