@@ -14,6 +14,7 @@ from pathlib import Path
 from proxy.clock import Clock, SystemClock
 from proxy.codec.geometry import SegmentGeometry
 from proxy.config import Config
+from proxy.engine.background import BackgroundMemory
 from proxy.engine.budget import Budget
 from proxy.engine.collect import Collector
 from proxy.engine.engine import Engine
@@ -116,6 +117,7 @@ async def open_services(
             ledger,
             clock,
             throttle,
+            BackgroundMemory(budget, wait_seconds=limits.memory_wait_seconds),
             delay_seconds=limits.collect_after_seconds,
             idle_seconds=limits.collect_interval_seconds,
         )

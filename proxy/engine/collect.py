@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from proxy.clock import Clock
 from proxy.codec.format import is_shard_name
+from proxy.engine.background import BackgroundMemory
 from proxy.engine.fleet import Fleet
 from proxy.engine.intents import IntentLedger
 from proxy.engine.throttle import Throttle
@@ -35,6 +36,7 @@ AT_ONCE = 16  # deletes of one store under way: at 50 ms each, some 300 a second
 STEP_SECONDS = 15.0  # as long as others have work while a store that hangs is waited for
 ROW_SECONDS = 60.0  # for one shard, or one search and what it finds: more than the usual timeout of a call
 NAMES = 1000  # of one segment: 32 shards, each of which may have been put anew some times. A store that lists more makes them up
+NAME_SIZE = 160  # bytes of one name in memory
 RETRY_MS = 10 * 60 * 1000  # until what a store did not delete is tried again
 
 
@@ -51,6 +53,7 @@ class Collector:
         ledger: IntentLedger,
         clock: Clock,
         throttle: Throttle,
+        memory: BackgroundMemory,
         *,
         delay_seconds: float,
         idle_seconds: float,
@@ -60,6 +63,7 @@ class Collector:
         self._fleet = fleet
         self._clock = clock
         self._throttle = throttle
+        self._memory = memory
         self._delay_ms = int(delay_seconds * 1000)
         self.idle_seconds = idle_seconds
 
@@ -122,9 +126,16 @@ class Collector:
         return gone, kept
 
     async def _delete(self, sweep: _Sweep, row: Garbage) -> None:
-        for name in await self._found(sweep, row) if row.search else [ShardName(row.name)]:
-            await self._ask(sweep)
-            await sweep.store.delete(name)
+        if not row.search:
+            await self._delete_shard(sweep, ShardName(row.name))
+            return
+        async with self._memory.held(NAMES * NAME_SIZE):
+            for name in await self._found(sweep, row):
+                await self._delete_shard(sweep, name)
+
+    async def _delete_shard(self, sweep: _Sweep, name: ShardName) -> None:
+        await self._ask(sweep)
+        await sweep.store.delete(name)
 
     async def _found(self, sweep: _Sweep, row: Garbage) -> list[ShardName]:
         """Search a store for shards. What else it lists is none of ours."""

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from proxy.codec.format import segment_prefix, shard_name
-from proxy.engine.collect import AT_ONCE, STEP_SECONDS
+from proxy.engine.background import PART
+from proxy.engine.collect import AT_ONCE, NAME_SIZE, NAMES, STEP_SECONDS
 from proxy.manifest.records import GarbageSegment, SegmentId, Settlement
 from tests.laboratory import Laboratory, laboratory
 
@@ -83,6 +84,17 @@ async def test_shards_of_unknown_placement_are_searched_in_each_store_and_each_s
     assert await lab.garbage() == 0
     assert lab.stores["alder"].calls["list"] == listed, "it had finished its own search"
     assert len(await lab.shards()) == 6
+
+
+async def test_a_search_has_memory_for_the_names_it_finds_and_gives_it_back(lab: Laboratory) -> None:
+    await lab.collect()
+    budget, held = lab.services.budget, []
+    await queue(lab, *(GarbageSegment(id=SegmentId(secrets.token_bytes(16))) for _ in range(20)))
+    for store in lab.stores.values():
+        store.before = lambda verb: held.append(budget.held_bytes) if verb == "list" else None
+    await lab.collect()
+    assert NAMES * NAME_SIZE <= min(held) <= max(held) <= budget.capacity_bytes // PART
+    assert budget.held_bytes == 0
 
 
 async def test_a_store_taken_out_of_the_configuration_keeps_its_garbage_where_it_is_seen(lab: Laboratory) -> None:
