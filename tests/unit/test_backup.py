@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import stat
 from contextlib import closing
@@ -75,6 +76,18 @@ async def test_a_file_that_is_there_is_kept_unless_it_is_to_be_replaced(path: Pa
     assert target.read_text() == "of somebody's"
     back_up(path, target, replace=True)
     assert await names(target) == ["a"]
+
+
+async def test_what_a_killed_backup_left_goes_a_day_later_and_nothing_else(path: Path, target: Path) -> None:
+    await fill(path, "a")
+    left, journal = (target.with_name(f".copy.sqlite.{'0a' * 8}{suffix}") for suffix in ("", "-journal"))
+    others = [target.with_name(name) for name in (f".copy.sqlite.{'0b' * 8}", ".copy.sqlite.old", f"copy.sqlite.{'0a' * 8}", "copy.sqlite")]
+    for file in (left, journal, *others):
+        file.touch()
+        os.utime(file, (0, 0))
+    os.utime(others[0])  # somebody may work on it
+    back_up(path, target, replace=True)
+    assert sorted(target.parent.iterdir()) == sorted(others)
 
 
 async def test_the_manifest_itself_and_a_database_in_use_are_never_replaced(path: Path, target: Path) -> None:

@@ -2,13 +2,17 @@
 
 SQLite's own backup reads through a connection, so what is still in the write-ahead log is in it, too. It takes all pages in one step, in
 one read transaction: taken page by page, it would begin anew whenever somebody writes.
+
+A backup that is killed leaves its unfinished copy. The next one to the same name removes it once it is a day old: nobody works on it then.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import sqlite3
+import time
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -17,6 +21,7 @@ from proxy.manifest.sqlite.database import connect
 from proxy.manifest.sqlite.schema import check_schema
 
 BUSY_SECONDS = 10.0
+UNFINISHED_SECONDS = 24 * 3600.0
 
 
 def back_up(manifest: Path, target: Path, *, replace: bool = False) -> int:
@@ -26,6 +31,7 @@ def back_up(manifest: Path, target: Path, *, replace: bool = False) -> int:
     manifest cannot be read, or what was read is damaged: then no copy is left.
     """
     _check_target(manifest, target, replace=replace)
+    _remove_unfinished(target)
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     try:
@@ -55,6 +61,14 @@ def _check_target(manifest: Path, target: Path, *, replace: bool) -> None:
     for suffix in ("-wal", "-journal"):  # SQLite would take what is in it for changes to the new file
         if (beside := target.with_name(target.name + suffix)).exists():
             raise ConfigError(f"{beside} is there: {target} is a database in use; name another file")
+
+
+def _remove_unfinished(target: Path) -> None:
+    name = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{16}}(-wal|-shm|-journal)?")
+    for path in target.parent.iterdir():
+        with suppress(FileNotFoundError):
+            if name.fullmatch(path.name) and time.time() - path.stat().st_mtime > UNFINISHED_SECONDS:
+                path.unlink()
 
 
 def _copy(manifest: Path, temporary: Path) -> None:
