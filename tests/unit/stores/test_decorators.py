@@ -118,6 +118,14 @@ async def test_every_verb_has_a_deadline(faulty: FaultyStore, verb: str) -> None
         await calls[verb]()
 
 
+@pytest.mark.parametrize("verb", ["put", "get", "get_range", "delete", "list"])
+async def test_a_put_has_a_deadline_of_its_own(faulty: FaultyStore, verb: str) -> None:
+    faulty.hanging = True
+    store = DeadlineStore(faulty, put_seconds=0.03, get_seconds=0.02)
+    with pytest.raises(StoreUnavailable, match=f"no answer in {0.03 if verb == 'put' else 0.02} s"):
+        await _call(store, verb)
+
+
 async def test_those_who_wait_behind_a_hung_store_fail_with_it(faulty: FaultyStore) -> None:
     faulty.hanging = True
     store = LimitedStore(faulty, concurrency=1, put_seconds=0.5, get_seconds=0.5)
