@@ -46,7 +46,7 @@ def _check_that_tests_pass(mistakes: Sequence[Mistake], jobs: int) -> None:
     console.print(f"without any mistake: {len(tests)} tests and files of tests ...")
     try:
         with copied_tree() as tree:
-            wrong = failed(run_tests(tree, tests, seconds=1800, workers=jobs))
+            wrong = failed(run_tests(tree, tests, seconds=1800, workers=jobs, to_the_end=True))
     except TrialFailed as error:
         wrong = [str(error)]
     if wrong:

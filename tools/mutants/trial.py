@@ -66,10 +66,15 @@ def copied_tree() -> Iterator[Path]:
         yield tree
 
 
-def run_tests(tree: Path, tests: Iterable[str], *, seconds: float = TRIAL_SECONDS, workers: int = 0) -> Xml.Element:
-    """Run the tests in the tree, up to the first failure, and return pytest's report. Raises `TrialFailed` if there is none."""
+def run_tests(
+    tree: Path, tests: Iterable[str], *, seconds: float = TRIAL_SECONDS, workers: int = 0, to_the_end: bool = False
+) -> Xml.Element:
+    """Run the tests in the tree, up to the first failure if not to the end, and return pytest's report. Raises `TrialFailed` if there is
+    none."""
     report = tree / "report.xml"
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", f"--timeout={TEST_SECONDS}", f"--junitxml={report}"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--timeout={TEST_SECONDS}", f"--junitxml={report}"]
+    if not to_the_end:
+        command.append("-x")
     environ = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": str(tree.parent)}
     process = subprocess.Popen(
         [*command, f"-n{workers}", *tests], cwd=tree, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
