@@ -188,8 +188,8 @@ def _warn_of_small_budget(budget: Budget, policies: Iterable[Policy]) -> None:
         memory = max(segment_memory(SegmentGeometry(scheme, policy.segment_size)) for scheme in schemes)
         if memory > budget.largest_bytes:
             logger.warning(
-                "limits.memory_mib: a segment of policy %s takes %.0f MiB, and a request of this worker is granted %.0f; it will take more "
-                "than is granted: raise memory_mib, or lower workers or segment_mib",
+                "limits.memory_mib: a segment of policy %s takes %.0f MiB, but a request of this worker may hold only %.0f, so it will "
+                "use more than its share: raise memory_mib, or lower workers or segment_mib",
                 policy.name,
                 memory / 1024**2,
                 budget.largest_bytes / 1024**2,

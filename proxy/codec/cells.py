@@ -1,8 +1,9 @@
 """Cells: sealing and opening, one AES-256-GCM message each.
 
-The nonce is the stripe's number and a flag on the last one (the STREAM construction): under one shard key it never repeats, and a
-shard cannot be cut short or reordered unnoticed. The associated data is the shard's fixed part, which the reader makes itself, with the
-commitment to the key it has: no cell opens under another data key, or of another segment. So who has the manifest needs no footer.
+The nonce is the stripe's number and a flag on the last one (the STREAM construction): under one shard key it never repeats, and a shard
+cannot be cut short or reordered unnoticed. The associated data is the shard's fixed part, which the reader makes itself, with the
+commitment to the key it has: a cell opens under no other data key, and as part of no other segment. So a reader that has the manifest needs
+no footer.
 """
 
 from __future__ import annotations

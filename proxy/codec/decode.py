@@ -2,9 +2,9 @@
 
 Any shard may be forged and, by someone who has the tenant key, any share. So a footer is believed only when the data key that it commits
 to has been joined. The shards are grouped by what their footers claim (scheme, size, tenant key, commitment), and the largest group comes
-first. Its shares are joined k at a time until the key is the one committed to: first k in a row, which avoids a single liar at once, then
-any k. If nobody lies, the first k shares do. A search that many liars make long is given up: they could have made the segment unreadable
-anyway.
+first. Its shares are joined k at a time until the key is the one committed to: first each k in a row, which avoids a single liar at once,
+then any k. If nobody lies, the first k shares are enough. If many lie and the search gets long, it is given up: they could have made the
+segment unreadable anyway.
 """
 
 from __future__ import annotations

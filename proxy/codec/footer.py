@@ -1,7 +1,7 @@
 """The footer: what stands behind a shard's cells, and what a reader without the manifest begins with.
 
 A reader knows a shard's name and size from a listing, and finds everything from the end: `footer_length` of the last 8 bytes says how many
-to fetch. Whatever it does not know it refuses; what it reads is a store's word until a cell, a share or the label has opened.
+to fetch. It refuses whatever it does not know. What it reads is only what a store says, until a cell, a share or the label has opened.
 """
 
 from __future__ import annotations

@@ -27,8 +27,8 @@ The fixed part:
 
 It is known before the first cell, and it is the associated data of every cell and of the wrapped share, so neither can be moved to another
 shard, segment, scheme or key. The **generation** stands outside, and no key depends on it. Repair seals a lost cell again under the same
-key and nonce, and a move copies cells as they are: whatever the generation, a shard's bytes before it are the same. Were it in the
-associated data, one nonce would have two tags over different data, and from two such tags GCM's hash key can be computed.
+key and nonce, and a move copies cells as they are: whatever the generation, a shard's bytes before it are the same. If it were in
+the associated data, one nonce would have two tags over different data, and two such tags give away GCM's hash key.
 """
 
 from __future__ import annotations

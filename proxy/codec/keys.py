@@ -1,7 +1,7 @@
-"""Keys: from a tenant key and a data key to one key a use, by HKDF-SHA256, and the ciphers of what is not a cell.
+"""Keys: each use has a key of its own, derived from a tenant key or a data key by HKDF-SHA256. Also the ciphers of all that is not a cell.
 
-A key made here seals one message, or one a nonce: cells by stripe, shares by index, the label alone. So nonces are numbers, none is ever
-drawn, and no key comes near the 2^32 messages that AES-GCM bears under one key with random nonces.
+A key made here seals one message, or one message for each nonce: cells by stripe, shares by index, the label alone. So nonces are numbers
+and are never drawn at random, and no key comes near the 2^32 messages that AES-GCM allows under one key with random nonces.
 """
 
 from __future__ import annotations

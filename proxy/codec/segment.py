@@ -1,8 +1,8 @@
 """A segment on its way out: stripes come in, k + m sealed shards grow; and on its way in, cells to plaintext.
 
 A shard stays in pieces, its sealed cells and its footer: the footer comes last, because the label it carries is known only when the whole
-body is, and stores take pieces. Rejected: one preallocated buffer a shard, to seal into. Making those of a segment cost more (24 MiB to be
-zeroed, far from any cache) than the small buffers of the cells do together.
+body is, and stores take pieces. Rejected: one preallocated buffer for each shard, to seal into. Those of a segment cost more
+(24 MiB to be zeroed, far from any cache) than all the small buffers of the cells.
 """
 
 from __future__ import annotations

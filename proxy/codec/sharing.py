@@ -1,7 +1,7 @@
 """Sharing: a secret in n shares, of which any k give it back and fewer say nothing at all.
 
-The problem. Whoever holds a shard holds a column of every stripe. Were the data key in each shard, wrapped by one tenant key, that key
-alone would open the column. So a shard carries a share of the data key, and the key exists for those only who hold k shards.
+The problem. A provider that holds a shard holds a column of every stripe. If each shard carried the data key, wrapped by the tenant key,
+the tenant key alone would open that column. So a shard carries a share of the data key: only k shards together give the key.
 
 The idea. The secret and k - 1 random blocks of its size are k unknowns d_0 (the secret) .. d_k-1; share i is the sum over j of
 d_j / (x_i + y_j), byte by byte in GF(2^8), the x_i and y_j all different. The matrix 1 / (x_i + y_j) is Cauchy's: every square part of it
@@ -9,7 +9,7 @@ is regular, whichever rows and columns are taken. Hence
 
 - any k shares are k equations with one solution: the secret and the random blocks, and from those any other share (`rebuild`);
 - of k - 1 shares, whatever the secret is, the random blocks go one to one to the shares: without the column of d_0 the matrix is regular,
-  too. All shares are equally likely under every secret, so they say nothing of it, to whatever computer.
+  too. All shares are equally likely under every secret, so they say nothing about it, whatever computer looks at them.
 
 The points do not depend on n, so a segment may get more shares than it began with. `docs/FORMAT.md` has the proof.
 

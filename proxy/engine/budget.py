@@ -14,13 +14,14 @@ The idea, in four rules.
    who fill their grants can still get the rest, one after the other (`claims`; Dijkstra called it the banker's algorithm). So there is
    always one who can go on, and then finish, and give all back. Those who hold a part go before those who hold nothing: they are the ones
    who give back. Small ones have no part of their claim, but all of it or nothing.
-3. Who waits for its client, not for memory, is not waited for: after a second its claim does not count. When others wait and there is
-   not enough, such grants are revoked, the idlest first. The write fails, and its client may try again.
-4. Of those who hold nothing yet, the next is one whose tenant holds least. If one tenant holds more than its equal share while another
-   that holds less than its own has waited for a second, the youngest grants of the first are revoked. A tenant alone may use everything.
+3. A request that waits for its client, and not for memory, holds up nobody: after a second its claim no longer counts. When others wait and
+   memory is short, such grants are revoked, the idlest first. The write fails, and its client may try again.
+4. Among requests that hold nothing yet, that of the tenant that holds least comes first. If one tenant holds more than its equal share
+   while another that holds less than its own has waited for a second, the youngest grants of the first are revoked. A tenant alone may use
+   everything.
 
 Rejected: the whole claim at the first byte (seven clients that send a byte now and then starve a worker); no claims, and a victim when
-nobody can go on (with 64 uploads at once nearly all of them would fail, which only had to wait); a fixed quota for each tenant (memory that
+nobody can go on (with 64 uploads at once, nearly all would fail, though they only had to wait); a fixed quota for each tenant (memory that
 lies idle).
 """
 
@@ -67,9 +68,9 @@ class Grant:
 
     @asynccontextmanager
     async def filling(self, *, idle_seconds: float = IDLE_SECONDS) -> AsyncIterator[None]:
-        """The time in which the grant grows, or is used up, as fast as a client likes.
+        """The time in which the grant grows, or is used up, at a client's pace.
 
-        Raises `BudgetExhausted` in the block if the memory is wanted back, which it may be when it has been idle for `idle_seconds`.
+        Raises `BudgetExhausted` in the block if others need the memory. They may take it once it has been idle for `idle_seconds`.
         """
         self.idle_seconds = idle_seconds
         try:
@@ -121,8 +122,8 @@ class _Waiting(NamedTuple):
 class Budget:
     """`capacity_bytes` to be held at once; a request waits at most `wait_seconds` for its share.
 
-    A large request is passed by small ones for `patience_seconds`. Who waits for as long may have what other tenants hold beyond their
-    share. What is idle he may have at once: that is looked at every `press_seconds`.
+    Small requests may pass a large one for `patience_seconds`. A request that has waited as long may get what other tenants hold beyond
+    their share. Idle memory it gets at once: this is checked every `press_seconds`.
     """
 
     def __init__(
@@ -170,7 +171,7 @@ class Budget:
         return grant
 
     async def grow(self, grant: Grant, more_bytes: int) -> None:
-        """Add to a grant, which is who calls this."""
+        """Add to a grant. Called by the grant."""
         if more_bytes > 0 and not self._passes_others(grant) and self._may_have(grant, more_bytes):
             self._take(grant, more_bytes)
         elif more_bytes > 0:
@@ -178,7 +179,7 @@ class Budget:
         grant.touch()
 
     def begin(self, grant: Grant) -> None:
-        """Count a grant among those that are filled, which is who calls this."""
+        """Count a grant among those that are being filled. Called by the grant."""
         self._filling[grant] = None
         self._claimed += grant.claim_bytes
         grant.touch()
@@ -190,7 +191,7 @@ class Budget:
         self._serve()
 
     def take_back(self, grant: Grant, size_bytes: int) -> None:
-        """Free bytes of a grant, which is who calls this, and serve whoever can run now."""
+        """Free bytes of a grant, and serve those who can run now. Called by the grant."""
         self._take(grant, -size_bytes)
         self._serve()
 

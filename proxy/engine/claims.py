@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class Claim(NamedTuple):
-    """What somebody holds of the memory, and how much more he may ask for."""
+    """What one request holds of the memory, and how much more it may ask for."""
 
     held_bytes: int
     missing_bytes: int
@@ -17,8 +17,8 @@ class Claim(NamedTuple):
 def can_all_finish(claims: Iterable[Claim], capacity_bytes: int) -> bool:
     """Tell whether there is an order in which each gets what it still misses from what is free by then, and gives all back.
 
-    What others hold counts as free: they need no more, and give it back. Whoever finishes leaves no less to the rest than before, so if
-    there is an order, it is that in which the one that misses least comes first.
+    What others hold counts as free: they need no more, and give it back. One that finishes leaves no less to the rest than before. So if
+    any order works, this one does: the one that misses least comes first.
     """
     ordered = sorted(claims, key=attrgetter("missing_bytes"))
     free = capacity_bytes - sum(claim.held_bytes for claim in ordered)

@@ -1,10 +1,10 @@
-"""Classify: what a segment, as it was written, is worth under a policy as it is today. Decided purely, from records alone.
+"""Classify: how well a stored segment keeps the promises of the policy as it is today. Decided purely, from records alone.
 
-A configuration changes while segments stay: stores are removed; schemes, failures and hands are promised anew. So whoever reuses, repairs
-or moves what is stored asks here, and not the configuration under which it was written.
+A configuration changes while segments stay: stores are removed; schemes, failures and hands are promised anew. So code that
+reuses, repairs or moves a segment asks here what it is worth today.
 
-A shard on record as missing is not counted on where a promise is about loss. Where it is about disclosure it counts: its store was sent it
-and may hold it. With strays, a store that is not on record may hold a shard too, so nothing is promised about disclosure.
+For a promise about loss, a shard on record as missing does not count. For a promise about disclosure it does: its store was sent it, and
+may hold it. With strays, a store that is not on record may hold a shard, too, so no promise about disclosure can be kept.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ own deletes queued and no others, and one that was taken out of the configuratio
 always known: then every store is searched for it, and each search is finished on its own. The delay between queueing and deleting lets
 readers that began before finish.
 
-What a store does not delete goes to the end of its queue: an object that a provider holds fast must not keep the others. Nor does a store
+What a store does not delete goes to the end of its queue: one object that a provider does not let go must not hold up the
+others. Nor does a store
 that takes its time, or lists names without end, keep the other stores' garbage: a step ends, whatever one store does.
 """
 
@@ -156,7 +157,7 @@ class Collector:
 
     def _homeless(self, left: Mapping[str, int]) -> list[str]:
         gone = sorted(store for store in left if store and store not in self._fleet)
-        return [f"{left[store]} wait for store {store}, which is not configured" for store in gone]
+        return [f"{left[store]} shards wait for store {store}, which is not configured" for store in gone]
 
 
 @dataclass(slots=True)

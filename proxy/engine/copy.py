@@ -1,8 +1,8 @@
 """Copies: shared extents where they may be, read and written anew where they must.
 
-A copy that moves data reads and writes at once. Were each to ask for its own memory, copies that hold what they read would wait for a
-segment to write it to, those that hold a segment would wait for something to fill it with, and with enough of them nobody would go on. So
-a copy asks once a segment: what its source takes while the segment is filled comes with the segment, and between segments nothing is held.
+A copy that moves data reads and writes at once. If reading and writing asked for memory separately, some copies would hold what they have
+read and wait for a segment to write it to, others would hold a segment and wait for something to fill it with, and with enough of them none
+could go on. So a copy asks once for each segment: the memory of its source comes with it. Between segments it holds nothing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The epoch: how an old copy of the manifest is noticed before it does harm.
 
-The problem. Whoever starts on an older copy of the manifest, beside stores that have gone on, does not know what was written since. To this
-copy, ids that were leased and used meanwhile are free: their leases expire, and every store is searched for them and emptied.
+The problem. A server that starts on an older copy of the manifest, beside newer stores, does not know what was written since. In this copy,
+ids that were leased and used meanwhile look unused: their leases expire, every store is searched for them, and what is found is deleted.
 
 The idea. The manifest has an identity and a number, and each store keeps both as a small object, the **marker**:
 `epoch/<number, 20 digits>-<identity>-<proof>`. The number moves at each start of a server, after each backup, and each minute in which
@@ -9,10 +9,10 @@ something was changed. A manifest whose number is lower than a store's is an old
 collected.
 
 The order. First the manifest moves, durably; then the markers are put; then older ones are deleted. So no store is ever ahead of the
-manifest that is in use, whatever breaks off: a crash in between leaves markers that are behind, as does a store that was down. Whoever
-compares reads the markers first and the manifest after, so that another process that moves it meanwhile raises no alarm. Numbers are given
-by the manifest, one process at a time, so two starts never put the same one; which of their markers comes last does not matter, the highest
-counts.
+manifest that is in use, wherever this breaks off: a crash in between leaves markers that are behind, and so does a store that was down. A
+comparison reads the markers first and the manifest after, so that another process that moves it meanwhile raises no alarm. Numbers are
+given by the manifest, one process at a time, so two starts never put the same one; which of their markers comes last does not matter, the
+highest counts.
 
 What it does not notice. A copy made after the number last moved is as new as the number tells, but may lack the changes of the last minute.
 Only a journal, which knows of each change, can tell such a copy; until there is one, a copy is made with `shardgate manifest backup`.
@@ -223,7 +223,7 @@ class EpochKeeper:
     def _believed(self, markers: Markers, identity: str) -> Markers:
         believed, liars = without_forged(markers, identity, self._prover)
         if liars and liars != self._liars:
-            logger.error("the stores %s show markers of this manifest that nobody here has put: they are ignored", ", ".join(liars))
+            logger.error("the stores %s show markers of this manifest that no server has written: they are ignored", ", ".join(liars))
         self._liars = liars
         return believed
 

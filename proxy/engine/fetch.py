@@ -53,8 +53,8 @@ class WindowFetch:
 
     @property
     def memory_bytes(self) -> int:
-        """What it takes: the sealed and the opened cells of the columns asked for, or where one of their stores is known to be down, of k
-        columns, and the decoded stripes. A store that fails only then is not foreseen."""
+        """The memory of the sealed and the opened cells of the columns asked for. If one of their stores is known to be down, it is that of
+        k columns and of the decoded stripes. A store that fails later is not counted in advance."""
         if all(self._is_readable(column) for column in self._wanted):
             return 2 * len(self._wanted) * self._cells_size
         return 3 * self._scheme.k * self._cells_size
@@ -78,7 +78,7 @@ class WindowFetch:
     def _patience(self) -> float:
         """Return how long to wait before others are asked too: until k others would have answered twice over, by their 95th percentile.
 
-        Not until a late store's own: of one that is always slow the others would never be asked.
+        The late store's own percentile does not count: with a store that is always slow, the others would never be asked.
         """
         usual = sorted(self._store(index).latency_p95("get_range") for index in self._untried)
         return max(2 * usual[min(self._scheme.k, len(usual)) - 1], MIN_HEDGE_SECONDS) if usual else MIN_HEDGE_SECONDS
@@ -120,7 +120,7 @@ class WindowFetch:
                 raise failure
 
     def _note_overtaken(self) -> None:
-        # Only now that others have answered: of those whom the client did not wait for, this cannot be said.
+        # Only now, when others have answered: a store that the client did not wait for may not have been slow.
         for task, index in self._reads.running.items():
             if index in self._late and not task.done():
                 self._store(index).overtaken("get_range")

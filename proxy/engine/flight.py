@@ -1,7 +1,7 @@
 """Calls under way together: each is a task, and they are taken in the order in which they end.
 
-`asyncio.wait` does the same, and signs up with every task anew at every call: for the six shards of a small object that took a tenth of
-the whole write.
+`asyncio.wait` does the same, but adds its callback to every task again at every call. For the six shards of a small object, that took a
+tenth of the whole write.
 """
 
 from __future__ import annotations

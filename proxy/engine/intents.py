@@ -6,7 +6,7 @@ that dies leaves the rest: the lease expires, is revoked (a late commit under it
 
 A worker may find its own lease revoked, when it was stopped, its clock was set forward, or the manifest was locked for longer than a lease.
 No id of that lease may be used again: it may have been collected already, and nobody would look for shards that come later. So a write
-under way fails, to be tried again by its client, and its ids are abandoned as those of any other failed write; free ids are dropped.
+under way fails, to be tried again by its client, and its ids are abandoned, like those of any other failed write; free ids are dropped.
 """
 
 from __future__ import annotations

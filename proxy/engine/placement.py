@@ -5,8 +5,9 @@ A **policy** makes two promises about every segment of k + m shards:
 * *Loss.* `may_fail` says how many stores, how many providers and how many regions may fail at once. A write is acknowledged only
   when the shards already stored survive any such failure, so a write that meets one such failure must still leave shards that
   survive the next. Both are proved when the policy is made, for every failure, not when the first store dies.
-* *Disclosure.* `never_together` says whose hands never hold k shards: a provider's, a jurisdiction's. One more shard than k - 1 there
-  would be a readable segment (but for the keys), so k - 1 is a hard limit for each, before and after any failure.
+* *Disclosure.* `never_together` says whose hands never hold k shards: a provider's, a jurisdiction's. Hands that
+  hold k - 1 shards learn nothing, even with every key; with one more and the keys, they read the segment. So k - 1 is a hard limit
+  for each, before and after any failure.
 
 Shards are dealt evenly, within the limits (`dealing`). Counts, not identities, are dealt: the same plan serves every segment under the
 same set of usable stores, and each segment turns it by its own id, so that data and parity cells, and with them the reads, are spread

@@ -5,8 +5,8 @@ returning at the first moment the promise holds would leave most writes one shar
 its arrival.
 
 The idea. Put all shards at once. A failure is answered by a detour to another store, where there is one. Once the shards that
-are stored survive every failure the policy names, the rest are given as much time again as has passed, and a little. What is still under
-way then becomes the **tail**: the caller commits without it and hands it to `Stragglers`, which record each arrival in the manifest.
+are stored survive every failure the policy names, the other puts get as much time again as has passed, and a little more. Those still under
+way then become the **tail**: the caller commits without it and hands it to `Stragglers`, which record each arrival in the manifest.
 
 A put that failed may have been stored all the same: the answer was lost, or the store keeps what it says it refuses. A store that was
 sent a shard therefore counts among those that could read, whatever it answered, and it is searched when the segment is deleted. Only a

@@ -2,10 +2,11 @@
 
 A range is cut into windows of whole stripes (`windows`), each of which is fetched (`fetch`) while the one before it is being sent.
 
-A client that takes nothing keeps its answer, not the memory: when others wait for that, its `Reading` is paused, and fetches again later.
+A client that takes nothing keeps its answer, but not the memory: when others wait for memory, its `Reading` is paused and fetches again
+later.
 
-The source of a copy is read in the memory of the segment it is copied into: in runs as long as that segment. Nothing of the next run is on
-its way, and nothing of the last one kept, while the copy waits for the memory of its next segment.
+The source of a copy is read in the memory of the segment it is copied into: in runs as long as that segment. While the copy
+waits for the memory of its next segment, nothing of the next run is fetched, and nothing of the last one is kept.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The throttle: background work makes so many requests of stores a second and no more, so that clients hardly notice it."""
+"""The throttle: background work makes no more than so many requests of stores a second, so that clients hardly notice it."""
 
 from __future__ import annotations
 

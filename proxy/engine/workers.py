@@ -1,11 +1,11 @@
 """Workers: all background work is of one kind, and one runner keeps it going.
 
-A worker does one bounded unit a `step`, and says what that did. The runner takes turns for it: a turn is leased in the manifest, so of many
-processes one works at a time, and whoever comes after a process that died takes over when its lease has expired. Between turns nobody holds
+A worker does one bounded unit a `step`, and says what that did. The runner takes turns for it: a turn is leased in the manifest, so one
+of many processes works at a time, and another takes over when the lease of a process that died has expired. Between turns nobody holds
 the job. What must run in every process, such as keeping that process's own leases alive, says so, and is not leased.
 
 A step that fails is tried again later and later, with jitter, so that many processes do not come back at the same instant. Whatever a step
-raises, the worker goes on: were it to end, garbage would pile up and leases expire, and nobody would know.
+raises, the worker goes on: if it ended, garbage would pile up and leases would expire, and nobody would know.
 """
 
 from __future__ import annotations

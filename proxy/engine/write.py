@@ -4,8 +4,8 @@ Invariants, in the order of the steps, with what a crash after each leaves:
 
 1. Segment ids are leased in the manifest before any shard bears one. *Crash: ids that no store knows; the lease expires.*
 2. Data is coded and sealed stripe by stripe as it arrives, and hashed beside it; a few segments of a body are in memory, within the budget.
-   A segment's memory is taken as its bytes arrive (see `budget`). Between segments a body holds none but that of segments on their way to
-   the stores, which come to an end.
+   A segment's memory is taken as its bytes arrive (see `budget`). Between segments, a body holds only the memory of segments that are on
+   their way to the stores.
 3. Shards are put under new names; nothing is ever overwritten. *Crash: shards nobody refers to, found by the leased ids and deleted.*
 4. The last segment leaves only when the whole body has passed every check, because its label carries the finished record.
    A body that fails a check is never wholly stored. *Crash or failure: as 3.*
@@ -14,8 +14,8 @@ Invariants, in the order of the steps, with what a crash after each leaves:
    client goes away. *Crash: it happened or it did not; the ids are settled exactly if it did.*
 7. The answer follows the commit. Puts that were late by then are recorded as they arrive, or stay on record as missing.
 
-When it is unknown whether the commit happened (the database went away in the middle), the ids are abandoned all the same: settling skips
-those the commit has settled, so nothing visible is ever queued for deletion.
+If it is unknown whether the commit happened (the database went away in the middle), the ids are abandoned all the same. Ids that the commit
+has settled are skipped, so nothing visible is ever queued for deletion.
 """
 
 from __future__ import annotations

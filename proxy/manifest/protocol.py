@@ -117,7 +117,7 @@ class Manifest(Protocol):
     committed, every other sees at its next call. A raised error means nothing changed. Any call may be cancelled: it then either
     happened whole or not at all. Extents no longer referenced by any version or part are queued as garbage by the same step.
 
-    A bucket is found by its name once, and meant by its id from then on: while a request is under way its bucket may be deleted, and the
+    A bucket is looked up by its name once, and then referred to by its id: while a request is under way its bucket may be deleted, and the
     name taken by another tenant. An id is never given again; once its bucket is gone, writes raise BucketMissing and reads find nothing.
     """
 
@@ -155,7 +155,7 @@ class Manifest(Protocol):
     async def lease_segments(self, *, owner: str, segment_ids: Sequence[SegmentId], expires_ms: int) -> Intent: ...
     async def renew_intents(self, *, owner: str, expires_ms: int) -> frozenset[IntentId]: ...
 
-    """Extend every intent of this owner that has not been revoked, and return them: of any other, no id may be used any more."""
+    """Extend every intent of this owner that has not been revoked, and return them. The ids of any other must not be used any more."""
 
     async def settle(self, settlements: Sequence[Settlement], garbage: Sequence[GarbageSegment], *, now_ms: int) -> None: ...
 
@@ -195,7 +195,7 @@ class Manifest(Protocol):
     async def list_objects(self, bucket_id: BucketId, *, prefix: str, delimiter: str, after: str, limit: int) -> ObjectPage: ...
 
     """Latest versions that are not delete markers, keys > `after`. A common prefix <= `after` (or which `after` begins with) is skipped
-    whole,     and is not returned again. Cost follows the answer: one index seek per common prefix."""
+    whole, and is not returned again. Cost follows the answer: one index seek per common prefix."""
 
     async def list_versions(
         self, bucket_id: BucketId, *, prefix: str, delimiter: str, after_key: str, after_version: str, limit: int

@@ -1,4 +1,4 @@
-"""Claims: who says to have sent a request, as its Authorization header or its presigned URL tells by AWS Signature Version 4.
+"""Claims: who says that they sent a request, in its Authorization header or presigned URL (AWS Signature Version 4).
 
 `parse_authorization` reads a claim without knowing any secret; nothing in it is proven. `sigv4` and `sigv2` judge it, and `evidence` has
 the claims of all places in one form.

@@ -1,6 +1,7 @@
 """Cross-origin requests: buckets have no CORS configuration here, and a browser's preflight is told so.
 
-S3 asks no signature of a preflight, and tells whether its bucket exists. Here that is one answer: who signs nothing learns of no bucket.
+S3 needs no signature for a preflight, and tells whether its bucket exists. Here the answer is always the same: a stranger learns of no
+bucket.
 Source: Amazon S3 User Guide, "Troubleshooting CORS".
 """
 

@@ -1,7 +1,7 @@
 """Evidence: a claim and what proves it, wherever a request has it: in a header, in its query, or among the fields of a form.
 
-Each place has its own words and its own text to sign. Who checks a sender need not know them: it looks up the access key of the claim and
-lets its keys prove it.
+Each place has its own words and its own text to sign. The code that checks a sender need not know them: it looks up the access key of the
+claim, and verifies the evidence with its keys.
 """
 
 from __future__ import annotations

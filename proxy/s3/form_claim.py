@@ -1,4 +1,4 @@
-"""Claims of browser forms: who says to have signed the policy among a form's fields, by Signature Version 2 or 4.
+"""Claims of browser forms: who says that they signed the policy among a form's fields, by Signature Version 2 or 4.
 
 Source: docs.aws.amazon.com/AmazonS3/latest/API/sigv4-authentication-HTTPPOST.html; S3 User Guide, "Browser-based uploads using POST
 (AWS signature version 2)".

@@ -31,7 +31,7 @@ class Access(NamedTuple):
 
 
 class Gate:
-    """Lets requests in to what they are about. A tenant may know which buckets exist; who signs nothing may not."""
+    """Lets requests in to their buckets. A tenant may know which buckets exist; a stranger may not."""
 
     def __init__(self, manifest: Manifest) -> None:
         self._manifest = manifest

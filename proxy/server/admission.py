@@ -33,7 +33,7 @@ Answering = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 class BoundedServer(web.Server):
     """aiohttp's server with at most `limit` connections.
 
-    When one more comes, that which has waited longest for a request is closed. If none waits, it is the new one.
+    When one more comes, the one that has waited longest for a request is closed. If none waits, the new one is.
     """
 
     def __init__(self, answer: Answering, *, limit: int, first_request_seconds: float = FIRST_REQUEST_SECONDS, **options: object) -> None:

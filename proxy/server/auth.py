@@ -61,13 +61,13 @@ class Authenticator:
     ) -> Sender:
         """Return who sent this. `raw_path` is as sent, without the query; `resource` has the bucket before it if the host names that.
 
-        Who claims to be nobody is the anonymous principal. Raises S3Error for whatever a signature can be wrong in.
+        Without a signature, that is the anonymous principal. Raises S3Error for anything that is wrong with a signature.
         """
         place = Place(self._clock.now_ms(), self._region, self._other_regions)
         return await self.check(evidence_of_request(method, raw_path, query, headers, resource=resource, place=place), bucket)
 
     async def check(self, evidence: Evidence | None, bucket: str | None) -> Sender:
-        """Return who is meant by evidence from any part of a request, once it is proven."""
+        """Check evidence, from whatever part of a request it comes, and return who sent it."""
         about = None if bucket is None else BucketName(bucket)
         if evidence is None:
             return Sender(principal=ANONYMOUS, caller=await self._manifest.find_caller(None, about), claim=ANONYMOUS_CLAIM)

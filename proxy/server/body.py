@@ -1,7 +1,8 @@
 """The body of a request: framing undone, every claim about it checked, at the pace the reader asks for.
 
 A client may vouch for its bytes in several ways at once: the signed SHA-256, Content-MD5, a checksum in a header or in a trailer, and the
-chunk signatures of aws-chunked. What the headers alone can get wrong is found when the body is made, before the client is told to send it.
+chunk signatures of aws-chunked. Whatever is wrong with the headers alone is found when the body is made, before the client is told to send
+it.
 """
 
 from __future__ import annotations
@@ -152,7 +153,7 @@ class RequestBody:
 
 
 async def read_document(body: RequestBody, budget: Budget, *, owner: str) -> bytes:
-    """Return a small body whole, after all its checks. Its memory is that of the budget until it is complete, and then a moment's."""
+    """Return a small body whole, after all its checks. Its memory is charged to the budget until it is complete."""
     held = budget.claim(body.size_bytes, owner=owner)
     document = bytearray()
     try:

@@ -1,7 +1,7 @@
 """The certificate that TLS clients see, exchanged while the server runs.
 
-A renewal writes two files, one after the other, and nobody can tell which half is new. So the pair is tried in a context of its own, and
-only a pair that fits takes the place of the one in use; half a pair is tried again when its files change.
+A renewal writes two files, one after the other, and nobody can tell which half is new. So the pair is tried in a context of its own. Only a
+pair that fits replaces the one in use. A pair that does not fit is tried again when its files change.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Connections: aiohttp's, but that S3 answers, too, where aiohttp's parser could make no request of what came.
+"""Connections: aiohttp's, except that a request that cannot be read gets S3's answer, too.
 
-What a client sends before somebody waits for it lies in memory that no budget knows of. So a connection reads no more at a time than a head
-may have, and much only of a body that is waited for.
+What a client sends before anybody waits for it lies in memory that no budget counts. So a connection reads no more at a time than a head
+may have. It reads more only of a body that somebody waits for.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class Connection(web.RequestHandler, Faucet):
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
-        """Answer for what was no request: there are clients that only know what S3 says, and scanners that are worth no traceback."""
+        """Answer what was no request: some clients understand only S3's errors, and a scanner is not worth a traceback."""
         if not isinstance(exc, HttpProcessingError):
             return super().handle_error(request, status, exc, message)
         request._version = HttpVersion11  # its stand-in claims 1.0, and so would the answer
@@ -137,7 +137,7 @@ class Connection(web.RequestHandler, Faucet):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Send the answer. What follows on a head that was refused is read on a little: a reset would take the answer from the client."""
+        """Send the answer. After a head that was refused, read on a little: a reset would take the answer from the client."""
         sent = await super().finish_response(request, resp, start_time)
         if isinstance(resp, web.Response):
             resp.body = None  # aiohttp keeps the answer until the next request, which may never come

@@ -1,12 +1,12 @@
 """Heads of requests, bounded while they come: HTTP's parser, told to keep little.
 
-The problem: aiohttp's parser bounds each header and their number. All together may be megabytes, of a client that nobody knows yet, and
-they are kept until the head is complete, which may be never. Trailers of a chunked body are kept likewise, and so are requests that are
+The problem: aiohttp's parser bounds each header and their number. All together they may have megabytes. They come from a client that
+nobody knows yet, and are kept until the head is complete, which may be never. So are the trailers of a chunked body, and requests that are
 sent before the last one is answered.
 
 The idea: count what goes into the parser while nothing comes out. A head is handed over in slices, so that no more of it lies in the
-parser than a head may have. Of a body whose length is known that length passes uncounted. Of a chunked one each slice must bring bytes
-of the body. The headers of a complete head are measured once more, exactly.
+parser than a head may have. A body of known length passes uncounted. Each slice of a chunked one must bring bytes of the
+body. The headers of a complete head are measured once more, exactly.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class HeadTooLarge(BadHttpMessage):
 
 
 class BoundedParser:
-    """Stands for aiohttp's parser in its connection."""
+    """Takes the place of aiohttp's parser in a connection."""
 
     __slots__ = ("_owed", "_parser", "_payload", "_received", "_unanswered", "is_refusing")
 
@@ -47,11 +47,11 @@ class BoundedParser:
 
     @property
     def owed_bytes(self) -> int:
-        """What a client may send now, of a body."""
+        """How many bytes of a body are still to come."""
         return self._owed
 
     def feed_data(self, data: bytes) -> tuple[Sequence[Message], bool, bytes]:
-        """As aiohttp's. Raises `HttpProcessingError` once, and takes no notice of what comes then."""
+        """As aiohttp's. Raises `HttpProcessingError` once, and ignores whatever follows."""
         if self.is_refusing:
             return (), False, b""
         try:

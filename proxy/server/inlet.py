@@ -13,7 +13,7 @@ _DRAIN_SECONDS = 1.0
 
 
 class Faucet:
-    """A connection that reads much at a time only for who waits for it. This one always does as it likes."""
+    """A connection that reads much at a time only while somebody waits for it. This one does nothing about it."""
 
     __slots__ = ()
 

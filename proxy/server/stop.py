@@ -1,7 +1,7 @@
 """How a server is stopped: a signal asks it to finish, breaks off a start, and the second one ends the process at once.
 
 A worker takes as many signals as come for the first: systemd, for one, signals every process of a unit, and the supervisor, signalled as
-well, passes its own on. Who wants workers to end at once tells the supervisor, which kills them.
+well, passes its own on. To end workers at once, tell the supervisor, which kills them.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ async def send_download(
 ) -> web.StreamResponse:
     """Answer with the download. What fails before the first byte is raised; later the connection is cut and `failure` says why.
 
-    A client that takes nothing for `idle_seconds` is cut off too. Until then it may pause; what was read for it gives way to others.
+    A client that takes nothing for `idle_seconds` is cut off too. Until then it may pause; what was read ahead for it gives way to others.
     """
     headers["Content-Length"] = str(download.length)
     chunks = download.chunks

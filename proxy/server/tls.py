@@ -2,7 +2,7 @@
 
 asyncio's own server tells nobody of a connection before its handshake is done: clients that never begin one could take every file
 descriptor, whatever bound there is on connections. So sockets are accepted here. When too many shake hands at once, the one that has taken
-longest is closed: a client that means it is done in two round trips.
+longest is closed: an honest client is done in two round trips.
 """
 
 from __future__ import annotations

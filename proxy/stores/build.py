@@ -72,7 +72,7 @@ async def open_store(
         store = opening.result()
     elif create and config.kind == "directory":
         # Made later, behind the manifest's back, it would be made again at each start at which its disk is not mounted.
-        raise ConfigError(f"stores.{name}.path: {config.path} does not answer, and a new store must; see to its disk, or remove the store")
+        raise ConfigError(f"stores.{name}.path: {config.path} does not answer, and a new store must; check its disk, or remove the store")
     else:
         opening.add_done_callback(partial(_report_late, name))
         store = LateStore(info, opening)

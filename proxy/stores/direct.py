@@ -1,11 +1,11 @@
 """Direct writes: a large shard goes to its disk from an aligned buffer, past the page cache.
 
 The problem. Through the page cache a write is copied into fresh pages, which are found, filled, tagged and written back one by one: 2.5 s
-of CPU a GiB, and more when the cache is full. Nobody reads a shard right after it was written, so the cache gains nothing.
+of CPU for each GiB, and more when the cache is full. Nobody reads a shard right after it was written, so the cache gains nothing.
 
 The idea. With O_DIRECT the disk takes the bytes from our own memory, 0.06 s a GiB. It wants addresses, lengths and offsets that are whole
-blocks. So a shard is copied, a piece at a time, into a buffer of whole pages; its end, less than a block, is written as ever. The buffers
-are few, kept, and part of the memory budget. Where all are lent, or a file system refuses, a shard goes through the page cache.
+blocks. So a shard is copied, a piece at a time, into a buffer of whole pages; its end, less than a block, is written as usual. The buffers
+are few, are kept, and belong to the memory budget. If all are in use, or the file system refuses, a shard goes through the page cache.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 A shard is written to a temporary file beside its place, fsynced, renamed, and the directory fsynced. The root carries a marker file, so
 that an unmounted file system is noticed: an empty mount point is an unavailable store, not an empty one. The marker holds the store's
 name, so that the file system of another store in its place is noticed, too. Root and marker are made when a store is opened for the first
-time and never again: whoever opens it says whether that is so. `root` says how the right disk is held.
+time and never again: the caller says whether this is the first time. `root` says how the right disk is held.
 
 What a crash leaves: before the rename a temporary, which the server's next start removes once it is an hour old; after it, a whole shard.
 """

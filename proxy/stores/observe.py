@@ -2,13 +2,13 @@
 
 A breaker opens after three failures in a row, or one refusal: calls then fail at once instead of each waiting out its deadline. One call
 every few seconds is let through to see whether the store is back. Putting, reading, deleting and listing have a breaker each: a full disk
-can be read, and a bucket whose retention forbids to delete takes new shards.
+can be read, and a bucket whose retention forbids deletions takes new shards.
 
-Whoever cannot do without a store insists: it is then asked though its breaker is open, for it may be back. Only one that leaves such a call
-without an answer for a second is not asked again before it has answered, or the call's deadline has passed.
+A caller that cannot do without a store insists: the store is then asked although its breaker is open, for it may be back. If it leaves such
+a call without an answer for a second, it is not asked again before it has answered, or the call's deadline has passed.
 
-A store whose answers others overtake three times in a row is slow, or hangs: which of them is not known. It is left out as one that failed,
-but not refused to whoever cannot do without it.
+A store that others overtake three times in a row is slow, or hangs: nobody knows which. It is left out like one that failed, but a caller
+that cannot do without it may still ask it.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class ObservedStore:
         avoided = breaker.avoided
         breaker.overtake(self._clock.monotonic())
         if breaker.avoided and not avoided:
-            logger.warning("store %s answers late, if at all: to %s, others are asked first for now", self.info.name, _WORK[verb])
+            logger.warning("store %s answers late, if at all; others are asked first to %s, for now", self.info.name, _WORK[verb])
 
     async def put(self, name: ShardName, body: Sequence[bytes | bytearray | memoryview], *, insist: bool = False) -> None:
         self._admit("put", insist=insist)

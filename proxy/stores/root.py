@@ -4,8 +4,8 @@ The problem. A disk is unmounted while the server runs, or another one is mounte
 a gap between the look and the call, and what is remembered of the old disk (its folders) is wrong for the new one.
 
 The idea. The root is opened once, and everything is reached from its descriptor. The marker is read through it, so the owner of this very
-directory is known. Each call of a lane looks whether the path still leads there; if not, the root is opened and looked at anew, so a disk
-that is back is used again without a restart, and another store's is refused. The event loop cannot wait for a path that hangs, so the
+directory is known. Each call of a lane checks whether the path still leads there. If not, the root is opened and checked anew. So a disk
+that is back is used again without a restart, and another store's disk is refused. The event loop cannot wait for a path that hangs, so the
 ring relies on a look that is less than a second old; until then the descriptor leads to this store's own disk.
 
 Below the root no symbolic link is followed. What is held keeps its file system busy: stop the server before you unmount, or use

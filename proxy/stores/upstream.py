@@ -83,7 +83,7 @@ class UpstreamStore:
         try:
             result = await obstore.get_async(self._inner, name)
             if result.meta["size"] > MAX_SHARD_SIZE:
-                raise StoreUnavailable(self.info.name, f"offers {result.meta['size']} bytes as {name}: no shard is as large")
+                raise StoreUnavailable(self.info.name, f"offers {result.meta['size']} bytes as {name}: no shard is that large")
             return await self._read(result, result.meta["size"])
         except _FAILURES as error:
             raise self._translated(name, error) from error
@@ -96,7 +96,7 @@ class UpstreamStore:
         # The first chunk has at least so many bytes, or all there are.
         data = memoryview(await anext(aiter(result.stream(min_chunk_size=max(length, 1))), b""))
         if len(data) > length:
-            raise StoreUnavailable(self.info.name, f"answered {length} bytes asked for with more")
+            raise StoreUnavailable(self.info.name, f"sent more than the {length} bytes asked for")
         return data
 
     async def list(self, prefix: str = "") -> AsyncIterator[tuple[ShardName, int]]:

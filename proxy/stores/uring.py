@@ -7,10 +7,10 @@ bare calls one after the other).
 The idea. All that happens to one file is a **chain** of linked entries in the kernel's submission queue (open, write, fsync, close,
 rename). The chains of one turn of the event loop are submitted by one system call, and an eventfd wakes the loop when some have ended.
 An entry that would block is taken over by a thread of the kernel's. There are enough of these for every directory's share of chains, so
-a directory that hangs holds up itself alone.
+a directory that hangs delays only itself.
 
 The ring is a fast way, never the only one: a chain that fails in any way says only that it failed. Its caller does the same again in a
-thread, and reports what it meets there. Where the kernel has no io_uring (before Linux 5.19), a sandbox forbids it, or the processor is no
+thread, and reports what happens there. Where the kernel has no io_uring (before Linux 5.19), a sandbox forbids it, or the processor is no
 x86-64, there is no ring.
 """
 

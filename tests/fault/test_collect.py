@@ -103,7 +103,7 @@ async def test_a_store_taken_out_of_the_configuration_keeps_its_garbage_where_it
     await lab.collect()
     progress = await lab.run_collector()
     assert await lab.services.manifest.count_garbage() == {"gone": 2}
-    assert progress.trouble == "2 wait for store gone, which is not configured"
+    assert progress.trouble == "2 shards wait for store gone, which is not configured"
 
 
 async def test_what_a_store_does_not_delete_keeps_nothing_else_and_is_tried_again_later(lab: Laboratory) -> None:

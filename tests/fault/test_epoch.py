@@ -341,7 +341,7 @@ async def test_a_marker_that_a_provider_makes_up_stops_nobody_and_is_told(
         await lab.services.epoch.move()
         assert (await lab.services.manifest.find_epoch()).number == 3
         told = [record.getMessage() for record in caplog.records if "made" in record.getMessage() or "nobody here" in record.getMessage()]
-        assert told == ["the stores elm show markers of this manifest that nobody here has put: they are ignored"]
+        assert told == ["the stores elm show markers of this manifest that no server has written: they are ignored"]
 
 
 async def test_a_made_up_marker_does_not_hinder_the_remedy_for_a_true_one(old_copy: Path) -> None:

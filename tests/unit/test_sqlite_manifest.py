@@ -72,7 +72,7 @@ async def test_one_written_in_an_older_layout_is_refused(path: Path) -> None:
         assert len(await manifest.list_tenants()) == 1
     with closing(sqlite3.connect(path)) as other:
         other.execute("PRAGMA application_id = 0")
-    with pytest.raises(ConfigError, match="from before the first release, in a layout that was given up"):
+    with pytest.raises(ConfigError, match="before the first release, in a layout that is no longer used"):
         await make(path)
 
 

@@ -63,7 +63,7 @@ def _refuse_foreign_log(path: Path) -> None:
 def _not_opened(path: Path, error: OSError | sqlite3.Error) -> ProxyError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what SQLite adds in its extended codes
     if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
-        return ManifestUnavailable(f"the manifest {path} is locked: end what else has it open, such as a backup or a shell, or try again")
+        return ManifestUnavailable(f"the manifest {path} is locked: close whatever has it open, such as a backup or a shell, or try again")
     if code in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}:
-        return ConfigError(f"manifest.path: {path} is no manifest, or a damaged one ({error}): name another, or restore it from a backup")
+        return ConfigError(f"manifest.path: {path} is no manifest, or is damaged ({error}): name another, or restore it from a backup")
     return ConfigError(f"manifest.path: cannot open {path}: {error}; it must be a file that Shardgate may write, in a folder it may write")

@@ -76,7 +76,7 @@ def migrate(connection: sqlite3.Connection) -> None:
 def check_schema(connection: sqlite3.Connection) -> None:
     """Refuse a database that is no manifest of this version. Raises `ConfigError`."""
     if _schema(connection) != len(MIGRATIONS):
-        raise ConfigError("this database is no manifest of this version of Shardgate; name another file")
+        raise ConfigError("this database is not a manifest of this version of Shardgate; name another file")
 
 
 def probe_writing(connection: sqlite3.Connection) -> None:
@@ -92,8 +92,8 @@ def _schema(connection: sqlite3.Connection) -> int:
     (origin,) = connection.execute("PRAGMA application_id").fetchone()
     if current and origin != _origin():
         raise ConfigError(
-            "manifest.path: the manifest was written by a version from before the first release, in a layout that was given up; "
-            "this version cannot read it, nor the shards it tells of: begin with a new data directory and empty stores"
+            "manifest.path: the manifest was written before the first release, in a layout that is no longer used; "
+            "this version can read neither it nor its shards: begin with a new data directory and empty stores"
         )
     return int(current)
 

@@ -1,6 +1,6 @@
 """The SQLite manifest: WAL, `synchronous=FULL`, one writer thread a process, any number of processes on one file.
 
-Nothing of it runs on the event loop: a disk that hangs holds up who asks, up to the deadline, and nobody else.
+Nothing of it runs on the event loop: a disk that hangs delays those who ask, up to the deadline, and nobody else.
 """
 
 from proxy.manifest.sqlite.adapter.accounts import Accounts

@@ -1,4 +1,4 @@
-"""Running steps on the database: what is asked in threads, what is changed by the one writer, each with a deadline."""
+"""Running steps on the database: reads in threads, changes by the one writer, each with a deadline."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class StepRunner:
             self._changed_ms = self._clock.now_ms()
 
     async def _note(self, step: Step[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
-        """Make a change that a copy would not miss: it finds out by itself, or it is of this moment only."""
+        """Make a change that a copy of the manifest can do without: it finds out by itself, or the change matters only now."""
 
         def unless_fenced(connection: sqlite3.Connection) -> Result:
             epoch.refuse_fenced(connection)
@@ -90,9 +90,9 @@ class StepRunner:
         return await self._committer.run(unless_fenced)
 
     async def _read(self, step: Step[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
-        """Ask what takes microseconds."""
+        """Run a read that takes microseconds."""
         return await self._points.ask(step, *args, **kwargs)
 
     async def _list(self, step: Step[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
-        """Ask what may take milliseconds, beside those who do not."""
+        """Run a read that may take milliseconds, beside the quick ones."""
         return await self._listings.ask(step, *args, **kwargs)
