@@ -103,7 +103,7 @@ async def test_an_error_that_is_kept_keeps_no_segment(lab: Laboratory) -> None:
     with pytest.raises(ConnectionResetError):
         await lab.services.engine.put_object(lab.bucket, lab.tenant, ObjectKey("other"), Broken(b"x" * SIZE), ObjectAttributes())
     frames = [frame for frame, _ in walk_tb(error.__traceback__)]
-    assert "Writer._fill" in [frame.f_code.co_qualname for frame in frames]
+    assert "Filler.fill" in [frame.f_code.co_qualname for frame in frames]
     assert [frame for frame in frames if "sealer" in frame.f_locals] == []
 
 
