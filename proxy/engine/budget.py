@@ -222,7 +222,7 @@ class Budget:
 
     def _serve_one(self) -> bool:
         for waiting in self._next_in_line():
-            if self._may_have(waiting.grant, waiting.more_bytes):
+            if not waiting.turn.done() and self._may_have(waiting.grant, waiting.more_bytes):  # done: cancelled, and about to leave
                 del self._waiting[waiting.grant]
                 self._take(waiting.grant, waiting.more_bytes)
                 waiting.turn.set_result(None)

@@ -55,6 +55,20 @@ async def test_large_requests_get_their_turn_in_the_order_they_came() -> None:
     assert order == [0, 1, 2]
 
 
+async def test_who_was_cancelled_in_the_same_instant_is_not_served() -> None:
+    shared = budget()
+    held = await shared.acquire(shared.largest_bytes, owner="t")
+    gone, next_one = await ask(shared, LARGE), await ask(shared, LARGE)
+
+    gone.cancel()
+    held.release()  # before the cancelled one runs again
+    await settle()
+
+    assert gone.cancelled()
+    (await next_one).release()
+    assert shared.held_bytes == 0
+
+
 async def test_small_requests_pass_the_large_ones_that_wait() -> None:
     shared = budget()
     held = [await shared.acquire(LARGE, owner="t") for _ in range(7)]
