@@ -50,6 +50,8 @@ class Gate:
         return Access(held, await self._admit_origin(headers, sender.principal) if operation.name in _COPIES else None)
 
     async def _admit_origin(self, headers: Mapping[str, str], principal: Principal) -> Origin:
+        if _COPY_SOURCE not in headers:  # only a presigned URL has in its query what stands for a header
+            raise S3Error("InvalidRequest", "Where the signature is in a header, x-amz-copy-source is a header, too")
         source = parse_copy_source(headers[_COPY_SOURCE])
         held = _found(await self._manifest.find_caller(None, BucketName(source.bucket)), source.bucket, principal)
         action = source_action(of_version=source.version_id is not None)

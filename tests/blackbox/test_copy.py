@@ -170,3 +170,13 @@ def test_copy_of_a_composite_object_computes_the_checksum_of_the_whole(s3: S3Cli
     assert (copied["ChecksumCRC32"], copied["ChecksumType"]) == ("NhCmhg==", "FULL_OBJECT")
     assert copied["ETag"] == '"5d41402abc4b2a76b9719d911017c592"'
     assert get(s3, bucket, "b") == b"hello"
+
+
+@pytest.mark.parametrize("name", ["x-amz-copy-source", "X-Amz-Copy-Source"])
+def test_a_copy_source_in_the_query_of_a_request_signed_in_its_header_is_refused(
+    raw: RawClient, bucket: str, s3: S3Client, name: str
+) -> None:
+    s3.put_object(Bucket=bucket, Key="k", Body=b"kept")
+
+    assert raw.request("PUT", f"/{bucket}/k", [(name, f"{bucket}/other")]).verdict == (400, "InvalidRequest")
+    assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"kept"
