@@ -6,7 +6,8 @@ import re
 
 # Markup, and what XML 1.0 has no place for. Tab and line feed pass; a bare carriage return would be read as a line feed.
 _SPECIAL = re.compile('[&<>"\x00-\x08\x0b-\x1f\ud800-\udfff\ufffe\uffff]')
-_NAMED = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
+_UNFIT = re.compile("[\x00-\x08\x0b-\x1f\ud800-\udfff\ufffe\uffff]")
+_NAMED = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}  # the ampersand first: the others bring one
 
 
 def xml_text(text: str) -> str:
@@ -15,11 +16,15 @@ def xml_text(text: str) -> str:
     Control characters become references, as S3 sends them, although XML 1.0 forbids these, too: clients that may meet
     such keys ask for encoding-type=url.
     """
-    return _SPECIAL.sub(_reference, text)
+    if _SPECIAL.search(text) is None:
+        return text
+    for character, name in _NAMED.items():  # a key may be full of them, a page has a thousand keys: a function for each takes a second
+        text = text.replace(character, name)
+    return _UNFIT.sub(_reference, text)
 
 
 def _reference(match: re.Match[str]) -> str:
     character = match[0]
     if "\ud800" <= character <= "\udfff":  # bytes of a request line that were never UTF-8
         return "\ufffd"
-    return _NAMED.get(character) or f"&#x{ord(character):x};"
+    return f"&#x{ord(character):x};"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import lru_cache
@@ -17,37 +17,45 @@ Headers = list[tuple[str, str]]
 XMLNS = "http://s3.amazonaws.com/doc/2006-03-01/"
 XSI = "http://www.w3.org/2001/XMLSchema-instance"
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_RUN = 16  # items, of up to 6 KB each: what is written at a time takes a few milliseconds at most
 _PROLOG = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
 
 class Rendered(NamedTuple):
-    """A response, but for the headers every response has."""
+    """A response, but for the headers every response has. Its document can be had once, whole or as it is written."""
 
     status: int
     headers: Headers
-    body: bytes
+    pieces: Iterable[bytes]
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(self.pieces)
 
 
 class Mixed(NamedTuple):
     """Items of several flattened lists in one order, each with the name of its list. It stands in place of the first of them."""
 
-    items: Sequence[tuple[str, object]]
+    items: Iterable[tuple[str, object]]
 
 
 def render_response(operation: Operation, result: Mapping[str, object]) -> Rendered:
-    """Return the response. Members that are None are left out; lists may be any iterable of what they hold."""
+    """Return the response. Members that are None are left out; lists may be any iterable of what they hold.
+
+    A list in the document is asked for its items as the document is written: in `pieces` a few at a time, as a thousand take long.
+    """
     headers = object_headers(operation, result)
     document = operation.answer
     if document is None or operation.status == 204 or operation.method == "HEAD":
-        return Rendered(operation.status, headers, b"")
+        return Rendered(operation.status, headers, iter(()))
     content = result if document.member is None else result.get(document.member)
     if content is None:
-        return Rendered(operation.status, headers, b"")
+        return Rendered(operation.status, headers, iter(()))
     if isinstance(document.content, Scalar):  # a bucket policy: JSON as it was put
         headers.append(("Content-Type", "application/json"))
-        return Rendered(operation.status, headers, str(content).encode())
+        return Rendered(operation.status, headers, iter((str(content).encode(),)))
     headers.append(("Content-Type", "application/xml"))
-    return Rendered(operation.status, headers, _body(operation, document, content))
+    return Rendered(operation.status, headers, _pieces(operation, document, content))
 
 
 def object_headers(operation: Operation, result: Mapping[str, object]) -> Headers:
@@ -94,13 +102,56 @@ def _header_text(field: Field, value: object) -> str:
     return _text(value)
 
 
-def _body(operation: Operation, document: Document, content: object) -> bytes:
+def _pieces(operation: Operation, document: Document, content: object) -> Iterator[bytes]:
     if operation.name == "GetBucketLocation":  # its one member is the root element's text, nothing for us-east-1
         location = content.get("LocationConstraint") if isinstance(content, Mapping) else None
-        return f'{_PROLOG}<LocationConstraint xmlns="{XMLNS}">{xml_text(str(location or ""))}</LocationConstraint>'.encode()
+        yield f'{_PROLOG}<LocationConstraint xmlns="{XMLNS}">{xml_text(str(location or ""))}</LocationConstraint>'.encode()
+        return
     parts = [_PROLOG]
-    _write(parts, document.root, document.content, content, f' xmlns="{XMLNS}"')
-    return "".join(parts).encode()
+    for _ in _written(parts, document.root, document.content, content, f' xmlns="{XMLNS}"'):
+        yield "".join(parts).encode()
+        parts.clear()
+    yield "".join(parts).encode()
+
+
+def _written(parts: list[str], name: str, content: Node, value: object, attributes: str) -> Iterator[None]:
+    """Append the root element to the parts of the document, and pause after some items of each of its lists."""
+    if not isinstance(content, Structure):
+        _write(parts, name, content, value, attributes)
+        return
+    fields = _mapping(name, value)
+    xml_attributes = _attributes(content, fields) if content.attributes else ""
+    parts.append(f"<{name}{attributes}{xml_attributes}>")
+    for member in content.members.values():
+        if (inner := fields.get(member.name)) is None:
+            continue
+        if isinstance(inner, Mixed):
+            yield from _written_mixed(parts, content, inner)
+        elif isinstance(member.content, Items):
+            yield from _written_list(parts, member, member.content, inner)
+        else:
+            _write(parts, member.wire, member.content, inner)
+    parts.append(f"</{name}>")
+
+
+def _written_list(parts: list[str], member: Member, content: Items, value: object) -> Iterator[None]:
+    if not member.flattened:
+        parts.append(f"<{member.wire}>")
+    wire = member.wire if member.flattened else content.wire
+    for number, item in enumerate(_items(value), start=1):
+        _write(parts, wire, content.item, item)
+        if number % _RUN == 0:
+            yield
+    if not member.flattened:
+        parts.append(f"</{member.wire}>")
+
+
+def _written_mixed(parts: list[str], content: Structure, mixed: Mixed) -> Iterator[None]:
+    members = {member.name: member for member in content.members.values()}
+    for number, (name, item) in enumerate(mixed.items, start=1):
+        _write_member(parts, members[name], (item,))
+        if number % _RUN == 0:
+            yield
 
 
 def _write(parts: list[str], name: str, content: Node, value: object, attributes: str = "") -> None:
@@ -118,28 +169,19 @@ def _write(parts: list[str], name: str, content: Node, value: object, attributes
 
 
 def _write_structure(parts: list[str], name: str, content: Structure, value: object, attributes: str) -> None:
-    if type(value) is not dict and not isinstance(value, Mapping):
-        raise TypeError(f"{name} takes a mapping, not {type(value).__name__}")
-    xml_attributes = _attributes(content, value) if content.attributes else ""
+    fields = _mapping(name, value)
+    xml_attributes = _attributes(content, fields) if content.attributes else ""
     parts.append(f"<{name}{attributes}{xml_attributes}>")
     for member in content.members.values():
-        if (inner := value.get(member.name)) is None:
+        if (inner := fields.get(member.name)) is None:
             continue
         if type(inner) is str and type(member.content) is Scalar:  # most of a listing: no further call
             parts.append(f"<{member.wire}>{xml_text(inner)}</{member.wire}>")
         elif type(inner) is int and type(member.content) is Scalar:
             parts.append(f"<{member.wire}>{inner}</{member.wire}>")
-        elif isinstance(inner, Mixed):
-            _write_mixed(parts, content, inner)
         else:
             _write_member(parts, member, inner)
     parts.append(f"</{name}>")
-
-
-def _write_mixed(parts: list[str], content: Structure, mixed: Mixed) -> None:
-    members = {member.name: member for member in content.members.values()}
-    for name, item in mixed.items:
-        _write_member(parts, members[name], (item,))
 
 
 def _write_member(parts: list[str], member: Member, value: object) -> None:
@@ -148,6 +190,12 @@ def _write_member(parts: list[str], member: Member, value: object) -> None:
             _write(parts, member.wire, member.content.item, item)
     else:
         _write(parts, member.wire, member.content, value)
+
+
+def _mapping(name: str, value: object) -> Mapping[str, object]:
+    if type(value) is not dict and not isinstance(value, Mapping):
+        raise TypeError(f"{name} takes a mapping, not {type(value).__name__}")
+    return value
 
 
 def _items(value: object) -> Iterable[object]:

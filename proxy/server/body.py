@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Protocol
 
 from proxy.engine.body import Digests
-from proxy.engine.budget import Budget
+from proxy.engine.budget import Grant
 from proxy.manifest.records import Checksum
 from proxy.s3.aws_chunked import ChunkedDecoder
 from proxy.s3.checksums import (
@@ -152,20 +152,16 @@ class RequestBody:
             )
 
 
-async def read_document(body: RequestBody, budget: Budget, *, owner: str) -> bytes:
-    """Return a small body whole, after all its checks. Its memory is charged to the budget until it is complete."""
-    held = budget.claim(body.size_bytes, owner=owner)
+async def read_document(body: RequestBody, held: Grant) -> bytes:
+    """Return a small body whole, after all its checks. What `held` may grow to is taken when the first byte is there."""
     document = bytearray()
-    try:
-        async with held.filling():
-            async for piece in body.chunks():
-                await held.grow(len(document) + len(piece))
-                body.digest(piece)
-                document += piece
-        body.finish()
-        return bytes(document)
-    finally:
-        held.release()
+    async with held.filling():
+        async for piece in body.chunks():
+            await held.grow(held.claim_bytes)
+            body.digest(piece)
+            document += piece
+    body.finish()
+    return bytes(document)
 
 
 def has_body(headers: Mapping[str, str]) -> bool:

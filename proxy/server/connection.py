@@ -72,7 +72,7 @@ class _Reading(asyncio.BufferedProtocol):
 class Connection(web.RequestHandler, Faucet):
     """One client's connection."""
 
-    __slots__ = ("_bounded", "_dispatcher", "_is_open", "_lost")
+    __slots__ = ("_bounded", "_dispatcher", "_is_open", "_lost", "_patience_seconds")
 
     def __init__(self, endpoint: Endpoint, dispatcher: Dispatcher) -> None:
         loop = asyncio.get_running_loop()
@@ -87,6 +87,7 @@ class Connection(web.RequestHandler, Faucet):
         )
         self._dispatcher = dispatcher
         self._is_open = False
+        self._patience_seconds: float | None = None  # of whoever sends by pieces: that has its own
         self._lost: asyncio.Future[None] | None = None
         self._max_msg_queue_size, self._msg_queue_resume_size = QUEUED_REQUESTS, QUEUED_REQUESTS - 1
         parser = HttpRequestParser(
@@ -123,7 +124,13 @@ class Connection(web.RequestHandler, Faucet):
         """Wait until the connection takes more. aiohttp keeps one future for that, also when whoever waited was cancelled."""
         if self._drain_waiter is not None and self._drain_waiter.cancelled():
             self._drain_waiter = None
-        await super()._drain_helper()
+        try:
+            async with asyncio.timeout(self._patience_seconds):
+                await super()._drain_helper()
+        except TimeoutError:
+            if self.transport is not None:
+                self.transport.abort()
+            raise ConnectionResetError("the client takes nothing of its answer") from None
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
@@ -137,8 +144,15 @@ class Connection(web.RequestHandler, Faucet):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Send the answer. After a head that was refused, read on a little: a reset would take the answer from the client."""
-        sent = await super().finish_response(request, resp, start_time)
+        """Send the answer. Who takes nothing of it for long is cut off: an answer that was made whole is in memory until it is sent.
+
+        After a head that was refused, read on a little: a reset would take the answer from the client.
+        """
+        self._patience_seconds = self._dispatcher.idle_seconds
+        try:
+            sent = await super().finish_response(request, resp, start_time)
+        finally:
+            self._patience_seconds = None
         if isinstance(resp, web.Response):
             resp.body = None  # aiohttp keeps the answer until the next request, which may never come
         if self._bounded.is_refusing and self.transport is not None and not sent[1]:

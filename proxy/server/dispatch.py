@@ -6,14 +6,15 @@ import asyncio
 import logging
 import os
 from base64 import b64encode
-from collections.abc import Mapping
 from contextlib import suppress
 from socket import gethostname
 from urllib.parse import urlsplit
 
+import msgspec
 from aiohttp import web
 from multidict import CIMultiDict
 
+from proxy.engine.budget import Grant
 from proxy.errors import ProxyError
 from proxy.s3.cors import preflight_refusal
 from proxy.s3.errors import S3Error, render_error
@@ -28,7 +29,7 @@ from proxy.server.access import Gate
 from proxy.server.auth import Authenticator, Sender, hoisted_headers
 from proxy.server.body import MAX_DOCUMENT_SIZE, RequestBody, check_bodiless, has_body, read_document
 from proxy.server.call import Answer, Call, Download, Handle
-from proxy.server.documents import LARGE, Documents
+from proxy.server.documents import LARGE, Documents, claim_for_document
 from proxy.server.errors import translate
 from proxy.server.handlers import HANDLERS
 from proxy.server.inlet import Inlet
@@ -36,6 +37,7 @@ from proxy.server.internal import INTERNAL, answer_internal, is_internal
 from proxy.server.refusals import refuse_unserved
 from proxy.server.streaming import send_download
 from proxy.server.telemetry import Telemetry
+from proxy.server.turns import Turns
 from proxy.server.visit import Visit
 from proxy.server.whitespace import WhiteSpace
 from proxy.services import Services
@@ -66,6 +68,7 @@ class Dispatcher:
         )
         self._gate = Gate(services.manifest)
         self._telemetry = telemetry
+        self._turns = Turns()
         self._host_id = b64encode(os.urandom(32)).decode()
         self._documents = Documents(
             services.budget, wait_seconds=config.limits.memory_wait_seconds, idle_seconds=config.limits.reader_idle_seconds
@@ -98,6 +101,11 @@ class Dispatcher:
         visit.answered(response)
         self._telemetry.end(visit.outcome())
         return response
+
+    @property
+    def idle_seconds(self) -> float:
+        """How long a client may take nothing of an answer that is sent whole, as it may send nothing of a body."""
+        return self._limits.body_idle_seconds
 
     async def finish(self, timeout_seconds: float) -> bool:
         """Close each connection after its answer from now on; tell whether all answers were given in time."""
@@ -149,10 +157,11 @@ class Dispatcher:
         refuse_unserved(operation, headers)
         if target.key is not None:
             check_key(target.key)
-        body, document = await self._take_body(visit.inlet, operation, headers, sender)
+        streamed = operation.name in STREAMED
+        body = RequestBody(visit.inlet, headers, sender.claim, sender.signing_key) if streamed else None
         call = Call(
             operation=operation,
-            params=parse_request(operation, target, query, headers, document),
+            params=parse_request(operation, target, query, headers),
             headers=headers,
             principal=sender.principal,
             asker=sender.tenant,
@@ -161,18 +170,50 @@ class Dispatcher:
             copied=access.origin,
             upload=body,
         )
-        if operation.name in LONG:
-            return await self._answer_long(visit, handle, call)
-        if operation.name in LARGE:
-            return await self._answer_large(visit, handle, call)
-        return await self._render(visit, operation, await handle(call))
+        if not streamed and has_body(headers):
+            return await self._serve_document(visit, handle, call, sender)
+        if not streamed:
+            check_bodiless(sender.claim)
+        return await self._serve(visit, handle, call, None)
 
-    async def _answer_large(self, visit: Visit, handle: Handle, call: Call) -> web.StreamResponse:
+    async def _serve_document(self, visit: Visit, handle: Handle, call: Call, sender: Sender) -> web.StreamResponse:
+        """Read the document whole, then serve. Its memory is held as long as what was read of it is in use."""
+        operation = call.operation
+        body = RequestBody(
+            visit.inlet,
+            call.headers,
+            sender.claim,
+            sender.signing_key,
+            max_size=MAX_DOCUMENT_SIZE,
+            checksum_is_of_body=operation.name != "CompleteMultipartUpload",
+        )
+        held = claim_for_document(self._services.budget, body.size_bytes, owner=_owner(call))
+        try:
+            document = await read_document(body, held)
+            if document and operation.document is not None:
+                params = call.params | await self._turns.read(operation.document, document)
+                call = msgspec.structs.replace(call, params=params)
+            del document
+            return await self._serve(visit, handle, call, held)
+        finally:
+            held.release()
+
+    async def _serve(self, visit: Visit, handle: Handle, call: Call, held: Grant | None) -> web.StreamResponse:
+        """Call the handler, and send its answer. `held` is the memory of the request's document."""
+        if call.operation.name in LONG:
+            return await self._answer_long(visit, handle, call)
+        if call.operation.name in LARGE:
+            return await self._answer_large(visit, handle, call, held)
+        return await self._render(visit, call.operation, await handle(call))
+
+    async def _answer_large(self, visit: Visit, handle: Handle, call: Call, held: Grant | None) -> web.StreamResponse:
         """Answer with a document that may have megabytes."""
         async with self._documents.turn(call.operation.name):
             response = await self._render(visit, call.operation, await handle(call))
-            held = await self._documents.charge(response, owner="" if call.asker is None else call.asker.id)
-        visit.code = await self._documents.send(visit.request, response, held)
+            if held is not None:  # nobody holds one part of what he needs while he waits for another
+                held.release()
+            charged = await self._documents.charge(response, owner=_owner(call))
+        visit.code = await self._documents.send(visit.request, response, charged)
         return response
 
     async def _answer_long(self, visit: Visit, handle: Handle, call: Call) -> web.StreamResponse:
@@ -191,25 +232,6 @@ class Dispatcher:
                 return await self._render(visit, call.operation, answer)
             return await waiting.finish(_document(call.operation, answer))
 
-    async def _take_body(
-        self, inlet: Inlet, operation: Operation, headers: Mapping[str, str], sender: Sender
-    ) -> tuple[RequestBody | None, bytes]:
-        """Return the body to be streamed, or the document read whole."""
-        if operation.name in STREAMED:
-            return RequestBody(inlet, headers, sender.claim, sender.signing_key), b""
-        if not has_body(headers):
-            check_bodiless(sender.claim)
-            return None, b""
-        body = RequestBody(
-            inlet,
-            headers,
-            sender.claim,
-            sender.signing_key,
-            max_size=MAX_DOCUMENT_SIZE,
-            checksum_is_of_body=operation.name != "CompleteMultipartUpload",
-        )
-        return None, await read_document(body, self._services.budget, owner="" if sender.tenant is None else sender.tenant.id)
-
     async def _render(self, visit: Visit, operation: Operation, answer: Answer) -> web.StreamResponse:
         if isinstance(answer, Download):
             headers = self._common_headers(visit)
@@ -220,7 +242,7 @@ class Dispatcher:
         rendered = render_response(operation, answer)
         headers = self._common_headers(visit)
         headers.extend(rendered.headers)
-        return web.Response(status=rendered.status, headers=headers, body=rendered.body)
+        return web.Response(status=rendered.status, headers=headers, body=await self._turns.join(rendered.pieces))
 
     def _refusal(self, visit: Visit, error: S3Error) -> web.Response:
         visit.code = error.code
@@ -245,6 +267,11 @@ class Dispatcher:
 def _document(operation: Operation, answer: Answer) -> bytes:
     assert not isinstance(answer, Download)  # no operation that sends an object is among the long ones
     return render_response(operation, answer).body
+
+
+def _owner(call: Call) -> str:
+    """Return whose share of the memory a request takes."""
+    return "" if call.asker is None else call.asker.id
 
 
 def _handle_of(operation: Operation) -> Handle:

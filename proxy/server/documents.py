@@ -1,4 +1,4 @@
-"""Documents that may be large: few are made at a time, and their memory is charged until the client has taken them.
+"""Documents that may be large: few are made at a time, and their memory is charged, of an answer until the client has taken it.
 
 A listing of a thousand long keys has 3 MB, and making it takes several times that. A client that reads nothing leaves it in the
 connection. So such an answer is sent within the budget. If the client takes nothing and others want the memory, the connection is cut: what
@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from proxy.engine.budget import Budget, Grant
+from proxy.engine.budget import SMALL_SIZE, Budget, Grant
 from proxy.errors import BudgetExhausted
 
 LISTINGS = frozenset(
@@ -22,6 +22,7 @@ LISTINGS = frozenset(
 LARGE = LISTINGS | {"DeleteObjects"}
 MADE_AT_ONCE = 2  # as many as the manifest lists for at once
 COPIES = 2  # of a document that is sent: the answer's and the connection's
+READ_COST = 4  # times the text of a request's document is what its values take
 BLOCKED_SECONDS = 0.1  # after which a client is slow, and its memory may be others'
 
 
@@ -73,3 +74,8 @@ class Documents:
         finally:
             held.release()
         return ""
+
+
+def claim_for_document(budget: Budget, size_bytes: int, *, owner: str) -> Grant:
+    """Return a grant of nothing yet for a request's document and its values."""
+    return budget.claim(min(READ_COST * size_bytes, SMALL_SIZE), owner=owner)

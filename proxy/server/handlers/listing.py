@@ -34,7 +34,7 @@ async def list_objects(call: Call) -> dict[str, object]:
     marker = call.text("Marker") or ""
     page = await _page(call, marker, limit)
     result = {**_common(call, page, encode, limit), "Marker": encode(marker)}
-    result["Contents"] = [_entry(call, version, encode, with_owner=True) for version in page.versions]
+    result["Contents"] = (_entry(call, version, encode, with_owner=True) for version in page.versions)
     if page.truncated and call.text("Delimiter"):  # without a delimiter the last key is the next marker
         result["NextMarker"] = encode(page.next_key)
     return result
@@ -53,7 +53,7 @@ async def list_objects_v2(call: Call) -> dict[str, object]:
         "ContinuationToken": token,
         "NextContinuationToken": seal_token(page.next_key) if page.truncated else None,
         "StartAfter": None if start_after is None else encode(start_after),
-        "Contents": [_entry(call, version, encode, with_owner=with_owner) for version in page.versions],
+        "Contents": (_entry(call, version, encode, with_owner=with_owner) for version in page.versions),
     }
 
 
@@ -70,7 +70,7 @@ async def list_object_versions(call: Call) -> dict[str, object]:
     page = await _versions_page(call, key_marker, version_marker, limit)
     result = {**_common(call, page, encode, limit), "KeyMarker": encode(key_marker), "VersionIdMarker": version_marker}
     # As on S3 the two kinds stand in one order: a client that reads the document as it comes sees each key's history.
-    result["Versions"] = Mixed([_history_entry(call, version, encode) for version in page.versions])
+    result["Versions"] = Mixed(_history_entry(call, version, encode) for version in page.versions)
     if page.truncated:
         result |= {"NextKeyMarker": encode(page.next_key), "NextVersionIdMarker": page.next_version or None}
     return result
@@ -120,7 +120,7 @@ def _common(call: Call, page: ObjectPage, encode: Encoder, limit: int) -> dict[s
         "MaxKeys": limit,
         "EncodingType": encode.kind,
         "IsTruncated": page.truncated,
-        "CommonPrefixes": [{"Prefix": encode(prefix)} for prefix in page.prefixes],
+        "CommonPrefixes": ({"Prefix": encode(prefix)} for prefix in page.prefixes),
     }
 
 

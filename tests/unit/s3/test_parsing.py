@@ -11,7 +11,9 @@ from botocore.serialize import create_serializer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.s3.documents import DocumentReader
 from proxy.s3.errors import S3Error
+from proxy.s3.model import Operation
 from proxy.s3.parsing import Params, parse_request
 from proxy.s3.routing import Router, Target, split_target
 
@@ -38,7 +40,18 @@ def _query_text(value: object) -> str:
 
 
 def parsed(name: str, body: bytes = b"", *, headers: Mapping[str, str] | None = None, query: tuple[tuple[str, str], ...] = ()) -> Params:
-    return parse_request(MODEL.operations[name], OBJECT, query, headers or {}, body)
+    operation = MODEL.operations[name]
+    return parse_request(operation, OBJECT, query, headers or {}) | read(operation, body)
+
+
+def read(operation: Operation, body: bytes, *, size: int = 1000) -> Params:
+    """Push a document in, `size` bytes at a time."""
+    if not body or operation.document is None:
+        return {}
+    reader = DocumentReader(operation.document)
+    for start in range(0, len(body), size):
+        reader.feed(body[start : start + size])
+    return reader.finish()
 
 
 def refusal(name: str, body: bytes = b"", **request: object) -> S3Error:
@@ -54,7 +67,7 @@ def test_every_operation_round_trips_with_all_its_parameters(name: str) -> None:
 
     target = split_target(None, path if "Bucket" in params else "/")
     operation = ROUTER.route(method, target, query, headers)
-    result = parse_request(operation, target, query, headers, body)
+    result = parse_request(operation, target, query, headers) | read(operation, body)
 
     for free_text in {"Expires", "ResponseExpires"} & params.keys():
         params[free_text] = format_datetime(MOMENT, usegmt=True)
@@ -240,3 +253,35 @@ def test_any_parameter_is_read_or_refused(name: str, value: str) -> None:
                 parsed(operation, query=((parameter, value),), headers={"if-modified-since": value, "x-amz-meta-x": value})
             except S3Error as error:
                 assert error.code == "InvalidArgument"
+
+
+@pytest.mark.parametrize("size", [1, 7, 100, 10_000])
+def test_a_document_can_be_pushed_in_by_any_pieces(size: int) -> None:
+    body = (
+        '<?xml version="1.0"?><Delete xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Quiet> true </Quiet>'
+        "<Object><Key>a&amp;b<!-- - -->\u00e9\U0001f600<![CDATA[<]]></Key><New><Key>x</Key></New></Object></Delete>"
+    ).encode()
+
+    assert read(MODEL.operations["DeleteObjects"], body, size=size) == {
+        "Delete": {"Quiet": True, "Objects": [{"Key": "a&b\u00e9\U0001f600<"}]}
+    }
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        b"<Object><Key>k</Key></Object>" * 10_001,
+        b"<a>" * 100 + b"</a>" * 100,
+        b"<a " + b" ".join(b'a%d=""' % number for number in range(20_000)) + b"/>",
+        b"<Object><Key>k<b/></Key></Object>",
+    ],
+    ids=["items", "depth", "attributes", "an element in text"],
+)
+def test_a_document_that_is_more_than_any_of_s3_is_refused(inner: bytes) -> None:
+    assert refusal("DeleteObjects", b"<Delete>" + inner + b"</Delete>").code == "MalformedXML"
+
+
+def test_what_the_model_does_not_know_is_passed_over_however_often_it_comes() -> None:
+    inner = b"<Object><Key>k</Key></Object>" + b"<a><Key>x</Key></a>" * 20_000
+
+    assert parsed("DeleteObjects", b"<Delete>" + inner + b"</Delete>")["Delete"] == {"Objects": [{"Key": "k"}]}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from xml.etree.ElementTree import fromstring
 
@@ -12,7 +12,7 @@ from botocore.parsers import create_parser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.s3.rendering import XMLNS, Rendered, iso_milliseconds, iso_time, object_headers, render_response
+from proxy.s3.rendering import XMLNS, Mixed, Rendered, iso_milliseconds, iso_time, object_headers, render_response
 
 from .samples import AWKWARD, MODEL, MOMENT, OPERATIONS, operation_model, output_of, sample, streams
 
@@ -23,7 +23,8 @@ READABLE = [name for name in OPERATIONS if operation_model(name).output_shape is
 
 
 def render(name: str, result: Mapping[str, object]) -> Rendered:
-    return render_response(MODEL.operations[name], result)
+    rendered = render_response(MODEL.operations[name], result)
+    return rendered._replace(pieces=list(rendered.pieces))
 
 
 def read(name: str, rendered: Rendered) -> dict[str, object]:
@@ -63,7 +64,9 @@ def test_every_operation_answers_an_empty_result(name: str) -> None:
     "name", ["DeleteObject", "DeleteBucket", "AbortMultipartUpload", "DeleteBucketTagging", "DeleteObjectTagging", "DeleteBucketPolicy"]
 )
 def test_what_is_gone_answers_without_content(name: str) -> None:
-    assert render(name, {"VersionId": "v"})[::2] == (204, b"")
+    rendered = render(name, {"VersionId": "v"})
+
+    assert (rendered.status, rendered.body) == (204, b"")
 
 
 @pytest.mark.parametrize(
@@ -106,11 +109,38 @@ def test_no_location_is_an_empty_root() -> None:
 
 
 def test_a_policy_is_sent_as_it_is() -> None:
-    assert render("GetBucketPolicy", {"Policy": '{"a": "<"}'}) == (200, [("Content-Type", "application/json")], b'{"a": "<"}')
+    rendered = render("GetBucketPolicy", {"Policy": '{"a": "<"}'})
+
+    assert (rendered.status, rendered.headers, rendered.body) == (200, [("Content-Type", "application/json")], b'{"a": "<"}')
 
 
 def test_a_head_has_no_body() -> None:
-    assert render("HeadObject", {"ContentLength": 5, "ETag": '"e"'}) == (200, [("Content-Length", "5"), ("ETag", '"e"')], b"")
+    rendered = render("HeadObject", {"ContentLength": 5, "ETag": '"e"'})
+
+    assert (rendered.status, rendered.headers, rendered.body) == (200, [("Content-Length", "5"), ("ETag", '"e"')], b"")
+
+
+@pytest.mark.parametrize(
+    ("name", "result"),
+    [
+        ("ListObjectsV2", lambda items: {"Contents": ({"Key": key} for key in items)}),
+        ("ListObjectVersions", lambda items: {"Versions": Mixed(("Versions", {"Key": key}) for key in items)}),
+        ("ListBuckets", lambda items: {"Buckets": ({"Name": name} for name in items)}),
+    ],
+)
+def test_a_list_is_asked_for_its_items_as_it_is_written(name: str, result: Callable[[Iterator[str]], dict[str, object]]) -> None:
+    asked: list[str] = []
+    keys = (asked.append(key) or key for key in map(str, range(1000)))
+    pieces = iter(render_response(MODEL.operations[name], result(keys)).pieces)
+
+    first = next(pieces)
+    asked_at_first = len(asked)
+    rest = list(pieces)
+
+    assert 0 < asked_at_first < 50
+    assert len(rest) > 20
+    found = fromstring(b"".join([first, *rest])).iter()
+    assert [element.text for element in found if element.tag.endswith(("Key", "}Name"))] == asked
 
 
 def test_object_headers() -> None:

@@ -20,6 +20,7 @@ from proxy.s3.claim import STREAMING_SIGNED, STREAMING_UNSIGNED_TRAILER, UNSIGNE
 from proxy.s3.errors import S3Error
 from proxy.s3.sigv4 import signing_key
 from proxy.server.body import EMPTY_SHA256, MAX_UPLOAD_SIZE, RequestBody, check_bodiless, has_body, read_document
+from proxy.server.documents import claim_for_document
 
 DATA = b"The quick brown fox jumps over the lazy dog" * 3
 KEY = signing_key("secret", "20261124", "us-east-1")
@@ -205,30 +206,33 @@ def test_what_headers_get_wrong_is_found_before_a_byte_is_read(
 
 async def test_document_is_read_whole_and_checked() -> None:
     budget = Budget(10_000, wait_seconds=1)
-    assert await read_document(body_of([DATA[:10], DATA[10:]], max_size=1000), budget, owner="t") == DATA
+    held = claim_for_document(budget, len(DATA), owner="t")
+    assert await read_document(body_of([DATA[:10], DATA[10:]], max_size=1000), held) == DATA
+    assert budget.held_bytes > len(DATA)  # what is read of it needs memory, too
+    held.release()
     with pytest.raises(S3Error, match="EntityTooLarge"):
         body_of(max_size=10)
     with pytest.raises(S3Error, match="BadDigest"):
-        await read_document(body_of(headers={"x-amz-checksum-crc32": crc32(b"other")}), budget, owner="t")
+        await read_document(body_of(headers={"x-amz-checksum-crc32": crc32(b"other")}), held)
+    held.release()
     assert budget.held_bytes == 0
 
 
 @pytest.mark.parametrize("ends", [True, False])
-async def test_a_document_holds_memory_for_what_has_come_of_it_until_it_is_read_or_breaks_off(ends: bool) -> None:
-    budget, held = Budget(64_000_000, wait_seconds=1), []
+async def test_a_document_holds_memory_for_what_has_come_of_it(ends: bool) -> None:
+    budget, held = Budget(64_000_000, wait_seconds=1), list[int]()
 
     class Watched(Pieces):
         async def read(self) -> bytes:
             held.append(budget.held_bytes)
             return await super().read()
 
-    pieces = [bytes(1_000_000)] * (8 if ends else 7)
-    body = RequestBody(Watched(pieces), {"content-length": "8000000"}, claim(UNSIGNED_PAYLOAD), KEY)
+    pieces = [bytes(250_000)] * (8 if ends else 7)
+    body = RequestBody(Watched(pieces), {"content-length": "2000000"}, claim(UNSIGNED_PAYLOAD), KEY)
     with nullcontext() if ends else pytest.raises(S3Error, match="IncompleteBody"):
-        await read_document(body, budget, owner="t")
+        await read_document(body, claim_for_document(budget, body.size_bytes, owner="t"))
     assert len(held) == len(pieces) + 1
-    assert all(size >= number * 1_000_000 for number, size in enumerate(held))
-    assert budget.held_bytes == 0
+    assert all(size >= number * 250_000 for number, size in enumerate(held))
 
 
 def test_completion_headers_do_not_speak_of_the_body() -> None:
