@@ -29,7 +29,7 @@ from proxy.server.access import Gate
 from proxy.server.auth import Authenticator, Sender, hoisted_headers
 from proxy.server.body import MAX_DOCUMENT_SIZE, RequestBody, check_bodiless, has_body, read_document
 from proxy.server.call import Answer, Call, Download, Handle
-from proxy.server.documents import LARGE, Documents, claim_for_document
+from proxy.server.documents import LARGE, Documents, document_memory
 from proxy.server.errors import translate
 from proxy.server.handlers import HANDLERS
 from proxy.server.inlet import Inlet
@@ -187,16 +187,13 @@ class Dispatcher:
             max_size=MAX_DOCUMENT_SIZE,
             checksum_is_of_body=operation.name != "CompleteMultipartUpload",
         )
-        held = claim_for_document(self._services.budget, body.size_bytes, owner=_owner(call))
-        try:
+        async with document_memory(self._services.budget, body.size_bytes, owner=_owner(call)) as held:
             document = await read_document(body, held)
             if document and operation.document is not None:
                 params = call.params | await self._turns.read(operation.document, document)
                 call = msgspec.structs.replace(call, params=params)
             del document
             return await self._serve(visit, handle, call, held)
-        finally:
-            held.release()
 
     async def _serve(self, visit: Visit, handle: Handle, call: Call, held: Grant | None) -> web.StreamResponse:
         """Call the handler, and send its answer. `held` is the memory of the request's document."""

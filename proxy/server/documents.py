@@ -76,6 +76,11 @@ class Documents:
         return ""
 
 
-def claim_for_document(budget: Budget, size_bytes: int, *, owner: str) -> Grant:
-    """Return a grant of nothing yet for a request's document and its values."""
-    return budget.claim(min(READ_COST * size_bytes, SMALL_SIZE), owner=owner)
+@asynccontextmanager
+async def document_memory(budget: Budget, size_bytes: int, *, owner: str) -> AsyncIterator[Grant]:
+    """The time in which a request's document and its values are in memory: what the grant may grow to."""
+    held = budget.claim(min(READ_COST * size_bytes, SMALL_SIZE), owner=owner)
+    try:
+        yield held
+    finally:
+        held.release()

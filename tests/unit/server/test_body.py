@@ -20,7 +20,7 @@ from proxy.s3.claim import STREAMING_SIGNED, STREAMING_UNSIGNED_TRAILER, UNSIGNE
 from proxy.s3.errors import S3Error
 from proxy.s3.sigv4 import signing_key
 from proxy.server.body import EMPTY_SHA256, MAX_UPLOAD_SIZE, RequestBody, check_bodiless, has_body, read_document
-from proxy.server.documents import claim_for_document
+from proxy.server.documents import document_memory
 
 DATA = b"The quick brown fox jumps over the lazy dog" * 3
 KEY = signing_key("secret", "20261124", "us-east-1")
@@ -206,15 +206,19 @@ def test_what_headers_get_wrong_is_found_before_a_byte_is_read(
 
 async def test_document_is_read_whole_and_checked() -> None:
     budget = Budget(10_000, wait_seconds=1)
-    held = claim_for_document(budget, len(DATA), owner="t")
-    assert await read_document(body_of([DATA[:10], DATA[10:]], max_size=1000), held) == DATA
-    assert budget.held_bytes > len(DATA)  # what is read of it needs memory, too
-    held.release()
+    async with document_memory(budget, len(DATA), owner="t") as held:
+        assert await read_document(body_of([DATA[:10], DATA[10:]], max_size=1000), held) == DATA
+        assert budget.held_bytes > len(DATA)  # what is read of it needs memory, too
+    assert budget.held_bytes == 0
     with pytest.raises(S3Error, match="EntityTooLarge"):
         body_of(max_size=10)
+
+
+async def test_a_document_that_breaks_off_keeps_no_memory() -> None:
+    budget = Budget(10_000, wait_seconds=1)
     with pytest.raises(S3Error, match="BadDigest"):
-        await read_document(body_of(headers={"x-amz-checksum-crc32": crc32(b"other")}), held)
-    held.release()
+        async with document_memory(budget, len(DATA), owner="t") as held:
+            await read_document(body_of(headers={"x-amz-checksum-crc32": crc32(b"other")}), held)
     assert budget.held_bytes == 0
 
 
@@ -230,7 +234,8 @@ async def test_a_document_holds_memory_for_what_has_come_of_it(ends: bool) -> No
     pieces = [bytes(250_000)] * (8 if ends else 7)
     body = RequestBody(Watched(pieces), {"content-length": "2000000"}, claim(UNSIGNED_PAYLOAD), KEY)
     with nullcontext() if ends else pytest.raises(S3Error, match="IncompleteBody"):
-        await read_document(body, claim_for_document(budget, body.size_bytes, owner="t"))
+        async with document_memory(budget, body.size_bytes, owner="t") as granted:
+            await read_document(body, granted)
     assert len(held) == len(pieces) + 1
     assert all(size >= number * 250_000 for number, size in enumerate(held))
 
