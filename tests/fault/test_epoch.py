@@ -340,7 +340,7 @@ async def test_a_marker_that_a_provider_makes_up_stops_nobody_and_is_told(
         await lab.put("k", b"x")
         await lab.services.epoch.move()
         assert (await lab.services.manifest.find_epoch()).number == 3
-        told = [record.getMessage() for record in caplog.records if "made" in record.getMessage() or "nobody here" in record.getMessage()]
+        told = [record.getMessage() for record in caplog.records if "made" in record.getMessage() or "no server has" in record.getMessage()]
         assert told == ["the stores elm show markers of this manifest that no server has written: they are ignored"]
 
 

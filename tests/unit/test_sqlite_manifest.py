@@ -108,7 +108,7 @@ async def test_a_locked_manifest_that_is_not_yet_made_is_unavailable(path: Path)
     path.parent.mkdir()
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(ManifestUnavailable, match="locked: end what else"):
+        with pytest.raises(ManifestUnavailable, match="locked: close whatever"):
             await make(path)
 
 
