@@ -35,6 +35,17 @@ async def ask(shared: Budget, size: int) -> asyncio.Task[Grant]:
     return asked
 
 
+async def test_who_is_cancelled_while_others_give_back_disturbs_nobody_and_keeps_nothing() -> None:
+    shared = budget()
+    held = await shared.acquire(CAPACITY, owner="t")
+    waiting = await ask(shared, LARGE)
+    waiting.cancel()  # it does not run before the memory comes free
+    held.release()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert shared.held_bytes == 0
+
+
 async def test_large_requests_get_their_turn_in_the_order_they_came() -> None:
     shared = budget()
     held = [await shared.acquire(LARGE, owner="t") for _ in range(7)]
