@@ -21,6 +21,7 @@ from aiohttp.streams import StreamReader
 MAX_HEAD_SIZE = 16 * 1024  # the request line too: a key of 1,024 bytes is 3 KiB escaped, and a presigned URL has a token
 MAX_HEADERS_SIZE = 8 * 1024  # https://docs.aws.amazon.com/AmazonS3/latest/API/RESTCommonRequestHeaders.html: so it is on S3
 _SEPARATORS = len(": \r\n")
+_FRAMING_SHARE = 4  # a chunked body's framing may have a quarter of its bytes: each chunk costs a call, as much as thousands of its bytes
 
 Message = tuple[RawRequestMessage, StreamReader]
 
@@ -35,13 +36,14 @@ class HeadTooLarge(BadHttpMessage):
 class BoundedParser:
     """Takes the place of aiohttp's parser in a connection."""
 
-    __slots__ = ("_owed", "_parser", "_payload", "_received", "_unanswered", "is_refusing")
+    __slots__ = ("_owed", "_parser", "_payload", "_received", "_unanswered", "_wire", "is_refusing")
 
     def __init__(self, parser: HttpRequestParser) -> None:
         self._parser = parser
         self._payload: StreamReader | None = None
         self._owed = 0  # bytes of a body of known length that are still to come
         self._received = 0  # bytes of a chunked body
+        self._wire = 0  # bytes that went in for it
         self._unanswered = 0  # bytes that went in since something came out
         self.is_refusing = False
 
@@ -104,7 +106,7 @@ class BoundedParser:
             if sum(len(name) + len(value) + _SEPARATORS for name, value in message.raw_headers) > MAX_HEADERS_SIZE:
                 raise HeadTooLarge
         message, self._payload = messages[-1]
-        self._received, self._unanswered = self._payload.total_bytes, 0
+        self._received, self._unanswered, self._wire = self._payload.total_bytes, 0, self._payload.total_bytes
         self._owed = 0 if message.chunked else int(message.headers.get("Content-Length", "0")) - self._received
 
     def _count(self, size: int) -> None:
@@ -112,5 +114,9 @@ class BoundedParser:
             self._received, self._unanswered = self._payload.total_bytes, 0
         else:
             self._unanswered += size
+        self._wire += size
         if self._unanswered > MAX_HEAD_SIZE:
+            raise HeadTooLarge
+        framing = self._wire - self._received  # what follows on the body counts with it, until the next head is complete
+        if framing > 2 * MAX_HEAD_SIZE + self._received // _FRAMING_SHARE:
             raise HeadTooLarge
