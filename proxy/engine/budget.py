@@ -41,6 +41,7 @@ SMALL_SIZE = 3 * 1024 * 1024  # a small object, or what a read takes for its fir
 PATIENCE_SECONDS = 1.0  # many times what a small request holds its memory for
 PRESS_SECONDS = 0.1
 IDLE_SECONDS = 1.0  # longer than a lost packet takes to come again
+STALL_SECONDS = 0.25  # a look that comes this late was held up here: nobody's bytes were read meanwhile
 
 
 class Grant:
@@ -147,6 +148,7 @@ class Budget:
         self._claimed = 0  # by those
         self._waiting: dict[Grant, _Waiting] = {}  # in the order they came
         self._timer: asyncio.TimerHandle | None = None
+        self._stalled_until = 0.0
 
     @property
     def held_bytes(self) -> int:
@@ -285,15 +287,19 @@ class Budget:
         return [grant for grant in self._filling if grant.size_bytes and not grant.is_small and not self._idles(grant, now)]
 
     def _idles(self, grant: Grant, now: float) -> bool:
-        return grant not in self._waiting and now - grant.grown_at >= grant.idle_seconds
+        """Return whether its client has sent nothing for too long, though we would have read it."""
+        return grant not in self._waiting and now - max(grant.grown_at, self._stalled_until) >= grant.idle_seconds
 
     def _press(self) -> None:
         """Revoke what those who wait may have."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() if self._timer is None else self._timer.when()
+        if loop.time() - due >= STALL_SECONDS:
+            self._stalled_until = loop.time()
         self._timer = None
         self._serve()
         if not self._waiting:
             return
-        loop = asyncio.get_running_loop()
         wanted = sum(one.grant.missing_bytes for one in self._waiting.values())
         wanted -= sum(grant.size_bytes for grant in self._filling if grant.is_revoked)  # on its way back
         for victim in self._victims(self._next_in_line()[-1], loop.time()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable
 from itertools import permutations
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.engine.budget import SMALL_SIZE, Budget, Grant
+from proxy.engine.budget import SMALL_SIZE, STALL_SECONDS, Budget, Grant
 from proxy.engine.claims import Claim, can_all_finish
 from proxy.errors import BudgetExhausted
 
@@ -319,6 +320,19 @@ async def test_what_is_idle_is_revoked_for_those_who_wait(owner: str) -> None:
     assert await fill(shared, 2 * LARGE, LARGE, owner=owner) == 2 * LARGE
     outcomes = await asyncio.gather(*(asyncio.wait_for(task, 0.01) for task in idle), return_exceptions=True)
     assert [type(outcome) for outcome in outcomes].count(BudgetExhausted) == 2  # no more than were needed
+
+
+async def test_a_server_that_stands_still_does_not_take_its_clients_for_idle() -> None:
+    shared = Budget(CAPACITY, wait_seconds=60, press_seconds=0)
+    filling = [asyncio.create_task(stall(shared, 2 * LARGE, LARGE, idle_seconds=STALL_SECONDS)) for _ in range(7)]
+    await settle()
+    waiting = asyncio.create_task(fill(shared, 2 * LARGE, LARGE))
+    await asyncio.sleep(0)
+    time.sleep(STALL_SECONDS)  # as a listing that takes long would
+    await settle()
+    assert not any(task.done() for task in filling)
+    for task in (*filling, waiting):
+        task.cancel()
 
 
 async def test_what_is_idle_stays_while_nobody_waits() -> None:
