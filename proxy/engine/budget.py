@@ -311,13 +311,23 @@ class Budget:
     def _victims(self, first: _Waiting, now: float) -> list[Grant]:
         """Return whose memory another may have, in the order to take it."""
         filling = [grant for grant in self._filling if grant.size_bytes and not grant.is_revoked and grant is not first.grant]
-        idle = sorted((grant for grant in filling if self._idles(grant, now)), key=lambda grant: grant.grown_at)
+        idling = (grant for grant in filling if self._idles(grant, now) and not self._is_due(grant, first.grant))
+        idle = sorted(idling, key=lambda grant: grant.grown_at)
         if idle or now - first.since < self._patience_seconds:
             return idle
         youngest_first = sorted(filling, key=lambda grant: grant.number, reverse=True)
         if not can_all_finish((one.as_claim() for one in self._counting()), self.largest_bytes):
             return [grant for grant in youngest_first if grant in self._waiting][:1]
         return self._beyond_share(first.grant.owner, youngest_first)
+
+    def _is_due(self, grant: Grant, wanting: Grant) -> bool:
+        """Return whether a grant is within its tenant's share, while the tenant that wants its memory has a share in other grants already.
+
+        Where one tenant has hundreds of writes, those of others idle for want of everything else: the network, the processor.
+        """
+        share = self._share()
+        is_within = self._held_by_owner[grant.owner] <= share
+        return is_within and grant.owner != wanting.owner and self._held_by_owner[wanting.owner] - wanting.size_bytes >= share
 
     def _beyond_share(self, owner: str, grants: Iterable[Grant]) -> list[Grant]:
         """Return which grants others must give up to have no more than their share, if this owner has less."""

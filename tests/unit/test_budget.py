@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from itertools import permutations
 
 import pytest
@@ -333,6 +334,23 @@ async def test_a_server_that_stands_still_does_not_take_its_clients_for_idle() -
     assert not any(task.done() for task in filling)
     for task in (*filling, waiting):
         task.cancel()
+
+
+@pytest.mark.parametrize(("owner", "stays"), [("many", True), ("new", False)])
+async def test_what_is_idle_within_a_share_is_not_revoked_for_a_tenant_that_has_its_own(owner: str, stays: bool) -> None:
+    shared = Budget(CAPACITY, wait_seconds=0.05, press_seconds=0.001)
+    held = await shared.acquire(5 * LARGE, owner="many")
+    idle = asyncio.create_task(stall(shared, 2 * LARGE, LARGE, owner="one", idle_seconds=0))
+    await settle()
+
+    with suppress(BudgetExhausted):
+        (await shared.acquire(2 * LARGE, owner=owner)).release()
+
+    assert idle.done() is not stays
+    idle.cancel()
+    await asyncio.gather(idle, return_exceptions=True)
+    held.release()
+    assert shared.held_bytes == 0
 
 
 async def test_what_is_idle_stays_while_nobody_waits() -> None:
