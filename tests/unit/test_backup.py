@@ -116,6 +116,6 @@ async def test_what_is_no_manifest_is_not_backed_up(path: Path, target: Path) ->
     path.parent.mkdir()
     with closing(sqlite3.connect(path)) as other:
         other.execute("CREATE TABLE other (a)")
-    with pytest.raises(ConfigError, match="no manifest"):
+    with pytest.raises(ConfigError, match="not a manifest"):
         back_up(path, target)
     assert list(target.parent.iterdir()) == []
