@@ -317,7 +317,8 @@ class Budget:
             return idle
         youngest_first = sorted(filling, key=lambda grant: grant.number, reverse=True)
         if not can_all_finish((one.as_claim() for one in self._counting()), self.largest_bytes):
-            return [grant for grant in youngest_first if grant in self._waiting][:1]
+            stuck = [grant for grant in youngest_first if grant in self._waiting]
+            return sorted(stuck, key=lambda grant: -self._held_by_owner[grant.owner])[:1]  # whose tenant holds most
         return self._beyond_share(first.grant.owner, youngest_first)
 
     def _is_due(self, grant: Grant, wanting: Grant) -> bool:

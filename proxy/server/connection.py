@@ -141,6 +141,11 @@ class Connection(web.RequestHandler, Faucet):
         request._version = HttpVersion11  # its stand-in claims 1.0, and so would the answer
         return self._dispatcher.refuse_unreadable(request, _refusal(exc))
 
+    def log_exception(self, *args: object, **kw: object) -> None:
+        """Log what nobody expected. That the rest of a body, read after its answer, is refused by the parser is no defect of ours."""
+        if not isinstance(kw.get("exc_info"), web.RequestPayloadError):
+            super().log_exception(*args, **kw)
+
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:

@@ -6,6 +6,7 @@ import asyncio
 import socket
 from typing import cast
 
+import pytest
 from aiohttp import web
 
 from proxy.server.connection import Endpoint
@@ -19,14 +20,15 @@ class Answers:
 
     idle_seconds = 0.1
 
-    def __init__(self) -> None:
+    def __init__(self, body: bytes = WHOLE) -> None:
+        self._body = body
         self.is_over = asyncio.Event()
 
     async def __call__(self, _request: web.BaseRequest) -> web.StreamResponse:
         task = asyncio.current_task()
         assert task is not None
         task.add_done_callback(lambda _: self.is_over.set())  # aiohttp's, which also sends what is returned
-        return web.Response(body=WHOLE)
+        return web.Response(body=self._body)
 
 
 async def test_who_takes_nothing_of_an_answer_made_whole_is_cut_off() -> None:
@@ -45,6 +47,24 @@ async def test_who_takes_nothing_of_an_answer_made_whole_is_cut_off() -> None:
         writer.close()
         server.close()
         await endpoint.shutdown(0.1)
+
+
+async def test_a_body_that_is_refused_after_its_answer_logs_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    answers = Answers(b"early")
+    endpoint = Endpoint(cast(Dispatcher, answers), limit=10)
+    server = await asyncio.get_running_loop().create_server(endpoint, "127.0.0.1", 0)
+    stream, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
+    try:
+        writer.write(b"PUT / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await stream.readuntil(b"early")
+        writer.write(b"1\r\nx\r\n" * 20_000)
+        await _rest_of(stream)  # until the connection is closed
+    finally:
+        writer.close()
+        server.close()
+        await endpoint.shutdown(0.1)
+
+    assert not caplog.records
 
 
 async def _rest_of(stream: asyncio.StreamReader) -> int:
