@@ -21,7 +21,7 @@ SIZE = 9_000_000
 
 @pytest.fixture
 async def lab(tmp_path: Path) -> AsyncIterator[Laboratory]:
-    async with laboratory(tmp_path, memory_mib=64) as running:
+    async with laboratory(tmp_path, memory_mib=64, put_timeout_seconds=30, get_timeout_seconds=30) as running:
         yield running
 
 
@@ -37,7 +37,7 @@ def test_a_reading_gives_the_same_bytes_wherever_it_is_paused(tmp_path: Path, st
     length = min(length, SIZE - start)
 
     async def run() -> None:
-        async with laboratory(tmp_path, memory_mib=64) as lab:
+        async with laboratory(tmp_path, memory_mib=64, put_timeout_seconds=30, get_timeout_seconds=30) as lab:
             if await lab.services.manifest.find_version(lab.bucket.id, ObjectKey("k")) is None:
                 await lab.put("k", os.urandom(SIZE))
             reading, got, number = await _open(lab, start, length), bytearray(), 0

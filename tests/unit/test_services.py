@@ -149,7 +149,7 @@ async def test_stores_are_opened_at_once_and_one_that_hangs_joins_later(tmp_path
 
 
 async def test_a_new_directory_that_hangs_is_refused(tmp_path: Path) -> None:
-    config = laboratory_config(tmp_path, store_open_seconds=0.2)
+    config = laboratory_config(tmp_path, store_open_seconds=1.0)
     (tmp_path / "stores/elm").mkdir(parents=True)
     (tmp_path / "stores/elm" / MARKER).touch()
     _hang(tmp_path / "stores/elm")
