@@ -249,6 +249,25 @@ def test_clients_that_send_a_byte_now_and_then_starve_nobody(
         assert s3.get_object(Bucket="intake", Key="put0")["Body"].read() == data
 
 
+def test_many_uploads_at_once_wait_for_each_other_and_none_is_refused(server: Shardgate, s3: S3Client, raw: RawClient) -> None:
+    data = os.urandom(24 * MIB)
+    numbers, answers = iter(range(48)), []
+
+    def upload() -> None:
+        path = f"/intake/many{next(numbers)}"
+        head = _head(
+            "PUT", path, raw.sign("PUT", path, {"content-length": str(len(data)), "connection": "close"}, payload_hash=UNSIGNED).headers
+        )
+        with _begin(raw, head) as connection:
+            with suppress(ConnectionError):
+                connection.sendall(data)
+            answers.append(_read_all(connection)[:12])
+
+    with _bounded(server):
+        _in_threads(48, upload)
+    assert answers == [b"HTTP/1.1 200"] * 48
+
+
 def test_readers_that_take_nothing_cut_nobody_off(server: Shardgate, s3: S3Client, raw: RawClient) -> None:
     data = os.urandom(64 * MIB)
     s3.put_object(Bucket="intake", Key="large", Body=data)
