@@ -100,3 +100,14 @@ def _complete(answer: bytes) -> bool:
     head, end, body = answer.partition(b"\r\n\r\n")
     found = re.search(rb"\r\ncontent-length: *(\d+)", head, re.IGNORECASE)
     return bool(end) and found is not None and len(body) >= int(found[1])
+
+
+def read_to_end(connection: socket.socket) -> bytes:
+    """Return what comes until the server closes the connection, or resets it."""
+    received = bytearray()
+    try:
+        while data := connection.recv(1024 * 1024):
+            received += data
+    except ConnectionResetError:
+        pass
+    return bytes(received)

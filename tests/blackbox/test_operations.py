@@ -22,6 +22,7 @@ import pytest
 from botocore.exceptions import ClientError, IncompleteReadError, ResponseStreamingError
 from botocore.response import StreamingBody
 
+from tests.blackbox.raw import read_to_end
 from tests.blackbox.signer import UNSIGNED, Signer
 from tests.servers import ROOT, Shardgate, free_port, shardgate, start_shardgate, stop
 
@@ -91,7 +92,7 @@ def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shardgate]:
 
 def test_an_upload_that_stalls_is_told_so(impatient: Shardgate) -> None:
     with _begin_put(impatient, "stalled", MIB, first=b"x" * 1000) as connection:
-        answer = _read_to_end(connection)
+        answer = read_to_end(connection)
     assert answer.startswith(b"HTTP/1.1 400")
     assert b"<Code>RequestTimeout</Code>" in answer
     with pytest.raises(ClientError, match="404"):
@@ -104,7 +105,7 @@ def test_a_download_that_nobody_takes_is_cut_off(impatient: Shardgate) -> None:
         connection.sendall(_head(impatient, "GET", "/bucket/large"))
         assert connection.recv(12) == b"HTTP/1.1 200"
         _until(lambda: _metrics(impatient)["shardgate_requests_in_flight"] == 0)
-        assert len(_read_to_end(connection)) < 48 * MIB
+        assert len(read_to_end(connection)) < 48 * MIB
 
 
 def test_ctrl_c_lets_an_upload_finish(tmp_path: Path) -> None:
@@ -116,7 +117,7 @@ def test_ctrl_c_lets_an_upload_finish(tmp_path: Path) -> None:
             server.process.send_signal(signal.SIGINT)
             _until(lambda: not _listens(server))
             connection.sendall(b"b" * MIB)
-            assert _read_to_end(connection).startswith(b"HTTP/1.1 200")
+            assert read_to_end(connection).startswith(b"HTTP/1.1 200")
         assert server.process.wait(DEADLINE_SECONDS) == 0
     finally:
         stop(server.process)
@@ -149,7 +150,7 @@ def test_a_signal_to_all_processes_lets_an_upload_finish(tmp_path: Path) -> None
             server.process.send_signal(signal.SIGTERM)  # which the supervisor passes on, so that each worker has two
             _until(lambda: len(_workers(server)) == 1)  # the other one had nothing to finish
             connection.sendall(b"b" * MIB)
-            assert _read_to_end(connection).startswith(b"HTTP/1.1 200")
+            assert read_to_end(connection).startswith(b"HTTP/1.1 200")
         assert server.process.wait(DEADLINE_SECONDS) == 0
     finally:
         stop(server.process)
@@ -345,16 +346,6 @@ def _begin_put(server: Shardgate, key: str, size: int, *, first: bytes) -> socke
     connection = _connect(server)
     connection.sendall(_head(server, "PUT", f"/bucket/{key}", {"content-length": str(size)}) + first)
     return connection
-
-
-def _read_to_end(connection: socket.socket) -> bytes:
-    received = bytearray()
-    try:
-        while data := connection.recv(MIB):
-            received += data
-    except ConnectionResetError:
-        pass
-    return bytes(received)
 
 
 def _listens(server: Shardgate) -> bool:

@@ -21,6 +21,7 @@ from botocore.config import Config
 from botocore.exceptions import SSLError
 from s3transfer.crt import BotocoreCRTCredentialsWrapper, BotocoreCRTRequestSerializer, CRTTransferManager, create_s3_crt_client
 
+from tests.blackbox.raw import read_to_end
 from tests.blackbox.signer import UNSIGNED, Signer
 from tests.certificates import Authority, Pair
 from tests.servers import ROOT, Shardgate, free_port, shardgate
@@ -157,7 +158,7 @@ def test_older_versions_of_tls_are_refused(server: Shardgate) -> None:
 def test_plain_http_to_the_tls_port_is_closed_at_once(server: Shardgate) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE_SECONDS) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert _read_to_end(connection)[:5] != b"HTTP/"
+        assert read_to_end(connection)[:5] != b"HTTP/"
     _until(lambda: "the TLS handshake with 127.0.0.1 failed: http request" in _log(server))
     assert "Traceback" not in _log(server)
 
@@ -281,16 +282,6 @@ def _shown(server: Shardgate) -> bytes:
         shown = connection.getpeercert(binary_form=True)
     assert shown is not None
     return shown
-
-
-def _read_to_end(connection: socket.socket) -> bytes:
-    received = bytearray()
-    try:
-        while data := connection.recv(MIB):
-            received += data
-    except ConnectionResetError:
-        pass
-    return bytes(received)
 
 
 def _metrics(server: Shardgate) -> bytes:
