@@ -122,9 +122,7 @@ class Manifest(Protocol):
     """
 
     @property
-    def healthy(self) -> bool: ...  # False when this process can write nothing, as far as is known
-    @property
-    def trouble(self) -> str: ...  # why it can write nothing, in one line; empty if it is healthy
+    def trouble(self) -> str: ...  # why this process can write nothing, in one line; empty while it can, as far as is known
 
     # Tenants and keys
     async def known_stores(self) -> frozenset[str]: ...

@@ -48,7 +48,7 @@ def manifest_of(lab: Laboratory) -> SqliteManifest:
 
 async def until_healthy(manifest: SqliteManifest, *, healthy: bool = True) -> None:
     async with asyncio.timeout(30):
-        while manifest.healthy != healthy:
+        while bool(manifest.trouble) == healthy:
             await asyncio.sleep(0.01)
 
 
@@ -67,7 +67,7 @@ async def test_a_commit_that_was_under_way_past_the_deadline_is_kept_if_it_happe
     await second.begun()
     with pytest.raises(ManifestUnavailable, match="has not answered"):
         await put
-    assert not manifest.healthy
+    assert manifest.trouble
     second.thaw()
     await asyncio.gather(blocked, behind, return_exceptions=True)
     await until_healthy(manifest)

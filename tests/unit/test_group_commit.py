@@ -128,18 +128,18 @@ async def test_a_connection_that_cannot_be_opened_fails_changes_until_it_can(com
     for value in (1, 2):
         with pytest.raises(ManifestUnavailable, match="the disk is gone"):
             await committer.run(add(value))
-        assert not committer.healthy
+        assert committer.trouble
     database.fails = False
     assert await committer.run(add(3)) == 3
-    assert committer.healthy
+    assert not committer.trouble
 
 
 async def test_a_committer_nobody_asks_finds_out_by_itself_that_it_can_write_again(database: Database) -> None:
     database.fails = True
     committer = database.committer(probe_seconds=0.001)
-    await until(lambda: not committer.healthy)
+    await until(lambda: bool(committer.trouble))
     database.fails = False
-    await until(lambda: committer.healthy)
+    await until(lambda: not committer.trouble)
     assert database.facts() == []
     await committer.close()
 
@@ -153,15 +153,15 @@ async def test_a_full_database_is_unhealthy_until_something_can_be_written(commi
         await committer.run(fill)
     assert committer.trouble == "the manifest cannot be written: database or disk is full"
     await committer.run(lambda connection: None)
-    assert not committer.healthy, "what writes nothing proves nothing"
+    assert committer.trouble, "what writes nothing proves nothing"
     assert await committer.run(add(1)) == 1
-    assert committer.healthy
+    assert not committer.trouble
 
 
 async def test_a_step_that_violates_a_constraint_is_no_failure_of_the_database(committer: GroupCommitter) -> None:
     for _ in range(2):
         await asyncio.gather(committer.run(add(1)), return_exceptions=True)
-    assert committer.healthy
+    assert not committer.trouble
 
 
 async def test_a_change_past_its_deadline_fails_and_one_behind_it_never_happens(database: Database) -> None:
@@ -176,7 +176,7 @@ async def test_a_change_past_its_deadline_fails_and_one_behind_it_never_happens(
     with pytest.raises(ManifestUnavailable, match="does not answer"):
         await committer.run(add(3))
     thawed.set()
-    await until(lambda: committer.healthy)
+    await until(lambda: not committer.trouble)
     assert await committer.run(add(4)) == 4
     assert database.facts() == [1, 4]
     await committer.close()
@@ -201,8 +201,8 @@ async def test_a_process_that_stops_in_its_turn_makes_writers_fail_and_not_wait_
     with other.taken():
         with pytest.raises(ManifestUnavailable, match="not answered within"):
             await committer.run(add(1))
-        await until(lambda: not committer.healthy)  # the writer may have been late to begin
-    await until(lambda: committer.healthy)
+        await until(lambda: bool(committer.trouble))  # the writer may have been late to begin
+    await until(lambda: not committer.trouble)
     assert await committer.run(add(2)) == 2
     assert database.facts() == [2]
     other.close()
@@ -258,7 +258,7 @@ async def test_changes_after_the_end_fail_at_once(database: Database) -> None:
     await asyncio.sleep(0)
     await committer.close()
     assert await last == 1
-    assert not committer.healthy
+    assert committer.trouble
     with pytest.raises(ManifestUnavailable, match="closed"):
         await committer.run(add(2))
     await committer.close()

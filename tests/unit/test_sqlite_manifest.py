@@ -122,7 +122,7 @@ async def test_a_manifest_that_is_gone_does_not_come_back_empty(path: Path) -> N
                 await manifest.list_objects(1, prefix="", delimiter="", after="", limit=1)
             with pytest.raises(ManifestUnavailable):
                 await manifest.set_versioning(1, "Enabled")
-        assert not manifest.healthy
+        assert manifest.trouble
     assert list(path.parent.iterdir()) == []
 
 
@@ -146,7 +146,7 @@ async def test_a_full_disk_makes_the_manifest_unhealthy_until_there_is_room(path
         assert "full" in manifest.trouble
         assert await manifest.known_stores() == frozenset(), "reads go on"
         await manifest.know_stores(["a"])  # by a connection opened anew, which has no limit
-        assert manifest.healthy
+        assert not manifest.trouble
 
 
 async def test_a_damaged_file_makes_the_manifest_unhealthy(path: Path) -> None:
@@ -156,7 +156,7 @@ async def test_a_damaged_file_makes_the_manifest_unhealthy(path: Path) -> None:
             file.write(b"\xa5" * path.stat().st_size)
         with pytest.raises(ManifestUnavailable):
             await manifest.know_stores(["a"])
-        assert not manifest.healthy
+        assert manifest.trouble
 
 
 async def test_nothing_is_acknowledged_into_a_file_that_was_moved_away(tmp_path: Path) -> None:
@@ -166,13 +166,13 @@ async def test_nothing_is_acknowledged_into_a_file_that_was_moved_away(tmp_path:
         away = path.rename(tmp_path / "away")
         with pytest.raises(ManifestUnavailable):
             await manifest.know_stores(["b"])
-        assert not manifest.healthy
+        assert manifest.trouble
         path.touch()
         with pytest.raises(ManifestUnavailable, match="another file"):
             await manifest.know_stores(["b"])
         away.rename(path)
         await manifest.know_stores(["c"])
-        assert manifest.healthy
+        assert not manifest.trouble
         assert await manifest.known_stores() == {"a", "c"}
 
 

@@ -73,10 +73,6 @@ class GroupCommitter:
         self._thread.start()
 
     @property
-    def healthy(self) -> bool:
-        return not self.trouble
-
-    @property
     def trouble(self) -> str:
         """Why nothing can be written: the database failed the last group, one takes longer than the deadline, or the writer has ended."""
         if not self._thread.is_alive():

@@ -37,10 +37,6 @@ class StepRunner:
         )
 
     @property
-    def healthy(self) -> bool:
-        return not self.trouble
-
-    @property
     def trouble(self) -> str:
         return self._committer.trouble or self._points.trouble or self._listings.trouble
 
