@@ -119,9 +119,7 @@ def _written(parts: list[str], name: str, content: Node, value: object, attribut
     if not isinstance(content, Structure):
         _write(parts, name, content, value, attributes)
         return
-    fields = _mapping(name, value)
-    xml_attributes = _attributes(content, fields) if content.attributes else ""
-    parts.append(f"<{name}{attributes}{xml_attributes}>")
+    fields = _begin_structure(parts, name, content, value, attributes)
     for member in content.members.values():
         if (inner := fields.get(member.name)) is None:
             continue
@@ -168,10 +166,16 @@ def _write(parts: list[str], name: str, content: Node, value: object, attributes
         _write_structure(parts, name, content, value, attributes)
 
 
-def _write_structure(parts: list[str], name: str, content: Structure, value: object, attributes: str) -> None:
+def _begin_structure(parts: list[str], name: str, content: Structure, value: object, attributes: str) -> Mapping[str, object]:
+    """Append a structure's start tag; return its members by name."""
     fields = _mapping(name, value)
     xml_attributes = _attributes(content, fields) if content.attributes else ""
     parts.append(f"<{name}{attributes}{xml_attributes}>")
+    return fields
+
+
+def _write_structure(parts: list[str], name: str, content: Structure, value: object, attributes: str) -> None:
+    fields = _begin_structure(parts, name, content, value, attributes)
     for member in content.members.values():
         if (inner := fields.get(member.name)) is None:
             continue
