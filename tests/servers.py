@@ -174,13 +174,14 @@ class Shardgate:
     def secret_key(self) -> str:
         return self.credentials["aws_secret_access_key"]
 
-    def client(self, **config: object):
+    def client(self, *, access_key: str = "", secret_key: str = "", **config: object):
+        """Make a boto3 client, of the first tenant if no keys are given; `config` goes to botocore's Config."""
         return boto3.client(
             "s3",
             endpoint_url=self.endpoint,
             region_name="us-east-1",
-            aws_access_key_id=self.access_key,
-            aws_secret_access_key=self.secret_key,
+            aws_access_key_id=access_key or self.access_key,
+            aws_secret_access_key=secret_key or self.secret_key,
             verify=None if self.ca is None else str(self.ca),
             config=Config(retries={"total_max_attempts": 1}, **config),
         )

@@ -9,9 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-import boto3
 import pytest
-from botocore.config import Config
 
 from tests.blackbox.raw import RawClient
 from tests.blackbox.signer import Signer
@@ -44,15 +42,8 @@ def new_client(server: Shardgate) -> Callable[..., S3Client]:
     """Make a boto3 client; keyword arguments go to botocore's Config."""
 
     def make(*, access_key: str = server.access_key, secret_key: str = server.secret_key, **options: object) -> S3Client:
-        settings: dict[str, object] = {"retries": {"total_max_attempts": 1}, "s3": {"addressing_style": "path"}, "max_pool_connections": 32}
-        return boto3.client(
-            "s3",
-            endpoint_url=server.endpoint,
-            region_name="us-east-1",
-            aws_access_key_id=access_key,
-            aws_secret_access_key=secret_key,
-            config=Config(**(settings | options)),
-        )
+        settings: dict[str, object] = {"s3": {"addressing_style": "path"}, "max_pool_connections": 32}
+        return server.client(access_key=access_key, secret_key=secret_key, **(settings | options))
 
     return make
 

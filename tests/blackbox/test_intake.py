@@ -13,9 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import boto3
 import pytest
-from botocore.config import Config
 
 from tests.blackbox.conftest import OTHER_ACCESS_KEY, OTHER_SECRET_KEY
 from tests.blackbox.raw import RawClient
@@ -44,14 +42,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shardgate]:
 
 
 def _client(server: Shardgate, access_key: str, secret_key: str) -> S3Client:
-    return boto3.client(
-        "s3",
-        endpoint_url=server.endpoint,
-        region_name="us-east-1",
-        aws_access_key_id=access_key,
-        aws_secret_access_key=secret_key,
-        config=Config(retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}, read_timeout=90),
-    )
+    return server.client(access_key=access_key, secret_key=secret_key, s3={"addressing_style": "path"}, read_timeout=90)
 
 
 @pytest.fixture(scope="module")
