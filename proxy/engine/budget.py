@@ -14,9 +14,9 @@ The idea, in four rules.
    who fill their grants can still get the rest, one after the other (`claims`; Dijkstra called it the banker's algorithm). So there is
    always one who can go on, and then finish, and give all back. Those who hold a part go before those who hold nothing: they are the ones
    who give back. Small ones have no part of their claim, but all of it or nothing.
-3. A request that waits for its client, and not for memory, holds up nobody: after ten seconds its claim no longer counts. When others
-   wait and memory is short, such grants are revoked, the idlest first. The write fails, and its client may try again. A shorter time takes
-   busy clients for idle ones: of 64 uploads on one line each is silent for more than a second at first, and 54 of them were refused.
+3. A request that waits for its client, and not for memory, holds up nobody: after a while its claim no longer counts. When others wait and
+   memory is short, such grants are revoked, the idlest first. The request fails, and its client may try again. How long a while is, the
+   caller says: one second for what is small, more for the body of a large write (`filling`).
 4. Among requests that hold nothing yet, that of the tenant that holds least comes first. If one tenant holds more than its equal share
    while another that holds less than its own has waited for a second, the youngest grants of the first are revoked. A tenant alone may use
    everything.
@@ -41,7 +41,7 @@ from proxy.errors import BudgetExhausted
 SMALL_SIZE = 3 * 1024 * 1024  # a small object, or what a read takes for its first bytes, decoded if they must be
 PATIENCE_SECONDS = 1.0  # many times what a small request holds its memory for
 PRESS_SECONDS = 0.1
-IDLE_SECONDS = 10.0  # of many clients on one busy line each may be silent for some seconds; whose packets are lost waits, too
+IDLE_SECONDS = 1.0  # longer than a lost packet takes to come again
 STALL_SECONDS = 0.25  # a look that comes this late was held up here: nobody's bytes were read meanwhile
 
 
