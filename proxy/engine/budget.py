@@ -42,6 +42,7 @@ SMALL_SIZE = 3 * 1024 * 1024  # a small object, or what a read takes for its fir
 PATIENCE_SECONDS = 1.0  # many times what a small request holds its memory for
 PRESS_SECONDS = 0.1
 IDLE_SECONDS = 1.0  # longer than a lost packet takes to come again
+BLOCKED_SECONDS = 0.1  # after which a client that takes an answer is slow, and its memory may be others'
 STALL_SECONDS = 0.25  # a look that comes this late was held up here: nobody's bytes were read meanwhile
 
 

@@ -17,7 +17,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import aclosing, asynccontextmanager
 
-from proxy.engine.budget import Budget, Grant
+from proxy.engine.budget import BLOCKED_SECONDS, Budget, Grant
 from proxy.engine.fetch import WindowFetch
 from proxy.engine.fleet import Fleet
 from proxy.engine.windows import (
@@ -34,7 +34,6 @@ from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import Extent, Version
 
 PIECE_SIZE = 256 * 1024  # of one write: it stays in memory while a client takes nothing
-BLOCKED_SECONDS = 0.1  # after which a client is slow, and its memory may be others'
 
 Pieces = AsyncGenerator[bytes | memoryview]
 _Fetched = asyncio.Task[tuple[list[memoryview], Grant]]
@@ -60,32 +59,11 @@ class Reader:
             extents, start = await self._load(version, start, length)
         return Reading(self, extents, cipher, start, length)
 
-    def read(self, windows: Iterator[Window], cipher: TenantCipher, held: deque[Grant]) -> Pieces:
-        """Return the windows' plaintext. While a piece is passed on, `held` has the grant of its window."""
-        return self._read(windows, cipher, held)
+    async def read(self, windows: Iterator[Window], cipher: TenantCipher, passing: deque[Grant] | None) -> Pieces:
+        """Return the windows' plaintext. While a piece is passed on, `passing` has the grant of its window.
 
-    async def open_source(self, version: Version, cipher: TenantCipher, start: int, length: int, *, run_size: int) -> Pieces:
-        """As `open`, for a copy into segments of `run_size`, whose writer has memory for the source as well: see `source_memory`."""
-        extents, start = await self._load(version, start, length)
-        return self._read_runs(extents, cipher, start, length, run_size)
-
-    async def _load(self, version: Version, start: int, length: int) -> tuple[Sequence[Extent], int]:
-        # All extents that will be read, at once: were the version deleted meanwhile, its shards stay a while, but not its extents.
-        refs, start = touched_extents(version.extents, start, length)
-        if not refs:
-            return (), start
-        return await self._manifest.load_extents([ref.id for ref in refs]), start
-
-    async def _read_runs(self, extents: Sequence[Extent], cipher: TenantCipher, start: int, length: int, run_size: int) -> Pieces:
-        for low in range(start, start + length, run_size):
-            run = min(run_size, start + length - low)
-            windows = plan_windows(extents, low, run, first_size=SOURCE_WINDOW_SIZE, size=SOURCE_WINDOW_SIZE)
-            async with aclosing(self._read(windows, cipher, None)) as pieces:
-                async for piece in pieces:
-                    yield piece
-
-    async def _read(self, windows: Iterator[Window], cipher: TenantCipher, passing: deque[Grant] | None) -> Pieces:
-        """Without `passing`, the memory is that of the caller."""
+        Without `passing`, the memory is the caller's.
+        """
         charged = passing is not None
         window = next(windows, None)
         ahead = self._begin(window, cipher, charged=charged)
@@ -111,6 +89,26 @@ class Reader:
             if ahead is not None:
                 await self._drop(ahead)
             ahead = None  # its error holds this frame
+
+    async def open_source(self, version: Version, cipher: TenantCipher, start: int, length: int, *, run_size: int) -> Pieces:
+        """As `open`, for a copy into segments of `run_size`, whose writer has memory for the source as well: see `source_memory`."""
+        extents, start = await self._load(version, start, length)
+        return self._read_runs(extents, cipher, start, length, run_size)
+
+    async def _load(self, version: Version, start: int, length: int) -> tuple[Sequence[Extent], int]:
+        # All extents that will be read, at once: were the version deleted meanwhile, its shards stay a while, but not its extents.
+        refs, start = touched_extents(version.extents, start, length)
+        if not refs:
+            return (), start
+        return await self._manifest.load_extents([ref.id for ref in refs]), start
+
+    async def _read_runs(self, extents: Sequence[Extent], cipher: TenantCipher, start: int, length: int, run_size: int) -> Pieces:
+        for low in range(start, start + length, run_size):
+            run = min(run_size, start + length - low)
+            windows = plan_windows(extents, low, run, first_size=SOURCE_WINDOW_SIZE, size=SOURCE_WINDOW_SIZE)
+            async with aclosing(self.read(windows, cipher, None)) as pieces:
+                async for piece in pieces:
+                    yield piece
 
     def _begin(self, window: Window | None, cipher: TenantCipher, *, charged: bool) -> _Fetched | None:
         return None if window is None else asyncio.create_task(self._fetch(window, cipher, charged=charged))

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from proxy.engine.budget import SMALL_SIZE, Budget, Grant
+from proxy.engine.budget import BLOCKED_SECONDS, SMALL_SIZE, Budget, Grant
 from proxy.errors import BudgetExhausted
 
 LISTINGS = frozenset(
@@ -23,7 +23,6 @@ LARGE = LISTINGS | {"DeleteObjects"}
 MADE_AT_ONCE = 2  # as many as the manifest lists for at once
 COPIES = 2  # of a document that is sent: the answer's and the connection's
 READ_COST = 4  # times the text of a request's document is what its values take
-BLOCKED_SECONDS = 0.1  # after which a client is slow, and its memory may be others'
 
 
 class Documents:
