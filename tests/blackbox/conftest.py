@@ -13,6 +13,7 @@ import pytest
 
 from tests.blackbox.raw import RawClient
 from tests.blackbox.signer import Signer
+from tests.certificates import Authority
 from tests.servers import ROOT, Shardgate, shardgate
 
 if TYPE_CHECKING:
@@ -22,6 +23,11 @@ DOMAIN = "s3.test"
 LOCATION = "eu-west-1"
 OTHER_ACCESS_KEY = "OTHEROTHEROTHEROTHER"
 OTHER_SECRET_KEY = "othersecretothersecretothersecretothersec"
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture(scope="session")

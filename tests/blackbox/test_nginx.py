@@ -49,11 +49,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def authority(folder: Path) -> Authority:
-    return Authority(folder)
-
-
-@pytest.fixture(scope="module")
 def behind(folder: Path) -> Iterator[Shardgate]:
     with shardgate(folder / "data", config=ROOT / "config/bench.toml") as running:
         running.client().create_bucket(Bucket="bucket")
