@@ -354,18 +354,18 @@ async def test_what_is_idle_within_a_share_is_not_revoked_for_a_tenant_that_has_
 
 
 async def test_of_those_who_cannot_all_finish_the_youngest_of_the_tenant_that_holds_most_gives_way() -> None:
-    shared = Budget(CAPACITY, wait_seconds=0.2, patience_seconds=0, press_seconds=0.001)
+    shared = Budget(CAPACITY, wait_seconds=60, patience_seconds=0, press_seconds=0.001)
     claims = [("many", 4 * LARGE), ("many", 4 * LARGE), ("one", 2 * LARGE)]
     grants = [shared.claim(size, owner=owner) for owner, size in claims]
+    begun = asyncio.Barrier(len(grants))
 
     async def hold(grant: Grant, first: int) -> None:
         async with grant.filling(idle_seconds=0):
             await grant.grow(first)  # one after the other each seems to idle: what it may still want does not count
-            await asyncio.sleep(0.05)
+            await begun.wait()
             await grant.grow(grant.claim_bytes)
 
     holding = [asyncio.create_task(hold(grant, size)) for grant, size in zip(grants, (3 * LARGE, 3 * LARGE, LARGE), strict=True)]
-    outcomes = []
     for task, grant in zip(holding, grants, strict=True):
         task.add_done_callback(lambda _, grant=grant: grant.release())
     outcomes = await asyncio.gather(*holding, return_exceptions=True)
