@@ -119,7 +119,7 @@ async def test_a_late_put_counts_as_stored_only_if_it_was(lab: Laboratory, fails
         await put_now(name, body)
 
     late.put = put_late  # type: ignore[method-assign]
-    version = await lab.put("k", os.urandom(100_000))
+    version = await lab.put_promptly("k", os.urandom(100_000))
     go_on.set()
     await lab.services.engine._writer._tasks.drain(10)
     (extent,) = await lab.services.manifest.load_extents([version.extents[0].id])

@@ -136,19 +136,20 @@ async def test_put_with_more_failures_than_the_policy_allows_leaves_nothing(lab:
     assert await lab.shards() == set()
 
 
-async def test_a_hanging_store_costs_a_bounded_delay_and_leaks_nothing(lab: Laboratory) -> None:
-    lab.stores["fir"].hanging = True
-    data = os.urandom(1_500_000)
-    async with asyncio.timeout(30):
-        for number in range(12):
-            await lab.put(f"k{number}", data)
-            assert await lab.get(f"k{number}") == data
-    hung = [thread for thread in threading.enumerate() if thread.name.startswith("store-fir")]
-    assert len(hung) <= 4
-    assert threading.active_count() < 60  # four lanes a store, the coding threads, the manifest's
-    async with asyncio.timeout(5):  # the tails' deadline is one second here
-        while lab.services.budget.held_bytes:
-            await asyncio.sleep(0.05)
+async def test_a_hanging_store_costs_a_bounded_delay_and_leaks_nothing(tmp_path: Path) -> None:
+    async with laboratory(tmp_path, put_timeout_seconds=2, get_timeout_seconds=2) as lab:
+        lab.stores["fir"].hanging = True
+        data = os.urandom(1_500_000)
+        async with asyncio.timeout(60):
+            for number in range(12):
+                await lab.put_promptly(f"k{number}", data)
+                assert await lab.get(f"k{number}") == data
+        hung = [thread for thread in threading.enumerate() if thread.name.startswith("store-fir")]
+        assert len(hung) <= 4
+        assert threading.active_count() < 60  # four lanes a store, the coding threads, the manifest's
+        async with asyncio.timeout(30):  # the tails end by their deadline
+            while lab.services.budget.held_bytes:
+                await asyncio.sleep(0.05)
 
 
 async def test_a_hanging_store_cannot_take_the_memory_of_the_others(tmp_path: Path) -> None:
@@ -156,7 +157,7 @@ async def test_a_hanging_store_cannot_take_the_memory_of_the_others(tmp_path: Pa
         lab.stores["fir"].hanging = True
         data = os.urandom(16_000_000)
         for number in range(4):
-            version = await lab.put(f"k{number}", data)
+            version = await lab.put_promptly(f"k{number}", data)
         assert lab.services.budget.held_bytes <= lab.services.budget.capacity_bytes // 4 + 8_000_000 // 2
         assert await lab.get("k0") == data
         (extent,) = await lab.services.manifest.load_extents([ref.id for ref in version.extents])
@@ -173,7 +174,7 @@ async def test_a_straggler_is_recorded_when_it_arrives(lab: Laboratory) -> None:
         await original(name, body)
 
     slow.inner.put = put_late  # type: ignore[method-assign]
-    version = await lab.put("k", os.urandom(5000))
+    version = await lab.put_promptly("k", os.urandom(5000))
     (extent,) = await lab.services.manifest.load_extents([ref.id for ref in version.extents])
     assert len(extent.layout.segments[0].missing) == 1
     gate.set()
