@@ -22,7 +22,8 @@ from rich.progress import track
 from rich.table import Table
 
 from proxy.clock import SystemClock
-from proxy.manifest.protocol import Manifest, ObjectPage, UploadPage
+from proxy.manifest.drafts import ObjectPage, UploadPage
+from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import (
     Bucket,
     BucketId,

@@ -16,12 +16,11 @@ from proxy.codec.geometry import SegmentGeometry
 from proxy.config import Config
 from proxy.engine.background import BackgroundMemory
 from proxy.engine.budget import Budget
-from proxy.engine.collect import Collector
 from proxy.engine.engine import Engine
 from proxy.engine.epoch import EpochKeeper
 from proxy.engine.filling import Filler, segment_memory
 from proxy.engine.fleet import Fleet
-from proxy.engine.intents import IntentLedger, LeaseRenewal
+from proxy.engine.intents import IntentLedger
 from proxy.engine.placement import Policy
 from proxy.engine.quorum import ShardPutter
 from proxy.engine.read import Reader
@@ -41,6 +40,7 @@ from proxy.stores.directory import Shared
 from proxy.stores.observe import Recorder
 from proxy.stores.protocol import Store
 from proxy.stores.uring import open_ring
+from proxy.upkeep import Parts, make_workers
 
 logger = logging.getLogger(__name__)
 
@@ -110,18 +110,21 @@ async def open_services(
         filler = Filler(ledger=ledger, budget=budget, threads=threads)
         writer = Writer(ledger=ledger, filler=filler, putter=putter, stragglers=stragglers, budget=budget, tasks=tasks)
         reader = Reader(manifest=manifest, fleet=fleet, budget=budget, threads=threads)
-        throttle = Throttle(limits.background_requests_per_second)
-        collector = Collector(
-            manifest,
-            fleet,
-            ledger,
-            clock,
-            throttle,
-            BackgroundMemory(budget, wait_seconds=limits.memory_wait_seconds),
-            delay_seconds=limits.collect_after_seconds,
-            idle_seconds=limits.collect_interval_seconds,
+        background = make_workers(
+            Parts(
+                config=config,
+                clock=clock,
+                manifest=manifest,
+                keyring=keyring,
+                policies=policies,
+                fleet=fleet,
+                threads=threads,
+                ledger=ledger,
+                epoch=epoch,
+                throttle=Throttle(limits.background_requests_per_second),
+                memory=BackgroundMemory(budget, wait_seconds=limits.memory_wait_seconds),
+            )
         )
-        background: tuple[Worker, ...] = (LeaseRenewal(ledger, lease_seconds=limits.intent_seconds), epoch, collector)
         runner = Runner(manifest, clock, background if serving else (), holder=owner)
         await opened.enter_async_context(_running(runner, tasks, ledger))
         yield Services(

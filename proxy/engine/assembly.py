@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from proxy.errors import ChecksumMismatch, ObjectTooLarge, PartInvalid, PartsOutOfOrder, PartTooSmall, SizeMismatch
-from proxy.manifest.protocol import CompletedPart
+from proxy.manifest.drafts import CompletedPart
 from proxy.manifest.records import Checksum, Part, PartSummary, Upload
 from proxy.s3 import checksums
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from proxy.engine.verbs import Verbs
 from proxy.errors import ProxyError
-from proxy.manifest.protocol import NO_CONDITIONS, Conditions
+from proxy.manifest.drafts import NO_CONDITIONS, Conditions
 from proxy.manifest.records import Bucket, ObjectKey, Version, VersionId
 
 AT_ONCE = 64  # the manifest groups commits that wait together

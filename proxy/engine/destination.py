@@ -18,7 +18,8 @@ from proxy.codec.label import Label
 from proxy.engine.body import Digests
 from proxy.engine.placement import Policy
 from proxy.keyring import TenantCipher
-from proxy.manifest.protocol import NO_CONDITIONS, Conditions, Manifest, VersionDraft
+from proxy.manifest.drafts import NO_CONDITIONS, Conditions, VersionDraft
+from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import (
     Bucket,
     Layout,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from proxy.engine.verbs import Verbs
-from proxy.manifest.protocol import ObjectPage
+from proxy.manifest.drafts import ObjectPage
 from proxy.manifest.records import Bucket
 
 

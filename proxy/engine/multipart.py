@@ -10,7 +10,7 @@ from proxy.engine.body import Body
 from proxy.engine.copy import CopyBody
 from proxy.engine.destination import PartDestination
 from proxy.engine.verbs import Verbs
-from proxy.manifest.protocol import NO_CONDITIONS, CompletedPart, Conditions, UploadPage, VersionDraft
+from proxy.manifest.drafts import NO_CONDITIONS, CompletedPart, Conditions, UploadPage, VersionDraft
 from proxy.manifest.records import (
     Bucket,
     ObjectAttributes,

@@ -11,7 +11,7 @@ from proxy.engine.destination import VersionDestination
 from proxy.engine.read import Reading
 from proxy.engine.verbs import Verbs
 from proxy.manifest.conditions import check_conditions
-from proxy.manifest.protocol import NO_CONDITIONS, Conditions, VersionDraft
+from proxy.manifest.drafts import NO_CONDITIONS, Conditions, VersionDraft
 from proxy.manifest.records import (
     Bucket,
     Extent,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from proxy.errors import PreconditionUnmet
-from proxy.manifest.protocol import Conditions
+from proxy.manifest.drafts import Conditions
 from proxy.manifest.records import Version
 
 

@@ -28,7 +28,8 @@ from proxy.errors import (
     UploadMissing,
     VersionMissing,
 )
-from proxy.manifest.protocol import CompletedPart, Conditions, Manifest, VersionDraft
+from proxy.manifest.drafts import CompletedPart, Conditions, VersionDraft
+from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import (
     AccessKey,
     Bucket,
@@ -806,3 +807,12 @@ async def test_uploads_aborted_page_by_page_are_listed_whole(manifest: Manifest)
             seen.append(listed.id)
         after, truncated = (page.next_key, page.next_upload), page.truncated
     assert seen == [f"u{number}" for number in range(7)]
+
+
+async def test_a_state_is_kept_replaced_and_forgotten(manifest: Manifest) -> None:
+    assert await manifest.load_state("walk") is None
+    await manifest.save_state("walk", b"17")
+    await manifest.save_state("walk", b"18")
+    assert await manifest.load_state("walk") == b"18"
+    await manifest.save_state("walk", None)
+    assert await manifest.load_state("walk") is None

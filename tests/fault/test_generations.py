@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from proxy.codec.decode import decode_segment
 from proxy.codec.footer import footer_length, parse_footer
 from proxy.codec.format import is_shard_name
-from proxy.manifest.protocol import VersionDraft
+from proxy.manifest.drafts import VersionDraft
 from proxy.manifest.records import NULL_VERSION, Layout, ObjectKey, Segment, Version
 from proxy.stores.protocol import ShardName
 from tests.laboratory import Laboratory, laboratory

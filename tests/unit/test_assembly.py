@@ -8,7 +8,7 @@ import pytest
 
 from proxy.engine.assembly import MAX_OBJECT_SIZE, MIN_PART_SIZE, Assembled, assemble
 from proxy.errors import ChecksumMismatch, ObjectTooLarge, PartInvalid, PartsOutOfOrder, PartTooSmall, ProxyError, SizeMismatch
-from proxy.manifest.protocol import CompletedPart
+from proxy.manifest.drafts import CompletedPart
 from proxy.manifest.records import BucketId, Checksum, ObjectKey, Part, TenantId, Upload, UploadId
 from proxy.s3.checksums import ChecksumAlgorithm, ChecksumType, encode, new_hasher
 

@@ -15,6 +15,7 @@ from proxy.errors import (
     UploadMissing,
     VersionMissing,
 )
+from proxy.manifest.drafts import NO_CONDITIONS, CompletedPart, Conditions, VersionDraft
 from proxy.manifest.plans.buckets import check_empty, check_new_bucket, with_setting
 from proxy.manifest.plans.extents import CountedExtent, ReferenceChange, garbage_of, missing_shards, plan_references, with_shard
 from proxy.manifest.plans.uploads import check_upload, completed_version, extents_of, plan_completion
@@ -28,7 +29,6 @@ from proxy.manifest.plans.versions import (
     plan_tags,
     replaces_null_version,
 )
-from proxy.manifest.protocol import NO_CONDITIONS, CompletedPart, Conditions, VersionDraft
 from proxy.manifest.records import (
     Bucket,
     Extent,

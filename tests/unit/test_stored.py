@@ -16,7 +16,7 @@ from proxy.codec.format import is_shard_name
 from proxy.codec.sharing import key_sharing
 from proxy.errors import NotEnoughShards
 from proxy.keyring import TenantCipher
-from proxy.manifest.protocol import VersionDraft
+from proxy.manifest.drafts import VersionDraft
 from tests.laboratory import Laboratory, laboratory
 
 SEGMENT = 16 * 1024 * 1024

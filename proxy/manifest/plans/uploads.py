@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from proxy.errors import PartInvalid, UploadMissing
-from proxy.manifest.protocol import CompletedPart
+from proxy.manifest.drafts import CompletedPart
 from proxy.manifest.records import BucketId, ExtentRef, ObjectKey, Part, Record, Upload, UploadId, Version
 
 

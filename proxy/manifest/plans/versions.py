@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from proxy.errors import VersionMissing
 from proxy.manifest.conditions import check_conditions
-from proxy.manifest.protocol import Conditions, VersionDraft
+from proxy.manifest.drafts import Conditions, VersionDraft
 from proxy.manifest.records import NULL_VERSION, Bucket, ExtentRef, ObjectKey, Record, UploadId, Version, VersionId
 
 

@@ -48,3 +48,15 @@ def _kept(connection: Connection, job: Job | None) -> Job | None:
     if job is not None:
         connection.execute("INSERT OR REPLACE INTO job VALUES (?, ?)", (job.name, encode(job)))
     return job
+
+
+def load_state(connection: Connection, name: str) -> bytes | None:
+    row = connection.execute("SELECT value FROM state WHERE name = ?", (name,)).fetchone()
+    return None if row is None else bytes(row[0])
+
+
+def save_state(connection: Connection, name: str, value: bytes | None) -> None:
+    if value is None:
+        connection.execute("DELETE FROM state WHERE name = ?", (name,))
+    else:
+        connection.execute("INSERT OR REPLACE INTO state VALUES (?, ?)", (name, value))

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from proxy.manifest.protocol import ObjectPage, UploadPage
+from proxy.manifest.drafts import ObjectPage, UploadPage
 from proxy.manifest.records import BucketId, ListedVersion, Upload
 
 _versions = msgspec.msgpack.Decoder(ListedVersion)

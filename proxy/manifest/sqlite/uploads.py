@@ -8,10 +8,10 @@ import msgspec
 from msgspec.structs import replace
 
 from proxy.errors import UploadMissing
+from proxy.manifest.drafts import CompletedPart, Conditions, VersionDraft
 from proxy.manifest.plans.buckets import check_empty
 from proxy.manifest.plans.uploads import check_upload, completed_version, extents_of, plan_completion
 from proxy.manifest.plans.versions import plan_commit
-from proxy.manifest.protocol import CompletedPart, Conditions, VersionDraft
 from proxy.manifest.records import BucketId, ExtentId, Layout, ObjectKey, Part, Settlement, Upload, UploadId, Version, VersionId
 from proxy.manifest.sqlite.buckets import need_bucket
 from proxy.manifest.sqlite.extents import add_extents, change_references

@@ -8,6 +8,7 @@ import msgspec
 from msgspec.structs import replace
 
 from proxy.errors import ExtentMissing
+from proxy.manifest.drafts import Conditions, VersionDraft
 from proxy.manifest.plans.versions import (
     VersionChange,
     is_same,
@@ -17,7 +18,6 @@ from proxy.manifest.plans.versions import (
     plan_tags,
     replaces_null_version,
 )
-from proxy.manifest.protocol import Conditions, VersionDraft
 from proxy.manifest.records import (
     NULL_VERSION,
     Bucket,

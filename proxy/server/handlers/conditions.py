@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from proxy.manifest.protocol import NO_CONDITIONS, Conditions
+from proxy.manifest.drafts import NO_CONDITIONS, Conditions
 from proxy.s3.errors import S3Error
 from proxy.s3.preconditions import ReadConditions
 from proxy.server.call import Call

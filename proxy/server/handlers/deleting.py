@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from proxy.engine.deleting import Deletion
 from proxy.errors import ProxyError
-from proxy.manifest.protocol import NO_CONDITIONS, Conditions
+from proxy.manifest.drafts import NO_CONDITIONS, Conditions
 from proxy.manifest.records import ObjectKey, Version, VersionId
 from proxy.s3.errors import S3Error
 from proxy.s3.naming import check_key

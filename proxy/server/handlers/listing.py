@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proxy.manifest.protocol import ObjectPage
+from proxy.manifest.drafts import ObjectPage
 from proxy.manifest.records import ListedVersion
 from proxy.s3.errors import S3Error
 from proxy.s3.naming import url_encode_key

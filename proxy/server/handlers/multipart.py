@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from proxy.manifest.protocol import CompletedPart
+from proxy.manifest.drafts import CompletedPart
 from proxy.manifest.records import Upload, UploadId, Version
 from proxy.s3.checksums import (
     ALGORITHMS,

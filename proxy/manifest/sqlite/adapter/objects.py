@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from proxy.manifest.protocol import NO_CONDITIONS, CompletedPart, Conditions, ObjectPage, UploadPage, VersionDraft
+from proxy.manifest.drafts import NO_CONDITIONS, CompletedPart, Conditions, ObjectPage, UploadPage, VersionDraft
 from proxy.manifest.records import (
     BucketId,
     Extent,

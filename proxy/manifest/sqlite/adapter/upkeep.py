@@ -84,6 +84,14 @@ class Upkeep(StepRunner):
     async def pause_job(self, name: str, paused: bool) -> None:  # noqa: FBT001 - the new state
         await self._note(jobs.pause_job, name, paused=paused)
 
+    # Where background work stands
+
+    async def load_state(self, name: str) -> bytes | None:
+        return await self._read(jobs.load_state, name=name)
+
+    async def save_state(self, name: str, value: bytes | None) -> None:
+        await self._note(jobs.save_state, name, value)
+
     # The epoch
 
     @property

@@ -1,0 +1,87 @@
+"""What a caller hands to the manifest and gets from its listings, beside the records that are stored."""
+
+from __future__ import annotations
+
+from proxy.manifest.records import (
+    BucketId,
+    Checksum,
+    ExtentId,
+    Layout,
+    ListedVersion,
+    ObjectAttributes,
+    ObjectKey,
+    PartSummary,
+    Record,
+    Upload,
+    VersionId,
+    Versioning,
+)  # fmt: skip
+
+
+class Conditions(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """If-Match and If-None-Match of a write, checked inside the commit against the current version of the key.
+
+    `if_match` is an ETag without quotes or "*"; unmet when there is no current object (none, or a delete marker): then
+    `PreconditionUnmet(missing=True)` so the caller can answer 404. `if_none_match` is only ever "*" on writes.
+    """
+
+    if_match: str | None = None
+    if_none_match: str | None = None
+
+
+NO_CONDITIONS = Conditions()
+
+
+class VersionDraft(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """A version about to be committed. `new_layouts` become extents; `shared_extents` are referenced once more.
+
+    Exactly one of the two is used (an empty object has neither). `id` is drawn for this attempt. The commit keeps it where versioning is
+    enabled at that instant; elsewhere it makes the null version, and an older null one is replaced and its extents dereferenced: a
+    versioning enabled while the body was on its way must not cost the version before. `sequence` and `is_latest` are decided there, too.
+
+    The label of an object's last segment carries the draft, sealed before the commit. From a label alone recovery takes `versioning`, what
+    the writer saw, to tell whether the version became the null one or kept `id`; the journal's record of versioning tells where a commit
+    saw another. In doubt the id drawn is right: one version too many loses nothing.
+    """
+
+    bucket_id: BucketId
+    key: ObjectKey
+    id: VersionId
+    versioning: Versioning = "Unversioned"
+    is_delete_marker: bool = False
+    size: int = 0
+    etag: str = ""
+    modified_ms: int
+    attributes: ObjectAttributes = ObjectAttributes()
+    checksum: Checksum | None = None
+    parts: tuple[PartSummary, ...] = ()
+    new_layouts: tuple[Layout, ...] = ()
+    shared_extents: tuple[ExtentId, ...] = ()
+
+
+class CompletedPart(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """One line of a CompleteMultipartUpload request, already in ascending order."""
+
+    number: int
+    etag: str
+
+
+class ObjectPage(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """A page of a listing. `next_key` is the last key or common prefix of the page: the next page starts after it (and, where it is a
+    common prefix, after everything beneath it). Entries and prefixes count together towards the limit, in one UTF-8 byte order."""
+
+    versions: tuple[ListedVersion, ...]
+    prefixes: tuple[str, ...]
+    truncated: bool
+    next_key: str = ""
+    next_version: str = ""  # list_versions only: the version id of the last entry, "" after a prefix
+
+
+class UploadPage(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """A page of uploads, ordered by key then by initiation then by id."""
+
+    uploads: tuple[Upload, ...]
+    prefixes: tuple[str, ...]
+    truncated: bool
+    next_key: str = ""
+    next_upload: str = ""

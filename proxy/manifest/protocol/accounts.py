@@ -1,0 +1,47 @@
+"""What the manifest promises about stores, tenants, keys and buckets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from proxy.manifest.records import (
+    AccessKey,
+    AccessKeyId,
+    Bucket,
+    BucketId,
+    BucketName,
+    Caller,
+    Tenant,
+    TenantId,
+    Versioning,
+)  # fmt: skip
+
+
+class Accounts(Protocol):
+    """See `Manifest`."""
+
+    # Tenants and keys
+    async def known_stores(self) -> frozenset[str]: ...
+    async def know_stores(self, names: Iterable[str]) -> None: ...  # for good: a known one that is not there is missing, not new
+    async def add_tenant(self, tenant: Tenant) -> None: ...  # TenantExists
+    async def find_tenant(self, tenant_id: TenantId) -> Tenant | None: ...
+    async def find_tenant_by_name(self, name: str) -> Tenant | None: ...
+    async def list_tenants(self) -> tuple[Tenant, ...]: ...
+    async def set_tenant_enabled(self, tenant_id: TenantId, enabled: bool) -> None: ...  # noqa: FBT001 - the new state; TenantMissing
+    async def remove_tenant(self, tenant_id: TenantId) -> None: ...  # TenantMissing, TenantNotEmpty; its keys go with it
+    async def add_access_key(self, key: AccessKey) -> None: ...  # TenantMissing, TenantExists
+    async def find_caller(self, access_key: AccessKeyId | None, bucket: BucketName | None) -> Caller: ...
+
+    """The key with its tenant, and the bucket with its owner, in one read. What is not asked for, or not there, is None."""
+
+    async def list_access_keys(self, tenant_id: TenantId) -> tuple[AccessKey, ...]: ...
+    async def remove_access_key(self, access_key: AccessKeyId) -> bool: ...
+
+    # Buckets
+    async def create_bucket(self, bucket: Bucket) -> Bucket: ...  # with its id; BucketExists, TenantMissing
+    async def find_bucket(self, name: BucketName) -> Bucket | None: ...
+    async def list_buckets(self, tenant_id: TenantId, *, prefix: str = "", after: str = "", limit: int = 10_000) -> tuple[Bucket, ...]: ...
+    async def set_versioning(self, bucket_id: BucketId, versioning: Versioning) -> None: ...  # never back to Unversioned; BucketMissing
+    async def put_bucket_setting(self, bucket_id: BucketId, setting: str, document: str | None) -> None: ...  # None removes; BucketMissing
+    async def delete_bucket(self, bucket_id: BucketId) -> None: ...  # BucketMissing, BucketNotEmpty; uploads in progress are aborted

@@ -1,0 +1,131 @@
+"""What the manifest promises about versions and uploads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from proxy.manifest.drafts import NO_CONDITIONS, CompletedPart, Conditions, ObjectPage, UploadPage, VersionDraft
+from proxy.manifest.records import (
+    BucketId,
+    Extent,
+    ExtentId,
+    GarbageSegment,
+    Intent,
+    IntentId,
+    Layout,
+    ObjectKey,
+    Part,
+    PartSummary,
+    Readable,
+    SegmentId,
+    Settlement,
+    Upload,
+    UploadId,
+    Version,
+    VersionId,
+)  # fmt: skip
+
+
+class Objects(Protocol):
+    """See `Manifest`."""
+
+    # Writing
+    async def lease_segments(self, *, owner: str, segment_ids: Sequence[SegmentId], expires_ms: int) -> Intent: ...
+    async def renew_intents(self, *, owner: str, expires_ms: int) -> frozenset[IntentId]: ...
+
+    """Extend every intent of this owner that has not been revoked, and return them. The ids of any other must not be used any more."""
+
+    async def settle(self, settlements: Sequence[Settlement], garbage: Sequence[GarbageSegment], *, now_ms: int) -> None: ...
+
+    """Settle ids of abandoned attempts and queue their shards, but for ids settled before. Never raises for a revoked intent: its ids are
+    queued once more, for a shard may have come after they were collected. May be called twice."""
+
+    async def revoke_expired_intents(self, *, now_ms: int) -> int: ...
+
+    """Revoke intents past expiry; queue their unsettled ids as garbage with unknown placement; return how many ids. A day later those still
+    unsettled are queued a second time, and the intents forgotten: puts of a worker that was suspended may have come late."""
+
+    async def commit_version(
+        self, draft: VersionDraft, *, conditions: Conditions = NO_CONDITIONS, settlements: Sequence[Settlement] = ()
+    ) -> Version: ...
+
+    """Make the version visible. BucketMissing, PreconditionUnmet, IntentRevoked (any settlement's intent was revoked), ExtentMissing (of
+    those shared). Under versioning it adds a version; elsewhere it replaces the null one. Intents whose ids are all settled are dropped."""
+
+    async def record_shard(self, extent_id: ExtentId, segment_id: SegmentId, shard_index: int) -> None: ...
+
+    """A straggler arrived: take the index out of the segment's `missing`. No error if the extent is gone meanwhile."""
+
+    # Reading
+    async def find_version(self, bucket_id: BucketId, key: ObjectKey, version_id: VersionId | None = None) -> Version | None: ...
+
+    """The latest (delete markers included), or the one named."""
+
+    async def find_readable(self, bucket_id: BucketId, key: ObjectKey, version_id: VersionId | None = None) -> Readable | None: ...
+
+    """As `find_version`, with the extents it had at that instant where they are no more than 32: then no overwrite comes between."""
+
+    async def load_parts(self, bucket_id: BucketId, version: Version) -> tuple[PartSummary, ...]: ...
+
+    """The parts of this very version, in order; none of one not made by multipart. ExtentMissing if it was replaced or deleted."""
+
+    async def load_extents(self, ids: Sequence[ExtentId]) -> tuple[Extent, ...]: ...  # in the order asked; ExtentMissing
+    async def list_objects(self, bucket_id: BucketId, *, prefix: str, delimiter: str, after: str, limit: int) -> ObjectPage: ...
+
+    """Latest versions that are not delete markers, keys > `after`. A common prefix <= `after` (or which `after` begins with) is skipped
+    whole, and is not returned again. Cost follows the answer: one index seek per common prefix."""
+
+    async def list_versions(
+        self, bucket_id: BucketId, *, prefix: str, delimiter: str, after_key: str, after_version: str, limit: int
+    ) -> ObjectPage: ...
+
+    """All versions and markers: keys ascending, newest first in a key. With `after_version` "" everything of `after_key` is skipped;
+    otherwise listing resumes in `after_key` behind that version."""
+
+    # Changing and deleting
+    async def set_tags(self, bucket_id: BucketId, key: ObjectKey, version_id: VersionId | None, tags: Mapping[str, str]) -> Version: ...
+
+    """Replace the tags of one version (the latest if None). VersionMissing (also for a delete marker)."""
+
+    async def delete_version(self, bucket_id: BucketId, key: ObjectKey, version_id: VersionId, *, now_ms: int) -> Version | None: ...
+
+    """Remove one version for good; the next newest becomes latest. Return what was removed, None if it was not there."""
+
+    async def delete_latest(
+        self, bucket_id: BucketId, key: ObjectKey, *, marker_id: VersionId, now_ms: int, conditions: Conditions = NO_CONDITIONS
+    ) -> Version | None: ...
+
+    """S3's DELETE without a version id. The bucket's versioning at this instant decides: Unversioned removes the null version and returns
+    None; Enabled adds a delete marker with `marker_id`; Suspended replaces the null version by a null delete marker.
+    Returns the marker added."""
+
+    # Multipart
+    async def begin_upload(self, upload: Upload) -> None: ...  # BucketMissing
+    async def find_upload(self, bucket_id: BucketId, key: ObjectKey, upload_id: UploadId) -> Upload | None: ...
+    async def commit_part(
+        self, upload_id: UploadId, part: Part, *, new_layouts: Sequence[Layout] = (), shared_extents: Sequence[ExtentId] = (),
+        settlements: Sequence[Settlement] = ()
+    ) -> Part: ...  # fmt: skip
+
+    """Add or replace a part. UploadMissing, IntentRevoked, ExtentMissing. The returned part carries its extents."""
+
+    async def list_parts(self, upload_id: UploadId, *, after: int = 0, limit: int = 10_000) -> tuple[Part, ...]: ...
+    async def complete_upload(
+        self, upload_id: UploadId, parts: Sequence[CompletedPart], draft: VersionDraft, *, conditions: Conditions = NO_CONDITIONS
+    ) -> Version: ...
+
+    """Turn the parts, in this order, into the version (their extents become the version's; parts not named become garbage) and end the
+    upload, in one step. `draft` has everything but the extents. UploadMissing, PartInvalid, PreconditionUnmet, BucketMissing.
+    Repeating a completion that succeeded returns what `find_completed` does."""
+
+    async def find_completed(self, upload_id: UploadId, parts: Sequence[CompletedPart], bucket_id: BucketId, key: ObjectKey) -> Version: ...
+
+    """The version that a completion with the same parts made within the last day, while it still exists. UploadMissing."""
+
+    async def abort_upload(self, upload_id: UploadId, *, now_ms: int) -> None: ...  # UploadMissing
+    async def list_uploads(
+        self, bucket_id: BucketId, *, prefix: str, delimiter: str, after_key: str, after_upload: str, limit: int
+    ) -> UploadPage: ...
+
+    """With `after_upload` "" everything of `after_key` is skipped; otherwise resume in `after_key` behind that upload."""

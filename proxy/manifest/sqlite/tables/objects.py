@@ -1,0 +1,22 @@
+"""Tables of versions, extents and uploads."""
+
+TABLES: tuple[str, ...] = (
+    # `order_key` is the version's sequence, negated: a key's newest version comes first, so "latest" is a seek and a listing a scan.
+    "CREATE TABLE version (bucket INTEGER NOT NULL, key BLOB NOT NULL, order_key INTEGER NOT NULL, version_id TEXT NOT NULL,"
+    " latest INTEGER NOT NULL, marker INTEGER NOT NULL, record BLOB NOT NULL, parts BLOB, PRIMARY KEY (bucket, key, order_key))"
+    " WITHOUT ROWID",
+    # With the columns of its condition it covers a hop from one common prefix to the next: no row is read on the way.
+    "CREATE INDEX version_current ON version (bucket, key, latest, marker) WHERE latest = 1 AND marker = 0",
+    # Finds a version of a long history by its id. A key never overwritten with versioning has no row in it.
+    "CREATE INDEX version_older ON version (bucket, key, version_id) WHERE latest = 0",
+    "CREATE TABLE extent (id INTEGER PRIMARY KEY AUTOINCREMENT, refs INTEGER NOT NULL, layout BLOB NOT NULL)",
+    "CREATE TABLE missing_shard (extent INTEGER NOT NULL, segment BLOB NOT NULL, shard INTEGER NOT NULL,"
+    " PRIMARY KEY (extent, segment, shard)) WITHOUT ROWID",
+    "CREATE TABLE upload (id TEXT PRIMARY KEY, bucket INTEGER NOT NULL, key BLOB NOT NULL, initiated INTEGER NOT NULL,"
+    " record BLOB NOT NULL) WITHOUT ROWID",
+    "CREATE INDEX upload_key ON upload (bucket, key, initiated, id)",
+    "CREATE TABLE part (upload TEXT NOT NULL, number INTEGER NOT NULL, record BLOB NOT NULL, PRIMARY KEY (upload, number)) WITHOUT ROWID",
+    "CREATE TABLE completed_upload (id TEXT PRIMARY KEY, bucket INTEGER NOT NULL, key BLOB NOT NULL, version_id TEXT NOT NULL,"
+    " parts BLOB NOT NULL, completed INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE INDEX completed_upload_age ON completed_upload (completed)",
+)
