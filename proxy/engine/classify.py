@@ -56,7 +56,7 @@ def classify(policy: Policy, scheme: Scheme, segment: Segment) -> Verdict:
 
 
 def keeps_promises(policy: Policy, scheme: Scheme, layout: Layout) -> bool:
-    """Tell whether a layout, as it was written, is of this scheme and keeps all that the policy promises today."""
-    return (layout.k, layout.m) == (scheme.k, scheme.m) and all(
+    """Tell whether a layout, as it was written, is kept under this policy, is of this scheme, and keeps all that is promised today."""
+    return (layout.policy, layout.k, layout.m) == (policy.name, scheme.k, scheme.m) and all(
         classify(policy, scheme, segment).keeps_promises for segment in layout.segments
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from proxy.codec.geometry import Scheme, SegmentGeometry
 from proxy.codec.segment import SegmentKeys
 from proxy.engine.budget import Grant
+from proxy.engine.placement import Policy
 from proxy.engine.quorum import Placed
 from proxy.keyring import TenantCipher
 from proxy.manifest.records import Layout, Segment, SegmentId
@@ -25,8 +26,9 @@ class BegunSegment:
 class BodySegments:
     """One body's data key and its segments, in order."""
 
-    def __init__(self, scheme: Scheme, cipher: TenantCipher) -> None:
+    def __init__(self, policy: Policy, scheme: Scheme, cipher: TenantCipher) -> None:
         self.scheme = scheme
+        self._policy = policy.name
         self.data_key, self._wrapped_key = cipher.new_data_key()
         self._tenant_key_id = cipher.key_id
         self._segments: list[BegunSegment] = []
@@ -57,6 +59,7 @@ class BodySegments:
         return (
             Layout(
                 size=size,
+                policy=self._policy,
                 k=self.scheme.k,
                 m=self.scheme.m,
                 tenant_key_id=self._tenant_key_id,

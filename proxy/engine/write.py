@@ -86,7 +86,7 @@ class Writer:
         return await self._tasks.run(self._commit(destination, stored))
 
     async def _store(self, destination: Destination[Recorded, Committed], body: Body) -> _Stored[Recorded]:
-        segments = BodySegments(destination.scheme, destination.cipher)
+        segments = BodySegments(destination.policy, destination.scheme, destination.cipher)
         try:
             recorded = await self._store_segments(destination, segments, body)
         except BaseException as error:

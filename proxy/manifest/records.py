@@ -94,6 +94,7 @@ class Layout(Record, frozen=True, kw_only=True, omit_defaults=True):
     """How one run of bytes is coded, sealed and placed."""
 
     size: int  # plaintext bytes, the sum over its segments
+    policy: str = ""  # the placement policy whose promises its segments keep
     k: int
     m: int
     tenant_key_id: str

@@ -60,6 +60,14 @@ async def test_a_copy_is_written_anew_where_the_policy_has_changed(lab: Laborato
     assert await lab.get("copy") == DATA
 
 
+async def test_what_is_kept_under_another_policy_is_not_shared_though_it_would_keep_this_one_today(lab: Laboratory) -> None:
+    source = await lab.put("k", DATA)
+    (extent,) = await lab.services.manifest.load_extents([ref.id for ref in source.extents])
+    assert extent.layout.policy == "standard"
+    _now(lab, lambda policy: dataclasses.replace(policy, name="other"))
+    assert not set((await _copy(lab, source)).extents) & set(source.extents)
+
+
 async def test_a_copy_of_what_is_missing_shards_shares_it_only_while_the_rest_survives_a_failure(lab: Laboratory) -> None:
     _now(lab, lambda policy: dataclasses.replace(policy, may_fail=MayFail()))
     lab.stores["cedar"].down = lab.stores["elm"].down = True

@@ -74,8 +74,9 @@ def test_strays_promise_nothing() -> None:
 
 
 def test_a_layout_is_kept_only_if_every_segment_is_and_its_scheme_is_the_same() -> None:
-    layout = Layout(size=2, k=3, m=2, tenant_key_id="t", wrapped_key=b"", segments=(WHOLE, WHOLE))
+    layout = Layout(size=2, policy="p", k=3, m=2, tenant_key_id="t", wrapped_key=b"", segments=(WHOLE, WHOLE))
     assert keeps_promises(policy(), SCHEME, layout)
     assert not keeps_promises(policy(), SCHEME, replace(layout, segments=(WHOLE, replace(WHOLE, strays=True))))
     assert not keeps_promises(policy(), Scheme(3, 1), layout)
     assert not keeps_promises(policy(), Scheme(2, 3), layout)
+    assert not keeps_promises(policy(), SCHEME, replace(layout, policy="another"))
