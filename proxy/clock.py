@@ -28,6 +28,22 @@ class SystemClock:
         return time.monotonic()
 
 
+class WriteOrder:
+    """Numbers that rise with every write of this process, and from process to process with the clock.
+
+    Milliseconds do not tell which of two writes came last, and a clock may be set back between them.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._last = 0
+
+    def next(self) -> int:
+        """Return a number above all before: milliseconds in the upper bits, 20 bits to count within one."""
+        self._last = max(self._last + 1, self._clock.now_ms() << 20)
+        return self._last
+
+
 class ManualClock:
     """A clock that moves only when told."""
 

@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 from msgspec.structs import replace
 
-from proxy.clock import Clock
+from proxy.clock import Clock, WriteOrder
 from proxy.codec.geometry import Scheme
 from proxy.codec.label import Label
 from proxy.engine.body import Digests
@@ -46,6 +46,7 @@ class Destination(ABC, Generic[Recorded, Committed]):
     cipher: TenantCipher
     manifest: Manifest
     clock: Clock
+    order: WriteOrder
     bucket: Bucket
     size_bytes: int
 
@@ -80,6 +81,8 @@ class VersionDestination(Destination[VersionDraft, Version]):
             key=self.key,
             id=self.version_id,
             versioning=self.bucket.versioning,
+            conditional=self.conditions != NO_CONDITIONS,
+            written=self.order.next(),
             size=self.size_bytes,
             etag=digests.md5.hex(),
             modified_ms=self.clock.now_ms(),
@@ -116,6 +119,7 @@ class PartDestination(Destination[Part, Part]):
             size=self.size_bytes,
             etag=digests.md5.hex(),
             modified_ms=self.clock.now_ms(),
+            written=self.order.next(),
             checksum=digests.checksum,
         )
 

@@ -64,6 +64,7 @@ class UploadVerbs(Verbs):
             cipher=self._keyring.tenant_cipher(owner),
             manifest=self._manifest,
             clock=self._clock,
+            order=self._order,
             bucket=bucket,
             size_bytes=body.size_bytes,
             upload=upload,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 
-from proxy.clock import Clock
+from proxy.clock import Clock, WriteOrder
 from proxy.engine.placement import Policy
 from proxy.engine.read import Pieces, Reader
 from proxy.engine.write import Writer
@@ -27,6 +27,7 @@ class Verbs:
         self._reader = reader
         self._policies = policies
         self._clock = clock
+        self._order = WriteOrder(clock)
 
     def _policy(self, bucket: Bucket) -> Policy:
         try:

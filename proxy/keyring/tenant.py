@@ -25,7 +25,11 @@ class TenantCipher:
     def new_data_key(self) -> tuple[bytes, bytes]:
         """Return a fresh data key and its wrapped form for the manifest, 72 bytes."""
         key = secrets.token_bytes(KEY_SIZE)
-        return key, seal_message(self._key, INFO_DATA_KEY, key, self.key_id.encode())
+        return key, self.wrap(key)
+
+    def wrap(self, data_key: bytes) -> bytes:
+        """Return a data key wrapped for the manifest: another form each time."""
+        return seal_message(self._key, INFO_DATA_KEY, data_key, self.key_id.encode())
 
     def unwrap(self, wrapped: bytes) -> bytes:
         return self._open(INFO_DATA_KEY, wrapped, "data key")

@@ -49,6 +49,8 @@ class VersionDraft(Record, frozen=True, kw_only=True, omit_defaults=True):
     id: VersionId
     versioning: Versioning = "Unversioned"
     is_delete_marker: bool = False
+    conditional: bool = False  # its commit could refuse it: a label alone does not tell whether that happened
+    written: int = 0  # rises from write to write: tells labels of one millisecond apart
     size: int = 0
     etag: str = ""
     modified_ms: int

@@ -210,6 +210,7 @@ class Part(Record, frozen=True, kw_only=True, omit_defaults=True):
     size: int
     etag: str
     modified_ms: int
+    written: int = 0  # rises from write to write: tells labels of one millisecond apart
     checksum: Checksum | None = None
     extents: tuple[ExtentRef, ...] = ()
 
