@@ -106,7 +106,7 @@ async def open_services(
         owner = f"{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(4)}"
         ledger = IntentLedger(manifest, clock, tasks, owner=owner, lease_seconds=limits.intent_seconds)
         putter = ShardPutter(fleet, max_grace_seconds=limits.straggler_grace_seconds)
-        stragglers = Stragglers(manifest, tasks)
+        stragglers = Stragglers(manifest, tasks, clock)
         filler = Filler(ledger=ledger, budget=budget, threads=threads)
         writer = Writer(ledger=ledger, filler=filler, putter=putter, stragglers=stragglers, budget=budget, tasks=tasks)
         reader = Reader(manifest=manifest, fleet=fleet, budget=budget, threads=threads)

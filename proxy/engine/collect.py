@@ -1,10 +1,10 @@
 """Collection: deleting the shards nobody refers to any more.
 
-Three things make garbage, all of them through the manifest: a version that was replaced or deleted, a write that failed, and the leased ids
-of a worker that died. Each shard is queued for its store, and forgotten when that store has confirmed. So a store that is down keeps its
-own deletes queued and no others, and one that was taken out of the configuration keeps them until it is back. Where a shard lies is not
-always known: then every store is searched for it, and each search is finished on its own. The delay between queueing and deleting lets
-readers that began before finish.
+Four things make garbage, all of them through the manifest: a version that was replaced or deleted, a write that failed, the leased ids of
+a worker that died, and a shard that was moved or rebuilt. Each shard is queued for its store, and forgotten when that store has confirmed.
+So a store that is down keeps its own deletes queued and no others, and one that was taken out of the configuration keeps them until it is
+back. Where a shard lies is not always known: then every store is searched for it, and each search is finished on its own. The delay
+between queueing and deleting lets readers that began before finish.
 
 What a store does not delete goes to the end of its queue: one object that a provider does not let go must not hold up the
 others. Nor does a store
@@ -69,10 +69,11 @@ class Collector:
         self.idle_seconds = idle_seconds
 
     async def step(self) -> Progress:
-        """Revoke dead workers' leases, and delete what is due, each store at its own pace for a bounded time."""
+        """Revoke the leases of workers and moves that died, and delete what is due, each store at its own pace for a bounded time."""
         # Whatever has kept this worker from renewing in time may have kept the others too: they get until the next run.
         if await self._ledger.renew():
             await self._manifest.revoke_expired_intents(now_ms=self._clock.now_ms())
+        await self._manifest.revoke_expired_draws(now_ms=self._clock.now_ms())
         more = await self._manifest.spread_garbage(self._fleet.stores, limit=BATCH) == BATCH
         until = self._clock.monotonic() + STEP_SECONDS
         sweeps = [_Sweep(store) for store in self._fleet.stores.values()]

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Iterable, Sequence
 
+from proxy.clock import Clock
 from proxy.engine.budget import Budget, Grant
 from proxy.engine.quorum import Placed
 from proxy.engine.tasks import BackgroundTasks
@@ -50,9 +51,10 @@ class LatePuts:
 class Stragglers:
     """Follows tails to their end and records what arrived."""
 
-    def __init__(self, manifest: Manifest, tasks: BackgroundTasks) -> None:
+    def __init__(self, manifest: Manifest, tasks: BackgroundTasks, clock: Clock) -> None:
         self._manifest = manifest
         self._tasks = tasks
+        self._clock = clock
 
     def adopt(self, extent_id: ExtentId, segments: Sequence[Placed]) -> None:
         """Follow the tails of a committed extent."""
@@ -82,6 +84,7 @@ class Stragglers:
             return
         try:
             task.result()
-            await self._manifest.record_shard(extent_id, placed.segment_id, index)
+            store, now_ms = placed.stores[index], self._clock.now_ms()
+            await self._manifest.record_shard(extent_id, placed.segment_id, index, store=store, now_ms=now_ms)
         except ProxyError as error:  # it stays on record as missing, for repair
             logger.warning("shard %d of segment %s did not arrive: %s", index, placed.segment_id.hex(), error)

@@ -84,6 +84,7 @@ class Segment(Record, frozen=True, kw_only=True, omit_defaults=True):
     generations: tuple[int, ...] = ()  # by shard index: how often the shard was put anew; empty if none ever was
     missing: tuple[int, ...] = ()  # shard indexes known not to be in their store
     strays: bool = False  # a put that failed may have left a shard in another store
+    drawn: int = 0  # the highest generation ever drawn for a move of any of its shards
 
     def shard_name(self, index: int) -> str:
         """Return the upstream name of a shard."""

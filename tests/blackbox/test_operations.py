@@ -71,7 +71,7 @@ def test_metrics_count_bytes_and_logs_can_be_read_by_machines(tmp_path: Path) ->
         assert after["shardgate_received_bytes_total"] - before["shardgate_received_bytes_total"] == 300_000
         assert after["shardgate_sent_bytes_total"] - before["shardgate_sent_bytes_total"] == 300_000
         assert after["shardgate_requests_in_flight"] == 0
-        assert after["shardgate_missing_shards"] == 0
+        assert after["shardgate_oldest_damage_seconds"] == 0
         assert {after[f'shardgate_garbage{{store="{store}"}}'] for store in ("alder", "birch", "cedar", "dogwood", "elm", "fir")} == {0}
     lines = [json.loads(line) for line in (tmp_path / "server.log").read_text().splitlines() if line.startswith("{")]
     (put,) = [line for line in lines if line.get("operation") == "PutObject"]

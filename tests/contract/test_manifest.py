@@ -452,25 +452,6 @@ async def test_what_is_abandoned_after_its_last_id_was_committed_is_kept(manifes
     assert await garbage(manifest) == set()
 
 
-async def test_missing_shards_are_remembered_until_they_arrive(manifest: Manifest) -> None:
-    version = await manifest.commit_version(draft("k", new_layouts=(layout(1, missing=(2,)),)))
-    ((extent_id, segment, index),) = await manifest.find_missing_shards(limit=5)
-    assert (extent_id, segment.id, index) == (version.extents[0].id, segment_id(1), 2)
-    await manifest.record_shard(extent_id, segment.id, index)
-    assert await manifest.find_missing_shards(limit=5) == ()
-    assert (await manifest.load_extents([extent_id]))[0].layout.segments[0].missing == ()
-
-
-async def test_shards_missing_from_what_is_deleted_are_no_longer_missed(manifest: Manifest) -> None:
-    await manifest.commit_version(draft("k", new_layouts=(layout(1, missing=(0, 2)),)))
-    assert len(await manifest.find_missing_shards(limit=5)) == 2
-    assert await manifest.count_missing_shards() == 2
-    assert await manifest.count_missing_shards(limit=1) == 1
-    await manifest.commit_version(draft("k", new_layouts=(layout(2),)))
-    assert await manifest.find_missing_shards(limit=5) == ()
-    assert await garbage(manifest) == {segment_id(1)}
-
-
 async def test_multipart(manifest: Manifest) -> None:
     await manifest.begin_upload(upload("u"))
     assert await manifest.find_upload(BUCKET, "other", "u") is None

@@ -110,7 +110,7 @@ async def test_put_with_one_provider_down_succeeds_and_records_what_is_missing(l
     version = await lab.put("k", data)
     (extent,) = await lab.services.manifest.load_extents([ref.id for ref in version.extents])
     assert [segment.stores[segment.missing[0]] for segment in extent.layout.segments] == ["cedar"]
-    assert len(await lab.services.manifest.find_missing_shards(limit=10)) == 1
+    assert (await lab.services.manifest.count_damage()).by_store == {("cedar", "missing"): 1}
     lab.stores["alder"].down = True  # and the next failure is survived as well
     assert await lab.get("k") == data
 
@@ -179,7 +179,7 @@ async def test_a_straggler_is_recorded_when_it_arrives(lab: Laboratory) -> None:
     assert len(extent.layout.segments[0].missing) == 1
     gate.set()
     async with asyncio.timeout(5):
-        while await lab.services.manifest.find_missing_shards(limit=1):
+        while (await lab.services.manifest.count_damage()).by_store:
             await asyncio.sleep(0.01)
     (extent,) = await lab.services.manifest.load_extents([ref.id for ref in version.extents])
     assert extent.layout.segments[0].missing == ()
@@ -404,11 +404,12 @@ async def test_a_shard_on_record_as_missing_is_not_asked_for(lab: Laboratory) ->
     assert lab.stores["cedar"].calls["get_range"] == 0
 
 
-async def test_missing_shards_are_counted(lab: Laboratory) -> None:
-    assert await lab.services.manifest.count_missing_shards() == 0
+async def test_damaged_shards_are_counted(lab: Laboratory) -> None:
+    assert (await lab.services.manifest.count_damage()).by_store == {}
     next(iter(lab.stores.values())).down = True
     await lab.put("k", b"data")
-    assert await lab.services.manifest.count_missing_shards() == 1
+    found = await lab.services.manifest.count_damage()
+    assert (found.by_store, found.by_redundancy) == ({("alder", "missing"): 1}, {1: 1})
 
 
 async def test_a_bucket_whose_policy_is_gone_takes_no_writes_and_still_reads(lab: Laboratory) -> None:

@@ -17,7 +17,7 @@ from proxy.errors import (
 )
 from proxy.manifest.drafts import NO_CONDITIONS, CompletedPart, Conditions, VersionDraft
 from proxy.manifest.plans.buckets import check_empty, check_new_bucket, with_setting
-from proxy.manifest.plans.extents import CountedExtent, ReferenceChange, garbage_of, missing_shards, plan_references, with_shard
+from proxy.manifest.plans.extents import CountedExtent, ReferenceChange, garbage_of, plan_references
 from proxy.manifest.plans.uploads import check_upload, completed_version, extents_of, plan_completion
 from proxy.manifest.plans.versions import (
     NO_CHANGE,
@@ -201,13 +201,6 @@ def test_garbage_is_looked_for_everywhere_where_a_shard_may_have_strayed() -> No
     again = layout(1)
     again = replace(again, segments=(replace(again.segments[0], generations=(0, 1, 0)),))
     assert garbage_of(again)[0].generations == (0, 1, 0)
-
-
-def test_missing_shards_are_named_until_they_arrive() -> None:
-    incomplete = layout(1, missing=(0, 2))
-    assert missing_shards(incomplete) == ((b"\1" * 16, 0), (b"\1" * 16, 2))
-    assert with_shard(incomplete, b"\1" * 16, 0) == layout(1, missing=(2,))
-    assert with_shard(incomplete, b"\2" * 16, 0) == incomplete
 
 
 def part(number: int, etag: str, *extents: int) -> Part:

@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 
 import pytest
 
+from proxy.clock import ManualClock
 from proxy.engine.budget import Budget
 from proxy.engine.quorum import Placed
 from proxy.engine.stragglers import LatePuts, Stragglers
@@ -26,9 +27,10 @@ class _Records:
         self.arrived: list[int] = []
         self._fails_for = fails_for
 
-    async def record_shard(self, extent_id: ExtentId, segment_id: SegmentId, shard_index: int) -> None:
+    async def record_shard(self, extent_id: ExtentId, segment_id: SegmentId, shard_index: int, *, store: str, now_ms: int) -> None:
         if shard_index == self._fails_for:
             raise ManifestUnavailable("fails on purpose")
+        assert store == f"s{shard_index}"
         self.arrived.append(shard_index)
 
 
@@ -45,7 +47,7 @@ def _placed(*puts: Coroutine[object, object, None]) -> Placed:
 async def _followed(records: _Records, placed: Placed) -> None:
     manifest: Manifest = records  # type: ignore[assignment]
     tasks = BackgroundTasks()
-    Stragglers(manifest, tasks).adopt(ExtentId(1), [placed])
+    Stragglers(manifest, tasks, ManualClock()).adopt(ExtentId(1), [placed])
     await tasks.drain(30)
 
 
@@ -71,7 +73,7 @@ async def test_a_late_put_that_was_given_up_is_not_recorded() -> None:
 
 async def test_the_late_puts_of_a_write_that_failed_have_ended_once_they_are_disowned() -> None:
     placed = _placed(asyncio.Event().wait(), _ends(StoreUnavailable("s1", "down")))  # type: ignore[arg-type]
-    await Stragglers(_Records(), BackgroundTasks()).disown([placed])  # type: ignore[arg-type]
+    await Stragglers(_Records(), BackgroundTasks(), ManualClock()).disown([placed])  # type: ignore[arg-type]
     assert all(put.done() for put in placed.tail.values())
 
 

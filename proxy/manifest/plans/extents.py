@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from msgspec.structs import replace
-
 from proxy.errors import ExtentMissing
-from proxy.manifest.records import Extent, ExtentId, ExtentRef, GarbageSegment, Layout, Record, Segment, SegmentId
+from proxy.manifest.records import Extent, ExtentId, ExtentRef, GarbageSegment, Layout, Record, Segment
 
 
 class CountedExtent(Record, frozen=True, kw_only=True, omit_defaults=True):
@@ -49,21 +47,5 @@ def garbage_of(layout: Layout) -> tuple[GarbageSegment, ...]:
     return tuple(_garbage(segment) for segment in layout.segments)
 
 
-def missing_shards(layout: Layout) -> tuple[tuple[SegmentId, int], ...]:
-    """Return the segment and index of each shard that was not stored."""
-    return tuple((segment.id, index) for segment in layout.segments for index in segment.missing)
-
-
-def with_shard(layout: Layout, segment_id: SegmentId, shard_index: int) -> Layout:
-    """Return the layout with a shard that has arrived since."""
-    return replace(layout, segments=tuple(_with(segment, segment_id, shard_index) for segment in layout.segments))
-
-
 def _garbage(segment: Segment) -> GarbageSegment:
     return GarbageSegment(id=segment.id, stores=() if segment.strays else segment.stores, generations=segment.generations)
-
-
-def _with(segment: Segment, segment_id: SegmentId, shard_index: int) -> Segment:
-    if segment.id != segment_id:
-        return segment
-    return replace(segment, missing=tuple(index for index in segment.missing if index != shard_index))

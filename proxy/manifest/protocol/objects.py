@@ -53,10 +53,6 @@ class Objects(Protocol):
     """Make the version visible. BucketMissing, PreconditionUnmet, IntentRevoked (any settlement's intent was revoked), ExtentMissing (of
     those shared). Under versioning it adds a version; elsewhere it replaces the null one. Intents whose ids are all settled are dropped."""
 
-    async def record_shard(self, extent_id: ExtentId, segment_id: SegmentId, shard_index: int) -> None: ...
-
-    """A straggler arrived: take the index out of the segment's `missing`. No error if the extent is gone meanwhile."""
-
     # Reading
     async def find_version(self, bucket_id: BucketId, key: ObjectKey, version_id: VersionId | None = None) -> Version | None: ...
 

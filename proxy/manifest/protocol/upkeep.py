@@ -1,4 +1,4 @@
-"""What the manifest promises about garbage, background jobs, the epoch and shards that are missing."""
+"""What the manifest promises about garbage, background jobs and the epoch."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from typing import Protocol
 
 from proxy.manifest.records import (
     Epoch,
-    ExtentId,
     Garbage,
     Job,
     JobReport,
-    Segment,
     Settlement,
 )  # fmt: skip
 
@@ -67,11 +65,5 @@ class Upkeep(Protocol):
 
     async def accept_epoch(self, *, above: int, now_ms: int) -> Epoch: ...
 
-    """Lift the fence: the number becomes higher than any before and than `above`, and live leases are forgotten, none of their ids
-    queued. A commit under one of them raises `IntentRevoked`."""
-
-    # Counting
-    async def count_missing_shards(self, *, limit: int = 1_000_000) -> int: ...  # counted no further than this: some 40 ms
-    async def find_missing_shards(self, *, limit: int) -> tuple[tuple[ExtentId, Segment, int], ...]: ...
-
-    """Shards recorded as missing at commit and not arrived since: (extent, segment, shard index)."""
+    """Lift the fence: the number becomes higher than any before and than `above`, and live leases are forgotten, also of moves, and
+    nothing is queued of them. A commit under one of them raises `IntentRevoked`."""

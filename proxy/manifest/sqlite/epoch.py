@@ -32,5 +32,6 @@ def set_fence(connection: Connection, reason: str) -> None:
 def accept_epoch(connection: Connection, above: int, now_ms: int) -> Epoch:
     """Lift the fence, above the stores' number, and forget the leases that were alive in this copy: no id of theirs is queued."""
     connection.execute("DELETE FROM intent WHERE owner != ?", (NOBODY,))
+    connection.execute("DELETE FROM draw WHERE NOT revoked")
     connection.execute("UPDATE epoch SET number = max(number, ?) + 1, moved = ?, fence = ''", (above, now_ms))
     return find_epoch(connection)

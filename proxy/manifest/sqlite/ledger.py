@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from proxy.codec.format import segment_prefix
 from proxy.errors import IntentRevoked
+from proxy.manifest.damage import Leftover
 from proxy.manifest.records import Garbage, GarbageSegment, Intent, IntentId, SegmentId, Settlement
 from proxy.manifest.sqlite.rows import Connection
 from proxy.manifest.sqlite.stores import known_stores
@@ -19,6 +20,7 @@ NOBODY = ""  # owns what was revoked
 REVOKED_KEPT_MS = 24 * 60 * 60 * 1000
 ANYWHERE = ""  # the store of garbage that may lie in any
 _DELETE_ROW = "DELETE FROM garbage WHERE store = ? AND due = ? AND name = ?"
+_CONFIRMED = "DELETE FROM leftover WHERE name BETWEEN ? AND ? AND store = ?"
 # A seek a store, however many rows it has.
 _GARBAGE_STORES = (
     "WITH RECURSIVE found (store) AS (SELECT min(store) FROM garbage"
@@ -106,6 +108,13 @@ def queue_garbage(connection: Connection, segments: Iterable[GarbageSegment], no
     connection.executemany("INSERT OR IGNORE INTO garbage VALUES (?, ?, ?, ?)", rows)
 
 
+def queue_shards(connection: Connection, shards: Sequence[Leftover], now_ms: int) -> None:
+    """Queue shards of a segment that lives on. Until their stores have confirmed, they count among what those may hold of it."""
+    connection.executemany("INSERT OR IGNORE INTO garbage VALUES (?, ?, ?, 0)", [(shard.store, now_ms, shard.name) for shard in shards])
+    rows = [(shard.name, shard.store, shard.shard_index) for shard in shards]
+    connection.executemany("INSERT OR IGNORE INTO leftover VALUES (?, ?, ?)", rows)
+
+
 def _garbage_rows(segment: GarbageSegment, now_ms: int) -> list[tuple[str, int, str, int]]:
     if not segment.stores:
         return [(ANYWHERE, now_ms, segment_prefix(segment.id), 1)]
@@ -132,8 +141,9 @@ def due_garbage(connection: Connection, store: str, before_ms: int, limit: int) 
     return tuple(Garbage(store=store, name=name, search=bool(search), due_ms=due) for name, search, due in rows)
 
 
-def finish_garbage(connection: Connection, gone: Iterable[Garbage], put_off: Iterable[Garbage], due_ms: int) -> None:
+def finish_garbage(connection: Connection, gone: Sequence[Garbage], put_off: Iterable[Garbage], due_ms: int) -> None:
     connection.executemany(_DELETE_ROW, [(row.store, row.due_ms, row.name) for row in (*gone, *put_off)])
+    connection.executemany(_CONFIRMED, [(row.name, row.name + "~" if row.search else row.name, row.store) for row in gone])
     later = [(row.store, due_ms, row.name, int(row.search)) for row in put_off]
     connection.executemany("INSERT OR IGNORE INTO garbage VALUES (?, ?, ?, ?)", later)
 

@@ -49,7 +49,7 @@ def commit_part(
     settle_commit(connection, settlements)
     before = one(connection, "SELECT record FROM part WHERE upload = ? AND number = ?", (upload_id, part.number), _parts)
     released = extents_of([before] if before is not None else [])
-    new = add_extents(connection, new_layouts)
+    new = add_extents(connection, new_layouts, now_ms=part.modified_ms)
     shared = change_references(connection, shared=shared_extents, released=released, now_ms=part.modified_ms)
     stored = replace(part, extents=new + shared)
     connection.execute("INSERT OR REPLACE INTO part VALUES (?, ?, ?)", (upload_id, part.number, encode(stored)))

@@ -99,7 +99,7 @@ def commit_version(connection: Connection, draft: VersionDraft, conditions: Cond
     newest, null = find_replaceable(connection, bucket, draft.key)
     change = plan_commit(bucket, newest, null, draft, conditions)
     settle_commit(connection, settlements)
-    new = add_extents(connection, draft.new_layouts)
+    new = add_extents(connection, draft.new_layouts, now_ms=draft.modified_ms)
     shared = change_references(connection, shared=draft.shared_extents, released=change.released, now_ms=draft.modified_ms)
     return add_version(connection, bucket.id, change, new + shared, draft.parts)
 

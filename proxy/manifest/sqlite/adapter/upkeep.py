@@ -1,4 +1,4 @@
-"""What the manifest does with leases, garbage, missing shards, background jobs and the epoch."""
+"""What the manifest does with leases, garbage, background jobs and the epoch."""
 
 from __future__ import annotations
 
@@ -6,18 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from proxy.manifest.records import (
     Epoch,
-    ExtentId,
     Garbage,
     GarbageSegment,
     Intent,
     IntentId,
     Job,
     JobReport,
-    Segment,
     SegmentId,
     Settlement,
 )  # fmt: skip
-from proxy.manifest.sqlite import epoch, extents, jobs, ledger
+from proxy.manifest.sqlite import epoch, jobs, ledger
 from proxy.manifest.sqlite.adapter.runner import StepRunner
 
 
@@ -37,9 +35,6 @@ class Upkeep(StepRunner):
 
     async def revoke_expired_intents(self, *, now_ms: int) -> int:
         return await self._note(ledger.revoke_expired_intents, now_ms)
-
-    async def record_shard(self, extent_id: ExtentId, segment_id: SegmentId, shard_index: int) -> None:
-        await self._write(extents.record_shard, extent_id, segment_id, shard_index)
 
     # Collecting
 
@@ -109,11 +104,3 @@ class Upkeep(StepRunner):
 
     async def accept_epoch(self, *, above: int, now_ms: int) -> Epoch:
         return await self._committer.run(lambda connection: epoch.accept_epoch(connection, above, now_ms))
-
-    # Missing shards
-
-    async def count_missing_shards(self, *, limit: int = 1_000_000) -> int:
-        return await self._list(extents.count_missing_shards, limit)
-
-    async def find_missing_shards(self, *, limit: int) -> tuple[tuple[ExtentId, Segment, int], ...]:
-        return await self._list(extents.find_missing_shards, limit)

@@ -10,8 +10,6 @@ TABLES: tuple[str, ...] = (
     # Finds a version of a long history by its id. A key never overwritten with versioning has no row in it.
     "CREATE INDEX version_older ON version (bucket, key, version_id) WHERE latest = 0",
     "CREATE TABLE extent (id INTEGER PRIMARY KEY AUTOINCREMENT, refs INTEGER NOT NULL, layout BLOB NOT NULL)",
-    "CREATE TABLE missing_shard (extent INTEGER NOT NULL, segment BLOB NOT NULL, shard INTEGER NOT NULL,"
-    " PRIMARY KEY (extent, segment, shard)) WITHOUT ROWID",
     "CREATE TABLE upload (id TEXT PRIMARY KEY, bucket INTEGER NOT NULL, key BLOB NOT NULL, initiated INTEGER NOT NULL,"
     " record BLOB NOT NULL) WITHOUT ROWID",
     "CREATE INDEX upload_key ON upload (bucket, key, initiated, id)",

@@ -1,0 +1,71 @@
+"""What is wrong with stored segments, as records: what is reported, what waits for repair, what was drawn for a move."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from proxy.manifest.records import Extent, ExtentId, Record, Segment, SegmentId
+
+DamageKind = Literal[
+    "missing",  # its store does not have it: it never arrived, or is gone
+    "truncated",  # it is shorter than it was
+    "forged",  # it does not open: changed, stale, or another's
+    "unreachable",  # its store is not configured any more, so nobody can read it
+    "misplaced",  # its store can be read, but the policy does not use it
+    "clumped",  # it is one too many in a hand that may read the segment
+    "surplus",  # another store than its own holds it, too
+    "stray",  # a put that failed may have left a shard of this segment in any store: of the segment as a whole
+]
+
+LOSSES: frozenset[DamageKind] = frozenset({"missing", "truncated", "forged", "unreachable"})  # a read cannot count on the shard
+WHOLE_SEGMENT = -1  # the shard index of damage that is not one shard's
+
+
+class Damage(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """One thing wrong with one shard, as it was when somebody looked: a report of a shard that was replaced since means nothing."""
+
+    extent_id: ExtentId
+    segment_id: SegmentId
+    shard_index: int
+    kind: DamageKind
+    store: str
+    generation: int = 0
+
+
+class Repair(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """A segment that waits for repair. `redundancy`: how many more shards may be lost before it cannot be read; below 0 it is lost."""
+
+    extent_id: ExtentId
+    segment_id: SegmentId
+    redundancy: int
+    since_ms: int
+    due_ms: int
+    failures: int = 0  # tries that did not help
+
+
+class Leftover(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """A shard that the segment does not point to, and that its store may hold until it has confirmed the deletion."""
+
+    shard_index: int
+    store: str
+    name: str
+
+
+class Damaged(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """All that is known of one segment at one instant. `drawn`: a move of it is under way, so no other may begin."""
+
+    extent: Extent
+    segment: Segment
+    damage: tuple[Damage, ...] = ()
+    leftovers: tuple[Leftover, ...] = ()
+    drawn: bool = False
+    since_ms: int = 0  # of the oldest damage
+
+
+class DamageCount(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """How much is wrong, by store and kind and, in segments, by remaining redundancy."""
+
+    by_store: Mapping[tuple[str, DamageKind], int]
+    by_redundancy: Mapping[int, int]
+    oldest_ms: int | None = None
