@@ -229,8 +229,7 @@ class Budget:
             if not waiting.turn.done() and self._may_have(waiting.grant, waiting.more_bytes):  # done: cancelled, and about to leave
                 del self._waiting[waiting.grant]
                 self._take(waiting.grant, waiting.more_bytes)
-                if not waiting.turn.done():  # else its caller was cancelled just now, and gives this back when it is its turn to run
-                    waiting.turn.set_result(None)
+                waiting.turn.set_result(None)
                 return True
         return False
 

@@ -150,8 +150,12 @@ async def test_a_store_that_lists_names_without_end_holds_up_nothing_else(lab: L
     lost = SegmentId(bytes(16))
     await lab.stores["alder"].put(shard_name(lost, 0), [b"x"])  # type: ignore[arg-type]
 
+    listed = 0
+
     async def endless(prefix: str = "") -> AsyncIterator[tuple[str, int]]:
+        nonlocal listed
         while prefix:
+            listed += 1
             yield f"{prefix}{secrets.token_hex(1)}", 1
 
     lab.stores["elm"].list = endless  # type: ignore[assignment, method-assign]
@@ -159,6 +163,7 @@ async def test_a_store_that_lists_names_without_end_holds_up_nothing_else(lab: L
     await queue(lab, GarbageSegment(id=lost))
     progress = await lab.run_collector()
     assert progress.trouble.endswith(f"lists more names that begin with {segment_prefix(lost)} than a segment can have")
+    assert listed == NAMES + 1
     assert await lab.services.manifest.count_garbage() == {"elm": 1}
     assert lab.stores["elm"].calls["delete"] == deleted
     assert len(await lab.shards_but("elm")) == 5
