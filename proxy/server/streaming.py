@@ -6,6 +6,7 @@ import asyncio
 import logging
 
 from aiohttp import web
+from aiohttp.http import StreamWriter
 from multidict import CIMultiDict
 
 from proxy.engine.read import Reading
@@ -15,6 +16,12 @@ from proxy.server.call import Download
 logger = logging.getLogger(__name__)
 
 SINGLE_WRITE_SIZE = 128 * 1024  # up to here joining headers and body in one write beats a second system call
+
+
+class _Answer(web.StreamResponse):
+    """Its head leaves with the first bytes of its body, in one system call."""
+
+    _send_headers_immediately = False
 
 
 async def send_download(
@@ -52,18 +59,14 @@ async def _stream(
     idle_seconds: float,
 ) -> web.StreamResponse:
     chunk = await anext(chunks, b"")  # before the status line: this may still become a 503
-    response = web.StreamResponse(status=download.status, headers=headers)
+    response = _Answer(status=download.status, headers=headers)
     sent = 0
     try:
         await response.prepare(request)
-        now = asyncio.get_running_loop().time
-        async with asyncio.timeout(None) as client:
-            while chunk:
-                client.reschedule(now() + idle_seconds)
-                await _pass_on(request, response, chunks, chunk)
-                client.reschedule(None)  # the stores have deadlines of their own
-                sent += len(chunk)
-                chunk = await anext(chunks, b"")
+        while chunk:
+            await _pass_on(request, chunks, chunk, idle_seconds)
+            sent += len(chunk)
+            chunk = await anext(chunks, b"")  # the stores have deadlines of their own
         if sent != download.length:
             raise IntegrityError(f"{sent} bytes of {download.length} could be read")
         await response.write_eof()
@@ -81,11 +84,17 @@ async def _stream(
     return response
 
 
-async def _pass_on(request: web.BaseRequest, response: web.StreamResponse, chunks: Reading, chunk: bytes | memoryview) -> None:
+async def _pass_on(request: web.BaseRequest, chunks: Reading, chunk: bytes | memoryview, idle_seconds: float) -> None:
     """Write, and wait until the connection takes more. What is beyond the chunk is given up if others want its memory meanwhile."""
-    try:
-        async with chunks.passing():
-            await response.write(chunk)
-    except BudgetExhausted:
-        await chunks.pause()
-        await request.writer.drain()
+    writer, transport = request.writer, request.transport
+    assert isinstance(writer, StreamWriter)
+    await writer.write(chunk, drain=False)
+    if transport is not None and not transport.get_write_buffer_size():
+        return  # the client keeps up: nobody has to wait, and no clock to be set
+    async with asyncio.timeout(idle_seconds):
+        try:
+            async with chunks.passing():
+                await writer.drain()
+        except BudgetExhausted:
+            await chunks.pause()
+            await writer.drain()
