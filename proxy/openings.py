@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Set
-from contextlib import suppress
+from collections.abc import AsyncIterator, Set
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +24,8 @@ from proxy.errors import ConfigError, StoreError
 from proxy.keyring import RootKey
 from proxy.keyring.file import open_root_key_file
 from proxy.manifest.protocol import Manifest
-from proxy.stores.build import Opened, open_store
+from proxy.manifest.sqlite import open_sqlite
+from proxy.stores.build import Opened, open_bare, open_store
 from proxy.stores.directory import NOTHING_SHARED, Shared
 from proxy.stores.observe import Recorder
 from proxy.stores.protocol import Store
@@ -98,6 +99,32 @@ async def open_fleet(
         logger.warning("these stores are not there, not mounted, or do not answer: %s", ", ".join(absent))
     fleet = Fleet({name: store.store for name, store in opened.items()})
     return OpenedFleet(fleet, frozenset(opened) - known - set(absent))
+
+
+@asynccontextmanager
+async def open_candidate(config: Config, name: str, clock: Clock) -> AsyncIterator[Store]:
+    """Open one store to examine it, bare: without breaker, limits and deadlines. No manifest is made, and none hears of it."""
+    limits = config.limits
+    store = await open_bare(
+        name,
+        config.stores[name],
+        create=name not in await _known_already(config, clock),
+        open_seconds=limits.store_open_seconds,
+        timeout_seconds=limits.put_timeout_seconds,
+    )
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def _known_already(config: Config, clock: Clock) -> Set[str]:
+    """Return the stores that the manifest knows, if there is one: a directory of these that is not there is not mounted."""
+    path = Path(config.manifest.path)
+    if not await asyncio.to_thread(path.exists):
+        return frozenset()
+    async with open_sqlite(path, clock, timeout_seconds=config.limits.manifest_timeout_seconds) as manifest:
+        return await manifest.known_stores()
 
 
 async def _open_stores(

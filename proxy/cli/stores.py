@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from msgspec import Struct
 
+from proxy.cli import analyses
 from proxy.cli.context import DEFAULT_CONFIG, ConfigOption, JsonOption, print_json, print_table, with_services
 from proxy.config import load_config
-from proxy.errors import ProxyError
+from proxy.errors import ConfigError, ProxyError
 from proxy.stores.protocol import ShardName, Store
 
 if TYPE_CHECKING:
@@ -46,9 +48,28 @@ def list_all(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False)
 
 
 @app.command("check")
-def check(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
-    """Put, get, range, list and delete a probe at each store."""
-    checks = with_services(config, _check_all, first=True)  # before the first start is the time to check
+def check(
+    name: Annotated[str | None, typer.Argument(help="One store; all if not given.")] = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    analyze: Annotated[bool, typer.Option("--analyze", help="Try all that Shardgate needs of a bucket, before you trust it.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="With --analyze: without much data.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Put, get, range, list and delete a probe at each store; or analyze whether it does all that Shardgate needs."""
+    settings = load_config(config)
+    if name is not None and name not in settings.stores:
+        raise ConfigError(f'there is no store "{name}"; one of: {", ".join(settings.stores)}')
+    names = list(settings.stores) if name is None else [name]
+    if quick and not analyze:
+        raise ConfigError("--quick goes with --analyze")
+    if analyze:
+        analyses.run(settings, names, quick=quick, as_json=as_json)
+    else:
+        _check_quickly(config, names, as_json=as_json)
+
+
+def _check_quickly(config: Path, names: list[str], *, as_json: bool) -> None:
+    checks = with_services(config, lambda services: _check_all(services, names), first=True)  # before the first start is the time to check
     if as_json:
         print_json(checks)
     else:
@@ -62,8 +83,8 @@ def check(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) ->
         raise typer.Exit(1)
 
 
-async def _check_all(services: Services) -> list[Check]:
-    return list(await asyncio.gather(*(_check(name, store) for name, store in services.stores.items())))
+async def _check_all(services: Services, names: list[str]) -> list[Check]:
+    return list(await asyncio.gather(*(_check(name, services.stores[name]) for name in names)))
 
 
 async def _check(name: str, store: Store) -> Check:

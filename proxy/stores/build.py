@@ -61,23 +61,36 @@ async def open_store(
     A provider that cannot be reached is no error, its calls will fail; what can never work is a `ConfigError`. What does not open in
     `open_seconds` goes on opening in the background.
     """
+    store = await open_bare(name, config, create=create, open_seconds=open_seconds, timeout_seconds=put_seconds, shared=shared, tidy=tidy)
+    limited = LimitedStore(store, concurrency=config.concurrency, put_seconds=put_seconds, get_seconds=get_seconds)
+    return Opened(ObservedStore(limited, clock, record=record), _is_present(store))
+
+
+async def open_bare(
+    name: str,
+    config: StoreConfig,
+    *,
+    create: bool,
+    open_seconds: float,
+    timeout_seconds: float,
+    shared: Shared = NOTHING_SHARED,
+    tidy: bool = False,
+) -> Store:
+    """Open a store without limits, deadlines and a memory: for whoever examines what it really does."""
     info = store_info(name, config)
-    opening = _begin(name, lambda: _bare_store(info, config, create=create, timeout_seconds=put_seconds, shared=shared, tidy=tidy))
+    opening = _begin(name, lambda: _bare_store(info, config, create=create, timeout_seconds=timeout_seconds, shared=shared, tidy=tidy))
     try:
         await asyncio.wait({opening}, timeout=open_seconds)
     except asyncio.CancelledError:
         opening.cancel()
         raise
     if opening.done():
-        store = opening.result()
-    elif create and config.kind == "directory":
+        return opening.result()
+    if create and config.kind == "directory":
         # Made later, behind the manifest's back, it would be made again at each start at which its disk is not mounted.
         raise ConfigError(f"stores.{name}.path: {config.path} does not answer, and a new store must; check its disk, or remove the store")
-    else:
-        opening.add_done_callback(partial(_report_late, name))
-        store = LateStore(info, opening)
-    limited = LimitedStore(store, concurrency=config.concurrency, put_seconds=put_seconds, get_seconds=get_seconds)
-    return Opened(ObservedStore(limited, clock, record=record), _is_present(store))
+    opening.add_done_callback(partial(_report_late, name))
+    return LateStore(info, opening)
 
 
 def _begin(name: str, call: Callable[[], Store]) -> asyncio.Future[Store]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import NewType, Protocol
+from typing import NewType, Protocol, runtime_checkable
 
 import msgspec
 
@@ -72,4 +72,26 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Release connections and threads. May be called twice."""
+        ...
+
+
+class ShardFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a store says of a shard besides its bytes. Empty or None: it does not say."""
+
+    size_bytes: int
+    modified_ms: int | None = None  # by the store's own clock, which may tell whole seconds only
+    etag: str = ""
+    version: str = ""  # of a bucket that keeps versions
+
+
+@runtime_checkable
+class ExaminableStore(Store, Protocol):
+    """A store that tells more than Shardgate needs: for whoever examines a bucket before it is trusted."""
+
+    async def facts(self, name: ShardName) -> ShardFacts:
+        """Return what the store says of a shard. `ShardMissing`."""
+        ...
+
+    async def put_new(self, name: ShardName, body: bytes) -> bool:
+        """Put a shard only if there is none of this name; return whether it was put. A store that cannot raises `StoreRejected`."""
         ...

@@ -20,7 +20,7 @@ from obstore import exceptions
 from obstore.store import AzureStore, GCSStore, MemoryStore, S3Store
 
 from proxy.errors import ConfigError, ShardMissing, StoreError, StoreRejected, StoreUnavailable
-from proxy.stores.protocol import ShardName, StoreInfo
+from proxy.stores.protocol import ShardFacts, ShardName, StoreInfo
 
 if TYPE_CHECKING:
     from obstore import GetResult
@@ -120,6 +120,23 @@ class UpstreamStore:
             translated = self._translated(name, error)
             if not isinstance(translated, ShardMissing):
                 raise translated from error
+
+    async def facts(self, name: ShardName) -> ShardFacts:
+        try:
+            meta = await obstore.head_async(self._inner, name)
+        except _FAILURES as error:
+            raise self._translated(name, error) from error
+        modified_ms = int(meta["last_modified"].timestamp() * 1000)
+        return ShardFacts(size_bytes=meta["size"], modified_ms=modified_ms, etag=meta["e_tag"] or "", version=meta["version"] or "")
+
+    async def put_new(self, name: ShardName, body: bytes) -> bool:
+        try:
+            await obstore.put_async(self._inner, name, body, mode="create", use_multipart=False)
+        except exceptions.AlreadyExistsError:
+            return False
+        except _FAILURES as error:
+            raise self._translated(name, error) from error
+        return True
 
     async def close(self) -> None:
         """Connections end with the object."""
