@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from proxy.codec.geometry import Scheme, parse_scheme
-from proxy.config import Config, PolicyConfig
+from proxy.config import CoalitionConfig, Config, PolicyConfig
+from proxy.engine.hands import UNITS, Coalition, unit_of
 from proxy.engine.placement import MayFail, Policy
 from proxy.errors import ConfigError
 from proxy.stores.build import store_info
@@ -15,10 +16,11 @@ from proxy.stores.protocol import StoreInfo
 def make_policies(config: Config) -> dict[str, Policy]:
     """Build and prove every policy. Raises `ConfigError`."""
     infos = {name: store_info(name, store) for name, store in config.stores.items()}
-    return {name: _policy(name, policy, infos) for name, policy in config.policies.items()}
+    coalitions = tuple(_coalition(name, coalition, infos.values()) for name, coalition in sorted(config.coalitions.items()))
+    return {name: _policy(name, policy, infos, coalitions) for name, policy in config.policies.items()}
 
 
-def _policy(name: str, config: PolicyConfig, infos: Mapping[str, StoreInfo]) -> Policy:
+def _policy(name: str, config: PolicyConfig, infos: Mapping[str, StoreInfo], coalitions: tuple[Coalition, ...]) -> Policy:
     named = [infos[store] for store in config.stores] or list(infos.values())
     unknown = set(config.jurisdictions) - {info.jurisdiction for info in infos.values()}
     if unknown:
@@ -29,9 +31,17 @@ def _policy(name: str, config: PolicyConfig, infos: Mapping[str, StoreInfo]) -> 
         stores=tuple(info for info in named if not config.jurisdictions or info.jurisdiction in config.jurisdictions),
         may_fail=MayFail(config.may_fail.stores, config.may_fail.providers, config.may_fail.regions),
         never_together=frozenset(config.never_together),
+        coalitions=coalitions,
         storage_classes={key: _scheme(text, f"policies.{name}.storage_classes.{key}") for key, text in config.storage_classes.items()},
         segment_size=config.segment_mib * 1024 * 1024,
     )
+
+
+def _coalition(name: str, config: CoalitionConfig, infos: Collection[StoreInfo]) -> Coalition:
+    named = {"provider": config.providers, "jurisdiction": config.jurisdictions, "region": config.regions, "store": config.stores}
+    stores = frozenset(str(info.name) for info in infos if any(unit_of(info, unit) in named[unit] for unit in UNITS))
+    parts = [f"{unit}{'s' * (len(names) > 1)} {', '.join(names)}" for unit, names in named.items() if names]
+    return Coalition(name, stores, " and ".join(parts))
 
 
 def _scheme(text: str, key: str) -> Scheme:

@@ -24,7 +24,7 @@ def explain(
     policy: Annotated[str | None, typer.Option(help="The default policy if not given.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show which stores would get which shards, what may fail, and what each provider and jurisdiction would hold."""
+    """Show which stores would get which shards, what may fail, and what each provider, jurisdiction and coalition would hold."""
     from proxy.policies import make_policies  # half a second, which other commands need not spend
 
     settings = load_config(config)
@@ -45,7 +45,10 @@ def explain(
             "policy": chosen.name, "scheme": str(chosen.scheme), "size": size, "segments": len(sizes), "stored_bytes": report.stored_bytes,
             "shards": [dict(zip(("index", "cells", "store", "provider", "region", "jurisdiction"), row, strict=True)) for row in rows],
             "survives": report.survives,
-            "holdings": [{"unit": h.unit, "name": h.name, "shards": h.shards, "readable": h.readable} for h in report.holdings],
+            "never_together": report.never_together,
+            "holdings": [
+                {"unit": h.unit, "name": h.name, "members": h.members, "shards": h.shards, "readable": h.readable} for h in report.holdings
+            ],
             "storage_usd_month": report.storage_usd_month, "put_usd": report.put_usd, "get_egress_usd": report.get_egress_usd,
         })  # fmt: skip
         return
@@ -55,7 +58,14 @@ def explain(
     )
     print("can be read after losing: " + "; ".join(report.survives))
     holdings = [
-        [h.unit, h.name, f"{h.shards} of the {chosen.scheme.k} a read needs", "YES" if h.readable else "no"] for h in report.holdings
+        [
+            h.unit,
+            f"{h.name} ({h.members})" if h.members else h.name,
+            f"{h.shards} of the {chosen.scheme.k} a read needs",
+            "YES" if h.readable else "no",
+        ]
+        for h in report.holdings
     ]
+    print(f"never {chosen.scheme.k} shards in the hands of one: {', '.join(report.never_together) or 'nobody is named'}")
     print_table("Who holds what", ["", "name", "shards", "could read (with the keys)"], holdings)
     print(f"cost: ${report.storage_usd_month:.6f} a month, ${report.put_usd:.6f} to put, ${report.get_egress_usd:.6f} egress to get")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from proxy.config.coalitions import check_coalitions
 from proxy.config.sections import Config, LimitsConfig, StoreConfig
 from proxy.config.values import listen_address, private_text
 from proxy.errors import ConfigError
@@ -48,6 +49,7 @@ def check(config: Config) -> None:
         _check_store(f"stores.{name}", name, store)
     _check_places(config.stores)
     _check_limits(config.limits)
+    check_coalitions(config)
     for name, policy in config.policies.items():
         for store_name in policy.stores:
             if store_name not in config.stores:

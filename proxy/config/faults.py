@@ -8,7 +8,7 @@ from difflib import get_close_matches
 import msgspec
 import msgspec.inspect
 
-from proxy.config.sections import Config, PolicyConfig, Section, StoreConfig
+from proxy.config.sections import CoalitionConfig, Config, PolicyConfig, Section, StoreConfig
 from proxy.errors import ConfigError
 
 _FAULT = re.compile(r"(?P<what>.*?)(?: - at `\$\.?(?P<where>.*)`)?")  # how msgspec says what is wrong, and where
@@ -24,9 +24,9 @@ def convert(document: object) -> Config:
 
 
 def _culprit(document: object) -> str | None:
-    """Find the faulty store or policy: msgspec does not say which entry of a table it means."""
+    """Find the faulty store, coalition or policy: msgspec does not say which entry of a table it means."""
     tables = document if isinstance(document, dict) else {}
-    for table, kind in (("stores", StoreConfig), ("policies", PolicyConfig)):
+    for table, kind in (("stores", StoreConfig), ("coalitions", CoalitionConfig), ("policies", PolicyConfig)):
         entries = tables.get(table)
         for name, entry in entries.items() if isinstance(entries, dict) else ():
             try:

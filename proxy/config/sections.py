@@ -69,10 +69,22 @@ class StoreConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True
 _SECRETS = frozenset({"secret_key", "account_key"})
 
 
+UNITS = ("store", "provider", "region", "jurisdiction")  # what a store belongs to, and policies count
+
+
 class MayFailConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     stores: Count = 0
     providers: Count = 0
     regions: Count = 0
+
+
+class CoalitionConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who may act as one: every store that is one of these, or belongs to one of them."""
+
+    providers: tuple[Text, ...] = ()
+    jurisdictions: tuple[Text, ...] = ()
+    regions: tuple[Text, ...] = ()  # PROVIDER/REGION
+    stores: tuple[Text, ...] = ()
 
 
 class PolicyConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -80,7 +92,7 @@ class PolicyConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     stores: tuple[str, ...] = ()  # none named: all
     jurisdictions: tuple[str, ...] = ()  # none named: any
     may_fail: MayFailConfig = MayFailConfig()
-    never_together: tuple[Literal["provider", "jurisdiction"], ...] = ("provider", "jurisdiction")
+    never_together: tuple[str, ...] = ("provider", "jurisdiction")  # units and coalitions
     storage_classes: dict[str, str] = {}
     segment_mib: Annotated[int, msgspec.Meta(ge=1, le=16)] = 16
 
@@ -125,6 +137,7 @@ class Config(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     manifest: ManifestConfig
     root_key: RootKeyConfig
     stores: dict[str, StoreConfig]
+    coalitions: dict[str, CoalitionConfig] = {}
     policies: dict[str, PolicyConfig]
     default_policy: str
     locations: dict[str, str] = {}  # LocationConstraint → policy

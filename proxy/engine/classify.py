@@ -13,7 +13,6 @@ from collections import Counter
 from dataclasses import dataclass
 
 from proxy.codec.geometry import Scheme
-from proxy.engine.dealing import unit_of
 from proxy.engine.placement import Policy, shortfalls, survives
 from proxy.manifest.records import Layout, Segment
 
@@ -24,7 +23,7 @@ class Verdict:
 
     missing: tuple[int, ...]  # shard indexes on record as not stored
     misplaced: tuple[int, ...]  # shard indexes in a store that the policy does not use, or that is not configured any more
-    clumped: tuple[str, ...]  # hands of `never_together` that may hold k shards, as in "provider alder-cloud"
+    clumped: tuple[str, ...]  # hands of `never_together` that may hold k shards, as in "provider alder-cloud" and "coalition five_eyes"
     strays: bool  # a store that is not on record may hold a shard
     shortfalls: tuple[str, ...]  # promises about loss that are not kept, in words
 
@@ -43,9 +42,7 @@ def classify(policy: Policy, scheme: Scheme, segment: Segment) -> Verdict:
     """Hold a stored segment of this scheme against a policy."""
     allowed = {str(info.name): info for info in policy.stores}
     held = [store for index, store in enumerate(segment.stores) if index not in segment.missing and store in allowed]
-    hands = Counter(
-        f"{unit} {unit_of(allowed[store], unit)}" for store in segment.stores if store in allowed for unit in policy.never_together
-    )
+    hands = Counter(hand for store in segment.stores if store in allowed for hand in policy.hands[store])
     return Verdict(
         missing=segment.missing,
         misplaced=tuple(index for index, store in enumerate(segment.stores) if store not in allowed),

@@ -5,7 +5,7 @@ A **policy** makes two promises about every segment of k + m shards:
 * *Loss.* `may_fail` says how many stores, how many providers and how many regions may fail at once. A write is acknowledged only
   when the shards already stored survive any such failure, so a write that meets one such failure must still leave shards that
   survive the next. Both are proved when the policy is made, for every failure, not when the first store dies.
-* *Disclosure.* `never_together` says whose hands never hold k shards: a provider's, a jurisdiction's. Hands that
+* *Disclosure.* `never_together` says whose `hands` never hold k shards: a provider's, a jurisdiction's, a named coalition's. Hands that
   hold k - 1 shards learn nothing, even with every key; with one more and the keys, they read the segment. So k - 1 is a hard limit
   for each, before and after any failure.
 
@@ -20,15 +20,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import combinations
+from typing import Literal
 
 from proxy.codec.geometry import Scheme
-from proxy.engine.dealing import Unit, deal, unit_of
+from proxy.engine.dealing import Bound, deal
+from proxy.engine.hands import UNITS, Coalition, Unit, hands_of, unit_of
 from proxy.errors import ConfigError, NotEnoughShards
 from proxy.stores.protocol import StoreInfo
-
-UNITS: tuple[Unit, ...] = ("jurisdiction", "provider", "region", "store")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +52,17 @@ class MayFail:
 
 @dataclass(frozen=True, eq=False, kw_only=True)  # compared and hashed by identity: it keys the cache of plans
 class Policy:
-    """A named set of promises over the stores it may use. Making one proves it; an impossible one raises `ConfigError`."""
+    """A named set of promises over the stores it may use. Making one proves it; an impossible one raises `ConfigError`.
+
+    `never_together` has names of units and of `coalitions`, all those that are configured.
+    """
 
     name: str
     scheme: Scheme
     stores: tuple[StoreInfo, ...]
     may_fail: MayFail = MayFail()
-    never_together: frozenset[Unit] = frozenset({"provider", "jurisdiction"})
+    never_together: frozenset[str] = frozenset({"provider", "jurisdiction"})
+    coalitions: tuple[Coalition, ...] = ()
     storage_classes: Mapping[str, Scheme] = field(default_factory=dict)
     segment_size: int = 16 * 1024 * 1024
 
@@ -73,6 +77,21 @@ class Policy:
     def info(self, store: str) -> StoreInfo:
         """Return what is known of one of the policy's stores."""
         return next(info for info in self.stores if info.name == store)
+
+    @cached_property
+    def guarded_units(self) -> tuple[Unit, ...]:
+        """The units of which none may hold k shards."""
+        return tuple(unit for unit in UNITS if unit in self.never_together)
+
+    @cached_property
+    def guarded_coalitions(self) -> tuple[Coalition, ...]:
+        """The coalitions of which none may hold k shards."""
+        return tuple(coalition for coalition in self.coalitions if coalition.name in self.never_together)
+
+    @cached_property
+    def hands(self) -> Mapping[str, tuple[str, ...]]:
+        """Of each store, the hands it is in that may not hold k shards, as in "provider alder-cloud" and "coalition five_eyes"."""
+        return {str(info.name): hands_of(info, self.guarded_units, self.guarded_coalitions) for info in self.stores}
 
 
 def place(policy: Policy, scheme: Scheme, segment_id: bytes, usable: Collection[str]) -> tuple[str, ...]:
@@ -102,7 +121,7 @@ def detour(
         for info in policy.stores
         if info.name in usable
         and all(holding[unit][unit_of(info, unit)] < limit for unit, limit in limits.items())
-        and not _could_be_read(policy, scheme, info, [[infos[store] for store in stores] for i, stores in sent.items() if i != shard_index])
+        and not _could_be_read(policy, scheme, info.name, [stores for index, stores in sent.items() if index != shard_index])
     ]
     # A store that already holds a shard of the segment is the last resort, then whoever sees most of it.
     best = min(
@@ -113,11 +132,10 @@ def detour(
     return None if best is None else best.name
 
 
-def _could_be_read(policy: Policy, scheme: Scheme, info: StoreInfo, others: Sequence[Sequence[StoreInfo]]) -> bool:
-    """Tell whether one more shard here could let a unit of `never_together` read, of the others each being wherever it was sent."""
+def _could_be_read(policy: Policy, scheme: Scheme, store: str, others: Sequence[Collection[str]]) -> bool:
+    """Tell whether one more shard here could let a hand of `never_together` read, of the others each being wherever it was sent."""
     return any(
-        sum(any(unit_of(other, unit) == unit_of(info, unit) for other in stores) for stores in others) + 1 >= scheme.k
-        for unit in policy.never_together
+        sum(any(hand in policy.hands[other] for other in stores) for stores in others) + 1 >= scheme.k for hand in policy.hands[store]
     )
 
 
@@ -146,13 +164,9 @@ def prove(policy: Policy, scheme: Scheme, subject: str) -> None:
     if not policy.stores:
         raise ConfigError(f"{subject}: no store may be used; name stores, or allow their jurisdictions")
     names = frozenset(str(info.name) for info in policy.stores)
-    plan = deal(policy.stores, shards=scheme.n, limits=_limits(policy, scheme), usable=names)
+    plan = _deal(policy, scheme, usable=names)
     if len(plan) < scheme.n:
-        raise ConfigError(
-            f"{subject}: scheme {scheme} needs places for {scheme.n} shards, but {len(plan)} can be placed: with "
-            f"never_together = {sorted(policy.never_together)} none of {_census(policy)} may hold more than {scheme.k - 1} shards. "
-            "Add stores elsewhere, choose a scheme with larger k, or relax never_together"
-        )
+        raise ConfigError(f"{subject}: scheme {scheme} needs places for {scheme.n} shards, but {_too_few(policy, scheme, len(plan))}")
     if broken := shortfalls(policy, scheme, plan):
         raise ConfigError(f"{subject}: {'; '.join(broken)}. Add stores, add parity (the m of k+m), or lower may_fail")
     for unit, count in policy.may_fail.rules():
@@ -163,47 +177,87 @@ def prove(policy: Policy, scheme: Scheme, subject: str) -> None:
             except NotEnoughShards as error:
                 raise ConfigError(
                     f"{subject}: with {unit} {', '.join(failed)} down, writes must go on and survive the next failure, "
-                    f"but {'; '.join(error.reasons)}. "
-                    "Add stores, add parity (the m of k+m), or lower may_fail"
+                    f"but {'; '.join(error.reasons)}. {_remedy(policy, scheme, usable)}"
                 ) from error
+
+
+def _too_few(policy: Policy, scheme: Scheme, places: int) -> str:
+    """Say why no more shards can be placed, and what to do. A coalition is named if more could be placed without it."""
+    names = frozenset(str(info.name) for info in policy.stores)
+    tight = [coalition for coalition in policy.guarded_coalitions if len(_deal(policy, scheme, usable=names, without=coalition)) > places]
+    outside = f"outside {' and '.join(f'coalition {coalition.name}' for coalition in tight)}" if tight else "elsewhere"
+    return (
+        f"{places} can be placed: with never_together = {sorted(policy.never_together)} none of {_census(policy)} may hold more than "
+        f"{scheme.k - 1} shards. Add stores {outside}, choose a scheme with larger k, or relax never_together"
+    )
+
+
+def _remedy(policy: Policy, scheme: Scheme, usable: frozenset[str]) -> str:
+    """Say what helps writes over a failure. A coalition is named if they would go on without it."""
+    tight = [coalition.name for coalition in policy.guarded_coalitions if _keeps_promises_without(coalition, policy, scheme, usable)]
+    if not tight:
+        return "Add stores, add parity (the m of k+m), or lower may_fail"
+    named = " or ".join(f"coalition {name}" for name in tight)
+    return f"Add stores outside {named}, choose a scheme with larger k, lower may_fail, or take {' or '.join(tight)} out of never_together"
+
+
+def _keeps_promises_without(coalition: Coalition, policy: Policy, scheme: Scheme, usable: frozenset[str]) -> bool:
+    plan = _deal(policy, scheme, usable=usable, without=coalition)
+    return len(plan) == scheme.n and not shortfalls(policy, scheme, [store for store in plan if store in usable])
 
 
 @lru_cache(maxsize=1024)
 def _plan(policy: Policy, scheme: Scheme, usable: frozenset[str]) -> tuple[str, ...]:
-    limits = _limits(policy, scheme)
     everywhere = frozenset(str(info.name) for info in policy.stores)
-    usual = max(Counter(deal(policy.stores, shards=scheme.n, limits=limits, usable=everywhere)).values())
+    usual = max(Counter(_deal(policy, scheme, usable=everywhere)).values())
     broken: tuple[str, ...] = ()
     for per_store in (usual, scheme.n):  # only when the promise cannot be kept otherwise does a store get more shards than usual
-        bounded = {**limits, "store": min(limits.get("store", scheme.n), per_store)}
-        plan = deal(policy.stores, shards=scheme.n, limits=bounded, usable=usable)
+        plan = _deal(policy, scheme, usable=usable, per_store=per_store)
         broken = shortfalls(policy, scheme, [store for store in plan if store in usable])
         if not broken and len(plan) == scheme.n:
             return plan
-    raise NotEnoughShards(needed=scheme.n, found=len(usable), segment="(new)", reasons=broken)
+    reasons = broken or (f"only {len(plan)} of {scheme.n} shards can be placed",)
+    raise NotEnoughShards(needed=scheme.n, found=len(usable), segment="(new)", reasons=reasons)
+
+
+def _deal(
+    policy: Policy, scheme: Scheme, *, usable: frozenset[str], per_store: int | None = None, without: Coalition | None = None
+) -> tuple[str, ...]:
+    """Deal within the limits of a policy, and of so many shards a store; `without` one of its coalitions to see what it costs."""
+    limits = _limits(policy, scheme)
+    if per_store is not None:
+        limits["store"] = min(limits.get("store", scheme.n), per_store)
+    bounds = [Bound(coalition.stores, scheme.k - 1) for coalition in policy.guarded_coalitions if coalition is not without]
+    return deal(policy.stores, shards=scheme.n, limits=limits, usable=usable, bounds=bounds)
 
 
 def _limits(policy: Policy, scheme: Scheme) -> dict[Unit, int]:
     """Return the most shards one unit may hold: fewer than k where it may never read, and no more than m where it may fail."""
-    limits: dict[Unit, int] = {unit: scheme.k - 1 for unit in UNITS if unit in policy.never_together}
+    limits: dict[Unit, int] = dict.fromkeys(policy.guarded_units, scheme.k - 1)
     for unit, count in policy.may_fail.rules():
         limits[unit] = min(limits.get(unit, scheme.n), max(scheme.m // count, 1))
     return limits
 
 
 def _census(policy: Policy) -> str:
-    units = [unit for unit in UNITS if unit in policy.never_together]
-    return " and ".join(f"{len({unit_of(info, unit) for info in policy.stores})} {unit}s" for unit in units) or "the stores"
+    units = [f"{len({unit_of(info, unit) for info in policy.stores})} {unit}s" for unit in policy.guarded_units]
+    coalitions = [f"coalition {coalition.name} ({_members(policy, coalition)})" for coalition in policy.guarded_coalitions]
+    return " and ".join([*units, *coalitions]) or "the stores"
+
+
+def _members(policy: Policy, coalition: Coalition) -> str:
+    return ", ".join(info.name for info in policy.stores if info.name in coalition.stores) or "no store of this policy"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holding:
-    """What one provider, region or jurisdiction would hold of a segment."""
+    """What one provider, jurisdiction or coalition would hold of a segment. `members` says who a coalition is."""
 
-    unit: Unit
+    unit: Unit | Literal["coalition"]
     name: str
     shards: int
     readable: bool
+    members: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,6 +267,7 @@ class PlacementReport:
     scheme: Scheme
     shards: tuple[StoreInfo, ...]
     survives: tuple[str, ...]
+    never_together: tuple[str, ...]
     holdings: tuple[Holding, ...]
     stored_bytes: int
     storage_usd_month: float
@@ -230,7 +285,8 @@ def describe(policy: Policy, *, size_bytes: int, stored_bytes: int, segments: in
         scheme=scheme,
         shards=infos,
         survives=tuple(_tolerances(scheme, infos)),
-        holdings=tuple(_holdings(scheme, infos)),
+        never_together=tuple(sorted(policy.never_together)),
+        holdings=tuple(_holdings(policy, infos)),
         stored_bytes=stored_bytes,
         storage_usd_month=sum(info.prices.storage_gb_month * share / 1e9 for info in infos),
         put_usd=sum(info.prices.put_per_thousand / 1000 for info in infos) * segments,
@@ -245,10 +301,14 @@ def _tolerances(scheme: Scheme, infos: Sequence[StoreInfo]) -> Iterable[str]:
         yield f"any {lost} of {len(counts)} {_plural(unit)}" if lost else f"no loss of a {unit}"
 
 
-def _holdings(scheme: Scheme, infos: Sequence[StoreInfo]) -> Iterable[Holding]:
+def _holdings(policy: Policy, infos: Sequence[StoreInfo]) -> Iterable[Holding]:
+    k = policy.scheme.k
     for unit in ("provider", "jurisdiction"):
         for name, shards in sorted(Counter(unit_of(info, unit) for info in infos).items()):
-            yield Holding(unit=unit, name=name, shards=shards, readable=shards >= scheme.k)
+            yield Holding(unit=unit, name=name, shards=shards, readable=shards >= k)
+    for coalition in policy.coalitions:
+        shards = sum(info.name in coalition.stores for info in infos)
+        yield Holding(unit="coalition", name=coalition.name, shards=shards, readable=shards >= k, members=coalition.parts)
 
 
 def _plural(unit: str) -> str:

@@ -194,8 +194,8 @@ def test_a_missing_key_file_is_refused(load: Loader, tmp_path: Path) -> None:
             "stores.here.kind: invalid enum value 'floppy'; one of: azure, directory, gcs, memory, s3",
         ),
         (
-            ("never_together = []", 'never_together = ["region"]'),
-            "standard.never_together[0]: invalid enum value 'region'; one of: jurisdiction, p",
+            ("never_together = []", 'never_together = ["country"]'),
+            'policies.standard.never_together: "country" is no unit and no coalition; one of: store, provider, region, jurisdiction; or add',
         ),
         (
             ('data = "/data"', 'data = "/data"\nlog = { level = "loud" }'),

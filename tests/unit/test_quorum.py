@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from proxy.clock import ManualClock
 from proxy.codec.format import shard_name
 from proxy.codec.geometry import Scheme
-from proxy.engine.dealing import unit_of
 from proxy.engine.fleet import Fleet
+from proxy.engine.hands import unit_of
 from proxy.engine.placement import MayFail, Policy
 from proxy.engine.quorum import Placed, ShardPutter
 from proxy.errors import FilesExhausted, NotEnoughShards, StoreRejected, StoreUnavailable
