@@ -35,6 +35,7 @@ from __future__ import annotations
 
 import re
 import struct
+from typing import NamedTuple
 
 MAGIC = b"SHGT"
 FORMAT_VERSION = 1
@@ -75,9 +76,46 @@ INFO_SECRET = b"shardgate v1 secret "  # + salt
 # From the root key:
 INFO_TENANT_KEY = b"shardgate v1 tenant key "  # + salt
 INFO_EPOCH = b"shardgate v1 epoch "  # + number + manifest identity
+INFO_JOURNAL = b"shardgate v1 journal"
 INFO_ROOT_KEY_ID = b"shardgate v1 root key id"
 
+JOURNAL_KEY_ID = "00000000-0000-4000-8000-6a6f75726e61"  # stands in footers where a tenant's id would: the key of journal and checkpoints
+JOURNAL_PREFIX = "j/"  # of the names of journal segments
+CHECKPOINT_PREFIX = "c/"  # of checkpoints
+RUN_PREFIX = "r/"  # of the runs that checkpoints refer to
+DIGEST_SIZE = 32  # SHA-256: links each journal segment to the one before
+
 _NAME = re.compile(r"([0-9a-f]{2})/(\1[0-9a-f]{30})-([0-9a-f]{2})(?:\.([1-9a-f][0-9a-f]{0,7}))?")
+
+_COPY_NAME = re.compile(r"([jcr]/)([0-9a-f]{32})/([0-9]{20})-([0-9a-f]{32})-([0-9a-f]{2})")
+
+
+class CopyName(NamedTuple):
+    """The upstream name of one shard of the manifest's copy: of a journal segment, a checkpoint or a run.
+
+    `number` is that of the journal segment, or of the one that a checkpoint follows; a run bears that of the checkpoint it was written for.
+    The manifest's identity keeps two manifests apart that share a store.
+    """
+
+    prefix: str
+    identity: str
+    number: int
+    segment_id: bytes
+    shard_index: int
+
+    def __str__(self) -> str:
+        return f"{copy_prefix(self.prefix, self.identity, self.number)}{self.segment_id.hex()}-{self.shard_index:02x}"
+
+
+def copy_prefix(prefix: str, identity: str, number: int) -> str:
+    """Return what the names of one number begin with."""
+    return f"{prefix}{identity}/{number:020d}-"
+
+
+def parse_copy_name(name: str) -> CopyName | None:
+    """Read a name of the manifest's copy; None if it is something else."""
+    match = _COPY_NAME.fullmatch(name)
+    return CopyName(match[1], match[2], int(match[3]), bytes.fromhex(match[4]), int(match[5], 16)) if match else None
 
 
 def footer_size(sealed_label_size: int) -> int:

@@ -20,8 +20,9 @@ back.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from proxy.codec.format import shard_name
 from proxy.codec.geometry import Scheme
@@ -33,6 +34,7 @@ from proxy.manifest.records import GarbageSegment, SegmentId
 from proxy.stores.protocol import ShardName
 
 MIN_GRACE_SECONDS = 0.05
+Naming: TypeAlias = Callable[[bytes, int], str]  # from segment id and shard index to the upstream name
 
 
 @dataclass(slots=True)
@@ -68,10 +70,12 @@ class ShardPutter:
         self._fleet = fleet
         self._max_grace_seconds = max_grace_seconds
 
-    async def put(self, policy: Policy, scheme: Scheme, segment_id: SegmentId, shards: Sequence[Sequence[bytes]]) -> Placed:
+    async def put(
+        self, policy: Policy, scheme: Scheme, segment_id: SegmentId, shards: Sequence[Sequence[bytes]], *, naming: Naming = shard_name
+    ) -> Placed:
         """Put all shards. Returns when the policy's promise holds; raises `NotEnoughShards` when it no longer can."""
         plan, insist = self._plan(policy, scheme, segment_id)
-        puts = _SegmentPuts(self._fleet, policy, scheme, segment_id, shards, dict(enumerate(plan)), insist=insist)
+        puts = _SegmentPuts(self._fleet, policy, scheme, segment_id, shards, dict(enumerate(plan)), naming, insist=insist)
         try:
             await puts.until_promise_holds()
             await puts.grace(self._max_grace_seconds)
@@ -99,6 +103,7 @@ class _SegmentPuts:
         segment_id: SegmentId,
         shards: Sequence[Sequence[bytes]],
         plan: Mapping[int, str],
+        naming: Naming,
         *,
         insist: bool,
     ) -> None:
@@ -108,6 +113,7 @@ class _SegmentPuts:
         self._segment_id = segment_id
         self._shards = shards
         self._plan = dict(plan)
+        self._naming = naming
         self._sent: dict[int, set[str]] = {index: set() for index in plan}  # which stores were sent each shard, so may hold it
         self._stored: dict[int, str] = {}
         self._failed: set[int] = set()
@@ -195,5 +201,5 @@ class _SegmentPuts:
     def _start(self, index: int, *, insist: bool) -> None:
         store = self._plan[index]
         self._sent[index].add(store)
-        name = ShardName(shard_name(self._segment_id, index))
+        name = ShardName(self._naming(self._segment_id, index))
         self._puts.start(index, self._fleet[store].put(name, self._shards[index], insist=insist))

@@ -21,6 +21,7 @@ from proxy.codec.segment import SegmentKeys, SegmentSealer
 from proxy.codec.sharing import GF256, key_sharing, xor
 from proxy.keyring import TenantCipher
 from proxy.keyring.file import PREFIX, FileRootKey
+from proxy.manifest import journal
 from tests.servers import ROOT
 from tests.unit.codec import paper_decoder
 from tests.unit.codec.samples import TENANT_KEY_ID, keys_for, pattern, seal
@@ -229,3 +230,35 @@ def wrap_shares(keys: SegmentKeys, randomness: bytes) -> list[bytes]:
     scheme, cipher = keys.geometry.scheme, ShareCipher(Derivation(TENANT_KEY), keys.segment_id)
     shares = key_sharing(scheme.k, scheme.n).share(DATA_KEY, randomness)
     return [cipher.wrap(index, share, keys.fixed_part(index)) for index, share in enumerate(shares)]
+
+
+def test_the_manifests_copy_is_named_as_the_page_says() -> None:
+    rows = {row["what"]: quoted(row["name"])[0] for row in rows_of("The manifest's copy")}
+    prefixes = {"journal segment": layout.JOURNAL_PREFIX, "checkpoint": layout.CHECKPOINT_PREFIX, "run": layout.RUN_PREFIX}
+    assert rows.keys() == prefixes.keys()
+    for what, name in rows.items():
+        copy = layout.CopyName(prefixes[what], "ab" * 16, 7, bytes(range(16)), 31)
+        for field, value in (
+            ("manifest identity", "ab" * 16),
+            ("number", "7".zfill(20)),
+            ("segment id", bytes(range(16)).hex()),
+            ("index", "1f"),
+        ):
+            name = name.replace(f"<{field}>", value)
+        assert str(copy) == name
+        assert layout.parse_copy_name(name) == copy
+        assert not layout.is_shard_name(name)
+    assert f"`{layout.JOURNAL_KEY_ID}`" in TEXT
+
+
+def test_rows_of_the_manifests_copy_are_those_that_the_page_lists() -> None:
+    listed = [(quoted(row["table"])[0], tuple(quoted(row["key"])), tuple(quoted(row["other columns"]))) for row in rows_of("Rows")]
+    assert listed == [(table.name, table.key, table.columns) for table in journal.TABLES]
+
+
+def test_records_of_the_manifests_copy_have_the_fields_that_the_page_lists() -> None:
+    listed = [quoted(row["field"])[0] for heading in ("Journal segments", "Checkpoints and runs") for row in rows_of(heading)]
+    records = (journal.JournalSegment, journal.Checkpoint, journal.Run)
+    assert sorted(listed) == sorted(field.encode_name for record in records for field in msgspec.structs.fields(record))
+    row = journal.Row("t", (1, b"k"), ("v", None))
+    assert msgspec.msgpack.decode(journal.encode_rows([row])) == [["t", [1, b"k"], ["v", None]]]

@@ -5,9 +5,10 @@ Nothing of it runs on the event loop: a disk that hangs delays those who ask, up
 
 from proxy.manifest.sqlite.adapter.accounts import Accounts
 from proxy.manifest.sqlite.adapter.damage import DamageLedger
+from proxy.manifest.sqlite.adapter.journal import Journal
 from proxy.manifest.sqlite.adapter.objects import Objects
 from proxy.manifest.sqlite.adapter.upkeep import Upkeep
 
 
-class SqliteManifest(Accounts, Objects, Upkeep, DamageLedger):
+class SqliteManifest(Accounts, Objects, Upkeep, DamageLedger, Journal):
     """See the protocol for what each method promises."""

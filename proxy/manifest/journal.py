@@ -1,0 +1,232 @@
+"""The journal's records: what the manifest holds, as rows, so that the stores can keep a copy of it.
+
+A **row** is the present value of one row of a table: its key, and the other columns, or None once it is deleted. A **journal segment**
+holds the rows that changed since the one before. Replaying one is putting and deleting rows, so it may be done twice, and rows say nothing
+of the steps that made them: a step added later cannot be forgotten here, and none can be replayed wrongly. (Rejected: a record for each
+step. It is longer, a step may forget to make it, and its replay is code of its own, which must do for ever what the step did once.)
+
+Which columns a row has is said once, in `TABLES`: it is the format of the journal, and what the triggers of the SQLite schema are made of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+import msgspec
+
+from proxy.codec.format import DIGEST_SIZE
+from proxy.errors import IntegrityError
+from proxy.manifest.records import Layout, Record
+
+if TYPE_CHECKING:
+    Column: TypeAlias = int | str | bytes | None
+else:
+    Column = object  # msgspec decodes no union of text and bytes, though MessagePack tells them apart
+Key: TypeAlias = tuple[Column, ...]
+Decoded = TypeVar("Decoded")
+
+NO_DIGEST = bytes(DIGEST_SIZE)  # what the first segment follows
+
+
+class Table(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """A table whose rows are journaled.
+
+    A change of a `quiet` column alone is not noted: it matters only now. The row has it all the same, as it was at the last change of
+    another.
+    """
+
+    name: str
+    key: tuple[str, ...]
+    columns: tuple[str, ...] = ()  # the others, in order
+    quiet: tuple[str, ...] = ()
+
+
+TABLES: tuple[Table, ...] = (
+    Table(name="store", key=("name",)),
+    Table(name="tenant", key=("id",), columns=("name", "canonical_id", "record")),
+    Table(name="access_key", key=("id",), columns=("tenant_id", "record")),
+    Table(name="bucket", key=("id",), columns=("name", "tenant_id", "record")),
+    Table(name="version", key=("bucket", "key", "order_key"), columns=("version_id", "latest", "marker", "record", "parts")),
+    Table(name="extent", key=("id",), columns=("refs", "layout")),
+    Table(name="damage", key=("extent", "segment", "shard"), columns=("kind", "store", "generation", "since")),
+    Table(name="repair", key=("extent", "segment"), columns=("redundancy", "since", "due", "failures"), quiet=("due", "failures")),
+    Table(name="upload", key=("id",), columns=("bucket", "key", "initiated", "record")),
+    Table(name="part", key=("upload", "number"), columns=("record",)),
+    Table(name="completed_upload", key=("id",), columns=("bucket", "key", "version_id", "parts", "completed")),
+    # What is to be deleted still lies in the stores for a while, and must not be taken for an object again.
+    Table(name="garbage", key=("store", "due", "name"), columns=("search",)),
+    Table(name="leftover", key=("name", "store"), columns=("shard",)),
+    Table(name="draw", key=("segment", "generation"), columns=("targets", "expires", "revoked"), quiet=("expires",)),
+    # An id that was leased and not settled when the journal ends: its shards are of a write that was under way.
+    Table(name="intent", key=("id",), columns=("owner", "expires", "ids", "settled"), quiet=("expires",)),
+)
+
+# The tables that are not journaled, with the reason.
+NOT_JOURNALED = {
+    "epoch": "every journal segment bears identity and epoch",
+    "job": "says what background work does now; a new manifest begins it anew",
+    "state": "where background work stands; a new manifest begins it anew",
+    "probe": "always empty",
+    "outbox": "the notes that the journal is made of",
+    "journal": "where the journal stands; whoever recovers knows it from the journal itself",
+}
+
+
+class Row(msgspec.Struct, frozen=True, array_like=True):
+    """One row as it is: `value` has the columns beside the key, and is None once the row is deleted."""
+
+    table: str
+    key: Key
+    value: tuple[Column, ...] | None = None
+
+
+class JournalSegment(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """What changed since the segment before. Numbers begin at 1 and have no gap.
+
+    `sequence`: all changes that the manifest noted up to this one are in this segment or an earlier one. Without `whole` there were more
+    than fit: the manifest is consistent again only after the next segment that is whole, and nothing before that is acknowledged.
+
+    Two segments may bear one number: a process died after it had stored the first, and before the manifest knew of it. The next segment's
+    `previous` tells which counts. At the end of the journal, where there is none, it is the one of higher `rank`.
+    """
+
+    number: int
+    identity: str
+    epoch: int
+    previous: bytes  # SHA-256 of the plaintext of the segment before
+    sequence: int
+    whole: bool = True
+    made_ms: int
+    rows: tuple[Row, ...]
+
+    @property
+    def rank(self) -> tuple[bool, int, int]:
+        """Of several at the end of the journal the highest counts: it holds all that was acknowledged.
+
+        A later attempt has all that an earlier one had, and more, as long as both are whole; of one that is not, nothing was acknowledged.
+        """
+        return self.whole, self.sequence, self.epoch
+
+
+class Run(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """Rows of one table in the order of their keys: all there are from `first` up to `end`, which is None after the table's last row.
+
+    A run is stored under names of its own. Each of its segments holds whole rows, and can be read without the others. With no `table`, it
+    is a run of runs (see `Checkpoint`).
+    """
+
+    table: str
+    first: Key  # () before the table's first row
+    end: Key | None = None  # the next run's first
+    rows: int
+    number: int  # of the checkpoint that it was written for: its names bear it
+    layout: Layout
+
+
+class Checkpoint(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """The whole manifest as runs, and where the journal goes on.
+
+    One of very many runs names runs of runs instead. The rows were read while others changed them: they are right once the journal from
+    `number` + 1 on has been replayed, to `until` at least.
+    """
+
+    number: int  # of the journal segment that it follows
+    until: int
+    identity: str
+    epoch: int
+    digest: bytes  # SHA-256 of journal segment `number`: the next one's `previous`
+    made_ms: int
+    runs: tuple[Run, ...] = ()
+
+
+class JournalPosition(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """Where the journal of this manifest stands."""
+
+    number: int = 0  # of the last segment stored
+    epoch: int = 0  # of that segment
+    digest: bytes = NO_DIGEST
+    sequence: int = 0  # up to which everything is stored, and whole
+    noted: int = 0  # the last change noted
+    rows: int = 0  # notes that wait, about
+
+
+class Changes(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """What is to go into the next journal segment, read in one transaction."""
+
+    number: int  # of that segment
+    previous: bytes
+    identity: str
+    epoch: int
+    sequence: int
+    whole: bool
+    rows: tuple[Row, ...]
+
+
+class StoredSegment(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """A journal segment that is in the stores, as the manifest remembers it."""
+
+    number: int
+    epoch: int
+    digest: bytes
+    sequence: int
+    whole: bool = True
+    size_bytes: int  # of its plaintext
+    stored_ms: int
+    layout: Layout
+
+
+_segments = msgspec.msgpack.Decoder(JournalSegment)
+_checkpoints = msgspec.msgpack.Decoder(Checkpoint)
+_rows = msgspec.msgpack.Decoder(tuple[Row, ...])
+_runs = msgspec.msgpack.Decoder(tuple[Run, ...])
+_encoder = msgspec.msgpack.Encoder()
+
+
+def encode_segment(segment: JournalSegment) -> bytes:
+    return _encoder.encode(segment)
+
+
+def decode_segment(plaintext: bytes) -> JournalSegment:
+    """Read a journal segment's plaintext. Raises `IntegrityError`."""
+    return _decoded(_segments, plaintext, "journal segment")
+
+
+def encode_checkpoint(checkpoint: Checkpoint) -> bytes:
+    return _encoder.encode(checkpoint)
+
+
+def decode_checkpoint(plaintext: bytes) -> Checkpoint:
+    """Read a checkpoint's plaintext. Raises `IntegrityError`."""
+    return _decoded(_checkpoints, plaintext, "checkpoint")
+
+
+def encode_rows(rows: Sequence[Row]) -> bytes:
+    return _encoder.encode(rows)
+
+
+def decode_rows(plaintext: bytes) -> tuple[Row, ...]:
+    """Read the plaintext of one segment of a run. Raises `IntegrityError`."""
+    return _decoded(_rows, plaintext, "run")
+
+
+def encode_runs(runs: Sequence[Run]) -> bytes:
+    return _encoder.encode(runs)
+
+
+def decode_runs(plaintext: bytes) -> tuple[Run, ...]:
+    """Read the plaintext of one segment of a run of runs. Raises `IntegrityError`."""
+    return _decoded(_runs, plaintext, "run of runs")
+
+
+def digest_of(plaintext: bytes) -> bytes:
+    """Return what the next journal segment's `previous` is to be."""
+    return sha256(plaintext).digest()
+
+
+def _decoded(decoder: msgspec.msgpack.Decoder[Decoded], plaintext: bytes, what: str) -> Decoded:
+    try:
+        return decoder.decode(plaintext)
+    except msgspec.DecodeError as error:
+        raise IntegrityError(f"this is no {what}, or one that this version does not know: {error}") from error

@@ -1,0 +1,128 @@
+"""The journal: what has changed since the last journal segment, and rows as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import closing
+
+from proxy.errors import ManifestConflict
+from proxy.manifest.journal import TABLES, Changes, Column, JournalPosition, Key, Row, StoredSegment, Table
+from proxy.manifest.sqlite.epoch import find_epoch
+from proxy.manifest.sqlite.rows import Connection, encode
+
+_BY_NAME = {table.name: table for table in TABLES}
+_ROW_SIZE = 100  # of a row on the way, beside its columns: numbers, names, and what MessagePack adds
+_LAST = "SELECT number, digest, sequence, epoch FROM journal ORDER BY number DESC LIMIT 1"
+_LAST_WHOLE = "SELECT sequence FROM journal WHERE whole = 1 ORDER BY number DESC LIMIT 1"
+_NOTES = "SELECT sequence, tab, a, b, c FROM outbox WHERE sequence > ? ORDER BY sequence"
+
+
+def journal_position(connection: Connection) -> JournalPosition:
+    """Where the journal stands. One statement each: what is read first is never ahead of what is read after it."""
+    number, digest, _, epoch = connection.execute(_LAST).fetchone()
+    (sequence,) = connection.execute(_LAST_WHOLE).fetchone()
+    (noted,) = connection.execute("SELECT max(sequence) FROM outbox").fetchone()
+    return JournalPosition(number=number, epoch=epoch, digest=digest, sequence=sequence, noted=noted, rows=noted - sequence)
+
+
+def read_changes(connection: Connection, limit_bytes: int) -> Changes:
+    """Return the rows that changed since the last journal segment, as they are at one instant."""
+    connection.execute("BEGIN")
+    try:
+        return _read_changes(connection, limit_bytes)
+    finally:
+        connection.execute("ROLLBACK")
+
+
+def _read_changes(connection: Connection, limit_bytes: int) -> Changes:
+    epoch = find_epoch(connection)
+    number, digest, sequence, _ = connection.execute(_LAST).fetchone()
+    rows: dict[tuple[int, Key], Row] = {}
+    size, whole = 0, True
+    with closing(connection.execute(_NOTES, (sequence,))) as notes:
+        for noted, tab, *key in notes:
+            table = TABLES[tab]
+            place = tab, tuple(key[: len(table.key)])
+            if place not in rows:
+                if size >= limit_bytes:
+                    whole = False
+                    break
+                rows[place] = row = _present(connection, table, place[1])
+                size += _size_of(row)
+            sequence = noted
+    return Changes(
+        number=number + 1,
+        previous=digest,
+        identity=epoch.identity,
+        epoch=epoch.number,
+        sequence=sequence,
+        whole=whole,
+        rows=tuple(rows.values()),
+    )
+
+
+def _present(connection: Connection, table: Table, key: Key) -> Row:
+    matches = " AND ".join(f"{column} = ?" for column in table.key)
+    found = connection.execute(f"SELECT {', '.join((*table.columns, '1'))} FROM {table.name} WHERE {matches}", key).fetchone()  # noqa: S608 - names of ours
+    return Row(table.name, key, None if found is None else tuple(found[:-1]))
+
+
+def _size_of(row: Row) -> int:
+    columns = (*row.key, *(row.value or ()))
+    return _ROW_SIZE + sum(len(column) for column in columns if isinstance(column, str | bytes))
+
+
+def record_segment(connection: Connection, segment: StoredSegment, previous: bytes) -> None:
+    """Take note of a segment that is in the stores, and forget the notes that it covers: one step, so that none is lost or sent twice."""
+    number, digest, _, _ = connection.execute(_LAST).fetchone()
+    if (segment.number, previous) != (number + 1, digest):
+        raise ManifestConflict(f"journal segment {segment.number} was stored, but the journal is at {number} by now")
+    _remember(connection, segment)
+    connection.execute("DELETE FROM outbox WHERE sequence < ?", (segment.sequence,))  # the last one stays: see the table
+
+
+def _remember(connection: Connection, segment: StoredSegment) -> None:
+    kept = (segment.sequence, segment.whole, segment.size_bytes, segment.stored_ms, encode(segment.layout))
+    connection.execute("INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (segment.number, segment.epoch, segment.digest, *kept))
+
+
+def rows_of(connection: Connection, name: str, after: Key, until: Key | None, limit: int) -> tuple[Row, ...]:
+    """Return rows in the order of their keys: those behind `after`, () for the first, and before `until`."""
+    table = _BY_NAME[name]
+    keys = ", ".join(table.key)
+    conditions, parameters = ["1"], list[Column]()
+    for sign, bound in ((">", after), ("<", until)):
+        if bound:
+            conditions.append(f"({keys}) {sign} ({', '.join('?' * len(bound))})")
+            parameters += bound
+    sql = f"SELECT {', '.join((*table.key, *table.columns))} FROM {name} WHERE {' AND '.join(conditions)} ORDER BY {keys} LIMIT ?"  # noqa: S608 - names of ours
+    width = len(table.key)
+    return tuple(Row(name, row[:width], row[width:]) for row in connection.execute(sql, (*parameters, limit)))
+
+
+def apply_rows(connection: Connection, rows: Iterable[Row], *, note: bool) -> None:
+    """Put and delete rows. Without `note` the journal has them already, and they are not noted."""
+    (noted,) = connection.execute("SELECT max(sequence) FROM outbox").fetchone()
+    for row in rows:
+        statement, parameters = _change(_BY_NAME[row.table], row)
+        connection.execute(statement, parameters)
+    if not note:
+        connection.execute("DELETE FROM outbox WHERE sequence > ?", (noted,))
+
+
+def _change(table: Table, row: Row) -> tuple[str, tuple[Column, ...]]:
+    if row.value is None:
+        return f"DELETE FROM {table.name} WHERE {' AND '.join(f'{column} = ?' for column in table.key)}", row.key  # noqa: S608 - names of ours
+    columns = (*table.key, *table.columns)
+    # A row in the way, as of a bucket that was deleted and whose name was given again, is one that later rows put in order.
+    statement = f"INSERT OR REPLACE INTO {table.name} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"  # noqa: S608 - names of ours
+    return statement, (*row.key, *row.value)
+
+
+def continue_journal(connection: Connection, segment: StoredSegment, identity: str, epoch: int) -> None:
+    """Be the manifest whose journal ends with this segment, all of which has been applied."""
+    connection.execute("UPDATE epoch SET identity = ?, number = max(number, ?)", (identity, epoch))
+    connection.execute("DELETE FROM journal")
+    _remember(connection, segment)
+    connection.execute("DELETE FROM outbox")
+    connection.execute("INSERT INTO outbox VALUES (?, -1, 0, 0, 0)", (segment.sequence,))
