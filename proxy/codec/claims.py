@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, combinations, islice
+from typing import NamedTuple
 
 import msgspec
 
@@ -34,6 +35,13 @@ class JoinedSegment:
     fixed: FixedPart
     data_key: bytes
     keys: SegmentKeys
+
+
+class OpenedLabel(NamedTuple):
+    """A label, and the bytes in which every shard of its segment carries it."""
+
+    label: Label
+    sealed: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,22 +76,23 @@ def join_segment(footers: Iterable[Footer], open_share: OpenShare, reasons: list
     raise NotEnoughShards(needed=fixed.scheme.k, found=len(claims[0]), segment=fixed.segment_id.hex(), reasons=tuple(reasons))
 
 
-def open_label(joined: JoinedSegment, footers: Iterable[Footer]) -> Label:
-    """Return the label that the footers carry. All that open must say the same: each was sealed once. Raises `ShardMismatch`."""
-    cipher, found = joined.keys.label_cipher(), set()
+def open_label(joined: JoinedSegment, footers: Iterable[Footer]) -> OpenedLabel:
+    """Return the label that the footers carry. All that open must say the same: it was sealed once. Raises `ShardMismatch`."""
+    cipher, found = joined.keys.label_cipher(), dict[bytes, bytes]()
     segment = joined.fixed.segment_id.hex()
     failure: ShardMismatch | None = None
     for sealed in dict.fromkeys(footer.sealed_label for footer in footers):
         try:
-            found.add(cipher.open(sealed))
+            found[cipher.open(sealed)] = sealed
         except ShardMismatch as error:
             failure = error
     if len(found) > 1:
         raise ShardMismatch(f"segment {segment} has {len(found)} labels that differ, and all of them open")
     if not found:
         raise ShardMismatch(f"segment {segment} has no label that opens") from failure
+    label, sealed = found.popitem()
     try:
-        return decode_label(found.pop())
+        return OpenedLabel(decode_label(label), sealed)
     except msgspec.MsgspecError as error:
         raise ShardMismatch(f"segment {segment} has a label that this version cannot read: {error}") from error
 

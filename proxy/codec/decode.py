@@ -40,7 +40,7 @@ def decode_segment(shards: Mapping[str, bytes | memoryview], open_share: OpenSha
     parsed = list(_parse(shards, reasons))
     footers = [shard.footer for shard in parsed]
     joined = join_segment(footers, open_share, reasons)
-    return DecodedSegment(fixed=joined.fixed, label=open_label(joined, footers), plaintext=_plaintext(joined.keys, parsed, reasons))
+    return DecodedSegment(fixed=joined.fixed, label=open_label(joined, footers).label, plaintext=_plaintext(joined.keys, parsed, reasons))
 
 
 def _parse(shards: Mapping[str, bytes | memoryview], reasons: list[str]) -> Iterable[_Shard]:

@@ -135,6 +135,20 @@ def shard_name(segment_id: bytes, shard_index: int, generation: int = 0) -> str:
     return f"{text[:2]}/{text}-{shard_index:02x}" + (f".{generation:x}" if generation else "")
 
 
+class ShardPlace(NamedTuple):
+    """What an upstream name says of a shard."""
+
+    segment_id: bytes
+    shard_index: int
+    generation: int
+
+
+def parse_shard_name(name: str) -> ShardPlace | None:
+    """Read a name that `shard_name` may have given; None if it is something else."""
+    match = _NAME.fullmatch(name)
+    return ShardPlace(bytes.fromhex(match[2]), int(match[3], 16), int(match[4] or "0", 16)) if match else None
+
+
 def is_shard_name(name: str) -> bool:
     """Tell whether an upstream name is one that `shard_name` may have given."""
     return _NAME.fullmatch(name) is not None

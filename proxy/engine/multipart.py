@@ -108,6 +108,7 @@ class UploadVerbs(Verbs):
             size=assembled.size,
             etag=assembled.etag,
             modified_ms=self._clock.now_ms(),
+            written=self._order.next(),
             attributes=upload.attributes,
             checksum=assembled.checksum,
             parts=assembled.parts,

@@ -108,6 +108,7 @@ class ObjectVerbs(Verbs):
             size=source.size,
             etag=source.etag,
             modified_ms=self._clock.now_ms(),
+            written=self._order.next(),
             attributes=attributes,
             checksum=source.checksum,
             parts=await self.load_parts(source_bucket, source),

@@ -157,6 +157,7 @@ class Version(Record, frozen=True, kw_only=True, omit_defaults=True):
     size: int = 0
     etag: str = ""  # without quotes
     modified_ms: int
+    written: int = 0  # rises from write to write, whatever the clock does: see `order_of`
     attributes: ObjectAttributes = ObjectAttributes()
     checksum: Checksum | None = None
     parts_count: int = 0  # 0 unless made by multipart. The parts are loaded where they are asked for: there may be 10,000

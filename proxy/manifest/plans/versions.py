@@ -93,18 +93,24 @@ def _on_top(bucket: Bucket, newest: Version | None, null: Version | None, draft:
     return VersionChange(
         removed=removed[:1],  # the newest may be the null one
         demoted=newest if newest not in removed else None,
-        added=Version(
-            key=draft.key,
-            id=version_id,
-            sequence=1 if newest is None else newest.sequence + 1,
-            is_latest=True,
-            is_delete_marker=draft.is_delete_marker,
-            size=draft.size,
-            etag=draft.etag,
-            modified_ms=draft.modified_ms,
-            attributes=draft.attributes,
-            checksum=draft.checksum,
-            parts_count=len(draft.parts),
-            upload_id=upload_id,
-        ),
+        added=version_of(draft, version_id, sequence=1 if newest is None else newest.sequence + 1, is_latest=True, upload_id=upload_id),
+    )
+
+
+def version_of(draft: VersionDraft, version_id: VersionId, *, sequence: int, is_latest: bool, upload_id: UploadId | None = None) -> Version:
+    """Return what a draft becomes, without its extents."""
+    return Version(
+        key=draft.key,
+        id=version_id,
+        sequence=sequence,
+        is_latest=is_latest,
+        is_delete_marker=draft.is_delete_marker,
+        size=draft.size,
+        etag=draft.etag,
+        modified_ms=draft.modified_ms,
+        written=draft.written,
+        attributes=draft.attributes,
+        checksum=draft.checksum,
+        parts_count=len(draft.parts),
+        upload_id=upload_id,
     )

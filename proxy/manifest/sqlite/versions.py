@@ -122,16 +122,23 @@ def add_version(
     """Change the rows of a key to which a version is added, and return that."""
     if change.added is None:
         raise ValueError("nothing is added")
-    _change(connection, bucket_id, change)
+    change_versions(connection, bucket_id, change)
     version = replace(change.added, extents=extents)
-    connection.execute(
-        "INSERT INTO version VALUES (?, ?, ?, ?, 1, ?, ?, ?)",
-        (*_row(bucket_id, version), version.id, int(version.is_delete_marker), encode(version), encode(parts) if parts else None),
-    )
+    store_version(connection, bucket_id, version, parts)
     return version
 
 
-def _change(connection: Connection, bucket_id: BucketId, change: VersionChange) -> None:
+def store_version(connection: Connection, bucket_id: BucketId, version: Version, parts: tuple[PartSummary, ...]) -> None:
+    """Add the row of a version, with whatever place and mark it bears."""
+    marks = (version.id, int(version.is_latest), int(version.is_delete_marker))
+    connection.execute(
+        "INSERT INTO version VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (*_row(bucket_id, version), *marks, encode(version), encode(parts) if parts else None),
+    )
+
+
+def change_versions(connection: Connection, bucket_id: BucketId, change: VersionChange) -> None:
+    """Take out what goes, and the mark of the latest from what is demoted; what is added is another step."""
     for version in change.removed:
         connection.execute("DELETE FROM version WHERE bucket = ? AND key = ? AND order_key = ?", _row(bucket_id, version))
         if change.promotes:
@@ -175,4 +182,4 @@ def delete_latest(
 
 def _remove(connection: Connection, bucket_id: BucketId, change: VersionChange, now_ms: int) -> None:
     change_references(connection, released=change.released, now_ms=now_ms)
-    _change(connection, bucket_id, change)
+    change_versions(connection, bucket_id, change)

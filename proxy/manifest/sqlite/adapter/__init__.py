@@ -7,8 +7,9 @@ from proxy.manifest.sqlite.adapter.accounts import Accounts
 from proxy.manifest.sqlite.adapter.damage import DamageLedger
 from proxy.manifest.sqlite.adapter.journal import Journal
 from proxy.manifest.sqlite.adapter.objects import Objects
+from proxy.manifest.sqlite.adapter.recovery import Recovering
 from proxy.manifest.sqlite.adapter.upkeep import Upkeep
 
 
-class SqliteManifest(Accounts, Objects, Upkeep, DamageLedger, Journal):
+class SqliteManifest(Accounts, Objects, Upkeep, DamageLedger, Journal, Recovering):
     """See the protocol for what each method promises."""

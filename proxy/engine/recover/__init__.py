@@ -1,0 +1,1 @@
+"""Recover: a manifest from what lies in the stores, the configuration and the root key."""

@@ -1,0 +1,206 @@
+"""The notebook of a recovery: what it has found so far and how far it is, in a database of its own beside the manifest.
+
+It keeps memory bounded however much the stores hold, and lets a recovery that was killed go on where it was. What is in it can be found
+again, so it is written without waiting for the disk. It is one file for one recovery, used by one thread at a time.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+
+import msgspec
+
+from proxy.errors import ConfigError
+from proxy.manifest.records import SegmentId
+from proxy.manifest.recovery import Finding, Found, FoundVersion, Labelled, Sighting, UnnamedSegment
+
+FORMAT = 1
+_TABLES = (
+    "CREATE TABLE progress (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE listed (segment BLOB NOT NULL, shard INTEGER NOT NULL, generation INTEGER NOT NULL, store TEXT NOT NULL,"
+    " size INTEGER NOT NULL, PRIMARY KEY (segment, shard, generation, store)) WITHOUT ROWID",
+    "CREATE TABLE named (segment BLOB PRIMARY KEY) WITHOUT ROWID",
+    "CREATE TABLE labelled (bucket TEXT NOT NULL, key BLOB NOT NULL, version TEXT NOT NULL, upload TEXT NOT NULL, part INTEGER NOT NULL,"
+    " body BLOB NOT NULL, number INTEGER NOT NULL, segment BLOB NOT NULL, record BLOB NOT NULL,"
+    " PRIMARY KEY (bucket, key, version, upload, part, body, number, segment)) WITHOUT ROWID",
+    "CREATE TABLE found (written INTEGER NOT NULL, segment BLOB NOT NULL, record BLOB NOT NULL,"
+    " PRIMARY KEY (written, segment)) WITHOUT ROWID",
+    "CREATE TABLE finding (sort TEXT NOT NULL, subject TEXT NOT NULL, reason TEXT NOT NULL,"
+    " PRIMARY KEY (sort, subject, reason)) WITHOUT ROWID",
+    f"PRAGMA user_version = {FORMAT}",
+)
+_labelled = msgspec.msgpack.Decoder(Labelled)
+_found = msgspec.msgpack.Decoder(Found)
+_encode = msgspec.msgpack.Encoder().encode
+Assemble = Callable[[Sequence[Labelled]], Found | Finding]
+
+
+class Notebook:
+    """See the module. Every method is one transaction."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)  # it names objects
+        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        for pragma in ("journal_mode = WAL", "synchronous = OFF", "cache_size = -32768", "temp_store = FILE"):
+            self._connection.execute(f"PRAGMA {pragma}")
+        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+        if version not in {0, FORMAT}:
+            raise ConfigError(f"{path} was begun by another version of Shardgate: remove it to begin anew")
+        if not version:
+            with self._connection:
+                self._connection.execute("BEGIN")
+                for statement in _TABLES:
+                    self._connection.execute(statement)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def remove(self) -> None:
+        """Close it, and take its files away."""
+        self.close()
+        for ending in ("-wal", "-shm", ""):
+            self._path.with_name(self._path.name + ending).unlink(missing_ok=True)
+
+    # How far the recovery is
+
+    def load(self, name: str) -> bytes | None:
+        row = self._connection.execute("SELECT value FROM progress WHERE name = ?", (name,)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def save(self, name: str, value: bytes) -> None:
+        self._connection.execute("INSERT OR REPLACE INTO progress VALUES (?, ?)", (name, value))
+
+    # What the stores list
+
+    def add_sightings(self, sightings: Iterable[Sighting]) -> None:
+        with self._transaction():
+            self._connection.executemany("INSERT OR IGNORE INTO listed VALUES (?, ?, ?, ?, ?)", sightings)
+
+    def sightings(self, segment_id: SegmentId) -> tuple[Sighting, ...]:
+        rows = self._connection.execute("SELECT * FROM listed WHERE segment = ?", (segment_id,))
+        return tuple(Sighting(*row) for row in rows)
+
+    # Which segments the manifest names
+
+    def add_named(self, segment_ids: Iterable[SegmentId]) -> None:
+        with self._transaction():
+            self._connection.executemany("INSERT OR IGNORE INTO named VALUES (?)", ((segment_id,) for segment_id in segment_ids))
+
+    def count_unnamed(self, after: SegmentId) -> int:
+        sql = "SELECT count(DISTINCT segment) FROM listed WHERE segment > ? AND segment NOT IN (SELECT segment FROM named)"
+        (count,) = self._connection.execute(sql, (after,)).fetchone()
+        return int(count)
+
+    def unnamed(self, after: SegmentId, limit: int) -> tuple[UnnamedSegment, ...]:
+        """Return segments by id, from behind `after`."""
+        ids = [
+            row[0]
+            for row in self._connection.execute(
+                "SELECT DISTINCT segment FROM listed WHERE segment > ? AND segment NOT IN (SELECT segment FROM named)"
+                " ORDER BY segment LIMIT ?",
+                (after, limit),
+            )
+        ]
+        return tuple(UnnamedSegment(SegmentId(segment_id), self.sightings(segment_id)) for segment_id in ids)
+
+    # What their labels say
+
+    def add_labelled(self, labelled: Iterable[Labelled], findings: Iterable[Finding], *, name: str, position: bytes) -> None:
+        """Add what was found up to a position, which is kept under `name`."""
+        with self._transaction():
+            self._connection.executemany(
+                "INSERT OR REPLACE INTO labelled VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (_labelled_row(one) for one in labelled)
+            )
+            self._add_findings(findings)
+            self.save(name, position)
+
+    def assemble(self, assemble: Assemble) -> int:
+        """Make of each attempt's segments what `assemble` says. Return how many versions and parts were found."""
+        count = 0
+        with self._transaction():
+            self._connection.execute("DELETE FROM found")
+            for attempt in self._attempts():
+                made = assemble(attempt)
+                if isinstance(made, Finding):
+                    self._add_findings([made])
+                else:
+                    count += 1
+                    self._connection.execute("INSERT INTO found VALUES (?, ?, ?)", (_written(made), attempt[0].segment.id, _encode(made)))
+        return count
+
+    def found(self, after: tuple[int, bytes], limit: int) -> tuple[tuple[tuple[int, bytes], Found], ...]:
+        """Return what was found with its place in the order in which it was written, from behind a place."""
+        rows = self._connection.execute(
+            "SELECT written, segment, record FROM found WHERE (written, segment) > (?, ?) ORDER BY written, segment LIMIT ?",
+            (*after, limit),
+        )
+        return tuple(((written, segment), _found.decode(record)) for written, segment, record in rows)
+
+    def count_found(self) -> int:
+        (count,) = self._connection.execute("SELECT count(*) FROM found").fetchone()
+        return int(count)
+
+    # What could not be brought back
+
+    def add_findings(self, findings: Iterable[Finding]) -> None:
+        with self._transaction():
+            self._add_findings(findings)
+
+    def findings(self, limit: int) -> tuple[Finding, ...]:
+        rows = self._connection.execute("SELECT sort, subject, reason FROM finding ORDER BY sort, subject LIMIT ?", (limit,))
+        return tuple(Finding(sort=sort, subject=subject, reason=reason) for sort, subject, reason in rows)
+
+    def count_findings(self) -> dict[str, int]:
+        return dict(self._connection.execute("SELECT sort, count(*) FROM finding GROUP BY sort").fetchall())
+
+    def _add_findings(self, findings: Iterable[Finding]) -> None:
+        rows = [(finding.sort, finding.subject, finding.reason) for finding in findings]
+        self._connection.executemany("INSERT OR IGNORE INTO finding VALUES (?, ?, ?)", rows)
+
+    def _attempts(self) -> Iterator[list[Labelled]]:
+        """Yield the segments of one attempt after the other, in order."""
+        rows = self._connection.execute(
+            "SELECT bucket, key, version, upload, part, body, record FROM labelled"
+            " ORDER BY bucket, key, version, upload, part, body, number, segment"
+        )
+        for _, attempt in groupby(rows, key=lambda row: row[:6]):
+            yield [_labelled.decode(row[6]) for row in attempt]
+
+    def _transaction(self) -> _Transaction:
+        return _Transaction(self._connection)
+
+
+class _Transaction:
+    """All or nothing."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> None:
+        self._connection.execute("BEGIN")
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._connection.execute("COMMIT" if kind is None else "ROLLBACK")
+
+
+def _labelled_row(one: Labelled) -> tuple[object, ...]:
+    return (
+        one.bucket,
+        one.key.encode(),
+        one.version_id,
+        one.upload_id,
+        one.part_number,
+        one.body,
+        one.number,
+        one.segment.id,
+        _encode(one),
+    )
+
+
+def _written(found: Found) -> int:
+    return found.draft.written if isinstance(found, FoundVersion) else found.part.written

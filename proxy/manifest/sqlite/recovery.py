@@ -1,0 +1,101 @@
+"""What recovery writes: versions and parts that labels tell of, and the end of it. All of it while the manifest is fenced."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from msgspec.structs import replace
+
+from proxy.manifest.plans.recovery import Insertion, belongs, id_of, order_of, plan_found_part, plan_found_version
+from proxy.manifest.records import Bucket, BucketId, Epoch, Part, Upload, Version
+from proxy.manifest.recovery import Found, FoundPart, FoundVersion, Outcome
+from proxy.manifest.sqlite.epoch import find_epoch
+from proxy.manifest.sqlite.extents import add_extents, change_references
+from proxy.manifest.sqlite.jobs import save_state
+from proxy.manifest.sqlite.rows import Connection, encode, one
+from proxy.manifest.sqlite.versions import change_versions, decode_version, find_version, store_version
+
+_buckets = msgspec.msgpack.Decoder(Bucket)
+_uploads = msgspec.msgpack.Decoder(Upload)
+_parts = msgspec.msgpack.Decoder(Part)
+_HOLDING = ("tenant", "store", "bucket", "version", "extent", "upload", "garbage", "intent")
+ID_LEAP = 1_000_000  # ids of buckets and extents that were given and lost: none is given again
+
+
+def is_blank(connection: Connection) -> bool:
+    """Tell whether nothing was ever kept here."""
+    return not any(connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() for table in _HOLDING)  # noqa: S608 - of constants
+
+
+def apply_found(connection: Connection, found: Sequence[Found], name: str, position: bytes, now_ms: int) -> tuple[Outcome, ...]:
+    """Bring back what was found, in this order, and keep how far that is. Return what became of each."""
+    outcomes = tuple(
+        _apply_version(connection, one, now_ms) if isinstance(one, FoundVersion) else _apply_part(connection, one, now_ms) for one in found
+    )
+    save_state(connection, name, position)
+    return outcomes
+
+
+def _apply_version(connection: Connection, found: FoundVersion, now_ms: int) -> Outcome:
+    bucket = one(connection, "SELECT record FROM bucket WHERE id = ?", (found.draft.bucket_id,), _buckets)
+    if bucket is None or not belongs(bucket, found):
+        return "homeless"
+    insertion = _plan(connection, bucket, found)
+    if insertion.outcome == "applied":
+        _insert(connection, bucket.id, insertion, found, now_ms)
+    return insertion.outcome
+
+
+def _plan(connection: Connection, bucket: Bucket, found: FoundVersion) -> Insertion:
+    key, mine = found.draft.key, order_of(found.draft)
+    rows = connection.execute(
+        "SELECT record, latest FROM version WHERE bucket = ? AND key = ? ORDER BY order_key", (bucket.id, key.encode())
+    )
+    versions = (decode_version(*row) for row in rows)
+    newer: list[Version] = []
+    next_older: Version | None = None
+    for version in versions:
+        if order_of(version) <= mine:
+            next_older = version
+            break
+        newer.append(version)
+    same = find_version(connection, bucket.id, key, id_of(bucket, found))
+    return plan_found_version(bucket, newer, next_older, same, found)
+
+
+def _insert(connection: Connection, bucket_id: BucketId, insertion: Insertion, found: FoundVersion, now_ms: int) -> None:
+    draft = found.draft
+    if insertion.change.added is None:
+        raise ValueError("nothing is added")
+    extents = add_extents(connection, draft.new_layouts)
+    change_references(connection, released=insertion.change.released, now_ms=now_ms)
+    for moved in insertion.above:
+        connection.execute(
+            "UPDATE version SET order_key = ?, record = ? WHERE bucket = ? AND key = ? AND order_key = ?",
+            (-moved.sequence, encode(moved), bucket_id, moved.key.encode(), 1 - moved.sequence),
+        )
+    change_versions(connection, bucket_id, insertion.change)
+    version = replace(insertion.change.added, extents=extents)
+    store_version(connection, bucket_id, version, draft.parts)
+
+
+def _apply_part(connection: Connection, found: FoundPart, now_ms: int) -> Outcome:
+    upload = one(connection, "SELECT record FROM upload WHERE id = ?", (found.upload_id,), _uploads)
+    bucket = None if upload is None else one(connection, "SELECT record FROM bucket WHERE id = ?", (upload.bucket_id,), _buckets)
+    row = (found.upload_id, found.part.number)
+    before = one(connection, "SELECT record FROM part WHERE upload = ? AND number = ?", row, _parts)
+    outcome = plan_found_part(upload, bucket, before, found)
+    if outcome == "applied":
+        change_references(connection, released=() if before is None else before.extents, now_ms=now_ms)
+        stored = replace(found.part, extents=add_extents(connection, [found.layout]))
+        connection.execute("INSERT OR REPLACE INTO part VALUES (?, ?, ?)", (*row, encode(stored)))
+    return outcome
+
+
+def finish_recovery(connection: Connection, identity: str, above: int, now_ms: int) -> Epoch:
+    """Go on as the manifest that was lost, above every epoch that was seen: leases are forgotten, and the fence is lifted."""
+    connection.execute("DELETE FROM intent")
+    connection.execute("UPDATE sqlite_sequence SET seq = seq + ? WHERE name IN ('bucket', 'extent')", (ID_LEAP,))
+    connection.execute("UPDATE epoch SET identity = ?, number = max(number, ?) + 1, moved = ?, fence = ''", (identity, above, now_ms))
+    return find_epoch(connection)
