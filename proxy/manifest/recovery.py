@@ -21,6 +21,14 @@ class Sighting(NamedTuple):
     size_bytes: int
 
 
+class GarbageKey(NamedTuple):
+    """One thing that is queued for deletion; its name is a shard's, or what the names of a segment's shards begin with."""
+
+    store: str
+    due_ms: int
+    name: str
+
+
 class Labelled(Record, frozen=True, kw_only=True, omit_defaults=True):
     """A segment whose label has been opened.
 

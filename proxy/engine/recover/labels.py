@@ -61,7 +61,8 @@ class LabelReader:
 
     async def run(self) -> None:
         """Go on from where the notebook says."""
-        position = SegmentId(await self._notes.run(Notebook.load, POSITION) or b"")
+        before = await self._notes.run(Notebook.load, POSITION)
+        position = SegmentId(before or b"")
         total = await self._notes.run(Notebook.count_unnamed, position)
         done = 0
         opening: asyncio.Task[None] | None = None

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 
+from msgspec.structs import replace
+
 from proxy.manifest.records import Segment, SegmentId
 from proxy.manifest.recovery import Sighting
 
@@ -41,7 +43,40 @@ def place_shards(
         stores=tuple(newest[index].store if index in newest else homes[index] for index in range(shard_count)),
         generations=generations if any(generations) else (),
         missing=tuple(missing),
+        drawn=max((sighting.generation for copies in seen.values() for sighting in copies), default=0),
         strays=any(len(copies) > 1 for copies in seen.values()) or bool(missing and len(silent) > 1),
+    )
+
+
+def find_shards(segment: Segment, sightings: Iterable[Sighting], silent: Collection[str]) -> Segment:
+    """Return a segment that the journal tells of with its shards where they are now: one may have moved after the journal's end.
+
+    What a silent store should hold is left as it is. A shard that its store does not list is taken from wherever its newest generation
+    is, or is missing.
+    """
+    seen = defaultdict(set)
+    drawn = segment.drawn
+    for sighting in sightings:
+        seen[sighting.shard_index].add((sighting.generation, sighting.store))
+        drawn = max(drawn, sighting.generation)
+    count = len(segment.stores)
+    places = [(segment.generations[index] if segment.generations else 0, segment.stores[index]) for index in range(count)]
+    missing = set(segment.missing)
+    for index, place in enumerate(places):
+        if place in seen[index]:
+            missing.discard(index)
+        elif seen[index] and place[1] not in silent:
+            places[index] = max(seen[index])
+            missing.discard(index)
+        elif place[1] not in silent:
+            missing.add(index)
+    generations = tuple(generation for generation, _ in places)
+    return replace(
+        segment,
+        stores=tuple(store for _, store in places),
+        generations=generations if any(generations) else (),
+        missing=tuple(sorted(missing)),
+        drawn=drawn,
     )
 
 

@@ -81,8 +81,12 @@ class Notebook:
         with self._transaction():
             self._connection.executemany("INSERT OR IGNORE INTO listed VALUES (?, ?, ?, ?, ?)", sightings)
 
-    def sightings(self, segment_id: SegmentId) -> tuple[Sighting, ...]:
-        rows = self._connection.execute("SELECT * FROM listed WHERE segment = ?", (segment_id,))
+    def sightings(self, segment_ids: Sequence[SegmentId]) -> dict[SegmentId, tuple[Sighting, ...]]:
+        """Return what the stores list of each segment."""
+        return {segment_id: self._sightings(segment_id) for segment_id in segment_ids}
+
+    def _sightings(self, segment_id: SegmentId) -> tuple[Sighting, ...]:
+        rows = self._connection.execute("SELECT segment, shard, generation, store, size FROM listed WHERE segment = ?", (segment_id,))
         return tuple(Sighting(*row) for row in rows)
 
     # Which segments the manifest names
@@ -106,7 +110,7 @@ class Notebook:
                 (after, limit),
             )
         ]
-        return tuple(UnnamedSegment(SegmentId(segment_id), self.sightings(segment_id)) for segment_id in ids)
+        return tuple(UnnamedSegment(SegmentId(segment_id), self._sightings(segment_id)) for segment_id in ids)
 
     # What their labels say
 

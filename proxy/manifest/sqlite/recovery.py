@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 from msgspec.structs import replace
 
 from proxy.manifest.plans.recovery import Insertion, belongs, id_of, order_of, plan_found_part, plan_found_version
-from proxy.manifest.records import Bucket, BucketId, Epoch, Part, Upload, Version
-from proxy.manifest.recovery import Found, FoundPart, FoundVersion, Outcome
+from proxy.manifest.records import Bucket, BucketId, Epoch, Extent, Part, Upload, Version
+from proxy.manifest.recovery import Found, FoundPart, FoundVersion, GarbageKey, Outcome
+from proxy.manifest.sqlite.damage import forget_extent, note_missing
 from proxy.manifest.sqlite.epoch import find_epoch
 from proxy.manifest.sqlite.extents import add_extents, change_references
 from proxy.manifest.sqlite.jobs import save_state
+from proxy.manifest.sqlite.layouts import save_layout
 from proxy.manifest.sqlite.rows import Connection, encode, one
 from proxy.manifest.sqlite.versions import change_versions, decode_version, find_version, store_version
 
@@ -20,6 +22,7 @@ _buckets = msgspec.msgpack.Decoder(Bucket)
 _uploads = msgspec.msgpack.Decoder(Upload)
 _parts = msgspec.msgpack.Decoder(Part)
 _HOLDING = ("tenant", "store", "bucket", "version", "extent", "upload", "garbage", "intent")
+Keep = Callable[[tuple[Outcome, ...]], bytes]
 ID_LEAP = 1_000_000  # ids of buckets and extents that were given and lost: none is given again
 
 
@@ -28,13 +31,20 @@ def is_blank(connection: Connection) -> bool:
     return not any(connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() for table in _HOLDING)  # noqa: S608 - of constants
 
 
-def apply_found(connection: Connection, found: Sequence[Found], name: str, position: bytes, now_ms: int) -> tuple[Outcome, ...]:
+def apply_found(connection: Connection, found: Sequence[Found], name: str, keep: Keep, now_ms: int) -> tuple[Outcome, ...]:
     """Bring back what was found, in this order, and keep how far that is. Return what became of each."""
     outcomes = tuple(
         _apply_version(connection, one, now_ms) if isinstance(one, FoundVersion) else _apply_part(connection, one, now_ms) for one in found
     )
-    save_state(connection, name, position)
+    save_state(connection, name, keep(outcomes))
     return outcomes
+
+
+def garbage_names(connection: Connection, after: GarbageKey, limit: int) -> tuple[GarbageKey, ...]:
+    rows = connection.execute(
+        "SELECT store, due, name FROM garbage WHERE (store, due, name) > (?, ?, ?) ORDER BY store, due, name LIMIT ?", (*after, limit)
+    )
+    return tuple(GarbageKey(*row) for row in rows)
 
 
 def _apply_version(connection: Connection, found: FoundVersion, now_ms: int) -> Outcome:
@@ -68,7 +78,7 @@ def _insert(connection: Connection, bucket_id: BucketId, insertion: Insertion, f
     draft = found.draft
     if insertion.change.added is None:
         raise ValueError("nothing is added")
-    extents = add_extents(connection, draft.new_layouts)
+    extents = add_extents(connection, draft.new_layouts, now_ms=now_ms)
     change_references(connection, released=insertion.change.released, now_ms=now_ms)
     for moved in insertion.above:
         connection.execute(
@@ -88,9 +98,17 @@ def _apply_part(connection: Connection, found: FoundPart, now_ms: int) -> Outcom
     outcome = plan_found_part(upload, bucket, before, found)
     if outcome == "applied":
         change_references(connection, released=() if before is None else before.extents, now_ms=now_ms)
-        stored = replace(found.part, extents=add_extents(connection, [found.layout]))
+        stored = replace(found.part, extents=add_extents(connection, [found.layout], now_ms=now_ms))
         connection.execute("INSERT OR REPLACE INTO part VALUES (?, ?, ?)", (*row, encode(stored)))
     return outcome
+
+
+def correct_extents(connection: Connection, extents: Sequence[Extent], now_ms: int) -> None:
+    """Replace layouts by what the stores list, and put on record what is missing."""
+    for extent in extents:
+        save_layout(connection, extent.id, extent.layout)
+        forget_extent(connection, extent.id)
+        note_missing(connection, extent.id, extent.layout, now_ms)
 
 
 def finish_recovery(connection: Connection, identity: str, above: int, now_ms: int) -> Epoch:

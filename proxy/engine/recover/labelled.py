@@ -1,0 +1,162 @@
+"""What only labels tell of: read, made into versions and parts, and brought back into a manifest that knows its tenants and buckets.
+
+The manifest is fenced while this runs, so nobody else writes. Each phase goes on where it was when it was killed: the labels from the
+notebook's position, what was found from the position that the manifest itself keeps, in the step that brings it back.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import Executor
+from functools import partial
+
+import msgspec
+
+from proxy.clock import Clock
+from proxy.codec.format import SEGMENT_ID_SIZE
+from proxy.engine.placement import Policy
+from proxy.engine.recover.assembly import assemble
+from proxy.engine.recover.labels import LabelReader, Surroundings
+from proxy.engine.recover.notes import Notes, Tell
+from proxy.keyring import Keyring
+from proxy.manifest.protocol import Manifest
+from proxy.manifest.records import Bucket, ExtentId, Record, SegmentId
+from proxy.manifest.recovery import Finding, Found, FoundPart, FoundVersion, GarbageKey, Outcome
+from proxy.manifest.sqlite.notebook import Notebook
+from proxy.stores.observe import ObservedStore
+
+BATCH = 500
+STATE = "recover"  # of the manifest: what was found is brought back up to here
+_WHY = {
+    "superseded": "something newer is there",
+    "unconfirmed": "it was written on a condition, and the journal does not say that the condition held",
+    "homeless": "its bucket or its upload is not there any more",
+}
+
+
+class Place(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """A place in the order of what was found, and how much of it was brought back up to there."""
+
+    written: int = -1
+    segment_id: bytes = b""
+    versions: int = 0
+    parts: int = 0
+    findings: tuple[Finding, ...] = ()  # of the last batch: the notebook may not have them yet
+
+
+_places = msgspec.msgpack.Decoder(Place)
+
+
+class LabelledRecovery:
+    """Recovers what labels tell of."""
+
+    def __init__(
+        self,
+        *,
+        manifest: Manifest,
+        keyring: Keyring,
+        stores: Mapping[str, ObservedStore],
+        policies: Mapping[str, Policy],
+        clock: Clock,
+        notes: Notes,
+        threads: Executor,
+        tell: Tell,
+    ) -> None:
+        self._manifest = manifest
+        self._keyring = keyring
+        self._stores = stores
+        self._policies = policies
+        self._clock = clock
+        self._notes = notes
+        self._threads = threads
+        self._tell = tell
+
+    async def run(self, silent: Collection[str]) -> Place:
+        """Bring back what is found in the stores that answered; return how much that was."""
+        buckets = await self._buckets()
+        if await self._notes.run(Notebook.load, "assembled") is None:
+            await self._name_segments()
+            await self._read_labels(buckets, silent)
+            policies = {bucket.name: bucket.policy for bucket in buckets}
+            await self._notes.run(Notebook.assemble, partial(assemble, policies=policies))
+            await self._notes.run(Notebook.save, "assembled", b"yes")
+        return await self._apply()
+
+    async def _buckets(self) -> Sequence[Bucket]:
+        tenants = await self._manifest.list_tenants()
+        return [bucket for tenant in tenants for bucket in await self._manifest.list_buckets(tenant.id, limit=2**62)]
+
+    async def _name_segments(self) -> None:
+        """Note what the manifest names already: what is stored, and what is to be deleted."""
+        after = ExtentId(0)
+        while extents := await self._manifest.walk_extents(after=after, limit=BATCH):
+            after = extents[-1].id
+            await self._notes.run(Notebook.add_named, [segment.id for extent in extents for segment in extent.layout.segments])
+        position = GarbageKey("", 0, "")
+        while keys := await self._manifest.garbage_names(after=position, limit=10 * BATCH):
+            position = keys[-1]
+            await self._notes.run(Notebook.add_named, [segment_of(key.name) for key in keys])
+
+    async def _read_labels(self, buckets: Sequence[Bucket], silent: Collection[str]) -> None:
+        surroundings = Surroundings(
+            ciphers={tenant.id: self._keyring.tenant_cipher(tenant) for tenant in await self._manifest.list_tenants()},
+            silent=silent,
+            stores_of={bucket.name: self._stores_of(bucket) for bucket in buckets},
+            all_stores=tuple(self._stores),
+        )
+        await LabelReader(self._stores, surroundings, self._notes, self._threads, self._tell).run()
+
+    def _stores_of(self, bucket: Bucket) -> Sequence[str]:
+        policy = self._policies.get(bucket.policy)
+        return tuple(self._stores) if policy is None else [str(info.name) for info in policy.stores]
+
+    async def _apply(self) -> Place:
+        kept = await self._manifest.load_state(STATE)
+        place = Place() if kept is None else _places.decode(kept)
+        await self._notes.run(Notebook.add_findings, place.findings)  # a recovery that was killed may not have come to it
+        total = await self._notes.run(Notebook.count_found)
+        while batch := await self._notes.run(Notebook.found, (place.written, place.segment_id), BATCH):
+            place = await self._apply_batch(place, batch)
+            self._tell("versions", place.versions + place.parts, total)
+        return place
+
+    async def _apply_batch(self, before: Place, batch: Sequence[tuple[tuple[int, bytes], Found]]) -> Place:
+        found = [one for _, one in batch]
+        written, segment_id = batch[-1][0]
+
+        def place(outcomes: Sequence[Outcome]) -> Place:
+            brought = Counter(type(one) for one, outcome in zip(found, outcomes, strict=True) if outcome == "applied")
+            return Place(
+                written=written,
+                segment_id=segment_id,
+                versions=before.versions + brought[FoundVersion],
+                parts=before.parts + brought[FoundPart],
+                findings=_findings(found, outcomes),
+            )
+
+        outcomes = await self._manifest.apply_found(
+            found, name=STATE, keep=lambda outcomes: msgspec.msgpack.encode(place(outcomes)), now_ms=self._clock.now_ms()
+        )
+        after = place(outcomes)
+        await self._notes.run(Notebook.add_findings, after.findings)
+        return after
+
+
+def _findings(found: Sequence[Found], outcomes: Sequence[Outcome]) -> tuple[Finding, ...]:
+    return tuple(
+        Finding(sort=outcome, subject=_subject(one), reason=_WHY[outcome])
+        for one, outcome in zip(found, outcomes, strict=True)
+        if outcome != "applied"
+    )
+
+
+def _subject(found: Found) -> str:
+    if isinstance(found, FoundVersion):
+        return f"{found.bucket}/{found.draft.key}"
+    return f"{found.bucket}/{found.key} (part {found.part.number} of upload {found.upload_id})"
+
+
+def segment_of(name: str) -> SegmentId:
+    """Return the segment whose shard has this name, or whose shards have names that begin so."""
+    return SegmentId(bytes.fromhex(name.partition("/")[2][: 2 * SEGMENT_ID_SIZE]))
