@@ -29,6 +29,8 @@
             PartInvalid           a completion names what was not uploaded
             PreconditionUnmet     If-Match or If-None-Match does not hold
             IntentRevoked         a lease ran out under a write: write again
+            PolicyMoved           the bucket has got another policy since: what it would share is under the old one
+            CampaignRefused       there is none, or it cannot do now what it is told
         PolicyMissing             the bucket's policy is not configured any more
         CompletionRefused         the parts listed do not make the object asked for
             PartsOutOfOrder       the list is not in ascending order
@@ -185,6 +187,14 @@ class PreconditionUnmet(ManifestConflict):
 
 class IntentRevoked(ManifestConflict):
     """The intent under which shards were written has expired and is being collected; write again."""
+
+
+class PolicyMoved(ManifestConflict):
+    """The extents to be shared are kept under another policy than the bucket's: store the data anew."""
+
+
+class CampaignRefused(ManifestConflict):
+    """There is no such campaign, or what it is told makes no sense now, or its plan does not hold any more; nothing was changed."""
 
 
 class CompletionRefused(ProxyError):

@@ -18,7 +18,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _PUBLIC_URL = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][A-Za-z0-9.-]*)(:[0-9]{1,5})?")
 _DOMAIN = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 
-_ANY_KIND = frozenset({"kind", "provider", "region", "jurisdiction", "concurrency", "prices"})
+_ANY_KIND = frozenset({"kind", "provider", "region", "jurisdiction", "concurrency", "prices", "minimum_days"})
 _BUCKET_KEYS = _ANY_KIND | {"bucket", "prefix", "endpoint"}
 KEYS_OF_KIND: dict[str, frozenset[str]] = {
     "s3": _BUCKET_KEYS | {"access_key", "secret_key", "create_bucket"},

@@ -60,6 +60,7 @@ class StoreConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True
     fsync: bool = True  # directory
     concurrency: Positive = 64
     prices: PricesConfig = PricesConfig()
+    minimum_days: Count = 0
 
     def __repr__(self) -> str:
         shown = {name: "..." if name in _SECRETS and value else value for name, value in msgspec.structs.asdict(self).items()}

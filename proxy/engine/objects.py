@@ -10,6 +10,7 @@ from proxy.engine.copy import CopyBody
 from proxy.engine.destination import VersionDestination
 from proxy.engine.read import Reading
 from proxy.engine.verbs import Verbs
+from proxy.errors import PolicyMoved
 from proxy.manifest.conditions import check_conditions
 from proxy.manifest.drafts import NO_CONDITIONS, Conditions, VersionDraft
 from proxy.manifest.records import (
@@ -97,9 +98,7 @@ class ObjectVerbs(Verbs):
         """
         storage_class = attributes.storage_class
         if not _has_checksum(source, checksum_algorithm) or not await self._may_share(source, source_bucket, bucket, storage_class):
-            algorithm = checksum_algorithm or (source.checksum.algorithm if source.checksum else None)
-            body = CopyBody(await self._open_source(source, source_owner, 0, source.size, bucket), source.size, algorithm)
-            return await self.put_object(bucket, owner, key, body, attributes, conditions=conditions)
+            return await self._copy_data(source, source_owner, bucket, owner, key, attributes, checksum_algorithm, conditions)
         draft = VersionDraft(
             bucket_id=bucket.id,
             key=key,
@@ -114,11 +113,29 @@ class ObjectVerbs(Verbs):
             parts=await self.load_parts(source_bucket, source),
             shared_extents=tuple(extent.id for extent in source.extents),
         )
-        return await self._manifest.commit_version(draft, conditions=conditions)
+        try:
+            return await self._manifest.commit_version(draft, conditions=conditions)
+        except PolicyMoved:
+            return await self._copy_data(source, source_owner, bucket, owner, key, attributes, checksum_algorithm, conditions)
 
     async def set_tags(self, bucket: Bucket, key: ObjectKey, version_id: VersionId, tags: Mapping[str, str]) -> Version:
         """Replace the tags of a version. Raises `VersionMissing`."""
         return await self._manifest.set_tags(bucket.id, key, version_id, tags)
+
+    async def _copy_data(
+        self,
+        source: Version,
+        source_owner: Tenant,
+        bucket: Bucket,
+        owner: Tenant,
+        key: ObjectKey,
+        attributes: ObjectAttributes,
+        checksum_algorithm: ChecksumAlgorithm | None,
+        conditions: Conditions,
+    ) -> Version:
+        algorithm = checksum_algorithm or (source.checksum.algorithm if source.checksum else None)
+        body = CopyBody(await self._open_source(source, source_owner, 0, source.size, bucket), source.size, algorithm)
+        return await self.put_object(bucket, owner, key, body, attributes, conditions=conditions)
 
     async def _may_share(self, source: Version, source_bucket: Bucket, bucket: Bucket, storage_class: str) -> bool:
         if (source_bucket.policy, source_bucket.tenant_id) != (bucket.policy, bucket.tenant_id):

@@ -61,6 +61,7 @@ TABLES: tuple[Table, ...] = (
     Table(name="draw", key=("segment", "generation"), columns=("targets", "expires", "revoked"), quiet=("expires",)),
     # An id that was leased and not settled when the journal ends: its shards are of a write that was under way.
     Table(name="intent", key=("id",), columns=("owner", "expires", "ids", "settled"), quiet=("expires",)),
+    Table(name="campaign", key=("id",), columns=("planned", "record")),
 )
 
 # The tables that are not journaled, with the reason.
@@ -69,6 +70,7 @@ NOT_JOURNALED = {
     "job": "says what background work does now; a new manifest begins it anew",
     "state": "where background work stands; a new manifest begins it anew",
     "probe": "always empty",
+    "successor": "where copies share again what was stored anew; without it they do not, which costs space alone",
     "outbox": "the notes that the journal is made of",
     "journal": "where the journal stands; whoever recovers knows it from the journal itself",
 }

@@ -33,7 +33,14 @@ def store_info(name: str, config: StoreConfig) -> StoreInfo:
         get_per_thousand=config.prices.get_per_thousand,
         egress_gb=config.prices.egress_gb,
     )
-    return StoreInfo(name=StoreName(name), provider=config.provider, region=config.region, jurisdiction=config.jurisdiction, prices=prices)
+    return StoreInfo(
+        name=StoreName(name),
+        provider=config.provider,
+        region=config.region,
+        jurisdiction=config.jurisdiction,
+        prices=prices,
+        minimum_days=config.minimum_days,
+    )
 
 
 class Opened(NamedTuple):

@@ -28,6 +28,7 @@ class StoreInfo(msgspec.Struct, frozen=True, kw_only=True):
     region: str
     jurisdiction: str
     prices: Prices = Prices()
+    minimum_days: int = 0  # what is deleted sooner is charged for as long
 
 
 class Store(Protocol):

@@ -69,7 +69,7 @@ def segment_id(number: int) -> bytes:
 
 def layout(number: int, *, missing: tuple[int, ...] = ()) -> Layout:
     segment = Segment(id=segment_id(number), size=10, stores=("s0", "s1", "s2"), missing=missing)
-    return Layout(size=10, k=2, m=1, tenant_key_id="t", wrapped_key=b"k", segments=(segment,))
+    return Layout(size=10, policy="p", k=2, m=1, tenant_key_id="t", wrapped_key=b"k", segments=(segment,))
 
 
 def upload(upload_id: str, key: str = "k", initiated_ms: int = NOW) -> Upload:

@@ -152,10 +152,11 @@ def test_a_deleted_latest_version_makes_the_next_one_the_latest() -> None:
     assert plan_delete_version(None) == NO_CHANGE
 
 
-def test_a_version_is_the_same_whatever_its_tags_and_what_is_above_it() -> None:
+def test_a_version_is_the_same_whatever_its_tags_where_it_is_stored_and_what_is_above_it() -> None:
     found = version("null", 4, extents=(7,))
     assert is_same(replace(found, is_latest=False, attributes=ObjectAttributes(tags={"a": "b"})), found)
-    for other in (None, replace(found, sequence=5), version("null", 4, extents=(8,)), replace(found, etag="other")):
+    assert is_same(version("null", 4, extents=(8,)), found)
+    for other in (None, replace(found, sequence=5), replace(found, upload_id="another"), replace(found, etag="other")):
         assert not is_same(other, found)
 
 

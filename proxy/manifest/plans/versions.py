@@ -83,8 +83,8 @@ def plan_tags(version: Version | None, tags: Mapping[str, str]) -> Version:
 
 
 def is_same(stored: Version | None, found: Version) -> bool:
-    """Tell whether what is stored now is the version that was found before, though its tags may have changed, or others come above it."""
-    return stored is not None and found == replace(stored, attributes=found.attributes, is_latest=found.is_latest)
+    """Tell whether what is stored now is the version found before: its tags may have changed, its data moved, others come above it."""
+    return stored is not None and found == replace(stored, attributes=found.attributes, is_latest=found.is_latest, extents=found.extents)
 
 
 def _on_top(bucket: Bucket, newest: Version | None, null: Version | None, draft: VersionDraft, upload_id: UploadId | None) -> VersionChange:

@@ -18,7 +18,7 @@ def create_bucket(connection: Connection, bucket: Bucket) -> Bucket:
     check_new_bucket(bucket, find_bucket(connection, bucket.name), find_tenant(connection, bucket.tenant_id))
     cursor = connection.execute("INSERT INTO bucket (name, tenant_id, record) VALUES (?, ?, x'')", (bucket.name, bucket.tenant_id))
     made = replace(bucket, id=BucketId(cursor.lastrowid or 0))
-    _change_bucket(connection, made)
+    change_bucket(connection, made)
     return made
 
 
@@ -43,12 +43,13 @@ def list_buckets(connection: Connection, tenant_id: TenantId, prefix: str, after
 
 
 def set_versioning(connection: Connection, bucket_id: BucketId, versioning: Versioning) -> None:
-    _change_bucket(connection, replace(need_bucket(connection, bucket_id), versioning=versioning))
+    change_bucket(connection, replace(need_bucket(connection, bucket_id), versioning=versioning))
 
 
 def put_bucket_setting(connection: Connection, bucket_id: BucketId, setting: str, document: str | None) -> None:
-    _change_bucket(connection, with_setting(need_bucket(connection, bucket_id), setting, document))
+    change_bucket(connection, with_setting(need_bucket(connection, bucket_id), setting, document))
 
 
-def _change_bucket(connection: Connection, bucket: Bucket) -> None:
+def change_bucket(connection: Connection, bucket: Bucket) -> None:
+    """Write the record of a bucket that is there."""
     connection.execute("UPDATE bucket SET record = ? WHERE id = ?", (encode(bucket), bucket.id))

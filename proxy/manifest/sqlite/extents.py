@@ -28,7 +28,7 @@ def change_references(
 ) -> tuple[ExtentRef, ...]:
     """Count references as one step changes them, and return those to what is shared. What nobody refers to any more becomes garbage."""
     released = tuple(released)
-    plan = plan_references(_counted(connection, {*shared, *(ref.id for ref in released)}), shared=shared, released=released)
+    plan = plan_references(counted_extents(connection, {*shared, *(ref.id for ref in released)}), shared=shared, released=released)
     connection.executemany("UPDATE extent SET refs = ? WHERE id = ?", [(count, extent_id) for extent_id, count in plan.counts])
     for extent in plan.gone:
         connection.execute("DELETE FROM extent WHERE id = ?", (extent.id,))
@@ -37,7 +37,8 @@ def change_references(
     return plan.shared
 
 
-def _counted(connection: Connection, ids: Iterable[ExtentId]) -> Iterator[CountedExtent]:
+def counted_extents(connection: Connection, ids: Iterable[ExtentId]) -> Iterator[CountedExtent]:
+    """Yield those of the extents that are still there."""
     for extent_id in ids:
         row = connection.execute("SELECT refs, layout FROM extent WHERE id = ?", (extent_id,)).fetchone()
         if row is not None:

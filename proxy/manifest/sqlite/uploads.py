@@ -14,6 +14,7 @@ from proxy.manifest.plans.uploads import check_upload, completed_version, extent
 from proxy.manifest.plans.versions import plan_commit
 from proxy.manifest.records import BucketId, ExtentId, Layout, ObjectKey, Part, Settlement, Upload, UploadId, Version, VersionId
 from proxy.manifest.sqlite.buckets import need_bucket
+from proxy.manifest.sqlite.campaigns import note_late_policy
 from proxy.manifest.sqlite.extents import add_extents, change_references
 from proxy.manifest.sqlite.ledger import settle_commit
 from proxy.manifest.sqlite.rows import Connection, encode, one
@@ -44,9 +45,11 @@ def commit_part(
     shared_extents: Sequence[ExtentId],
     settlements: Sequence[Settlement],
 ) -> Part:
-    if connection.execute("SELECT 1 FROM upload WHERE id = ?", (upload_id,)).fetchone() is None:
+    upload = one(connection, "SELECT record FROM upload WHERE id = ?", (upload_id,), _uploads)
+    if upload is None:
         raise UploadMissing(f"no upload {upload_id}")
     settle_commit(connection, settlements)
+    note_late_policy(connection, need_bucket(connection, upload.bucket_id), new_layouts)
     before = one(connection, "SELECT record FROM part WHERE upload = ? AND number = ?", (upload_id, part.number), _parts)
     released = extents_of([before] if before is not None else [])
     new = add_extents(connection, new_layouts, now_ms=part.modified_ms)

@@ -31,6 +31,7 @@ from proxy.manifest.records import (
     VersionId,
 )  # fmt: skip
 from proxy.manifest.sqlite.buckets import need_bucket
+from proxy.manifest.sqlite.campaigns import note_late_policy, refuse_moved
 from proxy.manifest.sqlite.extents import add_extents, change_references, load_extents
 from proxy.manifest.sqlite.ledger import settle_commit
 from proxy.manifest.sqlite.rows import Connection, encode
@@ -99,6 +100,8 @@ def commit_version(connection: Connection, draft: VersionDraft, conditions: Cond
     newest, null = find_replaceable(connection, bucket, draft.key)
     change = plan_commit(bucket, newest, null, draft, conditions)
     settle_commit(connection, settlements)
+    refuse_moved(connection, bucket, draft.shared_extents)
+    note_late_policy(connection, bucket, draft.new_layouts)
     new = add_extents(connection, draft.new_layouts, now_ms=draft.modified_ms)
     shared = change_references(connection, shared=draft.shared_extents, released=change.released, now_ms=draft.modified_ms)
     return add_version(connection, bucket.id, change, new + shared, draft.parts)

@@ -4,6 +4,7 @@ Nothing of it runs on the event loop: a disk that hangs delays those who ask, up
 """
 
 from proxy.manifest.sqlite.adapter.accounts import Accounts
+from proxy.manifest.sqlite.adapter.campaigns import Campaigns
 from proxy.manifest.sqlite.adapter.damage import DamageLedger
 from proxy.manifest.sqlite.adapter.journal import Journal
 from proxy.manifest.sqlite.adapter.objects import Objects
@@ -11,5 +12,5 @@ from proxy.manifest.sqlite.adapter.recovery import Recovering
 from proxy.manifest.sqlite.adapter.upkeep import Upkeep
 
 
-class SqliteManifest(Accounts, Objects, Upkeep, DamageLedger, Journal, Recovering):
+class SqliteManifest(Accounts, Campaigns, Objects, Upkeep, DamageLedger, Journal, Recovering):
     """See the protocol for what each method promises."""

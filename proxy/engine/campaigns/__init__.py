@@ -1,0 +1,1 @@
+"""Campaigns: what an operator wants moved. Planned and priced purely, then carried out segment by segment, under live traffic."""
