@@ -195,7 +195,7 @@ def test_a_missing_key_file_is_refused(load: Loader, tmp_path: Path) -> None:
         ),
         (
             ("never_together = []", 'never_together = ["country"]'),
-            'policies.standard.never_together: "country" is no unit and no coalition; one of: store, provider, region, jurisdiction; or add',
+            'policies.standard.never_together: "country" is no unit and no coalition; one of: store, provider, region, jurisdiction; or',
         ),
         (
             ('data = "/data"', 'data = "/data"\nlog = { level = "loud" }'),
