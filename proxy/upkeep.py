@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from pathlib import Path
 
 from proxy.clock import Clock
 from proxy.config import Config
+from proxy.engine.audit import Auditor
 from proxy.engine.background import BackgroundMemory
 from proxy.engine.collect import Collector
 from proxy.engine.epoch import EpochKeeper
 from proxy.engine.fleet import Fleet
 from proxy.engine.intents import IntentLedger, LeaseRenewal
 from proxy.engine.placement import Policy
+from proxy.engine.scrub.findings import Report, to_repair
+from proxy.engine.scrub.inspector import Inspector
+from proxy.engine.scrub.passes import Tools
+from proxy.engine.scrub.workers import DeepScrubber, LightScrubber
+from proxy.engine.tally import TallyObserver
 from proxy.engine.throttle import Throttle
 from proxy.engine.workers import Worker
 from proxy.keyring import Keyring
 from proxy.manifest.protocol import Manifest
+from proxy.manifest.sqlite.listings import Listings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +47,33 @@ class Parts:
 
 def make_workers(parts: Parts) -> tuple[Worker, ...]:
     """Return the workers of a process that serves."""
-    return (LeaseRenewal(parts.ledger, lease_seconds=parts.config.limits.intent_seconds), parts.epoch, _collector(parts))
+    return (
+        LeaseRenewal(parts.ledger, lease_seconds=parts.config.limits.intent_seconds),
+        parts.epoch,
+        _collector(parts),
+        _auditor(parts),
+        *_scrubbers(parts),
+    )
+
+
+def inspector(parts: Parts) -> Inspector:
+    """Return one of its own for each scrub: it counts its requests."""
+    return Inspector(parts.manifest, parts.keyring, parts.fleet, parts.throttle, parts.memory, parts.threads)
+
+
+def comparing(parts: Parts, report: Report) -> Tools:
+    """Return what the stores' listings are compared with the manifest by."""
+    path = Path(parts.config.manifest.path)
+    return Tools(
+        manifest=parts.manifest,
+        clock=parts.clock,
+        stores=parts.fleet.stores,
+        inspector=inspector(parts),
+        throttle=parts.throttle,
+        threads=parts.threads,
+        scratch=lambda: Listings(path),
+        report=report,
+    )
 
 
 def _collector(parts: Parts) -> Collector:
@@ -54,3 +88,16 @@ def _collector(parts: Parts) -> Collector:
         delay_seconds=limits.collect_after_seconds,
         idle_seconds=limits.collect_interval_seconds,
     )
+
+
+def _auditor(parts: Parts) -> Auditor:
+    return Auditor(parts.manifest, parts.clock, [TallyObserver(parts.manifest, parts.clock, parts.fleet.stores)])
+
+
+def _scrubbers(parts: Parts) -> Iterator[Worker]:
+    days = parts.config.scrub
+    if days.light_days:
+        tools = comparing(parts, to_repair(parts.manifest, parts.clock))
+        yield LightScrubber(parts.manifest, parts.clock, tools, days=days.light_days)
+    if days.deep_days:
+        yield DeepScrubber(parts.manifest, parts.clock, inspector(parts), parts.fleet, days=days.deep_days)

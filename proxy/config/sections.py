@@ -14,6 +14,7 @@ Count = Annotated[int, msgspec.Meta(ge=0)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=_YEAR)]
 SecondsOrNone = Annotated[float, msgspec.Meta(ge=0, le=_YEAR)]
+Days = Annotated[float, msgspec.Meta(ge=0, le=3650)]
 Dollars = Annotated[float, msgspec.Meta(ge=0)]
 
 
@@ -117,6 +118,17 @@ class LimitsConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     background_requests_per_second: Positive = 1000
 
 
+class ScrubConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many days a pass may take; 0: none is made."""
+
+    light_days: Days = 1.0
+    deep_days: Days = 30.0
+
+
+class FsckConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    quarantine_days: Days = 7.0
+
+
 class TlsConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Paths of PEM files: the certificate with its chain, and its private key."""
 
@@ -144,6 +156,8 @@ class Config(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     locations: dict[str, str] = {}  # LocationConstraint → policy
     tls: TlsConfig | None = None  # none: plain HTTP
     limits: LimitsConfig = LimitsConfig()
+    scrub: ScrubConfig = ScrubConfig()
+    fsck: FsckConfig = FsckConfig()
     log: LogConfig = LogConfig()
 
 

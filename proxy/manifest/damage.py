@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+from proxy.codec.format import shard_name
 from proxy.manifest.records import Extent, ExtentId, Record, Segment, SegmentId
 
 DamageKind = Literal[
@@ -61,6 +62,19 @@ class Damaged(Record, frozen=True, kw_only=True, omit_defaults=True):
     leftovers: tuple[Leftover, ...] = ()
     drawn: bool = False
     since_ms: int = 0  # of the oldest damage
+
+
+class Draw(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """A move that is under way, or was: shards may be put, or come late, under this generation in these stores."""
+
+    segment_id: SegmentId
+    generation: int
+    targets: Mapping[int, str]  # shard index → store
+
+    @property
+    def shards(self) -> tuple[tuple[str, str], ...]:
+        """Store and upstream name of each."""
+        return tuple((store, shard_name(self.segment_id, index, self.generation)) for index, store in self.targets.items())
 
 
 class DamageCount(Record, frozen=True, kw_only=True, omit_defaults=True):

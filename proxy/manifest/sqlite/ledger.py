@@ -63,7 +63,7 @@ def settle_abandoned(connection: Connection, settlements: Iterable[Settlement], 
         if row is None:
             continue
         fresh = settlement.mask & ~row[0]
-        doomed += [by_id.get(segment_id, GarbageSegment(id=segment_id)) for segment_id in _ids(row[1], fresh)]
+        doomed += [by_id.get(segment_id, GarbageSegment(id=segment_id)) for segment_id in ids_of(row[1], fresh)]
         settled = row[0] | settlement.mask
         connection.execute("UPDATE intent SET settled = ? WHERE id = ?", (settled, settlement.intent_id))
         _drop_if_settled(connection, settlement.intent_id, settled, len(row[1]))
@@ -84,7 +84,7 @@ def revoke_expired_intents(connection: Connection, now_ms: int) -> int:
     rows = connection.execute("SELECT id, owner, ids, settled FROM intent WHERE expires < ?", (now_ms,)).fetchall()
     count = 0
     for intent_id, owner, ids, settled in rows:
-        doomed = [GarbageSegment(id=segment_id) for segment_id in _ids(ids, ~settled)]
+        doomed = [GarbageSegment(id=segment_id) for segment_id in ids_of(ids, ~settled)]
         queue_garbage(connection, doomed, now_ms)
         if owner == NOBODY:
             connection.execute("DELETE FROM intent WHERE id = ?", (intent_id,))
@@ -99,7 +99,8 @@ def _drop_if_settled(connection: Connection, intent_id: int, settled: int, ids_s
         connection.execute("DELETE FROM intent WHERE id = ?", (intent_id,))
 
 
-def _ids(blob: bytes, mask: int) -> list[SegmentId]:
+def ids_of(blob: bytes, mask: int) -> list[SegmentId]:
+    """Return the ids of a lease whose bits are set in the mask."""
     return [SegmentId(blob[bit * ID_SIZE : (bit + 1) * ID_SIZE]) for bit in range(len(blob) // ID_SIZE) if mask >> bit & 1]
 
 

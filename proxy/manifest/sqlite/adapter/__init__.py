@@ -9,8 +9,9 @@ from proxy.manifest.sqlite.adapter.damage import DamageLedger
 from proxy.manifest.sqlite.adapter.journal import Journal
 from proxy.manifest.sqlite.adapter.objects import Objects
 from proxy.manifest.sqlite.adapter.recovery import Recovering
+from proxy.manifest.sqlite.adapter.scrub import Scrub
 from proxy.manifest.sqlite.adapter.upkeep import Upkeep
 
 
-class SqliteManifest(Accounts, Campaigns, Objects, Upkeep, DamageLedger, Journal, Recovering):
+class SqliteManifest(Accounts, Campaigns, Objects, Upkeep, DamageLedger, Journal, Recovering, Scrub):
     """See the protocol for what each method promises."""

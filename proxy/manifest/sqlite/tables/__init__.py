@@ -1,5 +1,13 @@
 """The statements that make the tables of a new database, by theme. The journal's come last: its triggers are on the tables of others."""
 
-from proxy.manifest.sqlite.tables import accounts, campaigns, damage, journal, objects, upkeep
+from proxy.manifest.sqlite.tables import accounts, campaigns, damage, journal, objects, scrub, upkeep
 
-ALL: tuple[str, ...] = (*accounts.TABLES, *objects.TABLES, *upkeep.TABLES, *damage.TABLES, *campaigns.TABLES, *journal.TABLES)
+ALL: tuple[str, ...] = (
+    *accounts.TABLES,
+    *objects.TABLES,
+    *upkeep.TABLES,
+    *damage.TABLES,
+    *campaigns.TABLES,
+    *scrub.TABLES,
+    *journal.TABLES,
+)

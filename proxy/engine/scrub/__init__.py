@@ -1,0 +1,1 @@
+"""Scrub: is every shard where the manifest says, and is it what was put there?"""

@@ -1,0 +1,75 @@
+"""The tally: how many segments can lose how many shards, and what each store holds of what is alive. Counted by a walk."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+
+import msgspec
+
+from proxy.clock import Clock
+from proxy.codec.geometry import Scheme, SegmentGeometry
+from proxy.codec.proof import smallest_shard_size
+from proxy.engine.walk import Positions
+from proxy.manifest.protocol import Manifest
+from proxy.manifest.records import Extent, Layout, Segment, SegmentId
+from proxy.manifest.tally import TALLY, Tally
+
+_tallies = msgspec.msgpack.Decoder(Tally)
+
+
+async def load_tally(positions: Positions) -> Tally | None:
+    """Return what the last whole pass has counted; None before the first has ended."""
+    kept = await positions.load_state(TALLY)
+    return None if kept is None else _tallies.decode(kept)
+
+
+class TallyObserver:
+    """Counts. At the end of a pass, the tally takes the place of the one before."""
+
+    name = "tally"
+
+    def __init__(self, manifest: Manifest, clock: Clock, stores: Collection[str]) -> None:
+        """`stores` are those that are configured: a shard in any other cannot be read."""
+        self._manifest = manifest
+        self._clock = clock
+        self._stores = stores
+        self.begin(None)
+
+    def begin(self, kept: bytes | None) -> None:
+        tally = Tally(begun_ms=self._clock.now_ms()) if kept is None else _tallies.decode(kept)
+        self._begun_ms, self._extents, self._plaintext_bytes = tally.begun_ms, tally.extents, tally.plaintext_bytes
+        self._by_redundancy = Counter(tally.by_redundancy)
+        self._by_store = Counter(tally.by_store)
+
+    async def see(self, extents: Sequence[Extent]) -> None:
+        lost = await self._manifest.lost_shards(first=extents[0].id, last=extents[-1].id)
+        for extent in extents:
+            self._extents += 1
+            self._plaintext_bytes += extent.layout.size
+            for segment in extent.layout.segments:
+                self._count(extent.layout, segment, lost)
+
+    def keep(self) -> bytes:
+        return msgspec.msgpack.encode(self._tally(0))
+
+    async def finish(self) -> None:
+        await self._manifest.save_state(TALLY, msgspec.msgpack.encode(self._tally(self._clock.now_ms())))
+
+    def _count(self, layout: Layout, segment: Segment, lost: Collection[tuple[SegmentId, int]]) -> None:
+        size = smallest_shard_size(SegmentGeometry(Scheme(layout.k, layout.m), segment.size))
+        there = [store for index, store in enumerate(segment.stores) if index not in segment.missing and (segment.id, index) not in lost]
+        for store in there:
+            self._by_store[store] += size
+        self._by_redundancy[sum(store in self._stores for store in there) - layout.k] += 1
+
+    def _tally(self, ended_ms: int) -> Tally:
+        return Tally(
+            begun_ms=self._begun_ms,
+            ended_ms=ended_ms,
+            extents=self._extents,
+            segments=self._by_redundancy.total(),
+            plaintext_bytes=self._plaintext_bytes,
+            by_redundancy=self._by_redundancy,
+            by_store=self._by_store,
+        )
