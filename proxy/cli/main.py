@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from proxy.cli import init, jobs, key, manifest, objects, placement, serve, stores, tenant
+from proxy.cli import init, jobs, key, manifest, objects, placement, serve, status, stores, tenant
 from proxy.errors import ConfigError, ProxyError
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
 )
 app.command("serve")(serve.serve)
 app.command("init")(init.init)
+app.command("status")(status.status)
 app.add_typer(tenant.app, name="tenant")
 app.add_typer(key.app, name="key")
 app.add_typer(stores.app, name="stores")

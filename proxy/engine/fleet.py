@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from proxy.engine.placement import Policy
-from proxy.stores.observe import ObservedStore
+from proxy.stores.observe import Condition, ObservedStore
 
 
 class Fleet:
@@ -40,6 +40,10 @@ class Fleet:
             return not store.ready_for("get_range"), round(store.latency_p95("get_range"), 2), store.info.prices.egress_gb
 
         return [index for index, _ in sorted((pair for pair in candidates if pair[1] in self.stores), key=cost)]
+
+    def conditions(self) -> dict[str, Condition]:
+        """Return what is known of each store right now."""
+        return {name: store.condition for name, store in self.stores.items()}
 
     async def close(self) -> None:
         for store in self.stores.values():

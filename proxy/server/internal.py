@@ -1,17 +1,21 @@
-"""Liveness and metrics, for this machine alone, where no bucket can be: below "/-/"."""
+"""Liveness, metrics and status, for this machine alone, where no bucket can be: below "/-/"."""
 
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import Sequence
 
+import msgspec
 from aiohttp import web
 
+from proxy.engine.fleet import Fleet
 from proxy.errors import ManifestUnavailable
 from proxy.manifest.protocol import Manifest
 from proxy.s3.hosts import bucket_of_host
 from proxy.server.manifest_counts import read_counts
 from proxy.server.telemetry import Telemetry
+from proxy.status.live import Live
 
 INTERNAL = "/-/"  # no bucket is called "-"
 # What proxies and load balancers add, by the standard (RFC 9110, section 7.6.3; RFC 7239) and by custom.
@@ -39,7 +43,7 @@ def is_internal(request: web.BaseRequest, domains: Sequence[str]) -> bool:
     return request.method in {"GET", "HEAD"} and bucket_of_host(request.headers.get("Host", ""), domains) is None
 
 
-async def answer_internal(request: web.BaseRequest, manifest: Manifest, telemetry: Telemetry) -> web.Response:
+async def answer_internal(request: web.BaseRequest, manifest: Manifest, fleet: Fleet, telemetry: Telemetry) -> web.Response:
     """Answer this machine only: not whoever comes through a proxy that runs on it."""
     if not _is_loopback(request) or any(name in request.headers for name in _FORWARDED):
         return web.Response(status=403)
@@ -48,6 +52,9 @@ async def answer_internal(request: web.BaseRequest, manifest: Manifest, telemetr
     if request.raw_path == f"{INTERNAL}metrics":
         body = telemetry.exposition() + (await read_counts(manifest)).exposition()
         return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+    if request.raw_path == f"{INTERNAL}status":
+        live = Live(process=os.getpid(), in_flight=telemetry.in_flight, stores=fleet.conditions())
+        return web.Response(body=msgspec.json.encode(live), headers={"Content-Type": "application/json"})
     return web.Response(status=404)
 
 

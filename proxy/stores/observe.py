@@ -19,6 +19,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Literal, TypeVar
 
+from msgspec import Struct
+
 from proxy.clock import Clock
 from proxy.errors import FilesExhausted, ShardMissing, StoreError, StoreNotAsked, StoreRejected, StoreUnavailable
 from proxy.stores.protocol import ShardName, Store, StoreInfo
@@ -39,6 +41,15 @@ DEFAULT_P95_SECONDS = 0.5  # until a store has shown how fast it is
 _WORK: dict[Verb, str] = {"put": "put", "get_range": "get", "get": "get", "list": "list", "delete": "delete"}
 
 
+class Condition(Struct, frozen=True, kw_only=True):
+    """What is known of a store right now. A breaker is "closed", "late" (others are asked first) or "open" (calls fail at once)."""
+
+    breakers: dict[str, str]  # by kind of work: put, get, list, delete
+    p95_ms: dict[str, float]  # by verb, of the calls there were
+    last_error: str = ""
+    last_error_seconds: float | None = None  # ago
+
+
 class ObservedStore:
     """A store with a memory. `record` is told of every call: store, verb, "ok" or the error's class, seconds."""
 
@@ -49,6 +60,7 @@ class ObservedStore:
         self._latencies: dict[Verb, _Latency] = {}
         breakers = {work: _Breaker(probe_seconds) for work in _WORK.values()}
         self._breakers: dict[Verb, _Breaker] = {verb: breakers[work] for verb, work in _WORK.items()}
+        self._last_error: tuple[str, float] | None = None  # and when that was
 
     @property
     def info(self) -> StoreInfo:
@@ -63,6 +75,16 @@ class ObservedStore:
         """Return the 95th percentile of the last calls, in seconds."""
         latency = self._latencies.get(verb)
         return DEFAULT_P95_SECONDS if latency is None else latency.p95
+
+    @property
+    def condition(self) -> Condition:
+        text, at = self._last_error or ("", None)
+        return Condition(
+            breakers={work: self._breakers[verb].state for verb, work in _WORK.items()},
+            p95_ms={verb: round(latency.p95 * 1000, 2) for verb, latency in self._latencies.items()},
+            last_error=text,
+            last_error_seconds=None if at is None else round(self._clock.monotonic() - at, 1),
+        )
 
     def overtaken(self, verb: Verb) -> None:
         """Take note that a call is given up because others have answered in its stead: three in a row, and `ready_for` says no."""
@@ -138,6 +160,7 @@ class ObservedStore:
         now = self._clock.monotonic()
         breaker = self._breakers[verb]
         was_open = breaker.open
+        self._last_error = (str(error), now)
         if not isinstance(error, FilesExhausted):
             breaker.fail(FAILURES_TO_OPEN if isinstance(error, StoreRejected) else 1, now)
         if breaker.open and not was_open:  # once, with the reason: who fails from now on is not logged
@@ -178,6 +201,10 @@ class _Breaker:
     def open(self) -> bool:
         """Whether calls are refused."""
         return self._failures >= FAILURES_TO_OPEN
+
+    @property
+    def state(self) -> str:
+        return "open" if self.open else "late" if self.avoided else "closed"
 
     @property
     def avoided(self) -> bool:

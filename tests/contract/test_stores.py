@@ -11,7 +11,7 @@ from pathlib import Path
 import boto3
 import pytest
 
-from proxy.clock import SystemClock
+from proxy.clock import ManualClock, SystemClock
 from proxy.config import StoreConfig
 from proxy.errors import ShardMissing, StoreRejected, StoreUnavailable
 from proxy.stores.build import open_store
@@ -19,7 +19,7 @@ from proxy.stores.deadline import DeadlineStore
 from proxy.stores.direct import BUFFER_SIZE, AlignedBuffers
 from proxy.stores.directory import DirectoryStore, Shared
 from proxy.stores.limit import GatedStore, LimitedStore
-from proxy.stores.observe import ObservedStore
+from proxy.stores.observe import Condition, ObservedStore
 from proxy.stores.protocol import ShardName, Store, StoreInfo, StoreName
 from proxy.stores.upstream import azure_store, gcs_store, memory_store, s3_store
 from proxy.stores.uring import Ring, open_ring
@@ -271,8 +271,6 @@ async def test_an_absent_bucket_is_rejected_and_an_absent_server_unavailable(mot
 
 
 async def test_the_breaker_opens_probes_and_closes() -> None:
-    from proxy.clock import ManualClock
-
     clock, faulty = ManualClock(), FaultyStore(memory_store(INFO))
     store = ObservedStore(faulty, clock)
     await store.put(NAME, [b"x"])
@@ -299,3 +297,21 @@ async def test_a_deadline_turns_a_hang_into_unavailable() -> None:
         await store.put(NAME, [b"y"])
     faulty.hanging = False
     assert bytes(await store.get(NAME)) == b"x"  # the call given up has left its place
+
+
+async def test_the_condition_tells_of_breakers_latencies_and_the_last_error() -> None:
+    clock, faulty = ManualClock(), FaultyStore(memory_store(INFO))
+    store = ObservedStore(faulty, clock)
+    assert store.condition == Condition(breakers=dict.fromkeys(("put", "get", "list", "delete"), "closed"), p95_ms={})
+    await store.put(NAME, [b"x"])
+    faulty.down = True
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable):
+            await store.get(NAME)
+    for _ in range(3):
+        store.overtaken("put")
+    clock.advance(1.5)
+    condition = store.condition
+    assert condition.breakers == {"put": "late", "get": "open", "list": "closed", "delete": "closed"}
+    assert condition.p95_ms == {"put": 0.0}
+    assert (condition.last_error, condition.last_error_seconds) == ("store s: down on purpose", 1.5)

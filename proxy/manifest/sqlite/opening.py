@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from proxy.clock import Clock
 from proxy.errors import ConfigError, ManifestUnavailable, ProxyError
+from proxy.lanes import Lanes
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.sqlite.adapter import SqliteManifest
 from proxy.manifest.sqlite.database import BUSY_SHARE, connect
@@ -23,10 +23,13 @@ WITHOUT_LOG = b"\x01\x01"  # 2 stands for a write-ahead log
 @asynccontextmanager
 async def open_sqlite(path: Path, clock: Clock, *, timeout_seconds: float = 10.0) -> AsyncIterator[Manifest]:
     """Open the manifest at `path`, made if it is not there. `ConfigError`, or `ManifestUnavailable` while another program locks it."""
+    lanes = Lanes(1, name="manifest-open")  # which nobody waits for at the end: its disk may hang
     try:
-        await asyncio.to_thread(_make, path, timeout_seconds * BUSY_SHARE)
+        await lanes.run(lambda _: _make(path, timeout_seconds * BUSY_SHARE))
     except (OSError, sqlite3.Error) as error:
         raise _not_opened(path, error) from error
+    finally:
+        lanes.close()
     manifest = SqliteManifest(path, clock, timeout_seconds=timeout_seconds)
     try:
         yield manifest

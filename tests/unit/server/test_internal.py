@@ -10,6 +10,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 from prometheus_client import CollectorRegistry
 
+from proxy.engine.fleet import Fleet
 from proxy.manifest.protocol import Manifest
 from proxy.server.internal import answer_internal
 from proxy.server.telemetry import Telemetry
@@ -27,7 +28,7 @@ class _Manifest:
 async def _status(remote: str | None, *, path: str = "/-/health", **headers: str) -> int:
     named = CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()})
     request = cast(web.BaseRequest, SimpleNamespace(remote=remote, headers=named, raw_path=path))
-    return (await answer_internal(request, cast(Manifest, _Manifest()), Telemetry(CollectorRegistry()))).status
+    return (await answer_internal(request, cast(Manifest, _Manifest()), Fleet({}), Telemetry(CollectorRegistry()))).status
 
 
 @pytest.mark.parametrize("remote", ["127.0.0.1", "127.3.2.1", "::1"])

@@ -1,0 +1,151 @@
+"""`shardgate status`: the one page for 3 a.m."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import typer
+from msgspec import Struct
+
+from proxy.cli.context import DEFAULT_CONFIG, ConfigOption, JsonOption, print_json, print_table
+from proxy.config import load_config
+from proxy.manifest import jobs
+from proxy.status.verdict import Verdict, judge
+from proxy.status.words import ago, duration, size
+
+if TYPE_CHECKING:
+    from proxy.status.facts import Facts, JournalFacts, ScrubFacts, StoreFacts
+
+ACT_NOW = frozenset({"urgent", "broken"})
+
+
+class StatusReport(Struct, frozen=True, kw_only=True):
+    """All that is shown: what is wrong, and the facts it was judged by."""
+
+    verdict: Verdict
+    facts: Facts
+
+
+def status(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
+    """Say what is wrong, how bad it is, and what to do; then show the state of everything. Exit code 1: act now."""
+    settings = load_config(config)
+    from proxy.clock import SystemClock
+    from proxy.status.gathering import gather_facts  # the stores' libraries: 0.3 s
+
+    facts = asyncio.run(gather_facts(settings, SystemClock()))
+    report = StatusReport(verdict=judge(facts), facts=facts)
+    if as_json:
+        print_json(report)
+    else:
+        show(report)
+    if report.verdict.severity in ACT_NOW:
+        raise typer.Exit(1)
+
+
+def show(report: StatusReport) -> None:
+    """Print the page."""
+    facts = report.facts
+    print(report.verdict.headline)
+    for problem in report.verdict.problems:
+        print(f"  {problem.severity:9}  {problem.what}\n{'':13}→ {problem.command}")
+    print()
+    for name, text in _lines(facts):
+        print(f"{name:12} {text}")
+    if facts.stores:
+        columns = ["store", "now", "latency", "p95 get", "calls", "errors", "holds", "damaged", "garbage"]
+        print_table("Stores", columns, [_store_cells(store) for store in facts.stores])
+    if facts.campaigns:
+        rows = [[item.id, item.what, item.state, f"{item.done:,} of {item.planned:,}", item.trouble] for item in facts.campaigns]
+        print_table("Campaigns", ["id", "what", "state", "segments", "trouble"], rows)
+
+
+def _lines(facts: Facts) -> list[tuple[str, str]]:
+    manifest = facts.manifest
+    free = "" if manifest.free_bytes is None else f", {size(manifest.free_bytes)} free on its disk"
+    return [
+        ("server", f"{facts.server.endpoint}: {_server(facts)}"),
+        ("manifest", f"{manifest.path}: {size(manifest.size_bytes)}, log {size(manifest.log_bytes)}{free}, epoch {manifest.epoch}"),
+        *(_known_lines(facts) if not manifest.trouble else [("and more", "not known, as the manifest cannot be read")]),
+    ]
+
+
+def _known_lines(facts: Facts) -> list[tuple[str, str]]:
+    return [
+        ("redundancy", _redundancy(facts)),
+        ("repair", _repair(facts)),
+        *(("scrub", _scrub(scrub, facts.now_ms)) for scrub in facts.scrubs),
+        *([("journal", _journal(facts.journal, facts.now_ms))] if facts.journal else []),
+        ("garbage", _garbage(facts)),
+        ("jobs", _jobs(facts)),
+    ]
+
+
+def _server(facts: Facts) -> str:
+    if not facts.server.answers:
+        return f"no answer ({facts.server.trouble})"
+    return facts.server.trouble or f"serves, {facts.server.in_flight} requests in flight"
+
+
+def _redundancy(facts: Facts) -> str:
+    if facts.tally is None:
+        return "not counted yet"
+    levels = ", ".join(
+        f"{count:,} can lose {level} more" if level >= 0 else f"{count:,} cannot be read"
+        for level, count in sorted(facts.tally.redundancy.items())
+    )
+    counted = ago(facts.tally.ended_ms, facts.now_ms)
+    return f"{facts.tally.segments:,} segments, {size(facts.tally.plaintext_bytes)}: {levels or 'none'} (counted {counted})"
+
+
+def _repair(facts: Facts) -> str:
+    waiting = sum(facts.damage.waiting.values())
+    if not waiting:
+        return "nothing waits for repair"
+    oldest = "" if facts.damage.oldest_ms is None else f"; the oldest damage was found {ago(facts.damage.oldest_ms, facts.now_ms)}"
+    levels = ", ".join(f"{count:,} can lose {level} more" for level, count in sorted(facts.damage.waiting.items()))
+    return f"{waiting:,} segments wait ({levels}){oldest}"
+
+
+def _scrub(scrub: ScrubFacts, now_ms: int) -> str:
+    last = f"the last pass ended {ago(scrub.ended_ms, now_ms)}, {scrub.damaged:,} damaged" if scrub.ended_ms else "no pass has ended yet"
+    now = f"; now {scrub.seen:,} of about {scrub.seen + scrub.remaining:,}" if scrub.remaining is not None else ""
+    return f"{scrub.kind}: {last}{now}"
+
+
+def _journal(journal: JournalFacts, now_ms: int) -> str:
+    lag = f"{journal.waiting:,} changes wait for {duration(journal.lag_ms)}" if journal.waiting else "everything is in the stores"
+    checkpoint = "no checkpoint yet" if journal.checkpoint_ms is None else f"last checkpoint {ago(journal.checkpoint_ms, now_ms)}"
+    return f"{lag}; {checkpoint}, {journal.since_checkpoint:,} segments since"
+
+
+def _garbage(facts: Facts) -> str:
+    count = sum(store.garbage for store in facts.stores) + facts.unplaced_garbage
+    return f"{count:,} deleted shards are still in the stores" if count else "none"
+
+
+def _jobs(facts: Facts) -> str:
+    states = [f"{job.name} {jobs.state(job, now_ms=facts.now_ms)}" for job in facts.jobs]
+    return ", ".join(states) or "none has run yet"
+
+
+def _store_cells(store: StoreFacts) -> list[str]:
+    condition = store.condition
+    bad = [f"{work} {state}" for work, state in condition.breakers.items() if state != "closed"] if condition else []
+    now = "not configured" if not store.configured else "DOWN" if store.error else ", ".join(bad) or "up"
+    p95 = None if condition is None else condition.p95_ms.get("get_range", condition.p95_ms.get("get"))
+    return [
+        store.name,
+        now,
+        _milliseconds(store.latency_ms),
+        _milliseconds(p95),
+        f"{store.calls:,}" if condition else "",
+        f"{store.errors:,}" if condition else "",
+        "" if store.stored_bytes is None else size(store.stored_bytes),
+        ", ".join(f"{count:,} {kind}" for kind, count in sorted(store.damaged.items())),
+        f"{store.garbage:,}",
+    ]
+
+
+def _milliseconds(value: float | None) -> str:
+    return "" if value is None else f"{value:,.1f} ms"

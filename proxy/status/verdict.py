@@ -1,0 +1,208 @@
+"""The verdict: what is wrong, how bad that is, and which command deals with it. Pure: facts in, problems out.
+
+How bad is one of four. *fine*: there is nothing to do. *attention*: nothing is at risk now; look into it by day. *urgent*: one more failure
+may lose data or stop the service. *broken*: something cannot be read or written now. The page is as bad as its worst problem.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Literal
+
+from msgspec import Struct
+
+from proxy.manifest import jobs
+from proxy.status.facts import Facts, StoreFacts
+from proxy.status.words import ago, duration
+
+Severity = Literal["fine", "attention", "urgent", "broken"]
+SEVERITIES: tuple[Severity, ...] = ("fine", "attention", "urgent", "broken")
+HEADLINES: dict[Severity, str] = {
+    "fine": "all is well",
+    "attention": "nothing is at risk now; look into it by day",
+    "urgent": "one more failure may lose data or stop the service; act now",
+    "broken": "something cannot be read or written; act now",
+}
+
+MINUTE_MS = 60_000
+HOUR_MS = 60 * MINUTE_MS
+DAY_MS = 24 * HOUR_MS
+OLD_DAMAGE_MS = DAY_MS  # a repair that is well takes minutes, but waits for a store that is down
+MANY_GARBAGE = 100_000  # deleted shards in a store that does not delete, or in one that is not configured
+FAILURES = 3  # of a job in a row: one alone says little
+LATE_JOB_MS = 15 * MINUTE_MS  # due for so long, and nobody takes it: no server runs
+LAG_INTERVALS = 60  # of the journal; at the default a minute
+FEW_FREE_BYTES = 1024**3  # of the manifest's disk
+LATE_SCRUB = 1.5  # times the days within which it should end
+EVERYDAY_REDUNDANCY = 1
+
+
+class Problem(Struct, frozen=True, kw_only=True):
+    """One thing that is wrong, and what to type."""
+
+    severity: Severity
+    what: str
+    command: str
+
+
+class Verdict(Struct, frozen=True, kw_only=True):
+    """The page's first line, and its problems, the worst first."""
+
+    severity: Severity
+    headline: str
+    problems: tuple[Problem, ...]
+
+
+def judge(facts: Facts) -> Verdict:
+    """Say what is wrong."""
+    problems = sorted(_problems(facts), key=lambda problem: -SEVERITIES.index(problem.severity))
+    severity = problems[0].severity if problems else "fine"
+    return Verdict(severity=severity, headline=f"{severity.upper()}: {HEADLINES[severity]}", problems=tuple(problems))
+
+
+def _problems(facts: Facts) -> Iterator[Problem]:
+    for look in _LOOKS:
+        yield from look(facts)
+
+
+def _at_manifest(facts: Facts) -> Iterator[Problem]:
+    manifest = facts.manifest
+    if manifest.trouble:
+        yield _broken(f"the manifest cannot be read: {manifest.trouble}", "see docs/OPERATIONS.md, At 3 a.m.")
+    if manifest.root_key_trouble:
+        yield _broken(f"the root key cannot be used, so nothing can be read: {manifest.root_key_trouble}", "put its copy back, mode 600")
+    if manifest.fence:
+        yield _broken(f"nothing may be written: {manifest.fence}", "shardgate manifest accept")
+    if manifest.free_bytes is not None and manifest.free_bytes < FEW_FREE_BYTES:
+        yield _urgent(f"the manifest's disk has {manifest.free_bytes / 1024**2:,.0f} MiB free: full, nothing can be written", "df -h")
+
+
+def _at_server(facts: Facts) -> Iterator[Problem]:
+    server = facts.server
+    if not server.answers:
+        yield _broken(f"no server answers at {server.endpoint}: {server.trouble}", "shardgate serve")
+    elif server.trouble:
+        yield _broken(f"the server at {server.endpoint} cannot serve: {server.trouble}", f"curl -k {server.endpoint}/-/health")
+
+
+def _at_policies(facts: Facts) -> Iterator[Problem]:
+    for policy in facts.policies:
+        if not policy.down:
+            continue
+        names = ", ".join(policy.down)
+        if policy.spare < 0:
+            yield _broken(f"objects under policy {policy.name} cannot be read: {names} do not answer", "shardgate stores check")
+        elif not policy.writes:
+            yield _broken(f"nothing can be written under policy {policy.name}: {names} do not answer", "shardgate stores check")
+        elif policy.spare == 0:
+            yield _urgent(f"objects under policy {policy.name} bear no further loss while {names} do not answer", "shardgate stores check")
+
+
+def _at_stores(facts: Facts) -> Iterator[Problem]:
+    for store in facts.stores:
+        if not store.configured:
+            yield from _left_store(store)
+        elif store.error:
+            yield _attention(f"store {store.name} does not answer: {store.error}", f"shardgate stores check {store.name}")
+        elif store.condition and (bad := sorted(work for work, breaker in store.condition.breakers.items() if breaker != "closed")):
+            why = store.condition.last_error or "it answers late"
+            yield _attention(
+                f"the server does not use store {store.name} to {', '.join(bad)}: {why}", f"shardgate stores check {store.name}"
+            )
+        if store.configured and store.garbage >= MANY_GARBAGE:
+            yield _attention(f"{store.garbage:,} deleted shards are still in store {store.name}", "shardgate jobs")
+
+
+def _left_store(store: StoreFacts) -> Iterator[Problem]:
+    if store.damaged:
+        count = sum(store.damaged.values())
+        yield _attention(f"{count:,} shards are on record in store {store.name}, which is not configured any more", "shardgate jobs")
+    elif store.garbage:
+        yield _attention(
+            f"{store.garbage:,} deleted shards may still be in store {store.name}, which is not configured any more",
+            "put the store back until they are gone, or empty its bucket by hand",
+        )
+
+
+def _at_damage(facts: Facts) -> Iterator[Problem]:
+    tallied = facts.tally.redundancy if facts.tally else {}
+    worst = {level: max(facts.damage.waiting.get(level, 0), tallied.get(level, 0)) for level in {*facts.damage.waiting, *tallied}}
+    if lost := sum(count for level, count in worst.items() if level < 0):
+        yield _broken(f"{lost:,} segments cannot be read: too few of their shards are left", "shardgate stores check")
+    if bare := worst.get(0, 0):
+        yield _urgent(f"{bare:,} segments can lose no more shard", "shardgate jobs")
+    if waiting := sum(count for level, count in facts.damage.waiting.items() if level >= EVERYDAY_REDUNDANCY):
+        yield _attention(f"{waiting:,} segments wait for repair; each can still lose a shard", "shardgate jobs")
+    if facts.damage.oldest_ms is not None and facts.now_ms - facts.damage.oldest_ms > OLD_DAMAGE_MS:
+        yield _attention(f"the oldest damage was found {ago(facts.damage.oldest_ms, facts.now_ms)}, and is not repaired", "shardgate jobs")
+
+
+def _at_jobs(facts: Facts) -> Iterator[Problem]:
+    for job in facts.jobs:
+        if job.paused:
+            yield _attention(f"job {job.name} is paused", f"shardgate jobs resume {job.name}")
+        elif job.failures >= FAILURES:
+            yield _attention(f"job {job.name} failed {job.failures} times in a row: {job.last_error}", "shardgate jobs")
+        elif _is_late(facts, job.due_ms) and jobs.state(job, now_ms=facts.now_ms) != "running":
+            yield _attention(f"job {job.name} has been due for {duration(facts.now_ms - job.due_ms)}: no server runs it", "shardgate serve")
+        elif job.last_error:
+            yield _attention(f"job {job.name}: {job.last_error}", "shardgate jobs")
+
+
+def _is_late(facts: Facts, due_ms: int) -> bool:
+    return 0 < due_ms < facts.now_ms - LATE_JOB_MS and facts.server.answers
+
+
+def _at_journal(facts: Facts) -> Iterator[Problem]:
+    journal = facts.journal
+    if journal is None:
+        return
+    if journal.waiting and journal.lag_ms > LAG_INTERVALS * journal.interval_ms:
+        yield _urgent(
+            f"{journal.waiting:,} changes are not in the stores yet, the oldest for {duration(journal.lag_ms)}: if this disk is lost now, "
+            "they are lost",
+            "shardgate jobs",
+        )
+
+
+def _at_scrubs(facts: Facts) -> Iterator[Problem]:
+    for scrub in facts.scrubs:
+        option = " --deep" if scrub.kind == "deep" else ""
+        if scrub.ended_ms is not None and facts.now_ms - scrub.ended_ms > LATE_SCRUB * scrub.days * DAY_MS:
+            last = ago(scrub.ended_ms, facts.now_ms)
+            yield _attention(
+                f"the last {scrub.kind} scrub ended {last}; one is due every {scrub.days:g} days", f"shardgate scrub{option} --now"
+            )
+
+
+def _at_campaigns(facts: Facts) -> Iterator[Problem]:
+    for campaign in facts.campaigns:
+        if campaign.trouble:
+            yield _attention(f"{campaign.what} ({campaign.id}): {campaign.trouble}", "shardgate jobs")
+        elif campaign.state == "paused":
+            yield _attention(f"{campaign.what} ({campaign.id}) is paused", "shardgate jobs")
+
+
+_LOOKS: tuple[Callable[[Facts], Iterable[Problem]], ...] = (
+    _at_manifest,
+    _at_server,
+    _at_policies,
+    _at_damage,
+    _at_stores,
+    _at_journal,
+    _at_jobs,
+    _at_scrubs,
+    _at_campaigns,
+)
+
+
+def _broken(what: str, command: str) -> Problem:
+    return Problem(severity="broken", what=what, command=command)
+
+
+def _urgent(what: str, command: str) -> Problem:
+    return Problem(severity="urgent", what=what, command=command)
+
+
+def _attention(what: str, command: str) -> Problem:
+    return Problem(severity="attention", what=what, command=command)
