@@ -100,6 +100,7 @@ async def open_services(
         fleet = found.fleet
         epoch = EpochKeeper(manifest, fleet.stores, keyring, clock, timeout_seconds=limits.store_open_seconds)
         await _begin(epoch, manifest, found, serving=serving)
+        fleet.leave(await manifest.leaving_stores())
 
         budget = Budget(memory_bytes - buffers.capacity_bytes, wait_seconds=limits.memory_wait_seconds)
         _warn_of_small_budget(budget, policies.values())

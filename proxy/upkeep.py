@@ -11,6 +11,7 @@ from proxy.clock import Clock
 from proxy.config import Config
 from proxy.engine.audit import Auditor
 from proxy.engine.background import BackgroundMemory
+from proxy.engine.campaigns.watch import LeavingWatch
 from proxy.engine.collect import Collector
 from proxy.engine.epoch import EpochKeeper
 from proxy.engine.fleet import Fleet
@@ -51,6 +52,7 @@ def make_workers(parts: Parts) -> tuple[Worker, ...]:
         LeaseRenewal(parts.ledger, lease_seconds=parts.config.limits.intent_seconds),
         parts.epoch,
         _collector(parts),
+        LeavingWatch(parts.manifest, parts.fleet),
         _auditor(parts),
         *_scrubbers(parts),
     )

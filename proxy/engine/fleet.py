@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 
-from proxy.engine.placement import Policy
+from proxy.engine.placement import Policy, without
+from proxy.errors import ConfigError
 from proxy.stores.observe import Condition, ObservedStore
+
+logger = logging.getLogger(__name__)
 
 
 class Fleet:
@@ -13,6 +17,28 @@ class Fleet:
 
     def __init__(self, stores: Mapping[str, ObservedStore]) -> None:
         self.stores = stores
+        self.leaving: frozenset[str] = frozenset()
+        self._staying: dict[Policy, Policy] = {}
+
+    def leave(self, names: frozenset[str]) -> None:
+        """From now on these stores get no new shards; what they hold is read as before."""
+        if names != self.leaving:
+            self.leaving, self._staying = names, {}
+
+    def staying(self, policy: Policy) -> Policy:
+        """Return the policy without the stores that are being left: shards are placed by it. The same one each time.
+
+        One that cannot do without them is returned as it is. Such a drain is refused, so the configuration has changed since.
+        """
+        if not any(info.name in self.leaving for info in policy.stores):
+            return policy
+        if policy not in self._staying:
+            try:
+                self._staying[policy] = without(policy, self.leaving)
+            except ConfigError as error:
+                logger.warning("shards go on being placed in stores that are being left: %s", error)
+                self._staying[policy] = policy
+        return self._staying[policy]
 
     def __getitem__(self, name: str) -> ObservedStore:
         return self.stores[name]

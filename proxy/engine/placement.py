@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from itertools import combinations
 from typing import Literal
@@ -92,6 +92,11 @@ class Policy:
     def hands(self) -> Mapping[str, tuple[str, ...]]:
         """Of each store, the hands it is in that may not hold k shards, as in "provider alder-cloud" and "coalition five_eyes"."""
         return {str(info.name): hands_of(info, self.guarded_units, self.guarded_coalitions) for info in self.stores}
+
+
+def without(policy: Policy, stores: Collection[str]) -> Policy:
+    """Return the policy without some of its stores, proved as any is. Raises `ConfigError` if it cannot do without them."""
+    return replace(policy, stores=tuple(info for info in policy.stores if info.name not in stores))
 
 
 def place(policy: Policy, scheme: Scheme, segment_id: bytes, usable: Collection[str]) -> tuple[str, ...]:

@@ -74,6 +74,7 @@ class ShardPutter:
         self, policy: Policy, scheme: Scheme, segment_id: SegmentId, shards: Sequence[Sequence[bytes]], *, naming: Naming = shard_name
     ) -> Placed:
         """Put all shards. Returns when the policy's promise holds; raises `NotEnoughShards` when it no longer can."""
+        policy = self._fleet.staying(policy)
         plan, insist = self._plan(policy, scheme, segment_id)
         puts = _SegmentPuts(self._fleet, policy, scheme, segment_id, shards, dict(enumerate(plan)), naming, insist=insist)
         try:

@@ -56,7 +56,7 @@ def fenced(used: Path) -> Path:
 
 def test_jobs_are_shown_before_they_have_ever_run(run: Run, used: Path) -> None:  # noqa: F811
     overview = run("jobs", "--json").data
-    assert {"renew-leases", "epoch", "collect"} <= {job["name"] for job in overview["jobs"]}
+    assert {"renew-leases", "epoch", "collect", "leaving-stores"} <= {job["name"] for job in overview["jobs"]}
     assert {job["state"] for job in overview["jobs"]} == {"new"}
     assert (overview["fence"], overview["garbage"]) == ("", {})
     assert overview["jobs"][2] == {
@@ -85,7 +85,7 @@ def test_what_no_server_is_safe_without_and_what_there_is_not_cannot_be_paused(r
     for name, why in (
         ("renew-leases", "cannot be paused"),
         ("epoch", "cannot be paused"),
-        ("colect", "one of: renew-leases, epoch, collect"),
+        ("colect", "one of: renew-leases, epoch, collect, leaving-stores"),
     ):
         outcome = run("jobs", "pause", name)
         assert outcome.code == 1

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from proxy.clock import ManualClock
+from proxy.codec.geometry import Scheme
 from proxy.engine.fleet import Fleet
+from proxy.engine.placement import Policy
 from proxy.errors import StoreUnavailable
 from proxy.stores.observe import ObservedStore
 from proxy.stores.protocol import Prices, ShardName, StoreInfo, StoreName
@@ -50,3 +52,25 @@ async def test_a_store_that_fails_comes_last_and_one_that_is_not_configured_not_
         with pytest.raises(StoreUnavailable):
             await fleet["fast"].get_range(ShardName("aa/x"), 0, 1)
     assert fleet.by_readiness([(4, "fast"), (2, "gone"), (7, "slow")]) == [7, 4]
+
+
+async def test_a_store_that_is_being_left_gets_nothing_and_the_policy_without_it_is_made_once() -> None:
+    fleet, _ = await _fleet(**dict.fromkeys("abcde", (0.01, 0.0)))
+    infos = tuple(store.info for store in fleet.stores.values())
+    policy = Policy(name="p", scheme=Scheme(2, 1), stores=infos, never_together=frozenset({"provider"}))
+    assert fleet.staying(policy) is policy
+    fleet.leave(frozenset({"b"}))
+    staying = fleet.staying(policy)
+    assert [info.name for info in staying.stores] == ["a", "c", "d", "e"]
+    assert fleet.staying(policy) is staying
+    fleet.leave(frozenset())
+    assert fleet.staying(policy) is policy
+
+
+async def test_a_policy_that_cannot_do_without_a_store_goes_on_using_it(caplog: pytest.LogCaptureFixture) -> None:
+    fleet, _ = await _fleet(**dict.fromkeys("abc", (0.01, 0.0)))
+    infos = tuple(store.info for store in fleet.stores.values())
+    policy = Policy(name="p", scheme=Scheme(2, 1), stores=infos, never_together=frozenset({"provider"}))
+    fleet.leave(frozenset({"b"}))
+    assert fleet.staying(policy) is policy
+    assert "shards go on being placed in stores that are being left" in caplog.text
