@@ -35,7 +35,7 @@ SEARCH_STEPS = 2000  # less than a second for thirty stores, at the start or whe
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """Together these stores hold at most `limit` shards."""
+    """Together these stores, those of them that are there, hold at most `limit` shards."""
 
     stores: frozenset[str]
     limit: int
@@ -119,7 +119,9 @@ class _Network:
             return [_Group(frozenset(names), limits.get(unit, shards), weights[unit]) for names in members.values()]
 
         before, after = [*groups("provider"), *groups("region")], groups("jurisdiction")
-        loose = [bound for bound in bounds if not _joins(before, bound) and not _joins(after, bound)]
+        names = frozenset(str(info.name) for info in stores)
+        present = [Bound(bound.stores & names, bound.limit) for bound in bounds]
+        loose = [bound for bound in present if not _joins(before, bound) and not _joins(after, bound)]
         for together in _atoms(stores, loose):
             _ = _joins(before, Bound(together, shards)) or _joins(after, Bound(together, shards))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
@@ -90,7 +91,7 @@ def test_a_deal_under_overlapping_coalitions_is_the_best_of_all(places, shards, 
 def test_coalitions_of_jurisdictions_or_of_providers_need_no_search(monkeypatch: pytest.MonkeyPatch) -> None:
     lowered: list[int] = []
     monkeypatch.setattr(dealing._Network, "_lower", lambda self, edge, flow, limits: lowered.append(edge))
-    nested = [Bound(frozenset({"s0", "s1"}), 1), Bound(frozenset({"s0", "s1", "s2"}), 2), Bound(frozenset({"s2", "s5", "s6"}), 2)]
+    nested = [Bound(frozenset({"s0", "s1", "gone"}), 1), Bound(frozenset({"s0", "s1", "s2"}), 2), Bound(frozenset({"s2", "s5", "s6"}), 2)]
     plan = deal(EIGHT, shards=6, limits={"provider": 2, "jurisdiction": 2}, usable=ALL, bounds=nested)
     assert len(plan) == 6
     assert all(held(plan, bound.stores) <= bound.limit for bound in nested)
@@ -116,6 +117,16 @@ def test_a_coalition_holds_less_than_k_whatever_store_fails() -> None:
         plan = place(chosen, Scheme(3, 3), bytes(16), [name for name in ALL if name != down])
         assert len(plan) == 6
         assert held(plan, FIVE_EYES.stores) < 3
+
+
+def test_stores_of_a_coalition_that_the_policy_does_not_use_are_not_dealt_to_and_still_are_in_it_when_they_come() -> None:
+    chosen = policy(coalitions=(Coalition("five_eyes", frozenset({"s0", "s1", "s2", "far"})),))
+    assert held(place(chosen, Scheme(3, 3), bytes(16), ALL), FIVE_EYES.stores) == 2
+    assert "far" not in chosen.hands
+    (far,) = fleet("z/r/NZ")
+    with_far = dataclasses.replace(chosen, stores=(*EIGHT, replace(far, name="far")))
+    assert with_far.hands["far"] == ("provider z", "coalition five_eyes")
+    assert held(place(with_far, Scheme(3, 3), bytes(16), [*ALL, "far"]), FIVE_EYES.stores | {"far"}) == 2
 
 
 def test_a_coalition_that_the_policy_does_not_name_is_not_held_to_anything() -> None:
