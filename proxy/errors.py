@@ -8,6 +8,7 @@
                     FilesExhausted  no file descriptor is left: not the store's fault
             StoreRejected         a retry will not help
             ShardMissing          the store answered, and does not have it
+                ShardTruncated    it is there, and shorter than it was
         IntegrityError            bytes read back are not the bytes written
             CellForged            of one cell
             ShardMismatch         of a shard's description
@@ -31,6 +32,10 @@
             IntentRevoked         a lease ran out under a write: write again
             PolicyMoved           the bucket has got another policy since: what it would share is under the old one
             CampaignRefused       there is none, or it cannot do now what it is told
+
+
+            MoveRefused           the segment is gone, has changed, or somebody else moves its shards
+        MoveFailed                no store took any of the shards that were to be moved
         PolicyMissing             the bucket's policy is not configured any more
         CompletionRefused         the parts listed do not make the object asked for
             PartsOutOfOrder       the list is not in ascending order
@@ -79,6 +84,10 @@ class StoreRejected(StoreError):
 
 class ShardMissing(StoreError):
     """The store answered, and does not hold this shard."""
+
+
+class ShardTruncated(ShardMissing):
+    """The store answered, and the shard ends before the bytes that were asked for."""
 
 
 class IntegrityError(ProxyError):
@@ -195,6 +204,14 @@ class PolicyMoved(ManifestConflict):
 
 class CampaignRefused(ManifestConflict):
     """There is no such campaign, or what it is told makes no sense now, or its plan does not hold any more; nothing was changed."""
+
+
+class MoveRefused(ManifestConflict):
+    """The segment whose shards were to be moved is gone, has changed, or is being moved by somebody else."""
+
+
+class MoveFailed(ProxyError):
+    """Not one of the shards that were to be moved could be."""
 
 
 class CompletionRefused(ProxyError):

@@ -1,4 +1,4 @@
-"""What is counted, for Prometheus: here the calls of stores."""
+"""What is counted, for Prometheus: here the calls of stores, and the damage that reads find."""
 
 from __future__ import annotations
 
@@ -31,6 +31,19 @@ class StoreCallMetrics:
             self._timers[store, verb] = self._seconds.labels(store, verb)
         counter.inc()
         self._timers[store, verb].observe(seconds)
+
+
+class DamageMetrics:
+    """Counts damaged shards as reads meet them, each time anew."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._found = Counter(
+            "shardgate_damage_found", "Reads of a shard that found it damaged, by what was wrong.", ("store", "kind"), registry=registry
+        )
+
+    def record(self, store: str, kind: str) -> None:
+        """Count one."""
+        self._found.labels(store, kind).inc()
 
 
 def exposition(registry: CollectorRegistry) -> bytes:

@@ -14,8 +14,9 @@ from pathlib import Path
 from proxy.clock import Clock, SystemClock
 from proxy.codec.geometry import SegmentGeometry
 from proxy.config import Config
-from proxy.engine.background import BackgroundMemory
+from proxy.engine.background import BACKGROUND, BackgroundMemory
 from proxy.engine.budget import Budget
+from proxy.engine.damage import DamageReporter, RecordDamage
 from proxy.engine.engine import Engine
 from proxy.engine.epoch import EpochKeeper
 from proxy.engine.filling import Filler, segment_memory
@@ -62,6 +63,7 @@ class Services:
     default_policy: str
     engine: Engine
     epoch: EpochKeeper
+    parts: Parts  # what workers are made of
     workers: Sequence[Worker]
     budget: Budget
 
@@ -77,6 +79,7 @@ async def open_services(
     clock: Clock | None = None,
     workers: int = 1,
     record_store_call: Recorder | None = None,
+    record_damage: RecordDamage | None = None,
     serving: bool = False,
 ) -> AsyncIterator[Services]:
     """Open everything; on leaving, let late puts end, then close.
@@ -107,25 +110,27 @@ async def open_services(
         owner = f"{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(4)}"
         ledger = IntentLedger(manifest, clock, tasks, owner=owner, lease_seconds=limits.intent_seconds)
         putter = ShardPutter(fleet, max_grace_seconds=limits.straggler_grace_seconds)
+        reporter = DamageReporter(manifest, tasks, clock, record=record_damage)
         stragglers = Stragglers(manifest, tasks, clock)
         filler = Filler(ledger=ledger, budget=budget, threads=threads)
         writer = Writer(ledger=ledger, filler=filler, putter=putter, stragglers=stragglers, budget=budget, tasks=tasks)
-        reader = Reader(manifest=manifest, fleet=fleet, budget=budget, threads=threads)
-        background = make_workers(
-            Parts(
-                config=config,
-                clock=clock,
-                manifest=manifest,
-                keyring=keyring,
-                policies=policies,
-                fleet=fleet,
-                threads=threads,
-                ledger=ledger,
-                epoch=epoch,
-                throttle=Throttle(limits.background_requests_per_second),
-                memory=BackgroundMemory(budget, wait_seconds=limits.memory_wait_seconds),
-            )
+        reader = Reader(manifest=manifest, fleet=fleet, budget=budget, threads=threads, reporter=reporter)
+        parts = Parts(
+            config=config,
+            clock=clock,
+            manifest=manifest,
+            keyring=keyring,
+            policies=policies,
+            fleet=fleet,
+            threads=threads,
+            ledger=ledger,
+            epoch=epoch,
+            reporter=reporter,
+            tasks=tasks,
+            throttle=_throttle(config, budget),
+            memory=BackgroundMemory(budget, wait_seconds=limits.memory_wait_seconds),
         )
+        background = make_workers(parts)
         runner = Runner(manifest, clock, background if serving else (), holder=owner)
         await opened.enter_async_context(_running(runner, tasks, ledger))
         yield Services(
@@ -138,9 +143,18 @@ async def open_services(
             default_policy=config.default_policy,
             engine=Engine(manifest=manifest, keyring=keyring, writer=writer, reader=reader, policies=policies, clock=clock),
             epoch=epoch,
+            parts=parts,
             workers=background,
             budget=budget,
         )
+
+
+def _throttle(config: Config, budget: Budget) -> Throttle:
+    limits = config.limits
+    bytes_per_second = limits.background_mib_per_second * 1024 * 1024
+    return Throttle(
+        limits.background_requests_per_second, bytes_per_second, clients_wait=lambda: budget.keeps_waiting(others_than=BACKGROUND)
+    )
 
 
 def _has_directory(config: Config) -> bool:

@@ -13,15 +13,18 @@ from proxy.engine.audit import Auditor
 from proxy.engine.background import BackgroundMemory
 from proxy.engine.campaigns.watch import LeavingWatch
 from proxy.engine.collect import Collector
+from proxy.engine.damage import DamageReporter
 from proxy.engine.epoch import EpochKeeper
 from proxy.engine.fleet import Fleet
 from proxy.engine.intents import IntentLedger, LeaseRenewal
+from proxy.engine.moving import ShardMover
 from proxy.engine.placement import Policy
 from proxy.engine.scrub.findings import Report, to_repair
 from proxy.engine.scrub.inspector import Inspector
 from proxy.engine.scrub.passes import Tools
 from proxy.engine.scrub.workers import DeepScrubber, LightScrubber
 from proxy.engine.tally import TallyObserver
+from proxy.engine.tasks import BackgroundTasks
 from proxy.engine.throttle import Throttle
 from proxy.engine.workers import Worker
 from proxy.keyring import Keyring
@@ -42,7 +45,9 @@ class Parts:
     threads: Executor  # for coding, sealing, hashing
     ledger: IntentLedger
     epoch: EpochKeeper
-    throttle: Throttle  # all workers of this process share it
+    reporter: DamageReporter
+    tasks: BackgroundTasks
+    throttle: Throttle  # all workers of this process share its pace: each takes a `share` of its own
     memory: BackgroundMemory
 
 
@@ -78,6 +83,21 @@ def comparing(parts: Parts, report: Report) -> Tools:
     )
 
 
+def make_mover(parts: Parts, throttle: Throttle) -> ShardMover:
+    """Return what moves shards for one worker; `throttle` is that worker's share."""
+    return ShardMover(
+        manifest=parts.manifest,
+        keyring=parts.keyring,
+        fleet=parts.fleet,
+        clock=parts.clock,
+        threads=parts.threads,
+        throttle=throttle,
+        memory=parts.memory,
+        reporter=parts.reporter,
+        tasks=parts.tasks,
+    )
+
+
 def _collector(parts: Parts) -> Collector:
     limits = parts.config.limits
     return Collector(
@@ -85,7 +105,7 @@ def _collector(parts: Parts) -> Collector:
         parts.fleet,
         parts.ledger,
         parts.clock,
-        parts.throttle,
+        parts.throttle.share(),
         parts.memory,
         delay_seconds=limits.collect_after_seconds,
         idle_seconds=limits.collect_interval_seconds,

@@ -59,12 +59,16 @@ class Laboratory:
     async def put(self, key: str, data: bytes) -> Version:
         """Put an object and wait for its late shards, too: only a fault leaves one missing, never a busy machine."""
         version = await self.put_promptly(key, data)
-        await self.services.engine._writer._tasks.drain(60)
+        await self.settled()
         return version
 
     async def put_promptly(self, key: str, data: bytes) -> Version:
         """Put an object; return when its tenant would be answered."""
         return await self.services.engine.put_object(self.bucket, self.tenant, ObjectKey(key), BytesBody(data), ObjectAttributes())
+
+    async def settled(self) -> None:
+        """Wait for what goes on in the background of requests: late shards, reports of damage."""
+        await self.services.parts.tasks.drain(60)
 
     async def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         version = await self.services.manifest.find_version(self.bucket.id, ObjectKey(key))

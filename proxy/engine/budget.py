@@ -156,6 +156,10 @@ class Budget:
     def held_bytes(self) -> int:
         return self.capacity_bytes - self._free
 
+    def keeps_waiting(self, *, others_than: str) -> bool:
+        """Tell whether somebody else than this owner waits for memory."""
+        return any(one.grant.owner != others_than for one in self._waiting.values())
+
     @property
     def largest_bytes(self) -> int:
         """The most that one request is granted."""

@@ -7,20 +7,18 @@ columns of the window are gathered instead and its stripes decoded. Nothing leav
 from __future__ import annotations
 
 import asyncio
-import logging
 from concurrent.futures import Executor
 
 from proxy.codec.geometry import Scheme, SegmentGeometry
 from proxy.codec.segment import ColumnReader, SegmentKeys
+from proxy.engine.damage import DamageReporter
 from proxy.engine.fleet import Fleet
 from proxy.engine.flight import Flight
 from proxy.engine.windows import Window, touched_cells
-from proxy.errors import IntegrityError, NotEnoughShards, ProxyError, StoreError, StoreNotAsked
+from proxy.errors import IntegrityError, NotEnoughShards, ProxyError, ShardTruncated, StoreError, StoreNotAsked
 from proxy.keyring import TenantCipher
 from proxy.stores.observe import ObservedStore
 from proxy.stores.protocol import ShardName
-
-logger = logging.getLogger(__name__)
 
 INLINE_SIZE = 2 * 1024 * 1024  # sealed bytes, a column of a window: 0.4 ms to open, and a thread would have to be woken for it
 MIN_HEDGE_SECONDS = 0.02
@@ -29,11 +27,12 @@ MIN_HEDGE_SECONDS = 0.02
 class WindowFetch:
     """One window's requests, from the first to the last that is needed. Runs once."""
 
-    def __init__(self, window: Window, cipher: TenantCipher, fleet: Fleet, threads: Executor) -> None:
+    def __init__(self, window: Window, cipher: TenantCipher, fleet: Fleet, threads: Executor, reporter: DamageReporter) -> None:
         layout, self._segment = window.extent.layout, window.segment
         self._window = window
         self._fleet = fleet
         self._threads = threads
+        self._reporter = reporter
         self._scheme = Scheme(layout.k, layout.m)
         geometry = SegmentGeometry(self._scheme, self._segment.size)
         self._first, self._last = geometry.stripes_of(window.start, window.length)
@@ -115,7 +114,7 @@ class WindowFetch:
             elif isinstance(failure, StoreError):
                 if isinstance(failure, StoreNotAsked):
                     self._unasked.append(index)
-                self._do_without(failure)
+                self._do_without(index, failure)
             else:
                 raise failure
 
@@ -127,19 +126,17 @@ class WindowFetch:
 
     async def _open(self, index: int, sealed: bytes | memoryview) -> None:
         try:
+            if len(sealed) != self._span:
+                raise ShardTruncated(self._segment.stores[index], f"answered {len(sealed)} bytes of a shard, not {self._span}")
             if len(sealed) <= INLINE_SIZE:
                 self._reader.add(index, sealed)
             else:
                 await asyncio.get_running_loop().run_in_executor(self._threads, self._reader.add, index, sealed)
-        except IntegrityError as error:
-            self._report_forged(index, error)
-            self._do_without(error)
+        except (IntegrityError, ShardTruncated) as error:
+            self._do_without(index, error)
 
-    def _report_forged(self, index: int, error: IntegrityError) -> None:
-        store = self._segment.stores[index]
-        logger.error("shard %d of segment %s in store %s is forged: %s", index, self._segment.id.hex(), store, error)
-
-    def _do_without(self, error: ProxyError) -> None:
+    def _do_without(self, index: int, error: ProxyError) -> None:
+        self._reporter.found(self._window.extent.id, self._segment, index, error)
         self._reasons.append(str(error))
         self._top_up()
 

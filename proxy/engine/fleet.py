@@ -71,6 +71,15 @@ class Fleet:
         """Return what is known of each store right now."""
         return {name: store.condition for name, store in self.stores.items()}
 
+    def by_price(self, candidates: Sequence[tuple[int, str]]) -> list[int]:
+        """Return the shard indexes of (index, store) pairs as background work reads them: healthy, then cheap, then fast."""
+
+        def cost(candidate: tuple[int, str]) -> tuple[bool, float, float]:
+            store = self.stores[candidate[1]]
+            return not store.ready_for("get_range"), store.info.prices.egress_gb, store.latency_p95("get_range")
+
+        return [index for index, _ in sorted((pair for pair in candidates if pair[1] in self.stores), key=cost)]
+
     async def close(self) -> None:
         for store in self.stores.values():
             await store.close()

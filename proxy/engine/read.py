@@ -18,6 +18,7 @@ from concurrent.futures import Executor
 from contextlib import aclosing, asynccontextmanager
 
 from proxy.engine.budget import BLOCKED_SECONDS, Budget, Grant
+from proxy.engine.damage import DamageReporter
 from proxy.engine.fetch import WindowFetch
 from proxy.engine.fleet import Fleet
 from proxy.engine.windows import (
@@ -42,11 +43,12 @@ _Fetched = asyncio.Task[tuple[list[memoryview], Grant]]
 class Reader:
     """Streams versions out of the fleet."""
 
-    def __init__(self, *, manifest: Manifest, fleet: Fleet, budget: Budget, threads: Executor) -> None:
+    def __init__(self, *, manifest: Manifest, fleet: Fleet, budget: Budget, threads: Executor, reporter: DamageReporter) -> None:
         self._manifest = manifest
         self._fleet = fleet
         self._budget = budget
         self._threads = threads
+        self._reporter = reporter
 
     async def open(self, version: Version, cipher: TenantCipher, start: int, length: int, *, extents: Sequence[Extent] = ()) -> Reading:
         """Return the plaintext bytes start .. start+length-1, as they are fetched.
@@ -121,7 +123,7 @@ class Reader:
 
     async def _fetch(self, window: Window, cipher: TenantCipher, *, charged: bool) -> tuple[list[memoryview], Grant]:
         """Return a window's plaintext and the memory granted for it."""
-        fetch = WindowFetch(window, cipher, self._fleet, self._threads)
+        fetch = WindowFetch(window, cipher, self._fleet, self._threads, self._reporter)
         held = await self._budget.acquire(fetch.memory_bytes if charged else 0, owner=cipher.key_id)
         try:
             return await fetch.run(), held

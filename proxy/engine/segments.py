@@ -20,6 +20,7 @@ class BegunSegment:
     id: SegmentId
     size: int
     held: Grant
+    footer_size: int = 0
     placed: Placed | None = None
 
 
@@ -75,4 +76,11 @@ def _segment_record(segment: BegunSegment) -> Segment:
         raise ValueError(f"segment {segment.id.hex()} is not placed")
     placed.settle()
     stores = tuple(placed.stores[index] for index in range(len(placed.stores)))
-    return Segment(id=segment.id, size=segment.size, stores=stores, missing=tuple(sorted(placed.missing)), strays=placed.strays)
+    return Segment(
+        id=segment.id,
+        size=segment.size,
+        footer_size=segment.footer_size,
+        stores=stores,
+        missing=tuple(sorted(placed.missing)),
+        strays=placed.strays,
+    )

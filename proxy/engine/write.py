@@ -132,6 +132,7 @@ class Writer:
         label = encode_label(destination.label(number, number * destination.policy.segment_size, record))
         wrapped_shares = destination.cipher.share_data_key(segments.data_key, sealer.keys)
         shards = sealer.shards(label=label, wrapped_shares=wrapped_shares)
+        segment.footer_size = len(shards[0][-1])
         placed = segment.placed = await self._putter.put(destination.policy, scheme, segment.id, shards)
         share = segment.held.size_bytes // scheme.n
         segment.held.keep(share * len(placed.tail))

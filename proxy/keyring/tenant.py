@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 
 from proxy.codec.footer import Footer
 from proxy.codec.format import INFO_DATA_KEY, INFO_SECRET, KEY_SIZE
@@ -49,6 +50,13 @@ class TenantCipher:
         """Return the share in a shard's footer. Raises `ShardMismatch`."""
         fixed = footer.fixed
         return ShareCipher(self._key, fixed.segment_id).unwrap(fixed.shard_index, footer.wrapped_share, fixed.pack())
+
+    def rebuild_share(self, footers: Sequence[Footer], shard_index: int, keys: SegmentKeys) -> bytes:
+        """Return the share of one shard, wrapped as it was at first, from the footers of k others. Raises `ShardMismatch`."""
+        scheme = keys.geometry.scheme
+        shares = {footer.fixed.shard_index: self.open_share(footer) for footer in footers}
+        share = key_sharing(scheme.k, scheme.n).rebuild(shares, shard_index)
+        return ShareCipher(self._key, keys.segment_id).wrap(shard_index, share, keys.fixed_part(shard_index))
 
     def seal_secret(self, secret: str) -> bytes:
         return seal_message(self._key, INFO_SECRET, secret.encode(), self.key_id.encode())

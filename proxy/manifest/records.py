@@ -80,6 +80,7 @@ class Segment(Record, frozen=True, kw_only=True, omit_defaults=True):
 
     id: SegmentId
     size: int  # plaintext bytes
+    footer_size: int = 0  # bytes of each shard behind its cells
     stores: tuple[str, ...]  # by shard index: the store's name
     generations: tuple[int, ...] = ()  # by shard index: how often the shard was put anew; empty if none ever was
     missing: tuple[int, ...] = ()  # shard indexes known not to be in their store

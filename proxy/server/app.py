@@ -10,7 +10,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from proxy.config import Config
-from proxy.metrics import StoreCallMetrics
+from proxy.metrics import DamageMetrics, StoreCallMetrics
 from proxy.server.admission import connection_limit
 from proxy.server.certificate import Certificate
 from proxy.server.connection import Endpoint
@@ -41,9 +41,11 @@ async def run_server(
     alone). A signal before that breaks the start off; a second signal ends the process at once, if it is alone.
     """
     registry = CollectorRegistry()
-    record = StoreCallMetrics(registry).record
+    store_calls, damage = StoreCallMetrics(registry), DamageMetrics(registry)
     with stopped_by_signals(worker=workers > 1) as stop:
-        async with open_services(config, workers=workers, record_store_call=record, serving=True) as services:
+        async with open_services(
+            config, workers=workers, record_store_call=store_calls.record, record_damage=damage.record, serving=True
+        ) as services:
             if prepare is not None:
                 await prepare(services)
             dispatcher = Dispatcher(services, Telemetry(registry), host=host)

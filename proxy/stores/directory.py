@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from proxy.errors import FilesExhausted, ShardMissing, StoreError, StoreNotAsked, StoreRejected, StoreUnavailable
+from proxy.errors import FilesExhausted, ShardMissing, ShardTruncated, StoreError, StoreNotAsked, StoreRejected, StoreUnavailable
 from proxy.lanes import Cancelled, Lanes, LanesClosed
 from proxy.stores.direct import AlignedBuffers
 from proxy.stores.protocol import ShardName, StoreInfo
@@ -189,7 +189,7 @@ class DirectoryStore:
         with root.folder(folder) as place:
             data = read_range(place, file, start, length)
         if data is None:
-            raise ShardMissing(self.info.name, f"shard {name} ends before byte {start + (length or 0)}")
+            raise ShardTruncated(self.info.name, f"shard {name} ends before byte {start + (length or 0)}")
         return data
 
     def _remove_stale(self) -> None:

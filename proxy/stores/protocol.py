@@ -55,7 +55,7 @@ class Store(Protocol):
     async def get_range(self, name: ShardName, start: int, length: int) -> memoryview | bytes:
         """Return exactly `length` (> 0) bytes from `start`.
 
-        A shard that ends earlier raises `ShardMissing` (it was truncated: what was asked for is not there).
+        A shard that ends earlier raises `ShardTruncated`, a `ShardMissing`: what was asked for is not there.
         """
         ...
 

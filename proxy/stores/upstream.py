@@ -19,7 +19,7 @@ import obstore
 from obstore import exceptions
 from obstore.store import AzureStore, GCSStore, MemoryStore, S3Store
 
-from proxy.errors import ConfigError, ShardMissing, StoreError, StoreRejected, StoreUnavailable
+from proxy.errors import ConfigError, ShardMissing, ShardTruncated, StoreError, StoreRejected, StoreUnavailable
 from proxy.stores.protocol import ShardFacts, ShardName, StoreInfo
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class UpstreamStore:
         except _FAILURES as error:
             raise self._translated(name, error) from error
         if len(data) != length:
-            raise ShardMissing(self.info.name, f"shard {name} ends before byte {start + length}")
+            raise ShardTruncated(self.info.name, f"shard {name} ends before byte {start + length}")
         return data
 
     async def get(self, name: ShardName) -> memoryview:
@@ -152,7 +152,7 @@ class UpstreamStore:
         if name is not None and isinstance(error, (exceptions.NotFoundError, FileNotFoundError)):
             return ShardMissing(self.info.name, f"no shard {name}")
         if name is not None and _RANGE_BEYOND_END.search(text):
-            return ShardMissing(self.info.name, f"shard {name} ends before the range asked for")
+            return ShardTruncated(self.info.name, f"shard {name} ends before the range asked for")
         passing = (code and code[1] in _PASSING_CODE) or (status and int(status[1]) in _PASSING_STATUS)
         refused = isinstance(error, _REJECTED) or (status is not None and status[1].startswith("4"))
         if refused and not passing:

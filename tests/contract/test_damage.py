@@ -265,7 +265,7 @@ async def test_one_at_a_time_moves_shards_of_a_segment(manifest: Manifest) -> No
     assert found is not None
     assert found.drawn
     assert await manifest.draw_generation(extent, segment_id(2), {1: "s8"}, expires_ms=NOW + 10) is not None
-    await manifest.give_up_draw(segment_id(1), {0: "s7"}, first.drawn, now_ms=NOW)
+    await manifest.give_up_draw(extent, segment_id(1), {0: "s7"}, first.drawn, now_ms=NOW)
     again = await manifest.draw_generation(extent, segment_id(1), {1: "s8"}, expires_ms=NOW + 10)
     assert again is not None
     assert again.drawn == 2
@@ -293,9 +293,19 @@ async def test_what_was_put_for_a_segment_that_is_gone_is_nobodys_until_it_is_gi
     await delete(manifest, "k")
     await manifest.finish_garbage(await queued(manifest))
     assert not await manifest.replace_shards(extent, segment_id(1), {0: "s7"}, drawn.drawn, now_ms=NOW)
-    await manifest.give_up_draw(segment_id(1), {0: "s7"}, drawn.drawn, now_ms=NOW)
+    await manifest.give_up_draw(extent, segment_id(1), {0: "s7"}, drawn.drawn, now_ms=NOW)
     assert await queued_names(manifest) == {("s7", shard_name(segment_id(1), 0, 1))}
     assert await manifest.revoke_expired_draws(now_ms=NOW + 100) == 0
+
+
+async def test_what_is_given_up_though_it_was_used_is_kept(manifest: Manifest) -> None:
+    extent = await commit(manifest, 1)
+    drawn = await manifest.draw_generation(extent, segment_id(1), {0: "s7", 1: "s8"}, expires_ms=NOW + 10)
+    assert drawn is not None
+    assert await manifest.replace_shards(extent, segment_id(1), {0: "s7"}, drawn.drawn, now_ms=NOW)
+    await manifest.finish_garbage(await queued(manifest))
+    await manifest.give_up_draw(extent, segment_id(1), {0: "s7", 1: "s8"}, drawn.drawn, now_ms=NOW)
+    assert await queued_names(manifest) == {("s8", shard_name(segment_id(1), 1, 1))}
 
 
 async def test_of_a_draw_a_part_may_be_used_and_the_rest_is_garbage(manifest: Manifest) -> None:
@@ -342,7 +352,7 @@ async def test_a_shard_that_was_left_behind_counts_until_its_store_has_confirmed
     assert await move(manifest, extent, 1, {0: "s7"})
     drawn = await manifest.draw_generation(extent, segment_id(1), {1: "s8"}, expires_ms=NOW)
     assert drawn is not None
-    await manifest.give_up_draw(segment_id(1), {1: "s8"}, drawn.drawn, now_ms=NOW)
+    await manifest.give_up_draw(extent, segment_id(1), {1: "s8"}, drawn.drawn, now_ms=NOW)
     old = Leftover(shard_index=0, store="s0", name=shard_name(segment_id(1), 0))
     unused = Leftover(shard_index=1, store="s8", name=shard_name(segment_id(1), 1, 2))
     assert await leftovers(manifest, extent) == {old, unused}

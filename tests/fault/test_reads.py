@@ -99,7 +99,7 @@ async def test_a_forged_shard_is_told_with_its_store(lab: Laboratory, caplog: py
     await lab.put("k", data)
     name = await _store_of_first_cell(lab)
     lab.stores[name].flips_bits = True
-    with caplog.at_level(logging.ERROR, logger="proxy.engine.fetch"):
+    with caplog.at_level(logging.ERROR, logger="proxy.engine.damage"):
         assert await lab.get("k") == data
-    (message,) = (record.getMessage() for record in caplog.records if record.name == "proxy.engine.fetch")
+    (message,) = (record.getMessage() for record in caplog.records if record.name == "proxy.engine.damage")
     assert f"store {name} is forged" in message

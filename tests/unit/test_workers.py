@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from proxy.clock import ManualClock
-from proxy.engine.throttle import Throttle
 from proxy.engine.workers import MAX_BACKOFF_SECONDS, POLL_SECONDS, Progress, Runner
 from proxy.errors import StoreUnavailable
 from proxy.manifest.jobs import state
@@ -231,23 +230,3 @@ async def test_a_fenced_manifest_runs_no_step(runner_of: Callable[..., Runner], 
     await manifest.fence("an old copy")
     assert await runner_of("a").turn(work) == POLL_SECONDS
     assert work.steps == 0
-
-
-async def test_a_throttle_spreads_requests_and_makes_up_for_a_moment_only() -> None:
-    now = 0.0
-    slept: list[float] = []
-
-    async def sleep(seconds: float) -> None:
-        nonlocal now
-        slept.append(seconds)
-        now += seconds
-
-    throttle = Throttle(10, now=lambda: now, sleep=sleep)
-    for _ in range(21):
-        await throttle.take()
-    assert now == pytest.approx(2.0)
-    now += 100
-    slept.clear()
-    for _ in range(12):
-        await throttle.take()
-    assert sum(slept) == pytest.approx(1.0)

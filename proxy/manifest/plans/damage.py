@@ -93,3 +93,11 @@ def drawn_shards(segment_id: SegmentId, targets: Mapping[int, str], generation: 
     return tuple(
         Leftover(shard_index=index, store=store, name=shard_name(segment_id, index, generation)) for index, store in sorted(targets.items())
     )
+
+
+def unless_used(segment: Segment | None, shards: Iterable[Leftover]) -> tuple[Leftover, ...]:
+    """Return those of the shards that a segment, if there is one, does not point to."""
+    if segment is None:
+        return tuple(shards)
+    used = {(store, segment.shard_name(index)) for index, store in enumerate(segment.stores)}
+    return tuple(shard for shard in shards if (shard.store, shard.name) not in used)

@@ -54,9 +54,12 @@ class DamageLedger(Protocol):
     shards before. Their indexes leave `missing` and the damage. False, and nothing is changed, if the draw was revoked or the segment is
     gone: then the shards that were put are nobody's, and `give_up_draw` is to be called."""
 
-    async def give_up_draw(self, segment_id: SegmentId, targets: Mapping[int, str], generation: int, *, now_ms: int) -> None: ...
+    async def give_up_draw(
+        self, extent_id: ExtentId, segment_id: SegmentId, targets: Mapping[int, str], generation: int, *, now_ms: int
+    ) -> None: ...
 
-    """End a draw, and queue whatever was put under it. May be called twice, and for one that was revoked: a shard may have come since."""
+    """End a draw, and queue whatever was put under it. May be called twice, and for one that was revoked: a shard may have come since.
+    Also where nobody knows whether it was used: what the segment points to is kept."""
 
     async def revoke_expired_draws(self, *, now_ms: int) -> int: ...
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import msgspec
 from msgspec.structs import replace
 
-from proxy.manifest.plans.damage import DRAW_KEPT_MS, drawn_shards, find_segment, left_behind, moved, with_segment
+from proxy.manifest.plans.damage import DRAW_KEPT_MS, drawn_shards, find_segment, left_behind, moved, unless_used, with_segment
 from proxy.manifest.records import ExtentId, Segment, SegmentId
 from proxy.manifest.sqlite.damage import forget_damage
 from proxy.manifest.sqlite.layouts import find_layout, save_layout
@@ -62,9 +62,13 @@ def replace_shards(
     return True
 
 
-def give_up_draw(connection: Connection, segment_id: SegmentId, targets: Mapping[int, str], generation: int, now_ms: int) -> None:
+def give_up_draw(
+    connection: Connection, extent_id: ExtentId, segment_id: SegmentId, targets: Mapping[int, str], generation: int, now_ms: int
+) -> None:
+    layout = find_layout(connection, extent_id)
+    segment = None if layout is None else find_segment(layout, segment_id)
     connection.execute(_DROP, (segment_id, generation))
-    queue_shards(connection, drawn_shards(segment_id, targets, generation), now_ms)
+    queue_shards(connection, unless_used(segment, drawn_shards(segment_id, targets, generation)), now_ms)
 
 
 def revoke_expired_draws(connection: Connection, now_ms: int) -> int:

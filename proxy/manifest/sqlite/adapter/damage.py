@@ -52,8 +52,10 @@ class DamageLedger(StepRunner):
     ) -> bool:
         return await self._write(moving.replace_shards, extent_id, segment_id, targets, generation, now_ms)
 
-    async def give_up_draw(self, segment_id: SegmentId, targets: Mapping[int, str], generation: int, *, now_ms: int) -> None:
-        await self._write(moving.give_up_draw, segment_id, targets, generation, now_ms)
+    async def give_up_draw(
+        self, extent_id: ExtentId, segment_id: SegmentId, targets: Mapping[int, str], generation: int, *, now_ms: int
+    ) -> None:
+        await self._write(moving.give_up_draw, extent_id, segment_id, targets, generation, now_ms)
 
     async def revoke_expired_draws(self, *, now_ms: int) -> int:
         return await self._note(moving.revoke_expired_draws, now_ms)

@@ -1,0 +1,32 @@
+"""Rebuilding lost columns of a segment, a run of stripes at a time, from any k others.
+
+The bytes come out as they were at first: the code, the shard keys and the nonces are those of the first write, and so is the plaintext,
+because every cell it is decoded from has been authenticated. Nothing is ever sealed twice under one nonce that is not the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from proxy.codec.erasure import encode_stripe
+from proxy.codec.segment import ColumnReader, SegmentKeys
+
+
+def rebuild_cells(keys: SegmentKeys, reader: ColumnReader, first: int, last: int, wanted: Collection[int]) -> dict[int, list[bytes]]:
+    """Return the sealed cells of stripes first..last, by shard index. `reader` has k columns of that run."""
+    scheme = keys.geometry.scheme
+    columns: dict[int, list[bytes]] = {index: [] for index in wanted}
+    for stripe in range(first, last + 1):
+        plaintext = b"".join(reader.plaintext(stripe * scheme.stripe_size, keys.geometry.stripe_size(stripe)))
+        cells = encode_stripe(scheme, plaintext)
+        for index, column in columns.items():
+            column.append(keys.cipher(index).seal(stripe, cells[index]))
+    return columns
+
+
+def check_cells(keys: SegmentKeys, shard_index: int, sealed: bytes | memoryview) -> None:
+    """Open every cell of a whole shard, and keep none. Raises `CellForged`."""
+    geometry, view, cipher = keys.geometry, memoryview(sealed), keys.cipher(shard_index)
+    for stripe in range(geometry.stripe_count):
+        offset, length = geometry.cells_span(stripe, stripe)
+        cipher.open(stripe, view[offset : offset + length])
