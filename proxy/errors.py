@@ -32,8 +32,6 @@
             IntentRevoked         a lease ran out under a write: write again
             PolicyMoved           the bucket has got another policy since: what it would share is under the old one
             CampaignRefused       there is none, or it cannot do now what it is told
-
-
             MoveRefused           the segment is gone, has changed, or somebody else moves its shards
         MoveFailed                no store took any of the shards that were to be moved
         PolicyMissing             the bucket's policy is not configured any more
@@ -133,6 +131,10 @@ class ManifestConflict(ProxyError):
     """The manifest's state does not allow this change; nothing was changed."""
 
 
+class MoveFailed(ProxyError):
+    """Not one of the shards that were to be moved could be."""
+
+
 class PolicyMissing(ProxyError):
     """The policy that a bucket was made under is not configured any more."""
 
@@ -208,10 +210,6 @@ class CampaignRefused(ManifestConflict):
 
 class MoveRefused(ManifestConflict):
     """The segment whose shards were to be moved is gone, has changed, or is being moved by somebody else."""
-
-
-class MoveFailed(ProxyError):
-    """Not one of the shards that were to be moved could be."""
 
 
 class CompletionRefused(ProxyError):
