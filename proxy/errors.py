@@ -16,6 +16,7 @@
         BudgetExhausted           no memory came free in time
         KeyUnavailable            root or tenant key
         ManifestUnavailable       the database did not answer in time; worth a retry
+            JournalUnavailable    the step was made, and its journal segment is not stored yet; ask again
             ManifestFenced        it is behind its stores, and only read
         ManifestConflict          the manifest's state does not allow it; nothing was changed
             TenantMissing         no such tenant
@@ -121,6 +122,10 @@ class KeyUnavailable(ProxyError):
 
 class ManifestUnavailable(ProxyError):
     """The manifest database did not answer in time. Worth a retry."""
+
+
+class JournalUnavailable(ManifestUnavailable):
+    """The step was made in the manifest, but the journal could not be stored in time, so it is not acknowledged. Ask again."""
 
 
 class ManifestFenced(ManifestUnavailable):

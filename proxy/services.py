@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import secrets
@@ -22,6 +23,7 @@ from proxy.engine.epoch import EpochKeeper
 from proxy.engine.filling import Filler, segment_memory
 from proxy.engine.fleet import Fleet
 from proxy.engine.intents import IntentLedger
+from proxy.engine.journal.acknowledge import acknowledged
 from proxy.engine.placement import Policy
 from proxy.engine.quorum import ShardPutter
 from proxy.engine.read import Reader
@@ -31,6 +33,7 @@ from proxy.engine.throttle import Throttle
 from proxy.engine.workers import Runner, Worker
 from proxy.engine.write import Writer
 from proxy.errors import ManifestFenced, ProxyError
+from proxy.journaling import Journal, make_journal
 from proxy.keyring import Keyring
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.sqlite import open_sqlite
@@ -47,6 +50,7 @@ logger = logging.getLogger(__name__)
 
 THREADS = 4  # coding, sealing, hashing: two a core of the smallest machine
 DRAIN_SECONDS = 10.0
+FLUSH_SECONDS = 5.0
 DIRECT_SHARE = 16  # of the memory, one part in so many is for buffers that large shards are written from
 
 
@@ -64,6 +68,7 @@ class Services:
     engine: Engine
     epoch: EpochKeeper
     parts: Parts  # what workers are made of
+    journal: Journal | None  # None: none is kept
     workers: Sequence[Worker]
     budget: Budget
 
@@ -115,6 +120,17 @@ async def open_services(
         filler = Filler(ledger=ledger, budget=budget, threads=threads)
         writer = Writer(ledger=ledger, filler=filler, putter=putter, stragglers=stragglers, budget=budget, tasks=tasks)
         reader = Reader(manifest=manifest, fleet=fleet, budget=budget, threads=threads, reporter=reporter)
+        journal = make_journal(
+            config,
+            manifest=manifest,
+            keyring=keyring,
+            policies=policies,
+            fleet=fleet,
+            putter=putter,
+            clock=clock,
+            tasks=tasks,
+            threads=threads,
+        )
         parts = Parts(
             config=config,
             clock=clock,
@@ -129,10 +145,13 @@ async def open_services(
             tasks=tasks,
             throttle=_throttle(config, budget),
             memory=BackgroundMemory(budget, wait_seconds=limits.memory_wait_seconds),
+            journal=journal,
         )
         background = make_workers(parts)
+        if journal is not None:
+            manifest = acknowledged(manifest, journal.flusher, config.journal.acknowledge)
         runner = Runner(manifest, clock, background if serving else (), holder=owner)
-        await opened.enter_async_context(_running(runner, tasks, ledger))
+        await opened.enter_async_context(_running(runner, tasks, ledger, journal if serving else None))
         yield Services(
             config=config,
             clock=clock,
@@ -144,6 +163,7 @@ async def open_services(
             engine=Engine(manifest=manifest, keyring=keyring, writer=writer, reader=reader, policies=policies, clock=clock),
             epoch=epoch,
             parts=parts,
+            journal=journal,
             workers=background,
             budget=budget,
         )
@@ -189,13 +209,18 @@ async def _begin(epoch: EpochKeeper, manifest: Manifest, found: OpenedFleet, *, 
 
 
 @asynccontextmanager
-async def _running(runner: Runner, tasks: BackgroundTasks, ledger: IntentLedger) -> AsyncIterator[None]:
+async def _running(runner: Runner, tasks: BackgroundTasks, ledger: IntentLedger, journal: Journal | None) -> AsyncIterator[None]:
     """Run the workers. On leaving, the tasks of requests end first, while their leases are kept alive; then the workers, and the leases."""
     async with runner.running():
         try:
             yield
         finally:
             await tasks.drain(DRAIN_SECONDS)
+            if journal is not None:
+                with suppress(ProxyError, TimeoutError):  # what is not stored now is at the next start
+                    async with asyncio.timeout(FLUSH_SECONDS):
+                        await journal.flusher.stored()
+                await tasks.drain(FLUSH_SECONDS)
     with suppress(ProxyError):  # what is not given back expires
         await ledger.give_back()
 

@@ -17,6 +17,7 @@ from proxy.engine.damage import DamageReporter
 from proxy.engine.epoch import EpochKeeper
 from proxy.engine.fleet import Fleet
 from proxy.engine.intents import IntentLedger, LeaseRenewal
+from proxy.engine.journal.worker import JournalWorker, NoJournal
 from proxy.engine.moving import ShardMover
 from proxy.engine.placement import Policy
 from proxy.engine.scrub.findings import Report, to_repair
@@ -27,6 +28,7 @@ from proxy.engine.tally import TallyObserver
 from proxy.engine.tasks import BackgroundTasks
 from proxy.engine.throttle import Throttle
 from proxy.engine.workers import Worker
+from proxy.journaling import Journal
 from proxy.keyring import Keyring
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.sqlite.listings import Listings
@@ -49,6 +51,7 @@ class Parts:
     tasks: BackgroundTasks
     throttle: Throttle  # all workers of this process share its pace: each takes a `share` of its own
     memory: BackgroundMemory
+    journal: Journal | None  # None: none is kept
 
 
 def make_workers(parts: Parts) -> tuple[Worker, ...]:
@@ -60,6 +63,7 @@ def make_workers(parts: Parts) -> tuple[Worker, ...]:
         LeavingWatch(parts.manifest, parts.fleet),
         _auditor(parts),
         *_scrubbers(parts),
+        *_journal(parts),
     )
 
 
@@ -123,3 +127,10 @@ def _scrubbers(parts: Parts) -> Iterator[Worker]:
         yield LightScrubber(parts.manifest, parts.clock, tools, days=days.light_days)
     if days.deep_days:
         yield DeepScrubber(parts.manifest, parts.clock, inspector(parts), parts.fleet, days=days.deep_days)
+
+
+def _journal(parts: Parts) -> tuple[Worker, ...]:
+    if parts.journal is None:
+        return (NoJournal(parts.manifest),)
+    interval_seconds = parts.config.journal.interval_ms / 1000
+    return (JournalWorker(parts.manifest, parts.journal.flusher, parts.clock, interval_seconds=interval_seconds),)

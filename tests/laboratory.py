@@ -12,7 +12,7 @@ import msgspec
 
 from proxy.clock import ManualClock
 from proxy.codec.format import is_shard_name
-from proxy.config import Config, LimitsConfig, load_config
+from proxy.config import Config, JournalConfig, LimitsConfig, load_config
 from proxy.engine.body import Digests
 from proxy.engine.workers import Progress, Worker
 from proxy.manifest.records import Bucket, BucketName, ObjectAttributes, ObjectKey, Tenant, Version
@@ -105,7 +105,10 @@ class Laboratory:
         return sum((await self.services.manifest.count_garbage()).values())
 
 
-def laboratory_config(data: Path, **limits: object) -> Config:
+NO_JOURNAL = JournalConfig(enabled=False)
+
+
+def laboratory_config(data: Path, *, journal: JournalConfig = NO_JOURNAL, **limits: object) -> Config:
     config = load_config(ROOT / "config/bench.toml", {"SHARDGATE_DATA": str(data)})
     settings = {
         "straggler_grace_seconds": 0.05,
@@ -114,13 +117,16 @@ def laboratory_config(data: Path, **limits: object) -> Config:
         "collect_after_seconds": 0.0,
         **limits,
     }
-    return msgspec.structs.replace(config, limits=msgspec.convert(settings, LimitsConfig))
+    return msgspec.structs.replace(config, limits=msgspec.convert(settings, LimitsConfig), journal=journal)
 
 
 @asynccontextmanager
-async def laboratory(data: Path, *, now_ms: int = 1_750_000_000_000, **limits: object) -> AsyncIterator[Laboratory]:
+async def laboratory(
+    data: Path, *, now_ms: int = 1_750_000_000_000, journal: JournalConfig = NO_JOURNAL, **limits: object
+) -> AsyncIterator[Laboratory]:
+    """With a journal its interval should be long: the clock of the interval stands still, but a worker looks for much that is noted."""
     clock = ManualClock(now_ms)
-    async with open_services(laboratory_config(data, **limits), clock=clock, serving=True) as services:
+    async with open_services(laboratory_config(data, journal=journal, **limits), clock=clock, serving=True) as services:
         stores: dict[str, FaultyStore] = {}
         for name, observed in services.fleet.stores.items():
             limited = observed._inner  # the faults go below limits and health, where a provider is

@@ -10,6 +10,7 @@ from proxy.config.loading import load_config
 from proxy.config.sections import (
     CoalitionConfig,
     Config,
+    JournalConfig,
     LimitsConfig,
     LogConfig,
     PolicyConfig,
@@ -23,6 +24,7 @@ from proxy.config.values import listen_address, private_text
 __all__ = [
     "CoalitionConfig",
     "Config",
+    "JournalConfig",
     "LimitsConfig",
     "LogConfig",
     "PolicyConfig",

@@ -44,6 +44,8 @@ def check(config: Config) -> None:
         raise ConfigError("stores: there are none; add one as [stores.NAME]")
     if config.default_policy not in config.policies:
         raise ConfigError(f'default_policy: there is no policy "{config.default_policy}"; one of: {", ".join(sorted(config.policies))}')
+    if config.journal.policy and config.journal.policy not in config.policies:
+        raise ConfigError(f'journal.policy: there is no policy "{config.journal.policy}"; one of: {", ".join(sorted(config.policies))}')
     _check_locations(config)
     for name, store in config.stores.items():
         _check_store(f"stores.{name}", name, store)

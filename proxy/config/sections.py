@@ -130,6 +130,16 @@ class FsckConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True)
     quarantine_days: Days = 7.0
 
 
+class JournalConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The copy of the manifest in the stores."""
+
+    enabled: bool = True
+    policy: str = ""  # none: the default policy
+    interval_ms: Positive = 1000
+    acknowledge: Literal["needed", "all"] = "needed"
+    acknowledge_seconds: Seconds = 10.0
+
+
 class TlsConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Paths of PEM files: the certificate with its chain, and its private key."""
 
@@ -159,6 +169,7 @@ class Config(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     limits: LimitsConfig = LimitsConfig()
     scrub: ScrubConfig = ScrubConfig()
     fsck: FsckConfig = FsckConfig()
+    journal: JournalConfig = JournalConfig()
     log: LogConfig = LogConfig()
 
 

@@ -15,17 +15,16 @@ class BackgroundTasks:
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def start(self, coroutine: Coroutine[object, object, object]) -> None:
+    def start(self, coroutine: Coroutine[object, object, Result]) -> asyncio.Task[Result]:
+        """Begin a task. Whoever waits for it shields it, unless the task is to end with them."""
         task = asyncio.create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def run(self, coroutine: Coroutine[object, object, Result]) -> Result:
         """Run to the end even if the caller is cancelled while it waits, and return the result."""
-        task = asyncio.create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return await asyncio.shield(task)
+        return await asyncio.shield(self.start(coroutine))
 
     async def drain(self, timeout_seconds: float) -> None:
         """Wait for all, then cancel what is left."""

@@ -69,6 +69,7 @@ NOT_JOURNALED = {
     "epoch": "every journal segment bears identity and epoch",
     "job": "says what background work does now; a new manifest begins it anew",
     "state": "where background work stands; a new manifest begins it anew",
+    "quarantine": "what nothing explains is found by the next fsck, too",
     "probe": "always empty",
     "successor": "where copies share again what was stored anew; without it they do not, which costs space alone",
     "outbox": "the notes that the journal is made of",
@@ -164,6 +165,12 @@ class Changes(Record, frozen=True, kw_only=True, omit_defaults=True):
     sequence: int
     whole: bool
     rows: tuple[Row, ...]
+    began: bool = False  # an epoch that no segment bears yet
+
+    @property
+    def due(self) -> bool:
+        """Whether there is anything to write: rows, or the news of an epoch, so that a journal whose end is hidden can be told."""
+        return bool(self.rows) or self.began
 
 
 class StoredSegment(Record, frozen=True, kw_only=True, omit_defaults=True):

@@ -56,7 +56,7 @@ def fenced(used: Path) -> Path:
 
 def test_jobs_are_shown_before_they_have_ever_run(run: Run, used: Path) -> None:  # noqa: F811
     overview = run("jobs", "--json").data
-    assert {"renew-leases", "epoch", "collect", "leaving-stores"} <= {job["name"] for job in overview["jobs"]}
+    assert {"renew-leases", "epoch", "collect", "leaving-stores", "journal"} <= {job["name"] for job in overview["jobs"]}
     assert {job["state"] for job in overview["jobs"]} == {"new"}
     assert (overview["fence"], overview["garbage"]) == ("", {})
     assert overview["jobs"][2] == {

@@ -22,7 +22,7 @@ from proxy.keyring import TenantCipher
 from proxy.manifest.records import Layout, Segment, SegmentId
 
 INLINE_SIZE = 64 * 1024  # below this, sealing costs less than handing it to a thread
-LATE_BYTES = 16 * 1024 * 1024  # of puts that are late, in memory: a store that hangs must not fill it
+LATE_BYTES = 4 * 1024 * 1024  # of puts that are late, in memory: a store that hangs must not fill it
 
 
 class CopyWriter:

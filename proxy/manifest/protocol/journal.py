@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from proxy.manifest.journal import Changes, JournalPosition, Key, Row, StoredSegment
@@ -12,13 +13,22 @@ class Journal(Protocol):
     """See `Manifest`. Every step notes the journaled rows it changes, in the same transaction."""
 
     async def journal_position(self) -> JournalPosition: ...
+    def journal_turn(self) -> AbstractContextManager[bool]: ...
+
+    """Take the turn to write the journal, if no other process has it: of several, one is to do the work. Yields whether it was taken."""
+
     async def read_changes(self, *, limit_bytes: int) -> Changes: ...
 
-    """What has changed since the last segment recorded, as it is at one instant; not much more than `limit_bytes` of it."""
+    """What has changed since the last segment recorded, as it is at one instant; not much more than `limit_bytes` of it.
+    ManifestFenced."""
 
     async def record_segment(self, segment: StoredSegment, *, previous: bytes) -> None: ...
 
     """The segment is stored: forget the notes up to its sequence. ManifestConflict if it does not follow the last one any more."""
+
+    async def forget_changes(self) -> None: ...
+
+    """Forget what is noted, where no journal is kept. One that is kept later has a gap here, until a checkpoint follows it."""
 
     async def rows_of(self, table: str, *, after: Key = (), until: Key | None = None, limit: int) -> tuple[Row, ...]: ...
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import closing
 
-from proxy.errors import ManifestConflict
-from proxy.manifest.journal import TABLES, Changes, Column, JournalPosition, Key, Row, StoredSegment, Table
+from proxy.errors import ManifestConflict, ManifestFenced
+from proxy.manifest.journal import NO_DIGEST, TABLES, Changes, Column, JournalPosition, Key, Row, StoredSegment, Table
 from proxy.manifest.sqlite.epoch import find_epoch
 from proxy.manifest.sqlite.rows import Connection, encode
 
@@ -36,7 +36,9 @@ def read_changes(connection: Connection, limit_bytes: int) -> Changes:
 
 def _read_changes(connection: Connection, limit_bytes: int) -> Changes:
     epoch = find_epoch(connection)
-    number, digest, sequence, _ = connection.execute(_LAST).fetchone()
+    if epoch.fence:
+        raise ManifestFenced(epoch.fence)
+    number, digest, sequence, last_epoch = connection.execute(_LAST).fetchone()
     rows: dict[tuple[int, Key], Row] = {}
     size, whole = 0, True
     with closing(connection.execute(_NOTES, (sequence,))) as notes:
@@ -58,6 +60,7 @@ def _read_changes(connection: Connection, limit_bytes: int) -> Changes:
         sequence=sequence,
         whole=whole,
         rows=tuple(rows.values()),
+        began=epoch.number > last_epoch,
     )
 
 
@@ -79,6 +82,16 @@ def record_segment(connection: Connection, segment: StoredSegment, previous: byt
         raise ManifestConflict(f"journal segment {segment.number} was stored, but the journal is at {number} by now")
     _remember(connection, segment)
     connection.execute("DELETE FROM outbox WHERE sequence < ?", (segment.sequence,))  # the last one stays: see the table
+
+
+def forget_changes(connection: Connection) -> None:
+    """Forget what is noted: none of it is in a journal. The number goes on without a segment, so that whoever reads it meets a gap."""
+    number, digest, _, epoch = connection.execute(_LAST).fetchone()
+    (noted,) = connection.execute("SELECT max(sequence) FROM outbox").fetchone()
+    if number == 0 or digest != NO_DIGEST:
+        number += 1
+    connection.execute("INSERT OR REPLACE INTO journal VALUES (?, ?, ?, ?, 1, 0, 0, x'')", (number, epoch, NO_DIGEST, noted))
+    connection.execute("DELETE FROM outbox WHERE sequence < ?", (noted,))
 
 
 def _remember(connection: Connection, segment: StoredSegment) -> None:

@@ -17,8 +17,8 @@ from pathlib import Path
 class Turn:
     """A place in the queue of writers, for one thread."""
 
-    def __init__(self, database: Path) -> None:
-        self._path = database.with_name(f"{database.name}-writer")
+    def __init__(self, database: Path, what: str = "writer") -> None:
+        self._path = database.with_name(f"{database.name}-{what}")
         self._file: int | None = None
 
     @contextmanager
@@ -34,6 +34,17 @@ class Turn:
             if self._file is not None:
                 with suppress(OSError):
                     fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def taken_at_once(self) -> bool:
+        """Take the turn until `close` if nobody else has it, and return whether that is so."""
+        try:
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:  # the file cannot be locked: as above
+            return True
+        return True
 
     def close(self) -> None:
         file, self._file = self._file, None

@@ -1,0 +1,96 @@
+"""Which steps are acknowledged only when the journal has them, and waiting for that: in one place, around the manifest.
+
+A PUT needs no journal to survive the loss of the manifest: its label says all, and lies beside the data. Other steps leave nothing in the
+stores but what the journal says. Those that make data visible, or without which it could not be found, must wait for it (`needed`). Of
+those that take away or change, an operator may decide (`all`).
+
+What waits has happened: it is in the manifest, and other requests may see it. If the journal cannot be stored in time, the caller is told
+so, and asks again, as S3's clients do by themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Literal, Protocol, TypeAlias, cast
+
+from proxy.manifest.drafts import NO_CONDITIONS, Conditions, VersionDraft
+from proxy.manifest.protocol import Manifest
+from proxy.manifest.records import ExtentId, Layout
+
+Acknowledge: TypeAlias = Literal["needed", "all"]
+_Step: TypeAlias = Callable[..., Awaitable[object]]
+
+
+def _always(*_: object, **__: object) -> bool:
+    return True
+
+
+def _version_has_no_label(draft: VersionDraft, *, conditions: Conditions = NO_CONDITIONS, **_: object) -> bool:
+    """A copy's data has the label of its source, an empty object has none, and no label tells whether a condition was met."""
+    return not draft.new_layouts or bool(draft.shared_extents) or conditions != NO_CONDITIONS
+
+
+def _part_has_no_label(*_: object, new_layouts: tuple[Layout, ...] = (), shared_extents: tuple[ExtentId, ...] = (), **__: object) -> bool:
+    return not new_layouts or bool(shared_extents)
+
+
+NEEDED: Mapping[str, Callable[..., bool]] = {
+    "add_tenant": _always,
+    "set_tenant_enabled": _always,
+    "remove_tenant": _always,
+    "add_access_key": _always,
+    "remove_access_key": _always,
+    "create_bucket": _always,
+    "commit_version": _version_has_no_label,
+    "begin_upload": _always,
+    "commit_part": _part_has_no_label,
+    "complete_upload": _always,
+    "find_completed": _always,  # answers a completion that is asked for again
+}
+ALL: Mapping[str, Callable[..., bool]] = {
+    **NEEDED,
+    "set_versioning": _always,
+    "put_bucket_setting": _always,
+    "delete_bucket": _always,
+    "set_tags": _always,
+    "delete_version": _always,
+    "delete_latest": _always,
+    "abort_upload": _always,
+}
+
+
+class Stored(Protocol):
+    """Waits until the journal has everything up to now: a flusher."""
+
+    async def stored(self) -> None: ...
+
+
+def acknowledged(manifest: Manifest, journal: Stored, acknowledge: Acknowledge) -> Manifest:
+    """Return the manifest with steps that return only when the journal has them."""
+    steps = {"needed": NEEDED, "all": ALL}[acknowledge]
+    return cast(Manifest, _Acknowledged(manifest, journal, steps))
+
+
+class _Acknowledged:
+    """Passes everything on to the manifest, and waits after some steps.
+
+    Without a method for each of the manifest's: there are a hundred, and one more that is forgotten here would be an error of types.
+    """
+
+    def __init__(self, manifest: Manifest, journal: Stored, steps: Mapping[str, Callable[..., bool]]) -> None:
+        self._manifest = manifest
+        for name, waits in steps.items():
+            setattr(self, name, _waiting(getattr(manifest, name), waits, journal))
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._manifest, name)
+
+
+def _waiting(step: _Step, waits: Callable[..., bool], journal: Stored) -> _Step:
+    async def run(*args: object, **kwargs: object) -> object:
+        result = await step(*args, **kwargs)
+        if waits(*args, **kwargs):
+            await journal.stored()
+        return result
+
+    return run

@@ -1,0 +1,237 @@
+"""The journal of a whole engine: what is acknowledged is in it, whatever fails, and whoever writes it."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import pytest
+
+from proxy.config import JournalConfig
+from proxy.engine.journal import store
+from proxy.engine.journal.acknowledge import ALL, NEEDED
+from proxy.errors import JournalUnavailable, NotEnoughShards
+from proxy.manifest.drafts import CompletedPart, Conditions, VersionDraft
+from proxy.manifest.journal import Row
+from proxy.manifest.protocol import Manifest
+from proxy.manifest.records import ObjectAttributes, ObjectKey, Upload
+from tests.fault.journal_child import KEPT, STEPS
+from tests.laboratory import BytesBody, Laboratory, laboratory
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+class Replayed(NamedTuple):
+    """What the stores' journal makes of an empty manifest."""
+
+    numbers: list[int]
+    rows: dict[tuple[str, tuple[object, ...]], Row]
+
+    def keys(self, table: str) -> list[tuple[object, ...]]:
+        return [key for (name, key), row in self.rows.items() if name == table and row.value is not None]
+
+
+async def replay(lab: Laboratory) -> Replayed:
+    """Read the journal with what a recovery has: the stores, and the root key."""
+    journal = lab.services.journal
+    assert journal is not None
+    identity = (await lab.services.manifest.find_epoch()).identity
+    listing = await journal.reader.find("j/", identity=identity)
+    read = [await store.read_segment(journal.reader, found) for found in listing.found]
+    rows: dict[tuple[str, tuple[object, ...]], Row] = {}
+    previous = bytes(32)
+    numbers = []
+    for each in read:
+        assert each.segment.previous == previous
+        previous = each.digest
+        numbers.append(each.segment.number)
+        rows.update({(row.table, row.key): row for row in each.segment.rows})
+    return Replayed(numbers, rows)
+
+
+@pytest.fixture
+async def lab(tmp_path: Path) -> AsyncIterator[Laboratory]:
+    async with laboratory(tmp_path, journal=KEPT) as opened:
+        yield opened
+
+
+async def test_tenant_key_and_bucket_are_in_the_journal_when_they_are_acknowledged(lab: Laboratory) -> None:
+    found = await replay(lab)
+    assert len(found.keys("tenant")) == len(found.keys("access_key")) == len(found.keys("bucket")) == 1
+    assert found.numbers == list(range(1, len(found.numbers) + 1))
+
+
+async def test_a_put_waits_for_no_journal(lab: Laboratory) -> None:
+    before = (await replay(lab)).numbers
+    await lab.put("k", b"data")
+    assert (await replay(lab)).numbers == before
+    await lab.services.journal.flusher.flush()
+    assert len((await replay(lab)).keys("version")) == 1
+
+
+async def test_what_has_no_label_is_in_the_journal_when_it_is_acknowledged(lab: Laboratory) -> None:
+    """An empty object has no shard, a copy's has the label of its source, and no label says whether a condition was met."""
+    await lab.put("empty", b"")
+    assert len((await replay(lab)).keys("version")) == 1
+    await lab.services.engine.put_object(
+        lab.bucket, lab.tenant, ObjectKey("once"), BytesBody(b"x"), ObjectAttributes(), conditions=Conditions(if_none_match="*")
+    )
+    assert len((await replay(lab)).keys("version")) == 2
+
+
+async def test_a_multipart_upload_is_in_the_journal_when_it_is_begun_and_when_it_is_completed(lab: Laboratory) -> None:
+    manifest = lab.services.manifest
+    upload = Upload(id="u", bucket_id=lab.bucket.id, key="k", tenant_id=lab.tenant.id, initiated_ms=0)  # type: ignore[arg-type]
+    await manifest.begin_upload(upload)
+    assert (await replay(lab)).keys("upload") == [("u",)]
+    part = await lab.services.engine.upload_part(lab.bucket, lab.tenant, upload, 1, BytesBody(b"part"))
+    draft = VersionDraft(bucket_id=lab.bucket.id, key=upload.key, id="v", size=4, etag="e-1", modified_ms=0)  # type: ignore[arg-type]
+    await manifest.complete_upload(upload.id, [CompletedPart(number=1, etag=part.etag)], draft)
+    found = await replay(lab)
+    assert found.keys("upload") == found.keys("part") == []
+    assert len(found.keys("version")) == len(found.keys("extent")) == 1
+
+
+@pytest.mark.parametrize("acknowledge", ["needed", "all"])
+async def test_a_deletion_waits_if_that_is_configured(tmp_path: Path, acknowledge: str) -> None:
+    journal = msgspec.structs.replace(KEPT, acknowledge=acknowledge)
+    async with laboratory(tmp_path, journal=journal) as lab:
+        await lab.put("k", b"data")
+        await lab.services.journal.flusher.flush()
+        await lab.services.manifest.delete_latest(lab.bucket.id, ObjectKey("k"), marker_id="m", now_ms=0)  # type: ignore[arg-type]
+        found = await replay(lab)
+        assert len(found.keys("version")) == (0 if acknowledge == "all" else 1)
+
+
+def test_each_step_that_waits_is_one_of_the_manifest() -> None:
+    assert NEEDED.keys() < ALL.keys()
+    assert [name for name in ALL if not callable(getattr(Manifest, name, None))] == []
+
+
+async def test_all_that_wait_share_a_flush(lab: Laboratory) -> None:
+    before = (await replay(lab)).numbers
+    await asyncio.gather(*(lab.put_promptly(f"k{number}", b"") for number in range(50)))
+    found = await replay(lab)
+    assert len(found.keys("version")) == 50
+    assert len(found.numbers) - len(before) <= 10
+
+
+async def test_as_many_stores_as_may_fail_do_not_hold_an_acknowledgement_up(lab: Laboratory) -> None:
+    names = list(lab.stores)
+    for name in names[: lab.services.journal.writer.policy.may_fail.most]:
+        lab.stores[name].down = True
+    await lab.put("empty", b"")
+    for name in names:
+        lab.stores[name].down = False
+    assert len((await replay(lab)).keys("version")) == 1
+
+
+async def test_what_cannot_be_journaled_has_happened_but_is_not_acknowledged(tmp_path: Path) -> None:
+    async with laboratory(tmp_path, journal=msgspec.structs.replace(KEPT, acknowledge_seconds=0.5)) as lab:
+        for held in lab.stores.values():
+            held.down = True
+        with pytest.raises(JournalUnavailable, match=r"has been done.*down on purpose"):
+            await lab.put("empty", b"")
+        assert lab.services.journal.flusher.trouble
+        assert await lab.get("empty") == b""
+        for held in lab.stores.values():
+            held.down = False
+        lab.clock.advance(60)  # the stores' breakers close again
+        await lab.put("empty", b"")
+        assert lab.services.journal.flusher.trouble == ""
+        assert len((await replay(lab)).keys("version")) == 1
+
+
+async def test_a_store_that_is_late_does_not_hold_an_acknowledgement_up(lab: Laboratory) -> None:
+    name = next(iter(lab.stores))
+    lab.stores[name].slow_seconds = 1.5
+    async with asyncio.timeout(1.4):
+        await lab.put_promptly("empty", b"")
+    lab.stores[name].slow_seconds = 0.0
+    assert len((await replay(lab)).keys("version")) == 1
+
+
+async def test_one_who_gives_up_does_not_break_the_flush_of_the_others(lab: Laboratory) -> None:
+    for held in lab.stores.values():
+        held.slow_seconds = 0.2
+    impatient = asyncio.create_task(lab.put_promptly("a", b""))
+    patient = asyncio.create_task(lab.put_promptly("b", b""))
+    await asyncio.sleep(0.1)
+    impatient.cancel()
+    await patient
+    for held in lab.stores.values():
+        held.slow_seconds = 0.0
+    assert len((await replay(lab)).keys("version")) == 2
+
+
+@asynccontextmanager
+async def two_processes(data: Path, journal: JournalConfig = KEPT) -> AsyncIterator[tuple[Laboratory, Laboratory]]:
+    """Two services over one manifest and the same stores, as the processes of a server are."""
+    async with laboratory(data, journal=journal) as one, laboratory(data, journal=journal) as other:
+        yield one, other
+
+
+async def test_processes_write_one_journal(tmp_path: Path) -> None:
+    async with two_processes(tmp_path) as labs:
+        await asyncio.gather(*(labs[number % 2].put_promptly(f"k{number}", b"") for number in range(40)))
+        found = await replay(labs[0])
+        assert len(found.keys("version")) == 40
+        assert found.numbers == list(range(1, len(found.numbers) + 1))
+
+
+async def test_who_waits_is_served_by_another_processs_flush(tmp_path: Path) -> None:
+    async with two_processes(tmp_path) as (one, other):
+        for held in one.stores.values():
+            held.slow_seconds = 0.3
+        first = asyncio.create_task(one.put_promptly("a", b""))
+        await asyncio.sleep(0.1)
+        puts = sum(held.calls["put"] for held in other.stores.values())
+        second = asyncio.create_task(other.put_promptly("b", b""))
+        await first
+        await second
+        assert sum(held.calls["put"] for held in other.stores.values()) - puts <= 6
+        assert len((await replay(one)).keys("version")) == 2
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_process_that_is_killed_loses_nothing_acknowledged(tmp_path: Path, step: str) -> None:
+    """What it was storing is stored by the next flush, under the same number; if both are there, the next number tells which counts."""
+    child = subprocess.run(
+        [sys.executable, "-m", "tests.fault.journal_child", str(tmp_path), step], cwd=ROOT, capture_output=True, text=True
+    )
+    assert child.returncode == -9, child.stderr
+    async with laboratory(tmp_path, journal=KEPT) as lab:
+        await lab.put("after", b"")
+        manifest, journal = lab.services.manifest, lab.services.journal
+        listing = await journal.reader.find("j/", identity=(await manifest.find_epoch()).identity)
+        read: list[store.ReadSegment] = []
+        for found in listing.found:
+            try:
+                read.append(await store.read_segment(journal.reader, found))
+            except NotEnoughShards:
+                assert step in {"first put", "last put"}
+        chain = counting(read)
+        assert len(read) - len(chain) == (step == "before record")
+        rows = {(row.table, row.key): row for each in chain for row in each.segment.rows}
+        keys = sorted(key[1] for (table, key), row in rows.items() if table == "version" and row.value is not None)
+        assert keys == [b"after", b"before", b"during"]
+        assert (await manifest.journal_position()).number == chain[-1].segment.number
+
+
+def counting(read: list[store.ReadSegment]) -> list[store.ReadSegment]:
+    """Of each number the one that counts."""
+    chain: list[store.ReadSegment] = []
+    for number in sorted({each.segment.number for each in read}):
+        attempts = [each for each in read if each.segment.number == number]
+        following = {each.segment.previous for each in read if each.segment.number == number + 1}
+        if following:
+            attempts = [each for each in attempts if each.digest in following]
+            assert len(attempts) == 1
+        chain.append(max(attempts, key=lambda each: each.segment.rank))
+    return chain
