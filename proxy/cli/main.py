@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from proxy.cli import init, jobs, key, manifest, objects, placement, serve, status, stores, tenant
+from proxy.cli import fsck, init, jobs, key, manifest, objects, placement, scrub, serve, status, stores, tenant
 from proxy.errors import ConfigError, ProxyError
 
 app = typer.Typer(
@@ -26,6 +26,8 @@ app.add_typer(placement.app, name="placement")
 app.add_typer(objects.app, name="object")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(manifest.app, name="manifest")
+app.command("scrub")(scrub.scrub)
+app.command("fsck")(fsck.fsck)
 
 
 def _print_version(wanted: bool) -> None:

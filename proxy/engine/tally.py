@@ -39,6 +39,7 @@ class TallyObserver:
     def begin(self, kept: bytes | None) -> None:
         tally = Tally(begun_ms=self._clock.now_ms()) if kept is None else _tallies.decode(kept)
         self._begun_ms, self._extents, self._plaintext_bytes = tally.begun_ms, tally.extents, tally.plaintext_bytes
+        self._shards = tally.shards
         self._by_redundancy = Counter(tally.by_redundancy)
         self._by_store = Counter(tally.by_store)
 
@@ -59,6 +60,7 @@ class TallyObserver:
     def _count(self, layout: Layout, segment: Segment, lost: Collection[tuple[SegmentId, int]]) -> None:
         size = smallest_shard_size(SegmentGeometry(Scheme(layout.k, layout.m), segment.size))
         there = [store for index, store in enumerate(segment.stores) if index not in segment.missing and (segment.id, index) not in lost]
+        self._shards += len(there)
         for store in there:
             self._by_store[store] += size
         self._by_redundancy[sum(store in self._stores for store in there) - layout.k] += 1
@@ -69,6 +71,7 @@ class TallyObserver:
             ended_ms=ended_ms,
             extents=self._extents,
             segments=self._by_redundancy.total(),
+            shards=self._shards,
             plaintext_bytes=self._plaintext_bytes,
             by_redundancy=self._by_redundancy,
             by_store=self._by_store,

@@ -14,8 +14,8 @@ class Orphan(Record, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Quarantined(Record, frozen=True, kw_only=True, omit_defaults=True):
-    """An orphan on record. `since_ms`: when it was first found; `seen_ms`: when the last pass that saw it began."""
+    """An orphan on record. `since_ms`: when it was first found; `seen_by`: the id of the last pass that saw it."""
 
     orphan: Orphan
     since_ms: int
-    seen_ms: int
+    seen_by: int

@@ -16,6 +16,7 @@ class Tally(Record, frozen=True, kw_only=True, omit_defaults=True):
     ended_ms: int = 0  # 0: not yet
     extents: int = 0
     segments: int = 0
+    shards: int = 0  # that are there
     plaintext_bytes: int = 0
     by_redundancy: Mapping[int, int] = {}  # segments by how many more shards may be lost; below 0 they cannot be read
     by_store: Mapping[str, int] = {}  # bytes of live shards, each taken to have the smallest label

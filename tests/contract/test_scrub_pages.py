@@ -53,7 +53,7 @@ async def quarantined(manifest: Manifest) -> dict[Orphan, tuple[int, int]]:
     found, after = {}, None
     while rows := await manifest.walk_quarantine(after=after, limit=2):
         after = rows[-1].orphan
-        found |= {row.orphan: (row.since_ms, row.seen_ms) for row in rows}
+        found |= {row.orphan: (row.since_ms, row.seen_by) for row in rows}
     return found
 
 
@@ -116,8 +116,8 @@ async def test_lost_shards_are_those_on_record_as_such_and_of_the_extents_asked_
 
 
 async def test_an_orphan_keeps_the_time_it_was_first_seen_at(manifest: Manifest) -> None:
-    await manifest.quarantine([orphan(1), orphan(2)], pass_ms=NOW, now_ms=NOW + 1)
-    await manifest.quarantine([orphan(2), orphan(2, "s1"), orphan(3)], pass_ms=NOW + 10, now_ms=NOW + 11)
+    await manifest.quarantine([orphan(1), orphan(2)], pass_id=NOW, now_ms=NOW + 1)
+    await manifest.quarantine([orphan(2), orphan(2, "s1"), orphan(3)], pass_id=NOW + 10, now_ms=NOW + 11)
     assert await quarantined(manifest) == {
         orphan(1): (NOW + 1, NOW),
         orphan(2): (NOW + 1, NOW + 10),
@@ -127,11 +127,11 @@ async def test_an_orphan_keeps_the_time_it_was_first_seen_at(manifest: Manifest)
 
 
 async def test_only_what_was_seen_again_and_is_old_enough_becomes_garbage(manifest: Manifest) -> None:
-    await manifest.quarantine([orphan(1), orphan(2), orphan(3)], pass_ms=NOW, now_ms=NOW + 1)
-    await manifest.quarantine([orphan(2), orphan(3), orphan(4)], pass_ms=NOW + DAY, now_ms=NOW + DAY + 1)
+    await manifest.quarantine([orphan(1), orphan(2), orphan(3)], pass_id=NOW, now_ms=NOW + 1)
+    await manifest.quarantine([orphan(2), orphan(3), orphan(4)], pass_id=NOW + DAY, now_ms=NOW + DAY + 1)
     condemned = [
-        *await manifest.condemn(pass_ms=NOW + DAY, since_ms=NOW + 1, now_ms=NOW + DAY + 2, limit=1),
-        *await manifest.condemn(pass_ms=NOW + DAY, since_ms=NOW + 1, now_ms=NOW + DAY + 2, limit=5),
+        *await manifest.condemn(pass_id=NOW + DAY, since_ms=NOW + 1, now_ms=NOW + DAY + 2, limit=1),
+        *await manifest.condemn(pass_id=NOW + DAY, since_ms=NOW + 1, now_ms=NOW + DAY + 2, limit=5),
     ]
     assert condemned == [orphan(2), orphan(3)]
     assert set(await quarantined(manifest)) == {orphan(1), orphan(4)}
@@ -141,17 +141,17 @@ async def test_only_what_was_seen_again_and_is_old_enough_becomes_garbage(manife
 
 
 async def test_what_a_pass_has_not_seen_in_a_store_it_has_listed_is_forgotten(manifest: Manifest) -> None:
-    await manifest.quarantine([orphan(1), orphan(2), orphan(3, "s1")], pass_ms=NOW, now_ms=NOW)
-    await manifest.quarantine([orphan(2)], pass_ms=NOW + 1, now_ms=NOW + 1)
-    assert await manifest.forget_quarantine(stores=["s0"], pass_ms=NOW + 1) == 1
+    await manifest.quarantine([orphan(1), orphan(2), orphan(3, "s1")], pass_id=NOW, now_ms=NOW)
+    await manifest.quarantine([orphan(2)], pass_id=NOW + 1, now_ms=NOW + 1)
+    assert await manifest.forget_quarantine(stores=["s0"], pass_id=NOW + 1) == 1
     assert set(await quarantined(manifest)) == {orphan(2), orphan(3, "s1")}
 
 
 async def test_a_fenced_manifest_condemns_nothing(manifest: Manifest) -> None:
-    await manifest.quarantine([orphan(1)], pass_ms=NOW, now_ms=NOW)
+    await manifest.quarantine([orphan(1)], pass_id=NOW, now_ms=NOW)
     await manifest.fence("it is an older copy")
     with pytest.raises(ManifestFenced):
-        await manifest.condemn(pass_ms=NOW, since_ms=NOW, now_ms=NOW, limit=5)
+        await manifest.condemn(pass_id=NOW, since_ms=NOW, now_ms=NOW, limit=5)
     with pytest.raises(ManifestFenced):
-        await manifest.quarantine([orphan(2)], pass_ms=NOW, now_ms=NOW)
+        await manifest.quarantine([orphan(2)], pass_id=NOW, now_ms=NOW)
     assert await garbage(manifest) == []

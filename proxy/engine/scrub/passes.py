@@ -31,8 +31,9 @@ from proxy.stores.protocol import Store
 
 
 class PassPosition(Record, frozen=True, kw_only=True, omit_defaults=True):
-    """How far a pass is. `worker` is drawn by whoever works on the slice."""
+    """How far a pass is. `id` tells it from any other, whatever the clock does; `worker` is drawn by whoever works on the slice."""
 
+    id: int
     begun_ms: int
     count: int  # of slices
     number: int = 0  # of the slice to be compared
@@ -112,7 +113,7 @@ class ComparisonPass:
     async def _first(self, only: tuple[str, ...]) -> PassPosition:
         tally = await load_tally(self._tools.manifest)
         extents = tally.extents if tally else await self._tools.manifest.newest_extent()
-        return PassPosition(begun_ms=self._tools.clock.now_ms(), count=slice_count(extents), only=only)
+        return PassPosition(id=secrets.randbits(62), begun_ms=self._tools.clock.now_ms(), count=slice_count(extents), only=only)
 
     async def forget(self) -> None:
         """The pass is over, and what it has found is where it belongs."""

@@ -26,15 +26,15 @@ class Scrub(Protocol):
     """Shards of these extents, by segment and index, that are on record as damaged in a way that no read can count on them."""
 
     # Orphans: see `proxy.engine.scrub.orphans`
-    async def quarantine(self, orphans: Sequence[Orphan], *, pass_ms: int, now_ms: int) -> None: ...
+    async def quarantine(self, orphans: Sequence[Orphan], *, pass_id: int, now_ms: int) -> None: ...
 
-    """Put orphans on record, or note that the pass which began at `pass_ms` has seen them again."""
+    """Put orphans on record, or note that this pass has seen them again."""
 
-    async def condemn(self, *, pass_ms: int, since_ms: int, now_ms: int, limit: int) -> tuple[Orphan, ...]: ...
+    async def condemn(self, *, pass_id: int, since_ms: int, now_ms: int, limit: int) -> tuple[Orphan, ...]: ...
 
-    """Queue as garbage what this pass has seen and what was on record at `since_ms` already; return what was queued."""
+    """Queue as garbage what this pass has seen, another has found, and was on record at `since_ms` already; return what was queued."""
 
-    async def forget_quarantine(self, *, stores: Collection[str], pass_ms: int) -> int: ...
+    async def forget_quarantine(self, *, stores: Collection[str], pass_id: int) -> int: ...
 
     """Take off the record what this pass, which has listed these stores to their end, has not seen there; return how many."""
 

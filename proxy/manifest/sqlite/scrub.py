@@ -13,8 +13,9 @@ from proxy.manifest.sqlite.ledger import ids_of
 from proxy.manifest.sqlite.rows import Connection
 
 _targets = msgspec.msgpack.Decoder(dict[int, str])
-_SEEN_AGAIN = "INSERT INTO quarantine VALUES (?, ?, ?, ?, ?) ON CONFLICT (store, name) DO UPDATE SET seen = excluded.seen"
-_CONDEMNED = "SELECT store, name, size FROM quarantine WHERE seen = ? AND since <= ? ORDER BY store, name LIMIT ?"
+_SEEN_AGAIN = "INSERT INTO quarantine VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (store, name) DO UPDATE SET seen = excluded.seen"
+# Which pass has found it, and not only when: a clock may be set back in the middle of one.
+_CONDEMNED = "SELECT store, name, size FROM quarantine WHERE seen = ?1 AND found != ?1 AND since <= ?2 ORDER BY store, name LIMIT ?3"
 
 
 def newest_extent(connection: Connection) -> ExtentId:
@@ -49,20 +50,20 @@ def lost_shards(connection: Connection, first: ExtentId, last: ExtentId) -> froz
     return frozenset((SegmentId(segment_id), index) for segment_id, index, kind in rows if kind in LOSSES)
 
 
-def quarantine(connection: Connection, orphans: Iterable[Orphan], pass_ms: int, now_ms: int) -> None:
-    rows = [(orphan.store, orphan.name, orphan.size_bytes, now_ms, pass_ms) for orphan in orphans]
+def quarantine(connection: Connection, orphans: Iterable[Orphan], pass_id: int, now_ms: int) -> None:
+    rows = [(orphan.store, orphan.name, orphan.size_bytes, now_ms, pass_id, pass_id) for orphan in orphans]
     connection.executemany(_SEEN_AGAIN, rows)
 
 
-def condemn(connection: Connection, pass_ms: int, since_ms: int, now_ms: int, limit: int) -> tuple[Orphan, ...]:
-    rows = connection.execute(_CONDEMNED, (pass_ms, since_ms, limit)).fetchall()
+def condemn(connection: Connection, pass_id: int, since_ms: int, now_ms: int, limit: int) -> tuple[Orphan, ...]:
+    rows = connection.execute(_CONDEMNED, (pass_id, since_ms, limit)).fetchall()
     connection.executemany("INSERT OR IGNORE INTO garbage VALUES (?, ?, ?, 0)", [(store, now_ms, name) for store, name, _ in rows])
     connection.executemany("DELETE FROM quarantine WHERE store = ? AND name = ?", [(store, name) for store, name, _ in rows])
     return tuple(Orphan(store=store, name=name, size_bytes=size) for store, name, size in rows)
 
 
-def forget_quarantine(connection: Connection, stores: Sequence[str], pass_ms: int) -> int:
-    return sum(connection.execute("DELETE FROM quarantine WHERE store = ? AND seen != ?", (store, pass_ms)).rowcount for store in stores)
+def forget_quarantine(connection: Connection, stores: Sequence[str], pass_id: int) -> int:
+    return sum(connection.execute("DELETE FROM quarantine WHERE store = ? AND seen != ?", (store, pass_id)).rowcount for store in stores)
 
 
 def walk_quarantine(connection: Connection, after: Orphan | None, limit: int) -> tuple[Quarantined, ...]:
@@ -71,6 +72,6 @@ def walk_quarantine(connection: Connection, after: Orphan | None, limit: int) ->
         "SELECT store, name, size, since, seen FROM quarantine WHERE (store, name) > (?, ?) ORDER BY store, name LIMIT ?", (*key, limit)
     )
     return tuple(
-        Quarantined(orphan=Orphan(store=store, name=name, size_bytes=size), since_ms=since, seen_ms=seen)
+        Quarantined(orphan=Orphan(store=store, name=name, size_bytes=size), since_ms=since, seen_by=seen)
         for store, name, size, since, seen in rows
     )

@@ -29,14 +29,14 @@ class Scrub(StepRunner):
     async def lost_shards(self, *, first: ExtentId, last: ExtentId) -> frozenset[tuple[SegmentId, int]]:
         return await self._list(scrub.lost_shards, first, last)
 
-    async def quarantine(self, orphans: Sequence[Orphan], *, pass_ms: int, now_ms: int) -> None:
-        await self._note(scrub.quarantine, tuple(orphans), pass_ms, now_ms)
+    async def quarantine(self, orphans: Sequence[Orphan], *, pass_id: int, now_ms: int) -> None:
+        await self._note(scrub.quarantine, tuple(orphans), pass_id, now_ms)
 
-    async def condemn(self, *, pass_ms: int, since_ms: int, now_ms: int, limit: int) -> tuple[Orphan, ...]:
-        return await self._note(scrub.condemn, pass_ms, since_ms, now_ms, limit)
+    async def condemn(self, *, pass_id: int, since_ms: int, now_ms: int, limit: int) -> tuple[Orphan, ...]:
+        return await self._note(scrub.condemn, pass_id, since_ms, now_ms, limit)
 
-    async def forget_quarantine(self, *, stores: Collection[str], pass_ms: int) -> int:
-        return await self._note(scrub.forget_quarantine, tuple(stores), pass_ms)
+    async def forget_quarantine(self, *, stores: Collection[str], pass_id: int) -> int:
+        return await self._note(scrub.forget_quarantine, tuple(stores), pass_id)
 
     async def walk_quarantine(self, *, after: Orphan | None, limit: int) -> tuple[Quarantined, ...]:
         return await self._list(scrub.walk_quarantine, after, limit)

@@ -1,0 +1,166 @@
+"""`shardgate scrub` and `shardgate fsck`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from proxy.codec.format import shard_name
+from proxy.config import load_config
+from proxy.engine.scrub import comparison, once
+from proxy.engine.scrub.workers import LIGHT, load_report
+from proxy.manifest.records import Bucket, BucketName, ObjectAttributes, ObjectKey
+from proxy.services import Services, open_services
+from tests.laboratory import BytesBody
+from tests.unit.test_cli import LOCAL, Run, run  # noqa: F401 - the fixture
+
+
+@pytest.fixture
+def used(run: Run, tmp_path: Path) -> Path:  # noqa: F811
+    """Return the data of an installation with two objects."""
+    run("init")
+
+    async def serve() -> None:
+        async with open_services(load_config(LOCAL, {"SHARDGATE_DATA": str(tmp_path)}), serving=True) as services:
+            tenant = (await services.manifest.list_tenants())[0]
+            bucket = await services.manifest.create_bucket(
+                Bucket(name=BucketName("b"), tenant_id=tenant.id, policy=services.default_policy, created_ms=0)
+            )
+            for key in ("k", "l"):
+                await services.engine.put_object(bucket, tenant, ObjectKey(key), BytesBody(os.urandom(70_000)), ObjectAttributes())
+
+    asyncio.run(serve())
+    return tmp_path
+
+
+def shard_files(data: Path) -> list[Path]:
+    return sorted(path for path in (data / "stores").glob("*/??/*") if path.is_file())
+
+
+def test_a_scrub_without_damage_says_so_and_is_on_record(run: Run, used: Path) -> None:  # noqa: F811
+    assert run("scrub", "--json").data[0] == {
+        "kind": "light", "last_pass_ended": None, "shards": 0, "damaged": 0, "not_looked_at": []
+    }  # fmt: skip
+    count = len(shard_files(used))
+    for option in ([], ["--deep"]):
+        outcome = run("scrub", *option, "--now")
+        assert (outcome.code, outcome.err) == (0, "")
+        assert f"{count} shards were looked at, 0 are damaged." in outcome.out
+    shown = run("scrub", "--json").data
+    assert [(item["kind"], item["shards"], item["damaged"]) for item in shown] == [("light", count, 0), ("deep", count, 0)]
+    assert "shardgate jobs" in run("scrub").out
+
+
+def test_damage_is_named_queued_for_repair_and_told_by_the_exit_code(run: Run, used: Path) -> None:  # noqa: F811
+    first, second, *_ = shard_files(used)
+    first.unlink()
+    light = run("scrub", "--now", "--json")
+    assert light.code == 3
+    assert (light.data["kind"], light.data["report"]["found"]) == ("light", {"missing": 1})
+    (finding,) = light.data["findings"]
+    assert (finding["kind"], finding["store"], finding["name"]) == ("missing", first.parts[-3], "/".join(first.parts[-2:]))
+    content = bytearray(second.read_bytes())
+    content[100] ^= 1
+    second.write_bytes(content)
+    deep = run("scrub", "--deep", "--now")
+    assert deep.code == 3
+    assert "2 are damaged" in deep.out
+    assert second.parts[-1] in deep.out
+    assert "queued for repair" in deep.out
+
+    async def kinds(services: Services) -> dict[str, int]:
+        count = await services.manifest.count_damage()
+        return {kind: number for (_, kind), number in count.by_store.items()}
+
+    assert with_services(used, kinds) == {"missing": 1, "forged": 1}
+
+
+def with_services(data: Path, command):  # type: ignore[no-untyped-def]  # of whatever a test asks
+    async def call() -> object:
+        async with open_services(load_config(LOCAL, {"SHARDGATE_DATA": str(data)})) as services:
+            return await command(services)
+
+    return asyncio.run(call())
+
+
+def test_a_store_that_is_not_there_is_told_and_is_no_damage(run: Run, used: Path) -> None:  # noqa: F811
+    store = shard_files(used)[0].parts[-3]
+    (used / "stores" / store).rename(used / "elsewhere")
+    outcome = run("scrub", "--now")
+    assert outcome.code == 4
+    assert f"{store} was not compared" in outcome.out
+    assert "0 are damaged" in outcome.out
+    deep = run("scrub", "--deep", "--now")
+    assert deep.code == 4
+    assert f"shards in {store} could not be read" in deep.out
+    checked = run("fsck", "--apply")
+    assert checked.code == 4
+    assert "no orphan may be deleted" in checked.out
+
+
+def test_deep_without_now_is_refused(run: Run, used: Path) -> None:  # noqa: F811
+    assert "add --now" in run("scrub", "--deep").err
+
+
+def test_fsck_tells_orphans_and_what_is_not_ours_and_changes_nothing(run: Run, used: Path) -> None:  # noqa: F811
+    store = used / "stores" / shard_files(used)[0].parts[-3]
+    name = shard_name(bytes(16), 2)
+    (store / "00").mkdir(exist_ok=True)
+    (store / name).write_bytes(b"orphan")
+    (store / "notes").mkdir()
+    (store / "notes" / "mine").write_bytes(b"x")
+    outcome = run("fsck", "--json")
+    assert outcome.code == 3
+    assert outcome.data["orphans"] == [{"store": store.name, "name": name, "size_bytes": 6}]
+    row = next(row for row in outcome.data["stores"] if row["store"] == store.name)
+    assert (row["orphans"], row["orphan_bytes"], row["foreign_examples"]) == (1, 6, ["notes/mine"])
+    assert (outcome.data["acted"], outcome.data["complete"], outcome.data["found"]) == (None, True, {})
+    text = run("fsck").out
+    assert name in text
+    assert "shardgate fsck --apply" in text
+    applied = run("fsck", "--apply")
+    assert "0 orphans are queued for deletion, 1 are in quarantine" in applied.out
+    assert (store / name).exists()
+
+
+def test_fsck_on_a_store_and_a_manifest_that_agree_ends_with_0(run: Run, used: Path) -> None:  # noqa: F811
+    outcome = run("fsck")
+    assert outcome.code == 0
+    assert "0 of them are missing or damaged. 0 are orphans." in outcome.out
+
+
+def test_a_fenced_manifest_is_not_scrubbed_nor_applied_but_may_be_looked_at(run: Run, used: Path) -> None:  # noqa: F811
+    with_services(used, lambda services: services.manifest.fence("this is an older copy"))
+    for command in (["scrub", "--now"], ["scrub", "--deep", "--now"], ["fsck", "--apply"]):
+        outcome = run(*command)
+        assert (outcome.code, outcome.err) == (1, "shardgate: this is an older copy\n")
+    assert "this is an older copy" in run("fsck").out
+
+
+@pytest.mark.parametrize("command", [["scrub", "--now"], ["fsck", "--apply"]])
+def test_ctrl_c_stops_a_pass_and_leaves_nothing_behind(
+    run: Run,  # noqa: F811
+    used: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: list[str],
+) -> None:
+    async def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(comparison.Comparison, "_compare", interrupted)
+    outcome = run(*command)
+    assert outcome.code == 130
+    assert outcome.out.startswith("stopped")
+    assert list(used.glob("*scratch*")) == []
+    assert with_services(used, lambda services: load_report(services.manifest, LIGHT)) is None
+
+
+def test_only_so_many_findings_are_kept_to_be_shown(run: Run, used: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    monkeypatch.setattr(once, "NAMED", 1)
+    for path in shard_files(used)[:2]:
+        path.unlink()
+    outcome = run("scrub", "--now")
+    assert "the first 1 of 2" in outcome.out
