@@ -67,20 +67,21 @@ def make_workers(parts: Parts) -> tuple[Worker, ...]:
     )
 
 
-def inspector(parts: Parts) -> Inspector:
-    """Return one of its own for each scrub: it counts its requests."""
-    return Inspector(parts.manifest, parts.keyring, parts.fleet, parts.throttle, parts.memory, parts.threads)
+def inspector(parts: Parts, throttle: Throttle | None = None) -> Inspector:
+    """Return one of its own for each scrub: it counts its requests. Without a `throttle` it takes a share of its own."""
+    throttle = throttle or parts.throttle.share()
+    return Inspector(parts.manifest, parts.keyring, parts.fleet, throttle, parts.memory, parts.threads)
 
 
 def comparing(parts: Parts, report: Report) -> Tools:
     """Return what the stores' listings are compared with the manifest by."""
-    path = Path(parts.config.manifest.path)
+    path, throttle = Path(parts.config.manifest.path), parts.throttle.share()
     return Tools(
         manifest=parts.manifest,
         clock=parts.clock,
         stores=parts.fleet.stores,
-        inspector=inspector(parts),
-        throttle=parts.throttle,
+        inspector=inspector(parts, throttle),
+        throttle=throttle,
         threads=parts.threads,
         scratch=lambda: Listings(path),
         report=report,

@@ -88,7 +88,7 @@ class Inspector:
         keys, cipher = await self._keys(shard)
         room = shard.geometry.cells_size + SEALED_CELL_SIZE + LABEL_ROOM
         async with self._memory.held(room):
-            await self._ask()
+            await self._ask(room)
             try:
                 whole = await self._fleet[shard.store].get(shard.name)
             except ShardMissing:
@@ -113,15 +113,15 @@ class Inspector:
         )
 
     async def _has(self, shard: Shard, start: int, length: int) -> bool:
-        await self._ask()
+        await self._ask(length)
         try:
             await self._fleet[shard.store].get_range(shard.name, start, length)
         except ShardMissing:
             return False
         return True
 
-    async def _ask(self) -> None:
-        await self._throttle.take()
+    async def _ask(self, size_bytes: int) -> None:
+        await self._throttle.take(size_bytes)
         self.requests += 1
 
     async def _keys(self, shard: Shard) -> tuple[SegmentKeys, TenantCipher]:
