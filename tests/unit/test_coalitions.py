@@ -67,6 +67,14 @@ def held(plan: Sequence[str], stores: Collection[str]) -> int:
     bounds=[(0b00011, 1), (0b00110, 1), (0b00101, 1), (0b11000, 2)],
     down=0,
 )
+# Whoever goes straight for a deal that keeps the limits places three shards here, where four can be placed.
+@example(
+    places=[("b", "x", "1"), ("b", "x", "1"), ("c", "x", "1"), ("b", "y", "2"), ("c", "y", "1")],
+    shards=5,
+    limits={"store": 4, "provider": 4, "region": 4, "jurisdiction": 3},
+    bounds=[(0b11001, 3), (0b11101, 1), (0b01101, 1), (0b00100, 3)],
+    down=0,
+)
 def test_a_deal_under_overlapping_coalitions_is_the_best_of_all(places, shards, limits, bounds, down) -> None:
     stores = fleet(*("/".join(place) for place in places))
     names = [str(info.name) for info in stores]
