@@ -47,7 +47,8 @@ def explain(
             "survives": report.survives,
             "never_together": report.never_together,
             "holdings": [
-                {"unit": h.unit, "name": h.name, "members": h.members, "shards": h.shards, "readable": h.readable} for h in report.holdings
+                {"unit": h.unit, "name": h.name, "members": h.members, "shards": h.shards, "readable": h.readable, "guarded": h.guarded}
+                for h in report.holdings
             ],
             "storage_usd_month": report.storage_usd_month, "put_usd": report.put_usd, "get_egress_usd": report.get_egress_usd,
         })  # fmt: skip
@@ -57,15 +58,15 @@ def explain(
         "Shards of the first segment", ["shard", "cells", "store", "provider", "region", "jurisdiction"], [[*map(str, row)] for row in rows]
     )
     print("can be read after losing: " + "; ".join(report.survives))
-    holdings = [
+    print(f"who is limited (never_together) never gets {chosen.scheme.k} shards, whatever fails")
+    print_table("Who holds what", ["hand", "name", "shards", "could read with the keys", "limited"], [
         [
-            h.unit,
-            f"{h.name} ({h.members})" if h.members else h.name,
-            f"{h.shards} of the {chosen.scheme.k} a read needs",
-            "YES" if h.readable else "no",
+            holding.unit,
+            f"{holding.name} ({holding.members})" if holding.members else holding.name,
+            f"{holding.shards} of the {chosen.scheme.k} a read needs",
+            "YES" if holding.readable else "no",
+            "yes" if holding.guarded else "NO",
         ]
-        for h in report.holdings
-    ]
-    print(f"never {chosen.scheme.k} shards in the hands of one: {', '.join(report.never_together) or 'nobody is named'}")
-    print_table("Who holds what", ["", "name", "shards", "could read (with the keys)"], holdings)
+        for holding in report.holdings
+    ])  # fmt: skip
     print(f"cost: ${report.storage_usd_month:.6f} a month, ${report.put_usd:.6f} to put, ${report.get_egress_usd:.6f} egress to get")

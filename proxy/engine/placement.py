@@ -192,8 +192,8 @@ def _too_few(policy: Policy, scheme: Scheme, places: int) -> str:
     tight = [coalition for coalition in policy.guarded_coalitions if len(_deal(policy, scheme, usable=names, without=coalition)) > places]
     outside = f"outside {' and '.join(f'coalition {coalition.name}' for coalition in tight)}" if tight else "elsewhere"
     return (
-        f"{places} can be placed: with never_together = {sorted(policy.never_together)} none of {_census(policy)} may hold more than "
-        f"{scheme.k - 1} shards. Add stores {outside}, choose a scheme with larger k, or relax never_together"
+        f"{places} can be placed: with never_together = {sorted(policy.never_together)} {_census(policy)} may hold {_shards(scheme.k - 1)} "
+        f"at most. Add stores {outside}, choose a scheme with larger k, or relax never_together"
     )
 
 
@@ -245,9 +245,14 @@ def _limits(policy: Policy, scheme: Scheme) -> dict[Unit, int]:
 
 
 def _census(policy: Policy) -> str:
-    units = [f"{len({unit_of(info, unit) for info in policy.stores})} {unit}s" for unit in policy.guarded_units]
+    units = [f"each of {len({unit_of(info, unit) for info in policy.stores})} {unit}s" for unit in policy.guarded_units]
     coalitions = [f"coalition {coalition.name} ({_members(policy, coalition)})" for coalition in policy.guarded_coalitions]
-    return " and ".join([*units, *coalitions]) or "the stores"
+    *others, last = [*units, *coalitions] or ["the stores"]
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def _shards(count: int) -> str:
+    return f"{count} shard{'s' * (count != 1)}"
 
 
 def _members(policy: Policy, coalition: Coalition) -> str:
@@ -256,12 +261,16 @@ def _members(policy: Policy, coalition: Coalition) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holding:
-    """What one provider, jurisdiction or coalition would hold of a segment. `members` says who a coalition is."""
+    """What one provider, jurisdiction or coalition would hold of a segment; `guarded`: the policy promises that it never could read.
+
+    `members` says who a coalition is.
+    """
 
     unit: Unit | Literal["coalition"]
     name: str
     shards: int
     readable: bool
+    guarded: bool
     members: str = ""
 
 
@@ -309,11 +318,13 @@ def _tolerances(scheme: Scheme, infos: Sequence[StoreInfo]) -> Iterable[str]:
 def _holdings(policy: Policy, infos: Sequence[StoreInfo]) -> Iterable[Holding]:
     k = policy.scheme.k
     for unit in ("provider", "jurisdiction"):
+        guarded = unit in policy.never_together
         for name, shards in sorted(Counter(unit_of(info, unit) for info in infos).items()):
-            yield Holding(unit=unit, name=name, shards=shards, readable=shards >= k)
+            yield Holding(unit=unit, name=name, shards=shards, readable=shards >= k, guarded=guarded)
     for coalition in policy.coalitions:
+        guarded = coalition.name in policy.never_together
         shards = sum(info.name in coalition.stores for info in infos)
-        yield Holding(unit="coalition", name=coalition.name, shards=shards, readable=shards >= k, members=coalition.parts)
+        yield Holding(unit="coalition", name=coalition.name, shards=shards, readable=shards >= k, guarded=guarded, members=coalition.parts)
 
 
 def _plural(unit: str) -> str:

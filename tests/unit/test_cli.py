@@ -243,7 +243,9 @@ def test_placement_is_explained(run: Run) -> None:
     assert [shard["index"] for shard in report["shards"]] == [0, 1, 2, 3, 4, 5]
     assert not any(holding["readable"] for holding in report["holdings"])
     assert "any 2 of 6 providers" in report["survives"]
+    assert {holding["unit"] for holding in report["holdings"] if holding["guarded"]} == {"provider", "jurisdiction"}
     text = run("placement", "explain").out
+    assert "who is limited (never_together) never gets 4 shards, whatever fails" in text
     assert all(store in text for store in ("alder", "birch", "cedar", "dogwood", "elm", "fir"))
 
 

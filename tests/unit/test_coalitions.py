@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from proxy.codec.geometry import Scheme
 from proxy.config import Config, load_config
 from proxy.engine import dealing
+from proxy.engine.campaigns.moves import Situation, relocate
 from proxy.engine.classify import classify
 from proxy.engine.dealing import Bound, deal
 from proxy.engine.hands import Coalition, unit_of
@@ -147,7 +148,7 @@ def test_an_impossible_coalition_is_refused_by_its_name_with_a_remedy() -> None:
     with pytest.raises(ConfigError) as caught:
         policy(scheme=Scheme(4, 2), coalitions=(all_but_two,), never_together=frozenset({"provider", "most"}), may_fail=MayFail(stores=1))
     assert "5 can be placed" in str(caught.value)
-    assert "coalition most (s0, s1, s2, s3, s4, s5, s6) may hold more than 3 shards" in str(caught.value)
+    assert "each of 8 providers and coalition most (s0, s1, s2, s3, s4, s5, s6) may hold 3 shards at most" in str(caught.value)
     assert "Add stores outside coalition most" in str(caught.value)
 
 
@@ -189,6 +190,39 @@ async def _put_and_look_at_coalitions(faults: Sequence[str]) -> None:
         assert len(set[str]().union(*(harness.stores[name].sent for name in coalition.stores))) < 3
 
 
+@settings(max_examples=100, deadline=None)
+@given(
+    leaving=st.sets(st.sampled_from(ALL), min_size=1, max_size=2),
+    members=st.lists(st.sets(st.sampled_from(ALL), min_size=2, max_size=4), min_size=1, max_size=3),
+    turn=st.integers(0, 5),
+    lingering=st.dictionaries(st.integers(0, 4), st.sampled_from(ALL), max_size=2),
+)
+def test_shards_that_move_never_bring_a_coalition_to_k_old_places_counted(leaving, members, turn, lingering) -> None:
+    coalitions = tuple(Coalition(f"c{number}", frozenset(stores)) for number, stores in enumerate(members))
+    names = frozenset({"provider", *(coalition.name for coalition in coalitions)})
+    try:
+        chosen = policy(scheme=Scheme(3, 2), coalitions=coalitions, never_together=names, may_fail=MayFail())
+    except ConfigError:
+        return
+    segment = Segment(id=SegmentId(bytes([0, 0, 0, turn]) + bytes(12)), size=1, stores=place(chosen, Scheme(3, 2), bytes(16), ALL))
+    places = {index: {store, *([lingering[index]] if index in lingering else [])} for index, store in enumerate(segment.stores)}
+    hands = {coalition.name: coalition.stores for coalition in coalitions}
+    before = {name: sum(bool(stores & held) for held in places.values()) for name, stores in hands.items()}
+    situation = Situation(
+        policy=chosen,
+        scheme=Scheme(3, 2),
+        segment=segment,
+        usable=frozenset(ALL) - leaving,
+        infos={str(info.name): info for info in EIGHT},
+        lingering={index: [store] for index, store in lingering.items()},
+    )
+    moves = relocate(situation, [index for index, store in enumerate(segment.stores) if store in leaving])
+    for index, target in moves.targets.items():
+        places[index].add(target)
+    for name, stores in hands.items():
+        assert sum(bool(stores & held) for held in places.values()) <= max(before[name], 2)
+
+
 def test_a_stored_segment_that_a_coalition_could_read_is_clumped() -> None:
     chosen = policy()
     fine = Segment(id=SegmentId(bytes(16)), size=1, stores=("s0", "s1", "s3", "s4", "s5", "s6"))
@@ -201,7 +235,8 @@ def test_a_stored_segment_that_a_coalition_could_read_is_clumped() -> None:
 def test_a_report_says_what_each_coalition_would_hold_and_who_it_is() -> None:
     report = describe(policy(), size_bytes=1000, stored_bytes=1500, segments=1)
     (told,) = [holding for holding in report.holdings if holding.unit == "coalition"]
-    assert (told.name, told.shards, told.readable, told.members) == ("five_eyes", 2, False, "jurisdictions US, UK, CA")
+    assert (told.name, told.shards, told.readable, told.guarded, told.members) == ("five_eyes", 2, False, True, "jurisdictions US, UK, CA")
+    assert {holding.unit for holding in report.holdings if holding.guarded} == {"provider", "coalition"}
     assert "five_eyes" in report.never_together
 
 

@@ -78,7 +78,7 @@ def test_spare_stores_take_the_shards_of_dead_ones() -> None:
         ({"may_fail": MayFail(stores=3)}, "Add stores"),
         ({"scheme": Scheme(2, 1), "stores": fleet("a/r/EU", "a/r/EU", "b/r/EU")}, "never_together"),
         ({"scheme": Scheme(2, 1), "stores": fleet("a/r/EU", "b/r/EU", "c/r/EU"), "may_fail": MayFail()}, "jurisdiction"),
-        ({"scheme": Scheme(1, 2)}, "more than 0 shards"),
+        ({"scheme": Scheme(1, 2)}, "each of 6 providers and each of 4 jurisdictions may hold 0 shards at most"),
         ({"stores": ()}, "no store may be used"),
         ({"storage_classes": {"STANDARD_IA": Scheme(5, 1)}}, "storage class STANDARD_IA"),
         ({"stores": fleet("a/x/1", "a/x/2", "b/y/3", "b/y/4", "c/z/5", "c/z/6"), "may_fail": MayFail(regions=1)}, "region"),
