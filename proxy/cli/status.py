@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import typer
@@ -90,12 +91,9 @@ def _server(facts: Facts) -> str:
 def _redundancy(facts: Facts) -> str:
     if facts.tally is None:
         return "not counted yet"
-    levels = ", ".join(
-        f"{count:,} can lose {level} more" if level >= 0 else f"{count:,} cannot be read"
-        for level, count in sorted(facts.tally.redundancy.items())
-    )
+    levels = _levels(facts.tally.redundancy)
     counted = ago(facts.tally.ended_ms, facts.now_ms)
-    return f"{facts.tally.segments:,} segments, {size(facts.tally.plaintext_bytes)}: {levels or 'none'} (counted {counted})"
+    return f"{facts.tally.segments:,} segments, {size(facts.tally.plaintext_bytes)}: {levels} (counted {counted})"
 
 
 def _repair(facts: Facts) -> str:
@@ -103,14 +101,23 @@ def _repair(facts: Facts) -> str:
     if not waiting:
         return "nothing waits for repair"
     oldest = "" if facts.damage.oldest_ms is None else f"; the oldest damage was found {ago(facts.damage.oldest_ms, facts.now_ms)}"
-    levels = ", ".join(f"{count:,} can lose {level} more" for level, count in sorted(facts.damage.waiting.items()))
+    levels = _levels(facts.damage.waiting)
     return f"{waiting:,} segments wait ({levels}){oldest}"
 
 
+def _levels(levels: Mapping[int, int]) -> str:
+    """Say how many segments can lose how many more shards."""
+    lost = sum(count for level, count in levels.items() if level < 0)
+    told = [f"{lost:,} cannot be read"] if lost else []
+    told += [f"{count:,} can lose {level} more" for level, count in sorted(levels.items()) if level >= 0 and count]
+    return ", ".join(told) or "none"
+
+
 def _scrub(scrub: ScrubFacts, now_ms: int) -> str:
-    last = f"the last pass ended {ago(scrub.ended_ms, now_ms)}, {scrub.damaged:,} damaged" if scrub.ended_ms else "no pass has ended yet"
-    now = f"; now {scrub.seen:,} of about {scrub.seen + scrub.remaining:,}" if scrub.remaining is not None else ""
-    return f"{scrub.kind}: {last}{now}"
+    last = "no pass has ended yet"
+    if scrub.ended_ms is not None:
+        last = f"the last pass ended {ago(scrub.ended_ms, now_ms)}: {scrub.shards:,} shards, {scrub.damaged:,} of them damaged"
+    return f"{scrub.kind}: {last}{f'; another goes on, {scrub.remaining:,} steps to go' if scrub.remaining else ''}"
 
 
 def _journal(journal: JournalFacts, now_ms: int) -> str:

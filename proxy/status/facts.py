@@ -75,13 +75,13 @@ class TallyFacts(Struct, frozen=True, kw_only=True):
 
 
 class ScrubFacts(Struct, frozen=True, kw_only=True):
-    """A kind of scrub: when the last whole pass ended, within how many days one should, and what it found."""
+    """A kind of scrub: the last whole pass, the days within which one should end, and what remains of one that goes on."""
 
     kind: str  # light or deep
     days: float
     ended_ms: int | None = None
+    shards: int = 0
     damaged: int = 0
-    seen: int = 0  # of the pass that goes on
     remaining: int | None = None
 
 

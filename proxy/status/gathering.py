@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -17,30 +15,14 @@ from proxy.config import Config
 from proxy.engine.epoch import PREFIX as EPOCH_PREFIX
 from proxy.engine.placement import Policy, place
 from proxy.errors import NotEnoughShards, ProxyError
-from proxy.lanes import Lanes
-from proxy.manifest.damage import DamageCount
-from proxy.manifest.protocol import Manifest
-from proxy.manifest.records import Job
-from proxy.manifest.sqlite import open_sqlite
-from proxy.openings import open_root_key
 from proxy.policies import make_policies
-from proxy.status.facts import DamageFacts, Facts, ManifestFacts, PolicyFacts, StoreFacts
+from proxy.status.durable import ANYWHERE, Known, ask_manifest, tally_facts
+from proxy.status.facts import DamageFacts, Facts, PolicyFacts, StoreFacts
 from proxy.status.live import Answers, ask_server
 from proxy.stores.build import open_bare
 from proxy.stores.protocol import Store
 
 SECONDS = 3.0  # that each source has: at 3 a.m. a page with a gap now is worth more than a whole one later
-ANYWHERE = ""  # the store of garbage that may lie in any
-
-
-class Known(NamedTuple):
-    """What the manifest knows."""
-
-    facts: ManifestFacts
-    stores: frozenset[str] = frozenset()
-    damage: DamageCount = DamageCount(by_store={}, by_redundancy={})
-    garbage: Mapping[str, int] = {}
-    jobs: tuple[Job, ...] = ()
 
 
 class Answered(NamedTuple):
@@ -54,7 +36,7 @@ async def gather_facts(config: Config, clock: Clock, *, seconds: float = SECONDS
     """Ask everybody at once: the manifest, the server, every store. Nothing is changed and nothing is raised but `ConfigError`."""
     policies = make_policies(config)
     known, live, answered = await asyncio.gather(
-        _ask_manifest(config, clock, seconds),
+        ask_manifest(config, clock, seconds),
         ask_server(config, seconds=seconds),
         _ask_stores(config, clock, seconds),
     )
@@ -66,6 +48,9 @@ async def gather_facts(config: Config, clock: Clock, *, seconds: float = SECONDS
         policies=tuple(policy_facts(policy, [name for name, answer in answered.items() if answer.error]) for policy in policies.values()),
         damage=DamageFacts(waiting=dict(known.damage.by_redundancy), oldest_ms=known.damage.oldest_ms),
         unplaced_garbage=known.garbage.get(ANYWHERE, 0),
+        tally=None if known.tally is None else tally_facts(known.tally),
+        scrubs=known.scrubs,
+        campaigns=known.campaigns,
         jobs=known.jobs,
     )
 
@@ -82,57 +67,6 @@ def policy_facts(policy: Policy, down: Iterable[str]) -> PolicyFacts:
     except NotEnoughShards:
         writes = False
     return PolicyFacts(name=policy.name, down=missed, writes=writes, spare=sum(name in usable for name in whole) - policy.scheme.k)
-
-
-async def _ask_manifest(config: Config, clock: Clock, seconds: float) -> Known:
-    path = Path(config.manifest.path)
-    facts = ManifestFacts(path=str(path))
-    try:
-        async with asyncio.timeout(2 * seconds):
-            facts = await _measured(path)
-            async with open_sqlite(path, clock, timeout_seconds=seconds) as manifest:
-                return await _read_manifest(config, manifest, facts)
-    except TimeoutError:
-        return Known(replace(facts, trouble=f"no answer in {2 * seconds:g} s: its disk may hang"))
-    except FileNotFoundError:
-        return Known(replace(facts, trouble=f"{path} does not exist"))
-    except (ProxyError, OSError) as error:
-        return Known(replace(facts, trouble=str(error)))
-
-
-async def _read_manifest(config: Config, manifest: Manifest, facts: ManifestFacts) -> Known:
-    epoch = await manifest.find_epoch()
-    key_trouble = ""
-    try:
-        await open_root_key(replace(config, root_key=replace(config.root_key, create=False)), manifest)
-    except ProxyError as error:
-        key_trouble = str(error)
-    return Known(
-        facts=replace(facts, fence=epoch.fence, epoch=epoch.number, root_key_trouble=key_trouble),
-        stores=await manifest.known_stores(),
-        damage=await manifest.count_damage(),
-        garbage=await manifest.count_garbage(),
-        jobs=await manifest.list_jobs(),
-    )
-
-
-async def _measured(path: Path) -> ManifestFacts:
-    lanes = Lanes(1, name="measure-manifest")  # which nobody waits for at the end: the disk may hang
-    try:
-        return await lanes.run(lambda _: _measure(path))
-    finally:
-        lanes.close()
-
-
-def _measure(path: Path) -> ManifestFacts:
-    """Return the sizes of the file and of its log, and the room on its disk. `OSError` if it is not there: status makes none."""
-    log = path.with_name(f"{path.name}-wal")
-    return ManifestFacts(
-        path=str(path),
-        size_bytes=path.stat().st_size,
-        log_bytes=log.stat().st_size if log.exists() else 0,
-        free_bytes=shutil.disk_usage(path.parent).free,
-    )
 
 
 async def _ask_stores(config: Config, clock: Clock, seconds: float) -> dict[str, Answered]:
@@ -173,6 +107,7 @@ def _stores(config: Config, known: Known, live: Answers, answered: Mapping[str, 
             configured=name in config.stores,
             error=answered[name].error if name in answered else "",
             latency_ms=answered[name].latency_ms if name in answered else None,
+            stored_bytes=None if known.tally is None else known.tally.by_store.get(name, 0),
             damaged=dict(damaged.get(name, {})),
             garbage=known.garbage.get(name, 0),
             calls=live.calls.get(name, 0),

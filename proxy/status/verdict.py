@@ -6,7 +6,7 @@ may lose data or stop the service. *broken*: something cannot be read or written
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Literal
 
 from msgspec import Struct
@@ -125,16 +125,30 @@ def _left_store(store: StoreFacts) -> Iterator[Problem]:
 
 
 def _at_damage(facts: Facts) -> Iterator[Problem]:
-    tallied = facts.tally.redundancy if facts.tally else {}
-    worst = {level: max(facts.damage.waiting.get(level, 0), tallied.get(level, 0)) for level in {*facts.damage.waiting, *tallied}}
-    if lost := sum(count for level, count in worst.items() if level < 0):
+    if lost := _unreadable(facts.damage.waiting):
         yield _broken(f"{lost:,} segments cannot be read: too few of their shards are left", "shardgate stores check")
-    if bare := worst.get(0, 0):
+    if bare := facts.damage.waiting.get(0, 0):
         yield _urgent(f"{bare:,} segments can lose no more shard", "shardgate jobs")
     if waiting := sum(count for level, count in facts.damage.waiting.items() if level >= EVERYDAY_REDUNDANCY):
         yield _attention(f"{waiting:,} segments wait for repair; each can still lose a shard", "shardgate jobs")
     if facts.damage.oldest_ms is not None and facts.now_ms - facts.damage.oldest_ms > OLD_DAMAGE_MS:
         yield _attention(f"the oldest damage was found {ago(facts.damage.oldest_ms, facts.now_ms)}, and is not repaired", "shardgate jobs")
+
+
+def _at_tally(facts: Facts) -> Iterator[Problem]:
+    """What was counted may have been repaired since; what is damaged but not on record yet is known from here alone."""
+    if facts.tally is None:
+        return
+    counted = f"when they were last counted, {ago(facts.tally.ended_ms, facts.now_ms)}"
+    lost, bare = _unreadable(facts.tally.redundancy), facts.tally.redundancy.get(0, 0)
+    if lost > _unreadable(facts.damage.waiting):
+        yield _urgent(f"{lost:,} segments could not be read {counted}", "shardgate stores check")
+    if bare > facts.damage.waiting.get(0, 0):
+        yield _attention(f"{bare:,} segments could lose no more shard {counted}", "shardgate jobs")
+
+
+def _unreadable(levels: Mapping[int, int]) -> int:
+    return sum(count for level, count in levels.items() if level < 0)
 
 
 def _at_jobs(facts: Facts) -> Iterator[Problem]:
@@ -188,6 +202,7 @@ _LOOKS: tuple[Callable[[Facts], Iterable[Problem]], ...] = (
     _at_server,
     _at_policies,
     _at_damage,
+    _at_tally,
     _at_stores,
     _at_journal,
     _at_jobs,

@@ -46,9 +46,9 @@ def test_the_page_has_everything_an_operator_needs(capsys: pytest.CaptureFixture
             StoreFacts(name="birch", error="refused"),
             StoreFacts(name="gone", configured=False),
         ),
-        damage=DamageFacts(waiting={1: 2}, oldest_ms=NOW - 3 * MINUTE),
+        damage=DamageFacts(waiting={-1: 3, 1: 2}, oldest_ms=NOW - 3 * MINUTE),
         tally=TallyFacts(ended_ms=NOW - 60 * MINUTE, segments=1000, plaintext_bytes=1024**3, redundancy={-1: 1, 2: 999}),
-        scrubs=(ScrubFacts(kind="deep", days=30, ended_ms=NOW - 60 * MINUTE, damaged=2, seen=10, remaining=30),),
+        scrubs=(ScrubFacts(kind="deep", days=30, ended_ms=NOW - 60 * MINUTE, shards=5000, damaged=2, remaining=30),),
         journal=JournalFacts(waiting=5, lag_ms=2000, interval_ms=1000, checkpoint_ms=NOW - 10 * MINUTE, since_checkpoint=12),
         campaigns=(CampaignFacts(id="d-1", what="drain of alder", state="running", done=5, planned=20),),
         jobs=(Job(name="collect", last_run_ms=1), Job(name="repair")),
@@ -56,14 +56,14 @@ def test_the_page_has_everything_an_operator_needs(capsys: pytest.CaptureFixture
     text = page(facts, capsys)
     lines = text.splitlines()
     assert lines[0] == "BROKEN: something cannot be read or written; act now"
-    assert lines[1] == "  broken     1 segments cannot be read: too few of their shards are left"
+    assert lines[1] == "  broken     3 segments cannot be read: too few of their shards are left"
     assert lines[2] == "             → shardgate stores check"
     for words in (
         "http://127.0.0.1:9000: serves, 3 requests in flight",
         "/m.sqlite: 5.0 MiB, log 1.0 KiB, 50.0 GiB free on its disk, epoch 7",
         "1,000 segments, 1.0 GiB: 1 cannot be read, 999 can lose 2 more (counted 1 hour ago)",
-        "2 segments wait (2 can lose 1 more); the oldest damage was found 3 minutes ago",
-        "deep: the last pass ended 1 hour ago, 2 damaged; now 10 of about 40",
+        "5 segments wait (3 cannot be read, 2 can lose 1 more); the oldest damage was found 3 minutes ago",
+        "deep: the last pass ended 1 hour ago: 5,000 shards, 2 of them damaged; another goes on, 30 steps to go",
         "5 changes wait for 2 seconds; last checkpoint 10 minutes ago, 12 segments since",
         "9 deleted shards are still in the stores",
         "collect waiting, repair new",

@@ -18,11 +18,13 @@ from prometheus_client import CollectorRegistry, generate_latest
 from proxy.clock import SystemClock
 from proxy.config import Config
 from proxy.errors import ManifestFenced
+from proxy.manifest.campaigns import Campaign, CampaignId, Estimate
 from proxy.manifest.damage import Damage
 from proxy.manifest.records import GarbageSegment, SegmentId, Settlement
 from proxy.metrics import StoreCallMetrics
 from proxy.policies import make_policies
 from proxy.status import live
+from proxy.status.durable import campaign_facts
 from proxy.status.facts import Facts
 from proxy.status.gathering import gather_facts, policy_facts
 from proxy.status.live import count_calls, endpoint_of
@@ -67,6 +69,46 @@ def test_what_the_manifest_knows_is_told_without_a_server(config: Config, tmp_pa
     assert [(job.name, job.paused) for job in facts.jobs if job.paused] == [("collect", True)]
     assert (facts.server.answers, facts.server.endpoint) == (False, f"http://{config.listen}")
     msgspec.json.encode(facts)
+
+
+def test_what_walks_and_campaigns_have_come_to_is_told(config: Config, tmp_path: Path) -> None:
+    campaign = Campaign(
+        id=CampaignId("c1"), verb="drain", store="alder", state="running", planned_ms=1, seconds=100.0,
+        estimate=Estimate(segments=10), actual=Estimate(segments=4), trouble="no room",
+    )  # fmt: skip
+
+    async def use() -> None:
+        async with laboratory(tmp_path) as lab:
+            await lab.put("k", b"x" * 100_000)
+            for name in ("audit", "scrub-light"):
+                for _ in range(5):
+                    await lab.worker(name).step()
+            await lab.services.manifest.add_campaign(campaign)
+            await lab.services.manifest.add_campaign(replace(campaign, id=CampaignId("c2"), state="done"))
+
+    asyncio.run(use())
+    facts = gather(config)
+    assert facts.tally is not None
+    assert (facts.tally.segments, facts.tally.plaintext_bytes, facts.tally.redundancy) == (1, 100_000, {2: 1})
+    assert sum(store.stored_bytes > 20_000 for store in facts.stores if store.stored_bytes) == 6
+    light, deep = facts.scrubs
+    assert (light.kind, light.shards, light.damaged, light.ended_ms is not None) == ("light", 6, 0, True)
+    assert (deep.kind, deep.ended_ms, deep.days) == ("deep", None, 30.0)
+    (going_on,) = facts.campaigns
+    assert (going_on.what, going_on.done, going_on.planned) == ("drain of alder", 4, 10)
+    assert (going_on.remaining_seconds, going_on.trouble) == (60.0, "no room")
+
+
+@pytest.mark.parametrize(
+    ("named", "what"),
+    [
+        ({"verb": "replace", "store": "a", "new_store": "b"}, "replacement of a by b"),
+        ({"verb": "policy", "bucket": "x", "policy": "p"}, "move of bucket x to policy p"),
+        ({"verb": "rebalance"}, "rebalance"),
+    ],
+)
+def test_campaigns_are_told_in_words(named: dict, what: str) -> None:
+    assert campaign_facts(Campaign(id=CampaignId("c"), planned_ms=1, **named)).what == what
 
 
 def test_nothing_is_made_where_there_is_nothing(config: Config, tmp_path: Path) -> None:

@@ -1,0 +1,145 @@
+"""What the manifest knows for good, asked with a deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from proxy.clock import Clock
+from proxy.config import Config
+from proxy.engine.scrub.reports import load_report
+from proxy.engine.scrub.workers import DEEP, LIGHT
+from proxy.engine.tally import load_tally
+from proxy.errors import ProxyError
+from proxy.lanes import Lanes
+from proxy.manifest.campaigns import Campaign
+from proxy.manifest.damage import DamageCount
+from proxy.manifest.protocol import Manifest
+from proxy.manifest.records import Job
+from proxy.manifest.scrub import ScrubReport
+from proxy.manifest.sqlite import open_sqlite
+from proxy.manifest.tally import Tally
+from proxy.openings import open_root_key
+from proxy.status.facts import CampaignFacts, ManifestFacts, ScrubFacts, TallyFacts
+
+GOING_ON = frozenset({"running", "paused"})
+ANYWHERE = ""  # the store of garbage that may lie in any
+
+
+class Known(NamedTuple):
+    """What the manifest knows."""
+
+    facts: ManifestFacts
+    stores: frozenset[str] = frozenset()
+    damage: DamageCount = DamageCount(by_store={}, by_redundancy={})
+    garbage: Mapping[str, int] = {}
+    jobs: tuple[Job, ...] = ()
+    tally: Tally | None = None
+    scrubs: tuple[ScrubFacts, ...] = ()
+    campaigns: tuple[CampaignFacts, ...] = ()
+
+
+async def ask_manifest(config: Config, clock: Clock, seconds: float) -> Known:
+    """Read the manifest. One that is not there, damaged or hanging is no error, and none is made."""
+    path = Path(config.manifest.path)
+    facts = ManifestFacts(path=str(path))
+    try:
+        async with asyncio.timeout(2 * seconds):
+            facts = await _measured(path)
+            async with open_sqlite(path, clock, timeout_seconds=seconds) as manifest:
+                return await _read_manifest(config, manifest, facts)
+    except TimeoutError:
+        return Known(replace(facts, trouble=f"no answer in {2 * seconds:g} s: its disk may hang"))
+    except FileNotFoundError:
+        return Known(replace(facts, trouble=f"{path} does not exist"))
+    except (ProxyError, OSError) as error:
+        return Known(replace(facts, trouble=str(error)))
+
+
+async def _read_manifest(config: Config, manifest: Manifest, facts: ManifestFacts) -> Known:
+    epoch = await manifest.find_epoch()
+    key_trouble = ""
+    try:
+        await open_root_key(replace(config, root_key=replace(config.root_key, create=False)), manifest)
+    except ProxyError as error:
+        key_trouble = str(error)
+    return Known(
+        facts=replace(facts, fence=epoch.fence, epoch=epoch.number, root_key_trouble=key_trouble),
+        stores=await manifest.known_stores(),
+        damage=await manifest.count_damage(),
+        garbage=await manifest.count_garbage(),
+        jobs=await manifest.list_jobs(),
+        tally=await load_tally(manifest),
+        scrubs=tuple([facts async for facts in _scrubs(config, manifest)]),
+        campaigns=tuple(campaign_facts(campaign) for campaign in await manifest.list_campaigns() if campaign.state in GOING_ON),
+    )
+
+
+async def _scrubs(config: Config, manifest: Manifest) -> AsyncIterator[ScrubFacts]:
+    for kind, name, days in (("light", LIGHT, config.scrub.light_days), ("deep", DEEP, config.scrub.deep_days)):
+        if days:
+            report, job = await load_report(manifest, name) or ScrubReport(), await manifest.find_job(name)
+            yield ScrubFacts(
+                kind=kind,
+                days=days,
+                ended_ms=report.ended_ms or None,
+                shards=report.shards,
+                damaged=report.damaged,
+                remaining=job.remaining,
+            )
+
+
+def tally_facts(tally: Tally) -> TallyFacts:
+    return TallyFacts(
+        ended_ms=tally.ended_ms, segments=tally.segments, plaintext_bytes=tally.plaintext_bytes, redundancy=dict(tally.by_redundancy)
+    )
+
+
+def campaign_facts(campaign: Campaign) -> CampaignFacts:
+    """Return what is to be known of a campaign that goes on. Its time is that of the plan, which is the throttle's."""
+    planned, done = campaign.estimate.segments, campaign.actual.segments
+    return CampaignFacts(
+        id=campaign.id,
+        what=_what(campaign),
+        state=campaign.state,
+        done=done,
+        planned=planned,
+        remaining_seconds=campaign.seconds * max(planned - done, 0) / max(planned, 1),
+        trouble=campaign.trouble,
+    )
+
+
+def _what(campaign: Campaign) -> str:
+    match campaign.verb:
+        case "drain":
+            return f"drain of {campaign.store}"
+        case "replace":
+            return f"replacement of {campaign.store} by {campaign.new_store}"
+        case "policy":
+            return f"move of bucket {campaign.bucket} to policy {campaign.policy}"
+        case "rebalance":
+            return "rebalance"
+
+
+async def _measured(path: Path) -> ManifestFacts:
+    lanes = Lanes(1, name="measure-manifest")  # which nobody waits for at the end: the disk may hang
+    try:
+        return await lanes.run(lambda _: _measure(path))
+    finally:
+        lanes.close()
+
+
+def _measure(path: Path) -> ManifestFacts:
+    """Return the sizes of the file and of its log, and the room on its disk. `OSError` if it is not there: status makes none."""
+    log = path.with_name(f"{path.name}-wal")
+    return ManifestFacts(
+        path=str(path),
+        size_bytes=path.stat().st_size,
+        log_bytes=log.stat().st_size if log.exists() else 0,
+        free_bytes=shutil.disk_usage(path.parent).free,
+    )
