@@ -12,9 +12,11 @@ from proxy.cli.context import DEFAULT_CONFIG, ConfigOption, JsonOption, print_js
 from proxy.errors import ConfigError
 from proxy.manifest import jobs
 from proxy.manifest.records import Job
+from proxy.status.campaigns import GOING_ON, campaign_facts
+from proxy.status.facts import CampaignFacts
+from proxy.status.words import duration
 
 if TYPE_CHECKING:
-    from proxy.engine.workers import Worker
     from proxy.services import Services
 
 app = typer.Typer(help="Show, pause and resume background work.")
@@ -22,7 +24,7 @@ EVERYWHERE = "every server"
 
 
 class JobRow(Struct, frozen=True, kw_only=True):
-    """What is shown of a job. `rate` is what it did a second when it last did something."""
+    """What is shown of a job. `rate` is what it did a second when it last did something, `remaining_seconds` the rest at that rate."""
 
     name: str
     state: str
@@ -30,15 +32,20 @@ class JobRow(Struct, frozen=True, kw_only=True):
     done: int
     remaining: int | None
     rate: float
+    remaining_seconds: float | None
+    requests: int
+    size_bytes: int
     last_run: str | None
+    failures: int
     last_error: str
 
 
 class Overview(Struct, frozen=True, kw_only=True):
-    """All background work, why it stands still if the manifest is fenced, and what is queued for deletion by store."""
+    """All background work, campaigns that go on, what is queued for deletion by store, and why nothing goes on if it does not."""
 
     fence: str
     jobs: list[JobRow]
+    campaigns: list[CampaignFacts]
     garbage: dict[str, int]
 
 
@@ -53,8 +60,11 @@ def show(context: typer.Context, config: ConfigOption = DEFAULT_CONFIG, as_json:
         return
     if overview.fence:
         print(f"background work stands still: {overview.fence}")
-    columns = ["name", "state", "holder", "done", "remaining", "rate", "last run", "last error"]
+    columns = ["name", "state", "holder", "done", "remaining", "rate", "time left", "last run", "last error"]
     print_table("Jobs", columns, [_cells(row) for row in overview.jobs])
+    if overview.campaigns:
+        columns = ["id", "what", "state", "segments", "time left", "trouble"]
+        print_table("Campaigns", columns, [_campaign_cells(campaign) for campaign in overview.campaigns])
     rows = [[store or "(not known yet)", str(count)] for store, count in overview.garbage.items()]
     print_table("Deleted shards that are still in a store", ["store", "shards"], rows)
 
@@ -83,24 +93,57 @@ async def _pause(services: Services, name: str, *, paused: bool) -> None:
 async def _overview(services: Services) -> Overview:
     now = services.clock.now_ms()
     found = {job.name: job for job in await services.manifest.list_jobs()}
-    rows = [_row(worker, found.get(worker.name, Job(name=worker.name)), now) for worker in services.workers]
-    garbage = await services.manifest.count_garbage()
-    return Overview(fence=(await services.manifest.find_epoch()).fence, jobs=rows, garbage=dict(garbage))
+    here = {worker.name: worker.everywhere for worker in services.workers}
+    names = [*here, *(name for name in found if name not in here)]  # other servers may run what this configuration does not
+    return Overview(
+        fence=(await services.manifest.find_epoch()).fence,
+        jobs=[_row(found.get(name, Job(name=name)), now, everywhere=here.get(name, False)) for name in names],
+        campaigns=[campaign_facts(campaign) for campaign in await services.manifest.list_campaigns() if campaign.state in GOING_ON],
+        garbage=dict(await services.manifest.count_garbage()),
+    )
 
 
-def _row(worker: Worker, job: Job, now_ms: int) -> JobRow:
+def _row(job: Job, now_ms: int, *, everywhere: bool) -> JobRow:
     return JobRow(
         name=job.name,
         state=jobs.state(job, now_ms=now_ms),
-        holder=EVERYWHERE if worker.everywhere else job.holder,
+        holder=EVERYWHERE if everywhere else job.holder,
         done=job.done,
         remaining=job.remaining,
         rate=job.rate,
+        remaining_seconds=jobs.remaining_seconds(job, now_ms=now_ms),
+        requests=job.requests,
+        size_bytes=job.size_bytes,
         last_run=datetime.fromtimestamp(job.last_run_ms / 1000, UTC).isoformat(timespec="seconds") if job.last_run_ms else None,
+        failures=job.failures,
         last_error=job.last_error,
     )
 
 
 def _cells(row: JobRow) -> list[str]:
-    remaining = "" if row.remaining is None else str(row.remaining)
-    return [row.name, row.state, row.holder, str(row.done), remaining, f"{row.rate:g}/s", row.last_run or "never", row.last_error]
+    remaining = "" if row.remaining is None else f"{row.remaining:,}"
+    last_run = row.last_run or "never"
+    return [
+        row.name,
+        row.state,
+        row.holder,
+        f"{row.done:,}",
+        remaining,
+        f"{row.rate:g}/s",
+        _left(row.remaining_seconds),
+        last_run,
+        _error(row),
+    ]
+
+
+def _error(row: JobRow) -> str:
+    return f"{row.last_error} ({row.failures} times in a row)" if row.failures > 1 else row.last_error
+
+
+def _campaign_cells(campaign: CampaignFacts) -> list[str]:
+    segments = f"{campaign.done:,} of {campaign.planned:,}"
+    return [campaign.id, campaign.what, campaign.state, segments, _left(campaign.remaining_seconds), campaign.trouble]
+
+
+def _left(seconds: float | None) -> str:
+    return "" if seconds is None else duration(seconds * 1000)

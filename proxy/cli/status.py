@@ -58,7 +58,7 @@ def show(report: StatusReport) -> None:
         print_table("Stores", columns, [_store_cells(store) for store in facts.stores])
     if facts.campaigns:
         rows = [[item.id, item.what, item.state, f"{item.done:,} of {item.planned:,}", item.trouble] for item in facts.campaigns]
-        print_table("Campaigns", ["id", "what", "state", "segments", "trouble"], rows)
+        print_table("Campaigns: see shardgate jobs", ["id", "what", "state", "segments", "trouble"], rows)
 
 
 def _lines(facts: Facts) -> list[tuple[str, str]]:

@@ -68,3 +68,10 @@ def state(job: Job, *, now_ms: int) -> str:
     if not job.last_run_ms:
         return "new"
     return "failing" if job.failures else "waiting"
+
+
+def remaining_seconds(job: Job, *, now_ms: int) -> float | None:
+    """Return how long a job that works takes for the rest, at the rate of its last turn. None if that is not known, or while it rests: one
+    that spreads its work over days has a rate that says nothing of its end."""
+    rests = job.due_ms > now_ms or job.paused
+    return None if rests or not job.remaining or not job.rate else round(job.remaining / job.rate, 1)

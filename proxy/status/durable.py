@@ -17,7 +17,6 @@ from proxy.engine.scrub.workers import DEEP, LIGHT
 from proxy.engine.tally import load_tally
 from proxy.errors import ProxyError
 from proxy.lanes import Lanes
-from proxy.manifest.campaigns import Campaign
 from proxy.manifest.damage import DamageCount
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import Job
@@ -25,9 +24,9 @@ from proxy.manifest.scrub import ScrubReport
 from proxy.manifest.sqlite import open_sqlite
 from proxy.manifest.tally import Tally
 from proxy.openings import open_root_key
+from proxy.status.campaigns import GOING_ON, campaign_facts
 from proxy.status.facts import CampaignFacts, ManifestFacts, ScrubFacts, TallyFacts
 
-GOING_ON = frozenset({"running", "paused"})
 ANYWHERE = ""  # the store of garbage that may lie in any
 
 
@@ -98,32 +97,6 @@ def tally_facts(tally: Tally) -> TallyFacts:
     return TallyFacts(
         ended_ms=tally.ended_ms, segments=tally.segments, plaintext_bytes=tally.plaintext_bytes, redundancy=dict(tally.by_redundancy)
     )
-
-
-def campaign_facts(campaign: Campaign) -> CampaignFacts:
-    """Return what is to be known of a campaign that goes on. Its time is that of the plan, which is the throttle's."""
-    planned, done = campaign.estimate.segments, campaign.actual.segments
-    return CampaignFacts(
-        id=campaign.id,
-        what=_what(campaign),
-        state=campaign.state,
-        done=done,
-        planned=planned,
-        remaining_seconds=campaign.seconds * max(planned - done, 0) / max(planned, 1),
-        trouble=campaign.trouble,
-    )
-
-
-def _what(campaign: Campaign) -> str:
-    match campaign.verb:
-        case "drain":
-            return f"drain of {campaign.store}"
-        case "replace":
-            return f"replacement of {campaign.store} by {campaign.new_store}"
-        case "policy":
-            return f"move of bucket {campaign.bucket} to policy {campaign.policy}"
-        case "rebalance":
-            return "rebalance"
 
 
 async def _measured(path: Path) -> ManifestFacts:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from proxy.config import load_config
 from proxy.engine.epoch import LEAP
-from proxy.manifest.records import GarbageSegment, SegmentId, Settlement
+from proxy.manifest.campaigns import Campaign, CampaignId, Estimate
+from proxy.manifest.records import GarbageSegment, JobReport, SegmentId, Settlement
 from proxy.services import Services, open_services
 from tests.servers import ROOT
 from tests.unit.test_cli import Run, run  # noqa: F401 - the fixture
@@ -34,6 +36,16 @@ def _serve(data: Path, *, garbage: bool = False) -> None:
                 await _queue_garbage(services)
 
     asyncio.run(serve())
+
+
+def _with_services(data: Path, work: Callable[[Services], Awaitable[None]]) -> None:
+    """Do something as a command would: nothing runs in the background."""
+
+    async def run_it() -> None:
+        async with open_services(load_config(LOCAL, {"SHARDGATE_DATA": str(data)})) as services:
+            await work(services)
+
+    asyncio.run(run_it())
 
 
 async def _queue_garbage(services: Services) -> None:
@@ -61,6 +73,7 @@ def test_jobs_are_shown_before_they_have_ever_run(run: Run, used: Path) -> None:
     assert (overview["fence"], overview["garbage"]) == ("", {})
     assert overview["jobs"][2] == {
         "name": "collect", "state": "new", "holder": "", "done": 0, "remaining": None, "rate": 0.0, "last_run": None, "last_error": "",
+        "remaining_seconds": None, "requests": 0, "size_bytes": 0, "failures": 0,
     }  # fmt: skip
     out = run("jobs").out
     assert "every server" in out
@@ -79,6 +92,37 @@ def test_a_job_is_paused_and_resumed_for_all_processes_and_over_restarts(run: Ru
     assert run("jobs", "--json").data["jobs"][2]["state"] == "paused"
     assert run("jobs", "resume", "collect").code == 0
     assert run("jobs", "--json").data["jobs"][2]["state"] == "new"
+
+
+def test_a_job_that_works_says_how_long_it_takes_and_one_that_fails_says_why(run: Run, used: Path) -> None:  # noqa: F811
+    async def work(services: Services) -> None:
+        now, manifest = services.clock.now_ms(), services.manifest
+        for name, report in (
+            ("collect", JobReport(done=200, remaining=7200, seconds=100, due_ms=now - 1, requests=300, size_bytes=5)),
+            ("scrub-light", JobReport(done=200, remaining=7200, seconds=100, due_ms=now + 60_000)),
+            ("elsewhere", JobReport(failed=True, error="no room")),
+        ):
+            await manifest.report_job(name, report, now_ms=now)
+            taken = await manifest.take_job(name, "w", now_ms=now, lease_ms=1000)
+            if taken:
+                await manifest.finish_job(name, "w", report, now_ms=now)
+        await manifest.add_campaign(
+            Campaign(
+                id=CampaignId("c1"), verb="drain", store="alder", state="paused", planned_ms=1, seconds=7200.0, trouble="no room",
+                estimate=Estimate(segments=1000), actual=Estimate(segments=500),
+            )
+        )  # fmt: skip
+
+    _with_services(used, work)
+    overview = run("jobs", "--json").data
+    jobs = {job["name"]: job for job in overview["jobs"]}
+    assert jobs["collect"]["remaining_seconds"] == 3600.0
+    assert jobs["scrub-light"]["remaining_seconds"] is None  # it spreads its work over a day
+    assert (jobs["elsewhere"]["state"], jobs["elsewhere"]["failures"], jobs["elsewhere"]["last_error"]) == ("failing", 2, "no room")
+    assert [campaign["what"] for campaign in overview["campaigns"]] == ["drain of alder"]
+    out = run("jobs").out
+    for words in ("1 hour", "500 of 1,000", "drain of alder", "paused", "no room"):
+        assert words in out, words
 
 
 def test_what_no_server_is_safe_without_and_what_there_is_not_cannot_be_paused(run: Run, used: Path) -> None:  # noqa: F811

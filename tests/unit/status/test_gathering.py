@@ -24,7 +24,7 @@ from proxy.manifest.records import GarbageSegment, SegmentId, Settlement
 from proxy.metrics import StoreCallMetrics
 from proxy.policies import make_policies
 from proxy.status import live
-from proxy.status.durable import campaign_facts
+from proxy.status.campaigns import campaign_facts
 from proxy.status.facts import Facts
 from proxy.status.gathering import gather_facts, policy_facts
 from proxy.status.live import count_calls, endpoint_of
