@@ -104,7 +104,8 @@ class OddBucket(FaultyStore):
         self.ignores_ranges = False
         self.fails_ranges = False
         self.shifts_ranges = False
-        self.shortens_ranges = False
+        self.shortens_ranges = False  # where they reach beyond the end
+        self.cuts_ranges = False
         self.invents = False  # an answer for what was never put
         self.refuses_missing = False  # 403 for what is not there
         self.refuses_deletes = False
@@ -151,6 +152,8 @@ class OddBucket(FaultyStore):
         if self.fails_ranges:
             await self._enter("get_range")
             raise StoreUnavailable(self.info.name, "200 for a range on purpose")
+        if self.cuts_ranges:
+            return (await self._answer(name, super().get_range(name, start, length)))[:-1]
         if self.ignores_ranges:
             return await self._answer(name, super().get(name))
         if self.shifts_ranges:
