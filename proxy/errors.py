@@ -12,6 +12,8 @@
         IntegrityError            bytes read back are not the bytes written
             CellForged            of one cell
             ShardMismatch         of a shard's description
+            JournalBroken         a gap or a fork: what was acknowledged cannot be told for sure
+        RecoveryRefused           what a recovery finds is not enough, or too much; nothing was changed
         NotEnoughShards           fewer than k to read, or than the policy wants to write
         BudgetExhausted           no memory came free in time
         KeyUnavailable            root or tenant key
@@ -99,6 +101,14 @@ class CellForged(IntegrityError):
 
 class ShardMismatch(IntegrityError):
     """A shard's footer, share or label is not the one that its name, its size or its key calls for."""
+
+
+class JournalBroken(IntegrityError):
+    """The journal in the stores has a gap or a fork, so what was acknowledged cannot be told for sure."""
+
+
+class RecoveryRefused(ProxyError):
+    """A recovery cannot be made from what the stores hold, or into this manifest; nothing was changed."""
 
 
 class NotEnoughShards(ProxyError):

@@ -127,6 +127,14 @@ async def _known_already(config: Config, clock: Clock) -> Set[str]:
         return await manifest.known_stores()
 
 
+async def open_present_fleet(config: Config, clock: Clock, shared: Shared) -> Fleet:
+    """Open every store as it is, and make none: whatever is not there will not answer."""
+    stores = {name: replace(store, create_bucket=False) for name, store in config.stores.items()}
+    seconds = config.limits.get_timeout_seconds
+    opened = await _open_stores(replace(config, stores=stores), clock, known=stores.keys(), get_seconds=seconds, shared=shared)
+    return Fleet({name: store.store for name, store in opened.items()})
+
+
 async def _open_stores(
     config: Config,
     clock: Clock,

@@ -44,6 +44,9 @@ class MayFail:
         """The largest of the three: each unit that fails takes a shard at least."""
         return max(self.stores, self.providers, self.regions)
 
+    def __str__(self) -> str:
+        return " or ".join(f"{count} {unit}{'s' if count > 1 else ''}" for unit, count in self.rules()) or "no store"
+
     def rules(self) -> tuple[tuple[Unit, int], ...]:
         """Return (unit, count) for each promise made."""
         named: tuple[tuple[Unit, int], ...] = (("store", self.stores), ("provider", self.providers), ("region", self.regions))

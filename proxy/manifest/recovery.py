@@ -21,12 +21,24 @@ class Sighting(NamedTuple):
     size_bytes: int
 
 
-class GarbageKey(NamedTuple):
-    """One thing that is queued for deletion; its name is a shard's, or what the names of a segment's shards begin with."""
+class Link(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """A journal segment that was read, without its rows."""
 
-    store: str
-    due_ms: int
-    name: str
+    number: int
+    segment_id: SegmentId
+    digest: bytes
+    previous: bytes
+    epoch: int
+    sequence: int
+    whole: bool
+    made_ms: int
+    size_bytes: int  # of its plaintext
+    layout: Layout
+
+    @property
+    def rank(self) -> tuple[bool, int, int]:
+        """As in `JournalSegment`."""
+        return self.whole, self.sequence, self.epoch
 
 
 class Labelled(Record, frozen=True, kw_only=True, omit_defaults=True):

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import NamedTuple
 
-from proxy.codec.decode import decode_segment
+from proxy.codec.decode import DecodedSegment, decode_segment
 from proxy.codec.format import CopyName, copy_prefix, parse_copy_name, shard_name
 from proxy.codec.geometry import Scheme, SegmentGeometry
 from proxy.codec.segment import ColumnReader, SegmentKeys
@@ -71,6 +71,10 @@ class CopyReader:
 
     async def read(self, copy: FoundCopy) -> bytes:
         """Return the plaintext of a copy that was found. Raises `NotEnoughShards`."""
+        return (await self.decode(copy)).plaintext
+
+    async def decode(self, copy: FoundCopy) -> DecodedSegment:
+        """As `read`, with what the footers say."""
         candidates = [(name, store) for name, stores in copy.names.items() for store in stores]
         shards: dict[str, bytes | memoryview] = {}
         reasons: list[str] = []
@@ -83,7 +87,7 @@ class CopyReader:
                 elif (parsed := parse_copy_name(name)) is not None:
                     shards[shard_name(parsed.segment_id, parsed.shard_index)] = answer
             try:
-                return decode_segment(shards, self._cipher.open_share).plaintext
+                return decode_segment(shards, self._cipher.open_share)
             except NotEnoughShards as error:
                 needed, wanted = error.needed, max(error.needed - error.found, 1)
                 reasons += error.reasons

@@ -6,6 +6,7 @@ notebook's position, what was found from the position that the manifest itself k
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Executor
@@ -14,19 +15,20 @@ from functools import partial
 import msgspec
 
 from proxy.clock import Clock
-from proxy.codec.format import SEGMENT_ID_SIZE
 from proxy.engine.placement import Policy
 from proxy.engine.recover.assembly import assemble
 from proxy.engine.recover.labels import LabelReader, Surroundings
 from proxy.engine.recover.notes import Notes, Tell
 from proxy.keyring import Keyring
+from proxy.manifest.journal import Key
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import Bucket, ExtentId, Record, SegmentId
-from proxy.manifest.recovery import Finding, Found, FoundPart, FoundVersion, GarbageKey, Outcome
+from proxy.manifest.recovery import Finding, Found, FoundPart, FoundVersion, Outcome
 from proxy.manifest.sqlite.notebook import Notebook
 from proxy.stores.observe import ObservedStore
 
 BATCH = 500
+_SHARD = re.compile(r"[0-9a-f]{2}/([0-9a-f]{32})-")
 STATE = "recover"  # of the manifest: what was found is brought back up to here
 _WHY = {
     "superseded": "something newer is there",
@@ -38,6 +40,7 @@ _WHY = {
 class Place(Record, frozen=True, kw_only=True, omit_defaults=True):
     """A place in the order of what was found, and how much of it was brought back up to there."""
 
+    notebook: bytes  # of which recovery: another one begins anew
     written: int = -1
     segment_id: bytes = b""
     versions: int = 0
@@ -93,10 +96,11 @@ class LabelledRecovery:
         while extents := await self._manifest.walk_extents(after=after, limit=BATCH):
             after = extents[-1].id
             await self._notes.run(Notebook.add_named, [segment.id for extent in extents for segment in extent.layout.segments])
-        position = GarbageKey("", 0, "")
-        while keys := await self._manifest.garbage_names(after=position, limit=10 * BATCH):
-            position = keys[-1]
-            await self._notes.run(Notebook.add_named, [segment_of(key.name) for key in keys])
+        position: Key = ()
+        while rows := await self._manifest.rows_of("garbage", after=position, limit=10 * BATCH):
+            position = rows[-1].key
+            segments = (segment_of(str(row.key[2])) for row in rows)
+            await self._notes.run(Notebook.add_named, [segment for segment in segments if segment is not None])
 
     async def _read_labels(self, buckets: Sequence[Bucket], silent: Collection[str]) -> None:
         surroundings = Surroundings(
@@ -112,8 +116,11 @@ class LabelledRecovery:
         return tuple(self._stores) if policy is None else [str(info.name) for info in policy.stores]
 
     async def _apply(self) -> Place:
+        notebook = await self._notes.run(Notebook.identify)
         kept = await self._manifest.load_state(STATE)
-        place = Place() if kept is None else _places.decode(kept)
+        place = Place(notebook=notebook) if kept is None else _places.decode(kept)
+        if place.notebook != notebook:
+            place = Place(notebook=notebook)
         await self._notes.run(Notebook.add_findings, place.findings)  # a recovery that was killed may not have come to it
         total = await self._notes.run(Notebook.count_found)
         while batch := await self._notes.run(Notebook.found, (place.written, place.segment_id), BATCH):
@@ -128,6 +135,7 @@ class LabelledRecovery:
         def place(outcomes: Sequence[Outcome]) -> Place:
             brought = Counter(type(one) for one, outcome in zip(found, outcomes, strict=True) if outcome == "applied")
             return Place(
+                notebook=before.notebook,
                 written=written,
                 segment_id=segment_id,
                 versions=before.versions + brought[FoundVersion],
@@ -157,6 +165,7 @@ def _subject(found: Found) -> str:
     return f"{found.bucket}/{found.key} (part {found.part.number} of upload {found.upload_id})"
 
 
-def segment_of(name: str) -> SegmentId:
-    """Return the segment whose shard has this name, or whose shards have names that begin so."""
-    return SegmentId(bytes.fromhex(name.partition("/")[2][: 2 * SEGMENT_ID_SIZE]))
+def segment_of(name: str) -> SegmentId | None:
+    """Return the segment whose shard has this name, or whose shards have names that begin so; None if it is of the manifest's copy."""
+    match = _SHARD.match(name)
+    return SegmentId(bytes.fromhex(match[1])) if match else None

@@ -7,18 +7,13 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 from proxy.manifest.sqlite.notebook import Notebook
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
-
-
-class Tell(Protocol):
-    """Hears how far a phase is. `total` is None where it is not known."""
-
-    def __call__(self, phase: str, done: int, total: int | None) -> None: ...
+Tell = Callable[[str, int, int | None], None]  # hears how far a phase is: its name, how much is done, of how much if that is known
 
 
 class Notes:

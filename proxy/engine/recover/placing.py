@@ -51,8 +51,8 @@ def place_shards(
 def find_shards(segment: Segment, sightings: Iterable[Sighting], silent: Collection[str]) -> Segment:
     """Return a segment that the journal tells of with its shards where they are now: one may have moved after the journal's end.
 
-    What a silent store should hold is left as it is. A shard that its store does not list is taken from wherever its newest generation
-    is, or is missing.
+    What a silent store should hold is left as it is. A shard that its store does not list is where its newest generation is, if that is a
+    newer one, or is missing.
     """
     seen = defaultdict(set)
     drawn = segment.drawn
@@ -65,11 +65,10 @@ def find_shards(segment: Segment, sightings: Iterable[Sighting], silent: Collect
     for index, place in enumerate(places):
         if place in seen[index]:
             missing.discard(index)
-        elif seen[index] and place[1] not in silent:
-            places[index] = max(seen[index])
-            missing.discard(index)
         elif place[1] not in silent:
-            missing.add(index)
+            newer = [found for found in seen[index] if found[0] > place[0]]  # older ones are to be deleted
+            places[index] = max(newer, default=place)
+            (missing.discard if newer else missing.add)(index)
     generations = tuple(generation for generation, _ in places)
     return replace(
         segment,

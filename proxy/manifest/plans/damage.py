@@ -64,6 +64,16 @@ def redundancy(layout: Layout, damage: Iterable[Damage]) -> int:
     return layout.m - len(lost)
 
 
+def changed_shards(before: Segment, after: Segment) -> tuple[int, ...]:
+    """Return the indexes whose shards are other ones, or no longer missing: what was wrong with them is not any more."""
+    return tuple(
+        index
+        for index in range(len(after.stores))
+        if (before.stores[index], generation_of(before, index)) != (after.stores[index], generation_of(after, index))
+        or (index in before.missing and index not in after.missing)
+    )
+
+
 def without_missing(segment: Segment, indexes: Iterable[int]) -> Segment:
     gone = set(indexes)
     return replace(segment, missing=tuple(index for index in segment.missing if index not in gone))

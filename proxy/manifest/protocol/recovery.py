@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from proxy.manifest.records import Epoch, Extent
-from proxy.manifest.recovery import Found, GarbageKey, Outcome
+from proxy.manifest.records import Extent
+from proxy.manifest.recovery import Found, Outcome
 
 
 class Recovering(Protocol):
     """See `Manifest`."""
 
     async def is_blank(self) -> bool: ...  # nothing was ever kept here
+
+    async def forget_all(self) -> None: ...  # of what the journal tells, before all of it is told anew
 
     async def apply_found(
         self, found: Sequence[Found], *, name: str, keep: Callable[[tuple[Outcome, ...]], bytes], now_ms: int
@@ -21,12 +23,12 @@ class Recovering(Protocol):
     """Bring back versions and parts, in this order, by the rules of `plans.recovery`. Return what became of each; what `keep` makes of
     that is saved as the state `name`, in the same step."""
 
-    async def garbage_names(self, *, after: GarbageKey, limit: int) -> tuple[GarbageKey, ...]: ...  # in order
-
     async def correct_extents(self, extents: Sequence[Extent], *, now_ms: int) -> None: ...
 
     """Take these layouts for those that are stored, and put on record what is missing of them."""
 
-    async def finish_recovery(self, *, identity: str, above: int, now_ms: int) -> Epoch: ...
+    async def end_leases(self) -> None: ...
 
-    """Go on under this identity: the number becomes higher than any before and than `above`, leases are forgotten, the fence is lifted."""
+    """Forget all leases and draws, with nothing queued: what they cover may be in use by now. Ids that were given and lost are skipped."""
+
+    async def count_all(self) -> Mapping[str, int]: ...  # tenants, keys, buckets, versions, uploads and parts, by table

@@ -14,8 +14,8 @@ from pathlib import Path
 import msgspec
 
 from proxy.errors import ConfigError
-from proxy.manifest.records import SegmentId
-from proxy.manifest.recovery import Finding, Found, FoundVersion, Labelled, Sighting, UnnamedSegment
+from proxy.manifest.records import Layout, SegmentId
+from proxy.manifest.recovery import Finding, Found, FoundVersion, Labelled, Link, Sighting, UnnamedSegment
 
 FORMAT = 1
 _TABLES = (
@@ -30,9 +30,13 @@ _TABLES = (
     " PRIMARY KEY (written, segment)) WITHOUT ROWID",
     "CREATE TABLE finding (sort TEXT NOT NULL, subject TEXT NOT NULL, reason TEXT NOT NULL,"
     " PRIMARY KEY (sort, subject, reason)) WITHOUT ROWID",
+    "CREATE TABLE link (number INTEGER NOT NULL, segment BLOB NOT NULL, digest BLOB NOT NULL, previous BLOB NOT NULL,"
+    " epoch INTEGER NOT NULL, sequence INTEGER NOT NULL, whole INTEGER NOT NULL, made INTEGER NOT NULL, layout BLOB NOT NULL,"
+    " plaintext BLOB NOT NULL, PRIMARY KEY (number, segment))",
     f"PRAGMA user_version = {FORMAT}",
 )
 _labelled = msgspec.msgpack.Decoder(Labelled)
+_layouts = msgspec.msgpack.Decoder(Layout)
 _found = msgspec.msgpack.Decoder(Found)
 _encode = msgspec.msgpack.Encoder().encode
 Assemble = Callable[[Sequence[Labelled]], Found | Finding]
@@ -74,6 +78,12 @@ class Notebook:
 
     def save(self, name: str, value: bytes) -> None:
         self._connection.execute("INSERT OR REPLACE INTO progress VALUES (?, ?)", (name, value))
+
+    def identify(self) -> bytes:
+        """Return what tells this notebook from any other."""
+        self._connection.execute("INSERT OR IGNORE INTO progress VALUES ('notebook', randomblob(16))")
+        (identity,) = self._connection.execute("SELECT value FROM progress WHERE name = 'notebook'").fetchone()
+        return bytes(identity)
 
     # What the stores list
 
@@ -148,6 +158,38 @@ class Notebook:
     def count_found(self) -> int:
         (count,) = self._connection.execute("SELECT count(*) FROM found").fetchone()
         return int(count)
+
+    # The journal
+
+    def add_link(self, link: Link, plaintext: bytes) -> None:
+        place = (link.number, link.segment_id, link.digest, link.previous, link.epoch, link.sequence, link.whole, link.made_ms)
+        self._connection.execute(
+            "INSERT OR REPLACE INTO link VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*place, _encode(link.layout), plaintext)
+        )
+
+    def links(self) -> tuple[Link, ...]:
+        rows = self._connection.execute(
+            "SELECT number, segment, digest, previous, epoch, sequence, whole, made, length(plaintext), layout FROM link ORDER BY number"
+        )
+        return tuple(
+            Link(
+                number=number,
+                segment_id=segment,
+                digest=digest,
+                previous=previous,
+                epoch=epoch,
+                sequence=sequence,
+                whole=bool(whole),
+                made_ms=made,
+                size_bytes=size,
+                layout=_layouts.decode(layout),
+            )
+            for number, segment, digest, previous, epoch, sequence, whole, made, size, layout in rows
+        )
+
+    def plaintext(self, number: int, segment_id: SegmentId) -> bytes:
+        row = self._connection.execute("SELECT plaintext FROM link WHERE number = ? AND segment = ?", (number, segment_id)).fetchone()
+        return bytes(row[0])
 
     # What could not be brought back
 

@@ -7,14 +7,15 @@ from collections.abc import Callable, Sequence
 import msgspec
 from msgspec.structs import replace
 
+from proxy.manifest.journal import TABLES
+from proxy.manifest.plans.damage import changed_shards, damage_at_commit
 from proxy.manifest.plans.recovery import Insertion, belongs, id_of, order_of, plan_found_part, plan_found_version
-from proxy.manifest.records import Bucket, BucketId, Epoch, Extent, Part, Upload, Version
-from proxy.manifest.recovery import Found, FoundPart, FoundVersion, GarbageKey, Outcome
-from proxy.manifest.sqlite.damage import forget_extent, note_missing
-from proxy.manifest.sqlite.epoch import find_epoch
+from proxy.manifest.records import Bucket, BucketId, Extent, Part, Upload, Version
+from proxy.manifest.recovery import Found, FoundPart, FoundVersion, Outcome
+from proxy.manifest.sqlite.damage import forget_damage, report_damage
 from proxy.manifest.sqlite.extents import add_extents, change_references
 from proxy.manifest.sqlite.jobs import save_state
-from proxy.manifest.sqlite.layouts import save_layout
+from proxy.manifest.sqlite.layouts import find_layout, save_layout
 from proxy.manifest.sqlite.rows import Connection, encode, one
 from proxy.manifest.sqlite.versions import change_versions, decode_version, find_version, store_version
 
@@ -23,12 +24,19 @@ _uploads = msgspec.msgpack.Decoder(Upload)
 _parts = msgspec.msgpack.Decoder(Part)
 _HOLDING = ("tenant", "store", "bucket", "version", "extent", "upload", "garbage", "intent")
 Keep = Callable[[tuple[Outcome, ...]], bytes]
+COUNTED = ("tenant", "access_key", "bucket", "version", "upload", "part")
 ID_LEAP = 1_000_000  # ids of buckets and extents that were given and lost: none is given again
 
 
 def is_blank(connection: Connection) -> bool:
     """Tell whether nothing was ever kept here."""
     return not any(connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() for table in _HOLDING)  # noqa: S608 - of constants
+
+
+def forget_all(connection: Connection) -> None:
+    """Empty all that the journal tells of, before all of it is told anew."""
+    for table in TABLES:
+        connection.execute(f"DELETE FROM {table.name}")  # noqa: S608 - names of ours
 
 
 def apply_found(connection: Connection, found: Sequence[Found], name: str, keep: Keep, now_ms: int) -> tuple[Outcome, ...]:
@@ -38,13 +46,6 @@ def apply_found(connection: Connection, found: Sequence[Found], name: str, keep:
     )
     save_state(connection, name, keep(outcomes))
     return outcomes
-
-
-def garbage_names(connection: Connection, after: GarbageKey, limit: int) -> tuple[GarbageKey, ...]:
-    rows = connection.execute(
-        "SELECT store, due, name FROM garbage WHERE (store, due, name) > (?, ?, ?) ORDER BY store, due, name LIMIT ?", (*after, limit)
-    )
-    return tuple(GarbageKey(*row) for row in rows)
 
 
 def _apply_version(connection: Connection, found: FoundVersion, now_ms: int) -> Outcome:
@@ -106,14 +107,22 @@ def _apply_part(connection: Connection, found: FoundPart, now_ms: int) -> Outcom
 def correct_extents(connection: Connection, extents: Sequence[Extent], now_ms: int) -> None:
     """Replace layouts by what the stores list, and put on record what is missing."""
     for extent in extents:
+        before = find_layout(connection, extent.id)
+        if before is None:
+            continue
         save_layout(connection, extent.id, extent.layout)
-        forget_extent(connection, extent.id)
-        note_missing(connection, extent.id, extent.layout, now_ms)
+        for was, now in zip(before.segments, extent.layout.segments, strict=True):
+            forget_damage(connection, extent.id, extent.layout, now.id, changed_shards(was, now))
+        report_damage(connection, damage_at_commit(extent.id, extent.layout), now_ms)
 
 
-def finish_recovery(connection: Connection, identity: str, above: int, now_ms: int) -> Epoch:
-    """Go on as the manifest that was lost, above every epoch that was seen: leases are forgotten, and the fence is lifted."""
-    connection.execute("DELETE FROM intent")
+def end_leases(connection: Connection) -> None:
+    """Forget all leases, and draws, and never again give an id that was given and lost."""
+    for leases in ("intent", "draw"):  # what they cover may be in use by now: it was committed after the journal's end
+        connection.execute(f"DELETE FROM {leases}")  # noqa: S608 - of constants
     connection.execute("UPDATE sqlite_sequence SET seq = seq + ? WHERE name IN ('bucket', 'extent')", (ID_LEAP,))
-    connection.execute("UPDATE epoch SET identity = ?, number = max(number, ?) + 1, moved = ?, fence = ''", (identity, above, now_ms))
-    return find_epoch(connection)
+
+
+def count_all(connection: Connection) -> dict[str, int]:
+    """Return how many rows there are of what a client or an operator knows of."""
+    return {table: int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]) for table in COUNTED}  # noqa: S608 - of constants
