@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from proxy.cli import fsck, init, jobs, key, manifest, objects, placement, scrub, serve, status, stores, tenant
+from proxy.cli import fsck, init, jobs, key, manifest, objects, placement, recover, scrub, serve, status, stores, tenant
 from proxy.errors import ConfigError, ProxyError
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
 )
 app.command("serve")(serve.serve)
 app.command("init")(init.init)
+app.command("recover")(recover.recover)
 app.command("status")(status.status)
 app.add_typer(tenant.app, name="tenant")
 app.add_typer(key.app, name="key")

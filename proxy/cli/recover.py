@@ -78,9 +78,7 @@ def _print(report: Report) -> None:
         print_table("Which", ["kind", "what", "why"], [[one.sort, one.subject, one.reason] for one in report.findings[:SHOWN]])
     for doubt in report.unproved:
         print(f"not proved: {doubt}")
-    print(
-        f"The manifest is recovered, in epoch {report.epoch}, after {report.seconds:.1f} s. Start the server; repair makes up what is missing."
-    )
+    print(f"The manifest is recovered after {report.seconds:.1f} s, and goes on in epoch {report.epoch}. Start the server now.")
 
 
 def _counts(report: Report) -> list[list[str]]:

@@ -100,8 +100,8 @@ class Recovery:
             raise RecoveryRefused("the manifest is not behind its stores, as far as they tell: there is nothing to resume")
         if not resume and fence != RECOVERING and not await self._parts.manifest.is_blank():
             raise RecoveryRefused(
-                "manifest.path: this manifest is not empty, and a recovery makes a new one: move the file away, with what lies beside it; or, "
-                "if it is an older copy, let it catch up with: shardgate recover --resume"
+                "manifest.path: this manifest is not empty, and a recovery makes a new one: move the file away, with what lies beside "
+                "it; or, if it is an older copy, let it catch up with: shardgate recover --resume"
             )
 
     async def _recover_history(self, identity: str, *, resume: bool) -> tuple[JournalReport, tuple[str, ...]]:
