@@ -49,6 +49,7 @@ import struct
 import sys
 import tempfile
 import tomllib
+import traceback
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -88,8 +89,9 @@ def main(arguments: Sequence[str]) -> int:
     except BadInput as error:
         print(f"shardgate-verify: {error}", file=sys.stderr)
         return 2
-    except (OSError, sqlite3.Error) as error:
-        print(f"shardgate-verify: {error}", file=sys.stderr)
+    except Exception as error:  # whatever it is, it must not look like a rule that is broken, nor like one that holds
+        traceback.print_exc()
+        print(f"shardgate-verify: failed, so nothing is known: {error or type(error).__name__}", file=sys.stderr)
         return 2
     print(json.dumps(as_document(report), indent=2) if options.json else as_text(report))
     return 1 if report.broken else 0
@@ -459,7 +461,13 @@ def _s3(bucket: Bucket, listing: str) -> tuple[Any, str, str]:
     except ImportError:
         raise BadInput(f"{listing}: to list a bucket directly, boto3 is needed: pip install boto3. Or give a listing in a file") from None
     name, _, prefix = listing.removeprefix("s3://").partition("/")
-    return boto3.client("s3", endpoint_url=bucket.endpoint or None), name, f"{prefix.rstrip('/')}/" if prefix else ""
+    client = _client(boto3, bucket.endpoint)
+    return client, name, f"{prefix.rstrip('/')}/" if prefix else ""
+
+
+@lru_cache
+def _client(boto3: Any, endpoint: str) -> Any:
+    return boto3.client("s3", endpoint_url=endpoint or None)
 
 
 def _list_s3(bucket: Bucket, listing: str) -> Iterator[str]:
@@ -585,7 +593,7 @@ def verify(statement: Statement, scratch: Path, *, k: int | None, sample: int, i
     try:
         db.executescript(
             "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA temp_store = FILE; PRAGMA cache_size = -65536;"
-            "CREATE TABLE shard (segment BLOB, shard_index INTEGER, bucket INTEGER, name TEXT);"
+            "CREATE TABLE shard (segment BLOB, shard_index INTEGER, bucket INTEGER, name BLOB);"
         )
         sampled = _gather(db, report, sample)
         if not report.shards:
@@ -610,7 +618,7 @@ def _gather(db: sqlite3.Connection, report: Report, sample: int) -> list[tuple[B
     for number, bucket in enumerate(report.statement.buckets):
         prefix = f"{bucket.prefix.strip('/')}/" if bucket.prefix.strip("/") else ""
         before, may_read = report.shards, has_contents(bucket) and sample > 0
-        rows: list[tuple[bytes, int, int, str]] = []
+        rows: list[tuple[bytes, int, int, bytes]] = []
         for name in (name for listing in bucket.listings for name in names_in(bucket, listing)):
             if prefix and not name.startswith(prefix):
                 continue
@@ -619,7 +627,7 @@ def _gather(db: sqlite3.Connection, report: Report, sample: int) -> list[tuple[B
                 _note_other(report, bucket, name)
                 continue
             report.shards += 1
-            rows.append((shard.segment, shard.index, number, name))
+            rows.append((shard.segment, shard.index, number, os.fsencode(name)))
             if len(rows) >= BATCH:
                 _write(db, rows)
             if may_read:
@@ -634,7 +642,7 @@ def _gather(db: sqlite3.Connection, report: Report, sample: int) -> list[tuple[B
     return sampled
 
 
-def _write(db: sqlite3.Connection, rows: list[tuple[bytes, int, int, str]]) -> None:
+def _write(db: sqlite3.Connection, rows: list[tuple[bytes, int, int, bytes]]) -> None:
     db.execute("BEGIN")
     db.executemany("INSERT INTO shard VALUES (?, ?, ?, ?)", rows)
     db.execute("COMMIT")
@@ -647,7 +655,7 @@ def _note_other(report: Report, bucket: Bucket, name: str) -> None:
     else:
         report.others[bucket.name] += 1
         if len(report.other_examples) < 3:
-            report.other_examples.append(f"{bucket.name}: {name}")
+            report.other_examples.append(f"{bucket.name}: {name!r}")
 
 
 def _read_sample(report: Report, sampled: Iterable[tuple[Bucket, str]]) -> None:
@@ -666,11 +674,11 @@ def _k_of_shard(report: Report, bucket: Bucket, name: str) -> int | None:
     report.read += 1
     footer = parse_footer(tail)
     if footer is None:
-        report.no_footer.append(f"{bucket.name}: {name}")
+        report.no_footer.append(f"{bucket.name}: {name!r}")
         return None
     k, told = footer
     if (told.segment, told.index, told.generation) != (named.segment, named.index, named.generation):
-        report.renamed.append(f"{bucket.name}: {name} is shard {told.index} of segment {told.segment.hex()}")
+        report.renamed.append(f"{bucket.name}: {name!r} is shard {told.index} of segment {told.segment.hex()}")
         return None
     return k
 
@@ -698,7 +706,7 @@ class _Count:
             # By segment alone: its shards count together under whatever names. A second generation adds nothing.
             names: dict[tuple[int, int], str] = {}
             for _, index, bucket, name in shards:
-                names.setdefault((index, bucket), name)
+                names.setdefault((index, bucket), os.fsdecode(name))
             self._segment(segment, names)
 
     def _segment(self, segment: bytes, names: dict[tuple[int, int], str]) -> None:
@@ -849,4 +857,5 @@ def limits(report: Report) -> list[str]:
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # it is a text file here
     sys.exit(main(sys.argv[1:]))

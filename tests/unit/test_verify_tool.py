@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import random
 import re
 import shutil
@@ -186,10 +187,10 @@ def test_shards_under_false_names_are_found(tmp_path: Path) -> None:
 def test_what_is_not_a_shard_is_told_and_markers_are_not(tmp_path: Path) -> None:
     listings = list_names(tmp_path, spread(ID))
     with (tmp_path / "elm.txt").open("a") as listing:
-        listing.write(f"epoch/{1:020d}-{'ab' * 16}-{'cd' * 16}\n.shardgate-store\nholiday.jpg\n{shard_name(ID, 0).upper()}\n")
+        listing.write(f"epoch/{1:020d}-{'ab' * 16}-{'cd' * 16}\n.shardgate-store\n\x1b[2Jholiday.jpg\n{shard_name(ID, 0).upper()}\n")
     told = run(state(tmp_path), *listings, "--k", 3)
     assert told.returncode == 0
-    assert "nobody knows what they are: 2 in elm. Such as elm: holiday.jpg; elm: " in told.stdout
+    assert "nobody knows what they are: 2 in elm. Such as elm: '\\x1b[2Jholiday.jpg'; elm: " in told.stdout
 
 
 def test_the_limits_are_told(tmp_path: Path) -> None:
@@ -276,6 +277,7 @@ def test_a_bucket_may_have_several_listings_and_only_its_prefix_counts(tmp_path:
         (b'{"Contents": [], "NextToken": "abc"}', "there is more than this page"),
         (b'{"IsTruncated": true, "Contents": []}', "there is more than this page"),
         (b'[{"size": 1}]', "an entry has no name"),
+        (b"[" * 100_000, "failed, so nothing is known"),
         (b"\xff\xfe\x00", "cannot be read to its end"),
         (b"", "no shard is in any listing"),
         (b"holiday.jpg\n", "no shard is in any listing"),
@@ -352,6 +354,14 @@ def test_counts_are_those_of_counting_by_hand(tmp_path: Path, shards: set[tuple[
     broken = {(segments[number].hex(), *hand) for hand, most in counted.items() for number in range(4) if most[number] >= k}
     assert {(facts["segment"], facts["unit"], facts["name"]) for facts in report["broken"]} == broken
     assert found.returncode == bool(broken)
+
+
+def test_shards_below_a_folder_with_any_name_are_counted_and_read(tmp_path: Path) -> None:
+    for index in range(3):
+        put(tmp_path, os.fsdecode(b"alder/\xff \xc3\xa9"), ID, index, k=3)
+    broken = run(state(tmp_path, buckets={"alder": BUCKETS["alder"]}), f"alder={tmp_path}/alder")
+    assert broken.returncode == 1
+    assert f"{ID.hex()}  provider alder-cloud has shards 0, 1, 2 (k = 3)" in broken.stdout
 
 
 def test_help_says_how_it_counts_and_what_the_exit_codes_mean() -> None:
