@@ -93,12 +93,12 @@ async def test_what_is_written_during_a_pass_comes_in_the_next_and_what_is_delet
     for number in range(5):
         await lab.put(f"k{number}", os.urandom(100))
     ids, seen = await ids_of(lab), Seen()
-    walk = walk_of(lab, seen)
+    walk = walk_of(lab, seen, batch=3)
     await walk.advance(seconds=0)
-    await lab.put("k2", os.urandom(100))
+    await lab.put("k3", os.urandom(100))
     await lab.put("late", os.urandom(100))
     await walk.advance(seconds=60)
-    assert seen.passes == [ids[:2] + ids[3:]]
+    assert seen.passes == [ids[:3] + ids[4:]], "the batch that ends the pass has newer ones, too"
     await walk.advance(seconds=60)
     assert seen.passes[1] == await ids_of(lab)
 

@@ -15,6 +15,7 @@ from proxy.engine.scrub.inspector import Inspector
 from proxy.engine.scrub.pace import DAY_SECONDS, LONGEST_WAIT_SECONDS, SHORTEST_WAIT_SECONDS, until_next_pass_seconds, wait_seconds
 from proxy.engine.scrub.passes import ComparisonPass, PassPosition, Tools
 from proxy.engine.scrub.reports import joined, load_report, report_of, save_report
+from proxy.engine.tally import load_tally
 from proxy.engine.walk import Advance, Position, Walk, load_position
 from proxy.engine.workers import Progress
 from proxy.manifest.protocol import Manifest
@@ -50,8 +51,8 @@ class LightScrubber:
             return await self._end(position, last)
         wait = self._until_next_pass(last) if position is None else self._until_next_slice(position)
         if wait > 0:
-            return self._idle(wait, remaining=None if position is None else position.count - position.number, last=last)
-        return self._progress(await self._pass.advance(seconds=STEP_SECONDS, only=self._only(last)))
+            return self._idle(wait, remaining=0 if position is None else await self._remaining(position), last=last)
+        return await self._progress(await self._pass.advance(seconds=STEP_SECONDS, only=self._only(last)))
 
     def _only(self, last: ScrubReport | None) -> tuple[str, ...]:
         """Return the stores of a pass that begins now: all, or those that the last one had to leave out."""
@@ -80,11 +81,16 @@ class LightScrubber:
         await self._pass.forget()
         return self._idle(self._until_next_pass(report), remaining=0, last=report)
 
-    def _progress(self, position: PassPosition) -> Progress:
+    async def _remaining(self, position: PassPosition) -> int | None:
+        """Return about how many shards are still to be compared; None while nobody has counted them."""
+        tally = await load_tally(self._manifest)
+        return None if tally is None else round(tally.shards * (1 - position.number / position.count))
+
+    async def _progress(self, position: PassPosition) -> Progress:
         compared = position.compared if not self._pass.is_running else self._pass.compared
         before, self._counted = self._counted, (compared.shards, compared.requests)
         done, requests = (max(now - then, 0) for now, then in zip(self._counted, before, strict=True))
-        return Progress(idle=False, done=done, remaining=position.count - position.number, requests=requests)
+        return Progress(idle=False, done=done, remaining=await self._remaining(position), requests=requests)
 
     def _idle(self, wait: float, *, remaining: int | None, last: ScrubReport | None) -> Progress:
         self.idle_seconds = min(max(wait, SHORTEST_WAIT_SECONDS), LONGEST_WAIT_SECONDS)
@@ -144,6 +150,7 @@ class DeepScrubber:
     def _progress(self, advance: Advance, before: ScrubReport) -> Progress:
         position, report = advance.position, self._scrub.report
         elapsed, remaining = self._age_seconds(position.begun_ms), 0 if advance.finished else position.remaining
+        shards = report.shards - before.shards
         wait = wait_seconds(elapsed_seconds=elapsed, days=self._days, done=position.seen, remaining=remaining)
         if not position.seen and not advance.finished:  # another round begins, for stores that were down just now
             wait = LONGEST_WAIT_SECONDS
@@ -151,8 +158,8 @@ class DeepScrubber:
         self.idle_seconds = max(wait, SHORTEST_WAIT_SECONDS)
         return Progress(
             idle=wait > 0 or advance.finished,
-            done=report.shards - before.shards,
-            remaining=remaining,
+            done=shards,
+            remaining=round(remaining * shards / advance.seen) if advance.seen else remaining,
             requests=report.requests - before.requests,
             size_bytes=report.size_bytes - before.size_bytes,
             trouble=trouble_of(report),
