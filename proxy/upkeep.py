@@ -11,7 +11,10 @@ from proxy.clock import Clock
 from proxy.config import Config
 from proxy.engine.audit import Auditor
 from proxy.engine.background import BackgroundMemory
+from proxy.engine.campaigns.carrying import Carrier
+from proxy.engine.campaigns.rewriting import Rewriter
 from proxy.engine.campaigns.watch import LeavingWatch
+from proxy.engine.campaigns.worker import CampaignWorker
 from proxy.engine.collect import Collector
 from proxy.engine.damage import DamageReporter
 from proxy.engine.epoch import EpochKeeper
@@ -20,10 +23,13 @@ from proxy.engine.intents import IntentLedger, LeaseRenewal
 from proxy.engine.journal.worker import JournalWorker, NoJournal
 from proxy.engine.moving import ShardMover
 from proxy.engine.placement import Policy
+from proxy.engine.quorum import ShardPutter
+from proxy.engine.read import Reader
 from proxy.engine.scrub.findings import Report, to_repair
 from proxy.engine.scrub.inspector import Inspector
 from proxy.engine.scrub.passes import Tools
 from proxy.engine.scrub.workers import DeepScrubber, LightScrubber
+from proxy.engine.stragglers import Stragglers
 from proxy.engine.tally import TallyObserver
 from proxy.engine.tasks import BackgroundTasks
 from proxy.engine.throttle import Throttle
@@ -47,6 +53,9 @@ class Parts:
     threads: Executor  # for coding, sealing, hashing
     ledger: IntentLedger
     epoch: EpochKeeper
+    reader: Reader
+    putter: ShardPutter
+    stragglers: Stragglers
     reporter: DamageReporter
     tasks: BackgroundTasks
     throttle: Throttle  # all workers of this process share its pace: each takes a `share` of its own
@@ -61,6 +70,7 @@ def make_workers(parts: Parts) -> tuple[Worker, ...]:
         parts.epoch,
         _collector(parts),
         LeavingWatch(parts.manifest, parts.fleet),
+        make_campaigns(parts),
         _auditor(parts),
         *_scrubbers(parts),
         *_journal(parts),
@@ -101,6 +111,29 @@ def make_mover(parts: Parts, throttle: Throttle) -> ShardMover:
         reporter=parts.reporter,
         tasks=parts.tasks,
     )
+
+
+def make_campaigns(parts: Parts) -> CampaignWorker:
+    """Return what carries campaigns out; a command may run it, too."""
+    throttle, limits = parts.throttle.share(), parts.config.limits
+    rewriter = Rewriter(
+        manifest=parts.manifest,
+        keyring=parts.keyring,
+        fleet=parts.fleet,
+        clock=parts.clock,
+        threads=parts.threads,
+        ledger=parts.ledger,
+        reader=parts.reader,
+        putter=parts.putter,
+        stragglers=parts.stragglers,
+        reporter=parts.reporter,
+        tasks=parts.tasks,
+        throttle=throttle,
+        memory=parts.memory,
+        wait_seconds=limits.memory_wait_seconds + limits.put_timeout_seconds,
+    )
+    carrier = Carrier(parts.manifest, parts.fleet, make_mover(parts, throttle))
+    return CampaignWorker(manifest=parts.manifest, policies=parts.policies, carrier=carrier, rewriter=rewriter, clock=parts.clock)
 
 
 def _collector(parts: Parts) -> Collector:

@@ -18,6 +18,7 @@ from proxy.codec.label import Label
 from proxy.engine.body import Digests
 from proxy.engine.placement import Policy
 from proxy.keyring import TenantCipher
+from proxy.manifest.campaigns import Exchanged
 from proxy.manifest.drafts import NO_CONDITIONS, Conditions, VersionDraft
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import (
@@ -34,7 +35,7 @@ from proxy.manifest.records import (
 )  # fmt: skip
 
 Recorded = TypeVar("Recorded", bound=Record)
-Committed = TypeVar("Committed", Version, Part)
+Committed = TypeVar("Committed", Version, Part, Exchanged)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

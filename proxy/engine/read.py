@@ -97,6 +97,10 @@ class Reader:
         extents, start = await self._load(version, start, length)
         return self._read_runs(extents, cipher, start, length, run_size)
 
+    def open_extent(self, extent: Extent, cipher: TenantCipher, *, run_size: int) -> Pieces:
+        """Return the plaintext of an extent, to be written into segments of `run_size`. Its writer has the memory, as in `open_source`."""
+        return self._read_runs((extent,), cipher, 0, extent.layout.size, run_size)
+
     async def _load(self, version: Version, start: int, length: int) -> tuple[Sequence[Extent], int]:
         # All extents that will be read, at once: were the version deleted meanwhile, its shards stay a while, but not its extents.
         refs, start = touched_extents(version.extents, start, length)

@@ -12,7 +12,7 @@ from typing import Literal, NewType
 from msgspec.structs import replace
 
 from proxy.errors import CampaignRefused
-from proxy.manifest.records import BucketId, ExtentId, ExtentRef, ObjectKey, Record, UploadId, VersionId
+from proxy.manifest.records import BucketId, ExtentId, ExtentRef, Layout, ObjectKey, Record, UploadId, VersionId
 
 CampaignId = NewType("CampaignId", str)
 Verb = Literal["drain", "replace", "rebalance", "policy"]
@@ -134,6 +134,13 @@ class ExtentUser(Record, frozen=True, kw_only=True, omit_defaults=True):
     sequence: int = 0
     upload_id: UploadId = UploadId("")  # of a part
     part_number: int = 0
+
+
+class Exchanged(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """What a version or part got in exchange for an extent."""
+
+    extents: tuple[ExtentRef, ...]
+    layout: Layout
 
 
 class Used(Record, frozen=True, kw_only=True, omit_defaults=True):

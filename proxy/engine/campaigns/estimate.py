@@ -21,9 +21,9 @@ GB = 1e9  # as providers count
 DAYS_OF_A_MONTH = 30
 
 
-def shard_size(scheme: Scheme, segment_size: int) -> int:
-    """Return the bytes of one shard, cells and footer."""
-    return SegmentGeometry(scheme, segment_size).cells_size + footer_size(sealed_label_size(LABEL_SIZE))
+def shard_size(scheme: Scheme, segment_size: int, known_footer_size: int = 0) -> int:
+    """Return the bytes of one shard, cells and footer; of one that is not stored yet, about so many."""
+    return SegmentGeometry(scheme, segment_size).cells_size + (known_footer_size or footer_size(sealed_label_size(LABEL_SIZE)))
 
 
 def seconds_at(estimate: Estimate, *, requests_per_second: float, bytes_per_second: float) -> float:
@@ -53,7 +53,7 @@ class Tally:
         """Count shards that are each read once, and put as they are."""
         self._segments += bool(moves)
         self._copied += len(moves)
-        size = shard_size(scheme, segment.size)
+        size = shard_size(scheme, segment.size, segment.footer_size)
         for move in moves:
             self._counts[move.source].read(size)
             self._put(move, size)
@@ -62,7 +62,7 @@ class Tally:
         """Count shards that are coded anew from the k cheapest of the others; the stores `lost` are not read."""
         self._segments += bool(moves)
         self._rebuilt += len(moves)
-        size = shard_size(scheme, segment.size)
+        size = shard_size(scheme, segment.size, segment.footer_size)
         moved = {move.index for move in moves}
         good = [
             store for index, store in enumerate(segment.stores) if index not in moved and index not in segment.missing and store not in lost
@@ -76,7 +76,7 @@ class Tally:
         """Count an extent that is read, stored under a scheme, and deleted. `targets` are the stores that a segment's shards go to."""
         former = Scheme(layout.k, layout.m)
         for segment in layout.segments:
-            size = shard_size(former, segment.size)
+            size = shard_size(former, segment.size, segment.footer_size)
             held = [store for index, store in enumerate(segment.stores) if index not in segment.missing]
             for store in held[: former.k]:
                 self._counts[store].read(size)

@@ -5,7 +5,7 @@ Prices are none of them: they change what a plan costs, not what it does.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import fields, is_dataclass
 
 from proxy.codec.geometry import Scheme
@@ -13,14 +13,23 @@ from proxy.engine.placement import Policy
 from proxy.errors import CampaignRefused
 from proxy.stores.protocol import StoreInfo
 
+LEAVING = "stores being left"
 
-def facts_of(policies: Mapping[str, Policy], infos: Mapping[str, StoreInfo], leaving: Set[str]) -> dict[str, str]:
+
+def facts_of(policies: Mapping[str, Policy], infos: Mapping[str, StoreInfo]) -> dict[str, str]:
     """Return each store and each policy, and what decides about placement."""
-    stores = {
-        f"store {name}": ", ".join((info.provider, info.region, info.jurisdiction, *(("being left",) if name in leaving else ())))
-        for name, info in infos.items()
-    }
+    stores = {f"store {name}": f"{info.provider}, {info.region}, {info.jurisdiction}" for name, info in infos.items()}
     return stores | {f"policy {name}": _words(policy) for name, policy in policies.items()}
+
+
+def with_leaving(facts: Mapping[str, str], leaving: Iterable[str]) -> dict[str, str]:
+    """Return the facts with the stores that take no new shards: a plan that others were made beside does not hold any more."""
+    return {**facts, LEAVING: " ".join(sorted(leaving)) or "none"}
+
+
+def without_leaving(facts: Mapping[str, str]) -> dict[str, str]:
+    """Return the facts that must hold as long as a campaign goes on: another may begin beside it."""
+    return {what: told for what, told in facts.items() if what != LEAVING}
 
 
 def check_facts(planned: Mapping[str, str], now: Mapping[str, str]) -> None:

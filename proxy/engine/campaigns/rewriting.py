@@ -1,0 +1,193 @@
+"""Storing an extent anew, under another scheme: read, coded and sealed as a new extent, and exchanged under what uses it.
+
+What a client sees of it stays exactly as it is: only the version's or part's reference changes, in one step of the manifest, which does
+nothing if the version or part has gone meanwhile. The new segments carry the labels of the old ones, so whoever recovers from the stores
+alone finds the same version, whichever of the two it reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import Executor
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from proxy.clock import Clock, WriteOrder
+from proxy.codec.geometry import Scheme, SegmentGeometry
+from proxy.codec.label import Label, decode_label
+from proxy.engine.background import BackgroundMemory
+from proxy.engine.body import Digests
+from proxy.engine.budget import Budget
+from proxy.engine.damage import DamageReporter
+from proxy.engine.destination import Destination
+from proxy.engine.filling import Filler, segment_memory
+from proxy.engine.fleet import Fleet
+from proxy.engine.intents import IntentLedger
+from proxy.engine.placement import Policy
+from proxy.engine.quorum import ShardPutter
+from proxy.engine.read import Pieces, Reader
+from proxy.engine.sources import SegmentSources
+from proxy.engine.stragglers import Stragglers
+from proxy.engine.tasks import BackgroundTasks
+from proxy.engine.throttle import Throttle
+from proxy.engine.windows import source_memory
+from proxy.engine.write import Writer
+from proxy.errors import KeyUnavailable
+from proxy.keyring import Keyring, TenantCipher
+from proxy.manifest.campaigns import Exchanged, ExtentUser
+from proxy.manifest.protocol import Manifest
+from proxy.manifest.records import Bucket, Extent, Layout, Record, Settlement, TenantId
+
+LARGE_SHARE = 7 / 8  # of a budget: no large write gets more
+
+
+class Rewriter:
+    """Stores extents anew, within the background's memory and throttle."""
+
+    def __init__(
+        self,
+        *,
+        manifest: Manifest,
+        keyring: Keyring,
+        fleet: Fleet,
+        clock: Clock,
+        threads: Executor,
+        ledger: IntentLedger,
+        reader: Reader,
+        putter: ShardPutter,
+        stragglers: Stragglers,
+        reporter: DamageReporter,
+        tasks: BackgroundTasks,
+        throttle: Throttle,
+        memory: BackgroundMemory,
+        wait_seconds: float,
+    ) -> None:
+        self._manifest = manifest
+        self._keyring = keyring
+        self._fleet = fleet
+        self._clock = clock
+        self._threads = threads
+        self._ledger = ledger
+        self._reader = reader
+        self._putter = putter
+        self._stragglers = stragglers
+        self._reporter = reporter
+        self._tasks = tasks
+        self._throttle = throttle
+        self._memory = memory
+        self._wait_seconds = wait_seconds
+
+    async def rewrite(self, bucket: Bucket, user: ExtentUser, extent: Extent, policy: Policy, scheme: Scheme) -> Layout:
+        """Store an extent under a policy and scheme, and let the user have it instead; return how it is stored.
+
+        `ExtentMissing` if the version or part does not use it any more: then nothing has changed, and what was stored is collected.
+        """
+        cipher = await self._cipher(extent.layout)
+        size = min(extent.layout.size, policy.segment_size)
+        needed = segment_memory(SegmentGeometry(scheme, size)) + source_memory(size)
+        async with self._memory.held(needed) as granted:
+            destination = _ExtentDestination(
+                policy=policy,
+                scheme=scheme,
+                cipher=cipher,
+                manifest=self._manifest,
+                clock=self._clock,
+                order=WriteOrder(self._clock),  # of a new record: here there is none
+                bucket=bucket,
+                size_bytes=extent.layout.size,
+                user=user,
+                extent=extent,
+                last_label=await self._last_label(extent, cipher),
+            )
+            pieces = self._reader.open_extent(extent, cipher, run_size=policy.segment_size)
+            body = _ExtentBody(pieces, extent.layout, scheme, self._throttle)
+            exchanged = await self._writer(granted).write(destination, body)
+        return exchanged.layout
+
+    def _writer(self, memory_bytes: int) -> Writer:
+        """Return a writer that shares a part of the background's memory among the segments of one extent, and takes none of clients'."""
+        budget = Budget(int(memory_bytes / LARGE_SHARE) + 1, wait_seconds=self._wait_seconds)
+        filler = Filler(ledger=self._ledger, budget=budget, threads=self._threads)
+        return Writer(
+            ledger=self._ledger, filler=filler, putter=self._putter, stragglers=self._stragglers, budget=budget, tasks=self._tasks
+        )
+
+    async def _last_label(self, extent: Extent, cipher: TenantCipher) -> Label:
+        """Read the label that carries the record of whoever stored the extent first."""
+        sources = SegmentSources(
+            extent,
+            extent.layout.segments[-1],
+            cipher,
+            fleet=self._fleet,
+            threads=self._threads,
+            throttle=self._throttle,
+            reporter=self._reporter,
+        )
+        last = sources.geometry.stripe_count - 1
+        await sources.columns(last, last, suspect=())
+        footer = next(iter(sources.footers.values()))
+        return decode_label(sources.keys.label_cipher().open(footer.sealed_label))
+
+    async def _cipher(self, layout: Layout) -> TenantCipher:
+        tenant = await self._manifest.find_tenant(TenantId(layout.tenant_key_id))
+        if tenant is None:
+            raise KeyUnavailable(f"there is no tenant {layout.tenant_key_id}")
+        return self._keyring.tenant_cipher(tenant)
+
+
+class _Rewritten(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """There is nothing new to record of a body that is stored already."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ExtentDestination(Destination[_Rewritten, Exchanged]):
+    """An extent in place of another, under one version or part."""
+
+    user: ExtentUser
+    extent: Extent
+    last_label: Label
+
+    def label(self, segment: int, offset: int, record: bytes) -> Label:
+        """Return the old label, with the place of a segment that may be cut elsewhere now."""
+        return replace(self.last_label, segment=segment, offset=offset, record=self.last_label.record if record else b"")
+
+    def record(self, digests: Digests) -> _Rewritten:  # noqa: ARG002 - the base class's
+        return _Rewritten()
+
+    async def commit(
+        self,
+        recorded: _Rewritten,  # noqa: ARG002 - the base class's
+        layouts: tuple[Layout, ...],
+        settlements: Sequence[Settlement],
+    ) -> Exchanged:
+        (layout,) = layouts
+        now_ms = self.clock.now_ms()
+        new = await self.manifest.exchange_extent(self.user, self.extent.id, layout, settlements=settlements, now_ms=now_ms)
+        return Exchanged(extents=(new,), layout=layout)
+
+
+class _ExtentBody:
+    """A stored extent as the body of a write. Every cell is authenticated as it is read, and what a client claimed was checked before."""
+
+    def __init__(self, pieces: Pieces, layout: Layout, scheme: Scheme, throttle: Throttle) -> None:
+        self.size_bytes = layout.size
+        self._pieces = pieces
+        self._throttle = throttle
+        self._moved = 1 + scheme.n / scheme.k  # bytes read and written for each
+
+    def memory_to_fill(self, size_bytes: int) -> int:
+        return source_memory(size_bytes)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        async with aclosing(self._pieces) as pieces:
+            async for piece in pieces:
+                await self._throttle.take(int(len(piece) * self._moved))
+                yield bytes(piece)
+
+    def digest(self, data: bytes) -> None:
+        """Nothing is to be compared."""
+
+    def finish(self) -> Digests:
+        return Digests(md5=b"")
