@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,11 +122,19 @@ def laboratory_config(data: Path, *, journal: JournalConfig = NO_JOURNAL, **limi
 
 @asynccontextmanager
 async def laboratory(
-    data: Path, *, now_ms: int = 1_750_000_000_000, journal: JournalConfig = NO_JOURNAL, **limits: object
+    data: Path,
+    *,
+    now_ms: int = 1_750_000_000_000,
+    journal: JournalConfig = NO_JOURNAL,
+    adjust: Callable[[Config], Config] = lambda config: config,
+    **limits: object,
 ) -> AsyncIterator[Laboratory]:
-    """With a journal its interval should be long: the clock of the interval stands still, but a worker looks for much that is noted."""
+    """With a journal its interval should be long: the clock of the interval stands still, but a worker looks for much that is noted.
+
+    `adjust` makes another configuration of the usual one.
+    """
     clock = ManualClock(now_ms)
-    async with open_services(laboratory_config(data, journal=journal, **limits), clock=clock, serving=True) as services:
+    async with open_services(adjust(laboratory_config(data, journal=journal, **limits)), clock=clock, serving=True) as services:
         stores: dict[str, FaultyStore] = {}
         for name, observed in services.fleet.stores.items():
             limited = observed._inner  # the faults go below limits and health, where a provider is
