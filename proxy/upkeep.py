@@ -20,6 +20,9 @@ from proxy.engine.damage import DamageReporter
 from proxy.engine.epoch import EpochKeeper
 from proxy.engine.fleet import Fleet
 from proxy.engine.intents import IntentLedger, LeaseRenewal
+from proxy.engine.journal.checkpoint import CheckpointMaker
+from proxy.engine.journal.checkpointing import CheckpointWorker
+from proxy.engine.journal.tidy import Tidier
 from proxy.engine.journal.worker import JournalWorker, NoJournal
 from proxy.engine.moving import ShardMover
 from proxy.engine.placement import Policy
@@ -167,4 +170,23 @@ def _journal(parts: Parts) -> tuple[Worker, ...]:
     if parts.journal is None:
         return (NoJournal(parts.manifest),)
     interval_seconds = parts.config.journal.interval_ms / 1000
-    return (JournalWorker(parts.manifest, parts.journal.flusher, parts.clock, interval_seconds=interval_seconds),)
+    return (
+        JournalWorker(parts.manifest, parts.journal.flusher, parts.clock, interval_seconds=interval_seconds),
+        _checkpoints(parts, parts.journal),
+    )
+
+
+def _checkpoints(parts: Parts, journal: Journal) -> CheckpointWorker:
+    settings, throttle = parts.config.journal, parts.throttle.share()
+    return CheckpointWorker(
+        parts.manifest,
+        journal.writer,
+        journal.flusher,
+        parts.fleet.stores,
+        parts.clock,
+        maker=CheckpointMaker(parts.manifest, journal.writer, journal.flusher, parts.clock, throttle, parts.memory),
+        tidier=Tidier(parts.manifest, parts.fleet.stores, parts.clock, throttle),
+        share=settings.checkpoint_share,
+        min_bytes=settings.checkpoint_min_mib * 1024 * 1024,
+        keep_seconds=settings.keep_seconds,
+    )

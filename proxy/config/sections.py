@@ -138,6 +138,9 @@ class JournalConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     interval_ms: Positive = 1000
     acknowledge: Literal["needed", "all"] = "needed"
     acknowledge_seconds: Seconds = 10.0
+    checkpoint_share: Annotated[float, msgspec.Meta(gt=0)] = 0.5
+    checkpoint_min_mib: Positive = 16
+    keep_seconds: SecondsOrNone = 24 * 3600.0
 
 
 class TlsConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -73,6 +73,9 @@ NOT_JOURNALED = {
     "probe": "always empty",
     "successor": "where copies share again what was stored anew; without it they do not, which costs space alone",
     "outbox": "the notes that the journal is made of",
+    "noted": "which rows the journal has had since the last checkpoint",
+    "checkpoint": "as with the journal",
+    "run": "as with the journal",
     "journal": "where the journal stands; whoever recovers knows it from the journal itself",
 }
 
@@ -140,8 +143,38 @@ class Checkpoint(Record, frozen=True, kw_only=True, omit_defaults=True):
     identity: str
     epoch: int
     digest: bytes  # SHA-256 of journal segment `number`: the next one's `previous`
+    sequence: int  # of that segment
     made_ms: int
     runs: tuple[Run, ...] = ()
+
+
+class CheckpointRecord(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """A checkpoint as the manifest remembers it. While it is made, `made_ms` is 0, and its next run begins at `first` of `table`."""
+
+    number: int
+    epoch: int
+    digest: bytes
+    sequence: int
+    begun_ms: int
+    made_ms: int = 0
+    until: int = 0
+    rows: int = 0
+    size_bytes: int = 0  # of the plaintext of its runs
+    stores: tuple[str, ...] = ()  # of the policy that it was made under
+    reusable: bool = True  # whether it is known what has changed since its runs were read
+    table: str = ""
+    first: Key = ()
+
+
+class CheckpointState(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """What there is to decide on: whether a checkpoint is due, and what it makes garbage."""
+
+    making: CheckpointRecord | None = None
+    last: CheckpointRecord | None = None  # the newest that was made
+    superseded: CheckpointRecord | None = None  # the newest of those that were made before the time asked about
+    journal_segments: int = 0  # behind the last checkpoint
+    journal_bytes: int = 0
+    gap: bool = False  # changes behind the last checkpoint were forgotten: only a new one makes the copy whole again
 
 
 class JournalPosition(Record, frozen=True, kw_only=True, omit_defaults=True):
@@ -150,7 +183,8 @@ class JournalPosition(Record, frozen=True, kw_only=True, omit_defaults=True):
     number: int = 0  # of the last segment stored
     epoch: int = 0  # of that segment
     digest: bytes = NO_DIGEST
-    sequence: int = 0  # up to which everything is stored, and whole
+    whole: int = 0  # the last one that is whole
+    sequence: int = 0  # of that one: up to this, everything is stored
     noted: int = 0  # the last change noted
     rows: int = 0  # notes that wait, about
 
@@ -186,6 +220,7 @@ class StoredSegment(Record, frozen=True, kw_only=True, omit_defaults=True):
     layout: Layout
 
 
+_ROW_SIZE = 100  # of a row, beside its text and bytes: numbers, the table's name, and what MessagePack adds
 _segments = msgspec.msgpack.Decoder(JournalSegment)
 _checkpoints = msgspec.msgpack.Decoder(Checkpoint)
 _rows = msgspec.msgpack.Decoder(tuple[Row, ...])
@@ -227,6 +262,12 @@ def encode_runs(runs: Sequence[Run]) -> bytes:
 def decode_runs(plaintext: bytes) -> tuple[Run, ...]:
     """Read the plaintext of one segment of a run of runs. Raises `IntegrityError`."""
     return _decoded(_runs, plaintext, "run of runs")
+
+
+def sized(row: Row) -> int:
+    """Return about how many bytes a row takes when it is encoded."""
+    columns = (*row.key, *(row.value or ()))
+    return _ROW_SIZE + sum(len(column) for column in columns if isinstance(column, str | bytes))
 
 
 def digest_of(plaintext: bytes) -> bytes:

@@ -78,7 +78,7 @@ class Dispatcher:
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.raw_path.startswith(INTERNAL) and is_internal(request, self._services.config.domains):
-            return await answer_internal(request, self._services.manifest, self._services.fleet, self._telemetry)
+            return await answer_internal(request, self._services.manifest, self._services.fleet, self._telemetry, self._services.journal)
         self._telemetry.begin()
         visit = Visit(request, self._inlet(request))
         try:

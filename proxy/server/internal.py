@@ -11,8 +11,10 @@ from aiohttp import web
 
 from proxy.engine.fleet import Fleet
 from proxy.errors import ManifestUnavailable
+from proxy.journaling import Journal
 from proxy.manifest.protocol import Manifest
 from proxy.s3.hosts import bucket_of_host
+from proxy.server.journal_counts import journal_trouble, read_journal_counts
 from proxy.server.manifest_counts import read_counts
 from proxy.server.telemetry import Telemetry
 from proxy.status.live import Live
@@ -43,14 +45,18 @@ def is_internal(request: web.BaseRequest, domains: Sequence[str]) -> bool:
     return request.method in {"GET", "HEAD"} and bucket_of_host(request.headers.get("Host", ""), domains) is None
 
 
-async def answer_internal(request: web.BaseRequest, manifest: Manifest, fleet: Fleet, telemetry: Telemetry) -> web.Response:
+async def answer_internal(
+    request: web.BaseRequest, manifest: Manifest, fleet: Fleet, telemetry: Telemetry, journal: Journal | None = None
+) -> web.Response:
     """Answer this machine only: not whoever comes through a proxy that runs on it."""
     if not _is_loopback(request) or any(name in request.headers for name in _FORWARDED):
         return web.Response(status=403)
     if request.raw_path == f"{INTERNAL}health":
-        return await _health(manifest)
+        return await _health(manifest, journal)
     if request.raw_path == f"{INTERNAL}metrics":
         body = telemetry.exposition() + (await read_counts(manifest)).exposition()
+        if journal is not None:
+            body += (await read_journal_counts(manifest, journal)).exposition()
         return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
     if request.raw_path == f"{INTERNAL}status":
         live = Live(process=os.getpid(), in_flight=telemetry.in_flight, stores=fleet.conditions())
@@ -65,9 +71,11 @@ def _is_loopback(request: web.BaseRequest) -> bool:
         return False
 
 
-async def _health(manifest: Manifest) -> web.Response:
+async def _health(manifest: Manifest, journal: Journal | None) -> web.Response:
     if trouble := manifest.trouble or await _fence(manifest):
         return web.Response(status=503, text=f"{trouble}\n")
+    if trouble := journal_trouble(journal):  # all processes have it; without any, nothing could be read, either
+        return web.Response(text=f"ok, but {trouble}\n")
     return web.Response(text="ok\n")
 
 

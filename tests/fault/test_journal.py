@@ -16,11 +16,13 @@ import pytest
 from proxy.config import JournalConfig
 from proxy.engine.journal import store
 from proxy.engine.journal.acknowledge import ALL, NEEDED
+from proxy.engine.journal.worker import ROWS_DUE
 from proxy.errors import JournalUnavailable, NotEnoughShards
 from proxy.manifest.drafts import CompletedPart, Conditions, VersionDraft
 from proxy.manifest.journal import Row
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import ObjectAttributes, ObjectKey, Upload
+from proxy.server.journal_counts import journal_trouble, read_journal_counts
 from tests.fault.journal_child import KEPT, STEPS
 from tests.laboratory import BytesBody, Laboratory, laboratory
 
@@ -235,3 +237,63 @@ def counting(read: list[store.ReadSegment]) -> list[store.ReadSegment]:
             assert len(attempts) == 1
         chain.append(max(attempts, key=lambda each: each.segment.rank))
     return chain
+
+
+async def test_what_is_told_of_the_journal(tmp_path: Path) -> None:
+    async with laboratory(tmp_path, journal=msgspec.structs.replace(KEPT, acknowledge_seconds=0.5)) as lab:
+        manifest, journal = lab.services.manifest, lab.services.journal
+        told = (await read_journal_counts(manifest, journal)).exposition().decode()
+        assert "shardgate_journal_lag_rows 0.0" in told
+        assert "shardgate_journal_lag_seconds 0.0" in told
+        for held in lab.stores.values():
+            held.down = True
+        with pytest.raises(JournalUnavailable):
+            await lab.put("empty", b"")
+        assert journal_trouble(journal) == ""
+        lab.clock.advance(61)
+        assert "has not been stored for 61 s" in journal_trouble(journal)
+        told = (await read_journal_counts(manifest, journal)).exposition().decode()
+        assert "shardgate_journal_lag_seconds 61.0" in told
+        progress = await lab.worker("journal").step()
+        assert progress.trouble
+        assert progress.remaining
+        for held in lab.stores.values():
+            held.down = False
+        lab.clock.advance(60)
+        await journal.flusher.flush()
+        assert journal_trouble(journal) == ""
+
+
+async def test_the_worker_stores_what_nobody_waits_for_at_each_interval(tmp_path: Path) -> None:
+    async with laboratory(tmp_path, journal=msgspec.structs.replace(KEPT, interval_ms=5000)) as lab:
+        worker = lab.worker("journal")
+        await worker.step()
+        await lab.put("k", b"data")
+        lab.clock.advance(4)
+        assert (await worker.step()).done == 0
+        lab.clock.advance(1)
+        progress = await worker.step()
+        assert (progress.done, progress.remaining, progress.requests) == (3, 0, 6)
+        assert progress.size_bytes > 500
+        assert (await worker.step()).requests == 0
+
+
+async def test_much_that_is_noted_does_not_wait_for_the_interval(tmp_path: Path) -> None:
+    async with laboratory(tmp_path, journal=KEPT) as lab:
+        worker = lab.worker("journal")
+        await worker.step()
+        await lab.services.manifest.apply_rows([Row("store", (f"s{number}",), ()) for number in range(ROWS_DUE)], note=True)
+        assert (await worker.step()).done >= ROWS_DUE
+
+
+async def test_without_a_journal_nothing_is_stored_and_no_note_piles_up(tmp_path: Path) -> None:
+    async with laboratory(tmp_path) as lab:
+        await lab.put("k", b"")
+        assert (await lab.services.manifest.journal_position()).rows
+        await lab.worker("journal").step()
+        assert (await lab.services.manifest.journal_position()).rows == 0
+        number = (await lab.services.manifest.journal_position()).number
+        await lab.put("k", b"")
+        await lab.worker("journal").step()
+        assert (await lab.services.manifest.journal_position()).number == number
+        assert [name for held in lab.stores.values() async for name, _ in held.list("j/")] == []

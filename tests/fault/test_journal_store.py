@@ -144,7 +144,7 @@ async def test_a_checkpoint_is_read_with_its_runs(desk: Desk, count: int) -> Non
     for part in parts:
         await begun.add(encode_rows(part))
     run = Run(table="store", first=(), rows=6, number=9, layout=begun.layout())
-    checkpoint = Checkpoint(number=9, until=11, identity=IDENTITY, epoch=2, digest=b"d" * 32, made_ms=1, runs=(run,) * count)
+    checkpoint = Checkpoint(number=9, until=11, identity=IDENTITY, epoch=2, digest=b"d" * 32, sequence=3, made_ms=1, runs=(run,) * count)
     await store.put_checkpoint(desk.writer, checkpoint)
     await desk.tasks.drain(60)
     desk.lab.stores[run.layout.segments[0].stores[0]].down = True

@@ -54,6 +54,7 @@ class Flusher:
         self._tasks = tasks
         self._wait_seconds = wait_seconds
         self._flush: asyncio.Task[None] | None = None
+        self._marking = False
         self._sequence = 0  # up to which everything is known to be stored
         self._done = Flushed()
         self.trouble = ""  # why the last flush failed; "" if it did not
@@ -94,6 +95,11 @@ class Flusher:
             self._flush = self._tasks.start(self._flush_in_turn())
         await asyncio.shield(self._flush)
 
+    async def mark(self) -> None:
+        """Store a segment even if nothing has changed: a checkpoint is to follow one that no other follows."""
+        self._marking = True
+        await self.flush()
+
     def take_done(self) -> Flushed:
         """Return what has been done since this was called last."""
         done, self._done = self._done, Flushed()
@@ -121,8 +127,9 @@ class Flusher:
         whole = False
         while not whole:
             changes = await self._manifest.read_changes(limit_bytes=SEGMENT_BYTES)
-            if not changes.due:
+            if not (changes.due or self._marking):
                 return
+            self._marking = False
             await self._store(changes)
             whole = changes.whole
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from proxy.manifest.journal import Changes, JournalPosition, Key, Row, StoredSegment
+from proxy.manifest.journal import Changes, CheckpointRecord, CheckpointState, JournalPosition, Key, Row, Run, StoredSegment
 
 
 class Journal(Protocol):
@@ -30,9 +30,44 @@ class Journal(Protocol):
 
     """Forget what is noted, where no journal is kept. One that is kept later has a gap here, until a checkpoint follows it."""
 
-    async def rows_of(self, table: str, *, after: Key = (), until: Key | None = None, limit: int) -> tuple[Row, ...]: ...
+    async def rows_of(self, table: str, *, start: Key = (), after: Key = (), until: Key | None = None, limit: int) -> tuple[Row, ...]: ...
 
-    """Rows in the order of their keys, behind `after` and before `until`."""
+    """Rows in the order of their keys, from `start` on or behind `after`, and before `until`."""
+
+    # Checkpoints: one is made at a time, run by run, in the order of the tables and of their keys
+    async def checkpoint_state(self, *, before_ms: int) -> CheckpointState: ...  # `superseded` as of then
+    async def begin_checkpoint(self, *, stores: Sequence[str], now_ms: int) -> CheckpointRecord | None: ...
+
+    """Begin a checkpoint behind the last journal segment. None if that is not whole, or a checkpoint follows it already."""
+
+    async def runs_of(self, number: int, table: str) -> tuple[Run, ...]: ...
+
+    """The runs of a table in a checkpoint, in order; of the one being made, those that it has so far."""
+
+    async def touched_runs(self, number: int, runs: Sequence[Run]) -> tuple[bool, ...]: ...
+
+    """Of each run of the last checkpoint, `number`, whether the journal has had a row of its range since."""
+
+    async def advance_checkpoint(
+        self, now: CheckpointRecord, then: CheckpointRecord, *, added: Sequence[Run] = (), kept: Sequence[Run] = ()
+    ) -> None: ...
+
+    """Add runs to the checkpoint being made, new ones and those of the last one that it refers to. ManifestConflict if it is not as it
+    was `now`: another process goes on with it."""
+
+    async def finish_checkpoint(self, now: CheckpointRecord, made: CheckpointRecord) -> None: ...  # ManifestConflict
+
+    """It is stored. Journal segments before it are forgotten."""
+
+    async def forget_noted(self, *, limit: int) -> bool: ...
+
+    """Forget which rows had changed before the last checkpoint, so many at once; return whether there are more."""
+
+    async def forget_checkpoints(self, *, below: int) -> None: ...
+
+    """Forget checkpoints of lower numbers, and the runs that none but those refer to."""
+
+    async def live_runs(self) -> frozenset[bytes]: ...  # the ids of all segments of runs on record
 
     # For recovery: a fence does not stop these
     async def apply_rows(self, rows: Sequence[Row], *, note: bool) -> None: ...

@@ -6,23 +6,26 @@ from collections.abc import Iterable
 from contextlib import closing
 
 from proxy.errors import ManifestConflict, ManifestFenced
-from proxy.manifest.journal import NO_DIGEST, TABLES, Changes, Column, JournalPosition, Key, Row, StoredSegment, Table
+from proxy.manifest.journal import NO_DIGEST, TABLES, Changes, Column, JournalPosition, Key, Row, StoredSegment, Table, sized
+from proxy.manifest.sqlite.checkpoints import forget_runs
 from proxy.manifest.sqlite.epoch import find_epoch
 from proxy.manifest.sqlite.rows import Connection, encode
 
 _BY_NAME = {table.name: table for table in TABLES}
-_ROW_SIZE = 100  # of a row on the way, beside its columns: numbers, names, and what MessagePack adds
 _LAST = "SELECT number, digest, sequence, epoch FROM journal ORDER BY number DESC LIMIT 1"
-_LAST_WHOLE = "SELECT sequence FROM journal WHERE whole = 1 ORDER BY number DESC LIMIT 1"
+_LAST_WHOLE = "SELECT number, sequence FROM journal WHERE whole = 1 ORDER BY number DESC LIMIT 1"
 _NOTES = "SELECT sequence, tab, a, b, c FROM outbox WHERE sequence > ? ORDER BY sequence"
+_KEEP_NOTES = (
+    "INSERT OR REPLACE INTO noted SELECT DISTINCT tab, a, b, c, ? FROM outbox WHERE sequence > ? AND sequence <= ?"  # behind a checkpoint
+)
 
 
 def journal_position(connection: Connection) -> JournalPosition:
     """Where the journal stands. One statement each: what is read first is never ahead of what is read after it."""
     number, digest, _, epoch = connection.execute(_LAST).fetchone()
-    (sequence,) = connection.execute(_LAST_WHOLE).fetchone()
+    whole, sequence = connection.execute(_LAST_WHOLE).fetchone()
     (noted,) = connection.execute("SELECT max(sequence) FROM outbox").fetchone()
-    return JournalPosition(number=number, epoch=epoch, digest=digest, sequence=sequence, noted=noted, rows=noted - sequence)
+    return JournalPosition(number=number, epoch=epoch, digest=digest, whole=whole, sequence=sequence, noted=noted, rows=noted - sequence)
 
 
 def read_changes(connection: Connection, limit_bytes: int) -> Changes:
@@ -50,7 +53,7 @@ def _read_changes(connection: Connection, limit_bytes: int) -> Changes:
                     whole = False
                     break
                 rows[place] = row = _present(connection, table, place[1])
-                size += _size_of(row)
+                size += sized(row)
             sequence = noted
     return Changes(
         number=number + 1,
@@ -70,16 +73,12 @@ def _present(connection: Connection, table: Table, key: Key) -> Row:
     return Row(table.name, key, None if found is None else tuple(found[:-1]))
 
 
-def _size_of(row: Row) -> int:
-    columns = (*row.key, *(row.value or ()))
-    return _ROW_SIZE + sum(len(column) for column in columns if isinstance(column, str | bytes))
-
-
 def record_segment(connection: Connection, segment: StoredSegment, previous: bytes) -> None:
     """Take note of a segment that is in the stores, and forget the notes that it covers: one step, so that none is lost or sent twice."""
-    number, digest, _, _ = connection.execute(_LAST).fetchone()
+    number, digest, last, _ = connection.execute(_LAST).fetchone()
     if (segment.number, previous) != (number + 1, digest):
         raise ManifestConflict(f"journal segment {segment.number} was stored, but the journal is at {number} by now")
+    connection.execute(_KEEP_NOTES, (segment.number, last, segment.sequence))
     _remember(connection, segment)
     connection.execute("DELETE FROM outbox WHERE sequence < ?", (segment.sequence,))  # the last one stays: see the table
 
@@ -91,6 +90,7 @@ def forget_changes(connection: Connection) -> None:
     if number == 0 or digest != NO_DIGEST:
         number += 1
     connection.execute("INSERT OR REPLACE INTO journal VALUES (?, ?, ?, ?, 1, 0, 0, x'')", (number, epoch, NO_DIGEST, noted))
+    forget_runs(connection)
     connection.execute("DELETE FROM outbox WHERE sequence < ?", (noted,))
 
 
@@ -99,12 +99,12 @@ def _remember(connection: Connection, segment: StoredSegment) -> None:
     connection.execute("INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (segment.number, segment.epoch, segment.digest, *kept))
 
 
-def rows_of(connection: Connection, name: str, after: Key, until: Key | None, limit: int) -> tuple[Row, ...]:
-    """Return rows in the order of their keys: those behind `after`, () for the first, and before `until`."""
+def rows_of(connection: Connection, name: str, start: Key, after: Key, until: Key | None, limit: int) -> tuple[Row, ...]:
+    """Return rows in the order of their keys: those from `start` on or behind `after`, () for the first, and before `until`."""
     table = _BY_NAME[name]
     keys = ", ".join(table.key)
     conditions, parameters = ["1"], list[Column]()
-    for sign, bound in ((">", after), ("<", until)):
+    for sign, bound in ((">=", start), (">", after), ("<", until)):
         if bound:
             conditions.append(f"({keys}) {sign} ({', '.join('?' * len(bound))})")
             parameters += bound
@@ -137,5 +137,7 @@ def continue_journal(connection: Connection, segment: StoredSegment, identity: s
     connection.execute("UPDATE epoch SET identity = ?, number = max(number, ?)", (identity, epoch))
     connection.execute("DELETE FROM journal")
     _remember(connection, segment)
+    connection.execute("DELETE FROM checkpoint")
+    forget_runs(connection)
     connection.execute("DELETE FROM outbox")
     connection.execute("INSERT INTO outbox VALUES (?, -1, 0, 0, 0)", (segment.sequence,))

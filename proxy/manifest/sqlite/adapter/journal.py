@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from proxy.manifest.journal import Changes, JournalPosition, Key, Row, StoredSegment
-from proxy.manifest.sqlite import journal
+from proxy.manifest.journal import Changes, CheckpointRecord, CheckpointState, JournalPosition, Key, Row, Run, StoredSegment
+from proxy.manifest.sqlite import checkpoints, journal
 from proxy.manifest.sqlite.adapter.runner import StepRunner
 from proxy.manifest.sqlite.turn import Turn
 
@@ -34,8 +34,37 @@ class Journal(StepRunner):
     async def forget_changes(self) -> None:
         await self._note(journal.forget_changes)
 
-    async def rows_of(self, table: str, *, after: Key = (), until: Key | None = None, limit: int) -> tuple[Row, ...]:
-        return await self._list(journal.rows_of, table, after, until, limit)
+    async def rows_of(self, table: str, *, start: Key = (), after: Key = (), until: Key | None = None, limit: int) -> tuple[Row, ...]:
+        return await self._list(journal.rows_of, table, start, after, until, limit)
+
+    async def checkpoint_state(self, *, before_ms: int) -> CheckpointState:
+        return await self._list(checkpoints.checkpoint_state, before_ms)
+
+    async def begin_checkpoint(self, *, stores: Sequence[str], now_ms: int) -> CheckpointRecord | None:
+        return await self._note(checkpoints.begin_checkpoint, tuple(stores), now_ms)
+
+    async def runs_of(self, number: int, table: str) -> tuple[Run, ...]:
+        return await self._list(checkpoints.runs_of, number, table)
+
+    async def touched_runs(self, number: int, runs: Sequence[Run]) -> tuple[bool, ...]:
+        return await self._list(checkpoints.touched_runs, number, runs)
+
+    async def advance_checkpoint(
+        self, now: CheckpointRecord, then: CheckpointRecord, *, added: Sequence[Run] = (), kept: Sequence[Run] = ()
+    ) -> None:
+        await self._note(checkpoints.advance_checkpoint, now, then, added, kept)
+
+    async def finish_checkpoint(self, now: CheckpointRecord, made: CheckpointRecord) -> None:
+        await self._note(checkpoints.finish_checkpoint, now, made)
+
+    async def forget_noted(self, *, limit: int) -> bool:
+        return await self._note(checkpoints.forget_noted, limit)
+
+    async def forget_checkpoints(self, *, below: int) -> None:
+        await self._note(checkpoints.forget_checkpoints, below)
+
+    async def live_runs(self) -> frozenset[bytes]:
+        return await self._list(checkpoints.live_runs)
 
     async def apply_rows(self, rows: Sequence[Row], *, note: bool) -> None:
         await self._committer.run(lambda connection: journal.apply_rows(connection, rows, note=note))

@@ -35,5 +35,14 @@ TABLES: tuple[str, ...] = (
     "CREATE TABLE journal (number INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, digest BLOB NOT NULL, sequence INTEGER NOT NULL,"
     " whole INTEGER NOT NULL, size INTEGER NOT NULL, stored INTEGER NOT NULL, layout BLOB NOT NULL)",
     "INSERT INTO journal VALUES (0, 0, zeroblob(32), 0, 1, 0, 0, x'')",
+    # Which rows the journal has had since the last checkpoint: a run without any is referred to, not written again.
+    "CREATE TABLE noted (tab INTEGER NOT NULL, a NOT NULL, b NOT NULL, c NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (tab, a, b, c))"
+    " WITHOUT ROWID",
+    "CREATE INDEX noted_number ON noted (number)",
+    "CREATE TABLE checkpoint (number INTEGER PRIMARY KEY, record BLOB NOT NULL)",
+    # Of the checkpoints from `born` to `last`. The first key of a table's first run is NULL.
+    "CREATE TABLE run (id INTEGER PRIMARY KEY, tab TEXT NOT NULL, a, b, c, born INTEGER NOT NULL, last INTEGER NOT NULL,"
+    " record BLOB NOT NULL)",
+    "CREATE INDEX run_order ON run (tab, a, b, c)",
     *(trigger for number, table in enumerate(JOURNALED) for trigger in _triggers(number, table)),
 )
