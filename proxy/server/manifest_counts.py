@@ -7,24 +7,46 @@ from collections.abc import Iterable, Iterator, Mapping
 from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+from proxy.engine.scrub.reports import load_report
+from proxy.engine.scrub.workers import DEEP, LIGHT
+from proxy.engine.tally import load_tally
 from proxy.manifest.damage import DamageCount
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import Job
+from proxy.manifest.scrub import ScrubReport
+from proxy.manifest.tally import Tally
 
 
 async def read_counts(manifest: Manifest) -> ManifestCounts:
     """Ask the manifest for all of them."""
     garbage = dict.fromkeys(await manifest.known_stores(), 0) | dict(await manifest.count_garbage())
-    return ManifestCounts(damage=await manifest.count_damage(), garbage=garbage, jobs=await manifest.list_jobs())
+    return ManifestCounts(
+        damage=await manifest.count_damage(),
+        garbage=garbage,
+        jobs=await manifest.list_jobs(),
+        tally=await load_tally(manifest),
+        scrubs={kind: await load_report(manifest, name) for kind, name in (("light", LIGHT), ("deep", DEEP))},
+    )
 
 
 class ManifestCounts:
     """What the manifest counts, the same whichever worker is asked: told at each scrape, kept nowhere."""
 
-    def __init__(self, *, damage: DamageCount, garbage: Mapping[str, int], jobs: Iterable[Job]) -> None:
+    def __init__(
+        self,
+        *,
+        damage: DamageCount,
+        garbage: Mapping[str, int],
+        jobs: Iterable[Job],
+        tally: Tally | None,
+        scrubs: Mapping[str, ScrubReport | None],
+    ) -> None:
+        """`scrubs`: the last whole pass of each kind."""
         self._damage = damage
         self._garbage = garbage
         self._jobs = tuple(jobs)
+        self._tally = tally
+        self._scrubs = {kind: report for kind, report in scrubs.items() if report is not None}
 
     def collect(self) -> Iterator[Metric]:
         yield from self._of_damage()
@@ -36,6 +58,9 @@ class ManifestCounts:
         for store, count in self._garbage.items():
             garbage.add_metric((store,), count)
         yield garbage
+        if self._tally is not None:
+            yield from _of_tally(self._tally)
+        yield from self._of_scrubs()
         yield from self._of_jobs()
 
     def _of_damage(self) -> Iterator[Metric]:
@@ -54,6 +79,19 @@ class ManifestCounts:
         oldest_seconds = (self._damage.oldest_ms or 0) / 1000
         yield from (shards, segments)
         yield GaugeMetricFamily("shardgate_oldest_damage_seconds", "When the oldest damage was found; 0: there is none.", oldest_seconds)
+
+    def _of_scrubs(self) -> Iterator[Metric]:
+        ended = GaugeMetricFamily("shardgate_scrub_ended_seconds", "When the last whole pass of a scrub ended.", labels=("scrub",))
+        damaged = GaugeMetricFamily("shardgate_scrub_damaged_shards", "Damaged shards that this pass has found.", labels=("scrub",))
+        unseen = GaugeMetricFamily("shardgate_scrub_unseen_stores", "Stores that this pass could not look at.", labels=("scrub",))
+        orphans = GaugeMetricFamily("shardgate_orphans", "Shards in a store that nothing explains.", labels=("store",))
+        for kind, report in self._scrubs.items():
+            ended.add_metric((kind,), report.ended_ms / 1000)
+            damaged.add_metric((kind,), report.damaged)
+            unseen.add_metric((kind,), len({*report.unlisted, *report.unreachable}))
+            for store, count in report.orphans.items():
+                orphans.add_metric((store,), count)
+        yield from (ended, damaged, unseen, orphans)
 
     def _of_jobs(self) -> Iterator[Metric]:
         done = CounterMetricFamily("shardgate_job_done", "What a background job has done.", labels=("job",))
@@ -77,3 +115,16 @@ class ManifestCounts:
         registry = CollectorRegistry()
         registry.register(self)
         return generate_latest(registry)
+
+
+def _of_tally(tally: Tally) -> Iterator[Metric]:
+    segments = GaugeMetricFamily(
+        "shardgate_segments", "Segments by how many more shards each can lose, when they were last counted.", labels=("redundancy",)
+    )
+    for level, count in tally.by_redundancy.items():
+        segments.add_metric((str(level),), count)
+    stored = GaugeMetricFamily("shardgate_stored_bytes", "Bytes of shards that are in use, when they were last counted.", labels=("store",))
+    for store, size in tally.by_store.items():
+        stored.add_metric((store,), size)
+    yield from (segments, stored)
+    yield GaugeMetricFamily("shardgate_counted_seconds", "When segments and bytes were last counted.", tally.ended_ms / 1000)
