@@ -68,11 +68,11 @@ def _problems(facts: Facts) -> Iterator[Problem]:
 def _at_manifest(facts: Facts) -> Iterator[Problem]:
     manifest = facts.manifest
     if manifest.trouble:
-        yield _broken(f"the manifest cannot be read: {manifest.trouble}", "see docs/OPERATIONS.md, At 3 a.m.")
+        yield _broken(f"the manifest cannot be read: {manifest.trouble}", "see docs/RUNBOOK.md: The proxy's disk is lost")
     if manifest.root_key_trouble:
         yield _broken(f"the root key cannot be used, so nothing can be read: {manifest.root_key_trouble}", "put its copy back, mode 600")
     if manifest.fence:
-        yield _broken(f"nothing may be written: {manifest.fence}", "shardgate manifest accept")
+        yield _broken(f"nothing may be written: {manifest.fence}", "shardgate recover --resume")
     if manifest.free_bytes is not None and manifest.free_bytes < FEW_FREE_BYTES:
         yield _urgent(f"the manifest's disk has {manifest.free_bytes / 1024**2:,.0f} MiB free: full, nothing can be written", "df -h")
 

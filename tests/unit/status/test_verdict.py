@@ -20,7 +20,7 @@ from proxy.status.facts import (
 )
 from proxy.status.verdict import DAY_MS, HOUR_MS, MINUTE_MS, judge
 from proxy.stores.observe import Condition
-from tests.unit.test_docs import COMMANDS
+from tests.unit.test_docs import COMMANDS, options, page
 
 NOW = 1_750_000_000_000
 MANIFEST = ManifestFacts(path="/m", epoch=3, size_bytes=10, free_bytes=2**40)
@@ -149,8 +149,11 @@ def test_a_job_that_nobody_runs_is_told_only_where_a_server_answers() -> None:
 
 def test_commands_that_are_advised_exist() -> None:
     advised = {problem.command for changes, _, _ in PROBLEMS for problem in judge(replace(WELL, **changes)).problems}
-    words = [command.split() for command in advised if command.startswith("shardgate ")]
-    assert len(words) > 4
-    for parts in words:
-        if "scrub" not in parts:
-            assert " ".join(parts[:2]) in COMMANDS or " ".join(parts[:3]) in COMMANDS, parts
+    commands = [command.split() for command in advised if command.startswith("shardgate ")]
+    assert len(commands) > 4
+    for words in commands:
+        named = next((" ".join(words[:count]) for count in (3, 2) if " ".join(words[:count]) in COMMANDS), None)
+        assert named, words
+        assert {word for word in words if word.startswith("--")} <= options(COMMANDS[named]), words
+    (heading,) = [command.partition("RUNBOOK.md: ")[2] for command in advised if "RUNBOOK" in command]
+    assert f"\n## {heading}\n" in page("RUNBOOK.md")
