@@ -147,7 +147,11 @@ class ManifestConflict(ProxyError):
 
 
 class MoveFailed(ProxyError):
-    """Not one of the shards that were to be moved could be."""
+    """Not one of the shards that were to be moved could be; `stores` did not take theirs."""
+
+    def __init__(self, message: str, *, stores: frozenset[str]) -> None:
+        super().__init__(message)
+        self.stores = stores
 
 
 class PolicyMissing(ProxyError):

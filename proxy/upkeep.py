@@ -28,6 +28,9 @@ from proxy.engine.moving import ShardMover
 from proxy.engine.placement import Policy
 from proxy.engine.quorum import ShardPutter
 from proxy.engine.read import Reader
+from proxy.engine.repair.audit import PlacementObserver
+from proxy.engine.repair.segment import SegmentRepair
+from proxy.engine.repair.worker import Repairer
 from proxy.engine.scrub.findings import Report, to_repair
 from proxy.engine.scrub.inspector import Inspector
 from proxy.engine.scrub.passes import Tools
@@ -74,6 +77,7 @@ def make_workers(parts: Parts) -> tuple[Worker, ...]:
         _collector(parts),
         LeavingWatch(parts.manifest, parts.fleet),
         make_campaigns(parts),
+        _repairer(parts),
         _auditor(parts),
         *_scrubbers(parts),
         *_journal(parts),
@@ -154,7 +158,23 @@ def _collector(parts: Parts) -> Collector:
 
 
 def _auditor(parts: Parts) -> Auditor:
-    return Auditor(parts.manifest, parts.clock, [TallyObserver(parts.manifest, parts.clock, parts.fleet.stores)])
+    tally = TallyObserver(parts.manifest, parts.clock, parts.fleet.stores)
+    return Auditor(parts.manifest, parts.clock, [tally, PlacementObserver(parts.manifest, parts.clock, parts.policies, parts.fleet)])
+
+
+def _repairer(parts: Parts) -> Repairer:
+    share = parts.throttle.share()
+    inspector = Inspector(parts.manifest, parts.keyring, parts.fleet, share, parts.memory, parts.threads)
+    repair = SegmentRepair(
+        manifest=parts.manifest,
+        policies=parts.policies,
+        fleet=parts.fleet,
+        clock=parts.clock,
+        mover=make_mover(parts, share),
+        inspector=inspector,
+        throttle=share,
+    )
+    return Repairer(parts.manifest, parts.clock, repair)
 
 
 def _scrubbers(parts: Parts) -> Iterator[Worker]:

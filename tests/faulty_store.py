@@ -31,6 +31,7 @@ class FaultyStore:
         self.before: Callable[[str], None] | None = None
         self.calls: Counter[str] = Counter()
         self.sent: set[ShardName] = set()  # whatever came of it: what it may hold
+        self.deleted: set[ShardName] = set()  # and has said that it is gone
 
     @property
     def info(self) -> StoreInfo:
@@ -64,6 +65,7 @@ class FaultyStore:
     async def delete(self, name: ShardName) -> None:
         await self._enter("delete")
         await self.inner.delete(name)
+        self.deleted.add(name)
 
     async def close(self) -> None:
         await self.inner.close()

@@ -22,11 +22,3 @@ def rebuild_cells(keys: SegmentKeys, reader: ColumnReader, first: int, last: int
         for index, column in columns.items():
             column.append(keys.cipher(index).seal(stripe, cells[index]))
     return columns
-
-
-def check_cells(keys: SegmentKeys, shard_index: int, sealed: bytes | memoryview) -> None:
-    """Open every cell of a whole shard, and keep none. Raises `CellForged`."""
-    geometry, view, cipher = keys.geometry, memoryview(sealed), keys.cipher(shard_index)
-    for stripe in range(geometry.stripe_count):
-        offset, length = geometry.cells_span(stripe, stripe)
-        cipher.open(stripe, view[offset : offset + length])

@@ -58,6 +58,7 @@ class Moved:
     requests: int = 0
     read_bytes: int = 0
     written_bytes: int = 0
+    refused: set[str] = field(default_factory=set)  # stores that did not take what was put
     trouble: list[str] = field(default_factory=list)
 
     @property
@@ -65,15 +66,16 @@ class Moved:
         return self.read_bytes + self.written_bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Draw:
-    """A move under way: the segment as it is, where its shards are to go, and under which generation."""
+    """A move under way: the segment as it is, where its shards are to go, and under which generation, once it is drawn."""
 
     extent: Extent
     segment: Segment
     targets: Mapping[int, str]
-    generation: int
     sources: SegmentSources
+    generation: int = 0
+    is_given_up: bool = False
     sent: dict[int, str] = field(default_factory=dict)  # what may have been put, and has to be deleted if this comes to nothing
 
 
@@ -141,18 +143,28 @@ class ShardMover:
             throttle=self._throttle,
             reporter=self._reporter,
         )
-        expires_ms = self._clock.now_ms() + DRAW_MS
-        drawn = await self._manifest.draw_generation(extent.id, segment.id, targets, expires_ms=expires_ms)
-        if drawn is None:
-            raise MoveRefused(f"segment {segment.id.hex()} is gone, or somebody else moves its shards")
-        draw = _Draw(extent, segment, targets, drawn.drawn, sources)
+        draw = _Draw(extent, segment, targets, sources)
         try:
-            if drawn != replace(segment, drawn=drawn.drawn):
-                raise MoveRefused(f"segment {segment.id.hex()} has changed since it was looked at")
+            await self._tasks.run(self._take(draw))
             yield draw
         except BaseException:
-            await self._tasks.run(self._give_up(draw))
+            draw.is_given_up = True
+            if draw.generation:
+                await self._tasks.run(self._give_up(draw))
             raise
+
+    async def _take(self, draw: _Draw) -> None:
+        """Draw; if the caller was cancelled meanwhile, give it up again."""
+        extent, segment = draw.extent, draw.segment
+        expires_ms = self._clock.now_ms() + DRAW_MS
+        drawn = await self._manifest.draw_generation(extent.id, segment.id, draw.targets, expires_ms=expires_ms)
+        if drawn is None:
+            raise MoveRefused(f"segment {segment.id.hex()} is gone, or somebody else moves its shards")
+        draw.generation = drawn.drawn
+        if draw.is_given_up:
+            await self._give_up(draw)
+        if drawn != replace(segment, drawn=drawn.drawn):
+            raise MoveRefused(f"segment {segment.id.hex()} has changed since it was looked at")
 
     async def _cipher(self, layout: Layout) -> TenantCipher:
         tenant = await self._manifest.find_tenant(TenantId(layout.tenant_key_id))
@@ -194,15 +206,17 @@ class ShardMover:
 
     async def _put_all(self, draw: _Draw, shards: Mapping[int, Pieces], moved: Moved) -> Moved:
         outcomes = await asyncio.gather(*(self._put(draw, index, shard, moved) for index, shard in shards.items()), return_exceptions=True)
-        failures = [outcome for outcome in outcomes if outcome is not None]
-        for failure in failures:
-            if not isinstance(failure, StoreError):
+        for index, failure in zip(shards, outcomes, strict=True):
+            if isinstance(failure, StoreError):
+                moved.refused.add(draw.targets[index])
+                moved.trouble.append(str(failure))
+            elif failure is not None:
                 raise failure
-        moved.trouble += [str(failure) for failure in failures]
         moved.requests += draw.sources.requests
         moved.read_bytes += draw.sources.read_bytes
         if not moved.stores:
-            raise MoveFailed(f"no shard of segment {draw.segment.id.hex()} could be moved: {'; '.join(moved.trouble)}")
+            message = f"no shard of segment {draw.segment.id.hex()} could be moved: {'; '.join(moved.trouble)}"
+            raise MoveFailed(message, stores=frozenset(moved.refused))
         await self._tasks.run(self._replace(draw, moved.stores))
         return moved
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import Executor
+from functools import partial
 
 from proxy.codec.footer import Footer, parse_footer
 from proxy.codec.geometry import Scheme, SegmentGeometry
-from proxy.codec.rebuild import check_cells
+from proxy.codec.proof import prove_shard
 from proxy.codec.segment import ColumnReader, SegmentKeys
 from proxy.engine.damage import DamageReporter
 from proxy.engine.fleet import Fleet
@@ -79,8 +80,10 @@ class SegmentSources:
         """Return one shard's sealed cells and its footer, after every cell has been opened. Raises what is wrong with it."""
         try:
             shard = await self._get(index, 0, self._size)
-            await self._loop.run_in_executor(self._threads, check_cells, self.keys, index, shard)
-            return memoryview(shard)[: self.geometry.cells_size], self._open_footer(index, shard)
+            name = self._segment.shard_name(index)
+            footer = await self._loop.run_in_executor(self._threads, partial(prove_shard, self.keys, shard, name=name, shard_index=index))
+            self._cipher.open_share(footer)
+            return memoryview(shard)[: self.geometry.cells_size], footer
         except ProxyError as error:
             self._note([index], [error])
             raise

@@ -14,12 +14,16 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import islice, permutations
 
 from proxy.codec.geometry import Scheme
 from proxy.engine.placement import Policy, detour, place
 from proxy.errors import NotEnoughShards
+from proxy.manifest.damage import LOSSES, DamageKind
 from proxy.manifest.records import Segment
 from proxy.stores.protocol import StoreInfo
+
+ORDERS = 24  # in which places are looked for: whoever comes first may take the only place of another
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,31 @@ def conform(situation: Situation) -> Moves:
     return rebalance(situation)
 
 
+def restore(situation: Situation, wrong: Mapping[int, DamageKind]) -> Moves:
+    """Find a place for each shard with which something is wrong; a shard may go back to the store it was in.
+
+    One that its store does not have any more belongs there first of all: nobody sees more than before. One that its store has changed goes
+    to a store that holds no other of the segment, if there is one.
+    """
+    best: Moves | None = None
+    for order in islice(permutations(sorted(wrong)), ORDERS):
+        board = _Board(situation)
+        waiting = [index for index in order if not _restore_one(board, situation, index, wrong[index])]
+        found = board.moves(waiting)
+        if not waiting:
+            return found
+        if best is None or len(found.moves) > len(best.moves):
+            best = found
+    return best or Moves()
+
+
+def _restore_one(board: _Board, situation: Situation, index: int, kind: DamageKind) -> str | None:
+    own = [situation.segment.stores[index]] if kind in LOSSES else []
+    if kind == "missing" and (store := board.move(index, own, again=True)):
+        return store
+    return board.move(index, situation.usable, alone=True) or board.move(index, own, again=True) or board.move(index, situation.usable)
+
+
 def _within_limits(situation: Situation, moved: Moves) -> bool:
     """Tell whether each shard, once all have moved, could have been placed where it is beside the others."""
     stores = [moved.targets.get(index, store) for index, store in enumerate(situation.segment.stores)]
@@ -125,14 +154,16 @@ class _Board:
         }
         self._moves: list[Move] = []
 
-    def move(self, index: int, targets: Collection[str], *, alone: bool = False) -> str | None:
+    def move(self, index: int, targets: Collection[str], *, alone: bool = False, again: bool = False) -> str | None:
         """Decide that a shard moves to the best of these stores that may hold it now; return which, or None.
 
-        With `alone`, only to one that holds no other shard of the segment.
+        With `alone`, only to one that holds no other shard of the segment; with `again`, also to the one it is in.
         """
         here = self._stores[index]
         held = [store for other, store in self._stores.items() if other != index and store in self._known]
-        usable = [store for store in targets if store in self._situation.usable and store != here and not (alone and store in held)]
+        usable = [
+            store for store in targets if store in self._situation.usable and (again or store != here) and not (alone and store in held)
+        ]
         target = detour(self._counted, self._situation.scheme, index, held=held, sent=self._sent, usable=usable)
         if target is None:
             return None

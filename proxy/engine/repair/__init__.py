@@ -1,0 +1,1 @@
+"""Repair: what is wrong with stored segments is looked at once more, made good, and forgotten."""

@@ -1,0 +1,203 @@
+"""The repair of one segment: look, decide, move."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from msgspec.structs import replace
+
+from proxy.clock import Clock
+from proxy.engine.fleet import Fleet
+from proxy.engine.moving import Moved, ShardMover
+from proxy.engine.placement import Policy
+from proxy.engine.repair.plan import OF_PLACES, RepairPlan, Stores, plan_repair, unfounded
+from proxy.engine.repair.strays import AT_REST_SECONDS, delete_strays
+from proxy.engine.scrub.inspector import Inspector, Shard
+from proxy.engine.throttle import Throttle
+from proxy.errors import BudgetExhausted, KeyUnavailable, MoveFailed, MoveRefused, NotEnoughShards, StoreError
+from proxy.manifest.damage import LOSSES, Damage, Damaged, Repair
+from proxy.manifest.protocol import Manifest
+
+logger = logging.getLogger(__name__)
+
+ROUNDS = 8  # one rebuilds, the next one copies; more where stores refuse what they are to take
+SOON_SECONDS = 60.0  # until a segment is looked at again that waits for others
+FIRST_BACKOFF_SECONDS = 60.0
+LONGEST_BACKOFF_SECONDS = 3600.0
+
+Trouble = Literal["lost", "no place", "no policy", "strays", "failed"]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What the repair of one segment did. `again_seconds`: it is to be looked at again after these; None: nothing is left to do."""
+
+    done: int = 0
+    requests: int = 0
+    size_bytes: int = 0
+    trouble: Trouble | None = None
+    detail: str = ""
+    again_seconds: float | None = None
+    refused: set[str] = field(default_factory=set)  # stores that did not take a shard
+
+    def count(self, moved: Moved) -> None:
+        self.done += len(moved.stores)
+        self.requests += moved.requests
+        self.size_bytes += moved.size_bytes
+        self.refused |= moved.refused
+
+    def wait(self, seconds: float) -> Outcome:
+        self.again_seconds = seconds
+        return self
+
+    def fail(self, row: Repair, trouble: Trouble, detail: str) -> Outcome:
+        """Be tried again later, and later each time."""
+        self.trouble, self.detail = trouble, detail
+        return self.wait(min(FIRST_BACKOFF_SECONDS * 2 ** min(row.failures, 16), LONGEST_BACKOFF_SECONDS))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentRepair:
+    """What it takes to repair a segment. `throttle` is the repair's share."""
+
+    manifest: Manifest
+    policies: Mapping[str, Policy]
+    fleet: Fleet
+    clock: Clock
+    mover: ShardMover
+    inspector: Inspector
+    throttle: Throttle
+
+    async def run(self, row: Repair) -> Outcome:
+        """Make good what is wrong with a segment, as far as it can be now."""
+        outcome = Outcome()
+        try:
+            for _ in range(ROUNDS):
+                found = await self.manifest.find_damaged(row.extent_id, row.segment_id)
+                if found is None or not found.damage:
+                    return outcome
+                if await self._round(row, found, outcome):
+                    return outcome
+            return outcome.wait(SOON_SECONDS)
+        except MoveRefused:
+            return outcome.wait(SOON_SECONDS)
+        except (NotEnoughShards, MoveFailed, BudgetExhausted, KeyUnavailable, StoreError) as error:
+            return outcome.fail(row, "failed", str(error))
+
+    async def _round(self, row: Repair, found: Damaged, outcome: Outcome) -> bool:
+        """Look, decide, and make one move; return whether that was all that can be done now."""
+        policy = self.policies.get(found.extent.layout.policy)
+        if policy is None:
+            name = found.extent.layout.policy
+            outcome.fail(row, "no policy", f'policy "{name}" is not configured any more: put it back, or move its buckets to another')
+            return True
+        if found.drawn:
+            outcome.wait(SOON_SECONDS)
+            return True
+        stores = self._stores(policy, outcome.refused)
+        found = await self._looked_at(found, stores, outcome)
+        if await self._settle_strays(row, found, outcome):
+            return False
+        plan = plan_repair(found, stores, age_seconds=self._age_seconds(found))
+        if plan.rebuild or plan.copy:
+            await self._move(found, plan, outcome)
+            return False
+        self._rest(row, found, plan, outcome)
+        return True
+
+    def _stores(self, policy: Policy, refused: Collection[str]) -> Stores:
+        staying = self.fleet.staying(policy)
+        return Stores(
+            policy=policy,
+            staying=staying,
+            writable=self.fleet.writable(staying).difference(refused),
+            readable=frozenset(name for name in self.fleet.stores if self.fleet.readable(name)),
+            infos={name: store.info for name, store in self.fleet.stores.items()},
+        )
+
+    async def _looked_at(self, found: Damaged, stores: Stores, outcome: Outcome) -> Damaged:
+        """Return the segment with the damage that is really there; the rest is settled."""
+        well = [damage for damage in found.damage if await self._is_well(found, damage, outcome)]
+        well += unfounded(found, stores)
+        if not well:
+            return found
+        await self.manifest.settle_damage(well)
+        missing = {*found.segment.missing} - {damage.shard_index for damage in well}
+        segment = replace(found.segment, missing=tuple(index for index in found.segment.missing if index in missing))
+        return replace(found, segment=segment, damage=tuple(damage for damage in found.damage if damage not in well))
+
+    async def _is_well(self, found: Damaged, damage: Damage, outcome: Outcome) -> bool:
+        """Read a shard that is said to be lost. One whose store does not answer is taken for lost, as it was."""
+        if damage.kind not in LOSSES - OF_PLACES or damage.store not in self.fleet:
+            return False
+        try:
+            look = await self.inspector.open(Shard(found.extent, found.segment, damage.shard_index))
+        except StoreError:
+            return False
+        outcome.size_bytes += look.size_bytes
+        return look.kind is None
+
+    async def _settle_strays(self, row: Repair, found: Damaged, outcome: Outcome) -> bool:
+        """Delete strays once they have come to rest; return whether that is done, and on record."""
+        if not found.segment.strays or self._age_seconds(found) < AT_REST_SECONDS:
+            return False
+        unknown = await self.manifest.known_stores() - set(self.fleet.stores)
+        if unknown and row.failures:  # it may have one, too; what could be deleted was when this was found first
+            return False
+        try:
+            outcome.requests += await delete_strays(found.segment, self.fleet, self.throttle)
+        except StoreError:
+            return False
+        if unknown:
+            return False
+        await self.manifest.settle_strays(found.extent.id, found.segment.id)
+        outcome.done += 1
+        return True
+
+    def _age_seconds(self, found: Damaged) -> float:
+        return (self.clock.now_ms() - found.since_ms) / 1000
+
+    async def _move(self, found: Damaged, plan: RepairPlan, outcome: Outcome) -> None:
+        """Move what the plan says. A store that does not take its shard is left out of the next one; another may be as good."""
+        try:
+            if plan.rebuild:
+                suspect = {damage.shard_index for damage in found.damage if damage.kind in LOSSES}
+                outcome.count(await self.mover.rebuild(found.extent, found.segment, plan.rebuild, suspect=suspect))
+            else:
+                outcome.count(await self.mover.copy(found.extent, found.segment, plan.copy))
+        except MoveFailed as error:
+            if not error.stores:  # it was the shards that could not be read
+                raise
+            outcome.refused |= error.stores
+
+    def _rest(self, row: Repair, found: Damaged, plan: RepairPlan, outcome: Outcome) -> None:
+        """Nothing can be moved now: say why, and when to look again."""
+        name = found.segment.id.hex()
+        if plan.verdict == "lost":
+            self._tell_lost(found)
+            outcome.fail(row, "lost", f"segment {name}")
+        elif plan.waiting:
+            outcome.fail(row, "no place", f"segment {name}, shards {', '.join(map(str, plan.waiting))}")
+        elif plan.patient:
+            outcome.wait(SOON_SECONDS)
+        elif found.segment.strays and self._age_seconds(found) < AT_REST_SECONDS:
+            outcome.wait(AT_REST_SECONDS - self._age_seconds(found))
+        elif found.segment.strays:
+            outcome.fail(row, "strays", f"segment {name}")
+        elif found.damage:
+            outcome.fail(row, "failed", f"segment {name}, {found.damage[0].kind}")
+
+    def _tell_lost(self, found: Damaged) -> None:
+        kinds = ", ".join(f"shard {damage.shard_index} in {damage.store} {damage.kind}" for damage in found.damage)
+        logger.error(
+            "segment %s of extent %d cannot be read: of its %d shards fewer than the %d needed are good (%s); "
+            "bring back a store that has one of them",
+            found.segment.id.hex(),
+            found.extent.id,
+            len(found.segment.stores),
+            found.extent.layout.k,
+            kinds,
+        )
