@@ -96,5 +96,5 @@ async def test_everything_acknowledged_is_there_again(tmp_path: Path) -> None:
 async def test_a_manifest_that_is_not_empty_is_refused(tmp_path: Path) -> None:
     async with laboratory(tmp_path, journal=JOURNAL):
         pass
-    with pytest.raises(RecoveryRefused, match="this manifest is not empty.*recover --resume"):
+    with pytest.raises(RecoveryRefused, match=r"this manifest is not empty.*recover --resume"):
         await recover_in(tmp_path)

@@ -21,7 +21,8 @@ from proxy.codec.segment import SegmentKeys, SegmentSealer
 from proxy.codec.sharing import GF256, key_sharing, xor
 from proxy.keyring import TenantCipher
 from proxy.keyring.file import PREFIX, FileRootKey
-from proxy.manifest import journal
+from proxy.manifest import journal, records
+from proxy.manifest.drafts import VersionDraft
 from tests.servers import ROOT
 from tests.unit.codec import paper_decoder
 from tests.unit.codec.samples import TENANT_KEY_ID, keys_for, pattern, seal
@@ -262,3 +263,22 @@ def test_records_of_the_manifests_copy_have_the_fields_that_the_page_lists() -> 
     assert sorted(listed) == sorted(field.encode_name for record in records for field in msgspec.structs.fields(record))
     row = journal.Row("t", (1, b"k"), ("v", None))
     assert msgspec.msgpack.decode(journal.encode_rows([row])) == [["t", [1, b"k"], ["v", None]]]
+
+
+def test_the_records_have_the_fields_that_the_page_lists() -> None:
+    structs: dict[str, type[msgspec.Struct]] = {
+        "tenant": records.Tenant,
+        "bucket": records.Bucket,
+        "version": records.Version,
+        "layout": records.Layout,
+        "upload": records.Upload,
+        "part": records.Part,
+        "draft": VersionDraft,
+    }
+    name, seen = "", set[str]()
+    for row in rows_of("Records"):
+        name = row["record"] or name
+        seen.add(name)
+        for field in quoted(row["field"]):
+            assert field in structs[name].__struct_fields__, f"{name}.{field}"
+    assert seen == set(structs)
