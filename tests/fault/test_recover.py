@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,14 +11,20 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from proxy.clock import ManualClock
 from proxy.config import JournalConfig
+from proxy.engine.recover.chain import Start, follow
 from proxy.engine.recover.report import Report
-from proxy.errors import RecoveryRefused
+from proxy.errors import JournalBroken, ManifestFenced, RecoveryRefused
 from proxy.manifest.drafts import CompletedPart
-from proxy.manifest.records import BucketName, ObjectAttributes, ObjectKey
-from proxy.recovering import recover
+from proxy.manifest.records import BucketName, Layout, ObjectAttributes, ObjectKey, SegmentId
+from proxy.manifest.recovery import Link
+from proxy.manifest.sqlite import open_sqlite
+from proxy.recovering import notebook_path, recover
+from tests.fault.test_epoch import copy_manifest
 from tests.laboratory import BytesBody, Laboratory, laboratory, laboratory_config
 
+STORES = ("alder", "birch", "cedar", "dogwood", "elm", "fir")
 JOURNAL = JournalConfig(interval_ms=3_600_000)
 ALL = replace(JOURNAL, acknowledge="all")
 
@@ -98,3 +105,297 @@ async def test_a_manifest_that_is_not_empty_is_refused(tmp_path: Path) -> None:
         pass
     with pytest.raises(RecoveryRefused, match=r"this manifest is not empty.*recover --resume"):
         await recover_in(tmp_path)
+
+
+async def flush(lab: Laboratory) -> None:
+    """Let the journal have everything."""
+    assert lab.services.journal is not None
+    await lab.services.journal.flusher.stored()
+
+
+async def version_of(lab: Laboratory, key: str) -> object:
+    return await lab.services.manifest.find_version(lab.bucket.id, ObjectKey(key))
+
+
+def journal_files(data: Path, number: int | None = None) -> list[Path]:
+    """Return the shards of one journal segment, or of all."""
+    return sorted(path for path in (data / "stores").glob("*/j/*/*") if number is None or int(path.name.split("-")[0]) == number)
+
+
+def last_number(data: Path) -> int:
+    return max(int(path.name.split("-")[0]) for path in journal_files(data))
+
+
+@pytest.mark.parametrize("gone", [(), *itertools.combinations(STORES, 1)], ids=lambda gone: "+".join(gone) or "none")
+async def test_with_any_store_gone_that_may_fail_nothing_is_missing_and_repair_makes_it_up(tmp_path: Path, gone: tuple[str, ...]) -> None:
+    async with laboratory(tmp_path / "old", journal=JOURNAL) as lab:
+        await lab.put("journaled", b"j" * 1000)
+        await flush(lab)
+        await lab.put("labelled", b"l" * 1000)
+        async with recovered(tmp_path / "old", gone=gone) as (new, report):
+            assert await new.get("journaled") == b"j" * 1000
+            assert await new.get("labelled") == b"l" * 1000
+            assert report.missing_shards == len(gone)  # of what was only labelled: what the journal knows may come back with its store
+            assert [name for name, one in report.stores.items() if one.failure] == list(gone)
+            assert len(report.unproved) == len(gone)
+
+
+async def test_with_more_stores_gone_than_may_fail_nothing_is_changed(tmp_path: Path) -> None:
+    async with laboratory(tmp_path / "old", journal=JOURNAL) as lab:
+        await lab.put("k", b"x")
+        data = lose_manifest(tmp_path / "old", tmp_path / "new", gone=("alder", "birch"))
+    with pytest.raises(RecoveryRefused, match=r"2 stores do not answer, and policy standard lets only .* fail at once.*alder.*birch"):
+        await recover_in(data)
+    for name in ("alder", "birch"):
+        shutil.copytree(tmp_path / "old/stores" / name, data / "stores" / name)
+    await recover_in(data)
+    async with laboratory(data, journal=JOURNAL) as new:
+        assert await new.get("k") == b"x"
+
+
+async def test_a_gap_in_the_journal_is_told_and_nothing_is_changed(tmp_path: Path) -> None:
+    async with laboratory(tmp_path / "old", journal=JOURNAL) as lab:
+        for number in range(3):
+            await lab.put(f"k{number}", b"x")
+            await flush(lab)
+        data = lose_manifest(tmp_path / "old", tmp_path / "new")
+    last = last_number(data)
+    for path in journal_files(data, last - 1)[:3]:
+        path.unlink()
+    with pytest.raises(JournalBroken, match=f"a gap: no segment {last - 1} follows segment {last - 2}"):
+        await recover_in(data)
+    async with open_sqlite(data / "manifest.sqlite", ManualClock()) as manifest:
+        assert await manifest.is_blank()
+
+
+async def test_two_manifests_that_wrote_to_the_same_stores_are_told(tmp_path: Path) -> None:
+    async with laboratory(tmp_path / "old", journal=JOURNAL) as lab:
+        await lab.put("k", b"x")
+        await flush(lab)
+        two = lose_manifest(tmp_path / "old", tmp_path / "two")
+        copy_manifest(tmp_path / "old", "copy.sqlite")
+        shutil.copy(tmp_path / "old/copy.sqlite", two / "manifest.sqlite")
+        for number in range(2):
+            await lab.put(f"one{number}", b"x")
+            await flush(lab)
+        one = lose_manifest(tmp_path / "old", tmp_path / "one")
+    async with laboratory(two, journal=JOURNAL) as lab:
+        for number in range(2):
+            await lab.put(f"two{number}", b"x")
+            await flush(lab)
+    shutil.copytree(two / "stores", one / "stores", dirs_exist_ok=True)
+    with pytest.raises(JournalBroken, match="a fork"):
+        await recover_in(one)
+
+
+async def test_an_end_of_the_journal_that_too_few_stores_have_is_told_and_labels_are_read_behind_what_is_left(tmp_path: Path) -> None:
+    async with laboratory(tmp_path / "old", journal=JOURNAL) as lab:
+        await lab.put("k", b"x")
+        await flush(lab)
+        await lab.put("later", b"y")
+        await flush(lab)
+        data = lose_manifest(tmp_path / "old", tmp_path / "new")
+    last = last_number(data)
+    for path in journal_files(data, last)[:3]:
+        path.unlink()
+    report = await recover_in(data)
+    assert report.journal.number == last - 1
+    assert [f"journal segment {last} is listed by" in doubt for doubt in report.unproved] == [True]
+    async with laboratory(data, journal=JOURNAL) as new:
+        assert await new.get("later") == b"y"
+        await new.put("after", b"z")
+        await flush(new)
+        again = lose_manifest(data, tmp_path / "again")
+    assert (await recover_in(again)).journal.number >= last, "the torn segment and its successor are no fork"
+
+
+@pytest.mark.parametrize("liar", STORES)
+async def test_one_store_that_hides_or_makes_up_a_journal_changes_nothing(tmp_path: Path, liar: str) -> None:
+    async with laboratory(tmp_path / "old", journal=ALL) as lab:
+        await lab.put("k", b"old")
+        await lab.put("gone", b"gone")
+        await lab.services.engine.delete_latest(lab.bucket, ObjectKey("gone"))
+        await lab.put("k", b"new")
+        await flush(lab)
+        data = lose_manifest(tmp_path / "old", tmp_path / "new")
+    last = last_number(data)
+    for path in (data / "stores" / liar).glob("j/*/*"):
+        if path.name.startswith(f"{last:020d}"):
+            for number, content in ((last + 1, path.read_bytes()), (last + 2, b"made up"), (last - 1, bytes(1000))):
+                path.with_name(path.name.replace(f"{last:020d}", f"{number:020d}")).write_bytes(content)
+            path.unlink()
+    report = await recover_in(data)
+    assert report.journal.number == last
+    async with laboratory(data, journal=JOURNAL) as new:
+        assert await new.get("k") == b"new"
+        assert await version_of(new, "gone") is None
+
+
+async def test_what_another_manifest_of_another_root_key_has_there_does_not_matter(tmp_path: Path) -> None:
+    async with laboratory(tmp_path / "other", journal=JOURNAL) as lab:
+        await lab.put("other", b"x")
+        await flush(lab)
+    async with laboratory(tmp_path / "old", journal=JOURNAL) as lab:
+        await lab.put("k", b"x")
+        await flush(lab)
+        data = lose_manifest(tmp_path / "old", tmp_path / "new")
+    shutil.copytree(tmp_path / "other/stores", data / "stores", dirs_exist_ok=True)
+    report = await recover_in(data)
+    assert report.finding_counts == {"unread": 1}
+    async with laboratory(data, journal=JOURNAL) as new:
+        assert await new.get("k") == b"x"
+
+
+async def test_a_wrong_root_key_is_told(tmp_path: Path) -> None:
+    async with laboratory(tmp_path / "other"):
+        pass
+    async with laboratory(tmp_path / "old", journal=JOURNAL) as lab:
+        await lab.put("k", b"x")
+        await flush(lab)
+        data = lose_manifest(tmp_path / "old", tmp_path / "new")
+    shutil.copy(tmp_path / "other/root.key", data / "root.key")
+    with pytest.raises(RecoveryRefused, match="this root key opens none of them"):
+        await recover_in(data)
+
+
+@pytest.mark.parametrize("phase", ["listings", "journal", "rows", "labels", "versions", "shards"])
+async def test_a_recovery_that_is_killed_goes_on_and_nobody_takes_the_half_for_the_whole(
+    tmp_path: Path, phase: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("labels", "labelled", "shards"):
+        monkeypatch.setattr(f"proxy.engine.recover.{module}.BATCH", 2)
+    async with laboratory(tmp_path / "old", journal=JOURNAL) as lab:
+        for number in range(4):
+            await lab.put(f"journaled{number}", b"%d" % number)
+            await flush(lab)
+        for number in range(6):
+            await lab.put(f"labelled{number}", b"%d" % number)
+        data = lose_manifest(tmp_path / "old", tmp_path / "new")
+
+    class Killed(Exception):
+        pass
+
+    def kill(heard: str, done: int, total: int | None) -> None:
+        if heard == phase and done >= 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        await recover(laboratory_config(data, journal=JOURNAL), kill)
+    async with open_sqlite(data / "manifest.sqlite", ManualClock()) as manifest:
+        assert await manifest.is_blank() or "has not come to its end" in (await manifest.find_epoch()).fence
+    report = await recover_in(data)
+    assert (report.versions_from_labels, report.findings) == (6, ())
+    assert not notebook_path(laboratory_config(data)).exists()
+    async with laboratory(data, journal=JOURNAL) as new:
+        for number in range(4):
+            assert await new.get(f"journaled{number}") == b"%d" % number
+        for number in range(6):
+            assert await new.get(f"labelled{number}") == b"%d" % number
+        await new.collect()
+        assert len(await new.shards()) == 10 * 6
+
+
+async def test_what_comes_back_from_labels_is_in_the_journal_of_the_new_manifest(tmp_path: Path) -> None:
+    async with laboratory(tmp_path / "old", journal=JOURNAL) as lab:
+        await lab.put("journaled", b"j")
+        await flush(lab)
+        await lab.put("labelled", b"l")
+        data = lose_manifest(tmp_path / "old", tmp_path / "new")
+    await recover_in(data)
+    async with laboratory(data, journal=JOURNAL) as new:
+        await flush(new)
+        again = lose_manifest(data, tmp_path / "again")
+    report = await recover_in(again)
+    assert report.versions_from_labels == 0
+    async with laboratory(again, journal=JOURNAL) as new:
+        assert (await new.get("journaled"), await new.get("labelled")) == (b"j", b"l")
+
+
+async def test_an_old_copy_catches_up_and_is_written_again(tmp_path: Path) -> None:
+    async with laboratory(tmp_path, journal=ALL) as lab:
+        await lab.put("before", b"b")
+        await lab.put("deleted", b"d")
+        await flush(lab)
+        copy_manifest(tmp_path, "copy.sqlite")
+        lab.clock.advance(61)
+        await lab.put("journaled", b"j")
+        await lab.services.engine.delete_latest(lab.bucket, ObjectKey("deleted"))
+        await lab.worker("epoch").step()
+        await flush(lab)
+        await lab.put("labelled", b"l")
+        data = lose_manifest(tmp_path, tmp_path / "new")
+    shutil.copy(tmp_path / "copy.sqlite", data / "manifest.sqlite")
+    async with laboratory(data, journal=JOURNAL) as old:
+        with pytest.raises(ManifestFenced, match="older copy"):
+            await old.put("k", b"x")
+    report = await recover_in(data, resume=True)
+    assert (report.journal.checkpoint, report.versions_from_labels) == (None, 1)
+    async with laboratory(data, journal=JOURNAL) as new:
+        assert [await new.get(key) for key in ("before", "journaled", "labelled")] == [b"b", b"j", b"l"]
+        assert await version_of(new, "deleted") is None
+        await new.put("k", b"x")
+        await new.collect()
+        assert await new.get("labelled") == b"l"
+
+
+async def test_there_is_nothing_to_resume_where_the_manifest_is_the_newest(tmp_path: Path) -> None:
+    async with laboratory(tmp_path, journal=JOURNAL):
+        pass
+    with pytest.raises(RecoveryRefused, match="nothing to resume"):
+        await recover_in(tmp_path, resume=True)
+
+
+async def test_a_lease_that_was_alive_is_forgotten_and_what_was_written_under_it_is_not_collected(tmp_path: Path) -> None:
+    async with laboratory(tmp_path / "old", journal=JOURNAL) as lab:
+        await lab.put("k", b"x")
+        await flush(lab)
+        await lab.put("labelled", b"l")
+        async with recovered(tmp_path / "old") as (new, _):
+            for _ in range(3):
+                new.clock.advance(24 * 3600 + 1)
+                await new.run_collector()
+            assert await new.get("labelled") == b"l"
+
+
+def link(number: int, name: str, previous: str, **changes: object) -> Link:
+    layout = Layout(size=1, k=1, m=0, tenant_key_id="", wrapped_key=b"", segments=())
+    fields = {"epoch": 1, "sequence": number, "whole": True, "made_ms": 0, "size_bytes": 1, "layout": layout, **changes}
+    return Link(number=number, segment_id=SegmentId(name.encode()), digest=name.encode(), previous=previous.encode(), **fields)  # type: ignore[arg-type]
+
+
+START = Start(4, b"a")
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ([], []),
+        ([link(5, "b", "a"), link(6, "c", "b")], ["b", "c"]),
+        ([link(4, "a", "z"), link(5, "b", "a")], ["b"]),  # what is before the start does not matter
+        ([link(5, "b", "a"), link(5, "B", "a"), link(6, "c", "B")], ["B", "c"]),  # who is named by the next one counts
+        ([link(5, "b", "a", sequence=9), link(5, "B", "a", sequence=10)], ["B"]),  # at the end the one that has more
+        ([link(5, "b", "a", epoch=2), link(5, "B", "a", epoch=1)], ["b"]),
+        ([link(5, "b", "a"), link(5, "B", "a", sequence=9, whole=False)], ["b"]),
+        ([link(5, "b", "a"), link(6, "c", "b", whole=False)], ["b"]),  # behind the last whole one nothing was acknowledged
+        ([link(5, "b", "a", whole=False), link(6, "c", "b")], ["b", "c"]),
+    ],
+)
+def test_the_journal_is_what_follows_the_start(found: list[Link], expected: list[str]) -> None:
+    assert [one.digest.decode() for one in follow(START, found).links] == expected
+    assert [one.digest.decode() for one in follow(START, found[::-1]).links] == expected
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        ([link(6, "c", "b")], "a gap: no segment 5 follows segment 4, and there are 1 segments from number 6 to 6"),
+        ([link(5, "b", "a"), link(7, "d", "c")], "a gap: no segment 6 follows segment 5"),
+        ([link(5, "b", "other")], "a gap: no segment 5 follows segment 4"),
+        ([link(5, "b", "a"), link(6, "c", "other")], "a gap: no segment 6"),
+        ([link(5, "b", "a"), link(5, "B", "a"), link(6, "c", "b"), link(6, "C", "B")], "a fork: there are 2 segments 5"),
+        ([link(5, "b", "a"), link(6, "c", "b"), link(6, "C", "hidden")], "a fork: segment 6 of epoch 1 does not follow the segment 5"),
+    ],
+)
+def test_a_gap_or_a_fork_is_never_guessed_over(found: list[Link], reason: str) -> None:
+    with pytest.raises(JournalBroken, match=reason):
+        follow(START, found)
