@@ -17,7 +17,27 @@ def make_policies(config: Config) -> dict[str, Policy]:
     """Build and prove every policy. Raises `ConfigError`."""
     infos = {name: store_info(name, store) for name, store in config.stores.items()}
     coalitions = tuple(_coalition(name, coalition, infos.values()) for name, coalition in sorted(config.coalitions.items()))
-    return {name: _policy(name, policy, infos, coalitions) for name, policy in config.policies.items()}
+    policies = {name: _policy(name, policy, infos, coalitions) for name, policy in config.policies.items()}
+    if config.journal.enabled:
+        _check_journal(policies, config.journal.policy or config.default_policy)
+    return policies
+
+
+# A hand that the first may not be is part of one that the second may not be: a region is one provider's.
+_IMPLIED = {"store": {"provider", "region", "jurisdiction"}, "region": {"provider"}}
+
+
+def _check_journal(policies: Mapping[str, Policy], journal: str) -> None:
+    """The journal has every data key, wrapped: a hand that can read it, and has the root key, reads what it holds of any segment."""
+    guarded = policies[journal].never_together
+    for policy in policies.values():
+        for hand in sorted(policy.never_together - guarded):
+            if not _IMPLIED.get(hand, set()) & guarded:
+                raise ConfigError(
+                    f'policies.{journal}.never_together: the journal is kept under this policy, so it must name "{hand}", too, as policy '
+                    f'"{policy.name}" does: with k shards of the journal and the root key, a hand has every data key; add it, or name '
+                    "another policy as journal.policy"
+                )
 
 
 def _policy(name: str, config: PolicyConfig, infos: Mapping[str, StoreInfo], coalitions: tuple[Coalition, ...]) -> Policy:

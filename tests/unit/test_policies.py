@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from proxy.codec.geometry import Scheme
-from proxy.config.sections import MayFailConfig, PolicyConfig
+from proxy.config.sections import CoalitionConfig, JournalConfig, MayFailConfig, PolicyConfig
 from proxy.engine.placement import MayFail, Policy
 from proxy.errors import ConfigError
 from proxy.policies import make_policies
@@ -18,7 +18,8 @@ from tests.laboratory import laboratory_config
 def _made(tmp_path: Path, **options: object) -> Policy:
     config = laboratory_config(tmp_path)
     settings = {"scheme": "2+2", "never_together": (), **options}
-    return make_policies(msgspec.structs.replace(config, policies={"p": PolicyConfig(**settings)}))["p"]  # type: ignore[arg-type]
+    policies = {"p": PolicyConfig(**settings)}  # type: ignore[arg-type]
+    return make_policies(msgspec.structs.replace(config, policies=policies, default_policy="p"))["p"]
 
 
 def test_a_policy_uses_the_stores_and_jurisdictions_that_it_names_and_all_if_it_names_none(tmp_path: Path) -> None:
@@ -41,3 +42,42 @@ def test_a_policy_promises_what_is_configured(tmp_path: Path) -> None:
     assert made.never_together == {"provider"}
     assert _made(tmp_path, may_fail=MayFailConfig(stores=2)).may_fail == MayFail(stores=2)
     assert _made(tmp_path, may_fail=MayFailConfig(regions=1)).may_fail == MayFail(regions=1)
+
+
+@pytest.mark.parametrize(
+    ("journal", "other", "fault"),
+    [
+        (
+            ("provider",),
+            ("provider", "jurisdiction"),
+            'policies.p.never_together: .* must name "jurisdiction", too, as policy "other" does',
+        ),
+        ((), ("store",), 'must name "store"'),
+        (("jurisdiction",), ("region",), 'must name "region"'),
+        (("provider", "jurisdiction"), ("pair",), 'must name "pair"'),
+        (("provider",), ("region", "store"), ""),  # whoever has fewer than k shards has fewer in each region, too
+        (("jurisdiction", "pair"), ("store", "pair"), ""),
+    ],
+)
+def test_the_journal_is_kept_from_every_hand_that_any_policy_names(
+    tmp_path: Path, journal: tuple[str, ...], other: tuple[str, ...], fault: str
+) -> None:
+    policies = {
+        "p": PolicyConfig(scheme="3+1", never_together=journal),
+        "other": PolicyConfig(scheme="3+1", never_together=other),
+    }
+    config = msgspec.structs.replace(
+        laboratory_config(tmp_path),
+        policies=policies,
+        default_policy="p",
+        coalitions={"pair": CoalitionConfig(jurisdictions=("CH", "JP"))},
+        journal=JournalConfig(),
+    )
+    if not fault:
+        assert set(make_policies(config)) == {"p", "other"}
+        return
+    with pytest.raises(ConfigError, match=fault):
+        make_policies(config)
+    if set(journal) <= set(other):
+        assert make_policies(msgspec.structs.replace(config, journal=JournalConfig(policy="other")))
+    assert make_policies(msgspec.structs.replace(config, journal=JournalConfig(enabled=False)))
