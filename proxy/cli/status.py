@@ -76,7 +76,7 @@ def _known_lines(facts: Facts) -> list[tuple[str, str]]:
         ("redundancy", _redundancy(facts)),
         ("repair", _repair(facts)),
         *(("scrub", _scrub(scrub, facts.now_ms)) for scrub in facts.scrubs),
-        *([("journal", _journal(facts.journal, facts.now_ms))] if facts.journal else []),
+        ("journal", _journal(facts.journal, facts.now_ms) if facts.journal else "off: keep backups of the manifest"),
         ("garbage", _garbage(facts)),
         ("jobs", _jobs(facts)),
     ]
@@ -121,9 +121,9 @@ def _scrub(scrub: ScrubFacts, now_ms: int) -> str:
 
 
 def _journal(journal: JournalFacts, now_ms: int) -> str:
-    lag = f"{journal.waiting:,} changes wait for {duration(journal.lag_ms)}" if journal.waiting else "everything is in the stores"
+    lag = f"{journal.waiting:,} changes wait, none was stored for {duration(journal.lag_ms)}" if journal.waiting else "up to date"
     checkpoint = "no checkpoint yet" if journal.checkpoint_ms is None else f"last checkpoint {ago(journal.checkpoint_ms, now_ms)}"
-    return f"{lag}; {checkpoint}, {journal.since_checkpoint:,} segments since"
+    return f"{lag}; {checkpoint}, {journal.since_checkpoint:,} segments behind it"
 
 
 def _garbage(facts: Facts) -> str:

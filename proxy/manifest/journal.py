@@ -185,6 +185,7 @@ class JournalPosition(Record, frozen=True, kw_only=True, omit_defaults=True):
     digest: bytes = NO_DIGEST
     whole: int = 0  # the last one that is whole
     sequence: int = 0  # of that one: up to this, everything is stored
+    stored_ms: int = 0  # when that one was stored
     noted: int = 0  # the last change noted
     rows: int = 0  # notes that wait, about
 

@@ -11,6 +11,7 @@ from proxy.engine.scrub.reports import load_report
 from proxy.engine.scrub.workers import DEEP, LIGHT
 from proxy.engine.tally import load_tally
 from proxy.manifest.damage import DamageCount
+from proxy.manifest.journal import CheckpointState, JournalPosition
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import Job
 from proxy.manifest.scrub import ScrubReport
@@ -26,6 +27,8 @@ async def read_counts(manifest: Manifest) -> ManifestCounts:
         jobs=await manifest.list_jobs(),
         tally=await load_tally(manifest),
         scrubs={kind: await load_report(manifest, name) for kind, name in (("light", LIGHT), ("deep", DEEP))},
+        journal=await manifest.journal_position(),
+        checkpoints=await manifest.checkpoint_state(before_ms=0),
     )
 
 
@@ -40,12 +43,16 @@ class ManifestCounts:
         jobs: Iterable[Job],
         tally: Tally | None,
         scrubs: Mapping[str, ScrubReport | None],
+        journal: JournalPosition,
+        checkpoints: CheckpointState,
     ) -> None:
         """`scrubs`: the last whole pass of each kind."""
         self._damage = damage
         self._garbage = garbage
         self._jobs = tuple(jobs)
         self._tally = tally
+        self._journal = journal
+        self._checkpoints = checkpoints
         self._scrubs = {kind: report for kind, report in scrubs.items() if report is not None}
 
     def collect(self) -> Iterator[Metric]:
@@ -61,6 +68,7 @@ class ManifestCounts:
         if self._tally is not None:
             yield from _of_tally(self._tally)
         yield from self._of_scrubs()
+        yield from self._of_journal()
         yield from self._of_jobs()
 
     def _of_damage(self) -> Iterator[Metric]:
@@ -92,6 +100,20 @@ class ManifestCounts:
             for store, count in report.orphans.items():
                 orphans.add_metric((store,), count)
         yield from (ended, damaged, unseen, orphans)
+
+    def _of_journal(self) -> Iterator[Metric]:
+        last = self._checkpoints.last
+        yield GaugeMetricFamily(
+            "shardgate_journal_waiting", "Changes of the manifest that the stores do not have yet.", max(self._journal.rows, 0)
+        )
+        yield GaugeMetricFamily(
+            "shardgate_journal_stored_seconds", "When the last journal segment was stored; 0: never.", self._journal.stored_ms / 1000
+        )
+        yield GaugeMetricFamily(
+            "shardgate_checkpoint_seconds", "When the last checkpoint was made; 0: never.", (last.made_ms if last else 0) / 1000
+        )
+        segments = self._checkpoints.journal_segments
+        yield GaugeMetricFamily("shardgate_journal_segments", "Journal segments behind the last checkpoint.", segments)
 
     def _of_jobs(self) -> Iterator[Metric]:
         done = CounterMetricFamily("shardgate_job_done", "What a background job has done.", labels=("job",))

@@ -25,8 +25,9 @@ from proxy.manifest.sqlite import open_sqlite
 from proxy.manifest.tally import Tally
 from proxy.openings import open_root_key
 from proxy.status.campaigns import GOING_ON, campaign_facts
-from proxy.status.facts import CampaignFacts, ManifestFacts, ScrubFacts, TallyFacts
+from proxy.status.facts import CampaignFacts, JournalFacts, ManifestFacts, ScrubFacts, TallyFacts
 
+LONGEST_LOOK_SECONDS = 2.0
 ANYWHERE = ""  # the store of garbage that may lie in any
 
 
@@ -40,6 +41,7 @@ class Known(NamedTuple):
     jobs: tuple[Job, ...] = ()
     tally: Tally | None = None
     scrubs: tuple[ScrubFacts, ...] = ()
+    journal: JournalFacts | None = None
     campaigns: tuple[CampaignFacts, ...] = ()
 
 
@@ -51,7 +53,7 @@ async def ask_manifest(config: Config, clock: Clock, seconds: float) -> Known:
         async with asyncio.timeout(2 * seconds):
             facts = await _measured(path)
             async with open_sqlite(path, clock, timeout_seconds=seconds) as manifest:
-                return await _read_manifest(config, manifest, facts)
+                return await _read_manifest(config, manifest, facts, clock)
     except TimeoutError:
         return Known(replace(facts, trouble=f"no answer in {2 * seconds:g} s: its disk may hang"))
     except FileNotFoundError:
@@ -60,7 +62,7 @@ async def ask_manifest(config: Config, clock: Clock, seconds: float) -> Known:
         return Known(replace(facts, trouble=str(error)))
 
 
-async def _read_manifest(config: Config, manifest: Manifest, facts: ManifestFacts) -> Known:
+async def _read_manifest(config: Config, manifest: Manifest, facts: ManifestFacts, clock: Clock) -> Known:
     epoch = await manifest.find_epoch()
     key_trouble = ""
     try:
@@ -75,6 +77,7 @@ async def _read_manifest(config: Config, manifest: Manifest, facts: ManifestFact
         jobs=await manifest.list_jobs(),
         tally=await load_tally(manifest),
         scrubs=tuple([facts async for facts in _scrubs(config, manifest)]),
+        journal=await _journal(config, manifest, clock) if config.journal.enabled else None,
         campaigns=tuple(campaign_facts(campaign) for campaign in await manifest.list_campaigns() if campaign.state in GOING_ON),
     )
 
@@ -91,6 +94,23 @@ async def _scrubs(config: Config, manifest: Manifest) -> AsyncIterator[ScrubFact
                 damaged=report.damaged,
                 remaining=job.remaining,
             )
+
+
+async def _journal(config: Config, manifest: Manifest, clock: Clock) -> JournalFacts:
+    """Look twice: a change of this very moment is not late."""
+    before = await manifest.journal_position()
+    if before.rows > 0:
+        await asyncio.sleep(min(2 * config.journal.interval_ms / 1000, LONGEST_LOOK_SECONDS))
+    position, checkpoints = await manifest.journal_position(), await manifest.checkpoint_state(before_ms=0)
+    waiting = max(before.noted - position.sequence, 0)
+    return JournalFacts(
+        waiting=waiting,
+        lag_ms=clock.now_ms() - position.stored_ms if waiting else 0,
+        number=position.number,
+        checkpoint_ms=checkpoints.last.made_ms if checkpoints.last else None,
+        since_checkpoint=checkpoints.journal_segments,
+        gap=checkpoints.gap,
+    )
 
 
 def tally_facts(tally: Tally) -> TallyFacts:

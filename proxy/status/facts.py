@@ -86,13 +86,14 @@ class ScrubFacts(Struct, frozen=True, kw_only=True):
 
 
 class JournalFacts(Struct, frozen=True, kw_only=True):
-    """The manifest's copy in the stores. `waiting`: changes that are not in it yet, the oldest for `lag_ms`."""
+    """The manifest's copy in the stores. `waiting`: changes that are late; if there are any, it has taken none for `lag_ms`."""
 
     waiting: int
     lag_ms: int
-    interval_ms: int
+    number: int = 0  # of the last journal segment
     checkpoint_ms: int | None = None
     since_checkpoint: int = 0  # journal segments that a recovery would have to replay
+    gap: bool = False  # changes were made without a journal, and no checkpoint has followed yet
 
 
 class CampaignFacts(Struct, frozen=True, kw_only=True):

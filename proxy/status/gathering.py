@@ -50,6 +50,7 @@ async def gather_facts(config: Config, clock: Clock, *, seconds: float = SECONDS
         unplaced_garbage=known.garbage.get(ANYWHERE, 0),
         tally=None if known.tally is None else tally_facts(known.tally),
         scrubs=known.scrubs,
+        journal=known.journal,
         campaigns=known.campaigns,
         jobs=known.jobs,
     )

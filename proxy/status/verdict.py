@@ -31,7 +31,7 @@ OLD_DAMAGE_MS = DAY_MS  # a repair that is well takes minutes, but waits for a s
 MANY_GARBAGE = 100_000  # deleted shards in a store that does not delete, or in one that is not configured
 FAILURES = 3  # of a job in a row: one alone says little
 LATE_JOB_MS = 15 * MINUTE_MS  # due for so long, and nobody takes it: no server runs
-LAG_INTERVALS = 60  # of the journal; at the default a minute
+LATE_JOURNAL_MS = MINUTE_MS  # it is due each second
 FEW_FREE_BYTES = 1024**3  # of the manifest's disk
 LATE_SCRUB = 1.5  # times the days within which it should end
 EVERYDAY_REDUNDANCY = 1
@@ -171,12 +171,11 @@ def _at_journal(facts: Facts) -> Iterator[Problem]:
     journal = facts.journal
     if journal is None:
         return
-    if journal.waiting and journal.lag_ms > LAG_INTERVALS * journal.interval_ms:
-        yield _urgent(
-            f"{journal.waiting:,} changes are not in the stores yet, the oldest for {duration(journal.lag_ms)}: if this disk is lost now, "
-            "they are lost",
-            "shardgate jobs",
-        )
+    if journal.waiting and journal.lag_ms > LATE_JOURNAL_MS:
+        late = f"{journal.waiting:,} changes are not in the stores, which have taken none for {duration(journal.lag_ms)}"
+        yield _urgent(f"{late}: if this disk is lost now, they are lost", "shardgate jobs")
+    if journal.gap:
+        yield _attention("changes were made without a journal; the next checkpoint makes the copy in the stores whole", "shardgate jobs")
 
 
 def _at_scrubs(facts: Facts) -> Iterator[Problem]:

@@ -49,7 +49,7 @@ def test_the_page_has_everything_an_operator_needs(capsys: pytest.CaptureFixture
         damage=DamageFacts(waiting={-1: 3, 1: 2}, oldest_ms=NOW - 3 * MINUTE),
         tally=TallyFacts(ended_ms=NOW - 60 * MINUTE, segments=1000, plaintext_bytes=1024**3, redundancy={-1: 1, 2: 999}),
         scrubs=(ScrubFacts(kind="deep", days=30, ended_ms=NOW - 60 * MINUTE, shards=5000, damaged=2, remaining=30),),
-        journal=JournalFacts(waiting=5, lag_ms=2000, interval_ms=1000, checkpoint_ms=NOW - 10 * MINUTE, since_checkpoint=12),
+        journal=JournalFacts(waiting=5, lag_ms=2000, checkpoint_ms=NOW - 10 * MINUTE, since_checkpoint=12),
         campaigns=(CampaignFacts(id="d-1", what="drain of alder", state="running", done=5, planned=20),),
         jobs=(Job(name="collect", last_run_ms=1), Job(name="repair")),
     )  # fmt: skip
@@ -64,7 +64,7 @@ def test_the_page_has_everything_an_operator_needs(capsys: pytest.CaptureFixture
         "1,000 segments, 1.0 GiB: 1 cannot be read, 999 can lose 2 more (counted 1 hour ago)",
         "5 segments wait (3 cannot be read, 2 can lose 1 more); the oldest damage was found 3 minutes ago",
         "deep: the last pass ended 1 hour ago: 5,000 shards, 2 of them damaged; another goes on, 30 steps to go",
-        "5 changes wait for 2 seconds; last checkpoint 10 minutes ago, 12 segments since",
+        "5 changes wait, none was stored for 2 seconds; last checkpoint 10 minutes ago, 12 segments behind it",
         "9 deleted shards are still in the stores",
         "collect waiting, repair new",
         "put open",

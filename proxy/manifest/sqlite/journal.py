@@ -13,7 +13,7 @@ from proxy.manifest.sqlite.rows import Connection, encode
 
 _BY_NAME = {table.name: table for table in TABLES}
 _LAST = "SELECT number, digest, sequence, epoch FROM journal ORDER BY number DESC LIMIT 1"
-_LAST_WHOLE = "SELECT number, sequence FROM journal WHERE whole = 1 ORDER BY number DESC LIMIT 1"
+_LAST_WHOLE = "SELECT number, sequence, stored FROM journal WHERE whole = 1 ORDER BY number DESC LIMIT 1"
 _NOTES = "SELECT sequence, tab, a, b, c FROM outbox WHERE sequence > ? ORDER BY sequence"
 _KEEP_NOTES = (
     "INSERT OR REPLACE INTO noted SELECT DISTINCT tab, a, b, c, ? FROM outbox WHERE sequence > ? AND sequence <= ?"  # behind a checkpoint
@@ -23,9 +23,18 @@ _KEEP_NOTES = (
 def journal_position(connection: Connection) -> JournalPosition:
     """Where the journal stands. One statement each: what is read first is never ahead of what is read after it."""
     number, digest, _, epoch = connection.execute(_LAST).fetchone()
-    whole, sequence = connection.execute(_LAST_WHOLE).fetchone()
+    whole, sequence, stored_ms = connection.execute(_LAST_WHOLE).fetchone()
     (noted,) = connection.execute("SELECT max(sequence) FROM outbox").fetchone()
-    return JournalPosition(number=number, epoch=epoch, digest=digest, whole=whole, sequence=sequence, noted=noted, rows=noted - sequence)
+    return JournalPosition(
+        number=number,
+        epoch=epoch,
+        digest=digest,
+        whole=whole,
+        sequence=sequence,
+        stored_ms=stored_ms,
+        noted=noted,
+        rows=noted - sequence,
+    )
 
 
 def read_changes(connection: Connection, limit_bytes: int) -> Changes:

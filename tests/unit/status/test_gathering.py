@@ -21,6 +21,7 @@ from proxy.errors import ManifestFenced
 from proxy.manifest.campaigns import Campaign, CampaignId, Estimate
 from proxy.manifest.damage import Damage
 from proxy.manifest.records import GarbageSegment, SegmentId, Settlement
+from proxy.manifest.sqlite import open_sqlite
 from proxy.metrics import StoreCallMetrics
 from proxy.policies import make_policies
 from proxy.status import live
@@ -97,6 +98,28 @@ def test_what_walks_and_campaigns_have_come_to_is_told(config: Config, tmp_path:
     (going_on,) = facts.campaigns
     assert (going_on.what, going_on.done, going_on.planned) == ("drain of alder", 4, 10)
     assert (going_on.remaining_seconds, going_on.trouble) == (60.0, "no room")
+
+
+def test_the_journal_is_late_only_where_a_change_stays_out_of_it(config: Config, tmp_path: Path) -> None:
+    async def use() -> None:
+        async with laboratory(tmp_path, journal=config.journal) as lab:
+            await lab.put("k", b"x")
+            await lab.worker("journal").step()
+
+    async def change_without_a_server() -> None:
+        async with open_sqlite(Path(config.manifest.path), SystemClock()) as manifest:
+            await manifest.know_stores(["another"])
+
+    config = replace(config, journal=replace(config.journal, enabled=True, interval_ms=1))
+    asyncio.run(use())
+    stored = gather(config).journal
+    assert stored is not None
+    assert (stored.waiting, stored.lag_ms, stored.number > 0) == (0, 0, True)
+    asyncio.run(change_without_a_server())
+    late = gather(config).journal
+    assert late is not None
+    assert (late.waiting, late.lag_ms > 1000) == (1, True)
+    assert gather(replace(config, journal=replace(config.journal, enabled=False))).journal is None
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ POLICY = PolicyFacts(name="standard", down=(), writes=True, spare=2)
 DOWN = replace(POLICY, down=("alder", "birch"))
 JOB = Job(name="collect", last_run_ms=NOW - MINUTE_MS, due_ms=NOW + MINUTE_MS)
 TALLY = TallyFacts(ended_ms=NOW - HOUR_MS, segments=100, plaintext_bytes=10**9, redundancy={2: 100})
-JOURNAL = JournalFacts(waiting=0, lag_ms=0, interval_ms=1000, checkpoint_ms=NOW - HOUR_MS)
+JOURNAL = JournalFacts(waiting=0, lag_ms=0, checkpoint_ms=NOW - HOUR_MS)
 LIGHT = ScrubFacts(kind="light", days=1, ended_ms=NOW - HOUR_MS)
 CAMPAIGN = CampaignFacts(id="d-1", what="drain of alder", state="running", done=1, planned=10)
 WELL = Facts(
@@ -97,7 +97,11 @@ PROBLEMS = [
     ({"jobs": (replace(JOB, failures=3, last_error="locked"),)}, "attention", "job collect failed 3 times in a row: locked"),
     ({"jobs": (replace(JOB, last_error="one store does not delete"),)}, "attention", "job collect: one store does not delete"),
     ({"jobs": (replace(JOB, due_ms=NOW - HOUR_MS),)}, "attention", "job collect has been due for 1 hour"),
-    ({"journal": replace(JOURNAL, waiting=9, lag_ms=61_000)}, "urgent", "9 changes are not in the stores yet, the oldest for 1 minute"),
+    (
+        {"journal": replace(JOURNAL, waiting=9, lag_ms=61_000)},
+        "urgent",
+        "9 changes are not in the stores, which have taken none for 1 m",
+    ),
     (
         {"scrubs": (replace(LIGHT, ended_ms=NOW - 2 * DAY_MS),)},
         "attention",
