@@ -788,7 +788,7 @@ def as_text(report: Report) -> str:
     lines += [_about_k(report), "", "Most different shards of one segment in the hands of each:", ""]
     table = [("hand", "name", "buckets", "shards", "most", "needed", "")]
     for hand in report.hands:
-        verdict = f"BROKEN: {hand.broken:,} segments" if hand.broken else "" if hand.ruled else "not in never_together"
+        verdict = f"BROKEN: {_many(hand.broken, 'segment')}" if hand.broken else "" if hand.ruled else "not in never_together"
         table.append((hand.kind, hand.name, str(hand.buckets), f"{hand.shards:,}", str(hand.most), str(hand.most_k), verdict or "holds"))
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     lines += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
@@ -799,7 +799,7 @@ def as_text(report: Report) -> str:
 def _about_k(report: Report) -> str:
     if not report.schemes:
         return f"Any {report.k} shards of a segment give it back: --k says so; no footer was read."
-    told = ", ".join(f"{k} ({count:,} footers)" for k, count in sorted(report.schemes.items()))
+    told = ", ".join(f"{k} ({_many(count, 'footer')})" for k, count in sorted(report.schemes.items()))
     stated = f" --k says {report.stated_k}." if report.stated_k is not None else ""
     return f"Shards that give a segment back: {told}.{stated} Segments whose footer was not read are held against {report.k}."
 
@@ -807,7 +807,7 @@ def _about_k(report: Report) -> str:
 def _verdict(report: Report) -> list[str]:
     if not report.broken:
         return ["The rule holds: no hand that it is for has enough shards of any segment that is listed."]
-    lines = [f"THE RULE IS BROKEN for {report.broken_segments:,} segments."] if report.broken_segments else []
+    lines = [f"THE RULE IS BROKEN for {_many(report.broken_segments, 'segment')}."] if report.broken_segments else []
     lines += [_broken_line(facts) for facts in report.broken_examples]
     if sum(hand.broken for hand in report.hands) > len(report.broken_examples):
         lines.append("  ... and more: --ids FILE writes the ids of all")
@@ -817,6 +817,10 @@ def _verdict(report: Report) -> list[str]:
         )
         lines += [f"  {text}" for text in report.renamed[:SHOWN]]
     return lines
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def _broken_line(facts: dict[str, Any]) -> str:
@@ -839,7 +843,7 @@ def limits(report: Report) -> list[str]:
         unstated = ", ".join(bucket.name for bucket in report.statement.buckets if not bucket.unit(unit))
         told += [f"No {unit} is stated for {unstated}: they are not counted there."] if unstated else []
     if report.disagreeing:
-        told.append(f"Footers of one segment disagree about k for {report.disagreeing:,} segments; the smallest was taken.")
+        told.append(f"Footers of one segment disagree about k for {_many(report.disagreeing, 'segment')}; the smallest was taken.")
     if report.no_footer:
         told.append(f"{len(report.no_footer):,} shards do not end with a footer of the format, such as {report.no_footer[0]}.")
     if report.unreadable:

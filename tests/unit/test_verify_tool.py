@@ -13,11 +13,14 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from proxy.codec.format import END, FIXED, shard_name
+from proxy.config import CoalitionConfig, Config
+from tests.fault.journal_child import KEPT
 from tests.laboratory import laboratory
 from tests.servers import ROOT
 
@@ -83,6 +86,32 @@ def put(folder: Path, bucket: str, segment: bytes, index: int, *, k: int, name: 
     path.write_bytes(shard(segment, index, k=k))
 
 
+def with_a_coalition(config: Config) -> Config:
+    policy = msgspec.structs.replace(config.policies["standard"], never_together=("provider", "jurisdiction", "alps"))
+    alps = CoalitionConfig(jurisdictions=("CH", "JP"), providers=("cedar-cloud",))
+    return msgspec.structs.replace(config, coalitions={"alps": alps}, policies={**config.policies, "standard": policy})
+
+
+async def test_writes_through_failures_keep_a_coalition_below_k_and_so_does_the_journal(tmp_path: Path) -> None:
+    async with laboratory(tmp_path / "data", journal=KEPT, adjust=with_a_coalition) as lab:
+        faults = ("down", "loses_answers", "rejects", "keeps_what_it_refuses", "full")
+        for number, name in enumerate(("alder", "elm", "fir", "birch", "cedar") * 2):
+            fault = faults[number % len(faults)]
+            setattr(lab.stores[name], fault, True)
+            await lab.put(f"key-{number}", bytes(50_000 * number + 1))
+            setattr(lab.stores[name], fault, False)
+        await lab.services.journal.flusher.flush()
+    listings = [f"{name}={tmp_path / 'data/stores' / name}" for name in BUCKETS]
+    alps = {"coalitions": {"alps": {"jurisdictions": ["CH", "JP"], "buckets": ["cedar"]}}}
+    found = run(state(tmp_path, **alps), *listings, "--json")
+    report = json.loads(found.stdout)
+    assert found.returncode == 0, found.stdout
+    assert report["segments"]["objects"] == 10
+    assert report["segments"]["the journal"] >= 1
+    assert {(hand["name"], hand["most"]) for hand in report["hands"] if hand["kind"] == "coalition"} == {("alps", 3)}
+    assert not [limit for limit in report["limits"] if "do not end with a footer" in limit or "not named like shards" in limit]
+
+
 async def test_the_stores_of_a_real_run_pass_and_a_shard_moved_on_purpose_is_found(tmp_path: Path) -> None:
     async with laboratory(tmp_path / "data") as lab:
         for number in range(5):
@@ -117,7 +146,7 @@ def test_a_coalition_with_k_shards_is_named_with_the_segment_and_the_indexes(tmp
     listings = list_names(tmp_path, spread(ID))
     broken = run(state(tmp_path, **coalition), *listings, "--k", 3)
     assert broken.returncode == 1
-    assert "THE RULE IS BROKEN for 1 segments." in broken.stdout
+    assert "THE RULE IS BROKEN for 1 segment." in broken.stdout
     assert f"{ID.hex()}  coalition atlantic has shards 0, 2, 3 (k = 3, not read from its footer)" in broken.stdout
     assert run(state(tmp_path, **coalition), *listings, "--k", 4).returncode == 0
     assert run(state(tmp_path, never_together=["provider"], **coalition), *listings, "--k", 3).returncode == 0
@@ -170,7 +199,7 @@ def test_one_store_cannot_make_k_look_larger_than_another_says(tmp_path: Path) -
     statement = state(tmp_path, buckets={name: BUCKETS[name] for name in ("alder", "cedar")})
     broken = run(statement, *(f"{name}={tmp_path}/{name}" for name in ("alder", "cedar")))
     assert broken.returncode == 1
-    assert "Footers of one segment disagree about k for 1 segments" in broken.stdout
+    assert "Footers of one segment disagree about k for 1 segment;" in broken.stdout
 
 
 def test_shards_under_false_names_are_found(tmp_path: Path) -> None:
