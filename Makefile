@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CONFIG ?= config/local.toml
 WORKERS ?= 1
 
-.PHONY: help run run-moto test test-azure test-clients mutants soak check bench clean
+.PHONY: help run run-moto test test-azure test-clients mutants soak drill check bench clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -31,6 +31,9 @@ mutants: $(VENV)/.installed-test ## Put known mistakes into copies of the tree: 
 
 soak: $(VENV)/.installed-bench ## A minute of clients while workers are killed and a store goes away
 	$(BIN)/python -m tests.soak
+
+drill: $(VENV)/.installed-test ## Delete the manifest behind OBJECTS objects (100,000), and one store: recover, and compare every object
+	@$(BIN)/python -m tests.drill $(if $(OBJECTS),--objects $(OBJECTS))
 
 check: $(VENV)/.installed-test ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .

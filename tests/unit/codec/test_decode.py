@@ -126,6 +126,14 @@ def test_a_label_of_another_segment_is_refused() -> None:
     assert decode_segment(moved | {NAMES[5]: SHARDS[NAMES[5]]}, open_share).label == LABEL
 
 
+def test_two_labels_that_open_and_differ_are_refused() -> None:
+    """Nobody seals a second one; someone who has the keys might, to have the segment appear elsewhere."""
+    second = seal(SCHEME, DATA, label=msgspec.structs.replace(LABEL, key="other"))
+    assert second.keys() == SHARDS.keys()
+    with pytest.raises(ShardMismatch, match="2 labels that differ, and all of them open"):
+        decode_segment(SHARDS | {NAMES[3]: second[NAMES[3]]}, open_share)
+
+
 def test_shards_of_two_segments_are_not_mixed() -> None:
     with pytest.raises(ShardMismatch, match="not shards of one segment"):
         decode_segment(SHARDS | seal(SCHEME, DATA, segment_id=OTHER_ID), open_share)
