@@ -645,16 +645,22 @@ def _version(
 
 
 def merge(known: list[Found], labelled: Sequence[Found]) -> list[Found]:
-    """Put the versions that labels tell of among the others; the newest of a key is its latest."""
+    """Put the versions that labels tell of among the others; the newest of a key is its latest. The same write counts once."""
     latest = {(one.bucket, one.key): one for one in known if one.is_latest}
+    writes = {(one.bucket, one.key, one.written) for one in known}
+    merged = list(known)
     for one in sorted(labelled, key=lambda one: one.written):
+        if (one.bucket, one.key, one.written) in writes:
+            continue
+        writes.add((one.bucket, one.key, one.written))
+        merged.append(one)
         before = latest.get((one.bucket, one.key))
         if before is None or one.written >= before.written:
             if before is not None:
                 before.is_latest = False
             one.is_latest = True
             latest[one.bucket, one.key] = one
-    return sorted([*known, *labelled], key=lambda one: (one.bucket, one.key.encode(), -one.written))
+    return sorted(merged, key=lambda one: (one.bucket, one.key.encode(), -one.written))
 
 
 def contents(found: Found, shelf: Shelf, keys: Mapping[str, bytes]) -> Iterator[bytes]:

@@ -95,6 +95,12 @@ def test_an_older_version_never_overwrites_a_newer() -> None:
     assert plan_found_version(BUCKET, [newer], None, newer, found(5)).outcome == "superseded"
 
 
+def test_the_same_write_found_a_second_time_is_left() -> None:
+    """A move to another policy stores it anew, with equal labels: what the journal says, or what came first, counts."""
+    known = replace(version("null", 5, 7, latest=True), written=found(5).draft.written)
+    assert plan_found_version(BUCKET, [], known, known, found(5)).outcome == "superseded"
+
+
 def test_an_older_version_with_an_id_of_its_own_goes_beneath_the_newer_ones() -> None:
     above, beneath = version("n", 6, 7, latest=True), version("o", 4, 3)
     plan = plan_found_version(replace(BUCKET, versioning="Enabled"), [above], beneath, None, found(5, versioning="Enabled"))
@@ -133,6 +139,7 @@ def test_a_part_comes_back_only_into_its_own_upload_and_never_over_a_newer_one()
     assert plan_found_part(UPLOAD, BUCKET, None, one) == "applied"
     assert plan_found_part(UPLOAD, BUCKET, part(4), one) == "applied"
     assert plan_found_part(UPLOAD, BUCKET, part(6), one) == "superseded"
+    assert plan_found_part(UPLOAD, BUCKET, part(5), one) == "superseded", "the same, stored anew under another policy"
     assert plan_found_part(None, None, None, one) == "homeless"
     assert plan_found_part(UPLOAD, replace(BUCKET, id=BucketId(2)), None, one) == "homeless"
     assert plan_found_part(UPLOAD, replace(BUCKET, tenant_id=TenantId("o")), None, one) == "homeless"

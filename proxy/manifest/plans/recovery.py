@@ -3,7 +3,7 @@
 What a label tells of was committed after the last thing that the journal knows, or never: then a crash came between its shards and its
 commit, or it was refused. A write that was broken off may take effect late, like any whose answer got lost. So it is brought back, but
 
-* never in the place of something newer;
+* never in the place of something newer, nor of the same write: moved to another policy, its data lies there twice, under equal labels;
 * never if its commit could have refused it: such a write is acknowledged only when the journal has it;
 * under its own id wherever versioning was on, for its writer or in the journal: one version too many loses nothing.
 """
@@ -52,7 +52,7 @@ def plan_found_version(
     draft = found.draft
     if draft.conditional:
         return Insertion(outcome="unconfirmed")
-    if same is not None and order_of(same) > order_of(draft):
+    if same is not None and (same.written == draft.written or order_of(same) > order_of(draft)):
         return Insertion(outcome="superseded")
     top = newer[0] if newer else next_older
     sequence = newer[-1].sequence if newer else 1 if next_older is None else next_older.sequence + 1
@@ -74,6 +74,6 @@ def plan_found_part(upload: Upload | None, bucket: Bucket | None, before: Part |
         return "homeless"
     if (upload.key, bucket.name, bucket.tenant_id) != (found.key, found.bucket, found.layout.tenant_key_id):
         return "homeless"
-    if before is not None and order_of(before) > order_of(found.part):
+    if before is not None and (before.written == found.part.written or order_of(before) > order_of(found.part)):
         return "superseded"
     return "applied"
