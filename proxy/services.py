@@ -213,19 +213,22 @@ async def _begin(epoch: EpochKeeper, manifest: Manifest, found: OpenedFleet, *, 
 
 @asynccontextmanager
 async def _running(runner: Runner, tasks: BackgroundTasks, ledger: IntentLedger, journal: Journal | None) -> AsyncIterator[None]:
-    """Run the workers. On leaving, the tasks of requests end first, while their leases are kept alive; then the workers, and the leases."""
+    """Run the workers. On leaving, the tasks of requests end first, while their leases are kept alive; then the workers, and the leases.
+
+    The journal comes last: giving leases back is a change, too.
+    """
     async with runner.running():
         try:
             yield
         finally:
             await tasks.drain(DRAIN_SECONDS)
-            if journal is not None:
-                with suppress(ProxyError, TimeoutError):  # what is not stored now is at the next start
-                    async with asyncio.timeout(FLUSH_SECONDS):
-                        await journal.flusher.stored()
-                await tasks.drain(FLUSH_SECONDS)
     with suppress(ProxyError):  # what is not given back expires
         await ledger.give_back()
+    if journal is not None:
+        with suppress(ProxyError, TimeoutError):  # what is not stored now is at the next start
+            async with asyncio.timeout(FLUSH_SECONDS):
+                await journal.flusher.stored()
+        await tasks.drain(FLUSH_SECONDS)
 
 
 def _warn_of_small_budget(budget: Budget, policies: Iterable[Policy]) -> None:

@@ -188,9 +188,9 @@ def test_neither_a_store_nor_a_server_that_hangs_makes_it_hang(config: Config, t
             },
             type(config.stores["alder"]),
         )  # fmt: skip
-        facts = gather(replace(config, listen=address, stores={**config.stores, "slow": hanging}), seconds=0.3)
+        facts = gather(replace(config, listen=address, stores={**config.stores, "slow": hanging}), seconds=2.0)
     errors = {store.name: store.error for store in facts.stores}
-    assert errors.pop("slow") == "no answer in 0.3 s"
+    assert errors.pop("slow") == "no answer in 2 s"
     assert not facts.server.answers
     assert facts.server.trouble
     assert set(errors.values()) == {""}
