@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from proxy.cli import fsck, init, jobs, key, manifest, objects, placement, recover, scrub, serve, status, stores, tenant
+from proxy.cli import campaigns, fsck, init, jobs, key, manifest, objects, placement, policy, recover, scrub, serve, status, stores, tenant
 from proxy.errors import ConfigError, ProxyError
 
 app = typer.Typer(
@@ -23,6 +23,8 @@ app.command("status")(status.status)
 app.add_typer(tenant.app, name="tenant")
 app.add_typer(key.app, name="key")
 app.add_typer(stores.app, name="stores")
+app.command("rebalance")(campaigns.rebalance)
+app.add_typer(policy.app, name="policy")
 app.add_typer(placement.app, name="placement")
 app.add_typer(objects.app, name="object")
 app.add_typer(jobs.app, name="jobs")

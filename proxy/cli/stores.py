@@ -12,6 +12,7 @@ import typer
 from msgspec import Struct
 
 from proxy.cli import analyses
+from proxy.cli.campaigns import ApplyOption, CancelOption, DetachOption, Orders, PauseOption, ResumeOption, Wish, run
 from proxy.cli.context import DEFAULT_CONFIG, ConfigOption, JsonOption, print_json, print_table, with_services
 from proxy.config import load_config
 from proxy.errors import ConfigError, ProxyError
@@ -20,7 +21,7 @@ from proxy.stores.protocol import ShardName, Store
 if TYPE_CHECKING:
     from proxy.services import Services
 
-app = typer.Typer(help="List and check the stores.", no_args_is_help=True)
+app = typer.Typer(help="List, check, leave and replace the stores.", no_args_is_help=True)
 PROBE = b"shardgate probe " * 64
 
 
@@ -81,6 +82,40 @@ def _check_quickly(config: Path, names: list[str], *, as_json: bool) -> None:
         print_table("Stores, in milliseconds", ["store", *verbs, "result"], rows)
     if any(item.error for item in checks):
         raise typer.Exit(1)
+
+
+@app.command("drain")
+def drain(
+    name: str,
+    config: ConfigOption = DEFAULT_CONFIG,
+    apply: ApplyOption = None,
+    pause: PauseOption = None,
+    resume: ResumeOption = None,
+    cancel: CancelOption = None,
+    detach: DetachOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Leave a store: move all it holds to others. Without an option, plan it, or show how far it is."""
+    orders = Orders(apply=apply, pause=pause, resume=resume, cancel=cancel, detach=detach, as_json=as_json)
+    run(config, Wish(words=f"stores drain {name}", verb="drain", store=name), orders, lambda planner: planner.drain(name))
+
+
+@app.command("replace")
+def replace(
+    old: str,
+    new: str,
+    config: ConfigOption = DEFAULT_CONFIG,
+    apply: ApplyOption = None,
+    pause: PauseOption = None,
+    resume: ResumeOption = None,
+    cancel: CancelOption = None,
+    detach: DetachOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Move all that a store holds to another. Without an option, plan it, or show how far it is."""
+    orders = Orders(apply=apply, pause=pause, resume=resume, cancel=cancel, detach=detach, as_json=as_json)
+    wish = Wish(words=f"stores replace {old} {new}", verb="replace", store=old, new_store=new)
+    run(config, wish, orders, lambda planner: planner.replace(old, new))
 
 
 async def _check_all(services: Services, names: list[str]) -> list[Check]:

@@ -74,7 +74,7 @@ class ShardPutter:
         self, policy: Policy, scheme: Scheme, segment_id: SegmentId, shards: Sequence[Sequence[bytes]], *, naming: Naming = shard_name
     ) -> Placed:
         """Put all shards. Returns when the policy's promise holds; raises `NotEnoughShards` when it no longer can."""
-        policy = self._fleet.staying(policy)
+        policy = self.staying(policy)
         plan, insist = self._plan(policy, scheme, segment_id)
         puts = _SegmentPuts(self._fleet, policy, scheme, segment_id, shards, dict(enumerate(plan)), naming, insist=insist)
         try:
@@ -84,6 +84,10 @@ class ShardPutter:
             await puts.cancel()
             raise
         return puts.placed()
+
+    def staying(self, policy: Policy) -> Policy:
+        """Return the policy that shards are placed by: without the stores that are being left."""
+        return self._fleet.staying(policy)
 
     def _plan(self, policy: Policy, scheme: Scheme, segment_id: SegmentId) -> tuple[tuple[str, ...], bool]:
         """Return the store of each shard, and whether stores must be asked that failed just now."""

@@ -152,7 +152,8 @@ class Used(Record, frozen=True, kw_only=True, omit_defaults=True):
     position: Position
 
 
-SETTLE_MS = 60_000  # by then every process has learnt of it: each asks every few seconds
+JOB = "campaigns"  # that carries them out
+SETTLE_MS = 30_000  # by then every process has learnt of it: each asks every few seconds
 _FROM: dict[Order, frozenset[State]] = {
     "apply": frozenset({"planned"}),
     "pause": frozenset({"running"}),

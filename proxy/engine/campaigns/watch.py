@@ -22,7 +22,10 @@ class LeavingWatch:
     def __init__(self, manifest: Manifest, fleet: Fleet) -> None:
         self._manifest = manifest
         self._fleet = fleet
+        self._told: frozenset[str] | None = None
 
     async def step(self) -> Progress:
-        self._fleet.leave(await self._manifest.leaving_stores())
-        return Progress(idle=True)
+        names = await self._manifest.leaving_stores()
+        self._fleet.leave(names)
+        told, self._told = self._told, names
+        return Progress(idle=True, done=int(names != told))  # what is news goes on record

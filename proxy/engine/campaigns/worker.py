@@ -22,10 +22,11 @@ from proxy.engine.campaigns.estimate import Tally
 from proxy.engine.campaigns.facts import check_facts, facts_of, without_leaving
 from proxy.engine.campaigns.rewriting import Rewriter
 from proxy.engine.classify import keeps_promises
+from proxy.engine.journal.checkpointing import request_checkpoint
 from proxy.engine.placement import Policy
 from proxy.engine.workers import Progress
 from proxy.errors import CampaignRefused, ExtentMissing, ProxyError
-from proxy.manifest.campaigns import Advance, Campaign, CampaignId, Position, Used
+from proxy.manifest.campaigns import JOB, Advance, Campaign, CampaignId, Position, Used
 from proxy.manifest.plans.extents import CountedExtent
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import Bucket, BucketName, Extent, ExtentId
@@ -42,7 +43,7 @@ PAGES_BEHIND = 10
 class CampaignWorker:
     """Carries out what is running."""
 
-    name = "campaigns"
+    name = JOB
     everywhere = False
     idle_seconds = IDLE_SECONDS
 
@@ -80,6 +81,8 @@ class CampaignWorker:
         else:
             step = await self._walk(campaign, done)
         changed = await self._manifest.advance_campaign(campaign.id, step, now_ms=self._clock.now_ms())
+        if changed is not None and changed.state == "done" and changed.leaves:
+            await request_checkpoint(self._manifest)  # so the journal, which no walk meets, leaves the store as well
         remaining = max(campaign.estimate.segments - (campaign if changed is None else changed).actual.segments, 0)
         return Progress(
             idle=step.position == campaign.position or (step.round_ended and not done.moved),

@@ -29,12 +29,17 @@ class CopyWriter:
     """Seals copies, and puts them under a policy."""
 
     def __init__(self, putter: ShardPutter, policy: Policy, cipher: TenantCipher, tasks: BackgroundTasks, threads: Executor) -> None:
-        self.policy = policy
+        self._policy = policy
         self._putter = putter
         self._cipher = cipher
         self._tasks = tasks
         self._threads = threads
         self._late: dict[asyncio.Task[None], int] = {}
+
+    @property
+    def policy(self) -> Policy:
+        """The policy without the stores that are being left: what still lies there is not what would be written now."""
+        return self._putter.staying(self._policy)
 
     def begin(self, prefix: str, identity: str, number: int) -> BegunCopy:
         """Begin a copy, which may have several segments that are not all in memory at once."""

@@ -14,6 +14,7 @@ from proxy.manifest.plans.extents import CountedExtent
 from proxy.manifest.records import Bucket, BucketId, ExtentId, ExtentRef, Layout, Part, Settlement, Upload, Version
 from proxy.manifest.sqlite.buckets import change_bucket, need_bucket
 from proxy.manifest.sqlite.extents import add_extents, change_references, counted_extents
+from proxy.manifest.sqlite.jobs import make_due
 from proxy.manifest.sqlite.layouts import save_layout
 from proxy.manifest.sqlite.ledger import settle_commit
 from proxy.manifest.sqlite.rows import Connection, encode, one
@@ -58,6 +59,8 @@ def order_campaign(connection: Connection, campaign_id: CampaignId, order: Order
     if order == "apply" and campaign.verb == "policy":
         change_bucket(connection, replace(need_bucket(connection, campaign.bucket_id), policy=campaign.policy))
     _save(connection, changed)
+    if changed.state == "running":
+        make_due(connection, campaigns.JOB)
     return changed
 
 

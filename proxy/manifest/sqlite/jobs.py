@@ -40,6 +40,11 @@ def give_job_back(connection: Connection, name: str, holder: str) -> None:
     _kept(connection, jobs.give_back(find_job(connection, name), holder))
 
 
+def make_due(connection: Connection, name: str) -> None:
+    """There is work that the job did not know of when it last looked."""
+    _kept(connection, replace(find_job(connection, name), due_ms=0))
+
+
 def pause_job(connection: Connection, name: str, *, paused: bool) -> None:
     _kept(connection, replace(find_job(connection, name), paused=paused))
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from proxy.codec.format import parse_copy_name
+from proxy.config.sections import JournalConfig
 from proxy.errors import CampaignRefused
 from proxy.manifest.records import ExtentId
 from tests.fault.campaigns.operating import (
@@ -21,7 +23,7 @@ from tests.fault.campaigns.operating import (
     planner,
     traffic,
 )
-from tests.laboratory import laboratory
+from tests.laboratory import Laboratory, laboratory
 
 
 async def test_a_live_store_is_left_under_traffic_by_copies_of_its_own_shards(tmp_path: Path) -> None:
@@ -142,3 +144,26 @@ async def test_a_policy_that_cannot_do_without_a_store_is_told_at_the_plan(tmp_p
         with pytest.raises(CampaignRefused, match=r'nothing is planned: without elm and fir, policy "standard".*'):
             await planner(lab).drain("fir")
         assert len(await lab.services.manifest.list_campaigns()) == 1
+
+
+async def test_the_journal_leaves_the_store_with_the_next_checkpoint(tmp_path: Path) -> None:
+    async with laboratory(tmp_path, journal=JournalConfig(interval_ms=3_600_000, keep_seconds=60.0)) as lab:
+        await lab.put("k", b"x" * 1000)
+        await lab.worker("journal").step()
+        assert await of_journal(lab, "elm")
+        await carried_out(lab, await applied(lab, await planner(lab).drain("elm")))
+        for _ in range(2):  # what the checkpoint replaces is kept for a minute
+            await checkpointed(lab)
+            lab.clock.advance(61)
+        assert await of_journal(lab, "elm") == []
+        assert await of_journal(lab, "fir")
+
+
+async def checkpointed(lab: Laboratory) -> None:
+    """Let the checkpoint's worker go on until it has nothing to do."""
+    while not (await lab.worker("checkpoint").step()).idle:
+        pass
+
+
+async def of_journal(lab: Laboratory, store: str) -> list[str]:
+    return [name async for name, _ in lab.stores[store].inner.list() if parse_copy_name(name) is not None]
