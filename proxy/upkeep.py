@@ -45,6 +45,8 @@ from proxy.keyring import Keyring
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.sqlite.listings import Listings
 
+REST = 3.0  # a light scrub takes a quarter of one core while it compares, and none most of the day
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
@@ -90,8 +92,8 @@ def inspector(parts: Parts, throttle: Throttle | None = None) -> Inspector:
     return Inspector(parts.manifest, parts.keyring, parts.fleet, throttle, parts.memory, parts.threads)
 
 
-def comparing(parts: Parts, report: Report) -> Tools:
-    """Return what the stores' listings are compared with the manifest by."""
+def comparing(parts: Parts, report: Report, *, rest: float = 0.0) -> Tools:
+    """Return what the stores' listings are compared with the manifest by. `rest`: see `Tools`."""
     path, throttle = Path(parts.config.manifest.path), parts.throttle.share()
     return Tools(
         manifest=parts.manifest,
@@ -102,6 +104,7 @@ def comparing(parts: Parts, report: Report) -> Tools:
         threads=parts.threads,
         scratch=lambda: Listings(path),
         report=report,
+        rest=rest,
     )
 
 
@@ -180,7 +183,7 @@ def _repairer(parts: Parts) -> Repairer:
 def _scrubbers(parts: Parts) -> Iterator[Worker]:
     days = parts.config.scrub
     if days.light_days:
-        tools = comparing(parts, to_repair(parts.manifest, parts.clock))
+        tools = comparing(parts, to_repair(parts.manifest, parts.clock), rest=REST)
         yield LightScrubber(parts.manifest, parts.clock, tools, days=days.light_days)
     if days.deep_days:
         yield DeepScrubber(parts.manifest, parts.clock, inspector(parts), parts.fleet, days=days.deep_days)

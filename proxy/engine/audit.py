@@ -13,7 +13,7 @@ from proxy.engine.workers import Progress
 from proxy.manifest.protocol import Manifest
 
 AUDIT = "audit"
-STEP_SECONDS = 2.0
+STEP_SECONDS = 0.2  # as long as clients may share the core with it at a stretch
 SHARE = 20  # of the time, one part in so many is worked: a pass over ten million extents takes some hours
 PASS_SECONDS = 3600.0  # from one pass to the next, if that is more
 

@@ -7,6 +7,7 @@ slice does to the manifest is done twice by that: a report of damage may be made
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import Executor
@@ -58,6 +59,7 @@ class Tools:
     threads: Executor
     scratch: Callable[[], Listings]
     report: Report
+    rest: float = 0.0  # after each unit, so many times as long as it took: where clients are served, they come first
 
 
 AfterSlice = Callable[[Comparison, PassPosition], Awaitable[None]]
@@ -148,9 +150,14 @@ class ComparisonPass:
 
     async def _work(self, running: _Running, seconds: float) -> bool:
         """Work for so long; tell whether the slice has ended."""
-        until = self._tools.clock.monotonic() + seconds
+        clock = self._tools.clock
+        started = clock.monotonic()
+        until = started + seconds
         async for _ in running.units:
-            if self._tools.clock.monotonic() >= until:
+            if self._tools.rest:
+                await asyncio.sleep(self._tools.rest * (clock.monotonic() - started))
+            started = clock.monotonic()
+            if started >= until:
                 return False
         return True
 
