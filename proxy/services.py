@@ -24,6 +24,8 @@ from proxy.engine.filling import Filler, segment_memory
 from proxy.engine.fleet import Fleet
 from proxy.engine.intents import IntentLedger
 from proxy.engine.journal.acknowledge import acknowledged
+from proxy.engine.journal.fence import JournalFence
+from proxy.engine.journal.reading import CopyReader
 from proxy.engine.placement import Policy
 from proxy.engine.quorum import ShardPutter
 from proxy.engine.read import Reader
@@ -106,7 +108,11 @@ async def open_services(
         buffers = AlignedBuffers(memory_bytes // DIRECT_SHARE if _has_directory(config) else 0)
         found = await opened.enter_async_context(_fleet(config, manifest, clock, record_store_call, buffers, tidy=serving))
         fleet = found.fleet
-        epoch = EpochKeeper(manifest, fleet.stores, keyring, clock, timeout_seconds=limits.store_open_seconds)
+        seconds = limits.store_open_seconds
+        fence = JournalFence(manifest, CopyReader(fleet.stores, keyring.journal_cipher()), timeout_seconds=seconds)
+        epoch = EpochKeeper(
+            manifest, fleet.stores, keyring, clock, timeout_seconds=seconds, journal=fence if config.journal.enabled else None
+        )
         await _begin(epoch, manifest, found, serving=serving)
         fleet.leave(await manifest.leaving_stores())
 

@@ -15,7 +15,8 @@ given by the manifest, one process at a time, so two starts never put the same o
 highest counts.
 
 What it does not notice. A copy made after the number last moved is as new as the number tells, but may lack the changes of the last minute.
-Only a journal, which knows of each change, can tell such a copy; until there is one, a copy is made with `shardgate manifest backup`.
+The journal knows of each change, and is compared, too, where one is kept (`proxy.engine.journal.fence`). In any case, a copy is made with
+`shardgate manifest backup`.
 A store that did not answer at the start may be the only one that is ahead; the next move, a minute later, compares again.
 
 Lies. One provider must not be able to stop the service with a number that it makes up. So a marker bears a proof, derived from the root
@@ -54,8 +55,8 @@ LEAP = 2**32  # of accepting: a store that was down, or hides what it has, may k
 NAMES = 1000  # of a store are looked at: it has one or two, unless it means harm
 _MARKER = re.compile(r"epoch/([0-9]{20})-([0-9a-f]{32})-([0-9a-f]{32})")
 _REMEDY = (
-    "nothing is written or collected, so that nothing newer is deleted; put the newest manifest back, or, if there is none, run: "
-    "shardgate manifest accept"
+    "nothing is written or collected, so that nothing newer is deleted; put the newest manifest back, or let this one catch up with its "
+    "journal: shardgate recover --resume; if there is neither, run: shardgate manifest accept"
 )
 
 
@@ -63,6 +64,14 @@ class Prover(Protocol):
     """Gives the proof of an epoch: the keyring."""
 
     def prove_epoch(self, number: int, identity: str) -> str: ...
+
+
+class Fence(Protocol):
+    """Knows another reason: the journal."""
+
+    async def reason(self) -> str:
+        """Return why the manifest must not be written, or ""."""
+        ...
 
 
 class Marker(NamedTuple):
@@ -154,13 +163,23 @@ class EpochKeeper:
     name = "epoch"
     everywhere = True  # each process knows of its own changes; one that moves the epoch does so for all
 
-    def __init__(self, manifest: Manifest, stores: Mapping[str, Store], prover: Prover, clock: Clock, *, timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        stores: Mapping[str, Store],
+        prover: Prover,
+        clock: Clock,
+        *,
+        timeout_seconds: float,
+        journal: Fence | None = None,
+    ) -> None:
         self._manifest = manifest
         self._stores = stores
         self._prover = prover
         self._clock = clock
         self._liars: tuple[str, ...] = ()  # stores of which it was said that they make markers up
         self._timeout_seconds = timeout_seconds
+        self._journal = journal
         self._behind: set[str] = set()  # stores whose marker could not be put
         self.idle_seconds = WINDOW_SECONDS / 2
 
@@ -169,12 +188,16 @@ class EpochKeeper:
         markers = await read_markers(self._stores, timeout_seconds=self._timeout_seconds)
         epoch = await self._manifest.find_epoch()
         markers = self._believed(markers, epoch.identity)
-        reason = epoch.fence or reason_to_fence(epoch, markers)
+        reason = epoch.fence or reason_to_fence(epoch, markers) or await self._reason_of_journal()
         if reason and not epoch.fence:
             await self._manifest.fence(reason)
         if reason:
             logger.error("%s", reason)
         return reason
+
+    async def _reason_of_journal(self) -> str:
+        reason = await self._journal.reason() if self._journal is not None else ""
+        return f"{reason}; {_REMEDY}" if reason else ""
 
     async def move(self) -> Epoch:
         """Go on to the next number. Raises `ManifestFenced`."""
@@ -184,8 +207,10 @@ class EpochKeeper:
         await self._announce(epoch, self._stores)
         return epoch
 
-    async def accept(self) -> Epoch:
+    async def accept(self, *, caught_up: bool = False) -> Epoch:
         """Take this manifest for the one there is, whatever the stores say, now or later: nothing newer can be found by it any more.
+
+        Unless it has `caught_up` with the journal in the stores, its own goes on far behind that one, and begins with a checkpoint.
 
         The leases that were alive in this copy are forgotten, and their ids not collected: newer objects may bear them. Garbage is kept,
         for it cannot hit what is newer. It was dead when the copy was made, and what is dead stays dead: an extent that nothing refers to
@@ -198,6 +223,8 @@ class EpochKeeper:
         epoch = await self._manifest.accept_epoch(
             above=self._believed(markers, identity).highest(identity) + LEAP, now_ms=self._clock.now_ms()
         )
+        if not caught_up:
+            await self._manifest.forget_changes(leap=LEAP)
         await self._announce(epoch, self._stores)
         return epoch
 

@@ -42,18 +42,12 @@ class JournalCounts:
     def collect(self) -> Iterator[Metric]:
         position, state, last = self._position, self._checkpoints, self._checkpoints.last
         yield GaugeMetricFamily("shardgate_journal_number", "The last journal segment that is stored.", position.number)
-        yield GaugeMetricFamily("shardgate_journal_lag_rows", "Changed rows that the journal does not have yet, about.", position.rows)
         yield GaugeMetricFamily(
             "shardgate_journal_lag_seconds", "How long ago the journal had everything; 0: it has.", self._behind_seconds
         )
         yield GaugeMetricFamily(
             "shardgate_journal_bytes", "The journal behind the last checkpoint: what a recovery replays.", state.journal_bytes
         )
-        yield GaugeMetricFamily(
-            "shardgate_journal_segments", "The journal behind the last checkpoint, in segments.", state.journal_segments
-        )
-        made_seconds = last.made_ms / 1000 if last else 0
-        yield GaugeMetricFamily("shardgate_checkpoint_made_seconds", "When the last checkpoint was made; 0: never.", made_seconds)
         yield GaugeMetricFamily("shardgate_checkpoint_bytes", "What the last checkpoint restates.", last.size_bytes if last else 0)
 
     def exposition(self) -> bytes:

@@ -48,12 +48,12 @@ class CopyReader:
         self._stores = stores
         self._cipher = cipher
 
-    async def find(self, prefix: str, *, identity: str = "", number: int | None = None) -> Listing:
-        """List copies: all of a kind, those of one manifest, or those of one number."""
+    async def find(self, prefix: str, *, identity: str = "", number: int | None = None, timeout_seconds: float | None = None) -> Listing:
+        """List copies: all of a kind, those of one manifest, or those of one number. A store that takes longer is silent."""
         start = prefix
         if identity:
             start = f"{prefix}{identity}/" if number is None else copy_prefix(prefix, identity, number)
-        listed = await asyncio.gather(*(self._list(store, start) for store in self._stores.values()))
+        listed = await asyncio.gather(*(self._list(store, start, timeout_seconds) for store in self._stores.values()))
         found: dict[tuple[int, bytes, str], dict[ShardName, tuple[str, ...]]] = defaultdict(dict)
         for store, names in zip(self._stores, listed, strict=True):
             for name in names or ():
@@ -142,13 +142,14 @@ class CopyReader:
         except StoreError as error:
             return error
 
-    async def _list(self, store: Store, prefix: str) -> list[ShardName] | None:
+    async def _list(self, store: Store, prefix: str, timeout_seconds: float | None) -> list[ShardName] | None:
         names: list[ShardName] = []
         try:
-            async for name, _ in store.list(prefix):
-                names.append(name)
-                if len(names) > NAMES:
-                    return None
-        except StoreError:
+            async with asyncio.timeout(timeout_seconds):
+                async for name, _ in store.list(prefix):
+                    names.append(name)
+                    if len(names) > NAMES:
+                        return None
+        except (StoreError, TimeoutError):
             return None
         return names

@@ -89,6 +89,13 @@ async def read_checkpoint(reader: CopyReader, found: FoundCopy) -> Checkpoint:
     return msgspec.structs.replace(checkpoint, runs=tuple(runs))
 
 
+async def read_checkpoint_number(reader: CopyReader, found: FoundCopy) -> int:
+    """Return the number of a checkpoint, which its runs need not be there for. Raises as `read_checkpoint`."""
+    checkpoint = decode_checkpoint(await reader.read(found))
+    _check(found, checkpoint.identity, checkpoint.number)
+    return checkpoint.number
+
+
 async def read_run(reader: CopyReader, identity: str, run: Run) -> AsyncIterator[tuple[Row, ...]]:
     """Yield the rows of a run that a checkpoint of this manifest names, some MiB at a time. Raises `NotEnoughShards`."""
     async for plaintext in reader.read_layout(RUN_PREFIX, identity, run.number, run.layout):

@@ -79,7 +79,7 @@ class Recovery:
         missing = await check_shards(parts.manifest, parts.notes, parts.clock, parts.tell, silent)
         counts = await parts.manifest.count_all()
         await parts.manifest.end_leases()
-        epoch = await parts.epoch.accept()
+        epoch = await parts.epoch.accept(caught_up=True)
         return Report(
             stores=listed,
             journal=journal,

@@ -26,9 +26,10 @@ class Journal(Protocol):
 
     """The segment is stored: forget the notes up to its sequence. ManifestConflict if it does not follow the last one any more."""
 
-    async def forget_changes(self) -> None: ...
+    async def forget_changes(self, *, leap: int = 1) -> None: ...
 
-    """Forget what is noted, where no journal is kept. One that is kept later has a gap here, until a checkpoint follows it."""
+    """Forget what is noted, where no journal is kept. One that is kept later has a gap here, until a checkpoint follows it: as many numbers
+    are left out."""
 
     async def rows_of(self, table: str, *, start: Key = (), after: Key = (), until: Key | None = None, limit: int) -> tuple[Row, ...]: ...
 

@@ -92,12 +92,12 @@ def record_segment(connection: Connection, segment: StoredSegment, previous: byt
     connection.execute("DELETE FROM outbox WHERE sequence < ?", (segment.sequence,))  # the last one stays: see the table
 
 
-def forget_changes(connection: Connection) -> None:
+def forget_changes(connection: Connection, leap: int) -> None:
     """Forget what is noted: none of it is in a journal. The number goes on without a segment, so that whoever reads it meets a gap."""
     number, digest, _, epoch = connection.execute(_LAST).fetchone()
     (noted,) = connection.execute("SELECT max(sequence) FROM outbox").fetchone()
-    if number == 0 or digest != NO_DIGEST:
-        number += 1
+    if number == 0 or digest != NO_DIGEST or leap > 1:
+        number += leap
     connection.execute("INSERT OR REPLACE INTO journal VALUES (?, ?, ?, ?, 1, 0, 0, x'')", (number, epoch, NO_DIGEST, noted))
     forget_runs(connection)
     connection.execute("DELETE FROM outbox WHERE sequence < ?", (noted,))

@@ -31,8 +31,8 @@ class Journal(StepRunner):
     async def record_segment(self, segment: StoredSegment, *, previous: bytes) -> None:
         await self._note(journal.record_segment, segment, previous)
 
-    async def forget_changes(self) -> None:
-        await self._note(journal.forget_changes)
+    async def forget_changes(self, *, leap: int = 1) -> None:
+        await self._note(journal.forget_changes, leap)
 
     async def rows_of(self, table: str, *, start: Key = (), after: Key = (), until: Key | None = None, limit: int) -> tuple[Row, ...]:
         return await self._list(journal.rows_of, table, start, after, until, limit)
