@@ -1,4 +1,4 @@
-"""A store that misbehaves on demand: slow, failing, full, truncating, lying, keeping what it refuses, losing data or answers."""
+"""A store that misbehaves on demand: slow, failing, full, truncating, lying, keeping what it refuses, losing data or answers, late."""
 
 from __future__ import annotations
 
@@ -19,29 +19,46 @@ class FaultyStore:
         self.inner = inner
         self.down = False
         self.rejects = False
-        self.hanging = False
+        self._hanging: asyncio.Event | None = None
         self.slow_seconds = 0.0
+        self.fails: Callable[[], bool] = lambda: False  # asked at each call
+        self.refuses_deletes = False
         self.loses_puts = False
         self.loses_answers = False
         self.keeps_what_it_refuses = False
         self.full = False
         self.truncates = False
         self.flips_bits = False
-        self.swaps_with: ShardName | None = None
+        self.swaps_with: ShardName | Callable[[ShardName], ShardName] | None = None
+        self.lists_late = False  # what is put meanwhile is listed once this is cleared
         self.before: Callable[[str], None] | None = None
         self.calls: Counter[str] = Counter()
         self.sent: set[ShardName] = set()  # whatever came of it: what it may hold
         self.deleted: set[ShardName] = set()  # and has said that it is gone
+        self._unlisted: set[ShardName] = set()
 
     @property
     def info(self) -> StoreInfo:
         return self.inner.info
+
+    @property
+    def hanging(self) -> bool:
+        return self._hanging is not None
+
+    @hanging.setter
+    def hanging(self, hangs: bool) -> None:
+        """Once it no longer hangs, the calls that do go on."""
+        if self._hanging is not None and not hangs:
+            self._hanging.set()
+        self._hanging = asyncio.Event() if hangs else None
 
     async def put(self, name: ShardName, body: Sequence[bytes | bytearray | memoryview]) -> None:
         self.sent.add(name)
         await self._enter("put")
         if self.full:
             raise StoreUnavailable(self.info.name, "full on purpose")
+        if self.lists_late:
+            self._unlisted.add(name)
         if not self.loses_puts:
             await self.inner.put(name, body)
         if self.loses_answers:
@@ -51,24 +68,34 @@ class FaultyStore:
 
     async def get_range(self, name: ShardName, start: int, length: int) -> bytes | memoryview:
         await self._enter("get_range")
-        return self._spoilt(await self.inner.get_range(self.swaps_with or name, start, length))
+        return self._spoilt(await self.inner.get_range(self._answered_for(name), start, length))
 
     async def get(self, name: ShardName) -> bytes | memoryview:
         await self._enter("get")
-        return self._spoilt(await self.inner.get(self.swaps_with or name))
+        return self._spoilt(await self.inner.get(self._answered_for(name)))
 
     async def list(self, prefix: str = "") -> AsyncIterator[tuple[ShardName, int]]:
         await self._enter("list")
+        if not self.lists_late:
+            self._unlisted.clear()
         async for entry in self.inner.list(prefix):
-            yield entry
+            if entry[0] not in self._unlisted:
+                yield entry
 
     async def delete(self, name: ShardName) -> None:
         await self._enter("delete")
+        if self.refuses_deletes:
+            raise StoreRejected(self.info.name, "refuses to delete on purpose")
         await self.inner.delete(name)
         self.deleted.add(name)
 
     async def close(self) -> None:
         await self.inner.close()
+
+    def _answered_for(self, name: ShardName) -> ShardName:
+        if callable(self.swaps_with):
+            return self.swaps_with(name)
+        return self.swaps_with or name
 
     def _spoilt(self, answer: bytes | memoryview) -> bytes | memoryview:
         data = bytearray(answer)
@@ -82,9 +109,9 @@ class FaultyStore:
             self.before(verb)
         if self.slow_seconds:
             await asyncio.sleep(self.slow_seconds)
-        if self.hanging:
-            await asyncio.Event().wait()
-        if self.down:
+        if self._hanging is not None:
+            await self._hanging.wait()
+        if self.down or self.fails():
             raise StoreUnavailable(self.info.name, "down on purpose")
         if self.rejects:
             raise StoreRejected(self.info.name, "rejects on purpose")

@@ -1,0 +1,65 @@
+"""The books: what the manifest says lies in the stores, held against what does; and every count of references against those who refer."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from proxy.codec.format import is_shard_name
+from proxy.manifest.records import Extent, ExtentId, Layout, Part, Version
+
+
+@dataclass
+class Audit:
+    """What is wrong, as (store, name)."""
+
+    orphans: set[tuple[str, str]] = field(default_factory=set)  # in a store, and not in the manifest
+    missing: set[tuple[str, str]] = field(default_factory=set)  # in the manifest, not known to be missing, and not in the store
+    miscounted: list[str] = field(default_factory=list)
+
+
+def audit(manifest: Path, held: Mapping[str, set[str]]) -> Audit:
+    """Compare a manifest that nobody writes with the names in each store."""
+    with closing(sqlite3.connect(manifest)) as connection:
+        expected, possible = _named(connection, held)
+        found = {(store, name) for store, names in held.items() for name in names if is_shard_name(name)}
+        return Audit(
+            orphans=found - expected - possible,
+            missing=expected - found,
+            miscounted=list(_miscounted(connection)),
+        )
+
+
+def extents(connection: sqlite3.Connection) -> Iterator[tuple[Extent, int]]:
+    for extent_id, references, layout in connection.execute("SELECT id, refs, layout FROM extent ORDER BY id"):
+        yield Extent(id=ExtentId(extent_id), layout=msgspec.msgpack.decode(layout, type=Layout)), references
+
+
+def _named(connection: sqlite3.Connection, stores: Iterable[str]) -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
+    """Return the shards that must be there, and those that may be: on record as missing, or as strays, in whatever store."""
+    expected: set[tuple[str, str]] = set()
+    possible: set[tuple[str, str]] = set()
+    for extent, _ in extents(connection):
+        for segment in extent.layout.segments:
+            for index, store in enumerate(segment.stores):
+                name = segment.shard_name(index)
+                (possible if index in segment.missing else expected).add((store, name))
+                possible.update((other, name) for other in stores if segment.strays)
+    return expected, possible
+
+
+def _miscounted(connection: sqlite3.Connection) -> Iterator[str]:
+    users: Counter[int] = Counter()
+    for table, kind in (("version", Version), ("part", Part)):
+        for (record,) in connection.execute(f"SELECT record FROM {table}"):
+            users.update(ref.id for ref in msgspec.msgpack.decode(record, type=kind).extents)
+    counted = {int(extent.id): references for extent, references in extents(connection)}
+    for extent_id in sorted({*users, *counted}):
+        if users[extent_id] != counted.get(extent_id, 0):
+            yield f"extent {extent_id}: {counted.get(extent_id)} references counted, {users[extent_id]} there"

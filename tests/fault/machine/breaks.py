@@ -1,0 +1,172 @@
+"""Breaks made on purpose: each takes away one thing that keeps data safe. The machine must find every one."""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+from proxy.codec.cells import CellCipher
+from proxy.codec.format import TAG_SIZE, is_shard_name
+from proxy.engine.collect import Collector
+from proxy.engine.destination import VersionDestination
+from proxy.engine.intents import IntentLedger
+from proxy.engine.objects import ObjectVerbs
+from proxy.engine.write import Writer
+from proxy.errors import CellForged
+from proxy.manifest.records import NULL_VERSION, GarbageSegment
+from proxy.manifest.sqlite import extents, versions
+from tests.fault.machine.audit import extents as stored_extents
+
+Break = Callable[[], AbstractContextManager[object]]
+
+
+def commit_before_quorum() -> AbstractContextManager[object]:
+    """One shard in a store is taken for enough."""
+    return patch("proxy.engine.quorum.survives", lambda policy, scheme, held: len(held) >= 1)
+
+
+def collect_on_absence() -> AbstractContextManager[object]:
+    """Whatever lies in a store and is not in the manifest is deleted, however young it is."""
+    step = Collector.step
+
+    async def eager_step(self: Any) -> Any:
+        known = await self._manifest._read(_names)
+        for store in self._fleet.stores.values():
+            for name in [name async for name, _ in store.list() if is_shard_name(name) and name not in known]:
+                await store.delete(name)
+        return await step(self)
+
+    return patch.object(Collector, "step", eager_step)
+
+
+def _names(connection: sqlite3.Connection) -> set[str]:
+    segments = (segment for extent, _ in stored_extents(connection) for segment in extent.layout.segments)
+    return {segment.shard_name(index) for segment in segments for index in range(len(segment.stores))}
+
+
+def reuse_a_name() -> AbstractContextManager[object]:
+    """Segment ids come from so small a space that they come again."""
+
+    def few(size: int) -> bytes:
+        return bytes(size - 1) + bytes([secrets.token_bytes(1)[0] % 64])
+
+    return patch("proxy.engine.intents.secrets", SimpleNamespace(token_bytes=few))
+
+
+@contextmanager
+def commit_twice() -> Iterator[None]:
+    """A commit is made again for good measure, as if its answer had been lost, without the ids that make it count once."""
+    commit = Writer._commit
+
+    async def twice(self: Any, destination: Any, stored: Any) -> Any:
+        await destination.commit(stored.recorded, stored.layouts, ())
+        return await commit(self, destination, stored)
+
+    with patch.object(Writer, "_commit", twice):
+        yield
+
+
+def forget_garbage() -> AbstractContextManager[object]:
+    """What nobody refers to any more is not queued for deletion."""
+    return patch.object(extents, "queue_garbage", lambda connection, segments, now_ms: None)
+
+
+def serve_unverified() -> AbstractContextManager[object]:
+    """A cell that does not open is passed on as it is."""
+    opened = CellCipher.open
+
+    def passed_on(self: Any, stripe: int, sealed: bytes | memoryview) -> bytes:
+        try:
+            return opened(self, stripe, sealed)
+        except CellForged:
+            return bytes(sealed)[:-TAG_SIZE]
+
+    return patch.object(CellCipher, "open", passed_on)
+
+
+def acknowledge_before_the_commit() -> AbstractContextManager[object]:
+    """A PUT is answered while its commit is still under way."""
+    write = Writer.write
+
+    async def early(self: Any, destination: Any, body: Any) -> Any:
+        if not isinstance(destination, VersionDestination):
+            return await write(self, destination, body)
+        stored = await self._store(destination, body)
+        self._tasks.start(self._commit(destination, stored))
+        keeps_versions = destination.bucket.versioning == "Enabled"
+        return SimpleNamespace(id=destination.version_id if keeps_versions else NULL_VERSION)
+
+    return patch.object(Writer, "write", early)
+
+
+def check_conditions_before_the_body_only() -> AbstractContextManager[object]:
+    """A conditional PUT is not held against what is there when it commits."""
+    return patch("proxy.manifest.plans.versions.check_conditions", lambda current, conditions: None)
+
+
+def commit_under_a_revoked_lease() -> AbstractContextManager[object]:
+    """A commit does not mind that its ids were given up, and are being collected."""
+
+    def settle(connection: Any, settlements: Any) -> None:
+        for settlement in settlements:
+            connection.execute("UPDATE intent SET settled = settled | ? WHERE id = ?", (settlement.mask, settlement.intent_id))
+
+    return patch.object(versions, "settle_commit", settle)
+
+
+@contextmanager
+def leave_what_a_failed_write_has_stored() -> Iterator[None]:
+    """The ids of a write that failed are settled, and its shards left where they are."""
+
+    async def settle_only(self: Any, segments: Sequence[GarbageSegment]) -> None:
+        ids = [segment.id for segment in segments if segment.id in self._taken]
+        await self._manifest.release_unused(self.settlements(ids))
+        self.forget(ids)
+
+    with patch.object(IntentLedger, "abandon", settle_only):
+        yield
+
+
+@contextmanager
+def remember_what_was_looked_up() -> Iterator[None]:
+    """Each process keeps what it has looked up until it writes that key itself."""
+    find, put = ObjectVerbs.find_readable, ObjectVerbs.put_object
+
+    async def remembered(self: Any, bucket: Any, key: Any, version_id: Any = None) -> Any:
+        known = self.__dict__.setdefault("known", {})
+        if known.get((bucket.id, key, version_id)) is None:
+            known[bucket.id, key, version_id] = await find(self, bucket, key, version_id)
+        return known[bucket.id, key, version_id]
+
+    async def forgotten(self: Any, bucket: Any, owner: Any, key: Any, *rest: Any, **options: Any) -> Any:
+        self.__dict__.setdefault("known", {}).pop((bucket.id, key, None), None)
+        return await put(self, bucket, owner, key, *rest, **options)
+
+    with patch.object(ObjectVerbs, "find_readable", remembered), patch.object(ObjectVerbs, "put_object", forgotten):
+        yield
+
+
+def skip_the_fence() -> AbstractContextManager[object]:
+    """An old copy of the manifest is taken for the newest."""
+    return patch("proxy.engine.epoch.reason_to_fence", lambda epoch, markers: "")
+
+
+BREAKS: tuple[Break, ...] = (
+    commit_before_quorum,
+    collect_on_absence,
+    reuse_a_name,
+    commit_twice,
+    forget_garbage,
+    serve_unverified,
+    acknowledge_before_the_commit,
+    check_conditions_before_the_body_only,
+    commit_under_a_revoked_lease,
+    leave_what_a_failed_write_has_stored,
+    remember_what_was_looked_up,
+    skip_the_fence,
+)
