@@ -77,7 +77,7 @@ class Collector:
         more = await self._manifest.spread_garbage(self._fleet.stores, limit=BATCH) == BATCH
         until = self._clock.monotonic() + STEP_SECONDS
         sweeps = [_Sweep(store) for store in self._fleet.stores.values()]
-        await asyncio.gather(*(self._sweep(sweep, until) for sweep in sweeps))
+        await self._sweep_all(sweeps, until)
         left = await self._manifest.count_garbage()
         return Progress(
             idle=not more and not any(sweep.more for sweep in sweeps),
@@ -86,6 +86,15 @@ class Collector:
             requests=sum(sweep.requests for sweep in sweeps),
             trouble="; ".join([*(sweep.trouble for sweep in sweeps if sweep.trouble), *self._homeless(left)]),
         )
+
+    async def _sweep_all(self, sweeps: Sequence[_Sweep], until: float) -> None:
+        """Sweep all stores at once. When one sweep fails, as when the manifest does not answer, the others end before that is raised."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for sweep in sweeps:
+                    group.create_task(self._sweep(sweep, until))
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
 
     async def _sweep(self, sweep: _Sweep, until: float) -> None:
         """Delete what is due in one store until there is no more, it deletes nothing, or the time is up."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 from collections.abc import AsyncIterator
@@ -12,6 +13,7 @@ import pytest
 from proxy.codec.format import segment_prefix, shard_name
 from proxy.engine.background import PART
 from proxy.engine.collect import AT_ONCE, NAME_SIZE, NAMES, STEP_SECONDS
+from proxy.errors import ManifestUnavailable
 from proxy.manifest.records import GarbageSegment, SegmentId, Settlement
 from tests.laboratory import Laboratory, laboratory
 
@@ -189,4 +191,22 @@ async def test_a_store_that_takes_its_time_does_not_make_a_step_longer(lab: Labo
     assert not progress.idle
     elm.before = None
     await lab.run_collector()
+    assert await lab.garbage() == 0
+
+
+async def test_a_step_that_fails_leaves_nothing_running_that_would_delete_beside_the_next(lab: Laboratory) -> None:
+    manifest = lab.services.manifest
+    finish = manifest.finish_garbage
+
+    async def fail(*args: object, **options: object) -> None:
+        raise ManifestUnavailable("on purpose")
+
+    manifest.finish_garbage = fail  # type: ignore[method-assign]
+    lab.stores["elm"].hanging = True
+    with pytest.raises(ManifestUnavailable, match="on purpose"):
+        await lab.worker("collect").step()
+    assert not [task for task in asyncio.all_tasks() if "Collector" in repr(task)]
+    lab.stores["elm"].hanging = False
+    manifest.finish_garbage = finish  # type: ignore[method-assign]
+    await lab.collect()
     assert await lab.garbage() == 0
