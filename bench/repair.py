@@ -1,0 +1,155 @@
+"""GETs beside a repair: the p99 of each, with the repair at full speed and without, in turns in one run.
+
+Two kinds of object lie in the stores: those that are read, which stay whole, and victims. While a turn with repair is measured, shards of
+victims are removed from their stores, behind the server's back, and reported as missing, so that the repair never runs out of work. Between
+turns it is paused. A turn begins when the repair has ended a step, and is followed by the end of another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.client import Outcome, Request, run_load
+from bench.servers import Running, ServerFailed
+from bench.workloads import MIB, Payload, Size, gets, puts
+from proxy.clock import SystemClock
+from proxy.manifest.damage import Damage
+from proxy.manifest.protocol import Manifest
+from proxy.manifest.records import Extent, ExtentId, Job, Segment
+from proxy.manifest.sqlite import open_sqlite
+
+SMALL, MEDIUM = Size("4 KiB", 4096, 1000, 16), Size("1 MiB", MIB, 128, 8)
+VICTIMS = Size("64 MiB", 64 * MIB, 16, 4)
+JOB = "repair"
+BACKLOG = 16  # segments that wait for repair at any time of a turn
+START_SECONDS = 90.0  # the worker looks for work every ten seconds, and whether it is still paused every fifteen
+NOW_MS = 0  # of the reports: such damage is due at once
+
+
+@dataclass(slots=True)
+class RepairResult:
+    """Latencies in seconds, by size, without repair and with it; what the repair did meanwhile."""
+
+    calm: dict[str, list[float]] = field(default_factory=dict)
+    busy: dict[str, list[float]] = field(default_factory=dict)
+    repaired: int = 0
+    repaired_bytes: int = 0
+    seconds: float = 0.0
+    errors: list[str] = field(default_factory=list)
+
+    def p99_ms(self, size: str) -> tuple[float, float]:
+        """Return the 99th percentile of a size without repair, and with it."""
+        return _p99_ms(self.calm[size]), _p99_ms(self.busy[size])
+
+
+async def measure_repair(server: Running, data: Path, *, rounds: int, seconds: float) -> RepairResult:
+    """Measure GETs in turns, each size for `seconds`."""
+    result = RepairResult()
+    payloads = {size: Payload(size) for size in (SMALL, MEDIUM)}
+    for payload in payloads.values():
+        await _load(server, puts(payload, server.endpoint, ()), payload.size, 120.0, result, repeat=False)
+    async with open_sqlite(data / "manifest.sqlite", SystemClock()) as manifest:
+        await manifest.pause_job(JOB, True)
+        behind = await manifest.newest_extent()
+        await _load(server, puts(Payload(VICTIMS), server.endpoint, ()), VICTIMS, 300.0, result, repeat=False)
+        victims = Victims(manifest, data, behind)
+        for _ in range(rounds):
+            await _turn(server, payloads, result, result.calm, seconds)
+            async with _repairing(manifest, victims, result):
+                await _turn(server, payloads, result, result.busy, seconds)
+    return result
+
+
+class Victims:
+    """Segments whose shards are removed again and again. `behind`: they are the extents behind this one."""
+
+    def __init__(self, manifest: Manifest, data: Path, behind: ExtentId) -> None:
+        self._manifest = manifest
+        self._data = data
+        self._behind = behind
+        self._turn = 0
+
+    async def keep_damaged(self) -> None:
+        """Have some segments wait for repair at all times."""
+        while True:
+            waiting = sum((await self._manifest.count_damage()).by_redundancy.values())
+            if waiting < BACKLOG:
+                await self._damage(BACKLOG)
+            await asyncio.sleep(0.1)
+
+    async def _damage(self, count: int) -> None:
+        extents = await self._manifest.walk_extents(after=self._behind, limit=1000)
+        segments = [(extent, segment) for extent in extents for segment in extent.layout.segments]
+        chosen = [segments[(self._turn + number) % len(segments)] for number in range(min(count, len(segments)))]
+        self._turn += count
+        await self._manifest.report_damage([self._lose(extent, segment) for extent, segment in chosen], now_ms=NOW_MS)
+
+    def _lose(self, extent: Extent, segment: Segment) -> Damage:
+        index = self._turn // BACKLOG % len(segment.stores)
+        store, generation = segment.stores[index], segment.generations[index] if segment.generations else 0
+        with suppress(FileNotFoundError):  # it is lost already
+            (self._data / "stores" / store / segment.shard_name(index)).unlink()
+        return Damage(extent_id=extent.id, segment_id=segment.id, shard_index=index, kind="missing", store=store, generation=generation)
+
+
+@asynccontextmanager
+async def _repairing(manifest: Manifest, victims: Victims, result: RepairResult) -> AsyncIterator[None]:
+    """Let the repair work from before the block to its end."""
+    await manifest.pause_job(JOB, False)
+    damaging = asyncio.create_task(victims.keep_damaged())
+    try:
+        before = await _at_work(manifest)
+        started = time.perf_counter()
+        yield
+        after = await _at_work(manifest)  # the end of a step that was under way: it is on record only then
+        result.seconds += time.perf_counter() - started
+        result.repaired += after.done - before.done
+        result.repaired_bytes += after.size_bytes - before.size_bytes
+    finally:
+        damaging.cancel()
+        await asyncio.gather(damaging, return_exceptions=True)
+        await manifest.pause_job(JOB, True)
+        await _at_rest(manifest)
+
+
+async def _at_work(manifest: Manifest) -> Job:
+    begun = await manifest.find_job(JOB)
+    for _ in range(int(START_SECONDS * 10)):
+        job = await manifest.find_job(JOB)
+        if job.done > begun.done:
+            return job
+        await asyncio.sleep(0.1)
+    raise ServerFailed(f"the repair stands still: {begun.last_error or 'it finds no work'}")
+
+
+async def _at_rest(manifest: Manifest) -> None:
+    for _ in range(int(START_SECONDS * 10)):
+        if not (await manifest.find_job(JOB)).holder:
+            return
+        await asyncio.sleep(0.1)
+    raise ServerFailed("the repair does not pause")
+
+
+async def _turn(
+    server: Running, payloads: dict[Size, Payload], result: RepairResult, latencies: dict[str, list[float]], seconds: float
+) -> None:
+    for size, payload in payloads.items():
+        outcome = await _load(server, gets(payload, server.endpoint, range(size.count)), size, seconds, result, repeat=True)
+        latencies.setdefault(size.label, []).extend(outcome.latencies)
+
+
+async def _load(server: Running, requests: Sequence[Request], size: Size, seconds: float, result: RepairResult, *, repeat: bool) -> Outcome:
+    endpoint = server.endpoint
+    outcome = await run_load(endpoint.host, endpoint.port, requests, connections=size.connections, at_most_seconds=seconds, repeat=repeat)
+    result.errors += outcome.errors
+    return outcome
+
+
+def _p99_ms(latencies: Sequence[float]) -> float:
+    ordered = sorted(latencies)
+    return 1e3 * ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
