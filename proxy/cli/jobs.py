@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Show, pause and resume background work.")
 EVERYWHERE = "every server"
+NOTHING_YET = "nothing to do yet"  # each server looks now and then, and notes it only when there was something
 
 
 class JobRow(Struct, frozen=True, kw_only=True):
@@ -122,7 +123,7 @@ def _row(job: Job, now_ms: int, *, everywhere: bool) -> JobRow:
 
 def _cells(row: JobRow) -> list[str]:
     remaining = "" if row.remaining is None else f"{row.remaining:,}"
-    last_run = row.last_run or "never"
+    last_run = row.last_run or (NOTHING_YET if row.holder == EVERYWHERE else "never")
     return [
         row.name,
         row.state,

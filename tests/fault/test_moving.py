@@ -205,6 +205,9 @@ async def test_a_move_that_is_broken_off_anywhere_leaves_the_old_or_the_new_and_
         await asyncio.gather(work, return_exceptions=True)
         await lab.settled()
         _, after = await stored(lab)
+        found = await lab.services.manifest.find_damaged(extent.id, after.id)
+        assert found is not None
+        assert not found.drawn, "the next move need not wait until the draw expires"
         moved = after.generations != before.generations
         assert (after.stores[0], after.stores[5]) == (
             (before.stores[5], before.stores[0]) if moved else (before.stores[0], before.stores[5])

@@ -139,6 +139,11 @@ async def test_with_any_store_gone_that_may_fail_nothing_is_missing_and_repair_m
             assert report.missing_shards == len(gone)  # of what was only labelled: what the journal knows may come back with its store
             assert [name for name, one in report.stores.items() if one.failure] == list(gone)
             assert len(report.unproved) == len(gone)
+            new.clock.advance(3601)  # as long as a store that is only down is waited for
+            while not (await new.worker("repair").step()).idle:
+                new.clock.advance(61)
+            assert (await new.services.manifest.count_damage()).by_store == {}
+            assert await new.get("labelled") == b"l" * 1000
 
 
 async def test_with_more_stores_gone_than_may_fail_nothing_is_changed(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
-from proxy.codec.format import is_shard_name
+from proxy.codec.format import is_shard_name, shard_name
 from proxy.codec.geometry import Scheme
 from proxy.engine.placement import Policy
 from proxy.engine.repair.audit import load_placement
@@ -19,7 +20,9 @@ from proxy.engine.repair.segment import LONGEST_BACKOFF_SECONDS
 from proxy.engine.repair.strays import AT_REST_SECONDS
 from proxy.engine.workers import Progress, Runner
 from proxy.manifest.damage import Damage, DamageKind
+from proxy.manifest.drafts import VersionDraft
 from proxy.manifest.records import Extent, Job, ObjectKey, Segment, VersionId
+from proxy.stores.protocol import ShardName
 from proxy.upkeep import make_workers
 from tests.laboratory import Laboratory, laboratory
 
@@ -329,46 +332,52 @@ async def test_what_no_store_takes_is_tried_again_later_and_later(lab: Laborator
 
 
 async def test_strays_are_deleted_once_they_have_come_to_rest(lab: Laboratory) -> None:
-    lab.stores["cedar"].loses_answers = True
-    lab.services.fleet["fir"]
     await lab.put("k", DATA)
-    lab.stores["cedar"].loses_answers = False
-    _, segment = await stored(lab)
-    if not segment.strays:  # no detour was taken: make one by hand
-        await lab.stores["elm"].inner.put(segment.shard_name(segment.stores.index("cedar")), [b"left"])
-        await _as_if_strayed(lab)
+    segment = await _strayed(lab, drawn=1)
+    index = segment.stores.index("cedar")
+    await lab.stores["elm"].inner.put(ShardName(shard_name(segment.id, index)), [b"of a put that failed"])
+    await lab.stores["fir"].inner.put(ShardName(shard_name(segment.id, index, 1)), [b"of a move before a recovery"])
+    under_way = ShardName(shard_name(segment.id, index, 2))
+    await lab.stores["fir"].inner.put(under_way, [b"of a move that was drawn since"])
     await repair(lab, after=AT_REST_SECONDS / 2)
     assert (await stored(lab))[1].strays
     await repair(lab, after=AT_REST_SECONDS)
     assert not (await stored(lab))[1].strays
     assert await damage_left(lab) == {}
+    assert await lab.stores["fir"].inner.get(under_way)
+    await lab.stores["fir"].inner.delete(under_way)
     assert await is_whole(lab)
+    assert await lab.get("k") == DATA
 
 
-async def _as_if_strayed(lab: Laboratory) -> None:
-    """Commit the object anew as a write that took a detour would have."""
-    from msgspec.structs import replace
+async def test_strays_stay_on_record_while_a_store_that_may_have_one_does_not_answer(lab: Laboratory) -> None:
+    await lab.put("k", DATA)
+    await _strayed(lab)
+    lab.stores["elm"].down = True
+    progress = await repair(lab, after=AT_REST_SECONDS + 1)
+    assert "may have a shard in a store that does not answer" in progress.trouble
+    assert (await stored(lab))[1].strays
 
-    from proxy.manifest.drafts import VersionDraft
 
+async def _strayed(lab: Laboratory, *, drawn: int = 0) -> Segment:
+    """Commit the object anew, as a write would have that took a detour; return its segment."""
     version = await lab.services.manifest.find_version(lab.bucket.id, ObjectKey("k"))
     assert version is not None
     extent, segment = await stored(lab)
-    layout = replace(extent.layout, segments=(replace(segment, strays=True, missing=()),))
-    await lab.services.manifest.commit_version(
-        VersionDraft(
-            bucket_id=lab.bucket.id,
-            key=ObjectKey("k"),
-            id=VersionId("x"),
-            size=version.size,
-            etag=version.etag,
-            modified_ms=lab.clock.now_ms(),
-            new_layouts=(layout,),
-        )
+    strayed = replace(segment, strays=True, drawn=drawn)
+    draft = VersionDraft(
+        bucket_id=lab.bucket.id,
+        key=ObjectKey("k"),
+        id=VersionId("drawn"),
+        size=version.size,
+        etag=version.etag,
+        modified_ms=lab.clock.now_ms(),
+        new_layouts=(replace(extent.layout, segments=(strayed,)),),
     )
-    await lab.services.manifest.finish_garbage(
-        [row for store in lab.stores for row in await lab.services.manifest.due_garbage(store, before_ms=2**50, limit=100)]
-    )
+    await lab.services.manifest.commit_version(draft)
+    for store in lab.stores:  # the version before was of the same shards
+        await lab.services.manifest.finish_garbage(await lab.services.manifest.due_garbage(store, before_ms=2**50, limit=100))
+    return strayed
 
 
 # Others at the same time

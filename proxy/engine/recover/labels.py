@@ -11,6 +11,8 @@ from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from proxy.codec.claims import JoinedSegment, OpenedLabel, join_segment, open_label
 from proxy.codec.footer import Footer
 from proxy.codec.format import SEGMENT_ID_SIZE, footer_size
@@ -125,11 +127,12 @@ class LabelReader:
     def _labelled(self, task: _Task, joined: JoinedSegment, opened: OpenedLabel) -> Labelled:
         fixed, known, label = joined.fixed, self._surroundings, opened.label
         bucket = BucketName(label.bucket)
-        segment = place_shards(
+        footer = footer_size(len(opened.sealed))
+        placed = place_shards(
             task.segment.id,
             size=fixed.segment_size,
             shard_count=fixed.scheme.n,
-            shard_size=fixed.geometry.cells_size + footer_size(len(opened.sealed)),
+            shard_size=fixed.geometry.cells_size + footer,
             sightings=task.segment.sightings,
             silent=known.silent,
             stores=known.stores_of.get(bucket, known.all_stores),
@@ -147,7 +150,7 @@ class LabelReader:
             m=fixed.scheme.m,
             tenant_key_id=fixed.tenant_key_id,
             wrapped_key=known.ciphers[fixed.tenant_key_id].wrap(joined.data_key),
-            segment=segment,
+            segment=replace(placed, footer_size=footer),
             record=label.record,
         )
 
