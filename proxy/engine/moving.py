@@ -37,7 +37,7 @@ from proxy.engine.fleet import Fleet
 from proxy.engine.sources import SegmentSources, shard_size
 from proxy.engine.tasks import BackgroundTasks
 from proxy.engine.throttle import Throttle
-from proxy.errors import IntegrityError, KeyUnavailable, MoveFailed, MoveRefused, StoreError
+from proxy.errors import IntegrityError, KeyUnavailable, MoveFailed, MoveRefused, StoreError, StoreNotAsked
 from proxy.keyring import Keyring, TenantCipher
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import Extent, Layout, Segment, TenantId
@@ -225,7 +225,11 @@ class ShardMover:
         await self._throttle.take(size)
         moved.requests += 1
         draw.sent[index] = store
-        await self._fleet[store].put(ShardName(shard_name(draw.segment.id, index, draw.generation)), shard)
+        try:
+            await self._fleet[store].put(ShardName(shard_name(draw.segment.id, index, draw.generation)), shard)
+        except StoreNotAsked:
+            del draw.sent[index]
+            raise
         moved.stores[index] = store
         moved.written_bytes += size
 

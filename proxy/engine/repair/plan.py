@@ -48,7 +48,7 @@ def plan_repair(found: Damaged, stores: Stores, *, age_seconds: float) -> Repair
     verdict = "urgent" if now.verdict == "lost" else now.verdict
     wrong = wrong_now(found, stores)
     patient = [index for index, kind in wrong.items() if kind == "missing" and _is_only_down(segment.stores[index], stores)]
-    if verdict == "urgent" or age_seconds >= PATIENCE_SECONDS:
+    if verdict == "urgent" or not 0 <= age_seconds < PATIENCE_SECONDS:  # a clock was set back: nobody knows how old it is
         patient = []
     wrong = {index: kind for index, kind in wrong.items() if index not in patient}
     moves = restore(_situation(found, stores, scheme), wrong)
