@@ -49,8 +49,9 @@ async def refuse_lost_manifest(config: Config, manifest: Manifest, clock: Clock)
             await store.store.close()
     if holding := [name for name, holds in zip(opened, held, strict=True) if holds]:
         raise ConfigError(
-            f"manifest.path: {config.manifest.path} is new or empty, but the stores {', '.join(holding)} were used with another one, which "
-            "alone can find what they hold; put it back (is its disk mounted?), or name stores that are empty"
+            f"manifest.path: {config.manifest.path} is new or empty, but the stores {', '.join(holding)} were used with another one; "
+            "put it back (is its disk mounted?), or, if it is lost, make it anew from these stores: shardgate recover; for a new "
+            "installation, name stores that are empty"
         )
 
 

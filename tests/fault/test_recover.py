@@ -502,3 +502,34 @@ async def test_data_that_was_moved_to_another_policy_is_no_second_version(tmp_pa
     async with laboratory(data, journal=JOURNAL) as new:
         assert await new.get("k") == b"x" * 1000
         assert await new.garbage() == 0
+
+
+async def test_a_shard_that_moved_behind_the_end_of_the_journal_is_found_and_stays(tmp_path: Path) -> None:
+    """The journal knows of the move that was begun, and not of its end: then the draw would expire, and take the new shard away."""
+    async with laboratory(tmp_path / "old", journal=JOURNAL) as lab:
+        await lab.put("k", b"x" * 1000)
+        found = await lab.services.engine.find_readable(lab.bucket, ObjectKey("k"))
+        assert found is not None
+        (extent,) = found.extents
+        (segment,) = extent.layout.segments
+        where, to = segment.stores[0], {0: segment.stores[0]}
+        await lab.services.manifest.draw_generation(extent.id, segment.id, to, expires_ms=lab.clock.now_ms() + 1000)
+        await flush(lab)
+        data = lose_manifest(tmp_path / "old", tmp_path / "new")
+    before = data / "stores" / where / segment.shard_name(0)
+    shard = before.read_bytes()
+    before.with_name(before.name + ".1").write_bytes(shard[:-8] + (1).to_bytes(4, "big") + shard[-4:])
+    before.unlink()
+    assert (await recover_in(data)).missing_shards == 0
+    async with laboratory(data, journal=JOURNAL) as new:
+        for _ in range(4):
+            new.clock.advance(24 * 3600 + 1)
+            await new.services.manifest.revoke_expired_draws(now_ms=new.clock.now_ms())
+            await new.run_collector()
+        moved = await new.services.engine.find_readable(new.bucket, ObjectKey("k"))
+        assert moved is not None
+        assert (moved.extents[0].layout.segments[0].generations[0], moved.extents[0].layout.segments[0].drawn) == (1, 1)
+        assert len(await new.shards()) == 6
+        for store in STORES:
+            new.stores[store].down = store not in {where, *segment.stores[1:4]}
+        assert await new.get("k") == b"x" * 1000
