@@ -52,6 +52,7 @@ PREFIX = "epoch/"
 WINDOW_SECONDS = 60.0  # a copy of a running server that lacks more than this is noticed
 MAX_NUMBER = 2**63 - 1  # what a database holds
 LEAP = 2**32  # of accepting: a store that was down, or hides what it has, may know of a higher number, but not of one so much higher
+STEP = 1000  # in its place for a manifest that has caught up with the journal: what no other store has heard of is some minutes at most
 NAMES = 1000  # of a store are looked at: it has one or two, unless it means harm
 _MARKER = re.compile(r"epoch/([0-9]{20})-([0-9a-f]{32})-([0-9a-f]{32})")
 _REMEDY = (
@@ -210,7 +211,8 @@ class EpochKeeper:
     async def accept(self, *, caught_up: bool = False) -> Epoch:
         """Take this manifest for the one there is, whatever the stores say, now or later: nothing newer can be found by it any more.
 
-        Unless it has `caught_up` with the journal in the stores, its own goes on far behind that one, and begins with a checkpoint.
+        Unless it has `caught_up` with the journal in the stores, its own goes on far behind that one, and begins with a checkpoint. If it
+        has, it is the newest there is, and its number need not leave much room below: none if all stores have answered.
 
         The leases that were alive in this copy are forgotten, and their ids not collected: newer objects may bear them. Garbage is kept,
         for it cannot hit what is newer. It was dead when the copy was made, and what is dead stays dead: an extent that nothing refers to
@@ -220,9 +222,9 @@ class EpochKeeper:
         """
         markers = await read_markers(self._stores, timeout_seconds=self._timeout_seconds)
         identity = (await self._manifest.find_epoch()).identity
-        epoch = await self._manifest.accept_epoch(
-            above=self._believed(markers, identity).highest(identity) + LEAP, now_ms=self._clock.now_ms()
-        )
+        believed = self._believed(markers, identity)
+        leap = LEAP if not caught_up else 0 if believed.complete else STEP
+        epoch = await self._manifest.accept_epoch(above=believed.highest(identity) + leap, now_ms=self._clock.now_ms())
         if not caught_up:
             await self._manifest.forget_changes(leap=LEAP)
         await self._announce(epoch, self._stores)

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from proxy.clock import ManualClock
 from proxy.config import JournalConfig
+from proxy.engine.epoch import STEP
 from proxy.engine.journal.checkpointing import request_checkpoint
 from proxy.engine.recover.chain import Start, follow
 from proxy.engine.recover.report import Report
@@ -533,3 +534,19 @@ async def test_a_shard_that_moved_behind_the_end_of_the_journal_is_found_and_sta
         for store in STORES:
             new.stores[store].down = store not in {where, *segment.stores[1:4]}
         assert await new.get("k") == b"x" * 1000
+
+
+@pytest.mark.parametrize(("gone", "expected"), [((), 1), (("elm",), 1 + STEP)])
+async def test_the_epoch_goes_on_where_it_was_and_a_store_that_comes_back_raises_no_alarm(
+    tmp_path: Path, gone: tuple[str, ...], expected: int
+) -> None:
+    async with laboratory(tmp_path / "old", journal=JOURNAL) as lab:
+        await lab.put("k", b"x")
+        before = (await lab.services.manifest.find_epoch()).number
+        data = lose_manifest(tmp_path / "old", tmp_path / "new", gone=gone)
+    assert (await recover_in(data)).epoch == before + expected
+    for name in gone:
+        shutil.copytree(tmp_path / "old/stores" / name, data / "stores" / name)
+    async with laboratory(data, journal=JOURNAL) as new:
+        assert await new.get("k") == b"x"
+        await new.put("after", b"y")
