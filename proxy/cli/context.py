@@ -57,7 +57,7 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     # Text, not str: a key may hold what rich reads as markup.
     table = Table()
     for column in columns:
-        table.add_column(column)
+        table.add_column(column, overflow="fold")  # a name that is cut cannot be looked for
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     console = Console(width=None if sys.stdout.isatty() else 160)

@@ -158,7 +158,7 @@ def _print(report: FsckReport) -> None:
         count = report.orphan_count
         title = "Orphans" if count == len(report.orphans) else f"Orphans: the first {len(report.orphans):,} of {count:,}"
         print_table(title, ["store", "name", "bytes"], [[row.store, row.name, f"{row.size_bytes:,}"] for row in report.orphans])
-    print(f"{report.shards:,} shards are expected: {report.damaged:,} of them are missing or damaged. {report.orphan_count:,} are orphans.")
+    print(f"Shards expected: {report.shards:,}. Missing or damaged: {report.damaged:,}. Orphans: {report.orphan_count:,}.")
     _print_remedy(report)
 
 
@@ -182,7 +182,7 @@ def _cells(row: StoreRow) -> list[str]:
 def _print_remedy(report: FsckReport) -> None:
     if report.acted is not None:
         acted = report.acted
-        print(f"{acted.condemned:,} orphans are queued for deletion, {acted.waiting:,} are in quarantine.")
+        print(f"Queued for repair: {report.damaged:,}. Orphans queued for deletion: {acted.condemned:,}, in quarantine: {acted.waiting:,}.")
     elif report.damaged or report.orphan_count:
         print("Nothing was changed. To queue the damage for repair, and put the orphans into quarantine: shardgate fsck --apply")
     if any(row.failure for row in report.stores):

@@ -98,7 +98,7 @@ def print_findings(rows: list[FindingRow], *, total: int) -> None:
 
 def _print_outcome(report: ScrubReport, rows: list[FindingRow]) -> None:
     print_findings(rows, total=report.damaged)
-    print(f"{report.shards:,} shards were looked at, {report.damaged:,} are damaged.")
+    print(f"Shards looked at: {report.shards:,}. Damaged: {report.damaged:,}.")
     if report.damaged:
         print("They are queued for repair: a running server repairs them. See: shardgate status")
     _print_gaps(report)
@@ -106,9 +106,9 @@ def _print_outcome(report: ScrubReport, rows: list[FindingRow]) -> None:
 
 def _print_gaps(report: ScrubReport) -> None:
     for store, why in report.unlisted.items():
-        print(f"{store} was not compared, its listing broke off: {why}")
+        print(f"Not compared, for its listing broke off: {store}: {why}")
     for store, count in report.unreachable.items():
-        print(f"{count:,} shards in {store} could not be read: it did not answer")
+        print(f"Shards of {store} that could not be read: {count:,}. It did not answer.")
     if report.unlisted or report.unreachable:
         print("This is no damage. Check the stores with: shardgate stores check. Then scrub again.")
 
@@ -157,7 +157,7 @@ async def expected_units(services: Services) -> int | None:
     from proxy.engine.tally import load_tally
 
     tally = await load_tally(services.manifest)
-    return None if tally is None else 2 * tally.shards
+    return 2 * tally.shards or None if tally else None
 
 
 async def _standings(services: Services) -> list[Standing]:

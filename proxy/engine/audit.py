@@ -15,7 +15,7 @@ from proxy.manifest.protocol import Manifest
 AUDIT = "audit"
 STEP_SECONDS = 0.2  # as long as clients may share the core with it at a stretch
 SHARE = 20  # of the time, one part in so many is worked: a pass over ten million extents takes some hours
-PASS_SECONDS = 3600.0  # from one pass to the next, if that is more
+PASS_SECONDS = 600.0  # from one pass to the next, if that is more
 
 
 class Auditor:

@@ -48,7 +48,7 @@ def test_a_scrub_without_damage_says_so_and_is_on_record(run: Run, used: Path) -
     for option in ([], ["--deep"]):
         outcome = run("scrub", *option, "--now")
         assert (outcome.code, outcome.err) == (0, "")
-        assert f"{count} shards were looked at, 0 are damaged." in outcome.out
+        assert f"Shards looked at: {count}. Damaged: 0." in outcome.out
     shown = run("scrub", "--json").data
     assert [(item["kind"], item["shards"], item["damaged"]) for item in shown] == [("light", count, 0), ("deep", count, 0)]
     assert "shardgate jobs" in run("scrub").out
@@ -67,7 +67,7 @@ def test_damage_is_named_queued_for_repair_and_told_by_the_exit_code(run: Run, u
     second.write_bytes(content)
     deep = run("scrub", "--deep", "--now")
     assert deep.code == 3
-    assert "2 are damaged" in deep.out
+    assert "Damaged: 2." in deep.out
     assert second.parts[-1] in deep.out
     assert "queued for repair" in deep.out
 
@@ -91,11 +91,11 @@ def test_a_store_that_is_not_there_is_told_and_is_no_damage(run: Run, used: Path
     (used / "stores" / store).rename(used / "elsewhere")
     outcome = run("scrub", "--now")
     assert outcome.code == 4
-    assert f"{store} was not compared" in outcome.out
-    assert "0 are damaged" in outcome.out
+    assert f"Not compared, for its listing broke off: {store}" in outcome.out
+    assert "Damaged: 0." in outcome.out
     deep = run("scrub", "--deep", "--now")
     assert deep.code == 4
-    assert f"shards in {store} could not be read" in deep.out
+    assert f"Shards of {store} that could not be read" in deep.out
     checked = run("fsck", "--apply")
     assert checked.code == 4
     assert "no orphan may be deleted" in checked.out
@@ -122,14 +122,14 @@ def test_fsck_tells_orphans_and_what_is_not_ours_and_changes_nothing(run: Run, u
     assert name in text
     assert "shardgate fsck --apply" in text
     applied = run("fsck", "--apply")
-    assert "0 orphans are queued for deletion, 1 are in quarantine" in applied.out
+    assert "Orphans queued for deletion: 0, in quarantine: 1." in applied.out
     assert (store / name).exists()
 
 
 def test_fsck_on_a_store_and_a_manifest_that_agree_ends_with_0(run: Run, used: Path) -> None:  # noqa: F811
     outcome = run("fsck")
     assert outcome.code == 0
-    assert "0 of them are missing or damaged. 0 are orphans." in outcome.out
+    assert "Missing or damaged: 0. Orphans: 0." in outcome.out
 
 
 def test_a_fenced_manifest_is_not_scrubbed_nor_applied_but_may_be_looked_at(run: Run, used: Path) -> None:  # noqa: F811

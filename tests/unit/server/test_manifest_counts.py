@@ -1,25 +1,40 @@
 from __future__ import annotations
 
-from proxy.manifest.damage import DamageCount
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from proxy.clock import ManualClock
+from proxy.engine.scrub.reports import save_report
+from proxy.engine.scrub.workers import DEEP, LIGHT
+from proxy.manifest.protocol import Manifest
 from proxy.manifest.scrub import ScrubReport
-from proxy.manifest.tally import Tally
-from proxy.server.manifest_counts import ManifestCounts
-
-NOTHING = DamageCount(by_store={}, by_redundancy={})
-
-
-def lines(tally: Tally | None = None, **scrubs: ScrubReport | None) -> set[str]:
-    counts = ManifestCounts(damage=NOTHING, garbage={}, jobs=(), tally=tally, scrubs=scrubs)
-    return {line for line in counts.exposition().decode().splitlines() if not line.startswith("#")}
+from proxy.manifest.sqlite import open_sqlite
+from proxy.manifest.tally import TALLY, Tally
+from proxy.server.manifest_counts import read_counts
 
 
-def test_before_anything_was_counted_or_scrubbed_nothing_is_told_of_it() -> None:
-    assert lines(light=None, deep=None) == {"shardgate_oldest_damage_seconds 0.0"}
+@pytest.fixture
+async def manifest(tmp_path: Path) -> AsyncIterator[Manifest]:
+    async with open_sqlite(tmp_path / "m.sqlite", ManualClock()) as opened:
+        yield opened
 
 
-def test_a_tally_is_told_by_redundancy_and_by_store_with_its_time() -> None:
-    told = lines(Tally(ended_ms=5000, by_redundancy={2: 7, -1: 1}, by_store={"elm": 90}))
-    assert told > {
+async def lines(manifest: Manifest) -> set[str]:
+    exposition = (await read_counts(manifest)).exposition().decode()
+    return {line for line in exposition.splitlines() if not line.startswith("#")}
+
+
+async def test_before_anything_was_counted_or_scrubbed_nothing_is_told_of_it(manifest: Manifest) -> None:
+    told = await lines(manifest)
+    assert not [line for line in told if line.startswith(("shardgate_seg", "shardgate_sto", "shardgate_cou", "shardgate_scr"))]
+
+
+async def test_a_tally_is_told_by_redundancy_and_by_store_with_its_time(manifest: Manifest) -> None:
+    await manifest.save_state(TALLY, msgspec.msgpack.encode(Tally(ended_ms=5000, by_redundancy={2: 7, -1: 1}, by_store={"elm": 90})))
+    assert await lines(manifest) > {
         'shardgate_segments{redundancy="2"} 7.0',
         'shardgate_segments{redundancy="-1"} 1.0',
         'shardgate_stored_bytes{store="elm"} 90.0',
@@ -27,10 +42,11 @@ def test_a_tally_is_told_by_redundancy_and_by_store_with_its_time() -> None:
     }
 
 
-def test_the_last_passes_are_told_with_what_they_have_found_and_what_they_could_not_see() -> None:
+async def test_the_last_passes_are_told_with_what_they_have_found_and_what_they_could_not_see(manifest: Manifest) -> None:
     light = ScrubReport(ended_ms=2000, found={"missing": 2, "truncated": 1}, unlisted={"elm": "down"}, orphans={"fir": 4})
-    deep = ScrubReport(ended_ms=3000, unreachable={"elm": 3, "fir": 1})
-    assert lines(light=light, deep=deep) > {
+    await save_report(manifest, LIGHT, light)
+    await save_report(manifest, DEEP, ScrubReport(ended_ms=3000, unreachable={"elm": 3, "fir": 1}))
+    assert await lines(manifest) > {
         'shardgate_scrub_ended_seconds{scrub="light"} 2.0',
         'shardgate_scrub_ended_seconds{scrub="deep"} 3.0',
         'shardgate_scrub_damaged_shards{scrub="light"} 3.0',
