@@ -184,6 +184,17 @@ async def test_markers_and_the_journal_are_known(lab: Laboratory) -> None:
     assert (checked.orphans, checked.position.compared.foreign, checked.position.compared.shared) == (set(), {}, [])
 
 
+async def test_a_shard_on_record_as_missing_is_explained_whether_it_has_come_or_not(lab: Laboratory) -> None:
+    lab.stores["elm"].down = True
+    await lab.put("short", os.urandom(5000))
+    lab.stores["elm"].down = False
+    late = next(shard for shard in await shards_of(lab) if shard.index in shard.segment.missing)
+    before = await fsck(lab)
+    await lab.stores[late.store].put(late.name, [b"late"])
+    after = await fsck(lab)
+    assert (before.orphans, before.found, after.orphans, after.found) == (set(), set(), set(), set())
+
+
 # What happens between the steps of a comparison
 
 
