@@ -5,11 +5,7 @@ BIN := $(VENV)/bin
 CONFIG ?= config/local.toml
 WORKERS ?= 1
 
-<<<<<<< HEAD
-.PHONY: help run run-moto test test-azure test-clients mutants soak drill check bench clean
-=======
-.PHONY: help run run-moto test test-azure test-clients mutants soak breaks check bench clean
->>>>>>> 7b4f387 (The proof begins: whole proxies, clients and failing providers in one thread, in an order that chance decides; nothing may be lost, stale, torn or left over)
+.PHONY: help run run-moto test test-azure test-clients mutants soak drill breaks check bench clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -36,13 +32,11 @@ mutants: $(VENV)/.installed-test ## Put known mistakes into copies of the tree: 
 soak: $(VENV)/.installed-bench ## A minute of clients while workers are killed and a store goes away
 	$(BIN)/python -m tests.soak
 
-<<<<<<< HEAD
 drill: $(VENV)/.installed-test ## Delete the manifest behind OBJECTS objects (100,000), and one store: recover, and compare every object
 	@$(BIN)/python -m tests.drill $(if $(OBJECTS),--objects $(OBJECTS))
-=======
+
 breaks: $(VENV)/.installed-test ## Break what keeps data safe, in a dozen ways: the simulation must find each
 	SHARDGATE_BREAKS=1 $(BIN)/python -m pytest -q tests/fault/machine/test_breaks.py
->>>>>>> 7b4f387 (The proof begins: whole proxies, clients and failing providers in one thread, in an order that chance decides; nothing may be lost, stale, torn or left over)
 
 check: $(VENV)/.installed-test ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .

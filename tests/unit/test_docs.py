@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -227,3 +228,19 @@ def subclasses(kind: type, depth: int = 0) -> Iterator[tuple[int, str]]:
 def test_the_tree_of_errors_is_drawn_as_it_is() -> None:
     drawn = re.findall(r"^((?: {4})+)([A-Z]\w+)  ", errors.__doc__ or "", flags=re.MULTILINE)
     assert [(len(indent) // 4 - 2, name) for indent, name in drawn if name != "ProxyError"] == list(subclasses(errors.ProxyError))
+
+
+def test_every_target_of_the_makefile_is_shown_and_make_can_read_it() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    declared = re.findall(r"^\.PHONY:(.*)$", makefile, re.MULTILINE)
+    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    assert len(declared) == 1
+    assert {line.split()[0] for line in shown.splitlines()} == set(declared[0].split())
+
+
+def test_no_page_or_configuration_holds_the_marks_of_an_unresolved_merge() -> None:
+    files = [*ROOT.glob("*.*"), ROOT / "Makefile", *(path for name in ("config", "deploy", "docs") for path in (ROOT / name).rglob("*"))]
+    texts = {str(path): path.read_bytes() for path in files if path.is_file()}
+
+    assert [name for name, text in texts.items() if re.search(rb"^(<{7}|>{7}) ", text, re.MULTILINE)] == []
