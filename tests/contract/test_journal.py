@@ -24,6 +24,7 @@ from proxy.manifest.journal import (
     Changes,
     Row,
     StoredSegment,
+    Table,
     decode_rows,
     digest_of,
     encode_rows,
@@ -110,17 +111,43 @@ async def test_a_change_is_noted_with_the_row_as_it_is(manifest: Manifest) -> No
     assert changes.rows == (Row("tenant", ("t",), None),)
 
 
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+async def test_each_kind_of_change_of_each_table_is_noted(manifest: Manifest, tmp_path: Path, table: Table) -> None:
+    key, value = tuple(range(1, len(table.key) + 1)), tuple(range(1, len(table.columns) + 1))
+    connection = sqlite3.connect(tmp_path / "m.sqlite", isolation_level=None)
+    columns = (*table.key, *table.columns)
+    texts = {row[1] for row in connection.execute(f"PRAGMA table_info({table.name})") if row[2] == "TEXT"}
+    key = tuple(str(item) if name in texts else item for name, item in zip(table.key, key, strict=True))
+    value = tuple(str(item) if name in texts else item for name, item in zip(table.columns, value, strict=True))
+
+    async def noted() -> list[tuple[str, tuple[object, ...], bool]]:
+        return [(row.table, row.key, row.value is None) for row in (await drain(manifest)).rows]
+
+    connection.execute(f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})", (*key, *value))
+    assert await noted() == [(table.name, key, False)]
+    for column in table.columns:
+        connection.execute(f"UPDATE {table.name} SET {column} = 9")
+        assert await noted() == ([] if column in table.quiet else [(table.name, key, False)]), column
+    moved = (*key[:-1], "9" if table.key[-1] in texts else 9)
+    connection.execute(f"UPDATE {table.name} SET {table.key[-1]} = 9")
+    assert sorted(await noted(), key=str) == sorted([(table.name, key, True), (table.name, moved, False)], key=str)
+    connection.execute(f"DELETE FROM {table.name}")
+    assert await noted() == [(table.name, moved, True)]
+    connection.close()
+
+
 async def test_notes_wait_until_their_segment_is_recorded(manifest: Manifest) -> None:
     await begun(manifest)
     first = await manifest.read_changes(limit_bytes=LARGE)
     assert await manifest.read_changes(limit_bytes=LARGE) == first
     await manifest.put_bucket_setting(1, "cors", "x")
+    await manifest.set_tenant_enabled("t", False)
     await manifest.record_segment(stored(first), previous=first.previous)
     position = await manifest.journal_position()
-    assert (position.number, position.sequence, position.rows) == (1, first.sequence, 1)
+    assert (position.number, position.sequence, position.rows) == (1, first.sequence, 2)
     second = await drain(manifest)
     assert (second.number, second.previous) == (2, stored(first).digest)
-    assert [(row.table, row.key) for row in second.rows] == [("bucket", (1,))]
+    assert [(row.table, row.key) for row in second.rows] == [("bucket", (1,)), ("tenant", ("t",))]
     position = await manifest.journal_position()
     assert (position.number, position.rows, position.noted) == (2, 0, position.sequence)
 
@@ -233,8 +260,10 @@ STEPS = st.lists(
             st.sampled_from(["lease", "settle", "revoke", "spread", "collect", "arrive", "report", "move", "store"]), st.integers(0, 2)
         ),
         st.tuples(st.just("drain"), st.sampled_from([1, 500, LARGE])),
+        st.tuples(st.sampled_from(["put", "delete", "drain"]), st.integers(0, 1)),
     ),
-    max_size=30,
+    min_size=20,
+    max_size=60,
 )
 
 
@@ -356,7 +385,7 @@ class Steps:
         await self.manifest.know_stores([f"s{at}"])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(STEPS)
 def test_whatever_is_drained_makes_a_replica_the_same(steps: list[tuple[str, int]]) -> None:
     async def run(folder: Path) -> None:
