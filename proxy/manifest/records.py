@@ -59,7 +59,7 @@ class Bucket(Record, frozen=True, kw_only=True, omit_defaults=True):
     id: BucketId = BucketId(0)  # given by the manifest when the bucket is made; no bucket has 0
     name: BucketName
     tenant_id: TenantId
-    policy: str  # the placement policy's name, fixed at creation
+    policy: str  # the placement policy's name: what is written from now on is stored under it
     location: str = ""  # the LocationConstraint as given; "" is us-east-1
     versioning: Versioning = "Unversioned"
     created_ms: int

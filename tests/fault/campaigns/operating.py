@@ -69,7 +69,9 @@ async def check_rules(lab: Laboratory) -> None:
     for (segment, _), stores in held.items():
         for hand in {f"{unit} {getattr(infos[store], unit)}" for store in stores for unit in ("provider", "jurisdiction")}:
             hands.setdefault(segment, Counter())[hand] += 1
-    assert all(max(counts.values()) <= 3 for counts in hands.values())
+    needed = {segment.id.hex(): extent.layout.k for extent in extents for segment in extent.layout.segments}
+    most_needed = max(policy.scheme.k for policy in lab.services.policies.values())
+    assert all(max(counts.values()) < needed.get(segment, most_needed) for segment, counts in hands.items())
     down = {name for name, store in lab.stores.items() if store.down}
     for extent in extents:
         for segment in extent.layout.segments:

@@ -9,16 +9,22 @@ import msgspec
 import pytest
 
 from proxy.codec.geometry import Scheme
+from proxy.codec.label import Label, decode_label
 from proxy.config import Config, PolicyConfig
 from proxy.config.sections import MayFailConfig
 from proxy.engine.classify import keeps_promises
-from proxy.manifest.drafts import CompletedPart
+from proxy.engine.sources import SegmentSources
+from proxy.manifest.drafts import CompletedPart, VersionDraft
 from proxy.manifest.records import Bucket, BucketName, Extent, ExtentId, ObjectAttributes, ObjectKey, Version, VersionId
 from tests.fault.campaigns.operating import STEPS, Clients, applied, carried_out, check_rules, found, planner, traffic
 from tests.laboratory import BytesBody, Laboratory, laboratory
 
 WIDE = PolicyConfig(scheme="6+3", may_fail=MayFailConfig(providers=1), segment_mib=1)
 SAME = PolicyConfig(scheme="4+2", may_fail=MayFailConfig(providers=1), stores=("birch", "cedar", "dogwood", "elm", "fir"))
+
+
+def wide_too(config: Config) -> Config:
+    return msgspec.structs.replace(config, policies={**config.policies, "wide": WIDE})
 
 
 def two_policies(config: Config) -> Config:
@@ -231,3 +237,34 @@ async def test_the_scheme_of_a_storage_class_is_that_of_the_new_policy(tmp_path:
         await moved(lab, "wide")
         assert {(extent.layout.k, extent.layout.m) for extent in await extents(lab)} == {(5, 3)}
         assert lab.services.policies["wide"].scheme_of("STANDARD_IA") == Scheme(5, 3)
+
+
+async def test_what_is_stored_anew_carries_the_label_it_had(tmp_path: Path) -> None:
+    """Whoever recovers from the stores alone finds the same version in it, with its record in the last of its segments."""
+    async with laboratory(tmp_path, adjust=two_policies) as lab:
+        version = await lab.put("k", b"x" * 2_500_000)
+        before = await label_of(lab)
+        await moved(lab, "wide")
+        (extent,) = await extents(lab)
+        assert len(extent.layout.segments) == 3  # of 1 MiB: before it was one
+        after = await label_of(lab)
+        assert after == msgspec.structs.replace(before, segment=2, offset=2 * 2**20)
+        assert msgspec.msgpack.decode(after.record, type=VersionDraft).etag == version.etag
+
+
+async def label_of(lab: Laboratory) -> Label:
+    """Return the label of the last segment of the one extent there is."""
+    (extent,) = await extents(lab)
+    sources = SegmentSources(
+        extent,
+        extent.layout.segments[-1],
+        lab.services.keyring.tenant_cipher(lab.tenant),
+        fleet=lab.services.fleet,
+        threads=lab.services.parts.threads,
+        throttle=lab.services.parts.throttle,
+        reporter=lab.services.parts.reporter,
+    )
+    last = sources.geometry.stripe_count - 1
+    await sources.columns(last, last, suspect=())
+    footer = next(iter(sources.footers.values()))
+    return decode_label(sources.keys.label_cipher().open(footer.sealed_label))
