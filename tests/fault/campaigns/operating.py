@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 from proxy.codec.format import is_shard_name
 from proxy.engine.campaigns.planning import Pace, Planner
-from proxy.manifest.campaigns import Campaign, CampaignId
+from proxy.manifest.campaigns import JOB, Campaign, CampaignId
 from proxy.manifest.records import ExtentId
 from tests.laboratory import Laboratory
 
@@ -26,6 +26,8 @@ def planner(lab: Laboratory) -> Planner:
 
 
 async def applied(lab: Laboratory, campaign: Campaign) -> Campaign:
+    """Apply a plan. Only the test takes steps: on a busy machine, the runner's turn would come as well."""
+    await lab.services.manifest.pause_job(JOB, True)
     begun = await lab.services.manifest.order_campaign(campaign.id, "apply", now_ms=lab.clock.now_ms())
     await lab.worker("leaving-stores").step()
     return begun
