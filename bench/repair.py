@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 
 from bench.client import Outcome, Request, run_load
@@ -57,10 +58,9 @@ async def measure_repair(server: Running, data: Path, *, rounds: int, seconds: f
         await manifest.pause_job(JOB, True)
         behind = await manifest.newest_extent()
         await _load(server, puts(Payload(VICTIMS), server.endpoint, ()), VICTIMS, 300.0, result, repeat=False)
-        victims = Victims(manifest, data, behind)
         for _ in range(rounds):
             await _turn(server, payloads, result, result.calm, seconds)
-            async with _repairing(manifest, victims, result):
+            async with _repairing(manifest, data, behind, result):
                 await _turn(server, payloads, result, result.busy, seconds)
     return result
 
@@ -80,7 +80,7 @@ class Victims:
             waiting = sum((await self._manifest.count_damage()).by_redundancy.values())
             if waiting < BACKLOG:
                 await self._damage(BACKLOG)
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.5)
 
     async def _damage(self, count: int) -> None:
         extents = await self._manifest.walk_extents(after=self._behind, limit=1000)
@@ -97,11 +97,21 @@ class Victims:
         return Damage(extent_id=extent.id, segment_id=segment.id, shard_index=index, kind="missing", store=store, generation=generation)
 
 
+async def _keep_damaged(data: Path, behind: ExtentId) -> None:
+    async with open_sqlite(data / "manifest.sqlite", SystemClock()) as manifest:
+        await Victims(manifest, data, behind).keep_damaged()
+
+
+def _damage_in_child(data: Path, behind: ExtentId) -> None:
+    asyncio.run(_keep_damaged(data, behind))
+
+
 @asynccontextmanager
-async def _repairing(manifest: Manifest, victims: Victims, result: RepairResult) -> AsyncIterator[None]:
-    """Let the repair work from before the block to its end."""
+async def _repairing(manifest: Manifest, data: Path, behind: ExtentId, result: RepairResult) -> AsyncIterator[None]:
+    """Let the repair work from before the block to its end. The damage is done by a process of its own: here it would delay answers."""
     await manifest.pause_job(JOB, False)
-    damaging = asyncio.create_task(victims.keep_damaged())
+    damaging = get_context("spawn").Process(target=_damage_in_child, args=(data, behind), daemon=True)
+    damaging.start()
     try:
         before = await _at_work(manifest)
         started = time.perf_counter()
@@ -111,8 +121,8 @@ async def _repairing(manifest: Manifest, victims: Victims, result: RepairResult)
         result.repaired += after.done - before.done
         result.repaired_bytes += after.size_bytes - before.size_bytes
     finally:
-        damaging.cancel()
-        await asyncio.gather(damaging, return_exceptions=True)
+        damaging.kill()
+        damaging.join()
         await manifest.pause_job(JOB, True)
         await _at_rest(manifest)
 
