@@ -12,8 +12,9 @@ from proxy.config import Config
 from proxy.engine.epoch import EpochKeeper
 from proxy.engine.fleet import Fleet
 from proxy.engine.recover.notes import Tell, open_notes
-from proxy.engine.recover.recovery import Parts, Recovery
+from proxy.engine.recover.recovery import Parts, Recovery, has_begun
 from proxy.engine.recover.report import Report
+from proxy.errors import JournalBroken, RecoveryRefused
 from proxy.keyring import Keyring
 from proxy.keyring.file import open_root_key_file
 from proxy.manifest.sqlite import open_sqlite
@@ -52,7 +53,12 @@ async def recover(
                     threads=threads,
                     tell=tell,
                 )
-                report = await Recovery(parts).run(identity=identity, resume=resume)
+                try:
+                    report = await Recovery(parts).run(identity=identity, resume=resume)
+                except (RecoveryRefused, JournalBroken):
+                    if not await has_begun(notes):  # whoever mends the stores and comes again is to see them as they are then
+                        await notes.run(Notebook.remove)
+                    raise
         await notes.run(Notebook.remove)
         return report
 

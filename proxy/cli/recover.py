@@ -75,9 +75,11 @@ def _print(report: Report) -> None:
     if report.finding_counts:
         counted = [[sort, f"{count:,}", MEANINGS[sort]] for sort, count in report.finding_counts.items()]
         print_table("What did not come back", ["kind", "count", "meaning"], counted)
-        print_table("Which", ["kind", "what", "why"], [[one.sort, one.subject, one.reason] for one in report.findings[:SHOWN]])
+        print_table(
+            "Which", ["kind", "what", "why"], [[one.sort, _shown(one.subject), _shown(one.reason)] for one in report.findings[:SHOWN]]
+        )
     for doubt in report.unproved:
-        print(f"not proved: {doubt}")
+        print(f"not proved: {_shown(doubt)}")
     print(f"The manifest is recovered after {report.seconds:.1f} s, and goes on in epoch {report.epoch}. Start the server now.")
 
 
@@ -92,6 +94,11 @@ def _counts(report: Report) -> list[list[str]]:
         ["of those, parts that only labels told of", f"{report.parts_from_labels:,}"],
         ["shards that are missing, and wait for repair", f"{report.missing_shards:,}"],
     ]
+
+
+def _shown(text: str) -> str:
+    """Return a text that says nothing to the terminal but what it says to the reader: a key may hold anything."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 _NAMES = {

@@ -230,6 +230,11 @@ class EpochKeeper:
         await self._announce(epoch, self._stores)
         return epoch
 
+    async def highest_seen(self, identity: str) -> int:
+        """Return the highest epoch of a manifest that the stores have seen; 0 if none has. What is made up does not count."""
+        markers = await read_markers(self._stores, timeout_seconds=self._timeout_seconds)
+        return self._believed(markers, identity).highest(identity)
+
     async def step(self) -> Progress:
         """Move on if this process has changed something that no number covers yet; else tell the stores that missed the last one."""
         epoch = await self._manifest.find_epoch()

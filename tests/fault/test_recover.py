@@ -550,3 +550,60 @@ async def test_the_epoch_goes_on_where_it_was_and_a_store_that_comes_back_raises
     async with laboratory(data, journal=JOURNAL) as new:
         assert await new.get("k") == b"x"
         await new.put("after", b"y")
+
+
+async def test_a_journal_that_was_rolled_back_in_all_stores_is_told(tmp_path: Path) -> None:
+    async with laboratory(tmp_path, journal=ALL) as lab:
+        await lab.put("k", b"old")
+        await flush(lab)
+    last = last_number(tmp_path)
+    async with laboratory(tmp_path, journal=ALL) as lab:
+        await lab.services.engine.delete_latest(lab.bucket, ObjectKey("k"))
+        data = lose_manifest(tmp_path, tmp_path / "new")
+        whole = lose_manifest(tmp_path, tmp_path / "whole")
+    for path in journal_files(data):
+        if int(path.name.split("-")[0]) > last:
+            path.unlink()
+    doubts = (await recover_in(data)).unproved
+    assert [doubt.partition(":")[0] for doubt in doubts] == ["the stores have seen epoch 2, and the journal ends in epoch 1"]
+    assert (await recover_in(whole)).unproved == ()
+
+
+async def test_what_the_journal_knows_and_too_few_shards_are_left_of_is_told_by_key(tmp_path: Path) -> None:
+    async with laboratory(tmp_path / "old", journal=JOURNAL) as lab:
+        version = await lab.put("lost/key", b"x")
+        await lab.put("kept", b"y")
+        upload = await lab.services.engine.begin_upload(lab.bucket, lab.tenant, ObjectKey("u"), ObjectAttributes())
+        part = await lab.services.engine.upload_part(lab.bucket, lab.tenant, upload, 7, BytesBody(b"p"))
+        await flush(lab)
+        extents = await lab.services.manifest.load_extents([version.extents[0].id, part.extents[0].id])
+        data = lose_manifest(tmp_path / "old", tmp_path / "new")
+    for extent in extents:
+        (segment,) = extent.layout.segments
+        for index in range(3):
+            (data / "stores" / segment.stores[index] / segment.shard_name(index)).unlink()
+    report = await recover_in(data)
+    assert {(one.sort, one.subject) for one in report.findings} == {
+        ("lost", "bucket/lost/key (version null)"),
+        ("lost", f"part 7 of upload {upload.id}"),
+    }
+    assert all("has 3 shards of the 4 needed" in one.reason for one in report.findings)
+    assert report.missing_shards == 6
+
+
+async def test_a_refused_recovery_looks_at_the_stores_anew_when_it_is_run_again(tmp_path: Path) -> None:
+    async with laboratory(tmp_path / "old", journal=JOURNAL) as lab:
+        for number in range(3):
+            await lab.put(f"k{number}", b"x")
+            await flush(lab)
+        data = lose_manifest(tmp_path / "old", tmp_path / "new")
+    gap = journal_files(data, last_number(data) - 1)
+    for path in gap:
+        path.rename(data / path.parts[-4])
+    with pytest.raises(JournalBroken):
+        await recover_in(data)
+    for path in gap:
+        (data / path.parts[-4]).rename(path)
+    await recover_in(data)
+    async with laboratory(data, journal=JOURNAL) as new:
+        assert await new.get("k2") == b"x"

@@ -120,9 +120,19 @@ class Recovery:
             await parts.manifest.fence(RECOVERING)
         rows = await HistoryReplay(parts.manifest, self._reader, parts.notes, parts.tell).run(history)
         await self._delete_rest(history)
-        kept = _journal_report(history, rows), history.doubts
+        kept = _journal_report(history, rows), (*history.doubts, *await self._doubt_end(history))
         await parts.notes.run(Notebook.save, HISTORY, msgspec.msgpack.encode(kept))
         return kept
+
+    async def _doubt_end(self, history: History) -> tuple[str, ...]:
+        """Return what speaks against the end of the journal. Each epoch begins with a journal segment, so the last one has one."""
+        seen = await self._parts.epoch.highest_seen(history.identity)
+        if seen <= history.epoch:
+            return ()
+        return (
+            f"the stores have seen epoch {seen}, and the journal ends in epoch {history.epoch}: its end is hidden or lost, unless the "
+            "manifest was lost within moments of that epoch's beginning",
+        )
 
     async def _delete_rest(self, history: History) -> None:
         """Delete what was stored behind the last whole segment: the next segments get the same numbers, and would look like a fork."""
@@ -145,6 +155,11 @@ class Recovery:
             threads=parts.threads,
             tell=parts.tell,
         )
+
+
+async def has_begun(notes: Notes) -> bool:
+    """Tell whether the manifest has been filled, at least in part."""
+    return await notes.run(Notebook.load, HISTORY) is not None
 
 
 def refuse_if_too_many(policies: Collection[Policy], failures: Mapping[str, str]) -> None:
