@@ -9,6 +9,7 @@ import sys
 import urllib.request
 from pathlib import Path
 
+from tests.certificates import Authority
 from tests.servers import ROOT, Shardgate, shardgate
 
 
@@ -58,3 +59,14 @@ def test_what_a_process_knows_of_its_stores_is_told_to_this_machine(tmp_path: Pa
         live = json.load(answer)
         assert live["process"] == server.process.pid
         assert sorted(live["stores"]) == ["alder", "birch", "cedar", "dogwood", "elm", "fir"]
+
+
+def test_a_server_that_speaks_tls_is_asked_too(tmp_path: Path, authority: Authority) -> None:
+    authority.sign().write(tmp_path / "certificate.pem", tmp_path / "key.pem")
+    config = tmp_path / "shardgate.toml"
+    tls = f'[tls]\ncertificate = "{tmp_path}/certificate.pem"\nkey = "{tmp_path}/key.pem"\n'
+    config.write_text(f"{(ROOT / 'config/bench.toml').read_text()}\n{tls}")
+    with shardgate(tmp_path, config=config, ca=authority.path) as server:
+        code, report = status(server)
+    assert (code, report["facts"]["server"]["answers"]) == (0, True), report["verdict"]
+    assert report["facts"]["server"]["endpoint"].startswith("https://")
