@@ -134,6 +134,8 @@ class Installation:
     def prepare(self) -> None:
         text = (ROOT / "config/bench.toml").read_text("utf-8").replace(DOCUMENTED_ADDRESS, f"127.0.0.1:{self.ports[SERVICE]}")
         self.config.write_text(text)
+        # A minute, until every process has learnt of a store that is left, is long for a test: python imports this at each start.
+        (self.folder / "sitecustomize.py").write_text("import proxy.manifest.campaigns as c\nc.SETTLE_MS = 1000\n")
         programs = self.folder / "bin"
         programs.mkdir()
         python = sys.executable
@@ -149,7 +151,9 @@ class Installation:
     def start(self, service: str = SERVICE) -> None:
         new = service == NEW_SERVICE
         data, config = (self.folder / "data-new", self.folder / "new.toml") if new else (self.data, self.config)
-        self.servers[service] = start_shardgate(data, config=config, port=self.ports[service], environ={"SHARDGATE_DATA": str(data)})
+        self.servers[service] = start_shardgate(
+            data, config=config, port=self.ports[service], environ={**self._environ(), "SHARDGATE_DATA": str(data)}
+        )
 
     def stop(self, service: str = SERVICE) -> None:
         if service in self.servers:
@@ -160,7 +164,7 @@ class Installation:
         match step:
             case Added(text):
                 with self.config.open("a") as file:
-                    file.write(f"\n{text}")
+                    file.write(f"\n{self._here(text)}")
             case Happens(command):
                 code, output = self.type(command)
                 assert code == 0, f"{command}\n{output}"
@@ -170,10 +174,8 @@ class Installation:
                 self.ids.update(zip(_ID.findall(documented), _ID.findall(output), strict=False))
 
     def type(self, command: str) -> tuple[int, str]:
-        for documented, here in {**self.ids, **self._places()}.items():
-            command = command.replace(documented, here)
         done = subprocess.run(
-            ["/bin/bash", "-uo", "pipefail", "-c", f"{command}\n"],
+            ["/bin/bash", "-uo", "pipefail", "-c", f"{self._here(command)}\n"],
             env=self._environ(),
             cwd=self.folder,
             stdin=subprocess.DEVNULL,
@@ -188,6 +190,11 @@ class Installation:
         for documented, here in self._places().items():
             shown = shown.replace(here, documented)
         return done.returncode, shown
+
+    def _here(self, text: str) -> str:
+        for documented, here in {**self.ids, **self._places()}.items():
+            text = text.replace(documented, here)
+        return text
 
     def _places(self) -> dict[str, str]:
         """Return what is elsewhere than the document says, and where."""
@@ -215,7 +222,7 @@ class Installation:
             **kept,
             "PATH": f"{self.folder / 'bin'}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "HOME": str(self.folder),
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": f"{self.folder}{os.pathsep}{ROOT}",
             "SHARDGATE_CONFIG": str(self.config),
             "SHARDGATE_DATA": str(self.data),
         }

@@ -132,7 +132,8 @@ def _garbage(facts: Facts) -> str:
 
 
 def _jobs(facts: Facts) -> str:
-    states = [f"{job.name} {jobs.state(job, now_ms=facts.now_ms)}" for job in facts.jobs]
+    trouble = " (with trouble: see shardgate jobs)"
+    states = [f"{job.name} {jobs.state(job, now_ms=facts.now_ms)}{trouble if job.last_error else ''}" for job in facts.jobs]
     return ", ".join(states) or "none has run yet"
 
 

@@ -43,6 +43,7 @@ class Known(NamedTuple):
     scrubs: tuple[ScrubFacts, ...] = ()
     journal: JournalFacts | None = None
     campaigns: tuple[CampaignFacts, ...] = ()
+    left: frozenset[str] = frozenset()  # stores that a campaign has emptied
 
 
 async def ask_manifest(config: Config, clock: Clock, seconds: float) -> Known:
@@ -69,6 +70,7 @@ async def _read_manifest(config: Config, manifest: Manifest, facts: ManifestFact
         await open_root_key(replace(config, root_key=replace(config.root_key, create=False)), manifest)
     except ProxyError as error:
         key_trouble = str(error)
+    campaigns = await manifest.list_campaigns()
     return Known(
         facts=replace(facts, fence=epoch.fence, epoch=epoch.number, root_key_trouble=key_trouble),
         stores=await manifest.known_stores(),
@@ -78,7 +80,8 @@ async def _read_manifest(config: Config, manifest: Manifest, facts: ManifestFact
         tally=await load_tally(manifest),
         scrubs=tuple([facts async for facts in _scrubs(config, manifest)]),
         journal=await _journal(config, manifest, clock) if config.journal.enabled else None,
-        campaigns=tuple(campaign_facts(campaign) for campaign in await manifest.list_campaigns() if campaign.state in GOING_ON),
+        campaigns=tuple(campaign_facts(campaign) for campaign in campaigns if campaign.state in GOING_ON),
+        left=frozenset(campaign.store for campaign in campaigns if campaign.leaves and campaign.state == "done"),
     )
 
 

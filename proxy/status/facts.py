@@ -35,6 +35,7 @@ class StoreFacts(Struct, frozen=True, kw_only=True):
 
     name: str
     configured: bool = True
+    left: bool = False  # a campaign has moved everything out of it
     error: str = ""
     latency_ms: float | None = None
     condition: Condition | None = None  # of one process of the server

@@ -106,6 +106,7 @@ def _stores(config: Config, known: Known, live: Answers, answered: Mapping[str, 
         StoreFacts(
             name=name,
             configured=name in config.stores,
+            left=name in known.left,
             error=answered[name].error if name in answered else "",
             latency_ms=answered[name].latency_ms if name in answered else None,
             stored_bytes=None if known.tally is None else known.tally.by_store.get(name, 0),

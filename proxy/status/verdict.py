@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from proxy.manifest import jobs
 from proxy.status.facts import Facts, StoreFacts
-from proxy.status.words import ago, duration
+from proxy.status.words import ago, duration, size
 
 Severity = Literal["fine", "attention", "urgent", "broken"]
 SEVERITIES: tuple[Severity, ...] = ("fine", "attention", "urgent", "broken")
@@ -101,7 +101,7 @@ def _at_policies(facts: Facts) -> Iterator[Problem]:
 def _at_stores(facts: Facts) -> Iterator[Problem]:
     for store in facts.stores:
         if not store.configured:
-            yield from _left_store(store)
+            yield from _unconfigured(store)
         elif store.error:
             yield _attention(f"store {store.name} does not answer: {store.error}", f"shardgate stores check {store.name}")
         elif store.condition and (bad := sorted(work for work, breaker in store.condition.breakers.items() if breaker != "closed")):
@@ -113,14 +113,17 @@ def _at_stores(facts: Facts) -> Iterator[Problem]:
             yield _attention(f"{store.garbage:,} deleted shards are still in store {store.name}", "shardgate jobs")
 
 
-def _left_store(store: StoreFacts) -> Iterator[Problem]:
+def _unconfigured(store: StoreFacts) -> Iterator[Problem]:
+    """What a campaign has emptied is out of the way: the deletes that wait for it harm nobody."""
+    gone = f"store {store.name}, which is not configured any more"
+    back = f"put [stores.{store.name}] back, then: shardgate stores drain {store.name}"
     if store.damaged:
-        count = sum(store.damaged.values())
-        yield _attention(f"{count:,} shards are on record in store {store.name}, which is not configured any more", "shardgate jobs")
-    elif store.garbage:
+        yield _attention(f"{sum(store.damaged.values()):,} shards are on record in {gone}", back)
+    elif store.stored_bytes and not store.left:
+        yield _attention(f"{size(store.stored_bytes)} of shards in use were counted in {gone}", back)
+    elif store.garbage and not store.left:
         yield _attention(
-            f"{store.garbage:,} deleted shards may still be in store {store.name}, which is not configured any more",
-            "put the store back until they are gone, or empty its bucket by hand",
+            f"{store.garbage:,} deleted shards may still be in {gone}", "put the store back until they are gone, or empty it by hand"
         )
 
 
@@ -152,6 +155,7 @@ def _unreadable(levels: Mapping[int, int]) -> int:
 
 
 def _at_jobs(facts: Facts) -> Iterator[Problem]:
+    """What did not work out in a step that went on is no problem of its own: whatever it was about is told for itself."""
     for job in facts.jobs:
         if job.paused:
             yield _attention(f"job {job.name} is paused", f"shardgate jobs resume {job.name}")
@@ -159,8 +163,6 @@ def _at_jobs(facts: Facts) -> Iterator[Problem]:
             yield _attention(f"job {job.name} failed {job.failures} times in a row: {job.last_error}", "shardgate jobs")
         elif _is_late(facts, job.due_ms) and jobs.state(job, now_ms=facts.now_ms) != "running":
             yield _attention(f"job {job.name} has been due for {duration(facts.now_ms - job.due_ms)}: no server runs it", "shardgate serve")
-        elif job.last_error:
-            yield _attention(f"job {job.name}: {job.last_error}", "shardgate jobs")
 
 
 def _is_late(facts: Facts, due_ms: int) -> bool:

@@ -85,7 +85,7 @@ def test_what_walks_and_campaigns_have_come_to_is_told(config: Config, tmp_path:
                 for _ in range(5):
                     await lab.worker(name).step()
             await lab.services.manifest.add_campaign(campaign)
-            await lab.services.manifest.add_campaign(replace(campaign, id=CampaignId("c2"), state="done"))
+            await lab.services.manifest.add_campaign(replace(campaign, id=CampaignId("c2"), state="done", store="cedar"))
 
     asyncio.run(use())
     facts = gather(config)
@@ -97,6 +97,7 @@ def test_what_walks_and_campaigns_have_come_to_is_told(config: Config, tmp_path:
     assert (deep.kind, deep.ended_ms, deep.days) == ("deep", None, 30.0)
     (going_on,) = facts.campaigns
     assert (going_on.what, going_on.done, going_on.planned) == ("drain of alder", 4, 10)
+    assert [store.name for store in facts.stores if store.left] == ["cedar"]
     assert (going_on.remaining_seconds, going_on.trouble) == (60.0, "no room")
 
 

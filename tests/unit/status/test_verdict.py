@@ -81,6 +81,11 @@ PROBLEMS = [
     ),
     ({"stores": (replace(STORE, garbage=100_000),)}, "attention", "100,000 deleted shards are still in store alder"),
     ({"stores": (replace(STORE, configured=False, garbage=5),)}, "attention", "5 deleted shards may still be in store alder, which is not"),
+    (
+        {"stores": (replace(STORE, configured=False, stored_bytes=2048),)},
+        "attention",
+        "2.0 KiB of shards in use were counted in store",
+    ),
     ({"stores": (replace(STORE, configured=False, damaged={"unreachable": 7}),)}, "attention", "7 shards are on record in store alder"),
     ({"damage": DamageFacts(waiting={-1: 3, 1: 0})}, "broken", "3 segments cannot be read"),
     ({"damage": DamageFacts(waiting={0: 4})}, "urgent", "4 segments can lose no more shard"),
@@ -95,7 +100,6 @@ PROBLEMS = [
     ({"tally": replace(TALLY, redundancy={0: 3}), "damage": DamageFacts(waiting={0: 3})}, "urgent", "3 segments can lose no more shard"),
     ({"jobs": (replace(JOB, paused=True),)}, "attention", "job collect is paused"),
     ({"jobs": (replace(JOB, failures=3, last_error="locked"),)}, "attention", "job collect failed 3 times in a row: locked"),
-    ({"jobs": (replace(JOB, last_error="one store does not delete"),)}, "attention", "job collect: one store does not delete"),
     ({"jobs": (replace(JOB, due_ms=NOW - HOUR_MS),)}, "attention", "job collect has been due for 1 hour"),
     (
         {"journal": replace(JOURNAL, waiting=9, lag_ms=61_000)},
@@ -123,6 +127,8 @@ def test_each_problem_is_named_with_how_bad_it_is(changes: dict, severity: str, 
 
 # What is like a problem, and is none.
 NO_PROBLEMS = [
+    {"jobs": (replace(JOB, last_error="one store does not delete"),)},
+    {"jobs": (replace(JOB, failures=2, last_error="locked"),)},
     {"damage": DamageFacts(waiting={1: 0}, oldest_ms=NOW - HOUR_MS)},
     {"journal": replace(JOURNAL, waiting=9, lag_ms=30_000)},
     {"jobs": (replace(JOB, due_ms=NOW - MINUTE_MS),)},
@@ -130,6 +136,7 @@ NO_PROBLEMS = [
     {"scrubs": (replace(LIGHT, ended_ms=NOW - DAY_MS),)},
     {"scrubs": (replace(LIGHT, ended_ms=None),)},
     {"stores": (replace(STORE, configured=False),)},
+    {"stores": (replace(STORE, configured=False, left=True, garbage=5, stored_bytes=2048),)},
     {"manifest": replace(MANIFEST, free_bytes=None)},
     {"campaigns": (replace(CAMPAIGN, state="done"),)},
 ]
