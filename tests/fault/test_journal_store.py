@@ -87,6 +87,15 @@ async def test_what_the_policy_lets_fail_may_fail(desk: Desk) -> None:
     assert (await store.read_segment(desk.reader, listing.found[0])).segment == segment()
 
 
+@pytest.mark.parametrize("fault", ["loses_puts", "truncates", "flips_bits", "loses_answers", "keeps_what_it_refuses", "full"])
+async def test_a_store_that_fails_or_lies_costs_nothing(desk: Desk, fault: str) -> None:
+    for name in list(desk.lab.stores)[: desk.writer.policy.may_fail.most]:
+        setattr(desk.lab.stores[name], fault, True)
+    await desk.put(segment())
+    (found,) = await desk.find(7)
+    assert (await store.read_segment(desk.reader, found)).segment == segment()
+
+
 async def test_no_store_alone_tells_anything_but_number_and_size(desk: Desk) -> None:
     await desk.put(segment())
     for name, shard in await desk.names(JOURNAL_PREFIX):
