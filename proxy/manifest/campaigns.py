@@ -193,19 +193,20 @@ def advance(campaign: Campaign, step: Advance, *, now_ms: int) -> Campaign | Non
     if campaign.state not in {"running", "paused"} or campaign.position != step.before:
         return None
     left = campaign.left_in_round + step.left
+    before = "" if step.before == START else campaign.trouble  # what the round before could not do is tried again
     changed = replace(
         campaign,
         position=step.position,
         left_in_round=left,
         actual=added(campaign.actual, step.done),
-        trouble=step.trouble or (campaign.trouble if not step.round_ended and left else ""),
+        trouble=step.trouble or before,
     )
     if not step.round_ended:
         return changed
     changed = replace(changed, rounds=changed.rounds + 1, round_begun_ms=now_ms, left_in_round=0)
     settled = campaign.verb not in LEAVING_VERBS or campaign.round_begun_ms >= campaign.begun_ms + SETTLE_MS
     if left == 0 and settled and campaign.state == "running":
-        return replace(changed, state="done", ended_ms=now_ms)
+        return replace(changed, state="done", ended_ms=now_ms, trouble="")
     return replace(changed, position=START)
 
 

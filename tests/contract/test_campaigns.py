@@ -294,3 +294,17 @@ async def test_a_successor_that_is_gone_is_not_shared(manifest: Manifest) -> Non
     await manifest.exchange_extent(user(version), old, moved(2), settlements=[], now_ms=NOW)
     await manifest.delete_version(BUCKET, version.key, version.id, now_ms=NOW)  # type: ignore[arg-type]
     assert not await manifest.share_successor(user(copy), old, "q", 3, 1, now_ms=NOW)
+
+
+async def test_what_a_round_could_not_do_is_told_until_the_next_one_has_tried_it_again(manifest: Manifest) -> None:
+    await applied(manifest, MOVE)
+    later = Position(parts_done=True)
+    steps = [
+        (Advance(before=START, position=later, left=1, trouble="store s1: full"), "store s1: full"),
+        (Advance(before=later, position=later, round_ended=True), "store s1: full"),
+        (Advance(before=START, position=later, left=1), ""),
+    ]
+    for step, told in steps:
+        changed = await manifest.advance_campaign(MOVE.id, step, now_ms=NOW)
+        assert changed is not None
+        assert changed.trouble == told

@@ -85,7 +85,7 @@ class CampaignWorker:
             await request_checkpoint(self._manifest)  # so the journal, which no walk meets, leaves the store as well
         remaining = max(campaign.estimate.segments - (campaign if changed is None else changed).actual.segments, 0)
         return Progress(
-            idle=step.position == campaign.position or (step.round_ended and not done.moved),
+            idle=not done.moved and (step.round_ended or step.position == campaign.position),
             done=done.moved,
             remaining=remaining if changed is None or changed.state == "running" else 0,
             requests=step.done.requests,

@@ -204,3 +204,44 @@ async def test_a_hand_that_would_hold_too_many_waits_for_the_deletion_of_an_old_
                 await check_rules(lab)
             assert await left(lab, gone) == 0
         assert {store for stores in (await contents(lab)).values() for store in stores} - {"cedar", "gum"}
+
+
+async def test_a_large_object_takes_several_steps_one_after_the_other(tmp_path: Path) -> None:
+    def small_segments(config: Config) -> Config:
+        return msgspec.structs.replace(config, policies={"standard": msgspec.structs.replace(config.policies["standard"], segment_mib=1)})
+
+    async with laboratory(tmp_path, adjust=small_segments) as lab:
+        await lab.put("k", b"x" * (6 * 2**20))
+        campaign = await applied(lab, await planner(lab).drain("elm"))
+        for store in lab.stores.values():
+            store.before = lambda asked: lab.clock.advance(3) if asked == "put" else None
+        progress = await lab.worker("campaigns").step()
+        assert 0 < (await found(lab, campaign.id)).actual.copied < 6
+        assert not progress.idle
+        while not (await lab.worker("campaigns").step()).idle:
+            pass
+        assert (await found(lab, campaign.id)).actual.copied == 6
+        assert await left(lab, "elm") == 0
+
+
+async def test_an_object_of_which_nothing_can_move_does_not_hold_up_the_others(tmp_path: Path) -> None:
+    def small_segments(config: Config) -> Config:
+        return msgspec.structs.replace(config, policies={"standard": msgspec.structs.replace(config.policies["standard"], segment_mib=1)})
+
+    async with laboratory(tmp_path, adjust=small_segments) as lab:
+        await lab.put("large", b"x" * (6 * 2**20))
+        await lab.put("small", b"x")
+        campaign = await applied(lab, await planner(lab).drain("elm"))
+        for store in lab.stores.values():
+            store.full = True
+            store.before = lambda asked: lab.clock.advance(3) if asked == "put" else None
+        while not (await lab.worker("campaigns").step()).idle:
+            pass
+        stuck = await found(lab, campaign.id)
+        assert (stuck.actual.segments, stuck.rounds) == (0, 1)
+        assert "full on purpose" in stuck.trouble
+        for store in lab.stores.values():
+            store.full, store.before = False, None
+        lab.clock.advance(600)
+        await carried_out(lab, campaign)
+        assert await left(lab, "elm") == 0
