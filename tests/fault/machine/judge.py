@@ -9,9 +9,10 @@ from tests.fault.machine.audit import audit
 from tests.fault.machine.history import Entry, Place
 from tests.fault.machine.linearizable import explain
 from tests.fault.machine.process import Process
-from tests.fault.machine.providers import mend
+from tests.fault.machine.providers import PASSING, mend
 from tests.fault.machine.world import PLACES, PLAIN, VERSIONED, World
 
+WORST = ("down", "rejects", "truncates", "flips bits", "answers with another")
 DAY_MS = 24 * 3600 * 1000
 
 
@@ -35,7 +36,7 @@ class Judge:
         world.clear_the_wire()
         process = world.started()
         self._collect(process)
-        self._read_all(process, without=self._unreliable or world.chance.choice(sorted(world.stores)))
+        self._read_all(process, despite=self._unreliable or world.chance.choice(sorted(world.stores)))
         world.stop(process)
         self._check_histories()
         self._check_books()
@@ -53,10 +54,10 @@ class Judge:
                 self._world.until(step.done)
                 step.result()
 
-    def _read_all(self, process: Process, *, without: str) -> None:
-        """Every version must be read, whole, while any one store is down."""
+    def _read_all(self, process: Process, *, despite: str) -> None:
+        """Every version must be read, whole, whatever any one store does."""
         world = self._world
-        world.stores[without].down = True
+        PASSING[world.chance.choice(WORST)](world.stores[despite], world.chance)
         for bucket in (PLAIN, VERSIONED):
             world.ask(process, lambda client, bucket=bucket: client.see(bucket))
             world.ask(process, lambda client, bucket=bucket: client.list(bucket))
@@ -68,7 +69,7 @@ class Judge:
         world.until_answered()
         if not all(read.result() for read in reads):
             world.wrong(f"an object cannot be read: {world.notes[-1]}")
-        world.stores[without].down = False
+        mend(world.stores[despite])
 
     def _read(self, process: Process, place: Place, entry: Entry) -> asyncio.Task[object]:
         return self._world.ask(process, lambda client: client.get(place, version_id=entry.id))

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
-from contextvars import Context
+from contextvars import Context, ContextVar, copy_context
 from itertools import count
 from threading import get_ident
 from typing import Any
+
+SUSPENDED: ContextVar[Callable[[], bool]] = ContextVar("SUSPENDED")  # whether the process of a context is, just now
+LATER_SECONDS = 1.0  # until a timer that a suspended process could not see is looked at again
+
+
+def _never() -> bool:
+    return False
 
 
 class NumberedTask(asyncio.Task[Any]):
@@ -50,6 +58,20 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         """Let time pass, and those run whose time has come."""
         self._now = max(self._now, when)
         self.settle()
+
+    def call_at(self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None) -> asyncio.TimerHandle:
+        """As asyncio's, but a timer of a process that is suspended waits until it goes on."""
+        suspended = (context or copy_context()).get(SUSPENDED, _never)
+
+        def fire() -> None:
+            if not suspended():
+                callback(*args)
+                return
+            timer._when, timer._scheduled = self._now + LATER_SECONDS, True
+            heapq.heappush(self._scheduled, timer)
+
+        timer = super().call_at(when, fire, context=context)
+        return timer
 
     def run_in_executor(self, executor: Executor | None, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
         future = self.create_future()

@@ -6,7 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from random import Random
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
@@ -16,6 +16,7 @@ from proxy.engine.workers import Runner
 from proxy.errors import ProxyError
 from proxy.services import Services, open_services
 from proxy.stores.protocol import StoreInfo
+from tests.fault.machine.loop import SUSPENDED
 from tests.fault.machine.network import Wire
 from tests.fault.machine.threads import SimulatedCommitter, SimulatedLanes
 from tests.fault.machine.turns import Life
@@ -39,7 +40,10 @@ class Process:
         self._closers: list[Any] = []
         self._stopping = asyncio.Event()
         self.ended = False
-        self.task = world.loop.create_task(self._live())
+        self.context = copy_context()
+        self.context.run(_opening.set, self)
+        self.context.run(SUSPENDED.set, lambda: self.life.suspended)
+        self.task = world.loop.create_task(self._live(), context=self.context)
 
     @property
     def serves(self) -> bool:
@@ -59,7 +63,6 @@ class Process:
             close()
 
     async def _live(self) -> None:
-        _opening.set(self)
         try:
             async with open_services(self.world.config, clock=self.world.clock, serving=True) as services:
                 self.services = services

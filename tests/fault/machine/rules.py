@@ -88,7 +88,8 @@ class Machine(RuleBasedStateMachine):
         self.has_lost = False
         self.late_listers: set[str] = set()
         self.old_copies: list[Copy] = []
-        self.world.started()
+        for _ in range(MOST_PROCESSES):
+            self.world.started()
 
     # Clients
 
@@ -190,6 +191,19 @@ class Machine(RuleBasedStateMachine):
     def stop(self, which: int) -> None:
         serving = self.world.serving()
         self.world.stop(serving[which % len(serving)])
+
+    @precondition(lambda self: self.world.alive())
+    @rule(which=st.integers(0, MOST_PROCESSES - 1), seconds=st.sampled_from((20, 150, 400)), turns=turns)
+    def suspend_a_process_for_a_while(self, which: int, seconds: int, turns: int) -> None:
+        """The machine sleeps, or the process is stopped; the others go on, and may take it for dead."""
+        alive = self.world.alive()
+        life = alive[which % len(alive)].life
+        life.suspended = True
+        if len(alive) < MOST_PROCESSES:
+            self.world.start()
+        self.world.pass_time(seconds)
+        life.suspended = False
+        self.world.run(turns)
 
     # An old copy of the manifest
 

@@ -21,6 +21,7 @@ class Life:
 
     name: str
     died: float | None = None  # when
+    suspended: bool = False  # for now
 
     @property
     def dead(self) -> bool:
@@ -78,9 +79,10 @@ class Turns:
         """Give as many turns to whomever chance names. `haste` is how often time moves instead, so that answers come late."""
         for _ in range(steps):
             self.loop.settle()
-            if self._waiting and chance.random() >= haste:
-                self._give(self._waiting.pop(chance.randrange(len(self._waiting))))
-            elif self._waiting:
+            ready = [turn for turn in self._waiting if turn.on_the_wire or not turn.life.suspended]
+            if ready and chance.random() >= haste:
+                self._give(chance.choice(ready))
+            elif ready:
                 self.loop.move_to(self.loop.time() + 10 ** chance.uniform(*MOMENTS))
             elif (timer := self.loop.next_timer()) is not None:
                 self.loop.move_to(timer)
@@ -128,6 +130,7 @@ class Turns:
         self._waiting = [turn for turn in self._waiting if turn not in self._lost]
 
     def _give(self, turn: _Turn) -> None:
+        self._waiting.remove(turn)
         self.taken += 1
         self.log.append(f"{self.loop.time():.3f} {turn.life.name}: {turn.what}")
         turn.go.set_result(None)

@@ -163,7 +163,7 @@ class World:
 
     def ask(self, process: Process, act: Callable[[Clients], Coroutine[object, object, object]]) -> asyncio.Task[object]:
         """Let a client of a process do something, from now on."""
-        task = self.loop.create_task(act(Clients(self, process)))
+        task = self.loop.create_task(act(Clients(self, process)), context=process.context)
         self._clients[task] = process
         return task
 
