@@ -1,54 +1,172 @@
-"""Puts an object and kills itself at a chosen step. Run as a process of its own: python -m tests.fault.crash_child DATA STEP."""
+"""Does something, and is killed at a chosen step of it. Run as a process of its own: python -m tests.fault.crash_child DATA WHAT STEP.
+
+A step is "before commit 2", "after commit 1" or "at put 3": the second commit of the manifest, or the third put to any store, since what is
+to be interrupted began. All of it goes through the classes themselves, so nothing escapes that opens stores or a manifest of its own.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
+from collections import Counter
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from tests.laboratory import laboratory
+from proxy.config import JournalConfig
+from proxy.engine.journal.checkpointing import request_checkpoint
+from proxy.manifest.damage import Damage
+from proxy.manifest.drafts import CompletedPart
+from proxy.manifest.records import Extent, ObjectAttributes, ObjectKey, Segment
+from proxy.manifest.sqlite.group_commit import GroupCommitter
+from proxy.recovering import recover
+from proxy.stores.directory import DirectoryStore
+from proxy.upkeep import make_mover
+from tests.laboratory import BytesBody, Laboratory, laboratory, laboratory_config
 
-STEPS = ("lease", "first put", "third put", "last put", "before commit", "after commit")
-NEW = b"new" * 100_000
+OLD, NEW = b"old", b"new" * 100_000
+KEPT = JournalConfig(interval_ms=3_600_000)
 
 
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-async def main(data: Path, step: str) -> None:
-    async with laboratory(data) as lab:
-        await lab.put("k", b"old")
-        puts = {"first put": 1, "third put": 3, "last put": 6}.get(step)
-        seen = 0
+class Steps:
+    """Counts what a process does to the world, and ends it at one step."""
 
-        def count(verb: str) -> None:
-            nonlocal seen
-            seen += verb == "put"
-            if seen == puts:
+    def __init__(self, fatal: str) -> None:
+        self._fatal = fatal
+        self._counts: Counter[str] = Counter()
+        self.armed = False
+
+    def reach(self, step: str) -> None:
+        if self.armed:
+            self._counts[step] += 1
+            if self._fatal == f"{step} {self._counts[step]}":
                 die()
 
-        for store in lab.stores.values():
-            store.before = count
-        committer = lab.services.manifest._committer  # type: ignore[attr-defined]  # below the protocol, where the disk is
-        run = committer.run
+    def watch(self) -> None:
+        """Put the counting around every store and every manifest of this process."""
+        for verb in ("put", "delete", "get", "get_range"):
+            setattr(DirectoryStore, verb, self._at(f"at {verb}", getattr(DirectoryStore, verb)))
+        GroupCommitter.run = self._around_commits(GroupCommitter.run)  # type: ignore[method-assign]
 
-        async def deadly(change):
-            if step == "before commit":
-                die()
-            result = await run(change)
-            if step in {"after commit", "lease"}:
-                die()
+    def _at(self, step: str, call: Callable[..., Awaitable[object]]) -> Callable[..., Awaitable[object]]:
+        async def counted(*args: object, **options: object) -> object:
+            self.reach(step)
+            return await call(*args, **options)
+
+        return counted
+
+    def _around_commits(self, run: Callable[..., Awaitable[object]]) -> Callable[..., Awaitable[object]]:
+        async def counted(*args: object) -> object:
+            self.reach("before commit")
+            result = await run(*args)
+            self.reach("after commit")
             return result
 
-        if step == "lease":
-            lab.services.engine._writer._ledger._free.clear()
-        if puts is None:
-            committer.run = deadly
+        return counted
+
+
+async def stored(lab: Laboratory) -> tuple[Extent, Segment]:
+    version = await lab.services.manifest.find_version(lab.bucket.id, ObjectKey("k"))
+    assert version is not None
+    (extent,) = await lab.services.manifest.load_extents([ref.id for ref in version.extents])
+    return extent, extent.layout.segments[0]
+
+
+async def write(lab: Laboratory, steps: Steps) -> None:
+    lab.services.engine._writer._ledger._free.clear()  # so that the lease is a step, too
+    steps.armed = True
+    await lab.put("k", NEW)
+
+
+async def complete(lab: Laboratory, steps: Steps) -> None:
+    engine = lab.services.engine
+    upload = await engine.begin_upload(lab.bucket, lab.tenant, ObjectKey("k"), ObjectAttributes())
+    part = await engine.upload_part(lab.bucket, lab.tenant, upload, 1, BytesBody(NEW))
+    await lab.settled()
+    steps.armed = True
+    await engine.complete_upload(lab.bucket, upload, [CompletedPart(number=1, etag=part.etag)])
+
+
+async def delete(lab: Laboratory, steps: Steps) -> None:
+    steps.armed = True
+    await lab.services.engine.delete_latest(lab.bucket, ObjectKey("k"))
+    await lab.collect()
+
+
+async def repair(lab: Laboratory, steps: Steps) -> None:
+    extent, segment = await stored(lab)
+    store = segment.stores[1]
+    await lab.stores[store].inner.delete(segment.shard_name(1))  # type: ignore[arg-type]
+    lost = Damage(extent_id=extent.id, segment_id=segment.id, shard_index=1, kind="missing", store=store)
+    await lab.services.manifest.report_damage([lost], now_ms=lab.clock.now_ms())
+    lab.clock.advance(2 * 3600)
+    steps.armed = True
+    await lab.worker("repair").step()
+
+
+async def move(lab: Laboratory, steps: Steps) -> None:
+    extent, segment = await stored(lab)
+    parts = lab.services.parts
+    steps.armed = True
+    await make_mover(parts, parts.throttle.share()).copy(extent, segment, {2: segment.stores[2]})
+    await lab.collect()
+
+
+async def flush(lab: Laboratory, steps: Steps) -> None:
+    await lab.put("k", NEW)
+    assert lab.services.journal is not None
+    steps.armed = True
+    await lab.services.journal.flusher.flush()
+
+
+async def checkpoint(lab: Laboratory, steps: Steps) -> None:
+    await request_checkpoint(lab.services.manifest)
+    steps.armed = True
+    while not (await lab.worker("checkpoint").step()).idle:
+        pass
+
+
+async def recovery(data: Path, steps: Steps) -> None:
+    """The manifest is lost, and recovered."""
+    async with laboratory(data, journal=KEPT) as lab:
         await lab.put("k", NEW)
+    lose_manifest(data)
+    steps.armed = True
+    await recover(laboratory_config(data, journal=KEPT), lambda phase, done, total: None)
+
+
+def lose_manifest(data: Path) -> None:
+    for path in data.glob("manifest.sqlite*"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+ACTS: dict[str, Callable[[Laboratory, Steps], Awaitable[None]]] = {
+    "write": write,
+    "complete": complete,
+    "delete": delete,
+    "repair": repair,
+    "move": move,
+    "journal flush": flush,
+    "checkpoint": checkpoint,
+}
+
+
+async def main(data: Path, what: str, step: str) -> None:
+    steps = Steps(step)
+    steps.watch()
+    async with laboratory(data, journal=KEPT) as lab:
+        await lab.put("k", OLD)
+        if what in ACTS:
+            await ACTS[what](lab, steps)
+    if what == "recover":
+        await recovery(data, steps)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), sys.argv[2]))
+    asyncio.run(main(Path(sys.argv[1]), sys.argv[2], sys.argv[3]))
