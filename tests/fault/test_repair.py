@@ -350,6 +350,16 @@ async def test_strays_are_deleted_once_they_have_come_to_rest(lab: Laboratory) -
     assert await lab.get("k") == DATA
 
 
+async def test_strays_found_before_the_clock_was_set_back_are_waited_for_without_looking_all_the_time(lab: Laboratory) -> None:
+    await lab.put("k", DATA)
+    await _strayed(lab)
+    lab.clock.advance(-2 * 24 * 3600.0)
+    await lab.worker("repair").step()
+    assert (await lab.worker("repair").step()).idle
+    await repair(lab, after=2 * 24 * 3600.0 + AT_REST_SECONDS + 1)
+    assert not (await stored(lab))[1].strays
+
+
 async def test_strays_stay_on_record_while_a_store_that_may_have_one_does_not_answer(lab: Laboratory) -> None:
     await lab.put("k", DATA)
     await _strayed(lab)

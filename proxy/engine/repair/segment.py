@@ -184,7 +184,8 @@ class SegmentRepair:
         elif plan.patient:
             outcome.wait(SOON_SECONDS)
         elif found.segment.strays and self._age_seconds(found) < AT_REST_SECONDS:
-            outcome.wait(AT_REST_SECONDS - self._age_seconds(found))
+            # Once a clock was set back the age is negative, and a wait of days would count as none: see `due_repairs`.
+            outcome.wait(AT_REST_SECONDS - max(self._age_seconds(found), 0.0))
         elif found.segment.strays:
             outcome.fail(row, "strays", f"segment {name}")
         elif found.damage:
