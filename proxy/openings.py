@@ -16,7 +16,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from proxy.clock import Clock
-from proxy.codec.format import is_shard_name
+from proxy.codec.format import is_shard_name, parse_copy_name
 from proxy.config import Config
 from proxy.engine.epoch import PREFIX as EPOCH_PREFIX
 from proxy.engine.fleet import Fleet
@@ -68,7 +68,7 @@ async def _holds_shards(store: Store) -> bool:
     seen = 0
     async for name, _ in store.list():
         seen += 1
-        if is_shard_name(name):
+        if is_shard_name(name) or parse_copy_name(name) is not None:
             return True
         if seen == FOREIGN_NAMES:
             break

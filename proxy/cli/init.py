@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from proxy.services import Services
 
 FIRST_TENANT = "local"
-_REMEDY = "put back the manifest that belongs to it, or move the file away"
+_REMEDY = "put back the manifest that belongs to it, or make it anew with: shardgate recover; for a new installation, move the file away"
 
 
 def init(config: ConfigOption = DEFAULT_CONFIG) -> None:

@@ -134,7 +134,7 @@ def test_credentials_from_before_are_never_replaced(run: Run, tmp_path: Path, pe
     (tmp_path / "credentials").write_text("of another manifest")
     outcome = run("init")
     assert (outcome.code, outcome.err.count("\n")) == (1, 1)
-    assert "put back the manifest that belongs to it, or move the file away" in outcome.err
+    assert "put back the manifest that belongs to it, or make it anew with: shardgate recover" in outcome.err
     assert (tmp_path / "credentials").read_text() == "of another manifest"
 
 
