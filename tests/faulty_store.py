@@ -123,7 +123,7 @@ class OddBucket(FaultyStore):
     def __init__(self, inner: Store) -> None:
         super().__init__(inner)
         self.reads_late = 0  # asks, before a new object is there
-        self.lists_late = 0  # listings, before a new object is in them
+        self.listings_late = 0  # listings, before a new object is in them
         self.deletes_late = 0  # calls of any kind, before a delete is done
         self.serves_old = 0  # reads, before an overwrite is seen
         self.lists_at_most: int | None = None
@@ -137,12 +137,12 @@ class OddBucket(FaultyStore):
         self.cuts_ranges = False
         self.invents = False  # an answer for what was never put
         self.refuses_missing = False  # 403 for what is not there
-        self.refuses_deletes = False
         self.loses_deletes = False
         self.refuses_absent_deletes = False
         self.refuses_overwrites = False
         self.refuses_lists = False
         self.tears = False  # puts of one name at once
+        self.refuses_rivals = False  # all but one of them
         self.largest: int | None = None
         self.ignores_conditions = False
         self.refuses_conditions = False
@@ -162,6 +162,12 @@ class OddBucket(FaultyStore):
             raise StoreRejected(self.info.name, "EntityTooLarge on purpose")
         if name in self._sizes and self.refuses_overwrites:
             raise StoreRejected(self.info.name, "overwriting refused on purpose")
+        if self.refuses_rivals:
+            if name in self._putting:
+                raise StoreUnavailable(self.info.name, "409 OperationAborted")
+            self._putting[name] = data
+            await asyncio.sleep(0)
+            del self._putting[name]
         if self.tears:
             self._putting[name] = self._putting.get(name, data)[: len(data) // 2] + data[len(data) // 2 :]
             await asyncio.sleep(0)
@@ -211,7 +217,7 @@ class OddBucket(FaultyStore):
             raise StoreRejected(self.info.name, "refused: 403 AccessDenied")
         shown = 0
         async for name, size in super().list(prefix):
-            if self._listings[name] < self.lists_late:
+            if self._listings[name] < self.listings_late:
                 self._listings[name] += 1
                 continue
             if shown == self.lists_at_most:
@@ -224,8 +230,6 @@ class OddBucket(FaultyStore):
             yield ShardName(f"{prefix}-again"), 1
 
     async def delete(self, name: ShardName) -> None:
-        if self.refuses_deletes:
-            raise StoreRejected(self.info.name, "refused: 403 AccessDenied")
         if self.refuses_absent_deletes and name not in self._sizes:
             raise StoreRejected(self.info.name, "refused: 404")
         if self.deletes_late:

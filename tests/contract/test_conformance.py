@@ -45,7 +45,11 @@ async def examine(store: Store, *, quick: bool = True) -> Conformance:
 
 
 def notes(report: Conformance) -> dict[str, str]:
-    return {finding.check: finding.outcome for finding in report.findings if finding.outcome != "passed"}
+    """Return what is unusual, but that this server may fail some of several puts of one name while it is busy."""
+    unusual = {finding.check: finding.outcome for finding in report.findings if finding.outcome != "passed"}
+    if unusual.get("puts of one name at once") == "note":
+        del unusual["puts of one name at once"]
+    return unusual
 
 
 async def test_an_s3_bucket_is_fit_and_pages_its_listings(moto: str) -> None:

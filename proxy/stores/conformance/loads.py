@@ -96,7 +96,8 @@ async def one_name(trial: Trial) -> str:
     if data not in bodies:
         raise Defect(f"after {WRITERS} puts of one name at once, what is there is none of them", meaning=_TORN)
     if refused:
-        raise Peculiarity(f"of {WRITERS} puts of one name at once, {len(refused)} were refused; one of the others is there, whole")
+        found = f"of {WRITERS} puts of one name at once, {len(refused)} failed ({refused[0]}); one of the others is there, whole"
+        raise Peculiarity(found)
     return f"after {WRITERS} puts of one name at once, one of them is there, whole"
 
 
