@@ -78,7 +78,7 @@ class Recovery:
         place = await self._labelled().run(silent)
         missing = await check_shards(parts.manifest, parts.notes, parts.clock, parts.tell, silent)
         counts = await parts.manifest.count_all()
-        await parts.manifest.end_leases()
+        await parts.manifest.skip_ids()
         epoch = await parts.epoch.accept(caught_up=True)
         return Report(
             stores=listed,

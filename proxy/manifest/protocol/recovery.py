@@ -27,8 +27,6 @@ class Recovering(Protocol):
 
     """Take these layouts for those that are stored, and put on record what is missing of them."""
 
-    async def end_leases(self) -> None: ...
-
-    """Forget all leases and draws, with nothing queued: what they cover may be in use by now. Ids that were given and lost are skipped."""
+    async def skip_ids(self) -> None: ...  # of buckets and extents that were given after the end of the journal, and lost
 
     async def count_all(self) -> Mapping[str, int]: ...  # tenants, keys, buckets, versions, uploads and parts, by table

@@ -116,10 +116,8 @@ def correct_extents(connection: Connection, extents: Sequence[Extent], now_ms: i
         report_damage(connection, damage_at_commit(extent.id, extent.layout), now_ms)
 
 
-def end_leases(connection: Connection) -> None:
-    """Forget all leases, and draws, and never again give an id that was given and lost."""
-    for leases in ("intent", "draw"):  # what they cover may be in use by now: it was committed after the journal's end
-        connection.execute(f"DELETE FROM {leases}")  # noqa: S608 - of constants
+def skip_ids(connection: Connection) -> None:
+    """Never again give an id that was given after the end of the journal, and lost."""
     connection.execute("UPDATE sqlite_sequence SET seq = seq + ? WHERE name IN ('bucket', 'extent')", (ID_LEAP,))
 
 

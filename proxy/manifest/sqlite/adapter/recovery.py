@@ -27,8 +27,8 @@ class Recovering(StepRunner):
     async def correct_extents(self, extents: Sequence[Extent], *, now_ms: int) -> None:
         await self._committer.run(lambda connection: recovery.correct_extents(connection, extents, now_ms))
 
-    async def end_leases(self) -> None:
-        await self._committer.run(recovery.end_leases)
+    async def skip_ids(self) -> None:
+        await self._committer.run(recovery.skip_ids)
 
     async def count_all(self) -> Mapping[str, int]:
         return await self._list(recovery.count_all)
