@@ -42,7 +42,7 @@ def extents(connection: sqlite3.Connection) -> Iterator[tuple[Extent, int]]:
 
 
 def _named(connection: sqlite3.Connection, stores: Iterable[str]) -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
-    """Return the shards that must be there, and those that may be: on record as missing, or as strays, in whatever store."""
+    """Return the shards that must be there, and those that may be: known to be missing, strays in any store, or to be deleted."""
     expected: set[tuple[str, str]] = set()
     possible: set[tuple[str, str]] = set()
     for extent, _ in extents(connection):
@@ -51,6 +51,7 @@ def _named(connection: sqlite3.Connection, stores: Iterable[str]) -> tuple[set[t
                 name = segment.shard_name(index)
                 (possible if index in segment.missing else expected).add((store, name))
                 possible.update((other, name) for other in stores if segment.strays)
+    possible.update(connection.execute("SELECT store, name FROM garbage WHERE NOT search"))
     return expected, possible
 
 

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+import sqlite3
+from collections.abc import Collection, Coroutine
+from contextlib import closing
+from typing import TypeVar
 
-from tests.fault.machine.audit import audit
+from proxy.engine.scrub.findings import to_repair
+from proxy.engine.scrub.once import open_once
+from proxy.upkeep import inspector
+from tests.fault.machine.audit import audit, extents
 from tests.fault.machine.history import Entry, Place
 from tests.fault.machine.linearizable import explain
 from tests.fault.machine.process import Process
@@ -13,6 +19,8 @@ from tests.fault.machine.providers import PASSING, mend
 from tests.fault.machine.world import PLACES, PLAIN, VERSIONED, World
 
 WORST = ("down", "rejects", "truncates", "flips bits", "answers with another")
+Result = TypeVar("Result")
+COLLECTED_SECONDS = 150.0  # in which each worker has two turns: whoever comes late leaves the leases of others alone in the first
 DAY_MS = 24 * 3600 * 1000
 
 
@@ -34,25 +42,48 @@ class Judge:
         for process in world.alive():
             world.stop(process)
         world.clear_the_wire()
+        world.clock.put_right()
         process = world.started()
-        self._collect(process)
+        self._collect()
         self._read_all(process, despite=self._unreliable or world.chance.choice(sorted(world.stores)))
+        self._check_histories()
+        self._check_books(late_listers=self._late_listers, unreliable=self._unreliable)
+        process = self._make_whole(process)
+        self._collect()
+        self._check_books(late_listers=(), unreliable=None)
+        self._check_wholeness()
+        self._read_all(process, despite=world.chance.choice(sorted(world.stores)))
         world.stop(process)
         self._check_histories()
-        self._check_books()
         faults = [*world.faults, *world.watch.found, *world.loop.surprises]
         assert not faults, "\n".join(faults)
 
-    def _collect(self, process: Process) -> None:
+    def _collect(self) -> None:
         """Let days pass, so that leases end and nothing that is on its way comes later, and collect."""
+        for _ in range(2):
+            self._world.clock.set(2 * DAY_MS)
+            self._world.pass_time(COLLECTED_SECONDS)
+
+    def _make_whole(self, process: Process) -> Process:
+        """Let scrub find what is damaged or does not belong, and let that be repaired and collected: an orphan must be seen twice."""
+        for _ in range(3):
+            self._world.stop(process)
+            self._world.clock.set(8 * DAY_MS)
+            process = self._world.started()  # soon after a start everybody looks what there is to do
+            self._open_all(process)
+            self._world.pass_time(COLLECTED_SECONDS)
+        return process
+
+    def _open_all(self, process: Process) -> None:
         assert process.services is not None
-        worker = next(worker for worker in process.services.workers if worker.name == "collect")
-        for _ in range(4):
-            self._world.clock.set_by_ms += 2 * DAY_MS
-            for _ in range(2):  # the first comes late, and leaves the leases of others alone
-                step = self._world.loop.create_task(worker.step())
-                self._world.until(step.done)
-                step.result()
+        parts = process.services.parts
+        report = to_repair(parts.manifest, parts.clock)
+        self._done(process, open_once(parts.manifest, parts.clock, inspector(parts), parts.fleet, report, lambda done: None))
+
+    def _done(self, process: Process, call: Coroutine[object, object, Result]) -> Result:
+        task = self._world.loop.create_task(call, context=process.context)
+        self._world.until(task.done)
+        return task.result()
 
     def _read_all(self, process: Process, *, despite: str) -> None:
         """Every version must be read, whole, whatever any one store does."""
@@ -79,12 +110,22 @@ class Judge:
             if complaint := explain(self._world.history.at(place), versioned=place.bucket == VERSIONED):
                 self._world.wrong(f"{place.bucket}/{place.key}: {complaint}")
 
-    def _check_books(self) -> None:
+    def _check_wholeness(self) -> None:
+        """No shard is missing any more, none is where nobody knows of it, and none is still to be deleted."""
+        with closing(sqlite3.connect(self._world.manifest)) as connection:
+            if queued := connection.execute("SELECT store, name FROM garbage").fetchall():
+                self._world.wrong(f"still to be deleted: {queued}")
+            for extent, _ in extents(connection):
+                for segment in extent.layout.segments:
+                    if segment.missing or segment.strays:
+                        self._world.wrong(f"segment {segment.id.hex()} is not whole: missing {segment.missing}, strays {segment.strays}")
+
+    def _check_books(self, *, late_listers: Collection[str], unreliable: str | None) -> None:
         found = audit(self._world.manifest, {name: set(store.objects) for name, store in self._world.held.items()})
         for store, name in sorted(found.orphans):
-            if store not in self._late_listers:
+            if store not in late_listers:
                 self._world.wrong(f"orphan: {name} in {store}")
         for store, name in sorted(found.missing):
-            if store != self._unreliable:
+            if store != unreliable:
                 self._world.wrong(f"missing: {name} in {store}")
         self._world.faults += found.miscounted

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 from proxy.config import StoreConfig
+from proxy.engine.throttle import Throttle
 from proxy.engine.workers import Runner
 from proxy.errors import ProxyError
 from proxy.services import Services, open_services
@@ -105,6 +106,7 @@ def simulated(chance: Random) -> Iterator[None]:
         patches.enter_context(patch("proxy.stores.build._bare_store", bare_store))
         patches.enter_context(patch.object(secrets, "token_bytes", chance.randbytes))
         patches.enter_context(patch.dict(Runner.__init__.__kwdefaults__, jitter=chance.random))
+        patches.enter_context(patch.dict(Throttle.__init__.__kwdefaults__, now=lambda: asyncio.get_running_loop().time()))
         patches.enter_context(patch("proxy.engine.assembly.MIN_PART_SIZE", 1))
         patches.enter_context(patch("proxy.engine.journal.worker.LOOK_SECONDS", LOOK_SECONDS))
         yield

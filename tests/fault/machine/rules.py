@@ -140,7 +140,7 @@ class Machine(RuleBasedStateMachine):
     def set_the_clock(self, days: int) -> None:
         """What nobody waits for does not come a day later: it is lost."""
         self.world.turns.lose_strays()
-        self.world.clock.set_by_ms += days * DAY_MS
+        self.world.clock.set(days * DAY_MS)
 
     # Stores
 
@@ -225,7 +225,7 @@ class Machine(RuleBasedStateMachine):
         for act in acts:
             world.ask(process, act)
         world.until_answered()
-        world.clock.set_by_ms += DAY_MS
+        world.clock.set(DAY_MS)
         world.pass_time(150)
         world.end_processes()
         world.put_back(newest)

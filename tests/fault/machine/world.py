@@ -53,10 +53,19 @@ class SimulatedClock:
 
     def __init__(self, loop: SimulatedLoop) -> None:
         self._loop = loop
-        self.set_by_ms = 0
+        self._set_by_ms = 0
+        self._farthest_ms = 0
+
+    def set(self, by_ms: int) -> None:
+        self._set_by_ms += by_ms
+        self._farthest_ms = max(self._farthest_ms, self._set_by_ms)
+
+    def put_right(self) -> None:
+        """Show no time that was shown before."""
+        self._set_by_ms = self._farthest_ms
 
     def now_ms(self) -> int:
-        return 1_750_000_000_000 + int(self._loop.time() * 1000) + self.set_by_ms
+        return 1_750_000_000_000 + int(self._loop.time() * 1000) + self._set_by_ms
 
     def monotonic(self) -> float:
         return self._loop.time()
