@@ -20,8 +20,9 @@ from proxy.engine.recover.report import Report
 from proxy.errors import JournalBroken, ManifestFenced, RecoveryRefused
 from proxy.manifest.drafts import CompletedPart
 from proxy.manifest.records import BucketName, Layout, ObjectAttributes, ObjectKey, SegmentId
-from proxy.manifest.recovery import Link
+from proxy.manifest.recovery import Finding, Link
 from proxy.manifest.sqlite import open_sqlite
+from proxy.manifest.sqlite.notebook import _NAMES, Notebook
 from proxy.recovering import notebook_path, recover
 from tests.fault.test_epoch import copy_manifest
 from tests.laboratory import BytesBody, Laboratory, laboratory, laboratory_config
@@ -607,3 +608,44 @@ async def test_a_refused_recovery_looks_at_the_stores_anew_when_it_is_run_again(
     await recover_in(data)
     async with laboratory(data, journal=JOURNAL) as new:
         assert await new.get("k2") == b"x"
+
+
+@pytest.mark.parametrize("phase", ["listings", "journal", "versions", "shards"])
+async def test_the_notebook_that_an_earlier_recovery_left_is_not_believed(tmp_path: Path, phase: str) -> None:
+    class Killed(Exception):
+        pass
+
+    def kill(heard: str, done: int, total: int | None) -> None:
+        if heard == phase:
+            raise Killed
+
+    async with laboratory(tmp_path / "old", journal=JOURNAL) as lab:
+        await lab.put("early", b"e")
+        await flush(lab)
+        await lab.put("labelled", b"l")
+        data = lose_manifest(tmp_path / "old", tmp_path / "new")
+        with pytest.raises(Killed):
+            await recover(laboratory_config(data, journal=JOURNAL), kill)
+        await lab.put("late", b"precious")
+        shutil.rmtree(data / "stores")
+        shutil.copytree(tmp_path / "old/stores", data / "stores")
+    for path in data.glob("manifest.sqlite*"):
+        if not path.name.endswith("-recovery"):
+            path.unlink()
+    await recover_in(data)
+    async with laboratory(data, journal=JOURNAL) as new:
+        assert [await new.get(key) for key in ("early", "labelled", "late")] == [b"e", b"l", b"precious"]
+
+
+def test_a_notebook_that_begins_anew_holds_nothing(tmp_path: Path) -> None:
+    notebook = Notebook(tmp_path / "notebook")
+    notebook.save("history", b"x")
+    notebook.add_findings([Finding(sort="lost", subject="s", reason="r")])
+    before = notebook.identify()
+    notebook.begin_anew()
+    tables = {name for (name,) in notebook._connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    assert tables == set(_NAMES)
+    assert notebook.load("history") is None
+    assert notebook.count_findings() == {}
+    assert notebook.identify() != before
+    notebook.close()

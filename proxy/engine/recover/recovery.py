@@ -41,6 +41,7 @@ from proxy.stores.protocol import ShardName
 RECOVERING = "a recovery into this manifest has not come to its end: go on with it by the same command, shardgate recover"
 REPORTED = 1000  # findings that a report names
 HISTORY = "history"
+NOTEBOOK = "recovery-notebook"  # in the manifest while it is being recovered: which notebook goes with it
 _kept = msgspec.msgpack.Decoder(tuple[JournalReport, tuple[str, ...]])
 
 
@@ -71,6 +72,7 @@ class Recovery:
         parts = self._parts
         started = parts.clock.monotonic()
         await self._check_manifest(resume=resume)
+        await self._check_notes()
         listed = await list_stores(parts.fleet.stores, parts.notes, parts.tell)
         silent = {name for name, one in listed.items() if one.failure}
         refuse_if_too_many(parts.policies.values(), {name: one.failure for name, one in listed.items() if one.failure})
@@ -79,6 +81,7 @@ class Recovery:
         missing = await check_shards(parts.manifest, parts.notes, parts.clock, parts.tell, silent)
         counts = await parts.manifest.count_all()
         await parts.manifest.skip_ids()
+        await parts.manifest.save_recovery_state(NOTEBOOK, None)
         epoch = await parts.epoch.accept(caught_up=True)
         return Report(
             stores=listed,
@@ -103,6 +106,13 @@ class Recovery:
                 "manifest.path: this manifest is not empty, and a recovery makes a new one: move the file away, with what lies beside "
                 "it; or, if it is an older copy, let it catch up with: shardgate recover --resume"
             )
+
+    async def _check_notes(self) -> None:
+        """Begin the notebook anew if it is not this manifest's. One that an earlier recovery left tells of the stores as they were then."""
+        parts = self._parts
+        if await parts.manifest.load_state(NOTEBOOK) != await parts.notes.run(Notebook.identify):
+            await parts.notes.run(Notebook.begin_anew)
+            await parts.manifest.save_recovery_state(NOTEBOOK, await parts.notes.run(Notebook.identify))
 
     async def _recover_history(self, identity: str, *, resume: bool) -> tuple[JournalReport, tuple[str, ...]]:
         """Bring back what the journal tells, unless that is done; return what it told, and what about it is in doubt."""

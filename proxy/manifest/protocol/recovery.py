@@ -29,4 +29,6 @@ class Recovering(Protocol):
 
     async def skip_ids(self) -> None: ...  # of buckets and extents that were given after the end of the journal, and lost
 
+    async def save_recovery_state(self, name: str, value: bytes | None) -> None: ...  # as `save_state`, past the fence
+
     async def count_all(self) -> Mapping[str, int]: ...  # tenants, keys, buckets, versions, uploads and parts, by table

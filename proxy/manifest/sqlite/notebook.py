@@ -35,6 +35,7 @@ _TABLES = (
     " plaintext BLOB NOT NULL, PRIMARY KEY (number, segment))",
     f"PRAGMA user_version = {FORMAT}",
 )
+_NAMES = ("progress", "listed", "named", "labelled", "found", "finding", "link")
 _labelled = msgspec.msgpack.Decoder(Labelled)
 _layouts = msgspec.msgpack.Decoder(Layout)
 _found = msgspec.msgpack.Decoder(Found)
@@ -84,6 +85,12 @@ class Notebook:
         self._connection.execute("INSERT OR IGNORE INTO progress VALUES ('notebook', randomblob(16))")
         (identity,) = self._connection.execute("SELECT value FROM progress WHERE name = 'notebook'").fetchone()
         return bytes(identity)
+
+    def begin_anew(self) -> None:
+        """Forget everything, and be another notebook."""
+        with self._transaction():
+            for table in _NAMES:
+                self._connection.execute(f"DELETE FROM {table}")  # noqa: S608 - of constants
 
     # What the stores list
 

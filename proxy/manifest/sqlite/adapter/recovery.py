@@ -8,6 +8,7 @@ from proxy.manifest.records import Extent
 from proxy.manifest.recovery import Found, Outcome
 from proxy.manifest.sqlite import recovery
 from proxy.manifest.sqlite.adapter.runner import StepRunner
+from proxy.manifest.sqlite.jobs import save_state
 
 
 class Recovering(StepRunner):
@@ -29,6 +30,9 @@ class Recovering(StepRunner):
 
     async def skip_ids(self) -> None:
         await self._committer.run(recovery.skip_ids)
+
+    async def save_recovery_state(self, name: str, value: bytes | None) -> None:
+        await self._committer.run(lambda connection: save_state(connection, name, value))
 
     async def count_all(self) -> Mapping[str, int]:
         return await self._list(recovery.count_all)
