@@ -16,7 +16,7 @@ from proxy.engine.journal.writing import CopyWriter
 from proxy.engine.placement import Policy
 from proxy.engine.quorum import ShardPutter
 from proxy.engine.tasks import BackgroundTasks
-from proxy.keyring import Keyring
+from proxy.keyring import Keyring, TenantCipher
 from proxy.manifest.protocol import Manifest
 
 logger = logging.getLogger(__name__)
@@ -29,6 +29,7 @@ class Journal:
     writer: CopyWriter
     reader: CopyReader
     flusher: Flusher
+    cipher: TenantCipher
 
 
 def make_journal(
@@ -55,6 +56,7 @@ def make_journal(
         writer=writer,
         reader=CopyReader(fleet.stores, cipher),
         flusher=Flusher(manifest, writer, clock, tasks, wait_seconds=settings.acknowledge_seconds),
+        cipher=cipher,
     )
 
 

@@ -22,6 +22,8 @@ from proxy.engine.fleet import Fleet
 from proxy.engine.intents import IntentLedger, LeaseRenewal
 from proxy.engine.journal.checkpoint import CheckpointMaker
 from proxy.engine.journal.checkpointing import CheckpointWorker
+from proxy.engine.journal.scrub import CopyScrub
+from proxy.engine.journal.scrubbing import JournalScrubber
 from proxy.engine.journal.tidy import Tidier
 from proxy.engine.journal.worker import JournalWorker, NoJournal
 from proxy.engine.moving import ShardMover
@@ -143,7 +145,14 @@ def make_campaigns(parts: Parts) -> CampaignWorker:
         wait_seconds=limits.memory_wait_seconds + limits.put_timeout_seconds,
     )
     carrier = Carrier(parts.manifest, parts.fleet, make_mover(parts, throttle))
-    return CampaignWorker(manifest=parts.manifest, policies=parts.policies, carrier=carrier, rewriter=rewriter, clock=parts.clock)
+    return CampaignWorker(
+        manifest=parts.manifest,
+        policies=parts.policies,
+        carrier=carrier,
+        rewriter=rewriter,
+        clock=parts.clock,
+        journal=parts.journal is not None,
+    )
 
 
 def _collector(parts: Parts) -> Collector:
@@ -196,7 +205,28 @@ def _journal(parts: Parts) -> tuple[Worker, ...]:
     return (
         JournalWorker(parts.manifest, parts.journal.flusher, parts.clock, interval_seconds=interval_seconds),
         _checkpoints(parts, parts.journal),
+        _journal_scrubber(parts, parts.journal),
     )
+
+
+def scrub_of_copies(parts: Parts, journal: Journal) -> CopyScrub:
+    """Return what compares the manifest's copy with the stores; a command may use it, too."""
+    return CopyScrub(
+        parts.manifest,
+        journal.writer,
+        journal.cipher,
+        parts.fleet.stores,
+        parts.clock,
+        parts.throttle.share(),
+        parts.memory,
+        parts.threads,
+    )
+
+
+def _journal_scrubber(parts: Parts, journal: Journal) -> JournalScrubber:
+    days = parts.config.scrub
+    scrub = scrub_of_copies(parts, journal)
+    return JournalScrubber(parts.manifest, journal.writer, scrub, parts.clock, light_days=days.light_days, deep_days=days.deep_days)
 
 
 def _checkpoints(parts: Parts, journal: Journal) -> CheckpointWorker:

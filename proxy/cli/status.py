@@ -12,6 +12,7 @@ from msgspec import Struct
 from proxy.cli.context import DEFAULT_CONFIG, ConfigOption, JsonOption, print_json, print_table
 from proxy.config import load_config
 from proxy.manifest import jobs
+from proxy.manifest.copies import in_words
 from proxy.status.verdict import Verdict, judge
 from proxy.status.words import ago, duration, size
 
@@ -123,7 +124,8 @@ def _scrub(scrub: ScrubFacts, now_ms: int) -> str:
 def _journal(journal: JournalFacts, now_ms: int) -> str:
     lag = f"{journal.waiting:,} changes wait, none was stored for {duration(journal.lag_ms)}" if journal.waiting else "up to date"
     checkpoint = "no checkpoint yet" if journal.checkpoint_ms is None else f"last checkpoint {ago(journal.checkpoint_ms, now_ms)}"
-    return f"{lag}; {checkpoint}, {journal.since_checkpoint:,} segments behind it"
+    damaged = f"; damaged shards: {in_words(journal.damaged)}" if journal.damaged else ""
+    return f"{lag}; {checkpoint}, {journal.since_checkpoint:,} segments behind it{damaged}"
 
 
 def _garbage(facts: Facts) -> str:

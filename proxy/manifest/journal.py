@@ -164,6 +164,8 @@ class CheckpointRecord(Record, frozen=True, kw_only=True, omit_defaults=True):
     reusable: bool = True  # whether it is known what has changed since its runs were read
     table: str = ""
     first: Key = ()
+    document: Layout | None = None  # how it is stored itself, once it is made
+    index: Layout | None = None  # the run of its runs, if there are so many
 
 
 class CheckpointState(Record, frozen=True, kw_only=True, omit_defaults=True):

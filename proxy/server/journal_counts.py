@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 
+from proxy.engine.journal.scrubbing import load_copy_report
 from proxy.journaling import Journal
+from proxy.manifest.copies import KINDS, CopyReport
 from proxy.manifest.journal import CheckpointState, JournalPosition
 from proxy.manifest.protocol import Manifest
 
@@ -20,6 +22,7 @@ async def read_journal_counts(manifest: Manifest, journal: Journal) -> JournalCo
         position=await manifest.journal_position(),
         checkpoints=await manifest.checkpoint_state(before_ms=0),
         behind_seconds=journal.flusher.behind_seconds,
+        report=await load_copy_report(manifest),
     )
 
 
@@ -34,9 +37,10 @@ def journal_trouble(journal: Journal | None) -> str:
 class JournalCounts:
     """Where the journal stands, told at each scrape."""
 
-    def __init__(self, *, position: JournalPosition, checkpoints: CheckpointState, behind_seconds: float) -> None:
+    def __init__(self, *, position: JournalPosition, checkpoints: CheckpointState, behind_seconds: float, report: CopyReport) -> None:
         self._position = position
         self._checkpoints = checkpoints
+        self._report = report
         self._behind_seconds = behind_seconds if position.rows else 0.0
 
     def collect(self) -> Iterator[Metric]:
@@ -49,6 +53,17 @@ class JournalCounts:
             "shardgate_journal_bytes", "The journal behind the last checkpoint: what a recovery replays.", state.journal_bytes
         )
         yield GaugeMetricFamily("shardgate_checkpoint_bytes", "What the last checkpoint restates.", last.size_bytes if last else 0)
+        report, kinds = self._report, self._report.shards_by_kind()
+        damaged = GaugeMetricFamily(
+            "shardgate_journal_damaged", "Shards that a recovery needs and that are not as they should be.", labels=["kind"]
+        )
+        for kind in KINDS:
+            damaged.add_metric([kind], kinds.get(kind, 0))
+        yield damaged
+        yield GaugeMetricFamily("shardgate_journal_urgent", "Segments of those that do not keep their policy's promise.", report.urgent)
+        yield GaugeMetricFamily(
+            "shardgate_journal_compared_seconds", "When they were last compared with the stores; 0: never.", report.compared_ms / 1000
+        )
 
     def exposition(self) -> bytes:
         """Return them in Prometheus's text format."""

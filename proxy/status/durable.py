@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from proxy.clock import Clock
 from proxy.config import Config
+from proxy.engine.journal.scrubbing import load_copy_report
 from proxy.engine.scrub.reports import load_report
 from proxy.engine.scrub.workers import DEEP, LIGHT
 from proxy.engine.tally import load_tally
@@ -106,6 +107,7 @@ async def _journal(config: Config, manifest: Manifest, clock: Clock) -> JournalF
         await asyncio.sleep(min(2 * config.journal.interval_ms / 1000, LONGEST_LOOK_SECONDS))
     position, checkpoints = await manifest.journal_position(), await manifest.checkpoint_state(before_ms=0)
     waiting = max(before.noted - position.sequence, 0)
+    report = await load_copy_report(manifest)
     return JournalFacts(
         waiting=waiting,
         lag_ms=clock.now_ms() - position.stored_ms if waiting else 0,
@@ -113,6 +115,10 @@ async def _journal(config: Config, manifest: Manifest, clock: Clock) -> JournalF
         checkpoint_ms=checkpoints.last.made_ms if checkpoints.last else None,
         since_checkpoint=checkpoints.journal_segments,
         gap=checkpoints.gap,
+        compared_ms=report.compared_ms or None,
+        damaged=report.shards_by_kind(),
+        urgent=report.urgent,
+        spare=report.spare,
     )
 
 

@@ -95,6 +95,10 @@ class JournalFacts(Struct, frozen=True, kw_only=True):
     checkpoint_ms: int | None = None
     since_checkpoint: int = 0  # journal segments that a recovery would have to replay
     gap: bool = False  # changes were made without a journal, and no checkpoint has followed yet
+    compared_ms: int | None = None  # when what a recovery needs was last compared with the stores
+    damaged: dict[str, int] = {}  # shards of that by what is wrong with them
+    urgent: int = 0  # segments of that which do not keep the policy's promise
+    spare: int = 0  # how many more shards the worst of the damaged segments may lose
 
 
 class CampaignFacts(Struct, frozen=True, kw_only=True):

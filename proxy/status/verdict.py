@@ -12,7 +12,8 @@ from typing import Literal
 from msgspec import Struct
 
 from proxy.manifest import jobs
-from proxy.status.facts import Facts, StoreFacts
+from proxy.manifest.copies import in_words
+from proxy.status.facts import Facts, JournalFacts, StoreFacts
 from proxy.status.words import ago, duration, size
 
 Severity = Literal["fine", "attention", "urgent", "broken"]
@@ -178,6 +179,17 @@ def _at_journal(facts: Facts) -> Iterator[Problem]:
         yield _urgent(f"{late}: if this disk is lost now, they are lost", "shardgate jobs")
     if journal.gap:
         yield _attention("changes were made without a journal; the next checkpoint makes the copy in the stores whole", "shardgate jobs")
+    if journal.damaged:
+        yield _of_damaged_copy(journal)
+
+
+def _of_damaged_copy(journal: JournalFacts) -> Problem:
+    what = f"the manifest's copy in the stores is damaged ({in_words(journal.damaged)})"
+    if journal.spare < 0:
+        return _urgent(f"{what}: a recovery would not be complete until the next checkpoint, which is asked for", "shardgate jobs")
+    if journal.urgent:
+        return _urgent(f"{what}: it does not survive what its policy promises; a checkpoint is asked for", "shardgate jobs")
+    return _attention(f"{what}; the next checkpoint, within a day, writes it anew", "shardgate jobs")
 
 
 def _at_scrubs(facts: Facts) -> Iterator[Problem]:

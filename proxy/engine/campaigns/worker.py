@@ -15,6 +15,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
+from msgspec.structs import replace
+
 from proxy.clock import Clock
 from proxy.codec.geometry import Scheme
 from proxy.engine.campaigns.carrying import Carrier, Done
@@ -23,6 +25,7 @@ from proxy.engine.campaigns.facts import check_facts, facts_of, without_leaving
 from proxy.engine.campaigns.rewriting import Rewriter
 from proxy.engine.classify import keeps_promises
 from proxy.engine.journal.checkpointing import request_checkpoint
+from proxy.engine.journal.soundness import lies_in
 from proxy.engine.placement import Policy
 from proxy.engine.workers import Progress
 from proxy.errors import CampaignRefused, ExtentMissing, ProxyError
@@ -47,12 +50,16 @@ class CampaignWorker:
     everywhere = False
     idle_seconds = IDLE_SECONDS
 
-    def __init__(self, *, manifest: Manifest, policies: Mapping[str, Policy], carrier: Carrier, rewriter: Rewriter, clock: Clock) -> None:
+    def __init__(
+        self, *, manifest: Manifest, policies: Mapping[str, Policy], carrier: Carrier, rewriter: Rewriter, clock: Clock, journal: bool
+    ) -> None:
+        """`journal`: whether one is kept, so that it leaves stores, too."""
         self._manifest = manifest
         self._policies = policies
         self._carrier = carrier
         self._rewriter = rewriter
         self._clock = clock
+        self._journal = journal
         self._behind: dict[CampaignId, ExtentId] = {}
 
     async def step(self) -> Progress:
@@ -79,10 +86,8 @@ class CampaignWorker:
             done.note(f"{campaign.id}: {error}, or restart the servers with the former one")
             step = Advance(before=campaign.position, position=campaign.position, trouble=done.trouble)
         else:
-            step = await self._walk(campaign, done)
+            step = await self._without_journal(campaign, await self._walk(campaign, done))
         changed = await self._manifest.advance_campaign(campaign.id, step, now_ms=self._clock.now_ms())
-        if changed is not None and changed.state == "done" and changed.leaves:
-            await request_checkpoint(self._manifest)  # so the journal, which no walk meets, leaves the store as well
         remaining = max(campaign.estimate.segments - (campaign if changed is None else changed).actual.segments, 0)
         return Progress(
             idle=not done.moved and (step.round_ended or step.position == campaign.position),
@@ -92,6 +97,19 @@ class CampaignWorker:
             size_bytes=step.done.size_bytes,
             trouble=done.trouble,
         )
+
+    async def _without_journal(self, campaign: Campaign, step: Advance) -> Advance:
+        """At the end of a round: go on for another while a recovery needs something of the journal in a store that is left.
+
+        No walk meets that. It leaves with the next checkpoint, which is asked for here.
+        """
+        if not (self._journal and campaign.leaves and step.round_ended and not campaign.left_in_round + step.left):
+            return step
+        if not lies_in(await self._manifest.needed_copies(), campaign.store):
+            return step
+        if (await self._manifest.checkpoint_state(before_ms=0)).making is None:
+            await request_checkpoint(self._manifest)
+        return replace(step, left=1)
 
     async def _walk(self, campaign: Campaign, done: Done) -> Advance:
         until = self._clock.monotonic() + STEP_SECONDS

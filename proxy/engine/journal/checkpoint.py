@@ -180,9 +180,9 @@ class CheckpointMaker:
             made_ms=made.made_ms,
             runs=tuple(runs),
         )
-        await put_checkpoint(self._writer, checkpoint)
+        stored = await put_checkpoint(self._writer, checkpoint)
         self._made.requests += self._writer.policy.scheme.n
-        await self._manifest.finish_checkpoint(making, made)
+        await self._manifest.finish_checkpoint(making, replace(made, document=stored.document, index=stored.runs))
 
 
 def _in_a_row(ahead: Sequence[Run], fresh: Sequence[Run]) -> list[Run]:

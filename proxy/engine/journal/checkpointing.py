@@ -13,6 +13,8 @@ from proxy.engine.journal.tidy import Tidier
 from proxy.engine.journal.writing import CopyWriter
 from proxy.engine.workers import Progress
 from proxy.errors import StoreError
+from proxy.manifest.copies import STATE as COPIES
+from proxy.manifest.copies import decode_report
 from proxy.manifest.journal import CheckpointState
 from proxy.manifest.protocol import Manifest
 from proxy.stores.protocol import Store
@@ -109,8 +111,13 @@ class CheckpointWorker:
                 except StoreError:
                     silent += 1
             n = self._writer.policy.scheme.n
-            self._damaged = number, frozenset(segment_id for segment_id in live if found[segment_id] + silent < n)
+            lost = {segment_id for segment_id in live if found[segment_id] + silent < n}
+            self._damaged = number, frozenset(lost | await self._found_by_scrub())
         return self._damaged[1]
+
+    async def _found_by_scrub(self) -> set[bytes]:
+        report = decode_report(await self._manifest.load_state(COPIES))
+        return set() if report is None else {copy.segment_id for copy in report.damaged}
 
     def _progress(self, *, idle: bool) -> Progress:
         made = self._maker.take_made()

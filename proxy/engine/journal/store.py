@@ -42,6 +42,13 @@ class ReadSegment(NamedTuple):
     size_bytes: int
 
 
+class StoredCheckpoint(NamedTuple):
+    """How a checkpoint is stored. `runs` is the run of its runs, if it has so many."""
+
+    document: Layout
+    runs: Layout | None
+
+
 async def put_segment(writer: CopyWriter, segment: JournalSegment) -> StoredSegment:
     """Store a journal segment."""
     plaintext = encode_segment(segment)
@@ -65,14 +72,15 @@ async def read_segment(reader: CopyReader, found: FoundCopy) -> ReadSegment:
     return ReadSegment(segment, digest_of(plaintext), len(plaintext))
 
 
-async def put_checkpoint(writer: CopyWriter, checkpoint: Checkpoint) -> Layout:
+async def put_checkpoint(writer: CopyWriter, checkpoint: Checkpoint) -> StoredCheckpoint:
     """Store a checkpoint, whose runs are stored. What it says is true from then on."""
     runs, identity, number = checkpoint.runs, checkpoint.identity, checkpoint.number
+    index: Layout | None = None
     if len(runs) > MAX_RUNS:
         groups = [runs[start : start + MAX_RUNS] for start in range(0, len(runs), MAX_RUNS)]
-        layout = await _put(writer, RUN_PREFIX, identity, number, [encode_runs(group) for group in groups])
-        checkpoint = msgspec.structs.replace(checkpoint, runs=(Run(table="", first=(), rows=len(runs), number=number, layout=layout),))
-    return await _put(writer, CHECKPOINT_PREFIX, identity, number, [encode_checkpoint(checkpoint)])
+        index = await _put(writer, RUN_PREFIX, identity, number, [encode_runs(group) for group in groups])
+        checkpoint = msgspec.structs.replace(checkpoint, runs=(Run(table="", first=(), rows=len(runs), number=number, layout=index),))
+    return StoredCheckpoint(await _put(writer, CHECKPOINT_PREFIX, identity, number, [encode_checkpoint(checkpoint)]), index)
 
 
 async def read_checkpoint(reader: CopyReader, found: FoundCopy) -> Checkpoint:

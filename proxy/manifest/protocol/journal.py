@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from proxy.manifest.copies import NeededCopies
 from proxy.manifest.journal import Changes, CheckpointRecord, CheckpointState, JournalPosition, Key, Row, Run, StoredSegment
 
 
@@ -69,6 +70,7 @@ class Journal(Protocol):
     """Forget checkpoints of lower numbers, and the runs that none but those refer to."""
 
     async def live_runs(self) -> frozenset[bytes]: ...  # the ids of all segments of runs on record
+    async def needed_copies(self) -> NeededCopies: ...  # what a recovery would read now
 
     # For recovery: a fence does not stop these
     async def apply_rows(self, rows: Sequence[Row], *, note: bool) -> None: ...

@@ -127,8 +127,9 @@ def forget_runs(connection: Connection) -> None:
 
 
 def live_runs(connection: Connection) -> frozenset[bytes]:
-    rows = connection.execute("SELECT record FROM run")
-    return frozenset(segment.id for row in rows for segment in _runs.decode(row[0]).layout.segments)
+    runs = (_runs.decode(row[0]).layout for row in connection.execute("SELECT record FROM run"))
+    made = (_checkpoints.decode(row[0]).index for row in connection.execute("SELECT record FROM checkpoint"))
+    return frozenset(segment.id for layout in (*runs, *made) if layout is not None for segment in layout.segments)
 
 
 def _padded(key: Key, filler: Column) -> tuple[Column, ...]:

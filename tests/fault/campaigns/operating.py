@@ -48,7 +48,15 @@ async def carried_out(lab: Laboratory, campaign: Campaign) -> Campaign:
         if progress.idle:
             lab.clock.advance(61)
             await lab.run_collector()
+            await checkpointed(lab)
     raise AssertionError(f"not done: {await found(lab, campaign.id)}")
+
+
+async def checkpointed(lab: Laboratory) -> None:
+    """Let the checkpoint's worker go on until it has nothing to do, if a journal is kept."""
+    if lab.services.journal is not None:
+        while not (await lab.worker("checkpoint").step()).idle:
+            pass
 
 
 async def contents(lab: Laboratory) -> dict[tuple[str, int], set[str]]:

@@ -17,6 +17,7 @@ from tests.fault.campaigns.operating import (
     applied,
     carried_out,
     check_rules,
+    checkpointed,
     contents,
     found,
     of_store,
@@ -157,12 +158,6 @@ async def test_the_journal_leaves_the_store_with_the_next_checkpoint(tmp_path: P
             lab.clock.advance(61)
         assert await of_journal(lab, "elm") == []
         assert await of_journal(lab, "fir")
-
-
-async def checkpointed(lab: Laboratory) -> None:
-    """Let the checkpoint's worker go on until it has nothing to do."""
-    while not (await lab.worker("checkpoint").step()).idle:
-        pass
 
 
 async def of_journal(lab: Laboratory, store: str) -> list[str]:

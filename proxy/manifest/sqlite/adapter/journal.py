@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from proxy.manifest.copies import NeededCopies
 from proxy.manifest.journal import Changes, CheckpointRecord, CheckpointState, JournalPosition, Key, Row, Run, StoredSegment
-from proxy.manifest.sqlite import checkpoints, journal
+from proxy.manifest.sqlite import checkpoints, copies, journal
 from proxy.manifest.sqlite.adapter.runner import StepRunner
 from proxy.manifest.sqlite.turn import Turn
 
@@ -65,6 +66,9 @@ class Journal(StepRunner):
 
     async def live_runs(self) -> frozenset[bytes]:
         return await self._list(checkpoints.live_runs)
+
+    async def needed_copies(self) -> NeededCopies:
+        return await self._list(copies.needed_copies)
 
     async def apply_rows(self, rows: Sequence[Row], *, note: bool) -> None:
         await self._committer.run(lambda connection: journal.apply_rows(connection, rows, note=note))
