@@ -10,6 +10,7 @@ import pytest
 
 from proxy.codec.format import shard_name
 from proxy.config import load_config
+from proxy.engine.journal.checkpointing import WANTED
 from proxy.engine.scrub import comparison, once
 from proxy.engine.scrub.workers import LIGHT, load_report
 from proxy.manifest.records import Bucket, BucketName, ObjectAttributes, ObjectKey
@@ -52,6 +53,30 @@ def test_a_scrub_without_damage_says_so_and_is_on_record(run: Run, used: Path) -
     shown = run("scrub", "--json").data
     assert [(item["kind"], item["shards"], item["damaged"]) for item in shown] == [("light", count, 0), ("deep", count, 0)]
     assert "shardgate jobs" in run("scrub").out
+
+
+def test_fsck_finds_what_the_copy_of_the_manifest_has_lost_and_asks_for_a_checkpoint(run: Run, used: Path) -> None:  # noqa: F811
+    async def asked() -> bool:
+        async with open_services(load_config(LOCAL, {"SHARDGATE_DATA": str(used)})) as services:
+            await services.journal.flusher.flush()
+            return await services.manifest.load_state(WANTED) is not None
+
+    assert asyncio.run(asked()) is False
+    whole = run("fsck", "--json")
+    assert (whole.code, whole.data["journal"]) == (0, [])
+    assert whole.data["journal_shards"] > 0
+    for lost in (used / "stores" / "elm").glob("j/*/*"):
+        lost.unlink()
+    found = run("fsck", "--json")
+    assert found.code == 3
+    assert {(tuple(row["kinds"].items()), tuple(row["stores"]), row["urgent"]) for row in found.data["journal"]} == {
+        ((("missing", 1),), ("elm",), False)
+    }
+    assert asyncio.run(asked()) is False
+    shown = run("fsck", "--apply").out
+    assert f"Damaged segments: {len(found.data['journal'])}." in shown
+    assert "A checkpoint is asked for" in shown
+    assert asyncio.run(asked()) is True
 
 
 def test_damage_is_named_queued_for_repair_and_told_by_the_exit_code(run: Run, used: Path) -> None:  # noqa: F811

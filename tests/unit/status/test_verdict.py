@@ -107,6 +107,17 @@ PROBLEMS = [
         "9 changes are not in the stores, which have taken none for 1 m",
     ),
     (
+        {"journal": replace(JOURNAL, damaged={"missing": 12}, spare=1)},
+        "attention",
+        "the manifest's copy in the stores is damaged (12 missing)",
+    ),
+    (
+        {"journal": replace(JOURNAL, damaged={"missing": 2}, urgent=1, spare=0)},
+        "urgent",
+        "it does not survive what its policy promises; a checkpoint is asked for",
+    ),
+    ({"journal": replace(JOURNAL, damaged={"forged": 5}, urgent=1, spare=-1)}, "urgent", "a recovery would not be complete"),
+    (
         {"scrubs": (replace(LIGHT, ended_ms=NOW - 2 * DAY_MS),)},
         "attention",
         "the last light scrub ended 2 days ago; one is due every 1 d",
