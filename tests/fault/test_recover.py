@@ -649,3 +649,18 @@ def test_a_notebook_that_begins_anew_holds_nothing(tmp_path: Path) -> None:
     assert notebook.count_findings() == {}
     assert notebook.identify() != before
     notebook.close()
+
+
+async def test_after_a_restart_with_the_clock_set_back_the_last_write_still_counts(tmp_path: Path) -> None:
+    async with laboratory(tmp_path / "old", journal=JOURNAL) as lab:
+        upload = await lab.services.engine.begin_upload(lab.bucket, lab.tenant, ObjectKey("m"), ObjectAttributes())
+        await lab.put("k", b"before")
+        await lab.services.engine.upload_part(lab.bucket, lab.tenant, upload, 1, BytesBody(b"before"))
+    async with laboratory(tmp_path / "old", now_ms=lab.clock.now_ms() - 3_600_000, journal=JOURNAL) as lab:
+        await lab.put("k", b"after")
+        part = await lab.services.engine.upload_part(lab.bucket, lab.tenant, upload, 1, BytesBody(b"after"))
+        data = lose_manifest(tmp_path / "old", tmp_path / "new")
+    await recover_in(data)
+    async with laboratory(data, journal=JOURNAL) as new:
+        assert await new.get("k") == b"after"
+        assert [found.etag for found in await new.services.manifest.list_parts(upload.id)] == [part.etag]

@@ -56,7 +56,7 @@ def bucket(versioning: Versioning) -> Bucket:
 def version(version_id: str, sequence: int, *, latest: bool = True, extents: tuple[int, ...] = (), marker: bool = False) -> Version:
     refs = tuple(ExtentRef(id=extent_id, size=10) for extent_id in extents)
     return Version(
-        key="k", id=version_id, sequence=sequence, is_latest=latest, etag="old", modified_ms=NOW, extents=refs, is_delete_marker=marker
+        key="k", id=version_id, sequence=sequence, is_latest=latest, etag="old", modified_ms=NOW - 1, extents=refs, is_delete_marker=marker
     )
 
 
@@ -88,7 +88,7 @@ COMMITS: dict[str, tuple[Versioning, Version | None, Version | None, str, int, t
 def test_a_commit(case: str) -> None:
     versioning, newest, null, version_id, sequence, removed, demoted = COMMITS[case]
     change = plan_commit(bucket(versioning), newest, null, DRAFT, NO_CONDITIONS)
-    assert change.added == replace(version(version_id, sequence), etag="new")
+    assert change.added == replace(version(version_id, sequence), etag="new", modified_ms=NOW)
     assert (change.removed, change.demoted, change.promotes) == (removed, demoted, False)
 
 
@@ -99,8 +99,16 @@ def test_a_delete_puts_a_marker_where_a_commit_puts_a_version(case: str) -> None
     if versioning == "Unversioned":
         assert change == VersionChange(removed=removed)
     else:
-        assert change.added == replace(version(version_id, sequence, marker=True), etag="")
+        assert change.added == replace(version(version_id, sequence, marker=True), etag="", modified_ms=NOW)
         assert (change.removed, change.demoted, change.promotes) == (removed, demoted, False)
+
+
+@pytest.mark.parametrize("later", [0, 1])
+def test_a_write_with_a_lower_number_than_what_it_comes_after_gets_a_higher_one(later: int) -> None:
+    before = replace(V1, written=DRAFT.written + 7), replace(OLD_NULL, written=DRAFT.written + 9)
+    change = plan_commit(bucket("Suspended"), *before, replace(DRAFT, written=9 + later), NO_CONDITIONS)
+    assert change.added is not None
+    assert change.added.written == 10
 
 
 def test_a_completion_tells_which_upload_made_the_version() -> None:

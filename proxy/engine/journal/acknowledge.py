@@ -15,7 +15,7 @@ from typing import Literal, Protocol, TypeAlias, cast
 
 from proxy.manifest.drafts import NO_CONDITIONS, Conditions, VersionDraft
 from proxy.manifest.protocol import Manifest
-from proxy.manifest.records import ExtentId, Layout
+from proxy.manifest.records import ExtentId, Layout, Part, UploadId, Version
 
 Acknowledge: TypeAlias = Literal["needed", "all"]
 _Step: TypeAlias = Callable[..., Awaitable[object]]
@@ -25,13 +25,26 @@ def _always(*_: object, **__: object) -> bool:
     return True
 
 
-def _version_has_no_label(draft: VersionDraft, *, conditions: Conditions = NO_CONDITIONS, **_: object) -> bool:
-    """A copy's data has the label of its source, an empty object has none, and no label tells whether a condition was met."""
-    return not draft.new_layouts or bool(draft.shared_extents) or conditions != NO_CONDITIONS
+def _version_needs_journal(version: object, draft: VersionDraft, *, conditions: Conditions = NO_CONDITIONS, **_: object) -> bool:
+    """A copy's data has the label of its source, an empty object has none, and no label tells whether a condition was met.
+
+    Nor does one tell that the write came last, if the manifest had to raise its number above that of what it replaced.
+    """
+    has_label = bool(draft.new_layouts) and not draft.shared_extents and conditions == NO_CONDITIONS
+    return not has_label or not isinstance(version, Version) or version.written != draft.written
 
 
-def _part_has_no_label(*_: object, new_layouts: tuple[Layout, ...] = (), shared_extents: tuple[ExtentId, ...] = (), **__: object) -> bool:
-    return not new_layouts or bool(shared_extents)
+def _part_needs_journal(
+    stored: object,
+    _upload_id: UploadId,
+    part: Part,
+    *,
+    new_layouts: tuple[Layout, ...] = (),
+    shared_extents: tuple[ExtentId, ...] = (),
+    **_: object,
+) -> bool:
+    has_label = bool(new_layouts) and not shared_extents
+    return not has_label or not isinstance(stored, Part) or stored.written != part.written
 
 
 NEEDED: Mapping[str, Callable[..., bool]] = {
@@ -41,9 +54,9 @@ NEEDED: Mapping[str, Callable[..., bool]] = {
     "add_access_key": _always,
     "remove_access_key": _always,
     "create_bucket": _always,
-    "commit_version": _version_has_no_label,
+    "commit_version": _version_needs_journal,
     "begin_upload": _always,
-    "commit_part": _part_has_no_label,
+    "commit_part": _part_needs_journal,
     "complete_upload": _always,
     "find_completed": _always,  # answers a completion that is asked for again
 }
@@ -89,7 +102,7 @@ class _Acknowledged:
 def _waiting(step: _Step, waits: Callable[..., bool], journal: Stored) -> _Step:
     async def run(*args: object, **kwargs: object) -> object:
         result = await step(*args, **kwargs)
-        if waits(*args, **kwargs):
+        if waits(result, *args, **kwargs):
             await journal.stored()
         return result
 

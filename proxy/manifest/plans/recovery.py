@@ -14,8 +14,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from proxy.manifest.drafts import VersionDraft
-from proxy.manifest.plans.versions import VersionChange, version_of
+from proxy.manifest.plans.versions import VersionChange, order_of, version_of
 from proxy.manifest.records import NULL_VERSION, Bucket, Part, Record, Upload, Version, VersionId
 from proxy.manifest.recovery import FoundPart, FoundVersion, Outcome
 
@@ -26,11 +25,6 @@ class Insertion(Record, frozen=True, kw_only=True, omit_defaults=True):
     outcome: Outcome
     change: VersionChange = VersionChange()
     above: tuple[Version, ...] = ()
-
-
-def order_of(written: Version | VersionDraft | Part) -> int:
-    """Return a number that tells which of two writes came last. A delete marker has the time alone."""
-    return written.written or written.modified_ms << 20
 
 
 def id_of(bucket: Bucket, found: FoundVersion) -> VersionId:

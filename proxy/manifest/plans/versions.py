@@ -2,6 +2,9 @@
 
 The order of a key's versions is that of their commits, whatever the clocks say: each bears a number, one above that of the newest. Once the
 newest is deleted its number may come again, so nothing refers to a version by it.
+
+`written` tells the same where there are only labels. A clock that was set back before a restart, or another process's counter, may give a
+write a lower one than what it replaces has. The manifest then raises it; the label cannot, so such a write must wait for the journal.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from msgspec.structs import replace
 from proxy.errors import VersionMissing
 from proxy.manifest.conditions import check_conditions
 from proxy.manifest.drafts import Conditions, VersionDraft
-from proxy.manifest.records import NULL_VERSION, Bucket, ExtentRef, ObjectKey, Record, UploadId, Version, VersionId
+from proxy.manifest.records import NULL_VERSION, Bucket, ExtentRef, ObjectKey, Part, Record, UploadId, Version, VersionId
 
 
 class VersionChange(Record, frozen=True, kw_only=True, omit_defaults=True):
@@ -90,11 +93,23 @@ def is_same(stored: Version | None, found: Version) -> bool:
 def _on_top(bucket: Bucket, newest: Version | None, null: Version | None, draft: VersionDraft, upload_id: UploadId | None) -> VersionChange:
     version_id = NULL_VERSION if replaces_null_version(bucket) else draft.id
     removed = tuple(version for version in (newest, null) if version is not None and version.id == version_id)
+    draft = replace(draft, written=written_above(draft, newest, null))
     return VersionChange(
         removed=removed[:1],  # the newest may be the null one
         demoted=newest if newest not in removed else None,
         added=version_of(draft, version_id, sequence=1 if newest is None else newest.sequence + 1, is_latest=True, upload_id=upload_id),
     )
+
+
+def order_of(written: Version | VersionDraft | Part) -> int:
+    """Return a number that tells which of two writes came last. A delete marker has the time alone."""
+    return written.written or written.modified_ms << 20
+
+
+def written_above(new: VersionDraft | Part, *before: Version | Part | None) -> int:
+    """Return what `written` must be for a write to come after others: its own, if that does."""
+    highest = max((order_of(one) for one in before if one is not None), default=-1)
+    return new.written if order_of(new) > highest else highest + 1
 
 
 def version_of(draft: VersionDraft, version_id: VersionId, *, sequence: int, is_latest: bool, upload_id: UploadId | None = None) -> Version:

@@ -9,7 +9,8 @@ from msgspec.structs import replace
 
 from proxy.manifest.journal import TABLES
 from proxy.manifest.plans.damage import changed_shards, damage_at_commit
-from proxy.manifest.plans.recovery import Insertion, belongs, id_of, order_of, plan_found_part, plan_found_version
+from proxy.manifest.plans.recovery import Insertion, belongs, id_of, plan_found_part, plan_found_version
+from proxy.manifest.plans.versions import order_of
 from proxy.manifest.records import Bucket, BucketId, Extent, Part, Upload, Version
 from proxy.manifest.recovery import Found, FoundPart, FoundVersion, Outcome
 from proxy.manifest.sqlite.damage import forget_damage, report_damage

@@ -11,7 +11,7 @@ from proxy.errors import UploadMissing
 from proxy.manifest.drafts import CompletedPart, Conditions, VersionDraft
 from proxy.manifest.plans.buckets import check_empty
 from proxy.manifest.plans.uploads import check_upload, completed_version, extents_of, plan_completion
-from proxy.manifest.plans.versions import plan_commit
+from proxy.manifest.plans.versions import plan_commit, written_above
 from proxy.manifest.records import BucketId, ExtentId, Layout, ObjectKey, Part, Settlement, Upload, UploadId, Version, VersionId
 from proxy.manifest.sqlite.buckets import need_bucket
 from proxy.manifest.sqlite.campaigns import note_late_policy
@@ -54,7 +54,7 @@ def commit_part(
     released = extents_of([before] if before is not None else [])
     new = add_extents(connection, new_layouts, now_ms=part.modified_ms)
     shared = change_references(connection, shared=shared_extents, released=released, now_ms=part.modified_ms)
-    stored = replace(part, extents=new + shared)
+    stored = replace(part, extents=new + shared, written=written_above(part, before))
     connection.execute("INSERT OR REPLACE INTO part VALUES (?, ?, ?)", (upload_id, part.number, encode(stored)))
     return stored
 
