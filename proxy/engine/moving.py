@@ -20,7 +20,7 @@ good for the segment as it was then. So the draw, which returns the segment as i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -48,6 +48,7 @@ WINDOW_CELLS = 16  # of a column, 1 MiB, are read at a time
 IN_MEMORY = 4  # times a window of k columns: sealed, opened, decoded, coded anew
 
 Pieces = Sequence[bytes | memoryview]
+MayStand = Callable[[Mapping[int, str]], bool]  # whether some of the targets may be all that the segment gets
 
 
 @dataclass(slots=True)
@@ -105,11 +106,20 @@ class ShardMover:
         self._reporter = reporter
         self._tasks = tasks
 
-    async def rebuild(self, extent: Extent, segment: Segment, targets: Mapping[int, str], *, suspect: Collection[int] = ()) -> Moved:
+    async def rebuild(
+        self,
+        extent: Extent,
+        segment: Segment,
+        targets: Mapping[int, str],
+        *,
+        suspect: Collection[int] = (),
+        may_stand: MayStand = lambda _: True,
+    ) -> Moved:
         """Put shards anew, made from the k cheapest others; those suspect, and those that are to be replaced, are read last of all.
 
         `segment` is as the targets were chosen for it. Raises `MoveRefused` if it is not so any more, or a move of it is under way;
-        `NotEnoughShards`; and `MoveFailed` if nothing could be put at all. What only some of the stores refuse is told.
+        `NotEnoughShards`; and `MoveFailed` if nothing could be put at all, or only what may not stand. What only some of the stores refuse
+        is told.
         """
         async with self._drawn(extent, segment, targets) as draw:
             wanted = len(targets) * shard_size(extent.layout, segment)
@@ -117,9 +127,9 @@ class ShardMover:
             async with self._memory.held(wanted + min(WINDOW_CELLS, draw.sources.geometry.stripe_count) * a_cell) as granted:
                 cells = max(min((granted - wanted) // a_cell, WINDOW_CELLS), 1)
                 shards = await self._rebuilt(draw, cells, {*suspect, *targets})
-                return await self._put_all(draw, shards, Moved())
+                return await self._put_all(draw, shards, Moved(), may_stand)
 
-    async def copy(self, extent: Extent, segment: Segment, targets: Mapping[int, str]) -> Moved:
+    async def copy(self, extent: Extent, segment: Segment, targets: Mapping[int, str], *, may_stand: MayStand = lambda _: True) -> Moved:
         """Put shards anew, each a copy of its own. One that cannot be read, or does not open, stays where it is, and is told of.
 
         Otherwise as `rebuild`.
@@ -130,7 +140,7 @@ class ShardMover:
         ):
             moved = Moved()
             shards = await self._copies(draw, moved)
-            return await self._put_all(draw, shards, moved)
+            return await self._put_all(draw, shards, moved, may_stand)
 
     @asynccontextmanager
     async def _drawn(self, extent: Extent, segment: Segment, targets: Mapping[int, str]) -> AsyncIterator[_Draw]:
@@ -163,7 +173,7 @@ class ShardMover:
         draw.generation = drawn.drawn
         if draw.is_given_up:
             await self._give_up(draw)
-        if drawn != replace(segment, drawn=drawn.drawn):
+        if drawn != replace(segment, drawn=segment.drawn + 1):  # a draw between may have left shards that nobody has counted
             raise MoveRefused(f"segment {segment.id.hex()} has changed since it was looked at")
 
     async def _cipher(self, layout: Layout) -> TenantCipher:
@@ -204,7 +214,7 @@ class ShardMover:
                 shards[index] = [cells, pack_footer(footer.sealed_label, footer.wrapped_share, fixed, generation=draw.generation)]
         return shards
 
-    async def _put_all(self, draw: _Draw, shards: Mapping[int, Pieces], moved: Moved) -> Moved:
+    async def _put_all(self, draw: _Draw, shards: Mapping[int, Pieces], moved: Moved, may_stand: MayStand) -> Moved:
         outcomes = await asyncio.gather(*(self._put(draw, index, shard, moved) for index, shard in shards.items()), return_exceptions=True)
         for index, failure in zip(shards, outcomes, strict=True):
             if isinstance(failure, StoreError):
@@ -214,8 +224,9 @@ class ShardMover:
                 raise failure
         moved.requests += draw.sources.requests
         moved.read_bytes += draw.sources.read_bytes
-        if not moved.stores:
-            message = f"no shard of segment {draw.segment.id.hex()} could be moved: {'; '.join(moved.trouble)}"
+        if not moved.stores or (len(moved.stores) < len(draw.targets) and not may_stand(moved.stores)):
+            which = "of the shards of segment {} only some" if moved.stores else "no shard of segment {}"
+            message = f"{which.format(draw.segment.id.hex())} could be moved: {'; '.join(moved.trouble)}"
             raise MoveFailed(message, stores=frozenset(moved.refused))
         await self._tasks.run(self._replace(draw, moved.stores))
         return moved

@@ -167,6 +167,13 @@ def shortfalls(policy: Policy, scheme: Scheme, held: Sequence[str]) -> tuple[str
     return tuple(broken)
 
 
+def left_at_worst(policy: Policy, held: Sequence[str]) -> tuple[int, ...]:
+    """Return for each failure that the policy names how many of the shards held would be left."""
+    infos = {str(info.name): info for info in policy.stores}
+    units = [(count, Counter(unit_of(infos[store], unit) for store in held)) for unit, count in policy.may_fail.rules()]
+    return tuple(len(held) - sum(shards for _, shards in holding.most_common(count)) for count, holding in units)
+
+
 def prove(policy: Policy, scheme: Scheme, subject: str) -> None:
     """Prove that writes keep every promise, whole and under every failure the policy names. Raises `ConfigError` with a remedy."""
     if not policy.stores:

@@ -63,6 +63,11 @@ class Damaged(Record, frozen=True, kw_only=True, omit_defaults=True):
     drawn: bool = False
     since_ms: int = 0  # of the oldest damage
 
+    @property
+    def lost(self) -> frozenset[int]:
+        """The indexes of shards that a read cannot count on, as far as is on record."""
+        return frozenset({*self.segment.missing, *(damage.shard_index for damage in self.damage if damage.kind in LOSSES)})
+
 
 class Draw(Record, frozen=True, kw_only=True, omit_defaults=True):
     """A move that is under way, or was: shards may be put, or come late, under this generation in these stores."""

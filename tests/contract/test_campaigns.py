@@ -91,6 +91,21 @@ async def test_a_store_is_left_from_the_moment_its_drain_is_applied_until_that_i
     assert await manifest.leaving_stores() == frozenset()
 
 
+async def test_a_move_that_had_begun_before_and_brings_a_shard_after_the_end_makes_the_campaign_look_again(manifest: Manifest) -> None:
+    version = await manifest.commit_version(draft("k", new_layouts=(layout(1),)))
+    extent_id = version.extents[0].id
+    target = {0: DRAIN.store}
+    drawn = await manifest.draw_generation(extent_id, segment_id(1), target, expires_ms=NOW + 1)
+    assert drawn is not None
+    await applied(manifest, DRAIN)
+    await ended_round(manifest, DRAIN, left=0, now_ms=NOW + SETTLE_MS)
+    assert (await ended_round(manifest, DRAIN, left=0, now_ms=NOW + SETTLE_MS)).state == "done"
+    assert await manifest.replace_shards(extent_id, segment_id(1), target, drawn.drawn, now_ms=NOW + SETTLE_MS)
+    again = await manifest.find_campaign(DRAIN.id)
+    assert again is not None
+    assert (again.state, again.position) == ("running", START)
+
+
 async def test_orders_that_make_no_sense_are_refused(manifest: Manifest) -> None:
     with pytest.raises(CampaignRefused, match="there is no campaign"):
         await manifest.order_campaign(DRAIN.id, "apply", now_ms=NOW)

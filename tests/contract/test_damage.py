@@ -11,9 +11,9 @@ from msgspec.structs import replace
 
 from proxy.clock import ManualClock
 from proxy.codec.format import shard_name
-from proxy.manifest.damage import WHOLE_SEGMENT, Damage, DamageKind, Leftover
+from proxy.manifest.damage import WHOLE_SEGMENT, Damage, DamageKind, Leftover, Repair
 from proxy.manifest.drafts import VersionDraft
-from proxy.manifest.plans.damage import ARRIVES_WITHIN_MS, DRAW_KEPT_MS, LONGEST_WAIT_MS
+from proxy.manifest.plans.damage import ARRIVES_WITHIN_MS, DRAW_KEPT_MS, LONGEST_DRAW_MS, LONGEST_WAIT_MS
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import Bucket, Garbage, Layout, Segment, Tenant
 from proxy.manifest.sqlite import open_sqlite
@@ -65,6 +65,11 @@ def damage(extent: int, number: int, index: int, kind: DamageKind = "forged", **
 async def due(manifest: Manifest, now_ms: int = NOW + ARRIVES_WITHIN_MS, limit: int = 10) -> list[tuple[int, int]]:
     """Return the number and the redundancy of each segment that is due."""
     return [(int.from_bytes(row.segment_id, "big"), row.redundancy) for row in await manifest.due_repairs(now_ms=now_ms, limit=limit)]
+
+
+async def only_repair(manifest: Manifest, now_ms: int) -> Repair:
+    (row,) = await manifest.due_repairs(now_ms=now_ms, limit=10)
+    return row
 
 
 async def queued(manifest: Manifest) -> list[Garbage]:
@@ -154,7 +159,7 @@ async def test_the_queue_begins_with_what_can_lose_least_and_of_that_with_the_ol
 async def test_a_repair_that_is_put_off_waits_unless_more_is_lost(manifest: Manifest) -> None:
     extent = await commit(manifest, 1)
     await manifest.report_damage([damage(extent, 1, 0)], now_ms=NOW)
-    await manifest.put_off_repair(extent, segment_id(1), due_ms=NOW + 100)
+    await manifest.put_off_repair(await only_repair(manifest, NOW), due_ms=NOW + 100)
     assert await due(manifest, NOW + 99) == []
     ((row,)) = await manifest.due_repairs(now_ms=NOW + 100, limit=1)
     assert (row.failures, row.since_ms) == (1, NOW)
@@ -162,10 +167,19 @@ async def test_a_repair_that_is_put_off_waits_unless_more_is_lost(manifest: Mani
     assert await due(manifest, NOW + 50) == [(1, 0)]
 
 
+async def test_what_is_lost_while_a_repair_fails_does_not_wait_with_it(manifest: Manifest) -> None:
+    extent = await commit(manifest, 1)
+    await manifest.report_damage([damage(extent, 1, 0)], now_ms=NOW)
+    row = await only_repair(manifest, NOW)
+    await manifest.report_damage([damage(extent, 1, 1)], now_ms=NOW + 1)
+    await manifest.put_off_repair(row, due_ms=NOW + 3_600_000)
+    assert await due(manifest, NOW + 1) == [(1, 0)]
+
+
 async def test_a_repair_that_a_clock_put_off_by_more_than_anybody_does_is_due(manifest: Manifest) -> None:
     extent = await commit(manifest, 1)
     await manifest.report_damage([damage(extent, 1, 0)], now_ms=NOW)
-    await manifest.put_off_repair(extent, segment_id(1), due_ms=NOW + 1000)
+    await manifest.put_off_repair(await only_repair(manifest, NOW), due_ms=NOW + 1000)
     assert await due(manifest, NOW + 1000 - LONGEST_WAIT_MS) == [(1, 1)]
 
 
@@ -336,7 +350,9 @@ async def test_a_draw_of_a_worker_that_died_is_revoked_and_collected_twice(manif
     name = ("s7", shard_name(segment_id(1), 0, 1))
     assert await queued_names(manifest) == {name}
     assert not await manifest.replace_shards(extent, segment_id(1), {0: "s7"}, drawn.drawn, now_ms=NOW), "it is being deleted"
-    assert await manifest.draw_generation(extent, segment_id(1), {0: "s7"}, expires_ms=NOW * 2) is not None
+    second = await manifest.draw_generation(extent, segment_id(1), {1: "s8"}, expires_ms=NOW + LONGEST_DRAW_MS)
+    assert second is not None
+    await manifest.give_up_draw(extent, segment_id(1), {}, second.drawn, now_ms=NOW)
     await manifest.finish_garbage(await queued(manifest))
     assert await manifest.revoke_expired_draws(now_ms=NOW + DRAW_KEPT_MS) == 0
     assert await queued_names(manifest) == set()
@@ -345,6 +361,29 @@ async def test_a_draw_of_a_worker_that_died_is_revoked_and_collected_twice(manif
     await manifest.finish_garbage(await queued(manifest))
     await manifest.revoke_expired_draws(now_ms=NOW + 3 * DRAW_KEPT_MS)
     assert await queued_names(manifest) == set()
+
+
+async def test_what_a_worker_that_died_may_have_put_counts_as_long_as_it_may_come(manifest: Manifest) -> None:
+    extent = await commit(manifest, 1)
+    drawn = await manifest.draw_generation(extent, segment_id(1), {0: "s7"}, expires_ms=NOW)
+    assert drawn is not None
+    await manifest.revoke_expired_draws(now_ms=NOW + 1)
+    late = Leftover(shard_index=0, store="s7", name=shard_name(segment_id(1), 0, 1))
+    assert await leftovers(manifest, extent) == {late}
+    await manifest.finish_garbage(await queued(manifest))
+    assert await leftovers(manifest, extent) == {late}, "the store has confirmed, but the put may come after that"
+    await manifest.revoke_expired_draws(now_ms=NOW + DRAW_KEPT_MS + 2)
+    await manifest.finish_garbage(await queued(manifest))
+    assert await leftovers(manifest, extent) == set()
+
+
+async def test_a_draw_of_a_clock_that_was_set_back_holds_up_nobody(manifest: Manifest) -> None:
+    extent = await commit(manifest, 1)
+    drawn = await manifest.draw_generation(extent, segment_id(1), {0: "s7"}, expires_ms=NOW + LONGEST_DRAW_MS)
+    assert drawn is not None
+    assert await manifest.revoke_expired_draws(now_ms=NOW) == 0
+    assert await manifest.revoke_expired_draws(now_ms=NOW - 1) == 1
+    assert await manifest.draw_generation(extent, segment_id(1), {0: "s7"}, expires_ms=NOW) is not None
 
 
 async def test_a_shard_that_was_left_behind_counts_until_its_store_has_confirmed(manifest: Manifest) -> None:

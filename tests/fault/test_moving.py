@@ -220,3 +220,30 @@ async def test_a_move_that_is_broken_off_anywhere_leaves_the_old_or_the_new_and_
         steps += 1 if steps < 20 else 7
     assert moved
     assert steps > 20
+
+
+async def test_what_another_move_has_left_since_somebody_looked_is_looked_at_first(lab: Laboratory) -> None:
+    await lab.put("k", DATA)
+    extent, segment = await stored(lab)
+    lab.stores[segment.stores[5]].loses_answers = True
+    with pytest.raises(MoveFailed):  # shard 0 is in a second store now, until that has confirmed its deletion
+        await mover(lab).copy(extent, segment, {0: segment.stores[5]})
+    with pytest.raises(MoveRefused):
+        await mover(lab).copy(extent, segment, {1: segment.stores[5]})
+    await lab.collect()
+    assert await lab.shards() == {segment.shard_name(index) for index in range(6)}
+
+
+@pytest.mark.parametrize("verb", ["copy", "rebuild"])
+async def test_moves_of_which_one_needs_the_place_of_another_are_made_together_or_not_at_all(lab: Laboratory, verb: str) -> None:
+    await lab.put("k", DATA)
+    extent, segment = await stored(lab)
+    lab.stores[segment.stores[5]].full = True
+    with pytest.raises(MoveFailed, match="only some") as failure:
+        await getattr(mover(lab), verb)(extent, segment, {0: segment.stores[5], 5: segment.stores[0]}, may_stand=lambda _: False)
+    assert failure.value.stores == {segment.stores[5]}
+    _, after = await stored(lab)
+    assert after.stores == segment.stores
+    lab.stores[segment.stores[5]].full = False
+    await lab.collect()
+    assert await lab.shards() == {after.shard_name(index) for index in range(6)}

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from proxy.codec.geometry import Scheme
 from proxy.engine.campaigns.estimate import Tally
-from proxy.engine.campaigns.moves import Move, Moves, Situation
+from proxy.engine.campaigns.moves import Move, Moves, Situation, may_stand
 from proxy.engine.campaigns.wants import wanted
 from proxy.engine.fleet import Fleet
-from proxy.engine.moving import ShardMover
+from proxy.engine.moving import MayStand, ShardMover
 from proxy.engine.placement import Policy
 from proxy.errors import MoveRefused, ProxyError
 from proxy.manifest.campaigns import Campaign
-from proxy.manifest.damage import LOSSES, Damaged
+from proxy.manifest.damage import Damaged
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import Extent, Segment
 from proxy.stores.protocol import StoreInfo
@@ -85,21 +86,24 @@ class Carrier:
         found = await self._manifest.find_damaged(work.extent.id, work.segment.id)
         if found is None or found.drawn:
             return False
-        moves = wanted(work.campaign, self._situation(work.policy, found.extent, found.segment, found))
+        situation = self._situation(work.policy, found.extent, found.segment, found)
+        moves = wanted(work.campaign, situation)
         if moves.waiting:
             done.note(f"segment {work.segment.id.hex()} waits: no store may take shard {moves.waiting[0]} of it now")
         if not moves.moves:
             return False
+        stands = partial(may_stand, situation, lost=found.lost)
         copied = [move for move in moves.moves if self._can_be_copied(move, found, work)]
-        if copied:
-            await self._copy(work, found, copied, done)
+        if copied and (len(copied) == len(moves.moves) or stands({move.index: move.target for move in copied})):
+            await self._copy(work, found, copied, stands, done)
         else:
-            await self._rebuild(found, list(moves.moves), done)
+            copied = []
+            await self._rebuild(found, list(moves.moves), stands, done)
         return len(copied) < len(moves.moves) or bool(work.uncopied)
 
-    async def _copy(self, work: _Segment, found: Damaged, moves: list[Move], done: Done) -> None:
+    async def _copy(self, work: _Segment, found: Damaged, moves: list[Move], stands: MayStand, done: Done) -> None:
         try:
-            moved = await self._mover.copy(found.extent, found.segment, {move.index: move.target for move in moves})
+            moved = await self._mover.copy(found.extent, found.segment, {move.index: move.target for move in moves}, may_stand=stands)
         except MoveRefused:
             raise
         except ProxyError as error:  # its store cannot be read, or the other not be written: rebuilding tells which
@@ -110,9 +114,9 @@ class Carrier:
         done.moved += 1
         done.tally.copy(_scheme(found.extent), found.segment, [move for move in moves if move.index in moved.stores])
 
-    async def _rebuild(self, found: Damaged, moves: list[Move], done: Done) -> None:
+    async def _rebuild(self, found: Damaged, moves: list[Move], stands: MayStand, done: Done) -> None:
         targets = {move.index: move.target for move in moves}
-        moved = await self._mover.rebuild(found.extent, found.segment, targets)
+        moved = await self._mover.rebuild(found.extent, found.segment, targets, may_stand=stands)
         for trouble in moved.trouble:
             done.note(trouble)
         done.moved += 1
@@ -120,8 +124,7 @@ class Carrier:
         done.tally.rebuild(_scheme(found.extent), found.segment, [move for move in moves if move.index in moved.stores], lost=lost)
 
     def _can_be_copied(self, move: Move, found: Damaged, work: _Segment) -> bool:
-        lost = {damage.shard_index for damage in found.damage if damage.kind in LOSSES} | {*found.segment.missing} | work.uncopied
-        return move.index not in lost and self._fleet.readable(move.source)
+        return move.index not in found.lost | work.uncopied and self._fleet.readable(move.source)
 
     def _situation(self, policy: Policy, extent: Extent, segment: Segment, found: Damaged | None = None) -> Situation:
         lingering: dict[int, list[str]] = {}

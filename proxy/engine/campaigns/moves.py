@@ -17,7 +17,7 @@ from functools import lru_cache
 from itertools import islice, permutations
 
 from proxy.codec.geometry import Scheme
-from proxy.engine.placement import Policy, detour, place
+from proxy.engine.placement import Policy, detour, left_at_worst, place
 from proxy.errors import NotEnoughShards
 from proxy.manifest.damage import LOSSES, DamageKind
 from proxy.manifest.records import Segment
@@ -122,6 +122,20 @@ def _restore_one(board: _Board, situation: Situation, index: int, kind: DamageKi
     if kind == "missing" and (store := board.move(index, own, again=True)):
         return store
     return board.move(index, situation.usable, alone=True) or board.move(index, own, again=True) or board.move(index, situation.usable)
+
+
+def may_stand(situation: Situation, targets: Mapping[int, str], *, lost: Collection[int] = ()) -> bool:
+    """Tell whether some of the decided moves may be all there is: one may need the place that another was to leave.
+
+    No failure that the policy names may leave fewer good shards than before, unless enough to read. What may never be together needs no
+    look: a shard counts where it was and where it goes, whatever becomes of the others. `lost`: indexes that are not good now.
+    """
+    policy, k = _with_others(situation.policy, tuple(sorted(_strangers(situation), key=lambda info: info.name))), situation.scheme.k
+    known = {str(info.name) for info in policy.stores}
+    before = {index: store for index, store in enumerate(situation.segment.stores) if index not in lost}
+    after = before | dict(targets)
+    now, then = (left_at_worst(policy, [store for store in held.values() if store in known]) for held in (before, after))
+    return all(left >= min(left_now, k) for left, left_now in zip(then, now, strict=True))
 
 
 def _within_limits(situation: Situation, moved: Moves) -> bool:

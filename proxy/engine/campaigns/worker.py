@@ -32,7 +32,7 @@ from proxy.errors import CampaignRefused, ExtentMissing, ProxyError
 from proxy.manifest.campaigns import JOB, Advance, Campaign, CampaignId, Position, Used
 from proxy.manifest.plans.extents import CountedExtent
 from proxy.manifest.protocol import Manifest
-from proxy.manifest.records import Bucket, BucketName, Extent, ExtentId
+from proxy.manifest.records import Bucket, BucketName, Extent, ExtentId, ExtentRef
 
 Item = TypeVar("Item")
 
@@ -41,6 +41,8 @@ STEP_SECONDS = 5.0  # after which a step ends: so soon an order is obeyed, and p
 PAGE = 200  # extents or users of extents in memory
 AT_ONCE = 8  # extents in work: most are small, and wait for stores
 PAGES_BEHIND = 10
+REFS = 200  # of one version that are looked at together: most rounds find nothing to do with them
+RUN = 16  # segments that are looked at in one go: some 2 ms
 
 
 class CampaignWorker:
@@ -150,11 +152,17 @@ class CampaignWorker:
         return await self._carry_segments(campaign, policy, extent, done, until)
 
     async def _carry_segments(self, campaign: Campaign, policy: Policy, extent: Extent, done: Done, until: float) -> bool:
-        for segment in extent.layout.segments:
-            if self._clock.monotonic() > until:
+        for place, segment in enumerate(extent.layout.segments):
+            if self._is_over(until, done):
                 return False
+            if place % RUN == RUN - 1:  # where nothing has to move there is nothing to wait for, and clients would wait
+                await asyncio.sleep(0)
             await self._carrier.carry(campaign, policy, extent, segment, done)
         return True
+
+    def _is_over(self, until: float, done: Done) -> bool:
+        """Tell whether a step has worked for long enough. It does something at least, however long the way there was."""
+        return self._clock.monotonic() > until and bool(done.left)
 
     def _may_pass(self, whole: Sequence[bool], done: Done) -> bool:
         """Tell whether the walk may go on behind extents. It stays where the time was too short, unless nothing moves there at all."""
@@ -195,14 +203,20 @@ class CampaignWorker:
         gates: Mapping[ExtentId, asyncio.Lock],
     ) -> bool:
         scheme = policy.scheme_of(used.storage_class)
-        for ref in used.extents:
-            if self._clock.monotonic() > until:
-                return False
-            async with gates[ref.id]:  # of two that share it, the second finds what the first has made of it
-                for counted in await self._manifest.load_counted([ref.id]):
-                    if not await self._move_extent(campaign, policy, scheme, bucket, used, counted, done, until):
-                        return False
+        for start in range(0, len(used.extents), REFS):
+            for extent_id in await self._not_kept(policy, scheme, used.extents[start : start + REFS]):
+                if self._is_over(until, done):
+                    return False
+                async with gates[extent_id]:  # of two that share it, the second finds what the first has made of it
+                    for counted in await self._manifest.load_counted([extent_id]):
+                        if not await self._move_extent(campaign, policy, scheme, bucket, used, counted, done, until):
+                            return False
         return True
+
+    async def _not_kept(self, policy: Policy, scheme: Scheme, refs: Sequence[ExtentRef]) -> list[ExtentId]:
+        """Return those that are not under the policy yet. However many a version has, whoever looks comes to the end of them."""
+        counted = await self._manifest.load_counted([ref.id for ref in refs])
+        return [one.extent.id for one in counted if not keeps_promises(policy, scheme, one.extent.layout)]
 
     async def _move_extent(
         self,

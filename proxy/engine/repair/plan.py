@@ -51,7 +51,7 @@ def plan_repair(found: Damaged, stores: Stores, *, age_seconds: float) -> Repair
     if verdict == "urgent" or not 0 <= age_seconds < PATIENCE_SECONDS:  # a clock was set back: nobody knows how old it is
         patient = []
     wrong = {index: kind for index, kind in wrong.items() if index not in patient}
-    moves = restore(_situation(found, stores, scheme), wrong)
+    moves = restore(situation_of(found, stores), wrong)
     if segment.strays:  # of which nobody knows where they are: a shard may only go where it was
         moves = _staying_home(moves)
     to_copy = {index for index, kind in wrong.items() if kind not in LOSSES and segment.stores[index] in stores.readable}
@@ -107,10 +107,11 @@ def _is_only_down(store: str, stores: Stores) -> bool:
     return store not in stores.writable and any(info.name == store for info in stores.staying.stores)
 
 
-def _situation(found: Damaged, stores: Stores, scheme: Scheme) -> Situation:
+def situation_of(found: Damaged, stores: Stores) -> Situation:
+    """Return a segment among the places it is in or may go to."""
     return Situation(
         policy=stores.staying,
-        scheme=scheme,
+        scheme=Scheme(found.extent.layout.k, found.extent.layout.m),
         segment=found.segment,
         usable=stores.writable,
         infos=stores.infos,

@@ -5,19 +5,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 from msgspec.structs import replace
 
 from proxy.clock import Clock
+from proxy.engine.campaigns.moves import may_stand
 from proxy.engine.fleet import Fleet
-from proxy.engine.moving import Moved, ShardMover
+from proxy.engine.moving import MayStand, Moved, ShardMover
 from proxy.engine.placement import Policy
-from proxy.engine.repair.plan import OF_PLACES, RepairPlan, Stores, plan_repair, unfounded
+from proxy.engine.repair.plan import OF_PLACES, RepairPlan, Stores, plan_repair, situation_of, unfounded
 from proxy.engine.repair.strays import AT_REST_SECONDS, delete_strays
 from proxy.engine.scrub.inspector import Inspector, Shard
 from proxy.engine.throttle import Throttle
-from proxy.errors import BudgetExhausted, KeyUnavailable, MoveFailed, MoveRefused, NotEnoughShards, StoreError
+from proxy.errors import BudgetExhausted, IntegrityError, KeyUnavailable, MoveFailed, MoveRefused, NotEnoughShards, StoreError
 from proxy.manifest.damage import LOSSES, Damage, Damaged, Repair
 from proxy.manifest.protocol import Manifest
 
@@ -82,9 +84,9 @@ class SegmentRepair:
                 if await self._round(row, found, outcome):
                     return outcome
             return outcome.wait(SOON_SECONDS)
-        except MoveRefused:
+        except (MoveRefused, BudgetExhausted):  # others work on the segment, or have the memory: that is nobody's failure
             return outcome.wait(SOON_SECONDS)
-        except (NotEnoughShards, MoveFailed, BudgetExhausted, KeyUnavailable, StoreError) as error:
+        except (NotEnoughShards, MoveFailed, KeyUnavailable, IntegrityError, StoreError) as error:
             return outcome.fail(row, "failed", str(error))
 
     async def _round(self, row: Repair, found: Damaged, outcome: Outcome) -> bool:
@@ -103,7 +105,7 @@ class SegmentRepair:
             return False
         plan = plan_repair(found, stores, age_seconds=self._age_seconds(found))
         if plan.rebuild or plan.copy:
-            await self._move(found, plan, outcome)
+            await self._move(found, plan, partial(may_stand, situation_of(found, stores), lost=found.lost), outcome)
             return False
         self._rest(row, found, plan, outcome)
         return True
@@ -160,14 +162,13 @@ class SegmentRepair:
     def _age_seconds(self, found: Damaged) -> float:
         return (self.clock.now_ms() - found.since_ms) / 1000
 
-    async def _move(self, found: Damaged, plan: RepairPlan, outcome: Outcome) -> None:
+    async def _move(self, found: Damaged, plan: RepairPlan, stands: MayStand, outcome: Outcome) -> None:
         """Move what the plan says. A store that does not take its shard is left out of the next one; another may be as good."""
         try:
             if plan.rebuild:
-                suspect = {damage.shard_index for damage in found.damage if damage.kind in LOSSES}
-                outcome.count(await self.mover.rebuild(found.extent, found.segment, plan.rebuild, suspect=suspect))
+                outcome.count(await self.mover.rebuild(found.extent, found.segment, plan.rebuild, suspect=found.lost, may_stand=stands))
             else:
-                outcome.count(await self.mover.copy(found.extent, found.segment, plan.copy))
+                outcome.count(await self.mover.copy(found.extent, found.segment, plan.copy, may_stand=stands))
         except MoveFailed as error:
             if not error.stores:  # it was the shards that could not be read
                 raise

@@ -82,7 +82,7 @@ class Repairer:
         outcome = await self._repair.run(row)
         if outcome.again_seconds is not None:
             due_ms = self._clock.now_ms() + int(outcome.again_seconds * 1000)
-            await self._manifest.put_off_repair(row.extent_id, row.segment_id, due_ms=due_ms)
+            await self._manifest.put_off_repair(row, due_ms=due_ms)
         return outcome
 
 

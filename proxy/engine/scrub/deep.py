@@ -18,11 +18,13 @@ from proxy.clock import Clock
 from proxy.engine.fleet import Fleet
 from proxy.engine.scrub.findings import Finding, Report
 from proxy.engine.scrub.inspector import Inspector, Look, Shard, odd_labels
-from proxy.errors import KeyUnavailable, StoreError
+from proxy.errors import BudgetExhausted, KeyUnavailable, StoreError
 from proxy.manifest.records import Extent, ExtentId, Record, Segment
 from proxy.manifest.scrub import ScrubReport
 
 AT_ONCE = 4  # shards being read: of 16 MiB segments at 4+2, as many as the memory of background work holds
+
+NO_MEMORY = "(no memory for them)"
 
 
 class Rounds(Record, frozen=True, kw_only=True, omit_defaults=True):
@@ -119,6 +121,9 @@ class DeepScrub:
             except StoreError:
                 self._behind.setdefault(shard.store, ExtentId(shard.extent.id - 1))
                 self._unreachable[shard.store] += 1
+                return None
+            except BudgetExhausted:  # clients have the memory; the batch goes on, and what it had to leave out is told
+                self._unreachable[NO_MEMORY] += 1
                 return None
             except KeyUnavailable:
                 self._unreachable[f"(key of tenant {shard.extent.layout.tenant_key_id})"] += 1

@@ -12,6 +12,7 @@ from proxy.manifest.records import ExtentId, Layout, Segment, SegmentId
 
 ARRIVES_WITHIN_MS = 2 * 60 * 1000  # a shard that is late at a commit mostly arrives by itself
 LONGEST_WAIT_MS = 24 * 60 * 60 * 1000  # no repair is put off for longer; a time farther ahead is of a clock that was set back since
+LONGEST_DRAW_MS = 60 * 60 * 1000  # no move is leased for longer; a time farther ahead is of a clock that was set back since
 DRAW_KEPT_MS = 24 * 60 * 60 * 1000  # a put of a process that was suspended may come as late
 
 

@@ -33,7 +33,10 @@ class DamageLedger(Protocol):
 
     """Segments to repair: those of least redundancy first, and of those the ones that are due for longest. Nothing is claimed."""
 
-    async def put_off_repair(self, extent_id: ExtentId, segment_id: SegmentId, *, due_ms: int) -> None: ...  # counts a failure
+    async def put_off_repair(self, repair: Repair, *, due_ms: int) -> None: ...
+
+    """Count a failure, and wait; but if less is left of the segment than when this row was read, it stays due."""
+
     async def find_damaged(self, extent_id: ExtentId, segment_id: SegmentId) -> Damaged | None: ...  # None: it is gone
     async def count_damage(self, *, limit: int = 1_000_000) -> DamageCount: ...  # counted no further than this: some 200 ms
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 from msgspec.structs import replace
@@ -93,6 +93,13 @@ def note_late_policy(connection: Connection, bucket: Bucket, layouts: Sequence[L
         if campaign.verb == "policy" and campaign.bucket_id == bucket.id and campaign.state != "planned":
             reopen_campaign(connection, campaign.id)
             return
+
+
+def note_late_shards(connection: Connection, stores: Collection[str]) -> None:
+    """A move that had begun before its store was left may still bring a shard there: whoever leaves it has to look again."""
+    for campaign in list_campaigns(connection):
+        if campaign.leaves and campaign.store in stores:
+            reopen_campaign(connection, campaign.id)
 
 
 def refuse_moved(connection: Connection, bucket: Bucket, shared: Sequence[ExtentId]) -> None:

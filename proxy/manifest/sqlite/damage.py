@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from proxy.codec.format import segment_prefix
 from proxy.manifest.damage import WHOLE_SEGMENT, Damage, DamageCount, Damaged, DamageKind, Leftover, Repair
 from proxy.manifest.plans.damage import (
@@ -41,7 +43,9 @@ _DUE = (
 _COUNT_LEVEL = "SELECT count(*) FROM (SELECT 1 FROM repair WHERE redundancy = ? LIMIT ?)"
 _COUNT_KINDS = "SELECT store, kind, count(*) FROM (SELECT store, kind FROM damage LIMIT ?) GROUP BY store, kind"
 _OLDEST = "SELECT min(since) FROM (SELECT since FROM repair LIMIT ?)"
+_PUT_OFF = "UPDATE repair SET due = ?, failures = failures + 1 WHERE extent = ? AND segment = ? AND redundancy >= ?"
 NEVER_MS = 2**62
+_targets = msgspec.msgpack.Decoder(dict[int, str])
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +137,8 @@ def due_repairs(connection: Connection, now_ms: int, limit: int) -> tuple[Repair
     return tuple(found)
 
 
-def put_off_repair(connection: Connection, extent_id: ExtentId, segment_id: SegmentId, due_ms: int) -> None:
-    connection.execute(
-        "UPDATE repair SET due = ?, failures = failures + 1 WHERE extent = ? AND segment = ?", (due_ms, extent_id, segment_id)
-    )
+def put_off_repair(connection: Connection, repair: Repair, due_ms: int) -> None:
+    connection.execute(_PUT_OFF, (due_ms, repair.extent_id, repair.segment_id, repair.redundancy))
 
 
 def find_damaged(connection: Connection, extent_id: ExtentId, segment_id: SegmentId) -> Damaged | None:
@@ -190,9 +192,13 @@ def _queue(connection: Connection, extent_id: ExtentId, layout: Layout, segment_
 
 
 def _leftovers(connection: Connection, segment_id: SegmentId) -> tuple[Leftover, ...]:
+    """Return what stores may hold of a segment beside its shards, or may still get: a put under a revoked draw may come late."""
     prefix = segment_prefix(segment_id)
     rows = connection.execute("SELECT shard, store, name FROM leftover WHERE name BETWEEN ? AND ?", (prefix, prefix + "~"))
-    return tuple(Leftover(shard_index=shard, store=store, name=name) for shard, store, name in rows)
+    known = [Leftover(shard_index=shard, store=store, name=name) for shard, store, name in rows]
+    revoked = connection.execute("SELECT targets, generation FROM draw WHERE segment = ? AND revoked", (segment_id,))
+    late = [left for targets, generation in revoked for left in drawn_shards(segment_id, _targets.decode(targets), generation)]
+    return tuple(dict.fromkeys([*known, *late]))
 
 
 def _row(damage: Damage) -> tuple[int, bytes, int, str, str, int]:

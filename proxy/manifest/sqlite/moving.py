@@ -11,8 +11,18 @@ from collections.abc import Mapping
 import msgspec
 from msgspec.structs import replace
 
-from proxy.manifest.plans.damage import DRAW_KEPT_MS, drawn_shards, find_segment, left_behind, moved, unless_used, with_segment
+from proxy.manifest.plans.damage import (
+    DRAW_KEPT_MS,
+    LONGEST_DRAW_MS,
+    drawn_shards,
+    find_segment,
+    left_behind,
+    moved,
+    unless_used,
+    with_segment,
+)
 from proxy.manifest.records import ExtentId, Segment, SegmentId
+from proxy.manifest.sqlite.campaigns import note_late_shards
 from proxy.manifest.sqlite.damage import forget_damage
 from proxy.manifest.sqlite.layouts import find_layout, save_layout
 from proxy.manifest.sqlite.ledger import queue_shards
@@ -20,6 +30,7 @@ from proxy.manifest.sqlite.rows import Connection, encode
 
 _targets = msgspec.msgpack.Decoder(dict[int, str])
 _DROP = "DELETE FROM draw WHERE segment = ? AND generation = ?"
+_EXPIRED = "SELECT segment, generation, targets, revoked FROM draw WHERE expires < ?1 OR expires > CASE revoked WHEN 0 THEN ?2 ELSE ?3 END"
 _FIND = "SELECT targets FROM draw WHERE segment = ? AND generation = ? AND NOT revoked"
 
 
@@ -59,6 +70,7 @@ def replace_shards(
     unused = {index: store for index, store in drawn.items() if index not in targets}
     queue_shards(connection, [*left_behind(segment, targets), *drawn_shards(segment_id, unused, generation)], now_ms)
     forget_damage(connection, extent_id, changed, segment_id, targets)
+    note_late_shards(connection, targets.values())
     return True
 
 
@@ -72,7 +84,7 @@ def give_up_draw(
 
 
 def revoke_expired_draws(connection: Connection, now_ms: int) -> int:
-    rows = connection.execute("SELECT segment, generation, targets, revoked FROM draw WHERE expires < ?", (now_ms,)).fetchall()
+    rows = connection.execute(_EXPIRED, (now_ms, now_ms + LONGEST_DRAW_MS, now_ms + DRAW_KEPT_MS)).fetchall()
     for segment_id, generation, targets, revoked in rows:
         queue_shards(connection, drawn_shards(SegmentId(segment_id), _targets.decode(targets), generation), now_ms)
         if revoked:

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from proxy.clock import ManualClock
 from proxy.config import Config
 from proxy.config.sections import StoreConfig
 from proxy.engine.campaigns.worker import PAGE
@@ -16,6 +17,7 @@ from proxy.engine.placement import place
 from proxy.errors import CampaignRefused
 from proxy.manifest.campaigns import Campaign
 from proxy.manifest.records import ExtentId
+from proxy.upkeep import make_mover
 from tests.fault.campaigns.operating import STEPS, applied, carried_out, check_rules, contents, found, of_store, planner
 from tests.laboratory import Laboratory, laboratory
 
@@ -245,3 +247,46 @@ async def test_an_object_of_which_nothing_can_move_does_not_hold_up_the_others(t
         lab.clock.advance(600)
         await carried_out(lab, campaign)
         assert await left(lab, "elm") == 0
+
+
+async def test_a_store_that_takes_nothing_does_not_leave_a_provider_with_too_much(tmp_path: Path) -> None:
+    def one_provider_more(config: Config) -> Config:
+        birch = msgspec.structs.replace(config.stores["birch"], provider=config.stores["alder"].provider)
+        return msgspec.structs.replace(config, stores={**config.stores, "birch": birch})
+
+    async with laboratory(tmp_path, adjust=one_provider_more) as lab:
+        await lab.put("k", b"x" * 300_000)
+        (extent,) = await lab.services.manifest.walk_extents(after=ExtentId(0), limit=1)
+        segment = extent.layout.segments[0]
+        mover = make_mover(lab.services.parts, lab.services.parts.throttle)
+        crowd = {segment.stores.index("birch"): "alder", segment.stores.index("fir"): "cedar"}
+        await mover.copy(extent, segment, crowd)
+        await lab.run_collector()
+        lab.clock.advance(600)
+        lab.stores["fir"].full = True
+        await applied(lab, await planner(lab).rebalance())
+        for _ in range(5):
+            await lab.worker("campaigns").step()
+            await check_rules(lab)
+
+
+async def test_a_walk_that_takes_long_to_come_to_what_must_move_moves_it_all_the_same(tmp_path: Path) -> None:
+    def small_segments(config: Config) -> Config:
+        return msgspec.structs.replace(config, policies={"standard": msgspec.structs.replace(config.policies["standard"], segment_mib=1)})
+
+    async with laboratory(tmp_path, adjust=small_segments) as lab:
+        await lab.put("k", b"x" * (12 * 2**20))
+        campaign = await applied(lab, await planner(lab).drain("elm"))
+        worker = lab.worker("campaigns")
+        worker._clock = Ticking(lab.clock.now_ms())  # type: ignore[attr-defined]  # each look takes a second, each step five
+        for _ in range(30):
+            await worker.step()
+        assert (await found(lab, campaign.id)).actual.copied == 12
+
+
+class Ticking(ManualClock):
+    """A clock of which a second passes at each look."""
+
+    def monotonic(self) -> float:
+        self.advance(1)
+        return super().monotonic()

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.codec.geometry import Scheme
-from proxy.engine.campaigns.moves import Move, Moves, conform, rebalance, relocate
+from proxy.engine.campaigns.moves import Move, Moves, conform, may_stand, rebalance, relocate
 from proxy.engine.placement import Policy, place
 from proxy.stores.protocol import StoreInfo, StoreName
 from tests.unit.campaigns.fleets import INFOS, SCHEME, SIX, policy, segment, situation
@@ -156,3 +156,18 @@ def test_every_store_of_six_can_be_left(gone: str) -> None:
     for turn in itertools.islice(itertools.permutations(SIX), 0, 720, 37):
         moved = relocate(situation(left, segment(*turn)), [turn.index(gone)])
         assert (len(moved.moves), moved.waiting) == (1, ())
+
+
+def test_a_move_that_needs_the_place_of_another_may_not_stand_alone() -> None:
+    full = segment("alder", "alder", "cedar", "dogwood", "elm", "fir")  # one provider has alder and hazel, and may have two
+    now = situation(policy(*SIX, "hazel"), full)
+    assert not may_stand(now, {2: "hazel"})
+    assert may_stand(now, {2: "hazel", 0: "birch"})
+    assert may_stand(now, {0: "birch"})
+
+
+def test_what_makes_nothing_worse_may_stand_though_too_little_is_left() -> None:
+    now = situation(policy(*SIX, "hazel"), segment("alder", "alder", "cedar", "dogwood", "elm", "fir"))
+    assert may_stand(now, {2: "birch"}, lost=(3, 4))
+    assert may_stand(now, {3: "birch"}, lost=(3, 4)), "one more is good"
+    assert not may_stand(now, {2: "hazel"}, lost=(3,))

@@ -31,8 +31,8 @@ class DamageLedger(StepRunner):
     async def due_repairs(self, *, now_ms: int, limit: int) -> tuple[Repair, ...]:
         return await self._list(ledger.due_repairs, now_ms=now_ms, limit=limit)
 
-    async def put_off_repair(self, extent_id: ExtentId, segment_id: SegmentId, *, due_ms: int) -> None:
-        await self._note(ledger.put_off_repair, extent_id, segment_id, due_ms)
+    async def put_off_repair(self, repair: Repair, *, due_ms: int) -> None:
+        await self._note(ledger.put_off_repair, repair, due_ms)
 
     async def find_damaged(self, extent_id: ExtentId, segment_id: SegmentId) -> Damaged | None:
         return await self._list(ledger.find_damaged, extent_id, segment_id)
