@@ -74,10 +74,16 @@ def open_sealed(key: bytes, nonce: bytes, sealed: bytes, associated: bytes, what
 
 
 def read_root_key(path: Path) -> bytes:
-    text = path.read_text("ascii").strip()
-    if not text.startswith(ROOT_KEY_PREFIX):
+    try:
+        text = path.read_text("ascii").strip()
+        key = base64.b64decode(text.removeprefix(ROOT_KEY_PREFIX), validate=True) if text.startswith(ROOT_KEY_PREFIX) else b""
+    except OSError as error:
+        raise SystemExit(f"cannot read the root key {path}: {error.strerror}") from None
+    except ValueError:  # not text, or not Base64
+        key = b""
+    if len(key) != 32:
         raise SystemExit(f"{path} is not a root key file")
-    return base64.b64decode(text.removeprefix(ROOT_KEY_PREFIX), validate=True)
+    return key
 
 
 def tenant_key(root_key: bytes, tenant_id: str, wrapped: bytes) -> bytes:

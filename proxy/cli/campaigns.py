@@ -139,7 +139,7 @@ async def _order(services: Services, wish: Wish, order: Order, campaign_id: Camp
     if campaign is None:
         raise CampaignRefused(f"there is no campaign {campaign_id}: make a plan with: shardgate {wish.words}")
     if not wish.fits(campaign):
-        raise CampaignRefused(f"{campaign_id} is another plan than of: shardgate {wish.words}")
+        raise CampaignRefused(f"{campaign_id} is not a plan of this command; make one with: shardgate {wish.words}")
     if order == "apply":
         if campaign.state in {"running", "done"}:
             return campaign  # who has detached comes back

@@ -33,7 +33,8 @@ def with_services(config: Path, command: Callable[[Services], Awaitable[Result]]
     manifest = Path(settings.manifest.path).absolute()
     if not first and not manifest.exists():
         raise ConfigError(
-            f"manifest.path: {manifest} does not exist; correct the path, change to the right folder, or make it with: shardgate init"
+            f"manifest.path: {manifest} does not exist; correct the path, or change to the right folder; for a new installation, run: "
+            "shardgate init; if it is lost, run: shardgate recover"
         )
 
     from proxy.services import open_services  # half a second, and 40 MiB: not for commands that do without

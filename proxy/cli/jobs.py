@@ -74,12 +74,14 @@ def show(context: typer.Context, config: ConfigOption = DEFAULT_CONFIG, as_json:
 def pause(name: str, config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Pause a job until it is resumed, also over restarts. A step that runs is finished."""
     with_services(config, lambda services: _pause(services, name, paused=True))
+    print(f"{name} is paused until: shardgate jobs resume {name}")
 
 
 @app.command("resume")
 def resume(name: str, config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Resume a job that was paused."""
     with_services(config, lambda services: _pause(services, name, paused=False))
+    print(f"{name} is not paused")
 
 
 async def _pause(services: Services, name: str, *, paused: bool) -> None:

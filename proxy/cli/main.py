@@ -55,8 +55,15 @@ def main() -> None:
         _check_text(sys.argv[1:])
         app()
     except (ProxyError, OSError) as error:  # OSError: a full disk, a folder that may not be written
-        print(f"shardgate: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"shardgate: {' '.join(_told(error).split())}", file=sys.stderr)
         sys.exit(1)
+
+
+def _told(error: Exception) -> str:
+    """Say what is wrong in words: of an `OSError`, without its number."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
 
 
 def _check_text(arguments: list[str]) -> None:

@@ -17,7 +17,7 @@ from proxy.status.verdict import Verdict, judge
 from proxy.status.words import ago, duration, size
 
 if TYPE_CHECKING:
-    from proxy.status.facts import Facts, JournalFacts, ScrubFacts, StoreFacts
+    from proxy.status.facts import Facts, JournalFacts, ManifestFacts, ScrubFacts, StoreFacts
 
 ACT_NOW = frozenset({"urgent", "broken"})
 
@@ -63,13 +63,18 @@ def show(report: StatusReport) -> None:
 
 
 def _lines(facts: Facts) -> list[tuple[str, str]]:
-    manifest = facts.manifest
-    free = "" if manifest.free_bytes is None else f", {size(manifest.free_bytes)} free on its disk"
     return [
         ("server", f"{facts.server.endpoint}: {_server(facts)}"),
-        ("manifest", f"{manifest.path}: {size(manifest.size_bytes)}, log {size(manifest.log_bytes)}{free}, epoch {manifest.epoch}"),
-        *(_known_lines(facts) if not manifest.trouble else [("and more", "not known, as the manifest cannot be read")]),
+        ("manifest", _manifest(facts.manifest)),
+        *(_known_lines(facts) if not facts.manifest.trouble else [("and more", "not known, as the manifest cannot be read")]),
     ]
+
+
+def _manifest(manifest: ManifestFacts) -> str:
+    if manifest.free_bytes is None:  # it could not even be measured
+        return f"{manifest.path}: cannot be read"
+    sizes = f"{size(manifest.size_bytes)}, log {size(manifest.log_bytes)}, {size(manifest.free_bytes)} free on its disk"
+    return f"{manifest.path}: {sizes}, epoch {'not known' if manifest.trouble else manifest.epoch}"
 
 
 def _known_lines(facts: Facts) -> list[tuple[str, str]]:
@@ -92,9 +97,9 @@ def _server(facts: Facts) -> str:
 def _redundancy(facts: Facts) -> str:
     if facts.tally is None:
         return "not counted yet"
-    levels = _levels(facts.tally.redundancy)
+    levels = f": {_levels(facts.tally.redundancy)}" if facts.tally.segments else ""
     counted = ago(facts.tally.ended_ms, facts.now_ms)
-    return f"{facts.tally.segments:,} segments, {size(facts.tally.plaintext_bytes)}: {levels} (counted {counted})"
+    return f"{facts.tally.segments:,} segments, {size(facts.tally.plaintext_bytes)}{levels} (counted {counted})"
 
 
 def _repair(facts: Facts) -> str:

@@ -81,6 +81,8 @@ def _check_quickly(config: Path, names: list[str], *, as_json: bool) -> None:
         ]
         print_table("Stores, in milliseconds", ["store", *verbs, "result"], rows)
     if any(item.error for item in checks):
+        if not as_json:
+            print("What to do: see docs/OPERATIONS.md, At 3 a.m. (a store is down, refuses, or its disk is lost)")
         raise typer.Exit(1)
 
 

@@ -49,8 +49,8 @@ def open_root_key_file(path: Path, *, create: bool, expected: Collection[str] = 
         mode = path.stat().st_mode
         text = path.read_text("ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
-        first = "set root_key.create = true to make one at the first start, or put the key back"
-        remedy = f"{wrapped} (is its disk mounted?)" if expected else first
+        first = "; for a new installation, set root_key.create = true"
+        remedy = f"{wrapped} (is its disk mounted?)" if expected else f"put its copy back{first}"
         raise ConfigError(f"root_key.path: cannot read {path}: {getattr(error, 'strerror', None) or 'not text'}; {remedy}") from error
     if mode & 0o077:
         raise ConfigError(f"root_key.path: {path} can be read by others; run: chmod 600 {path}")

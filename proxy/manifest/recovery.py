@@ -10,6 +10,9 @@ from proxy.manifest.records import BucketName, Layout, ObjectKey, Part, Record, 
 FindingSort = Literal["unread", "incomplete", "superseded", "unconfirmed", "homeless", "lost"]
 Outcome = Literal["applied", "superseded", "unconfirmed", "homeless"]
 
+# The fence of a manifest that is being recovered.
+RECOVERING = "a recovery into this manifest has not come to its end: go on with it by the same command, shardgate recover"
+
 
 class Sighting(NamedTuple):
     """A shard that a store lists."""

@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from collections import Counter, defaultdict
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 import msgspec
@@ -50,7 +51,8 @@ async def ask_server(config: Config, *, seconds: float) -> Answers:
             return await lanes.run(lambda _: _ask(endpoint, seconds))
     except (OSError, ValueError) as error:  # ValueError: what answers there is something else
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        return Answers(ServerFacts(endpoint=endpoint, answers=False, trouble=str(reason) or "no answer in time"))
+        told = reason.strerror if isinstance(reason, OSError) and reason.strerror else str(reason)
+        return Answers(ServerFacts(endpoint=endpoint, answers=False, trouble=told or "no answer in time"))
     finally:
         lanes.close()
 
@@ -64,7 +66,10 @@ def endpoint_of(config: Config) -> str:
 
 def _ask(endpoint: str, seconds: float) -> Answers:
     live = msgspec.json.decode(_get(endpoint + STATUS, seconds), type=Live)
-    calls, errors = count_calls(_get(endpoint + METRICS, seconds).decode())
+    metrics = ""
+    with suppress(urllib.error.HTTPError):  # they need the manifest; what is wrong with it, the health says
+        metrics = _get(endpoint + METRICS, seconds).decode()
+    calls, errors = count_calls(metrics)
     trouble = ""
     try:
         _get(endpoint + HEALTH, seconds)

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from proxy.manifest import jobs
 from proxy.manifest.copies import in_words
+from proxy.manifest.recovery import RECOVERING
 from proxy.status.facts import Facts, JournalFacts, StoreFacts
 from proxy.status.words import ago, duration, size
 
@@ -69,11 +70,16 @@ def _problems(facts: Facts) -> Iterator[Problem]:
 def _at_manifest(facts: Facts) -> Iterator[Problem]:
     manifest = facts.manifest
     if manifest.trouble:
-        yield _broken(f"the manifest cannot be read: {manifest.trouble}", "see docs/RUNBOOK.md: The proxy's disk is lost")
+        yield _broken(
+            f"the manifest cannot be read: {manifest.trouble}",
+            "is this the right folder, and its disk mounted? If the manifest is lost, see docs/RUNBOOK.md: The proxy's disk is lost",
+        )
     if manifest.root_key_trouble:
-        yield _broken(f"the root key cannot be used, so nothing can be read: {manifest.root_key_trouble}", "put its copy back, mode 600")
+        what = f"the root key cannot be used, and no server can start without it: {manifest.root_key_trouble}"
+        yield _broken(what, "correct its mode (chmod 600), or put its copy back")
     if manifest.fence:
-        yield _broken(f"nothing may be written: {manifest.fence}", "shardgate recover --resume")
+        command = "shardgate recover" if manifest.fence == RECOVERING else "shardgate recover --resume"
+        yield _broken(f"nothing may be written: {manifest.fence}", command)
     if manifest.free_bytes is not None and manifest.free_bytes < FEW_FREE_BYTES:
         yield _urgent(f"the manifest's disk has {manifest.free_bytes / 1024**2:,.0f} MiB free: full, nothing can be written", "df -h")
 

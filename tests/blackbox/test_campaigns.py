@@ -133,7 +133,10 @@ def test_orders_to_the_wrong_plan_are_refused_in_one_line(installed: tuple[Shard
     operator = installed[1]
     plan = str(operator.json("stores", "drain", "fir")["id"])
     for arguments, told in (
-        (("stores", "drain", "alder", "--apply", plan), f"{plan} is another plan than of: shardgate stores drain alder"),
+        (
+            ("stores", "drain", "alder", "--apply", plan),
+            f"{plan} is not a plan of this command; make one with: shardgate stores drain alder",
+        ),
         (("stores", "drain", "fir", "--pause", plan), "is planned: there is nothing to pause"),
         (("stores", "drain", "fir", "--apply", "drain-fir-0"), "make a plan with: shardgate stores drain fir"),
         (("stores", "drain", "fir", "--apply", plan, "--pause", plan), "give one of them"),

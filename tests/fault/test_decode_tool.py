@@ -196,3 +196,16 @@ async def test_buckets_of_two_tenants_are_kept_apart(tmp_path: Path, packages: P
         data = snapshot(tmp_path / "old", tmp_path / "copy")
     assert decode(packages, data, "--output", str(tmp_path / "out")).returncode == 0
     assert [(tmp_path / "out" / name / "k").read_bytes() for name in ("bucket", "second")] == [b"one", b"two"]
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [(None, "cannot read the root key"), (b"\xff", "is not a root key"), (b"shardgate-root-key-v1:AAAA", "is not a root key")],
+)
+def test_a_root_key_that_cannot_be_used_is_told_in_one_line(tmp_path: Path, packages: Path, key: bytes | None, told: str) -> None:
+    (tmp_path / "stores" / "alder").mkdir(parents=True)
+    if key is not None:
+        (tmp_path / "root.key").write_bytes(key)
+    done = decode(packages, tmp_path, "--list")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert told in done.stderr

@@ -122,7 +122,7 @@ async def version_of(lab: Laboratory, key: str) -> object:
 
 def journal_files(data: Path, number: int | None = None) -> list[Path]:
     """Return the shards of one journal segment, or of all."""
-    return sorted(path for path in (data / "stores").glob("*/j/*/*") if number is None or int(path.name.split("-")[0]) == number)
+    return sorted(path for path in (data / "stores").glob("*/j/*/[0-9]*") if number is None or int(path.name.split("-")[0]) == number)
 
 
 def last_number(data: Path) -> int:
@@ -290,7 +290,10 @@ async def test_a_recovery_that_is_killed_goes_on_and_nobody_takes_the_half_for_t
     with pytest.raises(Killed):
         await recover(laboratory_config(data, journal=JOURNAL), kill)
     async with open_sqlite(data / "manifest.sqlite", ManualClock()) as manifest:
-        assert await manifest.is_blank() or "has not come to its end" in (await manifest.find_epoch()).fence
+        fence = (await manifest.find_epoch()).fence
+        assert await manifest.is_blank() or "has not come to its end" in fence
+    with pytest.raises(RecoveryRefused, match="without --resume" if fence else "nothing to resume"):
+        await recover_in(data, resume=True)
     report = await recover_in(data)
     assert (report.versions_from_labels, report.findings) == (6, ())
     assert not notebook_path(laboratory_config(data)).exists()

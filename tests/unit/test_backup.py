@@ -119,3 +119,12 @@ async def test_what_is_no_manifest_is_not_backed_up(path: Path, target: Path) ->
     with pytest.raises(ConfigError, match="not a manifest"):
         back_up(path, target)
     assert list(target.parent.iterdir()) == []
+
+
+async def test_a_folder_is_no_place_for_a_backup_and_none_is_made(path: Path, target: Path) -> None:
+    async with open_sqlite(path, ManualClock()):
+        with pytest.raises(ConfigError, match=r"is a folder: name a file in it, such as .*/backup/manifest\.sqlite"):
+            back_up(path, target.parent, replace=True)
+        with pytest.raises(ConfigError, match="missing is no folder: make it first"):
+            back_up(path, target.parent / "missing" / "copy.sqlite")
+    assert list(target.parent.iterdir()) == []

@@ -75,6 +75,18 @@ def test_version(run: Run) -> None:
     assert (outcome.code, outcome.out) == (0, "shardgate 0.1.0\n")
 
 
+def test_a_failure_of_the_system_is_told_in_words_without_its_number(run: Run, tmp_path: Path) -> None:
+    run("init")
+    path = tmp_path / ("x" * 300)
+    assert run("manifest", "backup", str(path)) == Outcome(1, "", f"shardgate: {path}: File name too long\n")
+
+
+def test_a_manifest_that_is_missed_comes_with_both_remedies(run: Run) -> None:
+    outcome = run("jobs")
+    assert (outcome.code, outcome.err.count("\n")) == (1, 1)
+    assert "for a new installation, run: shardgate init; if it is lost, run: shardgate recover" in outcome.err
+
+
 def test_the_manifest_is_backed_up_to_a_new_file(run: Run, tmp_path: Path) -> None:
     copy = tmp_path / "copy.sqlite"
     assert run("manifest", "backup", str(copy)).code == 1

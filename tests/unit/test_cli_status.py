@@ -84,6 +84,7 @@ def test_without_manifest_and_server_it_still_says_what_it_can(run: Run, tmp_pat
     assert outcome.out.startswith("BROKEN: ")
     assert f"the manifest cannot be read: {tmp_path}/manifest.sqlite does not exist" in outcome.out
     assert "not known, as the manifest cannot be read" in outcome.out
+    assert f"manifest     {tmp_path}/manifest.sqlite: cannot be read" in outcome.out
     assert list(tmp_path.iterdir()) == []
 
 

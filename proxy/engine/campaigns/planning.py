@@ -66,7 +66,9 @@ class Planner:
     async def replace(self, store: str, new_store: str) -> Campaign:
         """Plan to move all that a store has to another."""
         await self._check_store(store)
-        if new_store not in self._fleet or new_store == store:
+        if new_store == store:
+            raise ConfigError(f'"{store}" cannot replace itself: name another store')
+        if new_store not in self._fleet:
             raise ConfigError(f'there is no other store "{new_store}" in the configuration: add it, and restart the servers')
         for policy in self._policies.values():
             names = {str(info.name) for info in policy.stores}

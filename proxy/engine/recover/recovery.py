@@ -35,10 +35,10 @@ from proxy.engine.recover.shards import check_shards
 from proxy.errors import RecoveryRefused, StoreError
 from proxy.keyring import Keyring
 from proxy.manifest.protocol import Manifest
+from proxy.manifest.recovery import RECOVERING
 from proxy.manifest.sqlite.notebook import Notebook
 from proxy.stores.protocol import ShardName
 
-RECOVERING = "a recovery into this manifest has not come to its end: go on with it by the same command, shardgate recover"
 REPORTED = 1000  # findings that a report names
 HISTORY = "history"
 NOTEBOOK = "recovery-notebook"  # in the manifest while it is being recovered: which notebook goes with it
@@ -99,6 +99,8 @@ class Recovery:
 
     async def _check_manifest(self, *, resume: bool) -> None:
         fence = (await self._parts.manifest.find_epoch()).fence
+        if resume and fence == RECOVERING:
+            raise RecoveryRefused(f"{RECOVERING}, without --resume")
         if resume and not fence:
             raise RecoveryRefused("the manifest is not behind its stores, as far as they tell: there is nothing to resume")
         if not resume and fence != RECOVERING and not await self._parts.manifest.is_blank():

@@ -52,6 +52,10 @@ def back_up(manifest: Path, target: Path, *, replace: bool = False) -> int:
 def _check_target(manifest: Path, target: Path, *, replace: bool) -> None:
     if not manifest.exists():
         raise ConfigError(f"manifest.path: {manifest.absolute()} is not there; correct the path or the folder")
+    if not target.parent.is_dir():
+        raise ConfigError(f"{target.parent.absolute()} is no folder: make it first, or name another file")
+    if target.is_dir():
+        raise ConfigError(f"{target} is a folder: name a file in it, such as {target / 'manifest.sqlite'}")
     if not target.exists():
         return
     if target.samefile(manifest):

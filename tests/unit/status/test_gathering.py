@@ -242,6 +242,14 @@ def test_what_a_server_says_of_its_stores_is_taken_in(config: Config, tmp_path: 
     assert (alder.condition, alder.calls, alder.errors) == (condition, 15, 3)
 
 
+def test_a_server_whose_manifest_is_gone_answers_and_says_so(config: Config, tmp_path: Path) -> None:
+    status = msgspec.json.encode(live.Live(process=1, in_flight=0, stores={}))
+    said = {"/-/status": (200, status), "/-/metrics": (500, b""), "/-/health": (503, b"it cannot be found\n")}
+    with server_that_says(said) as address:
+        facts = gather(replace(config, listen=address))
+    assert (facts.server.answers, facts.server.trouble) == (True, "it cannot be found")
+
+
 @pytest.mark.parametrize("status", [(404, b""), (200, b"<html>"), (200, json.dumps({"process": 1}).encode())])
 def test_another_server_at_that_address_is_not_believed(config: Config, tmp_path: Path, status: tuple[int, bytes]) -> None:
     with server_that_says({"/-/status": status}) as address:

@@ -6,6 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from proxy.manifest.records import Job
+from proxy.manifest.recovery import RECOVERING
 from proxy.status.facts import (
     CampaignFacts,
     DamageFacts,
@@ -156,6 +157,11 @@ NO_PROBLEMS = [
 @pytest.mark.parametrize("changes", NO_PROBLEMS, ids=str)
 def test_what_is_usual_is_no_problem(changes: dict) -> None:
     assert judge(replace(WELL, **changes)).problems == ()
+
+
+@pytest.mark.parametrize(("fence", "command"), [("an older copy", "shardgate recover --resume"), (RECOVERING, "shardgate recover")])
+def test_a_fence_comes_with_the_command_that_lifts_it(fence: str, command: str) -> None:
+    assert [problem.command for problem in judge(replace(WELL, manifest=replace(MANIFEST, fence=fence))).problems] == [command]
 
 
 def test_the_worst_comes_first_and_gives_the_headline() -> None:

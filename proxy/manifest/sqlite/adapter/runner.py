@@ -65,9 +65,9 @@ class StepRunner:
         try:
             found = identity(self._path)
         except OSError as error:
-            raise ManifestUnavailable(f"{self._path} cannot be found: {error.strerror}; put it back") from error
+            raise ManifestUnavailable(f"{self._path} cannot be found: {error.strerror}; put it back, or see docs/RUNBOOK.md") from error
         if found != self._identity:
-            raise ManifestUnavailable(f"{self._path} is another file than was opened: put that back, or start anew")
+            raise ManifestUnavailable(f"{self._path} is another file than this server has opened: put that back, or restart the server")
 
     async def _write(self, step: Step[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
         """Make a change that a copy of the manifest would miss."""
