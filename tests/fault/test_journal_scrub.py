@@ -16,6 +16,7 @@ from proxy.engine.journal.scrubbing import DAY_MS, load_copy_report
 from proxy.engine.journal.soundness import PATIENCE_MS, PAUSE_MS
 from proxy.engine.workers import Progress
 from proxy.manifest.copies import CopyReport
+from proxy.manifest.journal import StoredSegment
 from tests.fault.campaigns.operating import applied, checkpointed, found, planner
 from tests.fault.test_checkpoints import checkpoint, present, restored, shrink
 from tests.laboratory import Laboratory, laboratory
@@ -110,7 +111,8 @@ async def test_a_run_alone_that_is_damaged_is_not_referred_to(lab: Laboratory) -
     await stored(lab)
     await scrubbed(lab)
     before = await checkpoint(lab)
-    lost = (await names_in(lab, "elm", "r/"))[0]
+    named = {segment.id for run in before.runs for segment in run.layout.segments}
+    lost = min(name for name in await names_in(lab, "elm", "r/") if parse_copy_name(name).segment_id in named)
     await lab.stores["elm"].inner.delete(lost)
     lab.clock.advance(DAY_MS / 1000)
     report = await scrubbed(lab)
@@ -118,7 +120,7 @@ async def test_a_run_alone_that_is_damaged_is_not_referred_to(lab: Laboratory) -
     after = await checkpoint(lab)
     kept = {segment.id for run in after.runs for segment in run.layout.segments}
     assert parse_copy_name(lost).segment_id not in kept
-    assert kept & {segment.id for run in before.runs for segment in run.layout.segments}
+    assert kept & named
 
 
 async def test_a_little_damage_waits_for_a_checkpoint_that_is_made_anyway(lab: Laboratory) -> None:
@@ -163,6 +165,24 @@ async def test_a_store_that_takes_everything_and_has_nothing_does_not_keep_check
     lab.clock.advance(PAUSE_MS / 1000)
     await scrubbed(lab)
     assert await is_wanted(lab)
+
+
+async def test_damage_that_a_checkpoint_does_not_mend_waits_as_long_again(lab: Laboratory) -> None:
+    await stored(lab)
+    await scrubbed(lab)
+    for _ in range(2):
+        await lose(lab, "elm")
+        lab.clock.advance(DAY_MS / 1000)
+        assert (await scrubbed(lab)).damaged
+        lab.clock.advance(PATIENCE_MS / 1000)
+        await scrubbed(lab)
+        assert await is_wanted(lab)
+        await checkpointed(lab)
+        await lose(lab, "elm")
+        assert (await scrubbed(lab)).damaged
+        lab.clock.advance(2 * PAUSE_MS / 1000)
+        await scrubbed(lab)
+        assert not await is_wanted(lab)
 
 
 async def test_a_store_that_is_down_has_lost_nothing_and_is_asked_again(lab: Laboratory) -> None:
@@ -222,6 +242,7 @@ async def test_a_drain_is_not_finished_while_a_recovery_needs_the_store(lab: Lab
     for _ in range(8):
         await turned(lab)
     assert (await found(lab, campaign.id)).state == "running"
+    assert (await found(lab, campaign.id)).trouble == "the journal is still in elm: a checkpoint is asked for"
     assert await is_wanted(lab)
     for _ in range(8):
         await turned(lab)
@@ -258,6 +279,55 @@ async def test_what_lay_in_a_store_that_was_removed_is_written_anew(tmp_path: Pa
         await checkpointed(lab)
         assert (await scrubbed(lab)).damaged == ()
         assert await is_restored(lab)
+
+
+async def test_what_another_policy_would_store_in_another_way_is_written_anew(tmp_path: Path) -> None:
+    def wider(config: Config) -> Config:
+        policies = {**config.policies, "wide": msgspec.structs.replace(config.policies["standard"], scheme="3+3")}
+        return msgspec.structs.replace(config, policies=policies, journal=msgspec.structs.replace(config.journal, policy="wide"))
+
+    async with laboratory(tmp_path, journal=KEPT) as lab:
+        await stored(lab)
+        assert (await scrubbed(lab)).damaged == ()
+    async with laboratory(tmp_path, journal=KEPT, adjust=wider) as lab:
+        report = await scrubbed(lab)
+        assert [copy.kinds for copy in report.damaged] == [{"policy": 1}] * report.segments
+        lab.clock.advance(PATIENCE_MS / 1000)
+        await scrubbed(lab)
+        await checkpointed(lab)
+        report = await scrubbed(lab)
+        assert report.damaged == ()
+        assert report.segments > 1
+        assert await is_restored(lab)
+
+
+async def test_after_a_recovery_a_checkpoint_is_asked_for_since_nobody_knows_what_came_before(lab: Laboratory) -> None:
+    await stored(lab)
+    manifest = lab.services.manifest
+    segment, identity = (await manifest.needed_copies()).copies[0], (await manifest.find_epoch()).identity
+    tip = StoredSegment(number=9, epoch=1, digest=b"x" * 32, sequence=100, size_bytes=9, stored_ms=0, layout=segment.layout)
+    await manifest.continue_journal(tip, identity=identity, epoch=1)
+    assert not await is_wanted(lab)
+    await scrubbed(lab)
+    assert await is_wanted(lab)
+
+
+async def test_the_list_of_very_many_runs_is_needed_too(lab: Laboratory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "MAX_RUNS", 2)
+    await stored(lab)
+    lab.clock.advance(61)
+    last = await checkpoint(lab)
+    lab.clock.advance(61)
+    await checkpointed(lab)  # what is useless is removed
+    assert len(last.runs) > 2
+    assert await is_restored(lab)
+    assert (await scrubbed(lab)).damaged == ()
+    names = set(await names_in(lab, "elm", "r/"))
+    of_runs = {segment.id for run in last.runs for segment in run.layout.segments}
+    (of_list, *_) = [name for name in names if parse_copy_name(name).segment_id not in of_runs]
+    await lab.stores["elm"].inner.delete(of_list)
+    lab.clock.advance(DAY_MS / 1000)
+    assert [copy.segment_id for copy in (await scrubbed(lab)).damaged] == [parse_copy_name(of_list).segment_id]
 
 
 async def is_wanted(lab: Laboratory) -> bool:

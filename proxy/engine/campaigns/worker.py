@@ -111,7 +111,7 @@ class CampaignWorker:
             return step
         if (await self._manifest.checkpoint_state(before_ms=0)).making is None:
             await request_checkpoint(self._manifest)
-        return replace(step, left=1)
+        return replace(step, left=1, trouble=step.trouble or f"the journal is still in {campaign.store}: a checkpoint is asked for")
 
     async def _walk(self, campaign: Campaign, done: Done) -> Advance:
         until = self._clock.monotonic() + STEP_SECONDS

@@ -65,15 +65,17 @@ def wants_checkpoint(report: CopyReport, needed: NeededCopies, *, now_ms: int, s
         return False
     if report.urgent:
         return True
-    return bool(report.damaged) and now_ms - report.since_ms >= PATIENCE_MS and not set(report.silent) & set(stores)
+    since_ms = max(report.since_ms, needed.made_ms)  # what a new checkpoint has not mended, the next one will hardly mend sooner
+    return bool(report.damaged) and now_ms - since_ms >= PATIENCE_MS and not set(report.silent) & set(stores)
 
 
 def basis_of(policy: Policy, needed: NeededCopies, configured: Collection[str]) -> str:
     """Return all that a verdict depends on beside the stores' answers: if it changes, they are compared again."""
     stores = ",".join(sorted(f"{info.name}@{info.provider}@{info.region}" for info in policy.stores))
     rules = ",".join(f"{unit}={count}" for unit, count in sorted(policy.may_fail.rules()))
+    hands = ",".join("+".join((store, *held)) for store, held in sorted(policy.hands.items()))
     scheme = policy.scheme
-    return f"{needed.checkpoint} {policy.name} {scheme.k}+{scheme.m} {rules} {stores} {','.join(sorted(configured))}"
+    return f"{needed.checkpoint} {policy.name} {scheme.k}+{scheme.m} {rules} {stores} {hands} {','.join(sorted(configured))}"
 
 
 def lies_in(needed: NeededCopies, store: str) -> bool:
