@@ -152,7 +152,7 @@ def _print_leftovers(campaign: Campaign, words: str, left: Leftovers) -> None:
             print(f"{left.garbage:,} shards are queued for deletion there; a server deletes them, {delay} after they were queued.")
         if left.journal:
             kept = duration(left.keep_seconds * 1000)
-            print(f"Wait with removing it: the journal leaves it with the next checkpoint, and what that replaces is deleted {kept} later.")
+            print(f"Wait with removing it: the journal has left it, and what its last checkpoint has replaced is deleted {kept} later.")
         print(f"Look again with: shardgate {words}")
     if left.foreign:
         print(f"{left.foreign:,} objects in it are not Shardgate's: they are left alone.")

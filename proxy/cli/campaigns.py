@@ -150,18 +150,19 @@ async def _order(services: Services, wish: Wish, order: Order, campaign_id: Camp
 
 
 async def _attached(services: Services, campaign: Campaign) -> tuple[Campaign, Leftovers | None]:
-    """Watch a campaign to its end, and take the turns that no server takes."""
+    """Watch a campaign to its end, and take the turns that no server takes: its own, and those of the checkpoint that it may wait for."""
     from proxy.engine.campaigns.worker import CampaignWorker
+    from proxy.engine.journal.checkpointing import CheckpointWorker
     from proxy.engine.workers import Runner
 
-    worker = next(worker for worker in services.workers if isinstance(worker, CampaignWorker))
+    workers = [worker for worker in services.workers if isinstance(worker, CampaignWorker | CheckpointWorker)]
     runner = Runner(services.manifest, services.clock, (), holder=services.parts.ledger.owner)
     renewing = asyncio.create_task(_renew(services))
     try:
         with progress_bar(campaign.id, total=campaign.estimate.segments) as show:
             while (found := await services.manifest.find_campaign(campaign.id)) is not None and found.state == "running":
                 show(found.actual.segments)
-                wait = await runner.turn(worker)
+                wait = min([await runner.turn(worker) for worker in workers])
                 await asyncio.sleep(min(wait, LOOK_SECONDS))
     finally:
         renewing.cancel()

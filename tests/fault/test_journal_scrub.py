@@ -18,7 +18,7 @@ from proxy.engine.workers import Progress
 from proxy.manifest.copies import CopyReport
 from proxy.manifest.journal import StoredSegment
 from tests.fault.campaigns.operating import applied, checkpointed, found, planner
-from tests.fault.test_checkpoints import checkpoint, present, restored, shrink
+from tests.fault.test_checkpoints import checkpoint, checkpoints, present, restored, shrink
 from tests.laboratory import Laboratory, laboratory
 
 KEPT = JournalConfig(interval_ms=10**9, checkpoint_min_mib=10_000, keep_seconds=60.0)
@@ -201,7 +201,9 @@ async def test_a_store_that_is_down_has_lost_nothing_and_is_asked_again(lab: Lab
 async def test_flipped_bits_are_found_by_opening_and_stay_found(lab: Laboratory) -> None:
     await stored(lab)
     await scrubbed(lab)
-    name = (await names_in(lab, "fir", "r/"))[0]
+    made = (await checkpoints(lab))[-1]
+    (untouched,) = [run.layout.segments[0].id for run in made.runs if run.table == "tenant"]
+    (name,) = [name for name in await names_in(lab, "fir", "r/") if parse_copy_name(name).segment_id == untouched]
     whole = bytearray(await lab.stores["fir"].inner.get(name))
     whole[40] ^= 1
     await lab.stores["fir"].inner.put(name, [bytes(whole)])

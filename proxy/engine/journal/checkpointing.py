@@ -21,7 +21,7 @@ from proxy.stores.protocol import Store
 
 MAX_SEGMENTS = 5000  # of the journal behind a checkpoint: a recovery reads each with a request for each of k shards
 NOTED_AT_ONCE = 5000
-IDLE_SECONDS = 60.0
+IDLE_SECONDS = 10.0  # to look costs a few reads of the manifest; a drain may wait for it
 WANTED = "checkpoint-wanted"  # state: somebody asks for one
 
 
