@@ -112,8 +112,9 @@ class JournalSegment(Record, frozen=True, kw_only=True, omit_defaults=True):
         """Of several at the end of the journal the highest counts: it holds all that was acknowledged.
 
         A later attempt has all that an earlier one had, and more, as long as both are whole; of one that is not, nothing was acknowledged.
+        The epoch comes before the sequence: a recovered manifest goes on in a higher one, and may have noted less.
         """
-        return self.whole, self.sequence, self.epoch
+        return self.whole, self.epoch, self.sequence
 
 
 class Run(Record, frozen=True, kw_only=True, omit_defaults=True):

@@ -41,7 +41,7 @@ class Link(Record, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def rank(self) -> tuple[bool, int, int]:
         """As in `JournalSegment`."""
-        return self.whole, self.sequence, self.epoch
+        return self.whole, self.epoch, self.sequence
 
 
 class Labelled(Record, frozen=True, kw_only=True, omit_defaults=True):

@@ -12,9 +12,11 @@ import pytest
 from msgspec.structs import replace
 
 from proxy.clock import ManualClock
+from proxy.codec.decode import DecodedSegment
 from proxy.config import JournalConfig
 from proxy.engine.epoch import STEP
 from proxy.engine.journal.checkpointing import request_checkpoint
+from proxy.engine.journal.reading import CopyReader, FoundCopy
 from proxy.engine.recover.chain import Start, follow
 from proxy.engine.recover.report import Report
 from proxy.errors import JournalBroken, ManifestFenced, RecoveryRefused
@@ -24,6 +26,7 @@ from proxy.manifest.recovery import Finding, Link
 from proxy.manifest.sqlite import open_sqlite
 from proxy.manifest.sqlite.notebook import _NAMES, Notebook
 from proxy.recovering import notebook_path, recover
+from proxy.stores.protocol import ShardName, Store
 from tests.fault.test_epoch import copy_manifest
 from tests.laboratory import BytesBody, Laboratory, laboratory, laboratory_config
 
@@ -386,6 +389,7 @@ START = Start(4, b"a")
         ([link(5, "b", "a"), link(5, "B", "a"), link(6, "c", "B")], ["B", "c"]),  # who is named by the next one counts
         ([link(5, "b", "a", sequence=9), link(5, "B", "a", sequence=10)], ["B"]),  # at the end the one that has more
         ([link(5, "b", "a", epoch=2), link(5, "B", "a", epoch=1)], ["b"]),
+        ([link(5, "b", "a", epoch=2), link(5, "B", "a", epoch=1, sequence=9)], ["b"]),  # late, of the manifest before a recovery
         ([link(5, "b", "a"), link(5, "B", "a", sequence=9, whole=False)], ["b"]),
         ([link(5, "b", "a"), link(6, "c", "b", whole=False)], ["b"]),  # behind the last whole one nothing was acknowledged
         ([link(5, "b", "a", whole=False), link(6, "c", "b")], ["b", "c"]),
@@ -496,12 +500,16 @@ async def test_data_that_was_moved_to_another_policy_is_no_second_version(tmp_pa
         await lab.put("k", b"x" * 1000)
         await flush(lab)
         before = {path.name for path in (tmp_path / "old/stores").glob("*/*/*")}
+        last = last_number(tmp_path / "old")
         order = lab.services.engine._order
         order.next = lambda: order._last  # type: ignore[method-assign] - as a move does, which keeps the record
         await lab.put("k", b"x" * 1000)
         moved = [path for path in (tmp_path / "old/stores").glob("*/[0-9a-f][0-9a-f]/*") if path.name not in before]
         data = lose_manifest(tmp_path / "old", tmp_path / "new")
         assert len(moved) == 6
+    for number in range(last + 1, last_number(data) + 1):
+        for path in journal_files(data, number):
+            path.unlink()
     report = await recover_in(data)
     assert (report.versions_from_labels, report.finding_counts) == (0, {"superseded": 1})
     async with laboratory(data, journal=JOURNAL) as new:
@@ -667,3 +675,65 @@ async def test_after_a_restart_with_the_clock_set_back_the_last_write_still_coun
     async with laboratory(data, journal=JOURNAL) as new:
         assert await new.get("k") == b"after"
         assert [found.etag for found in await new.services.manifest.list_parts(upload.id)] == [part.etag]
+
+
+async def test_names_that_one_store_makes_up_in_great_number_hold_nothing_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with laboratory(tmp_path / "old", journal=JOURNAL) as lab:
+        await lab.put("early", b"e")
+        await checkpoint(lab)
+        await lab.put("late", b"l")
+        await flush(lab)
+        identity = (await lab.services.manifest.find_epoch()).identity
+        data = lose_manifest(tmp_path / "old", tmp_path / "new")
+    for number in range(300):
+        far = 10**6 + number
+        for folder, named in (
+            (f"j/{identity}", 5),
+            (f"j/{identity}", far),
+            (f"c/{identity}", 0),
+            (f"c/{identity}", far),
+            (f"j/{far:032x}", far),
+        ):
+            path = data / "stores/elm" / folder / f"{named:020d}-{number:032x}-00"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"made up")
+    decoded = []
+    decode = CopyReader.decode
+
+    async def counted(self: CopyReader, copy: FoundCopy) -> DecodedSegment:
+        decoded.append(copy)
+        return await decode(self, copy)
+
+    monkeypatch.setattr(CopyReader, "decode", counted)
+    report = await recover_in(data)
+    assert report.journal.checkpoint is not None
+    assert len(decoded) < 600, "of 1,500 that are made up, each of which was tried several times"
+    assert len(report.unproved) < 30
+    async with laboratory(data, journal=JOURNAL) as new:
+        assert [await new.get(key) for key in ("early", "late")] == [b"e", b"l"]
+
+
+async def test_stores_that_do_not_list_the_journal_are_asked_again_and_too_many_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with laboratory(tmp_path / "old", journal=JOURNAL) as lab:
+        await lab.put("k", b"x")
+        await flush(lab)
+        data = lose_manifest(tmp_path / "old", tmp_path / "new")
+    real, failures = CopyReader._list, dict.fromkeys(("alder", "elm"), 10)
+
+    async def failing(self: CopyReader, store: Store, prefix: str, timeout_seconds: float | None) -> list[ShardName] | None:
+        name = str(store.info.name)
+        if failures.get(name, 0):
+            failures[name] -= 1
+            return None
+        return await real(self, store, prefix, timeout_seconds)
+
+    monkeypatch.setattr(CopyReader, "_list", failing)
+    with pytest.raises(RecoveryRefused, match="did not list its part of the journal"):
+        await recover_in(data)
+    failures = {"alder": 2, "elm": 1}
+    assert (await recover_in(data)).unproved == ()
+    failures = {"alder": 10}
+    (data / "manifest.sqlite").unlink()
+    assert (await recover_in(data)).unproved[0] == "store alder did not list its part of the journal"

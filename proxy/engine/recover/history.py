@@ -12,7 +12,7 @@ the policy lets fail; it is told all the same.
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -32,6 +32,10 @@ AT_ONCE = 16  # journal segments that are read side by side
 TRIES = 3
 ROWS = 1000  # that are put into the manifest in one step
 SAMPLE = 3  # copies of a manifest that are tried to tell whether it is of this root key
+COPIES = 4  # of one number are read of those that one store alone lists
+NUMBERS = 16  # behind the last segment that was read, such copies are looked for
+LONE = 64  # such copies of one store are tried where any number will do
+REASONS = 20  # that are told: one store can make up a million names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,17 +72,18 @@ class History:
 class HistoryFinder:
     """Finds and reads the copy, and changes nothing but the notebook."""
 
-    def __init__(self, reader: CopyReader, notes: Notes, tell: Tell) -> None:
+    def __init__(self, reader: CopyReader, notes: Notes, tell: Tell, *, silent: Collection[str] = ()) -> None:
         self._reader = reader
         self._notes = notes
         self._tell = tell
+        self.silent = frozenset(silent)  # stores that did not list all they have; more, perhaps, once `find` is over
         self._read: set[SegmentId] = set()
         self._unread: dict[SegmentId, tuple[FoundCopy, str]] = {}
 
     async def find(self, *, identity: str = "", since: Start | None = None) -> History:
         """Return the history of one manifest: since a position if that can be, else all of it. `RecoveryRefused`, `JournalBroken`."""
-        journal = (await self._reader.find(JOURNAL_PREFIX)).found
-        checkpoints = (await self._reader.find(CHECKPOINT_PREFIX)).found
+        journal = await self._find(JOURNAL_PREFIX)
+        checkpoints = await self._find(CHECKPOINT_PREFIX)
         identity = identity or await self._only_identity([*checkpoints, *journal])
         segments = [copy for copy in journal if copy.identity == identity]
         self._read = {link.segment_id for link in await self._notes.run(Notebook.links)}
@@ -86,20 +91,28 @@ class HistoryFinder:
             return await self._follow(identity, since, None, segments)
         reasons: list[str] = []
         runs = await self._runs(identity)
-        for copy in sorted((copy for copy in checkpoints if copy.identity == identity), key=lambda copy: -copy.number):
+        for copy in newest_first([copy for copy in checkpoints if copy.identity == identity]):
             history = await self._from_checkpoint(copy, segments, runs, reasons)
             if history is not None:
                 return history
         if not any(copy.number == 1 for copy in segments):
             reasons.append("the journal does not go back to its beginning")
-            raise RecoveryRefused(f"no whole checkpoint of manifest {identity} can be read: {'; '.join(reasons)}; nothing was changed")
+            why = "; ".join(_first(reasons))
+            raise RecoveryRefused(f"no whole checkpoint of manifest {identity} can be read: {why}; nothing was changed")
         return await self._follow(identity, Start(0, NO_DIGEST), None, segments)
+
+    async def _find(self, prefix: str, identity: str = "") -> Sequence[FoundCopy]:
+        """List copies. A store that does not answer is asked again; what does not answer then is `silent`."""
+        for _ in range(TRIES):
+            listing = await self._reader.find(prefix, identity=identity)
+            if listing.silent <= self.silent:
+                break
+        self.silent |= listing.silent
+        return listing.found
 
     async def _only_identity(self, copies: Sequence[FoundCopy]) -> str:
         """Return the manifest that these are copies of: of all those in the stores, the one whose copies the root key opens."""
-        by_identity = defaultdict(list)
-        for copy in sorted(copies, key=lambda copy: -copy.number):
-            by_identity[copy.identity].append(copy)
+        by_identity = likely_identities(copies)
         ours = [identity for identity, some in by_identity.items() if await self._opens(some)]
         if not ours:
             raise RecoveryRefused(
@@ -126,7 +139,7 @@ class HistoryFinder:
     async def _runs(self, identity: str) -> dict[bytes, set[int]]:
         """Return which shards of the runs' segments are listed."""
         listed: dict[bytes, set[int]] = defaultdict(set)
-        for copy in (await self._reader.find(RUN_PREFIX, identity=identity)).found:
+        for copy in await self._find(RUN_PREFIX, identity):
             for name in copy.names:
                 if (parsed := parse_copy_name(name)) is not None:
                     listed[copy.segment_id].add(parsed.shard_index)
@@ -154,16 +167,31 @@ class HistoryFinder:
     async def _follow(self, identity: str, start: Start, checkpoint: Checkpoint | None, segments: Sequence[FoundCopy]) -> History:
         """Read the journal behind a start, and hold it together."""
         wanted = [copy for copy in segments if copy.number > start.number]
-        await self._read_all(wanted)
+        await self._read_likely(start.number, wanted)
         ids = {copy.segment_id for copy in wanted}
         chain = follow(start, [link for link in await self._notes.run(Notebook.links) if link.segment_id in ids])
         end = start.number + len(chain.links)
-        doubts = tuple(
+        doubts = [
             f"journal segment {copy.number} is listed by {', '.join(_stores_of(copy))}, and cannot be read: {reason}"
             for copy, reason in self._unread.values()
             if copy.number > end
-        )
-        return History(identity=identity, start=start, checkpoint=checkpoint, chain=chain, doubts=doubts)
+        ]
+        return History(identity=identity, start=start, checkpoint=checkpoint, chain=chain, doubts=tuple(_first(doubts)))
+
+    async def _read_likely(self, last: int, copies: Sequence[FoundCopy]) -> None:
+        """Read what several stores list, and then what one alone does, as far as the journal reaches.
+
+        One alone has all that is left of a segment only under a policy of one data shard; more often it has made it up.
+        """
+        firm, lone = firm_and_lone(copies)
+        await self._read_all(firm)
+        while True:
+            reached = max((copy.number for copy in copies if copy.segment_id in self._read), default=last)
+            near = [copy for copy in lone if copy.number <= reached + NUMBERS]
+            if not near:
+                return
+            lone = [copy for copy in lone if copy.number > reached + NUMBERS]
+            await self._read_all(near)
 
     async def _read_all(self, copies: Sequence[FoundCopy]) -> None:
         gate = asyncio.Semaphore(AT_ONCE)
@@ -243,12 +271,71 @@ class HistoryReplay:
         self._tell("rows", self._rows, total)
 
 
+def firm_and_lone(copies: Sequence[FoundCopy]) -> tuple[list[FoundCopy], list[FoundCopy]]:
+    """Return the copies that several stores list, and those that one alone does: a few of each number from each store. Pure."""
+    firm: list[FoundCopy] = []
+    lone: list[FoundCopy] = []
+    seen: Counter[tuple[str, int, str]] = Counter()
+    for copy in copies:
+        stores = _stores_of(copy)
+        if len(stores) > 1:
+            firm.append(copy)
+            continue
+        place = copy.identity, copy.number, stores[0]
+        seen[place] += 1
+        if seen[place] <= COPIES:
+            lone.append(copy)
+    return firm, lone
+
+
+def newest_first(copies: Sequence[FoundCopy]) -> list[FoundCopy]:
+    """Return the copies that several stores list, and behind them some of those that one alone does: it may have made them up. Pure."""
+    firm, lone = firm_and_lone(copies)
+    taken: Counter[str] = Counter()
+    few: list[FoundCopy] = []
+    for copy in sorted(lone, key=lambda copy: -copy.number):
+        (store,) = _stores_of(copy)
+        taken[store] += 1
+        if taken[store] <= LONE:
+            few.append(copy)
+    return [*sorted(firm, key=lambda copy: -copy.number), *few]
+
+
+def likely_identities(copies: Sequence[FoundCopy]) -> dict[str, list[FoundCopy]]:
+    """Return the copies of each manifest, the likeliest first; of manifests that one store alone knows, a few of each. Pure."""
+    by_identity: dict[str, list[FoundCopy]] = defaultdict(list)
+    stores: dict[str, set[str]] = defaultdict(set)
+    for copy in copies:
+        by_identity[copy.identity].append(copy)
+        stores[copy.identity].update(_stores_of(copy))
+    taken: Counter[str] = Counter()
+    likely: dict[str, list[FoundCopy]] = {}
+    for identity, some in by_identity.items():
+        if len(stores[identity]) == 1:
+            (store,) = stores[identity]
+            taken[store] += 1
+            if taken[store] > LONE:
+                continue
+        likely[identity] = newest_first(some)
+    return likely
+
+
+def _first(reasons: Sequence[str]) -> list[str]:
+    return [*reasons[:REASONS], f"and {len(reasons) - REASONS} more"] if len(reasons) > REASONS else list(reasons)
+
+
 def _last_segment(history: History) -> StoredSegment:
     if not history.chain.links:
         number, digest = history.start
         layout = Layout(size=0, k=1, m=0, tenant_key_id="", wrapped_key=b"", segments=())
         return StoredSegment(
-            number=number, epoch=history.epoch, digest=digest, sequence=0, size_bytes=0, stored_ms=history.made_ms, layout=layout
+            number=number,
+            epoch=history.epoch,
+            digest=digest,
+            sequence=history.checkpoint.sequence if history.checkpoint else 0,
+            size_bytes=0,
+            stored_ms=history.made_ms,
+            layout=layout,
         )
     last = history.chain.links[-1]
     return StoredSegment(

@@ -76,7 +76,7 @@ class Recovery:
         listed = await list_stores(parts.fleet.stores, parts.notes, parts.tell)
         silent = {name for name, one in listed.items() if one.failure}
         refuse_if_too_many(parts.policies.values(), {name: one.failure for name, one in listed.items() if one.failure})
-        journal, doubts = await self._recover_history(identity, resume=resume)
+        journal, doubts = await self._recover_history(identity, silent, resume=resume)
         place = await self._labelled().run(silent)
         missing = await check_shards(parts.manifest, parts.notes, parts.clock, parts.tell, silent)
         counts = await parts.manifest.count_all()
@@ -116,7 +116,7 @@ class Recovery:
             await parts.notes.run(Notebook.begin_anew)
             await parts.manifest.save_recovery_state(NOTEBOOK, await parts.notes.run(Notebook.identify))
 
-    async def _recover_history(self, identity: str, *, resume: bool) -> tuple[JournalReport, tuple[str, ...]]:
+    async def _recover_history(self, identity: str, silent: Collection[str], *, resume: bool) -> tuple[JournalReport, tuple[str, ...]]:
         """Bring back what the journal tells, unless that is done; return what it told, and what about it is in doubt."""
         parts = self._parts
         done = await parts.notes.run(Notebook.load, HISTORY)
@@ -127,12 +127,16 @@ class Recovery:
             position = await parts.manifest.journal_position()
             identity = (await parts.manifest.find_epoch()).identity
             since = Start(position.number, position.digest)
-        history = await HistoryFinder(self._reader, parts.notes, parts.tell).find(identity=identity, since=since)
+        finder = HistoryFinder(self._reader, parts.notes, parts.tell, silent=silent)
+        history = await finder.find(identity=identity, since=since)
+        told = {name: f"store {name} did not list its part of the journal" for name in sorted(finder.silent)}
+        refuse_if_too_many(parts.policies.values(), told)
         if not resume:
             await parts.manifest.fence(RECOVERING)
         rows = await HistoryReplay(parts.manifest, self._reader, parts.notes, parts.tell).run(history)
         await self._delete_rest(history)
-        kept = _journal_report(history, rows), (*history.doubts, *await self._doubt_end(history))
+        unheard = (told[name] for name in told if name not in silent)  # of the others it is told that they did not answer at all
+        kept = _journal_report(history, rows), (*unheard, *history.doubts, *await self._doubt_end(history))
         await parts.notes.run(Notebook.save, HISTORY, msgspec.msgpack.encode(kept))
         return kept
 
