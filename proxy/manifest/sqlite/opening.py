@@ -69,4 +69,5 @@ def _not_opened(path: Path, error: OSError | sqlite3.Error) -> ProxyError:
         return ManifestUnavailable(f"the manifest {path} is locked: close whatever has it open, such as a backup or a shell, or try again")
     if code in {sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT}:
         return ConfigError(f"manifest.path: {path} is no manifest, or is damaged ({error}): name another, or restore it from a backup")
-    return ConfigError(f"manifest.path: cannot open {path}: {error}; it must be a file that Shardgate may write, in a folder it may write")
+    reason = getattr(error, "strerror", None) or error
+    return ConfigError(f"manifest.path: cannot open {path}: {reason}; it must be a file that Shardgate may write, in a folder it may write")
