@@ -8,6 +8,7 @@ from proxy.engine.journal.scrub import CopyScrub
 from proxy.engine.journal.soundness import wants_checkpoint
 from proxy.engine.journal.writing import CopyWriter
 from proxy.engine.workers import Progress
+from proxy.errors import ManifestFenced
 from proxy.manifest.copies import STATE, CopyReport, decode_report, encode_report
 from proxy.manifest.protocol import Manifest
 
@@ -47,6 +48,8 @@ class JournalScrubber:
         self._deep_ms = deep_days * DAY_MS
 
     async def step(self) -> Progress:
+        if fence := (await self._manifest.find_epoch()).fence:  # before all is listed for a report that nobody may keep
+            raise ManifestFenced(fence)
         before = await load_copy_report(self._manifest)
         requests = self._scrub.requests
         report = await self._look(before)

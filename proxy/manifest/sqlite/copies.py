@@ -31,7 +31,7 @@ def _needed_copies(connection: Connection) -> NeededCopies:
     last = next((checkpoint for checkpoint in found if checkpoint.made_ms), None)
     journal = tuple(_journal(connection, 0 if last is None else last.number))
     if last is None:
-        return NeededCopies(copies=journal, is_known=not journal or journal[0].number == 1)
+        return NeededCopies(copies=journal, is_known=not journal or _is_first(journal[0]))
     of_checkpoint = tuple(_checkpoint(connection, last))
     return NeededCopies(checkpoint=last.number, made_ms=last.made_ms, copies=(*journal, *of_checkpoint))
 
@@ -42,6 +42,11 @@ def _journal(connection: Connection, base: int) -> Iterator[StoredCopy]:
         for number, layout in rows:
             if layout:  # where changes were forgotten, a number has none
                 yield StoredCopy(prefix=JOURNAL_PREFIX, number=number, layout=decode_layout(layout))
+
+
+def _is_first(copy: StoredCopy) -> bool:
+    """Tell whether the journal begins here, and was written by this manifest: a recovered one may know that number alone."""
+    return copy.number == 1 and bool(copy.layout.wrapped_key)
 
 
 def _checkpoint(connection: Connection, last: CheckpointRecord) -> Iterator[StoredCopy]:
