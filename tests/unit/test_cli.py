@@ -82,10 +82,10 @@ def test_a_failure_of_the_system_is_told_in_words_without_its_number(run: Run, t
 
 
 def test_a_manifest_that_cannot_be_opened_is_told_without_a_number(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "manifest.sqlite").mkdir()
-    outcome = run("jobs")
+    (tmp_path / "manifest.sqlite").symlink_to("manifest.sqlite")
+    outcome = run("init")
     assert (outcome.code, outcome.err.count("\n")) == (1, 1)
-    assert f"cannot open {tmp_path}/manifest.sqlite: Is a directory; it must be a file" in outcome.err
+    assert f"cannot open {tmp_path}/manifest.sqlite: Too many levels of symbolic links; it must be a file" in outcome.err
 
 
 def test_a_manifest_that_is_missed_comes_with_both_remedies(run: Run) -> None:
