@@ -15,8 +15,11 @@ from proxy.manifest.damage import WHOLE_SEGMENT, Damage, DamageKind, Leftover, R
 from proxy.manifest.drafts import VersionDraft
 from proxy.manifest.plans.damage import ARRIVES_WITHIN_MS, DRAW_KEPT_MS, LONGEST_DRAW_MS, LONGEST_WAIT_MS
 from proxy.manifest.protocol import Manifest
-from proxy.manifest.records import Bucket, Garbage, Layout, Segment, Tenant
+from proxy.manifest.records import Bucket, ExtentId, Garbage, Layout, Segment, Tenant
+from proxy.manifest.sqlite import damage as ledger
 from proxy.manifest.sqlite import open_sqlite
+from proxy.manifest.sqlite.layouts import find_layout
+from proxy.manifest.sqlite.rows import Connection
 
 NOW = 1_750_000_000_000
 BUCKET = 1
@@ -174,6 +177,42 @@ async def test_what_is_lost_while_a_repair_fails_does_not_wait_with_it(manifest:
     await manifest.report_damage([damage(extent, 1, 1)], now_ms=NOW + 1)
     await manifest.put_off_repair(row, due_ms=NOW + 3_600_000)
     assert await due(manifest, NOW + 1) == [(1, 0)]
+
+
+async def test_a_store_that_spoils_whatever_it_gets_is_not_given_the_same_again_and_again(manifest: Manifest) -> None:
+    extent = await commit(manifest, 1)
+    waits = []
+    for generation in range(1, 13):
+        assert await move(manifest, extent, 1, {0: STORES[0]})
+        await manifest.report_damage([damage(extent, 1, 0, generation=generation)], now_ms=NOW)
+        (row,) = await manifest.due_repairs(now_ms=NOW + LONGEST_WAIT_MS, limit=2)
+        waits.append((row.due_ms - NOW) // 60_000)
+    assert waits == [0, 0, 0, 1, 2, 4, 8, 16, 32, 60, 60, 60]
+    await manifest.report_damage([damage(extent, 1, 1)], now_ms=NOW)
+    assert await due(manifest, NOW) == [(1, 0)], "it may lose no other: that does not wait"
+
+
+async def test_all_of_a_large_extent_is_reported_with_one_look_at_it(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    extent = await commit(manifest, *range(1, 301))
+    looks: list[int] = []
+
+    def counted(connection: Connection, extent_id: ExtentId) -> Layout | None:
+        looks.append(extent_id)
+        return find_layout(connection, extent_id)
+
+    monkeypatch.setattr(ledger, "find_layout", counted)  # what it costs is how often a layout of thousands of segments is decoded
+    assert await manifest.report_damage([damage(extent, number, 0, "missing") for number in range(1, 301)], now_ms=NOW) == 300
+    assert looks == [extent]
+
+
+async def test_large_extents_come_fewer_at_a_time_and_all_of_them(manifest: Manifest) -> None:
+    written = [await commit(manifest, *range(start, start + 3000)) for start in range(1, 15_000, 3000)]
+    pages, after = [], 0
+    while page := await manifest.walk_extents(after=after, limit=100):
+        pages.append(len(page))
+        after = page[-1].id
+    assert sum(pages) == len(written)
+    assert max(pages) < len(written)
 
 
 async def test_a_repair_that_a_clock_put_off_by_more_than_anybody_does_is_due(manifest: Manifest) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from proxy.engine.scrub import findings
 from proxy.engine.scrub.workers import LIGHT, RETRY_SECONDS
 from proxy.errors import StoreUnavailable
+from proxy.manifest.damage import Damage
 from proxy.stores.protocol import ShardName
 from tests.laboratory import Laboratory, laboratory
 from tests.scrubbing import damage, hide, read, scrub, shards_of, spoil
@@ -45,6 +47,24 @@ async def test_deleted_and_truncated_shards_are_found_and_queued_for_repair(lab:
         (shards[8].store, shards[8].name): "truncated",
         (shards[15].store, shards[15].name): "truncated",
     }
+
+
+async def test_what_a_store_has_lost_is_put_on_record_some_at_a_time(lab: Laboratory, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = [shard for shard in await shards_of(lab) if shard.store in {"elm", "fir"}]
+    for shard in lost:
+        await lab.stores[shard.store].delete(shard.name)
+    steps: list[int] = []
+
+    async def report_damage(found: Sequence[Damage], *, now_ms: int) -> int:
+        steps.append(len(found))
+        return await kept(found, now_ms=now_ms)
+
+    kept = lab.services.manifest.report_damage
+    monkeypatch.setattr(lab.services.manifest, "report_damage", report_damage)
+    monkeypatch.setattr(findings, "BATCH", 3)
+    await scrub(lab, LIGHT)
+    assert steps == [3, 3, 2], "each is one step of the manifest, and clients wait for it"
+    assert len(await damage(lab)) == len(lost) == 8
 
 
 async def test_a_shard_that_is_not_listed_but_there_is_not_missing(lab: Laboratory) -> None:

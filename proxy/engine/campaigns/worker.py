@@ -41,7 +41,7 @@ STEP_SECONDS = 5.0  # after which a step ends: so soon an order is obeyed, and p
 PAGE = 200  # extents or users of extents in memory
 AT_ONCE = 8  # extents in work: most are small, and wait for stores
 PAGES_BEHIND = 10
-REFS = 200  # of one version that are looked at together: most rounds find nothing to do with them
+REFS = 50  # extents of one version that are looked at together: in most rounds, nothing is to be done with them
 RUN = 16  # segments that are looked at in one go: some 2 ms
 
 
@@ -140,7 +140,7 @@ class CampaignWorker:
             position = chunk[-1].id
             if self._clock.monotonic() > until:
                 return Position(extent_id=position), False
-        return Position(extent_id=position), len(extents) < PAGE
+        return Position(extent_id=position), not await self._manifest.walk_extents(after=position, limit=1)
 
     async def _spread(self, campaign: Campaign, extent: Extent, done: Done, until: float) -> bool:
         """Tell whether there was time for the whole extent: what is cut off is met again."""

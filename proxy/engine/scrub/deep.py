@@ -24,6 +24,7 @@ from proxy.manifest.scrub import ScrubReport
 
 AT_ONCE = 4  # shards being read: of 16 MiB segments at 4+2, as many as the memory of background work holds
 
+SEGMENTS = 64  # in work: a task for each shard of them
 NO_MEMORY = "(no memory for them)"
 
 
@@ -87,8 +88,10 @@ class DeepScrub:
         )
 
     async def see(self, extents: Sequence[Extent]) -> None:
-        findings = await asyncio.gather(*(self._inspect(extent, segment) for extent in extents for segment in extent.layout.segments))
-        await self._report([finding for found in findings for finding in found])
+        segments = [(extent, segment) for extent in extents for segment in extent.layout.segments]
+        for start in range(0, len(segments), SEGMENTS):
+            findings = await asyncio.gather(*(self._inspect(*pair) for pair in segments[start : start + SEGMENTS]))
+            await self._report([finding for found in findings for finding in found])
 
     def keep(self) -> bytes:
         return msgspec.msgpack.encode(self.rounds)

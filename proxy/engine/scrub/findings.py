@@ -10,6 +10,8 @@ from proxy.engine.scrub.inspector import Look, Shard
 from proxy.manifest.damage import Damage, DamageKind
 from proxy.manifest.protocol import Manifest
 
+BATCH = 200  # of a store that has lost everything there are many: clients write in between
+
 Report = Callable[[Sequence["Finding"]], Awaitable[None]]
 
 
@@ -44,7 +46,8 @@ def to_repair(manifest: Manifest, clock: Clock) -> Report:
     """Return a report that queues what is found for repair. It may be made twice."""
 
     async def report(findings: Sequence[Finding]) -> None:
-        if findings:
-            await manifest.report_damage([finding.damage for finding in findings], now_ms=clock.now_ms())
+        for start in range(0, len(findings), BATCH):
+            batch = [finding.damage for finding in findings[start : start + BATCH]]
+            await manifest.report_damage(batch, now_ms=clock.now_ms())
 
     return report

@@ -13,6 +13,9 @@ from proxy.manifest.records import ExtentId, Layout, Segment, SegmentId
 ARRIVES_WITHIN_MS = 2 * 60 * 1000  # a shard that is late at a commit mostly arrives by itself
 LONGEST_WAIT_MS = 24 * 60 * 60 * 1000  # no repair is put off for longer; a time farther ahead is of a clock that was set back since
 LONGEST_DRAW_MS = 60 * 60 * 1000  # no move is leased for longer; a time farther ahead is of a clock that was set back since
+TRUSTED = 4  # times that a shard is put anew without a wait
+FIRST_WAIT_MS = 60 * 1000
+SPOILT_WAIT_MS = 60 * 60 * 1000
 DRAW_KEPT_MS = 24 * 60 * 60 * 1000  # a put of a process that was suspended may come as late
 
 
@@ -63,6 +66,17 @@ def redundancy(layout: Layout, damage: Iterable[Damage]) -> int:
     """Return how many more shards may be lost before a segment with this damage cannot be read."""
     lost = {found.shard_index for found in damage if found.kind in LOSSES}
     return layout.m - len(lost)
+
+
+def waits_ms(damage: Damage, level: int) -> int:
+    """Return how long a repair waits for its turn: a store that spoils whatever it gets must not be given the same again and again.
+
+    That is of a shard that was put anew many times and is lost once more. What could lose no other shard does not wait.
+    """
+    over = damage.generation - TRUSTED
+    if over < 0 or level <= 0 or damage.kind not in LOSSES:
+        return 0
+    return min(FIRST_WAIT_MS << min(over, 16), SPOILT_WAIT_MS)
 
 
 def changed_shards(before: Segment, after: Segment) -> tuple[int, ...]:

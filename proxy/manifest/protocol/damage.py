@@ -67,4 +67,6 @@ class DamageLedger(Protocol):
     async def revoke_expired_draws(self, *, now_ms: int) -> int: ...
 
     # All extents
-    async def walk_extents(self, *, after: ExtentId, limit: int) -> tuple[Extent, ...]: ...  # in the order of their ids, from behind one
+    async def walk_extents(self, *, after: ExtentId, limit: int) -> tuple[Extent, ...]: ...
+
+    """Extents in the order of their ids, from behind one. They may be fewer if they are large: only none means that there are no more."""

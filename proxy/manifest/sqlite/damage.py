@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import msgspec
 
@@ -18,6 +19,7 @@ from proxy.manifest.plans.damage import (
     is_current,
     outweighs,
     redundancy,
+    waits_ms,
     with_segment,
     without_missing,
     without_strays,
@@ -26,6 +28,8 @@ from proxy.manifest.records import Extent, ExtentId, Layout, Segment, SegmentId
 from proxy.manifest.sqlite.layouts import find_layout, save_layout
 from proxy.manifest.sqlite.ledger import queue_shards
 from proxy.manifest.sqlite.rows import Connection
+
+Key = TypeVar("Key", ExtentId, SegmentId)
 
 _COLUMNS = "extent, segment, shard, kind, store, generation"
 _DAMAGE_OF = f"SELECT {_COLUMNS}, since FROM damage WHERE extent = ? AND segment = ? ORDER BY shard"  # noqa: S608 - of constants
@@ -60,11 +64,10 @@ class SegmentRows:
 
 def note_missing(connection: Connection, extent_id: ExtentId, layout: Layout, now_ms: int) -> None:
     """Put on record what a commit knows to be wrong with an extent; a shard that is late has some time to arrive by itself."""
-    for segment in layout.segments:
-        if segment.missing or segment.strays:
-            found = [damage for damage in damage_at_commit(extent_id, layout) if damage.segment_id == segment.id]
-            connection.executemany("INSERT INTO damage VALUES (?, ?, ?, ?, ?, ?, ?)", [(*_row(damage), now_ms) for damage in found])
-            _queue(connection, extent_id, layout, segment.id, now_ms + ARRIVES_WITHIN_MS)
+    found = damage_at_commit(extent_id, layout)
+    connection.executemany("INSERT INTO damage VALUES (?, ?, ?, ?, ?, ?, ?)", [(*_row(damage), now_ms) for damage in found])
+    for segment_id in dict.fromkeys(damage.segment_id for damage in found):
+        _queue(connection, extent_id, layout, segment_id, now_ms + ARRIVES_WITHIN_MS)
 
 
 def forget_extent(connection: Connection, extent_id: ExtentId) -> None:
@@ -74,13 +77,23 @@ def forget_extent(connection: Connection, extent_id: ExtentId) -> None:
 
 
 def report_damage(connection: Connection, reports: Sequence[Damage], now_ms: int) -> int:
+    """An extent may have thousands of segments, and be reported whole: it is read once, and each report looked at once."""
     new = 0
-    for extent_id, segment_id in dict.fromkeys((report.extent_id, report.segment_id) for report in reports):
-        rows = read_segment(connection, extent_id, segment_id)
-        if rows is not None:
-            mine = [report for report in reports if (report.extent_id, report.segment_id) == (extent_id, segment_id)]
-            new += _report(connection, rows, mine, now_ms)
+    for extent_id, of_extent in _grouped(reports, lambda report: report.extent_id).items():
+        layout = find_layout(connection, extent_id)
+        segments = {} if layout is None else {segment.id: segment for segment in layout.segments}
+        for segment_id, of_segment in _grouped(of_extent, lambda report: report.segment_id).items():
+            if layout is not None and segment_id in segments:
+                rows = _rows_of(connection, extent_id, layout, segments[segment_id])
+                new += _report(connection, rows, of_segment, now_ms)
     return new
+
+
+def _grouped(reports: Iterable[Damage], key: Callable[[Damage], Key]) -> dict[Key, list[Damage]]:
+    groups: dict[Key, list[Damage]] = {}
+    for report in reports:
+        groups.setdefault(key(report), []).append(report)
+    return groups
 
 
 def _report(connection: Connection, rows: SegmentRows, reports: Iterable[Damage], now_ms: int) -> int:
@@ -90,8 +103,9 @@ def _report(connection: Connection, rows: SegmentRows, reports: Iterable[Damage]
         if is_current(rows.segment, report) and outweighs(report, rows.damage.get(report.shard_index))
     }
     connection.executemany("INSERT OR REPLACE INTO damage VALUES (?, ?, ?, ?, ?, ?, ?)", [(*_row(new), now_ms) for new in news.values()])
+    level = redundancy(rows.layout, {**rows.damage, **news}.values())
     for new in news.values():
-        _queue(connection, new.extent_id, rows.layout, new.segment_id, now_ms)
+        _queue(connection, new.extent_id, rows.layout, new.segment_id, now_ms + waits_ms(new, level))
     return len(news)
 
 
@@ -169,9 +183,11 @@ def read_segment(connection: Connection, extent_id: ExtentId, segment_id: Segmen
     """Return a segment with its damage, or None if it is gone."""
     layout = find_layout(connection, extent_id)
     segment = None if layout is None else find_segment(layout, segment_id)
-    if layout is None or segment is None:
-        return None
-    rows = connection.execute(_DAMAGE_OF, (extent_id, segment_id)).fetchall()
+    return None if layout is None or segment is None else _rows_of(connection, extent_id, layout, segment)
+
+
+def _rows_of(connection: Connection, extent_id: ExtentId, layout: Layout, segment: Segment) -> SegmentRows:
+    rows = connection.execute(_DAMAGE_OF, (extent_id, segment.id)).fetchall()
     damage = {row[2]: _damage(*row[:-1]) for row in rows}
     return SegmentRows(layout, segment, damage, {row[2]: row[-1] for row in rows})
 

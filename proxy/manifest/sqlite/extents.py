@@ -12,6 +12,8 @@ from proxy.manifest.sqlite.layouts import decode_layout, find_layout
 from proxy.manifest.sqlite.ledger import queue_garbage
 from proxy.manifest.sqlite.rows import Connection, encode
 
+PAGE_SIZE = 512 * 1024  # of stored layouts in one answer: some 5,000 segments, ten times as large in memory
+
 
 def add_extents(connection: Connection, layouts: Iterable[Layout], *, now_ms: int) -> tuple[ExtentRef, ...]:
     refs = []
@@ -56,5 +58,11 @@ def load_extents(connection: Connection, ids: Sequence[ExtentId]) -> tuple[Exten
 
 
 def walk_extents(connection: Connection, after: ExtentId, limit: int) -> tuple[Extent, ...]:
-    rows = connection.execute("SELECT id, layout FROM extent WHERE id > ? ORDER BY id LIMIT ?", (after, limit))
-    return tuple(Extent(id=ExtentId(extent_id), layout=decode_layout(layout)) for extent_id, layout in rows)
+    found: list[Extent] = []
+    size = 0
+    for extent_id, layout in connection.execute("SELECT id, layout FROM extent WHERE id > ? ORDER BY id LIMIT ?", (after, limit)):
+        found.append(Extent(id=ExtentId(extent_id), layout=decode_layout(layout)))
+        size += len(layout)
+        if size > PAGE_SIZE:
+            break
+    return tuple(found)
