@@ -526,7 +526,7 @@ def follow(journal: Sequence[tuple[dict[str, Any], bytes]], number: int, digest:
         if len({one[1] for one in counting}) > 1 and named:
             told.append(f"the journal has a fork at segment {counting[0][0]['number']}: what comes after it is left out")
             path = []
-        path.append(max(counting, key=lambda one: (one[0].get("whole", True), one[0]["sequence"], one[0]["epoch"]))[0])
+        path.append(max(counting, key=lambda one: (one[0].get("whole", True), one[0]["epoch"], one[0]["sequence"]))[0])
         named = {one[0]["previous"] for one in level}
     path.reverse()
     while path and not path[-1].get("whole", True):

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from proxy.clock import ManualClock
 from proxy.codec.decode import DecodedSegment
-from proxy.config import JournalConfig
+from proxy.config import Config, JournalConfig
 from proxy.engine.epoch import STEP
 from proxy.engine.journal.checkpointing import request_checkpoint
 from proxy.engine.journal.reading import CopyReader, FoundCopy
@@ -27,6 +27,7 @@ from proxy.manifest.sqlite import open_sqlite
 from proxy.manifest.sqlite.notebook import _NAMES, Notebook
 from proxy.recovering import notebook_path, recover
 from proxy.stores.protocol import ShardName, Store
+from proxy.stores.root import MARKER
 from tests.fault.test_epoch import copy_manifest
 from tests.laboratory import BytesBody, Laboratory, laboratory, laboratory_config
 
@@ -737,3 +738,21 @@ async def test_stores_that_do_not_list_the_journal_are_asked_again_and_too_many_
     failures = {"alder": 10}
     (data / "manifest.sqlite").unlink()
     assert (await recover_in(data)).unproved[0] == "store alder did not list its part of the journal"
+
+
+async def test_stores_that_have_other_names_than_before_are_searched_for_what_the_others_held(tmp_path: Path) -> None:
+    async with laboratory(tmp_path / "old", journal=JOURNAL) as lab:
+        await lab.put("journaled", b"j" * 1000)
+        await flush(lab)
+        await lab.put("labelled", b"l" * 1000)
+        data = lose_manifest(tmp_path / "old", tmp_path / "new")
+
+    def renamed(config: Config) -> Config:
+        return replace(config, stores={f"{name}-two": store for name, store in config.stores.items()})
+
+    for store in STORES:
+        (data / "stores" / store / MARKER).write_text(f"{store}-two")
+    report = await recover(renamed(laboratory_config(data, journal=JOURNAL)), silence)
+    assert (report.missing_shards, report.finding_counts) == (0, {})
+    async with laboratory(data, journal=JOURNAL, adjust=renamed) as new:
+        assert [await new.get(key) for key in ("journaled", "labelled")] == [b"j" * 1000, b"l" * 1000]

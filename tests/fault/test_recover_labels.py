@@ -58,7 +58,7 @@ async def recover(lab: Laboratory, manifest: Manifest, notes: Notes, tell: Tell 
             threads=threads,
             tell=tell,
         ).run(silent)
-    await check_shards(manifest, notes, lab.clock, tell, silent)
+    await check_shards(manifest, notes, lab.clock, tell, silent=silent, configured=lab.stores)
     return place
 
 

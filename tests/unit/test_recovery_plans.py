@@ -241,4 +241,10 @@ STORED = Segment(id=SegmentId(b"s"), size=1, stores=("a", "b", "c"), missing=(2,
     ],
 )
 def test_what_the_journal_knows_is_held_against_the_listings(sightings: list[Sighting], silent: tuple[str, ...], expected: Segment) -> None:
-    assert find_shards(STORED, sightings, silent) == expected
+    assert find_shards(STORED, sightings, silent, "abcd") == expected
+
+
+def test_a_shard_of_a_store_that_is_not_configured_any_more_is_where_it_is_listed() -> None:
+    sightings = [seen(0, "a"), seen(1, "d"), seen(2, "e")]
+    assert find_shards(STORED, sightings, (), "acde") == replace(STORED, stores=("a", "d", "c"))
+    assert find_shards(STORED, [seen(0, "a")], (), "acde") == replace(STORED, missing=(1, 2))

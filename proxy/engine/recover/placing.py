@@ -48,11 +48,11 @@ def place_shards(
     )
 
 
-def find_shards(segment: Segment, sightings: Iterable[Sighting], silent: Collection[str]) -> Segment:
+def find_shards(segment: Segment, sightings: Iterable[Sighting], silent: Collection[str], configured: Collection[str]) -> Segment:
     """Return a segment that the journal tells of with its shards where they are now: one may have moved after the journal's end.
 
     What a silent store should hold is left as it is. A shard that its store does not list is where its newest generation is, if that is a
-    newer one, or is missing.
+    newer one, or is missing. A store that is not configured any more may have another name now, and a shard of it is where it is listed.
     """
     seen = defaultdict(set)
     drawn = segment.drawn
@@ -66,7 +66,8 @@ def find_shards(segment: Segment, sightings: Iterable[Sighting], silent: Collect
         if place in seen[index]:
             missing.discard(index)
         elif place[1] not in silent:
-            newer = [found for found in seen[index] if found[0] > place[0]]  # older ones are to be deleted
+            oldest = place[0] + (place[1] in configured)  # older ones are to be deleted
+            newer = [found for found in seen[index] if found[0] >= oldest]
             places[index] = max(newer, default=place)
             (missing.discard if newer else missing.add)(index)
     generations = tuple(generation for generation, _ in places)

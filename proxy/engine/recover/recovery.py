@@ -78,7 +78,7 @@ class Recovery:
         refuse_if_too_many(parts.policies.values(), {name: one.failure for name, one in listed.items() if one.failure})
         journal, doubts = await self._recover_history(identity, silent, resume=resume)
         place = await self._labelled().run(silent)
-        missing = await check_shards(parts.manifest, parts.notes, parts.clock, parts.tell, silent)
+        missing = await check_shards(parts.manifest, parts.notes, parts.clock, parts.tell, silent=silent, configured=listed)
         counts = await parts.manifest.count_all()
         await parts.manifest.skip_ids()
         await parts.manifest.save_recovery_state(NOTEBOOK, None)

@@ -18,14 +18,16 @@ from proxy.manifest.sqlite.notebook import Notebook
 BATCH = 500
 
 
-async def check_shards(manifest: Manifest, notes: Notes, clock: Clock, tell: Tell, silent: Collection[str]) -> int:
+async def check_shards(
+    manifest: Manifest, notes: Notes, clock: Clock, tell: Tell, *, silent: Collection[str], configured: Collection[str]
+) -> int:
     """Correct every extent by what the stores list; return how many shards are missing. May be done twice."""
     after, seen, missing = ExtentId(0), 0, 0
     lost: dict[ExtentId, str] = {}
     while extents := await manifest.walk_extents(after=after, limit=BATCH):
         after = extents[-1].id
         listed = await notes.run(Notebook.sightings, [segment.id for extent in extents for segment in extent.layout.segments])
-        found = [_found(extent, listed, silent) for extent in extents]
+        found = [_found(extent, listed, silent, configured) for extent in extents]
         changed = [now for before, now in zip(extents, found, strict=True) if before != now]
         await manifest.correct_extents(changed, now_ms=clock.now_ms())
         lost |= {extent.id: why for extent in found if (why := _why_lost(extent))}
@@ -37,9 +39,9 @@ async def check_shards(manifest: Manifest, notes: Notes, clock: Clock, tell: Tel
     return missing
 
 
-def _found(extent: Extent, listed: Mapping[SegmentId, Sequence[Sighting]], silent: Collection[str]) -> Extent:
+def _found(extent: Extent, listed: Mapping[SegmentId, Sequence[Sighting]], silent: Collection[str], configured: Collection[str]) -> Extent:
     layout = extent.layout
-    segments = tuple(find_shards(segment, listed[segment.id], silent) for segment in layout.segments)
+    segments = tuple(find_shards(segment, listed[segment.id], silent, configured) for segment in layout.segments)
     return replace(extent, layout=replace(layout, segments=segments))
 
 
