@@ -29,8 +29,8 @@ test-clients: $(VENV)/.installed-test ## Clients of other languages (node and np
 mutants: $(VENV)/.installed-test ## Put known mistakes into copies of the tree: the tests must notice each
 	$(BIN)/python -m tools.mutants
 
-soak: $(VENV)/.installed-bench ## A minute of clients while workers are killed and a store goes away
-	$(BIN)/python -m tests.soak
+soak: $(VENV)/.installed-bench ## MINUTES (10) of clients while workers are killed, a store loses and lies, and another is drained
+	$(BIN)/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES))
 
 drill: $(VENV)/.installed-test ## Delete the manifest behind OBJECTS objects (100,000), and one store: recover, and compare every object
 	@$(BIN)/python -m tests.drill $(if $(OBJECTS),--objects $(OBJECTS))
