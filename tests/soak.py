@@ -39,6 +39,7 @@ SIZES = (10, 5_000, 300_000, 3_000_000)
 TROUBLE_SECONDS = 4.0  # between one and the next
 RECOVERY_SECONDS = 60.0
 REST_SECONDS = 300.0  # for repair and collection, once it is quiet
+SOON_SECONDS = 60.0
 UNRELIABLE, LEFT = "elm", "gum"
 # Delays are short, so that leases end and garbage is collected while it goes on.
 LIMITS = """
@@ -147,7 +148,7 @@ class Trouble:
         self.counts: Counter[str] = Counter()
 
     def run(self) -> None:
-        kinds = (self._kill, self._go_away, self._flip, self._kill, self._go_away, self._lose, self._suspend, self._scrub, self._truncate)
+        kinds = (self._kill, self._go_away, self._kill, self._go_away, self._flip, self._lose, self._suspend, self._scrub, self._truncate)
         half = (time.monotonic() + self._until) / 2
         for kind in cycle(kinds):
             if time.monotonic() >= self._until - TROUBLE_SECONDS:
@@ -282,15 +283,17 @@ def rest(server: Shardgate) -> None:
     deadline = time.monotonic() + REST_SECONDS
     while time.monotonic() < deadline and any(count_left(server.data / "manifest.sqlite").values()):
         time.sleep(2)
+    if left := {what: count for what, count in count_left(server.data / "manifest.sqlite").items() if count}:
+        print(f"not done after {REST_SECONDS:.0f} s of rest: {left}")
 
 
 def count_left(manifest: Path) -> dict[str, int]:
-    """Count what is to be done within minutes: for a store that was away repair waits up to an hour, and the shard is known to be missing."""
-    soon_ms = int((time.time() + REST_SECONDS) * 1000)
+    """Count what is to be done soon. What a store that was away has not deleted, or been given, is on record and comes later."""
+    soon_ms = int((time.time() + SOON_SECONDS) * 1000)
     with closing(sqlite3.connect(f"file:{manifest}?mode=ro", uri=True)) as connection:
         return {
             "repair": connection.execute("SELECT count(*) FROM repair WHERE due < ?", (soon_ms,)).fetchone()[0],
-            "garbage": connection.execute("SELECT count(*) FROM garbage").fetchone()[0],
+            "garbage": connection.execute("SELECT count(*) FROM garbage WHERE due < ?", (soon_ms,)).fetchone()[0],
         }
 
 
