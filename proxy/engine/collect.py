@@ -74,7 +74,8 @@ class Collector:
         if await self._ledger.renew():
             await self._manifest.revoke_expired_intents(now_ms=self._clock.now_ms())
         await self._manifest.revoke_expired_draws(now_ms=self._clock.now_ms())
-        more = await self._manifest.spread_garbage(self._fleet.stores, limit=BATCH) == BATCH
+        more = await self._manifest.bury_extents(now_ms=self._clock.now_ms()) > 0
+        more |= await self._manifest.spread_garbage(self._fleet.stores, limit=BATCH) == BATCH
         until = self._clock.monotonic() + STEP_SECONDS
         sweeps = [_Sweep(store) for store in self._fleet.stores.values()]
         await self._sweep_all(sweeps, until)

@@ -22,6 +22,11 @@ class Upkeep(Protocol):
 
     """Settle ids under which nothing was ever put: there is nothing to collect of them."""
 
+    async def bury_extents(self, *, now_ms: int) -> int: ...
+
+    """Queue shards of extents that nobody refers to any more as garbage, as many as one step should; return how many extents those were.
+    A step that releases few segments does so itself. Until then they are stored extents as any, and may be shared again."""
+
     async def spread_garbage(self, configured: Iterable[str], *, limit: int) -> int: ...
 
     """Turn the oldest garbage of unknown placement into a search of every store, those known and those configured; return how many."""

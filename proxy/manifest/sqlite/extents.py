@@ -12,6 +12,7 @@ from proxy.manifest.sqlite.layouts import decode_layout, find_layout
 from proxy.manifest.sqlite.ledger import queue_garbage
 from proxy.manifest.sqlite.rows import Connection, encode
 
+SEGMENTS_AT_ONCE = 2000  # whose shards are queued for deletion in one step: some 100 ms
 PAGE_SIZE = 512 * 1024  # of stored layouts in one answer: some 5,000 segments, ten times as large in memory
 
 
@@ -32,11 +33,31 @@ def change_references(
     released = tuple(released)
     plan = plan_references(counted_extents(connection, {*shared, *(ref.id for ref in released)}), shared=shared, released=released)
     connection.executemany("UPDATE extent SET refs = ? WHERE id = ?", [(count, extent_id) for extent_id, count in plan.counts])
+    room = SEGMENTS_AT_ONCE
     for extent in plan.gone:
-        connection.execute("DELETE FROM extent WHERE id = ?", (extent.id,))
-        queue_garbage(connection, garbage_of(extent.layout), now_ms)
-        forget_extent(connection, extent.id)
+        room -= len(extent.layout.segments)
+        if room >= 0:
+            _bury(connection, extent, now_ms)
+        else:  # an object of a TiB has 64 Ki segments, and clients wait for this step: the rest is the collector's
+            connection.execute("UPDATE extent SET refs = 0 WHERE id = ?", (extent.id,))
     return plan.shared
+
+
+def bury_extents(connection: Connection, now_ms: int) -> int:
+    buried, room = 0, SEGMENTS_AT_ONCE
+    for extent_id, layout in connection.execute("SELECT id, layout FROM extent WHERE refs = 0 ORDER BY id LIMIT 100").fetchall():
+        extent = Extent(id=ExtentId(extent_id), layout=decode_layout(layout))
+        _bury(connection, extent, now_ms)
+        buried, room = buried + 1, room - len(extent.layout.segments)
+        if room <= 0:
+            break
+    return buried
+
+
+def _bury(connection: Connection, extent: Extent, now_ms: int) -> None:
+    connection.execute("DELETE FROM extent WHERE id = ?", (extent.id,))
+    queue_garbage(connection, garbage_of(extent.layout), now_ms)
+    forget_extent(connection, extent.id)
 
 
 def counted_extents(connection: Connection, ids: Iterable[ExtentId]) -> Iterator[CountedExtent]:

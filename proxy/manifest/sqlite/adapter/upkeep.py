@@ -15,7 +15,7 @@ from proxy.manifest.records import (
     SegmentId,
     Settlement,
 )  # fmt: skip
-from proxy.manifest.sqlite import epoch, jobs, ledger
+from proxy.manifest.sqlite import epoch, extents, jobs, ledger
 from proxy.manifest.sqlite.adapter.runner import StepRunner
 
 
@@ -40,6 +40,9 @@ class Upkeep(StepRunner):
 
     async def release_unused(self, settlements: Sequence[Settlement]) -> None:
         await self._note(ledger.release_unused, settlements)
+
+    async def bury_extents(self, *, now_ms: int) -> int:
+        return await self._note(extents.bury_extents, now_ms)
 
     async def spread_garbage(self, configured: Iterable[str], *, limit: int) -> int:
         return await self._note(ledger.spread_garbage, tuple(configured), limit)

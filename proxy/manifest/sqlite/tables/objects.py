@@ -10,6 +10,8 @@ TABLES: tuple[str, ...] = (
     # Finds a version of a long history by its id. A key never overwritten with versioning has no row in it.
     "CREATE INDEX version_older ON version (bucket, key, version_id) WHERE latest = 0",
     "CREATE TABLE extent (id INTEGER PRIMARY KEY AUTOINCREMENT, refs INTEGER NOT NULL, layout BLOB NOT NULL)",
+    # Those that nobody refers to any more, of large deletions: see `bury_extents`.
+    "CREATE INDEX extent_unused ON extent (id) WHERE refs = 0",
     "CREATE TABLE upload (id TEXT PRIMARY KEY, bucket INTEGER NOT NULL, key BLOB NOT NULL, initiated INTEGER NOT NULL,"
     " record BLOB NOT NULL) WITHOUT ROWID",
     "CREATE INDEX upload_key ON upload (bucket, key, initiated, id)",
