@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import fcntl
+import logging
+import os
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from proxy.clock import Clock, SystemClock
@@ -25,6 +28,8 @@ from proxy.stores.direct import AlignedBuffers
 from proxy.stores.directory import Shared
 from proxy.stores.uring import open_ring
 
+logger = logging.getLogger(__name__)
+
 THREADS = 2  # that join and open: the loop reads meanwhile
 
 
@@ -39,28 +44,50 @@ async def recover(
     policies = make_policies(config)
     keyring = Keyring(open_root_key_file(Path(config.root_key.path), create=False))
     seconds = config.limits.manifest_timeout_seconds
-    async with open_notes(notebook_path(config)) as notes, _stores(config, clock, fleet) as stores:
-        async with open_sqlite(Path(config.manifest.path), clock, timeout_seconds=seconds) as manifest:
-            with ThreadPoolExecutor(THREADS, thread_name_prefix="recover") as threads:
-                parts = Parts(
-                    manifest=manifest,
-                    keyring=keyring,
-                    fleet=stores,
-                    policies=policies,
-                    epoch=EpochKeeper(manifest, stores.stores, keyring, clock, timeout_seconds=config.limits.store_open_seconds),
-                    clock=clock,
-                    notes=notes,
-                    threads=threads,
-                    tell=tell,
-                )
-                try:
-                    report = await Recovery(parts).run(identity=identity, resume=resume)
-                except (RecoveryRefused, JournalBroken):
-                    if not await has_begun(notes):  # whoever mends the stores and comes again is to see them as they are then
-                        await notes.run(Notebook.remove)
-                    raise
-        await notes.run(Notebook.remove)
-        return report
+    with _alone(Path(config.manifest.path).parent):
+        async with open_notes(notebook_path(config)) as notes, _stores(config, clock, fleet) as stores:
+            async with open_sqlite(Path(config.manifest.path), clock, timeout_seconds=seconds) as manifest:
+                with ThreadPoolExecutor(THREADS, thread_name_prefix="recover") as threads:
+                    parts = Parts(
+                        manifest=manifest,
+                        keyring=keyring,
+                        fleet=stores,
+                        policies=policies,
+                        epoch=EpochKeeper(manifest, stores.stores, keyring, clock, timeout_seconds=config.limits.store_open_seconds),
+                        clock=clock,
+                        notes=notes,
+                        threads=threads,
+                        tell=tell,
+                    )
+                    try:
+                        report = await Recovery(parts).run(identity=identity, resume=resume)
+                    except (RecoveryRefused, JournalBroken):
+                        if not await has_begun(notes):  # whoever mends the stores and comes again is to see them as they are then
+                            await notes.run(Notebook.remove)
+                        raise
+            await notes.run(Notebook.remove)
+            return report
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Refuse to run beside another recovery: one that is over says that the server may be started, and the other would still replay."""
+    folder.mkdir(parents=True, exist_ok=True)
+    held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # the folder: no file is left behind, and none is swapped
+    try:
+        _lock(held, folder)
+        yield
+    finally:
+        os.close(held)
+
+
+def _lock(held: int, folder: Path) -> None:
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise RecoveryRefused(f"another recovery is under way in {folder}: wait for it, or end it; nothing was changed") from None
+    except OSError as error:  # a file system without locks
+        logger.warning("%s cannot be locked (%s): see to it that no other recovery runs there", folder, error.strerror)
 
 
 def notebook_path(config: Config) -> Path:

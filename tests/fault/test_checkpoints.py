@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from proxy.config import JournalConfig
-from proxy.engine.journal import store
+from proxy.engine.journal import reading, store
 from proxy.engine.journal.checkpoint import CheckpointMaker, RunSize
 from proxy.engine.journal.checkpointing import CheckpointWorker, request_checkpoint
 from proxy.errors import JournalUnavailable, ManifestConflict
@@ -312,6 +313,23 @@ async def test_a_store_that_is_down_is_tidied_later(lab: Laboratory) -> None:
     lab.clock.advance(60)
     await lab.worker("checkpoint").step()
     assert not any(number_of(name) < second.number for name in await names(lab, "j/"))
+
+
+async def test_a_store_whose_listing_has_no_end_holds_no_checkpoint_up(lab: Laboratory, monkeypatch: pytest.MonkeyPatch) -> None:
+    await checkpoint(lab)
+    held = lab.stores[next(iter(lab.stores))]
+
+    async def endless(prefix: str = "") -> AsyncIterator[tuple[str, int]]:
+        for number in itertools.count():
+            yield f"{prefix}{number:020d}-{number:032x}-00", 1
+
+    monkeypatch.setattr(held, "list", endless)
+    monkeypatch.setattr(reading, "NAMES", 1000)
+    await lab.put("k0", b"data")
+    second = await checkpoint(lab)
+    lab.clock.advance(1001)
+    assert "lists more than 1,000 names" in (await lab.worker("checkpoint").step()).trouble
+    assert await restored(lab, second) == await present(lab.services.manifest)
 
 
 async def test_another_manifests_copies_are_left_alone(lab: Laboratory) -> None:

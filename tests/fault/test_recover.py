@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import shutil
 from collections.abc import AsyncIterator
@@ -756,3 +757,20 @@ async def test_stores_that_have_other_names_than_before_are_searched_for_what_th
     assert (report.missing_shards, report.finding_counts) == (0, {})
     async with laboratory(data, journal=JOURNAL, adjust=renamed) as new:
         assert [await new.get(key) for key in ("journaled", "labelled")] == [b"j" * 1000, b"l" * 1000]
+
+
+async def test_of_two_recoveries_at_once_one_is_refused(tmp_path: Path) -> None:
+    async with laboratory(tmp_path / "old", journal=JOURNAL) as lab:
+        await lab.put("k", b"x")
+        data = lose_manifest(tmp_path / "old", tmp_path / "new")
+    others: list[asyncio.Task[Report]] = []
+
+    def begin_another(phase: str, done: int, total: int | None) -> None:
+        if not others:
+            others.append(asyncio.ensure_future(recover_in(data)))
+
+    await recover(laboratory_config(data, journal=JOURNAL), begin_another)
+    with pytest.raises(RecoveryRefused, match="another recovery is under way"):
+        await others[0]
+    async with laboratory(data, journal=JOURNAL) as new:
+        assert await new.get("k") == b"x"

@@ -9,6 +9,7 @@ from proxy.clock import Clock
 from proxy.codec.format import RUN_PREFIX, parse_copy_name
 from proxy.engine.journal.checkpoint import CheckpointMaker
 from proxy.engine.journal.flush import Flusher
+from proxy.engine.journal.reading import bounded_names
 from proxy.engine.journal.tidy import Tidier
 from proxy.engine.journal.writing import CopyWriter
 from proxy.engine.workers import Progress
@@ -101,17 +102,20 @@ class CheckpointWorker:
         """Return the segments of runs of which a shard is missing: once a checkpoint, from listings. A silent store tells nothing."""
         if self._damaged[0] != number:
             live = await self._manifest.live_runs()
-            found: Counter[bytes] = Counter()
+            found: set[tuple[bytes, int]] = set()
             identity = (await self._manifest.find_epoch()).identity
             silent = 0
             for store in self._stores.values() if live else ():
                 try:
-                    names = [parse_copy_name(name) async for name, _ in store.list(f"{RUN_PREFIX}{identity}/")]
-                    found.update(copy.segment_id for copy in names if copy is not None and copy.segment_id in live)
+                    async for name in bounded_names(store, f"{RUN_PREFIX}{identity}/"):
+                        copy = parse_copy_name(name)
+                        if copy is not None and copy.segment_id in live:
+                            found.add((copy.segment_id, copy.shard_index))
                 except StoreError:
                     silent += 1
             n = self._writer.policy.scheme.n
-            lost = {segment_id for segment_id in live if found[segment_id] + silent < n}
+            counted = Counter(segment_id for segment_id, _ in found)
+            lost = {segment_id for segment_id in live if counted[segment_id] + silent < n}
             self._damaged = number, frozenset(lost | await self._found_by_scrub())
         return self._damaged[1]
 

@@ -15,7 +15,7 @@ from proxy.codec.decode import DecodedSegment, decode_segment
 from proxy.codec.format import CopyName, copy_prefix, parse_copy_name, shard_name
 from proxy.codec.geometry import Scheme, SegmentGeometry
 from proxy.codec.segment import ColumnReader, SegmentKeys
-from proxy.errors import IntegrityError, NotEnoughShards, StoreError
+from proxy.errors import IntegrityError, NotEnoughShards, StoreError, StoreUnavailable
 from proxy.keyring import TenantCipher
 from proxy.manifest.records import Layout, Segment
 from proxy.stores.protocol import ShardName, Store
@@ -39,6 +39,16 @@ class Listing(NamedTuple):
 
     found: tuple[FoundCopy, ...]
     silent: frozenset[str]
+
+
+async def bounded_names(store: Store, prefix: str) -> AsyncIterator[ShardName]:
+    """Yield the names that a store lists. One whose listing has no end is taken for one that does not answer: `StoreUnavailable`."""
+    count = 0
+    async for name, _ in store.list(prefix):
+        count += 1
+        if count > NAMES:
+            raise StoreUnavailable(store.info.name, f"lists more than {NAMES:,} names that begin with {prefix}")
+        yield name
 
 
 class CopyReader:
@@ -143,13 +153,8 @@ class CopyReader:
             return error
 
     async def _list(self, store: Store, prefix: str, timeout_seconds: float | None) -> list[ShardName] | None:
-        names: list[ShardName] = []
         try:
             async with asyncio.timeout(timeout_seconds):
-                async for name, _ in store.list(prefix):
-                    names.append(name)
-                    if len(names) > NAMES:
-                        return None
+                return [name async for name in bounded_names(store, prefix)]
         except (StoreError, TimeoutError):
             return None
-        return names

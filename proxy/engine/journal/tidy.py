@@ -17,6 +17,7 @@ import msgspec
 
 from proxy.clock import Clock
 from proxy.codec.format import CHECKPOINT_PREFIX, JOURNAL_PREFIX, RUN_PREFIX, CopyName, parse_copy_name
+from proxy.engine.journal.reading import bounded_names
 from proxy.engine.throttle import Throttle
 from proxy.errors import StoreError
 from proxy.manifest.journal import CheckpointRecord
@@ -69,7 +70,7 @@ class Tidier:
         try:
             for prefix in (JOURNAL_PREFIX, CHECKPOINT_PREFIX, RUN_PREFIX):
                 await self._ask()
-                async for name, _ in store.list(f"{prefix}{identity}/"):
+                async for name in bounded_names(store, f"{prefix}{identity}/"):
                     copy = parse_copy_name(name)
                     if copy is None or not is_useless(copy, base, last, live):
                         continue
