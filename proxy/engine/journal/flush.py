@@ -86,7 +86,7 @@ class Flusher:
         except TimeoutError:
             raise JournalUnavailable(
                 f"this has been done, but it is not in the journal yet, which could not be stored within {self._wait_seconds:g} s: "
-                f"{self.trouble or 'its stores do not answer'}; ask again"
+                f"{self.trouble or 'its stores are slow, or much else is to be stored first'}; ask again"
             ) from None
 
     async def flush(self) -> None:
