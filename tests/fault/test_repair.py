@@ -13,12 +13,14 @@ from msgspec.structs import replace
 
 from proxy.codec.format import is_shard_name, shard_name
 from proxy.codec.geometry import Scheme
+from proxy.engine.moving import ShardMover
 from proxy.engine.placement import Policy
 from proxy.engine.repair.audit import load_placement
 from proxy.engine.repair.plan import PATIENCE_SECONDS
-from proxy.engine.repair.segment import LONGEST_BACKOFF_SECONDS
+from proxy.engine.repair.segment import LONGEST_BACKOFF_SECONDS, SOON_SECONDS
 from proxy.engine.repair.strays import AT_REST_SECONDS
 from proxy.engine.workers import Progress, Runner
+from proxy.errors import BudgetExhausted
 from proxy.manifest.damage import Damage, DamageKind
 from proxy.manifest.drafts import VersionDraft
 from proxy.manifest.records import Extent, Job, ObjectKey, Segment, VersionId
@@ -556,3 +558,22 @@ async def test_a_runner_repairs_by_itself(lab: Laboratory) -> None:
     job: Job = await lab.services.manifest.find_job("repair")
     assert (job.done, job.remaining, job.last_error) == (1, 0, "")
     assert job.size_bytes > len(DATA)
+
+
+async def test_want_of_memory_is_nobodys_failure(lab: Laboratory, monkeypatch: pytest.MonkeyPatch) -> None:
+    await lab.put("k", DATA)
+    extent, segment = await stored(lab)
+    await lab.stores[segment.stores[0]].inner.delete(segment.shard_name(0))
+    lost = Damage(extent_id=extent.id, segment_id=segment.id, shard_index=0, kind="missing", store=segment.stores[0])
+    await lab.services.manifest.report_damage([lost], now_ms=lab.clock.now_ms())
+
+    async def none_left(*args: object, **kwargs: object) -> None:
+        raise BudgetExhausted("clients have it all")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ShardMover, "rebuild", none_left)
+        for _ in range(4):
+            lab.clock.advance(SOON_SECONDS + 1)
+            assert (await lab.worker("repair").step()).trouble == ""
+    lab.clock.advance(SOON_SECONDS + 1)
+    assert (await lab.worker("repair").step()).done == 1, "it is tried again each minute, and not later and later"

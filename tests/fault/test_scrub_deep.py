@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 
 from proxy.codec.format import END, FIXED_PART_SIZE, SHARE_SIZE, shard_name
+from proxy.engine.scrub.deep import NO_MEMORY
+from proxy.engine.scrub.inspector import Inspector, Look, Shard
 from proxy.engine.scrub.pace import LONGEST_WAIT_SECONDS
 from proxy.engine.scrub.workers import DEEP, DEEP_BATCH, load_report
 from proxy.engine.walk import load_position
+from proxy.errors import BudgetExhausted
 from proxy.manifest.records import ExtentId
 from tests.laboratory import Laboratory, laboratory
 from tests.scrubbing import damage, flip, read, scrub, shards_of, spoil
@@ -186,3 +189,19 @@ async def test_a_shard_that_was_moved_while_it_was_read_is_not_damaged(lab: Labo
     assert done
     assert report.found == {}
     assert await manifest.walk_extents(after=ExtentId(0), limit=1)
+
+
+async def test_a_shard_that_there_is_no_memory_for_is_told_and_the_pass_goes_on(lab: Laboratory, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Shard] = []
+
+    async def open_shard(self: Inspector, shard: Shard) -> Look:
+        asked.append(shard)
+        if len(asked) == 3:
+            raise BudgetExhausted("clients have it all")
+        return await whole(self, shard)
+
+    whole = Inspector.open
+    monkeypatch.setattr(Inspector, "open", open_shard)
+    report = await scrub(lab, DEEP)
+    assert report.unreachable == {NO_MEMORY: 1}
+    assert report.shards == len(asked) - 1 == len(await shards_of(lab)) - 1
