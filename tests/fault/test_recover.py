@@ -671,11 +671,14 @@ async def test_after_a_restart_with_the_clock_set_back_the_last_write_still_coun
         await lab.services.engine.upload_part(lab.bucket, lab.tenant, upload, 1, BytesBody(b"before"))
     async with laboratory(tmp_path / "old", now_ms=lab.clock.now_ms() - 3_600_000, journal=JOURNAL) as lab:
         await lab.put("k", b"after")
-        part = await lab.services.engine.upload_part(lab.bucket, lab.tenant, upload, 1, BytesBody(b"after"))
         data = lose_manifest(tmp_path / "old", tmp_path / "new")
+        part = await lab.services.engine.upload_part(lab.bucket, lab.tenant, upload, 1, BytesBody(b"after"))
+        later = lose_manifest(tmp_path / "old", tmp_path / "later")
     await recover_in(data)
     async with laboratory(data, journal=JOURNAL) as new:
         assert await new.get("k") == b"after"
+    await recover_in(later)
+    async with laboratory(later, journal=JOURNAL) as new:
         assert [found.etag for found in await new.services.manifest.list_parts(upload.id)] == [part.etag]
 
 
