@@ -35,7 +35,7 @@ soak: $(VENV)/.installed-bench ## MINUTES (10) of clients while workers are kill
 drill: $(VENV)/.installed-test ## Delete the manifest behind OBJECTS objects (100,000), and one store: recover, and compare every object
 	@$(BIN)/python -m tests.drill $(if $(OBJECTS),--objects $(OBJECTS))
 
-breaks: $(VENV)/.installed-test ## Break what keeps data safe, in a dozen ways: the simulation must find each
+breaks: $(VENV)/.installed-test ## Break what keeps data safe, in eleven ways: the simulation must find each
 	SHARDGATE_BREAKS=1 $(BIN)/python -m pytest -q tests/fault/machine/test_breaks.py
 
 check: $(VENV)/.installed-test ## ruff, mypy --strict, import-linter

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -17,17 +17,24 @@ from proxy.engine.destination import VersionDestination
 from proxy.engine.intents import IntentLedger
 from proxy.engine.objects import ObjectVerbs
 from proxy.engine.write import Writer
-from proxy.errors import CellForged
+from proxy.errors import CellForged, ProxyError
 from proxy.manifest.records import NULL_VERSION, GarbageSegment
-from proxy.manifest.sqlite import extents, versions
+from proxy.manifest.sqlite import extents
 from tests.fault.machine.audit import extents as stored_extents
 
 Break = Callable[[], AbstractContextManager[object]]
 
 
-def commit_before_quorum() -> AbstractContextManager[object]:
-    """One shard in a store is taken for enough."""
-    return patch("proxy.engine.quorum.survives", lambda policy, scheme, held: len(held) >= 1)
+@contextmanager
+def commit_before_quorum() -> Iterator[None]:
+    """One shard in a store is taken for enough, and the others are not waited for."""
+
+    async def no_grace(self: Any, max_seconds: float) -> None:
+        """Wait for nobody."""
+
+    enough = patch("proxy.engine.quorum.survives", lambda policy, scheme, held: len(held) >= 1)
+    with enough, patch("proxy.engine.quorum._SegmentPuts.grace", no_grace):
+        yield
 
 
 def collect_on_absence() -> AbstractContextManager[object]:
@@ -93,11 +100,15 @@ def acknowledge_before_the_commit() -> AbstractContextManager[object]:
     """A PUT is answered while its commit is still under way."""
     write = Writer.write
 
+    async def commit_some_time(writer: Any, destination: Any, stored: Any) -> None:
+        with suppress(ProxyError):  # nobody waits for it
+            await writer._commit(destination, stored)
+
     async def early(self: Any, destination: Any, body: Any) -> Any:
         if not isinstance(destination, VersionDestination):
             return await write(self, destination, body)
         stored = await self._store(destination, body)
-        self._tasks.start(self._commit(destination, stored))
+        self._tasks.start(commit_some_time(self, destination, stored))
         keeps_versions = destination.bucket.versioning == "Enabled"
         return SimpleNamespace(id=destination.version_id if keeps_versions else NULL_VERSION)
 
@@ -107,16 +118,6 @@ def acknowledge_before_the_commit() -> AbstractContextManager[object]:
 def check_conditions_before_the_body_only() -> AbstractContextManager[object]:
     """A conditional PUT is not held against what is there when it commits."""
     return patch("proxy.manifest.plans.versions.check_conditions", lambda current, conditions: None)
-
-
-def commit_under_a_revoked_lease() -> AbstractContextManager[object]:
-    """A commit does not mind that its ids were given up, and are being collected."""
-
-    def settle(connection: Any, settlements: Any) -> None:
-        for settlement in settlements:
-            connection.execute("UPDATE intent SET settled = settled | ? WHERE id = ?", (settlement.mask, settlement.intent_id))
-
-    return patch.object(versions, "settle_commit", settle)
 
 
 @contextmanager
@@ -165,7 +166,6 @@ BREAKS: tuple[Break, ...] = (
     serve_unverified,
     acknowledge_before_the_commit,
     check_conditions_before_the_body_only,
-    commit_under_a_revoked_lease,
     leave_what_a_failed_write_has_stored,
     remember_what_was_looked_up,
     skip_the_fence,

@@ -116,6 +116,10 @@ class Machine(RuleBasedStateMachine):
     def look_through(self, buckets: list[str], whole: bool, turns: int) -> None:
         self.ask([Act("list" if whole else "see", {"bucket": bucket}) for bucket in buckets], turns)
 
+    @rule(turns=turns)
+    def read_everything(self, turns: int) -> None:
+        self.ask([Act("get", {"place": place, "part": (0.0, 1.0)}) for place in PLACES for _ in range(MOST_PROCESSES)], turns)
+
     @rule(place=versioned_places, which=st.integers(0, 9))
     def delete_a_version(self, place: Place, which: int) -> None:
         if known := self._known_versions(place):

@@ -10,7 +10,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tests.fault.machine.rules import Machine
 
-EXAMPLES = int(os.environ.get("SHARDGATE_EXAMPLES", "20"))
+EXAMPLES = int(os.environ.get("SHARDGATE_EXAMPLES", "10"))
 STEPS = 40
 
 
