@@ -9,8 +9,9 @@ from contextlib import closing
 from typing import TypeVar
 
 from proxy.engine.scrub.findings import to_repair
-from proxy.engine.scrub.once import open_once
-from proxy.upkeep import inspector
+from proxy.engine.scrub.once import compare_once, open_once
+from proxy.engine.scrub.orphans import Quarantine
+from proxy.upkeep import comparing, inspector
 from tests.fault.machine.audit import audit, extents
 from tests.fault.machine.history import Entry, Place
 from tests.fault.machine.linearizable import explain
@@ -70,15 +71,19 @@ class Judge:
             self._world.stop(process)
             self._world.clock.set(8 * DAY_MS)
             process = self._world.started()  # soon after a start everybody looks what there is to do
-            self._open_all(process)
+            self._look_at_all(process)
             self._world.pass_time(COLLECTED_SECONDS)
         return process
 
-    def _open_all(self, process: Process) -> None:
+    def _look_at_all(self, process: Process) -> None:
+        """Do as `shardgate scrub --now --deep` and `shardgate fsck --apply` do."""
         assert process.services is not None
         parts = process.services.parts
         report = to_repair(parts.manifest, parts.clock)
         self._done(process, open_once(parts.manifest, parts.clock, inspector(parts), parts.fleet, report, lambda done: None))
+        quarantine = Quarantine(parts.manifest, parts.clock, parts.fleet.stores.keys(), days=parts.config.fsck.quarantine_days)
+        comparison = compare_once(comparing(parts, report), lambda done: None, everything=True, after_slice=quarantine.after_slice)
+        self._done(process, quarantine.judge(self._done(process, comparison)))
 
     def _done(self, process: Process, call: Coroutine[object, object, Result]) -> Result:
         task = self._world.loop.create_task(call, context=process.context)
