@@ -233,7 +233,7 @@ def test_the_tree_of_errors_is_drawn_as_it_is() -> None:
 def test_every_target_of_the_makefile_is_shown_and_make_can_read_it() -> None:
     makefile = (ROOT / "Makefile").read_text("utf-8")
     declared = re.findall(r"^\.PHONY:(.*)$", makefile, re.MULTILINE)
-    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
     assert len(declared) == 1
     assert {line.split()[0] for line in shown.splitlines()} == set(declared[0].split())
