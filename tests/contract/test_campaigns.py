@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 from msgspec.structs import replace
 
-from proxy.clock import ManualClock
 from proxy.errors import CampaignRefused, ExtentMissing, IntentRevoked, PolicyMoved
 from proxy.manifest.campaigns import (
     SETTLE_MS,
@@ -24,20 +20,12 @@ from proxy.manifest.campaigns import (
 )
 from proxy.manifest.drafts import CompletedPart
 from proxy.manifest.protocol import Manifest
-from proxy.manifest.records import Bucket, ExtentId, Layout, Part, Settlement, Version
-from proxy.manifest.sqlite import open_sqlite
-from tests.contract.test_manifest import BUCKET, NOW, draft, layout, segment_id, tenant, upload
+from proxy.manifest.records import ExtentId, Layout, Part, Settlement, Version
+from tests.contract.conftest import NOW
+from tests.contract.test_manifest import BUCKET, draft, layout, segment_id, upload
 
 DRAIN = Campaign(id=CampaignId("drain-1"), verb="drain", store="s1", planned_ms=NOW)
 MOVE = Campaign(id=CampaignId("policy-1"), verb="policy", bucket_id=BUCKET, bucket="b", policy="q", planned_ms=NOW)
-
-
-@pytest.fixture
-async def manifest(tmp_path: Path) -> AsyncIterator[Manifest]:
-    async with open_sqlite(tmp_path / "m.sqlite", ManualClock(NOW)) as opened:
-        await opened.add_tenant(tenant("t"))
-        await opened.create_bucket(Bucket(name="b", tenant_id="t", policy="p", created_ms=NOW))
-        yield opened
 
 
 async def applied(manifest: Manifest, campaign: Campaign) -> Campaign:

@@ -3,37 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
-from proxy.clock import ManualClock
 from proxy.codec.format import shard_name
 from proxy.manifest.damage import WHOLE_SEGMENT, Damage, DamageKind, Leftover, Repair
 from proxy.manifest.drafts import VersionDraft
 from proxy.manifest.plans.damage import ARRIVES_WITHIN_MS, DRAW_KEPT_MS, LONGEST_DRAW_MS, LONGEST_WAIT_MS
 from proxy.manifest.protocol import Manifest
-from proxy.manifest.records import Bucket, ExtentId, Garbage, Layout, Segment, Tenant
+from proxy.manifest.records import ExtentId, Garbage, Layout, Segment
 from proxy.manifest.sqlite import damage as ledger
-from proxy.manifest.sqlite import open_sqlite
 from proxy.manifest.sqlite.layouts import find_layout
 from proxy.manifest.sqlite.rows import Connection
+from tests.contract.conftest import NOW
 
-NOW = 1_750_000_000_000
 BUCKET = 1
 STORES = ("s0", "s1", "s2", "s3", "s4")
-
-
-@pytest.fixture
-async def manifest(tmp_path: Path) -> AsyncIterator[Manifest]:
-    async with open_sqlite(tmp_path / "m.sqlite", ManualClock(NOW)) as opened:
-        await opened.add_tenant(
-            Tenant(id="t", name="t", canonical_id="tt", display_name="t", root_key_id="r", wrapped_key=b"w", created_ms=NOW)
-        )
-        await opened.create_bucket(Bucket(name="b", tenant_id="t", policy="p", created_ms=NOW))
-        yield opened
 
 
 def segment_id(number: int) -> bytes:

@@ -32,7 +32,8 @@ from proxy.manifest.journal import (
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import AccessKey, Bucket, GarbageSegment, Part, Settlement
 from proxy.manifest.sqlite import open_sqlite
-from tests.contract.test_manifest import NOW, draft, layout, segment_id, tenant, upload
+from tests.contract.conftest import NOW, tenant
+from tests.contract.test_manifest import draft, layout, segment_id, upload
 
 LARGE = 1 << 20
 

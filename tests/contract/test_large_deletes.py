@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
-import pytest
-
-from proxy.clock import ManualClock
 from proxy.codec.format import shard_name
 from proxy.manifest.drafts import VersionDraft
 from proxy.manifest.protocol import Manifest
-from proxy.manifest.records import Bucket, ExtentId, Garbage, Layout, Segment
-from proxy.manifest.sqlite import open_sqlite
-from tests.contract.test_manifest import BUCKET, NOW, draft, segment_id, tenant
+from proxy.manifest.records import ExtentId, Garbage, Layout, Segment
+from tests.contract.conftest import NOW
+from tests.contract.test_manifest import BUCKET, draft, segment_id
 
 EXTENTS = 5
 SEGMENTS = 900  # of each: two are released at once, the others later
-
-
-@pytest.fixture
-async def manifest(tmp_path: Path) -> AsyncIterator[Manifest]:
-    async with open_sqlite(tmp_path / "m.sqlite", ManualClock(NOW)) as opened:
-        await opened.add_tenant(tenant("t"))
-        await opened.create_bucket(Bucket(name="b", tenant_id="t", policy="p", created_ms=NOW))
-        yield opened
 
 
 def layouts() -> tuple[Layout, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -42,25 +42,12 @@ from proxy.manifest.records import (
     Readable,
     Segment,
     Settlement,
-    Tenant,
     Upload,
 )
 from proxy.manifest.sqlite import open_sqlite
+from tests.contract.conftest import NOW, tenant
 
-NOW = 1_750_000_000_000
 BUCKET = 1  # the first id that a manifest gives
-
-
-@pytest.fixture
-async def manifest(tmp_path: Path) -> AsyncIterator[Manifest]:
-    async with open_sqlite(tmp_path / "m.sqlite", ManualClock(NOW)) as opened:
-        await opened.add_tenant(tenant("t"))
-        await opened.create_bucket(Bucket(name="b", tenant_id="t", policy="p", created_ms=NOW))
-        yield opened
-
-
-def tenant(name: str) -> Tenant:
-    return Tenant(id=name, name=name, canonical_id=name * 2, display_name=name, root_key_id="r", wrapped_key=b"w", created_ms=NOW)
 
 
 def segment_id(number: int) -> bytes:

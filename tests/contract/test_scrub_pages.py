@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
-from proxy.clock import ManualClock
 from proxy.codec.format import segment_prefix, shard_name
 from proxy.errors import ManifestFenced
 from proxy.manifest.damage import Damage
 from proxy.manifest.drafts import VersionDraft
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.quarantine import Orphan
-from proxy.manifest.records import Bucket, Garbage, GarbageSegment, Layout, Segment, Settlement, Tenant
-from proxy.manifest.sqlite import open_sqlite
+from proxy.manifest.records import Garbage, GarbageSegment, Layout, Segment, Settlement
+from tests.contract.conftest import NOW
 
-NOW = 1_750_000_000_000
 DAY = 24 * 3600 * 1000
 BUCKET = 1
 STORES = ("s0", "s1", "s2")
-
-
-@pytest.fixture
-async def manifest(tmp_path: Path) -> AsyncIterator[Manifest]:
-    async with open_sqlite(tmp_path / "m.sqlite", ManualClock(NOW)) as opened:
-        await opened.add_tenant(
-            Tenant(id="t", name="t", canonical_id="tt", display_name="t", root_key_id="r", wrapped_key=b"w", created_ms=NOW)
-        )
-        await opened.create_bucket(Bucket(name="b", tenant_id="t", policy="p", created_ms=NOW))
-        yield opened
 
 
 def segment_id(number: int) -> bytes:
