@@ -15,7 +15,7 @@ from proxy.codec.format import is_shard_name
 from proxy.config import Config, JournalConfig, LimitsConfig, load_config
 from proxy.engine.body import Digests
 from proxy.engine.workers import Progress, Worker
-from proxy.manifest.records import Bucket, BucketName, ObjectAttributes, ObjectKey, Tenant, Version
+from proxy.manifest.records import Bucket, BucketName, Extent, ObjectAttributes, ObjectKey, Segment, Tenant, Version
 from proxy.services import Services, open_services
 from proxy.tenancy import add_tenant
 from tests.faulty_store import FaultyStore
@@ -106,6 +106,14 @@ class Laboratory:
 
 
 NO_JOURNAL = JournalConfig(enabled=False)
+
+
+async def stored(lab: Laboratory, key: str = "k") -> tuple[Extent, Segment]:
+    """Return the first extent of an object, and its first segment, as they are on record."""
+    version = await lab.services.manifest.find_version(lab.bucket.id, ObjectKey(key))
+    assert version is not None
+    (extent,) = await lab.services.manifest.load_extents([ref.id for ref in version.extents])
+    return extent, extent.layout.segments[0]
 
 
 def laboratory_config(data: Path, *, journal: JournalConfig = NO_JOURNAL, **limits: object) -> Config:

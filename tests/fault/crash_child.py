@@ -19,12 +19,12 @@ from proxy.config import JournalConfig
 from proxy.engine.journal.checkpointing import request_checkpoint
 from proxy.manifest.damage import Damage
 from proxy.manifest.drafts import CompletedPart
-from proxy.manifest.records import Extent, ObjectAttributes, ObjectKey, Segment
+from proxy.manifest.records import ObjectAttributes, ObjectKey
 from proxy.manifest.sqlite.group_commit import GroupCommitter
 from proxy.recovering import recover
 from proxy.stores.directory import DirectoryStore
 from proxy.upkeep import make_mover
-from tests.laboratory import BytesBody, Laboratory, laboratory, laboratory_config
+from tests.laboratory import BytesBody, Laboratory, laboratory, laboratory_config, stored
 
 OLD, NEW = b"old", b"new" * 100_000
 KEPT = JournalConfig(interval_ms=3_600_000)
@@ -69,13 +69,6 @@ class Steps:
             return result
 
         return counted
-
-
-async def stored(lab: Laboratory) -> tuple[Extent, Segment]:
-    version = await lab.services.manifest.find_version(lab.bucket.id, ObjectKey("k"))
-    assert version is not None
-    (extent,) = await lab.services.manifest.load_extents([ref.id for ref in version.extents])
-    return extent, extent.layout.segments[0]
 
 
 async def write(lab: Laboratory, steps: Steps) -> None:

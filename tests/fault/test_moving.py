@@ -12,9 +12,9 @@ import pytest
 from proxy.codec.format import END
 from proxy.engine.moving import ShardMover
 from proxy.errors import MoveFailed, MoveRefused, NotEnoughShards
-from proxy.manifest.records import Extent, ObjectKey, Segment
+from proxy.manifest.records import ObjectKey, Segment
 from proxy.upkeep import make_mover
-from tests.laboratory import Laboratory, laboratory
+from tests.laboratory import Laboratory, laboratory, stored
 
 DATA = os.urandom(700_000)  # two full stripes of 4+2 and a short one
 
@@ -23,13 +23,6 @@ DATA = os.urandom(700_000)  # two full stripes of 4+2 and a short one
 async def lab(tmp_path: Path) -> AsyncIterator[Laboratory]:
     async with laboratory(tmp_path) as running:
         yield running
-
-
-async def stored(lab: Laboratory, key: str = "k") -> tuple[Extent, Segment]:
-    version = await lab.services.manifest.find_version(lab.bucket.id, ObjectKey(key))
-    assert version is not None
-    (extent,) = await lab.services.manifest.load_extents([ref.id for ref in version.extents])
-    return extent, extent.layout.segments[0]
 
 
 async def shard(lab: Laboratory, segment: Segment, index: int) -> bytes:

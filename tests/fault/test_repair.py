@@ -23,10 +23,10 @@ from proxy.engine.workers import Progress, Runner
 from proxy.errors import BudgetExhausted
 from proxy.manifest.damage import Damage, DamageKind
 from proxy.manifest.drafts import VersionDraft
-from proxy.manifest.records import Extent, Job, ObjectKey, Segment, VersionId
+from proxy.manifest.records import Job, ObjectKey, Segment, VersionId
 from proxy.stores.protocol import ShardName
 from proxy.upkeep import make_workers
-from tests.laboratory import Laboratory, laboratory
+from tests.laboratory import Laboratory, laboratory, stored
 
 DATA = os.urandom(700_000)
 HOUR = 3600.0
@@ -36,13 +36,6 @@ HOUR = 3600.0
 async def lab(tmp_path: Path) -> AsyncIterator[Laboratory]:
     async with laboratory(tmp_path, background_requests_per_second=1_000_000, background_mib_per_second=100_000) as running:
         yield running
-
-
-async def stored(lab: Laboratory, key: str = "k") -> tuple[Extent, Segment]:
-    version = await lab.services.manifest.find_version(lab.bucket.id, ObjectKey(key))
-    assert version is not None
-    (extent,) = await lab.services.manifest.load_extents([ref.id for ref in version.extents])
-    return extent, extent.layout.segments[0]
 
 
 async def repair(lab: Laboratory, *, after: float = HOUR + 1) -> Progress:
