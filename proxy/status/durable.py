@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from proxy.clock import Clock
 from proxy.config import Config
 from proxy.engine.journal.scrubbing import load_copy_report
+from proxy.engine.repair.audit import load_placement
 from proxy.engine.scrub.reports import load_report
 from proxy.engine.scrub.workers import DEEP, LIGHT
 from proxy.engine.tally import load_tally
@@ -26,7 +27,7 @@ from proxy.manifest.sqlite import open_sqlite
 from proxy.manifest.tally import Tally
 from proxy.openings import open_root_key
 from proxy.status.campaigns import GOING_ON, campaign_facts
-from proxy.status.facts import CampaignFacts, JournalFacts, ManifestFacts, ScrubFacts, TallyFacts
+from proxy.status.facts import CampaignFacts, JournalFacts, ManifestFacts, PlacementFacts, ScrubFacts, TallyFacts
 
 LONGEST_LOOK_SECONDS = 2.0
 ANYWHERE = ""  # the store of garbage that may lie in any
@@ -41,6 +42,7 @@ class Known(NamedTuple):
     garbage: Mapping[str, int] = {}
     jobs: tuple[Job, ...] = ()
     tally: Tally | None = None
+    placement: PlacementFacts = PlacementFacts()
     scrubs: tuple[ScrubFacts, ...] = ()
     journal: JournalFacts | None = None
     campaigns: tuple[CampaignFacts, ...] = ()
@@ -79,11 +81,17 @@ async def _read_manifest(config: Config, manifest: Manifest, facts: ManifestFact
         garbage=await manifest.count_garbage(),
         jobs=await manifest.list_jobs(),
         tally=await load_tally(manifest),
+        placement=await _placement(manifest),
         scrubs=tuple([facts async for facts in _scrubs(config, manifest)]),
         journal=await _journal(config, manifest, clock) if config.journal.enabled else None,
         campaigns=tuple(campaign_facts(campaign) for campaign in campaigns if campaign.state in GOING_ON),
         left=frozenset(campaign.store for campaign in campaigns if campaign.leaves and campaign.state == "done"),
     )
+
+
+async def _placement(manifest: Manifest) -> PlacementFacts:
+    report = await load_placement(manifest)
+    return PlacementFacts() if report is None else PlacementFacts(outdated=dict(report.outdated), orphaned=dict(report.orphaned))
 
 
 async def _scrubs(config: Config, manifest: Manifest) -> AsyncIterator[ScrubFacts]:

@@ -75,6 +75,13 @@ class TallyFacts(Struct, frozen=True, kw_only=True):
     redundancy: dict[int, int]
 
 
+class PlacementFacts(Struct, frozen=True, kw_only=True):
+    """What the last audit has found that repair cannot mend: segments, by the policy that they are kept under."""
+
+    outdated: dict[str, int] = {}  # of a scheme that the policy does not have any more
+    orphaned: dict[str, int] = {}  # of a policy that is not configured any more
+
+
 class ScrubFacts(Struct, frozen=True, kw_only=True):
     """A kind of scrub: the last whole pass, the days within which one should end, and what remains of one that goes on."""
 
@@ -124,6 +131,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     damage: DamageFacts = DamageFacts()
     unplaced_garbage: int = 0  # deleted shards of which it is not known yet in which store they are
     tally: TallyFacts | None = None
+    placement: PlacementFacts = PlacementFacts()
     scrubs: tuple[ScrubFacts, ...] = ()
     journal: JournalFacts | None = None
     campaigns: tuple[CampaignFacts, ...] = ()

@@ -49,6 +49,7 @@ async def gather_facts(config: Config, clock: Clock, *, seconds: float = SECONDS
         damage=DamageFacts(waiting=dict(known.damage.by_redundancy), oldest_ms=known.damage.oldest_ms),
         unplaced_garbage=known.garbage.get(ANYWHERE, 0),
         tally=None if known.tally is None else tally_facts(known.tally),
+        placement=known.placement,
         scrubs=known.scrubs,
         journal=known.journal,
         campaigns=known.campaigns,

@@ -157,6 +157,18 @@ def _at_tally(facts: Facts) -> Iterator[Problem]:
         yield _attention(f"{bare:,} segments could lose no more shard {counted}", "shardgate jobs")
 
 
+def _at_placement(facts: Facts) -> Iterator[Problem]:
+    for policy, count in sorted(facts.placement.outdated.items()):
+        yield _attention(
+            f"{count:,} segments under policy {policy} have a scheme that it does not have any more",
+            f"shardgate policy move BUCKET {policy}",
+        )
+    for policy, count in sorted(facts.placement.orphaned.items()):
+        yield _attention(
+            f"{count:,} segments are kept under policy {policy}, which is not configured", "shardgate policy move BUCKET POLICY"
+        )
+
+
 def _unreadable(levels: Mapping[int, int]) -> int:
     return sum(count for level, count in levels.items() if level < 0)
 
@@ -222,6 +234,7 @@ _LOOKS: tuple[Callable[[Facts], Iterable[Problem]], ...] = (
     _at_policies,
     _at_damage,
     _at_tally,
+    _at_placement,
     _at_stores,
     _at_journal,
     _at_jobs,
