@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from proxy.engine.body import Body
 from proxy.engine.classify import keeps_promises
@@ -12,7 +12,7 @@ from proxy.engine.read import Reading
 from proxy.engine.verbs import Verbs
 from proxy.errors import PolicyMoved
 from proxy.manifest.conditions import check_conditions
-from proxy.manifest.drafts import NO_CONDITIONS, Conditions, VersionDraft
+from proxy.manifest.drafts import NO_CONDITIONS, AttributeChange, Conditions, VersionDraft
 from proxy.manifest.records import (
     Bucket,
     Extent,
@@ -118,9 +118,9 @@ class ObjectVerbs(Verbs):
         except PolicyMoved:
             return await self._copy_data(source, source_owner, bucket, owner, key, attributes, checksum_algorithm, conditions)
 
-    async def set_tags(self, bucket: Bucket, key: ObjectKey, version_id: VersionId, tags: Mapping[str, str]) -> Version:
-        """Replace the tags of a version. Raises `VersionMissing`."""
-        return await self._manifest.set_tags(bucket.id, key, version_id, tags)
+    async def change_attributes(self, bucket: Bucket, key: ObjectKey, version_id: VersionId, change: AttributeChange) -> Version:
+        """Change what a version says about itself, its tags for one. Raises `VersionMissing`."""
+        return await self._manifest.change_attributes(bucket.id, key, version_id, change)
 
     async def _copy_data(
         self,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec import UNSET, UnsetType
+
 from proxy.manifest.records import (
     BucketId,
     Checksum,
@@ -59,6 +61,12 @@ class VersionDraft(Record, frozen=True, kw_only=True, omit_defaults=True):
     parts: tuple[PartSummary, ...] = ()
     new_layouts: tuple[Layout, ...] = ()
     shared_extents: tuple[ExtentId, ...] = ()
+
+
+class AttributeChange(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """What to change of what a stored version says about itself. What is UNSET stays as it is."""
+
+    tags: dict[str, str] | UnsetType = UNSET
 
 
 class CompletedPart(Record, frozen=True, kw_only=True, omit_defaults=True):

@@ -13,7 +13,8 @@ from proxy.manifest.records import BucketName, Caller
 from proxy.s3.copy_source import parse_copy_source
 from proxy.s3.errors import S3Error
 from proxy.s3.model import Operation
-from proxy.s3.policy import Facts, Principal, Resource, authorise, required_actions, source_action
+from proxy.s3.policy.actions import required_actions, source_action
+from proxy.s3.policy.decision import Facts, Principal, Resource, authorise
 from proxy.s3.routing import Target
 from proxy.server.auth import Sender
 from proxy.server.call import Origin, OwnedBucket

@@ -18,7 +18,7 @@ from proxy.s3.claim import ANONYMOUS_CLAIM, STREAMING_MODES, Claim
 from proxy.s3.errors import S3Error
 from proxy.s3.evidence import Evidence, Place, evidence_of_request
 from proxy.s3.metadata import check_header
-from proxy.s3.policy import ANONYMOUS, Principal
+from proxy.s3.policy.decision import ANONYMOUS, Principal
 from proxy.s3.sigv4 import signing_key
 
 MAX_CACHED_KEYS = 10_000  # some 300 bytes each

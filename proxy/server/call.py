@@ -13,7 +13,8 @@ from proxy.s3.copy_source import CopySource
 from proxy.s3.errors import S3Error
 from proxy.s3.model import Operation
 from proxy.s3.parsing import Params
-from proxy.s3.policy import ANONYMOUS, Facts, Principal, Resource, authorise, deletion_action
+from proxy.s3.policy.actions import deletion_action
+from proxy.s3.policy.decision import ANONYMOUS, Facts, Principal, Resource, authorise
 from proxy.server.body import RequestBody
 from proxy.services import Services
 

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from proxy.clock import ManualClock
 from proxy.errors import ManifestConflict, ManifestFenced, ProxyError
 from proxy.manifest.damage import Damage
-from proxy.manifest.drafts import CompletedPart
+from proxy.manifest.drafts import AttributeChange, CompletedPart
 from proxy.manifest.journal import (
     NOT_JOURNALED,
     TABLES,
@@ -300,7 +300,7 @@ class Steps:
         await self.manifest.delete_latest(1, f"k{at}", marker_id=f"v{self.number}", now_ms=NOW + self.number)
 
     async def _tag(self, at: int) -> None:
-        await self.manifest.set_tags(1, f"k{at}", None, {"n": str(self.number)})
+        await self.manifest.change_attributes(1, f"k{at}", None, AttributeChange(tags={"n": str(self.number)}))
 
     async def _begin(self, at: int) -> None:
         await self.manifest.begin_upload(upload(f"u{at}", f"k{at}"))

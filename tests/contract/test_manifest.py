@@ -28,7 +28,7 @@ from proxy.errors import (
     UploadMissing,
     VersionMissing,
 )
-from proxy.manifest.drafts import CompletedPart, Conditions, VersionDraft
+from proxy.manifest.drafts import AttributeChange, CompletedPart, Conditions, VersionDraft
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import (
     AccessKey,
@@ -162,7 +162,7 @@ WRITES: dict[str, Callable[[Manifest], Awaitable[object]]] = {
     "commit_version": lambda manifest: manifest.commit_version(draft("k", new_layouts=(layout(1),))),
     "delete_version": lambda manifest: manifest.delete_version(BUCKET, "k", "null", now_ms=NOW),
     "delete_latest": lambda manifest: manifest.delete_latest(BUCKET, "k", marker_id="m", now_ms=NOW),
-    "set_tags": lambda manifest: manifest.set_tags(BUCKET, "k", None, {"a": "b"}),
+    "change_attributes": lambda manifest: manifest.change_attributes(BUCKET, "k", None, AttributeChange(tags={"a": "b"})),
     "set_versioning": lambda manifest: manifest.set_versioning(BUCKET, "Enabled"),
     "put_bucket_setting": lambda manifest: manifest.put_bucket_setting(BUCKET, "tagging", "{}"),
     "begin_upload": lambda manifest: manifest.begin_upload(upload("v")),
@@ -294,7 +294,7 @@ async def test_parts_are_loaded_of_the_very_version_that_was_found(manifest: Man
     version = await manifest.commit_version(draft("k", parts=parts, new_layouts=(layout(1),)))
     assert version.parts_count == 2
     assert await manifest.load_parts(BUCKET, version) == parts
-    await manifest.set_tags(BUCKET, "k", None, {"a": "b"})
+    await manifest.change_attributes(BUCKET, "k", None, AttributeChange(tags={"a": "b"}))
     assert await manifest.load_parts(BUCKET, version) == parts
     await manifest.delete_version(BUCKET, "k", "null", now_ms=NOW)
     with pytest.raises(ExtentMissing):

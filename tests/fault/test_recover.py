@@ -21,7 +21,7 @@ from proxy.engine.journal.reading import CopyReader, FoundCopy
 from proxy.engine.recover.chain import Start, follow
 from proxy.engine.recover.report import Report
 from proxy.errors import JournalBroken, ManifestFenced, RecoveryRefused
-from proxy.manifest.drafts import CompletedPart
+from proxy.manifest.drafts import AttributeChange, CompletedPart
 from proxy.manifest.records import BucketName, Layout, ObjectAttributes, ObjectKey, SegmentId
 from proxy.manifest.recovery import Finding, Link
 from proxy.manifest.sqlite import open_sqlite
@@ -76,7 +76,7 @@ async def test_everything_acknowledged_is_there_again(tmp_path: Path) -> None:
         source = await engine.find_version(lab.bucket, ObjectKey("journaled"))
         assert source is not None
         await engine.copy_object(source, lab.bucket, lab.tenant, lab.bucket, lab.tenant, ObjectKey("copy"), ObjectAttributes())
-        await engine.set_tags(lab.bucket, ObjectKey("copy"), source.id, {"a": "b"})
+        await engine.change_attributes(lab.bucket, ObjectKey("copy"), source.id, AttributeChange(tags={"a": "b"}))
         await engine.put_bucket_setting(lab.bucket, "tagging", "{}")
         await lab.put("empty", b"")
         # Behind the end of the journal:

@@ -15,7 +15,7 @@ from proxy.errors import (
     UploadMissing,
     VersionMissing,
 )
-from proxy.manifest.drafts import NO_CONDITIONS, CompletedPart, Conditions, VersionDraft
+from proxy.manifest.drafts import NO_CONDITIONS, AttributeChange, CompletedPart, Conditions, VersionDraft
 from proxy.manifest.plans.buckets import check_empty, check_new_bucket, with_setting
 from proxy.manifest.plans.extents import CountedExtent, ReferenceChange, garbage_of, plan_references
 from proxy.manifest.plans.uploads import check_upload, completed_version, extents_of, plan_completion
@@ -23,10 +23,10 @@ from proxy.manifest.plans.versions import (
     NO_CHANGE,
     VersionChange,
     is_same,
+    plan_attributes,
     plan_commit,
     plan_delete_latest,
     plan_delete_version,
-    plan_tags,
     replaces_null_version,
 )
 from proxy.manifest.records import (
@@ -170,10 +170,12 @@ def test_a_version_is_the_same_whatever_its_tags_where_it_is_stored_and_what_is_
 
 def test_tags_are_replaced_and_nothing_else() -> None:
     tagged = replace(V1, attributes=ObjectAttributes(metadata={"m": "1"}, tags={"old": "1"}))
-    assert plan_tags(tagged, {"new": "2"}) == replace(V1, attributes=ObjectAttributes(metadata={"m": "1"}, tags={"new": "2"}))
+    assert plan_attributes(tagged, AttributeChange(tags={"new": "2"})) == replace(
+        V1, attributes=ObjectAttributes(metadata={"m": "1"}, tags={"new": "2"})
+    )
     for untaggable in (None, MARKER):
         with pytest.raises(VersionMissing):
-            plan_tags(untaggable, {})
+            plan_attributes(untaggable, AttributeChange(tags={}))
 
 
 REFERENCES: dict[str, tuple[tuple[CountedExtent, ...], tuple[int, ...], tuple[int, ...], tuple[tuple[int, int], ...], tuple[int, ...]]] = {

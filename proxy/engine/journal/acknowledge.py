@@ -65,7 +65,7 @@ ALL: Mapping[str, Callable[..., bool]] = {
     "set_versioning": _always,
     "put_bucket_setting": _always,
     "delete_bucket": _always,
-    "set_tags": _always,
+    "change_attributes": _always,
     "delete_version": _always,
     "delete_latest": _always,
     "abort_upload": _always,

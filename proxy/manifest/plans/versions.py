@@ -9,13 +9,12 @@ write a lower one than what it replaces has. The manifest then raises it; the la
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from proxy.errors import VersionMissing
 from proxy.manifest.conditions import check_conditions
-from proxy.manifest.drafts import Conditions, VersionDraft
+from proxy.manifest.drafts import AttributeChange, Conditions, VersionDraft
 from proxy.manifest.records import NULL_VERSION, Bucket, ExtentRef, ObjectKey, Part, Record, UploadId, Version, VersionId
 
 
@@ -78,15 +77,18 @@ def plan_delete_version(version: Version | None) -> VersionChange:
     return NO_CHANGE if version is None else VersionChange(removed=(version,), promotes=version.is_latest)
 
 
-def plan_tags(version: Version | None, tags: Mapping[str, str]) -> Version:
-    """Return the version with other tags. VersionMissing, also of a delete marker."""
+def plan_attributes(version: Version | None, change: AttributeChange) -> Version:
+    """Return the version with other attributes. VersionMissing, also of a delete marker."""
     if version is None or version.is_delete_marker:
-        raise VersionMissing("there is no such version to tag")
-    return replace(version, attributes=replace(version.attributes, tags=dict(tags)))
+        raise VersionMissing("there is no such version to change")
+    attributes = version.attributes
+    if change.tags is not UNSET:
+        attributes = replace(attributes, tags=change.tags)
+    return replace(version, attributes=attributes)
 
 
 def is_same(stored: Version | None, found: Version) -> bool:
-    """Tell whether what is stored now is the version found before: its tags may have changed, its data moved, others come above it."""
+    """Tell whether what is stored now is the version found before: attributes may have changed, data moved, others come above it."""
     return stored is not None and found == replace(stored, attributes=found.attributes, is_latest=found.is_latest, extents=found.extents)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
-from proxy.manifest.drafts import NO_CONDITIONS, CompletedPart, Conditions, ObjectPage, UploadPage, VersionDraft
+from proxy.manifest.drafts import NO_CONDITIONS, AttributeChange, CompletedPart, Conditions, ObjectPage, UploadPage, VersionDraft
 from proxy.manifest.records import (
     BucketId,
     Extent,
@@ -80,9 +80,11 @@ class Objects(Protocol):
     otherwise listing resumes in `after_key` behind that version."""
 
     # Changing and deleting
-    async def set_tags(self, bucket_id: BucketId, key: ObjectKey, version_id: VersionId | None, tags: Mapping[str, str]) -> Version: ...
+    async def change_attributes(
+        self, bucket_id: BucketId, key: ObjectKey, version_id: VersionId | None, change: AttributeChange
+    ) -> Version: ...  # fmt: skip
 
-    """Replace the tags of one version (the latest if None). VersionMissing (also for a delete marker)."""
+    """Change attributes of one version (the latest if None) in one step. VersionMissing (also for a delete marker)."""
 
     async def delete_version(self, bucket_id: BucketId, key: ObjectKey, version_id: VersionId, *, now_ms: int) -> Version | None: ...
 

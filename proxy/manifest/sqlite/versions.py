@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import msgspec
 from msgspec.structs import replace
 
 from proxy.errors import ExtentMissing
-from proxy.manifest.drafts import Conditions, VersionDraft
+from proxy.manifest.drafts import AttributeChange, Conditions, VersionDraft
 from proxy.manifest.plans.versions import (
     VersionChange,
     is_same,
+    plan_attributes,
     plan_commit,
     plan_delete_latest,
     plan_delete_version,
-    plan_tags,
     replaces_null_version,
 )
 from proxy.manifest.records import (
@@ -154,9 +154,11 @@ def _row(bucket_id: BucketId, version: Version) -> tuple[int, bytes, int]:
     return bucket_id, version.key.encode(), -version.sequence
 
 
-def set_tags(connection: Connection, bucket_id: BucketId, key: ObjectKey, version_id: VersionId | None, tags: Mapping[str, str]) -> Version:
+def change_attributes(
+    connection: Connection, bucket_id: BucketId, key: ObjectKey, version_id: VersionId | None, change: AttributeChange
+) -> Version:
     need_bucket(connection, bucket_id)
-    changed = plan_tags(find_version(connection, bucket_id, key, version_id), tags)
+    changed = plan_attributes(find_version(connection, bucket_id, key, version_id), change)
     connection.execute(
         "UPDATE version SET record = ? WHERE bucket = ? AND key = ? AND order_key = ?", (encode(changed), *_row(bucket_id, changed))
     )

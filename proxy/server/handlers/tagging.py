@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
+from proxy.manifest.drafts import AttributeChange
 from proxy.s3.errors import S3Error
 from proxy.s3.tagging import MAX_BUCKET_TAGS, MAX_OBJECT_TAGS, check_tags
 from proxy.server.call import Call, rows
@@ -45,9 +46,9 @@ async def delete_object_tagging(call: Call) -> dict[str, object]:
     return await _replace(call, {})
 
 
-async def _replace(call: Call, tags: Mapping[str, str]) -> dict[str, object]:
+async def _replace(call: Call, tags: dict[str, str]) -> dict[str, object]:
     found = await find_object(call, call.bucket, key=call.key, version_id=call.text("VersionId"))
-    version = await call.services.engine.set_tags(call.bucket, found.key, found.id, tags)
+    version = await call.services.engine.change_attributes(call.bucket, found.key, found.id, AttributeChange(tags=tags))
     return {"VersionId": shown_id(call.bucket, version)}
 
 

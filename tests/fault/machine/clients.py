@@ -17,7 +17,7 @@ from proxy.errors import (
     ProxyError,
     VersionMissing,
 )  # fmt: skip
-from proxy.manifest.drafts import CompletedPart, Conditions
+from proxy.manifest.drafts import AttributeChange, CompletedPart, Conditions
 from proxy.manifest.records import ObjectAttributes, ObjectKey, Readable, Version, VersionId
 from proxy.services import Services
 from tests.fault.machine.history import Entry, Event, History, Kind, Place, Refused, Tags
@@ -154,7 +154,9 @@ class Clients:
     async def tag(self, place: Place, tags: Tags) -> None:
         event = self._history.begin(place, "tag", tags=tags)
         try:
-            await self._services.manifest.set_tags(self._world.bucket(place.bucket).id, ObjectKey(place.key), None, dict(tags))
+            await self._services.manifest.change_attributes(
+                self._world.bucket(place.bucket).id, ObjectKey(place.key), None, AttributeChange(tags=dict(tags))
+            )
         except VersionMissing:
             self._history.end(event, Refused())
         except ProxyError:

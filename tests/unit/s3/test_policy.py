@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from proxy.s3.errors import S3Error
-from proxy.s3.policy import ANONYMOUS, Action, Facts, Principal, Resource, authorise, required_actions
+from proxy.s3.policy.actions import Action, required_actions
+from proxy.s3.policy.decision import ANONYMOUS, Facts, Principal, Resource, authorise
 from proxy.server.handlers import HANDLERS
 
 OWNER, OTHER = Principal("owner", "AK1"), Principal("other", "AK2")

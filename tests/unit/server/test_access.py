@@ -13,7 +13,7 @@ from proxy.s3.claim import ANONYMOUS_CLAIM
 from proxy.s3.copy_source import parse_copy_source
 from proxy.s3.errors import S3Error
 from proxy.s3.model import load_model
-from proxy.s3.policy import ANONYMOUS, Principal
+from proxy.s3.policy.decision import ANONYMOUS, Principal
 from proxy.s3.routing import Target
 from proxy.server.access import Access, Gate
 from proxy.server.auth import Sender

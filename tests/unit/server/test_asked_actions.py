@@ -11,7 +11,8 @@ from proxy.manifest.records import BucketName, Caller, ObjectKey
 from proxy.s3.claim import ANONYMOUS_CLAIM
 from proxy.s3.errors import S3Error
 from proxy.s3.model import load_model
-from proxy.s3.policy import Action, Facts, Principal, Resource
+from proxy.s3.policy.actions import Action
+from proxy.s3.policy.decision import Facts, Principal, Resource
 from proxy.s3.routing import Target
 from proxy.server.access import Gate
 from proxy.server.auth import Sender

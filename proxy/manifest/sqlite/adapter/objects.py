@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from proxy.manifest.drafts import NO_CONDITIONS, CompletedPart, Conditions, ObjectPage, UploadPage, VersionDraft
+from proxy.manifest.drafts import NO_CONDITIONS, AttributeChange, CompletedPart, Conditions, ObjectPage, UploadPage, VersionDraft
 from proxy.manifest.records import (
     BucketId,
     Extent,
@@ -68,8 +68,10 @@ class Objects(StepRunner):
 
     # Changing and deleting
 
-    async def set_tags(self, bucket_id: BucketId, key: ObjectKey, version_id: VersionId | None, tags: Mapping[str, str]) -> Version:
-        return await self._write(versions.set_tags, bucket_id, key, version_id, tags)
+    async def change_attributes(
+        self, bucket_id: BucketId, key: ObjectKey, version_id: VersionId | None, change: AttributeChange
+    ) -> Version:
+        return await self._write(versions.change_attributes, bucket_id, key, version_id, change)
 
     async def delete_version(self, bucket_id: BucketId, key: ObjectKey, version_id: VersionId, *, now_ms: int) -> Version | None:
         return await self._write(versions.delete_version, bucket_id, key, version_id, now_ms)

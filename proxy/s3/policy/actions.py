@@ -1,9 +1,5 @@
-"""Who may do what: one pure decision over who asks, what for, on which resource, and the facts.
+"""Actions: which of IAM's names a principal needs for an operation.
 
-Nothing is allowed unless a grant says so. Today there is one: a tenant may do everything with what it owns.
-Bucket policies, access control lists and the policies of keys will be further grants, and denials that come before all of them.
-
-Which operation needs which action is AWS's own table.
 Source: docs.aws.amazon.com/service-authorization/latest/reference/list_s3.html, "API operations defined by Amazon S3"
 """
 
@@ -11,45 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import NamedTuple, NewType
-
-from proxy.s3.errors import S3Error
+from typing import NewType
 
 Action = NewType("Action", str)  # IAM's name, as s3:GetObject
-
-
-class Principal(NamedTuple):
-    """Who asks: a tenant, by one of its access keys, or nobody in particular."""
-
-    tenant_id: str | None = None
-    access_key: str | None = None
-
-    @property
-    def anonymous(self) -> bool:
-        return self.tenant_id is None
-
-
-ANONYMOUS = Principal()
-
-
-class Resource(NamedTuple):
-    """What is asked for. Without a bucket it is the service itself, without a key the bucket."""
-
-    bucket: str | None = None
-    key: str | None = None
-
-
-class Facts(NamedTuple):
-    """What the decision may rest on besides. `owner_id`: the tenant whose bucket it is, or will be when it is made."""
-
-    owner_id: str | None = None
-
-
-def authorise(principal: Principal, action: Action, resource: Resource, facts: Facts) -> None:
-    """Raise AccessDenied unless the principal may do this."""
-    del action, resource  # an owner may do everything with everything
-    if not _owns(principal, facts):
-        raise S3Error("AccessDenied")
 
 
 def required_actions(operation: str, headers: Mapping[str, str], *, of_version: bool) -> tuple[Action, ...]:
@@ -60,7 +20,7 @@ def required_actions(operation: str, headers: Mapping[str, str], *, of_version: 
     actions = _actions(operation, of_version)
     if operation not in _BY_HEADER:
         return actions
-    return (*actions, *(Action(f"s3:{name}") for header, name in _BY_HEADER[operation] if header in headers))
+    return (*actions, *dict.fromkeys(Action(f"s3:{name}") for header, name in _BY_HEADER[operation] if header in headers))
 
 
 def source_action(*, of_version: bool) -> Action:
@@ -79,10 +39,6 @@ def _actions(operation: str, of_version: bool) -> tuple[Action, ...]:  # noqa: F
     if of_version:
         names = _OF_VERSION.get(operation, names)
     return tuple(Action(f"s3:{name}") for name in names)
-
-
-def _owns(principal: Principal, facts: Facts) -> bool:
-    return not principal.anonymous and principal.tenant_id == facts.owner_id
 
 
 _ACTIONS: Mapping[str, tuple[str, ...]] = {
@@ -158,6 +114,26 @@ _ACTIONS: Mapping[str, tuple[str, ...]] = {
     "DeleteBucketMetricsConfiguration": ("PutMetricsConfiguration",),
     "GetObjectRetention": ("GetObjectRetention",),
     "GetObjectLegalHold": ("GetObjectLegalHold",),
+    "PutBucketPolicy": ("PutBucketPolicy",),
+    "PutBucketCors": ("PutBucketCORS",),
+    "PutBucketLifecycleConfiguration": ("PutLifecycleConfiguration",),
+    "PutBucketWebsite": ("PutBucketWebsite",),
+    "PutBucketReplication": ("PutReplicationConfiguration",),
+    "PutPublicAccessBlock": ("PutBucketPublicAccessBlock",),
+    "PutObjectLockConfiguration": ("PutBucketObjectLockConfiguration",),
+    "PutBucketLogging": ("PutBucketLogging",),
+    "PutBucketNotificationConfiguration": ("PutBucketNotification",),
+    "PutBucketAccelerateConfiguration": ("PutAccelerateConfiguration",),
+    "PutBucketRequestPayment": ("PutBucketRequestPayment",),
+    "PutBucketAnalyticsConfiguration": ("PutAnalyticsConfiguration",),
+    "PutBucketIntelligentTieringConfiguration": ("PutIntelligentTieringConfiguration",),
+    "PutBucketInventoryConfiguration": ("PutInventoryConfiguration",),
+    "PutBucketMetricsConfiguration": ("PutMetricsConfiguration",),
+    "PutObjectRetention": ("PutObjectRetention",),
+    "PutObjectLegalHold": ("PutObjectLegalHold",),
+    "RestoreObject": ("RestoreObject",),
+    "SelectObjectContent": ("GetObject",),
+    "RenameObject": ("GetObject", "PutObject", "DeleteObject"),
 }
 _OF_VERSION: Mapping[str, tuple[str, ...]] = {
     "GetObject": ("GetObjectVersion",),
@@ -170,9 +146,20 @@ _OF_VERSION: Mapping[str, tuple[str, ...]] = {
     "DeleteObjectTagging": ("DeleteObjectVersionTagging",),
     "DeleteObject": ("DeleteObjectVersion",),
 }
-_WITH_OBJECT = (("x-amz-tagging", "PutObjectTagging"), ("x-amz-acl", "PutObjectAcl"))
+_GRANTS = tuple(f"x-amz-grant-{right}" for right in ("full-control", "read", "read-acp", "write", "write-acp"))
+_OBJECT_ACL = tuple((header, "PutObjectAcl") for header in ("x-amz-acl", *_GRANTS))
+_WITH_OBJECT = (
+    ("x-amz-tagging", "PutObjectTagging"),
+    *_OBJECT_ACL,
+    ("x-amz-object-lock-mode", "PutObjectRetention"),
+    ("x-amz-object-lock-legal-hold", "PutObjectLegalHold"),
+)
 _BY_HEADER: Mapping[str, tuple[tuple[str, str], ...]] = {
-    "CreateBucket": (("x-amz-acl", "PutBucketAcl"), ("x-amz-object-ownership", "PutBucketOwnershipControls")),
+    "CreateBucket": (
+        *((header, "PutBucketAcl") for header in ("x-amz-acl", *_GRANTS)),
+        ("x-amz-object-ownership", "PutBucketOwnershipControls"),
+        ("x-amz-bucket-object-lock-enabled", "PutBucketObjectLockConfiguration"),
+    ),
     "PutObject": _WITH_OBJECT,
     "CopyObject": _WITH_OBJECT,
     "CreateMultipartUpload": _WITH_OBJECT,

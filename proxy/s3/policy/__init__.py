@@ -1,0 +1,1 @@
+"""Who may do what: policy documents, access control lists, and the decision over them. Pure."""
