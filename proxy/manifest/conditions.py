@@ -16,5 +16,11 @@ def check_conditions(current: Version | None, conditions: Conditions) -> None:
             raise PreconditionUnmet("If-Match: there is no object", missing=True)
         if conditions.if_match not in {"*", current.etag}:
             raise PreconditionUnmet("If-Match")
-    if conditions.if_none_match is not None and current is not None:
+    if current is None:
+        return
+    if conditions.if_none_match is not None:
         raise PreconditionUnmet("If-None-Match")
+    if conditions.if_modified_at not in {None, current.modified_ms // 1000}:
+        raise PreconditionUnmet("x-amz-if-match-last-modified-time")
+    if conditions.if_size not in {None, current.size}:
+        raise PreconditionUnmet("x-amz-if-match-size")

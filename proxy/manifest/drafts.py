@@ -21,14 +21,17 @@ from proxy.manifest.records import (
 
 
 class Conditions(Record, frozen=True, kw_only=True, omit_defaults=True):
-    """If-Match and If-None-Match of a write, checked inside the commit against the current version of the key.
+    """The conditions of a write or deletion, checked inside the commit against the current version of the key.
 
     `if_match` is an ETag without quotes or "*"; unmet when there is no current object (none, or a delete marker): then
-    `PreconditionUnmet(missing=True)` so the caller can answer 404. `if_none_match` is only ever "*" on writes.
+    `PreconditionUnmet(missing=True)` so the caller can answer 404. `if_none_match` is only ever "*" on writes. The others are of deletions,
+    and hold where there is no object: `if_modified_at` is the second in which it was modified, `if_size` its bytes.
     """
 
     if_match: str | None = None
     if_none_match: str | None = None
+    if_modified_at: int | None = None
+    if_size: int | None = None
 
 
 NO_CONDITIONS = Conditions()

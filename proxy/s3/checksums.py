@@ -15,24 +15,40 @@ from awscrt import checksums as crt
 
 from proxy.s3.errors import S3Error
 
-ChecksumAlgorithm = Literal["CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256"]
+ChecksumAlgorithm = Literal["CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256", "SHA512", "MD5", "XXHASH64", "XXHASH3", "XXHASH128"]
 ChecksumType = Literal["COMPOSITE", "FULL_OBJECT"]
 Buffer = bytes | bytearray | memoryview
 
 ALGORITHMS: tuple[ChecksumAlgorithm, ...] = get_args(ChecksumAlgorithm)
 
-_DIGEST_BYTES: dict[ChecksumAlgorithm, int] = {"CRC32": 4, "CRC32C": 4, "CRC64NVME": 8, "SHA1": 20, "SHA256": 32}
+_DIGEST_BYTES: dict[ChecksumAlgorithm, int] = {
+    "CRC32": 4,
+    "CRC32C": 4,
+    "CRC64NVME": 8,
+    "SHA1": 20,
+    "SHA256": 32,
+    "SHA512": 64,
+    "MD5": 16,
+    "XXHASH64": 8,
+    "XXHASH3": 8,
+    "XXHASH128": 16,
+}
 _TYPES: dict[ChecksumAlgorithm, tuple[ChecksumType, ...]] = {  # the default of a multipart upload comes first
     "CRC32": ("COMPOSITE", "FULL_OBJECT"),
     "CRC32C": ("COMPOSITE", "FULL_OBJECT"),
     "CRC64NVME": ("FULL_OBJECT",),
-    "SHA1": ("COMPOSITE",),
-    "SHA256": ("COMPOSITE",),
+    # Of what is no CRC, the checksum of the whole does not follow from those of its parts.
+    **dict.fromkeys(("SHA1", "SHA256", "SHA512", "MD5", "XXHASH64", "XXHASH3", "XXHASH128"), ("COMPOSITE",)),
 }
 _CRC: dict[ChecksumAlgorithm, Callable[[Buffer, int], int]] = {
     "CRC32": crt.crc32,
     "CRC32C": crt.crc32c,
     "CRC64NVME": crt.crc64nvme,
+}
+_XXHASH: dict[ChecksumAlgorithm, Callable[[], crt.XXHash]] = {
+    "XXHASH64": crt.XXHash.new_xxhash64,
+    "XXHASH3": crt.XXHash.new_xxhash3_64,
+    "XXHASH128": crt.XXHash.new_xxhash3_128,
 }
 _COMBINE: dict[ChecksumAlgorithm, Callable[[int, int, int], int]] = {
     "CRC32": crt.combine_crc32,
@@ -41,8 +57,6 @@ _COMBINE: dict[ChecksumAlgorithm, Callable[[int, int, int], int]] = {
 }
 _PREFIX = "x-amz-checksum-"
 _BY_HEADER: dict[str, ChecksumAlgorithm] = {_PREFIX + name.lower(): name for name in ALGORITHMS}
-# What S3 offers besides, and every SDK's enumeration with it: "not served" is a better answer than "no such algorithm".
-_UNSERVED = frozenset({"md5", "sha512", "xxhash64", "xxhash3", "xxhash128"})
 _NOT_VALUES = frozenset({_PREFIX + "mode", _PREFIX + "type", _PREFIX + "algorithm"})
 
 
@@ -60,11 +74,11 @@ class Hasher(Protocol):
 
 def new_hasher(algorithm: ChecksumAlgorithm) -> Hasher:
     """Start a checksum."""
-    if algorithm == "SHA256":
-        return hashlib.sha256()
-    if algorithm == "SHA1":
-        return hashlib.sha1(usedforsecurity=False)
-    return _Crc(_CRC[algorithm], _DIGEST_BYTES[algorithm])
+    if algorithm in _CRC:
+        return _Crc(_CRC[algorithm], _DIGEST_BYTES[algorithm])
+    if algorithm in _XXHASH:
+        return _XxHash(_XXHASH[algorithm]())
+    return hashlib.new(algorithm.lower(), usedforsecurity=False)
 
 
 def encode(digest: bytes) -> str:
@@ -111,7 +125,7 @@ def parse_trailer_header(headers: Mapping[str, str]) -> tuple[str, ...]:
     if len(names) > 1:
         raise S3Error("InvalidRequest", "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.")
     for name in names:
-        algorithm = _known(name.removeprefix(_PREFIX)) if name.startswith(_PREFIX) else None
+        algorithm = _BY_HEADER.get(name)
         if algorithm is None:
             raise S3Error("InvalidRequest", "The value specified in the x-amz-trailer header is not supported")
         _check_sdk_algorithm(headers, algorithm)
@@ -136,7 +150,7 @@ def announced_algorithm(headers: Mapping[str, str]) -> ChecksumAlgorithm | None:
 
 def parse_algorithm(value: str, *, header: str = "x-amz-checksum-algorithm") -> ChecksumAlgorithm:
     """Return the algorithm a client names, in any case."""
-    algorithm = _known(value.lower())
+    algorithm = _BY_HEADER.get(_PREFIX + value.lower())
     if algorithm is None:
         raise S3Error("InvalidRequest", f"Value for {header} header is invalid.")
     return algorithm
@@ -201,18 +215,22 @@ class _Crc:
         return self._value.to_bytes(self._size_bytes, "big")
 
 
+class _XxHash:
+    def __init__(self, state: crt.XXHash) -> None:
+        self._state = state
+
+    def update(self, data: Buffer, /) -> None:
+        self._state.update(data if isinstance(data, bytes) else bytes(data))  # it takes no memory that could be written to
+
+    def digest(self) -> bytes:
+        return bytes(self._state.finalize())
+
+
 def _algorithm_of(header: str) -> ChecksumAlgorithm:
-    algorithm = _BY_HEADER.get(header) or _known(header.removeprefix(_PREFIX))
+    algorithm = _BY_HEADER.get(header)
     if algorithm is None:
         raise S3Error("InvalidRequest", "The algorithm type you specified in x-amz-checksum- header is invalid.")
     return algorithm
-
-
-def _known(name: str) -> ChecksumAlgorithm | None:
-    """Return the algorithm of a name in lower case, None if there is none. NotImplemented for one of S3's that is not served."""
-    if name in _UNSERVED:
-        raise S3Error("NotImplemented", f"Checksums of the {name.upper()} algorithm are not served; served are {', '.join(ALGORITHMS)}")
-    return _BY_HEADER.get(_PREFIX + name)
 
 
 def _check_sdk_algorithm(headers: Mapping[str, str], algorithm: ChecksumAlgorithm) -> None:

@@ -83,7 +83,15 @@ def _object_lock(_name: str, _value: str) -> None:
 
 
 _READS = frozenset({"GET", "HEAD"})
-_CONDITIONS = ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since")
+_CONDITIONS = (
+    "if-match",
+    "if-none-match",
+    "if-modified-since",
+    "if-unmodified-since",
+    "x-amz-if-match-last-modified-time",
+    "x-amz-if-match-size",
+    "x-amz-if-match-initiated-time",
+)
 _CUSTOMER_KEY = ("algorithm", "key", "key-md5")
 
 _TRUE_ACLS = frozenset({"", "private", "bucket-owner-full-control"})  # s3fs sends it empty
@@ -112,9 +120,6 @@ _CHECKS: dict[str, Check] = {
     **dict.fromkeys(
         (
             "x-amz-write-offset-bytes",
-            "x-amz-if-match-initiated-time",
-            "x-amz-if-match-last-modified-time",
-            "x-amz-if-match-size",
             "x-amz-mfa",
         ),
         _refuse,

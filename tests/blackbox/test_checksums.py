@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
 BODY = content(100_003)
-ALGORITHMS = ("CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256")
+ALGORITHMS = ("CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256")  # those that boto3 computes by itself
+OTHERS = ("SHA512", "MD5", "XXHASH64", "XXHASH3", "XXHASH128")  # of these it only passes on what it is given
 
 
 def digest(algorithm: str, data: bytes) -> bytes:
@@ -27,6 +28,9 @@ def digest(algorithm: str, data: bytes) -> bytes:
         return checksums.crc32c(data).to_bytes(4, "big")
     if algorithm == "CRC64NVME":
         return checksums.crc64nvme(data).to_bytes(8, "big")
+    if algorithm.startswith("XXHASH"):
+        compute = {"64": checksums.XXHash.compute_xxhash64, "3": checksums.XXHash.compute_xxhash3_64}
+        return compute.get(algorithm.removeprefix("XXHASH"), checksums.XXHash.compute_xxhash3_128)(data)
     return hashlib.new(algorithm.lower(), data).digest()
 
 
@@ -38,9 +42,14 @@ def composite(algorithm: str, parts: list[bytes]) -> str:
     return f"{value(algorithm, b''.join(digest(algorithm, part) for part in parts))}-{len(parts)}"
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def claim(algorithm: str, data: bytes) -> dict[str, str]:
+    """Return what makes boto3 send a checksum with its data."""
+    return {"ChecksumAlgorithm": algorithm} if algorithm in ALGORITHMS else {f"Checksum{algorithm}": value(algorithm, data)}
+
+
+@pytest.mark.parametrize("algorithm", [*ALGORITHMS, *OTHERS])
 def test_checksum_is_computed_checked_and_told(s3: S3Client, bucket: str, algorithm: str) -> None:
-    put = s3.put_object(Bucket=bucket, Key="k", Body=BODY, ChecksumAlgorithm=algorithm)  # type: ignore[arg-type]
+    put = s3.put_object(Bucket=bucket, Key="k", Body=BODY, **claim(algorithm, BODY))  # type: ignore[arg-type]
     assert put[f"Checksum{algorithm}"] == value(algorithm, BODY)  # type: ignore[literal-required]
     for answer in (
         s3.head_object(Bucket=bucket, Key="k", ChecksumMode="ENABLED"),
@@ -52,7 +61,7 @@ def test_checksum_is_computed_checked_and_told(s3: S3Client, bucket: str, algori
     assert (listed["ChecksumAlgorithm"], listed["ChecksumType"]) == ([algorithm], "FULL_OBJECT")
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", [*ALGORITHMS, *OTHERS])
 def test_wrong_checksum_is_refused_and_nothing_is_visible(raw: RawClient, s3: S3Client, bucket: str, algorithm: str) -> None:
     headers = {f"x-amz-checksum-{algorithm.lower()}": value(algorithm, BODY + b"x")}
     assert raw.request("PUT", f"/{bucket}/k", headers=headers, body=BODY).verdict == (400, "BadDigest")
@@ -60,7 +69,7 @@ def test_wrong_checksum_is_refused_and_nothing_is_visible(raw: RawClient, s3: S3
         s3.get_object(Bucket=bucket, Key="k")
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", [*ALGORITHMS, *OTHERS])
 def test_malformed_checksum_is_refused(raw: RawClient, bucket: str, algorithm: str) -> None:
     for bad in ("zzz", "AAAA", value(algorithm, BODY)[:-2]):
         answer = raw.request("PUT", f"/{bucket}/k", headers={f"x-amz-checksum-{algorithm.lower()}": bad}, body=BODY)
@@ -107,7 +116,7 @@ def test_a_failed_check_leaves_what_was_there(raw: RawClient, s3: S3Client, buck
     assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"before"
 
 
-@pytest.mark.parametrize("algorithm", ["CRC32", "CRC32C", "SHA1", "SHA256"])
+@pytest.mark.parametrize("algorithm", ["CRC32", "CRC32C", "SHA1", "SHA256", *OTHERS])
 def test_composite_checksum_of_a_multipart_upload(s3: S3Client, bucket: str, algorithm: str) -> None:
     bodies = [content(5 * MIB, 1), content(1000, 2)]
     created = s3.create_multipart_upload(Bucket=bucket, Key="k", ChecksumAlgorithm=algorithm)  # type: ignore[arg-type]
@@ -115,7 +124,7 @@ def test_composite_checksum_of_a_multipart_upload(s3: S3Client, bucket: str, alg
     upload = created["UploadId"]
     parts = []
     for number, body in enumerate(bodies, 1):
-        part = s3.upload_part(Bucket=bucket, Key="k", UploadId=upload, PartNumber=number, Body=body, ChecksumAlgorithm=algorithm)  # type: ignore[arg-type]
+        part = s3.upload_part(Bucket=bucket, Key="k", UploadId=upload, PartNumber=number, Body=body, **claim(algorithm, body))  # type: ignore[arg-type]
         assert part[f"Checksum{algorithm}"] == value(algorithm, body)  # type: ignore[literal-required]
         parts.append({"PartNumber": number, "ETag": part["ETag"], f"Checksum{algorithm}": value(algorithm, body)})
     wrong = [parts[0], {**parts[1], f"Checksum{algorithm}": value(algorithm, b"other")}]
@@ -170,17 +179,6 @@ def test_parts_of_a_full_object_checksum_may_come_without(raw: RawClient, s3: S3
     assert s3.complete_multipart_upload(**options)["ChecksumCRC32"] == value("CRC32", BODY)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("algorithm", ["MD5", "SHA512", "XXHASH64", "XXHASH3", "XXHASH128"])
-def test_algorithms_not_served_are_named_as_such(raw: RawClient, bucket: str, algorithm: str) -> None:
-    header = f"x-amz-checksum-{algorithm.lower()}"
-    for answer in (
-        raw.request("PUT", f"/{bucket}/k", headers={header: "AAAA"}, body=BODY),
-        raw.request("POST", f"/{bucket}/k", [("uploads", "")], {"x-amz-checksum-algorithm": algorithm}),
-    ):
-        assert answer.verdict == (501, "NotImplemented")
-        assert algorithm in answer.error["Message"]
-
-
 @pytest.mark.parametrize("algorithm", ["CRC32", "CRC32C", "CRC64NVME"])
 def test_full_object_checksum_of_a_multipart_upload(s3: S3Client, bucket: str, algorithm: str) -> None:
     bodies = [content(5 * MIB, 1), content(1000, 2)]
@@ -199,9 +197,40 @@ def test_full_object_checksum_of_a_multipart_upload(s3: S3Client, bucket: str, a
     assert s3.head_object(Bucket=bucket, Key="k", ChecksumMode="ENABLED")[f"Checksum{algorithm}"] == whole  # type: ignore[literal-required]
 
 
-def test_sha_has_no_full_object_form_in_parts(s3: S3Client, bucket: str) -> None:
+@pytest.mark.parametrize("algorithm", ["SHA1", "SHA256", *OTHERS])
+def test_what_is_no_crc_has_no_full_object_form_in_parts(s3: S3Client, bucket: str, algorithm: str) -> None:
     with s3_error("InvalidRequest", 400):
-        s3.create_multipart_upload(Bucket=bucket, Key="k", ChecksumAlgorithm="SHA256", ChecksumType="FULL_OBJECT")
+        s3.create_multipart_upload(Bucket=bucket, Key="k", ChecksumAlgorithm=algorithm, ChecksumType="FULL_OBJECT")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("algorithm", OTHERS)
+def test_checksum_comes_in_a_trailer(raw: RawClient, s3: S3Client, bucket: str, algorithm: str) -> None:
+    for told, verdict in ((value(algorithm, b"other"), (400, "BadDigest")), (value(algorithm, BODY), (200, ""))):
+        body = b"%x\r\n%s\r\n0\r\nx-amz-checksum-%s:%s\r\n\r\n" % (len(BODY), BODY, algorithm.lower().encode(), told.encode())
+        headers = {
+            "x-amz-trailer": f"x-amz-checksum-{algorithm.lower()}",
+            "x-amz-decoded-content-length": str(len(BODY)),
+            "content-encoding": "aws-chunked",
+        }
+        answer = raw.request("PUT", f"/{bucket}/k", headers=headers, body=body, payload_hash="STREAMING-UNSIGNED-PAYLOAD-TRAILER")
+        assert answer.verdict == verdict
+    head = s3.head_object(Bucket=bucket, Key="k", ChecksumMode="ENABLED")
+    assert head[f"Checksum{algorithm}"] == value(algorithm, BODY)  # type: ignore[literal-required]
+
+
+@pytest.mark.parametrize("algorithm", OTHERS)
+def test_a_copy_may_have_another_checksum(s3: S3Client, bucket: str, algorithm: str) -> None:
+    s3.put_object(Bucket=bucket, Key="a", Body=BODY)
+    copied = s3.copy_object(Bucket=bucket, Key="b", CopySource=f"{bucket}/a", ChecksumAlgorithm=algorithm)["CopyObjectResult"]  # type: ignore[arg-type]
+    assert (copied[f"Checksum{algorithm}"], copied["ChecksumType"]) == (value(algorithm, BODY), "FULL_OBJECT")  # type: ignore[literal-required]
+    attributes = s3.get_object_attributes(Bucket=bucket, Key="b", ObjectAttributes=["Checksum", "ObjectSize"])
+    assert attributes["Checksum"] == {f"Checksum{algorithm}": value(algorithm, BODY), "ChecksumType": "FULL_OBJECT"}
+    upload = s3.create_multipart_upload(Bucket=bucket, Key="c", ChecksumAlgorithm=algorithm)["UploadId"]  # type: ignore[arg-type]
+    part = s3.upload_part_copy(Bucket=bucket, Key="c", UploadId=upload, PartNumber=1, CopySource=f"{bucket}/a")["CopyPartResult"]
+    assert part[f"Checksum{algorithm}"] == value(algorithm, BODY)  # type: ignore[literal-required]
+    listed = s3.list_parts(Bucket=bucket, Key="c", UploadId=upload)
+    assert (listed["ChecksumAlgorithm"], listed["ChecksumType"]) == (algorithm, "COMPOSITE")
+    assert listed["Parts"][0][f"Checksum{algorithm}"] == value(algorithm, BODY)  # type: ignore[literal-required]
 
 
 def test_crc64nvme_has_no_composite_form(s3: S3Client, bucket: str) -> None:

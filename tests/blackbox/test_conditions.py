@@ -143,11 +143,84 @@ def test_a_delete_under_a_condition_names_no_version(raw: RawClient, s3: S3Clien
     assert s3.head_object(Bucket=versioned, Key="k", VersionId=put["VersionId"])["ETag"] == put["ETag"]
 
 
-def test_an_abort_under_a_condition_is_refused(raw: RawClient, s3: S3Client, bucket: str) -> None:
+def test_an_upload_is_aborted_if_it_was_begun_then(s3: S3Client, bucket: str) -> None:
     upload = s3.create_multipart_upload(Bucket=bucket, Key="k")["UploadId"]
-    answer = raw.request("DELETE", f"/{bucket}/k", [("uploadId", upload)], {"x-amz-if-match-initiated-time": PAST})
-    assert answer.verdict == (501, "NotImplemented")
-    assert s3.list_parts(Bucket=bucket, Key="k", UploadId=upload)["UploadId"] == upload
+    begun = s3.list_multipart_uploads(Bucket=bucket)["Uploads"][0]["Initiated"]
+    with s3_error("PreconditionFailed", 412):
+        s3.abort_multipart_upload(Bucket=bucket, Key="k", UploadId=upload, IfMatchInitiatedTime=begun - timedelta(seconds=1))
+    s3.abort_multipart_upload(Bucket=bucket, Key="k", UploadId=upload, IfMatchInitiatedTime=begun)
+    assert "Uploads" not in s3.list_multipart_uploads(Bucket=bucket)
+
+
+SECOND = timedelta(seconds=1)
+
+
+@pytest.mark.parametrize("at_once", [False, True], ids=["DeleteObject", "DeleteObjects"])
+@pytest.mark.parametrize(
+    "wrong", [{"ETag": WRONG}, {"Size": 3}, {"Size": 0}, {"LastModifiedTime": -SECOND}, {"ETag": "{etag}", "Size": 5}], ids=str
+)
+def test_conditional_delete(s3: S3Client, bucket: str, etag: str, wrong: dict[str, object], at_once: bool) -> None:
+    """`wrong` is what does not hold; that the same conditions delete the object once they hold shows that they are understood."""
+    modified = s3.head_object(Bucket=bucket, Key="k")["LastModified"]
+    true = {"ETag": etag, "Size": 4, "LastModifiedTime": modified}
+    given = {name: modified + value if isinstance(value, timedelta) else value for name, value in wrong.items()}
+    assert (
+        delete_if(s3, bucket, at_once, {name: etag if value == "{etag}" else value for name, value in given.items()})
+        == "PreconditionFailed"
+    )
+    assert s3.head_object(Bucket=bucket, Key="k")["ETag"] == etag
+    assert delete_if(s3, bucket, at_once, {name: true[name] for name in wrong}) == ""
+    with s3_error("404", 404):
+        s3.head_object(Bucket=bucket, Key="k")
+
+
+def delete_if(s3: S3Client, bucket: str, at_once: bool, conditions: dict[str, object]) -> str:
+    """Delete on conditions; return the code of the error, if there is one."""
+    if at_once:
+        answer = s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": "k", **conditions}]})  # type: ignore[list-item]
+        return answer["Errors"][0]["Code"] if "Errors" in answer else ""
+    headers = {"ETag": "IfMatch", "Size": "IfMatchSize", "LastModifiedTime": "IfMatchLastModifiedTime"}
+    try:
+        s3.delete_object(Bucket=bucket, Key="k", **{headers[name]: value for name, value in conditions.items()})  # type: ignore[arg-type]
+    except ClientError as error:
+        return error.response["Error"]["Code"]
+    return ""
+
+
+def test_only_an_etag_needs_an_object_to_delete(s3: S3Client, bucket: str) -> None:
+    s3.delete_object(Bucket=bucket, Key="missing", IfMatchSize=5)
+    s3.delete_object(Bucket=bucket, Key="missing", IfMatchLastModifiedTime=datetime.fromtimestamp(0, UTC))
+    for wanted in ("*", WRONG):
+        with s3_error("NoSuchKey", 404):
+            s3.delete_object(Bucket=bucket, Key="missing", IfMatch=wanted)
+
+
+def test_any_object_matches_a_star(s3: S3Client, bucket: str, etag: str) -> None:
+    s3.put_object(Bucket=bucket, Key="k", Body=b"new", IfMatch="*")
+    s3.delete_object(Bucket=bucket, Key="k", IfMatch="*")
+    with s3_error("NoSuchKey", 404):
+        s3.put_object(Bucket=bucket, Key="k", Body=b"x", IfMatch="*")
+
+
+@pytest.mark.parametrize(("name", "value"), [("x-amz-if-match-size", "many"), ("x-amz-if-match-last-modified-time", "yesterday")])
+def test_a_condition_that_cannot_be_read_deletes_nothing(
+    raw: RawClient, s3: S3Client, bucket: str, etag: str, name: str, value: str
+) -> None:
+    assert raw.request("DELETE", f"/{bucket}/k", headers={name: value}).verdict == (400, "InvalidArgument")
+    assert s3.head_object(Bucket=bucket, Key="k")["ETag"] == etag
+
+
+def test_a_copy_onto_a_key_has_conditions_as_a_put_has(s3: S3Client, bucket: str, etag: str) -> None:
+    s3.put_object(Bucket=bucket, Key="a", Body=b"new")
+    for condition in ({"IfMatch": WRONG}, {"IfNoneMatch": "*"}):
+        with s3_error("PreconditionFailed", 412):
+            s3.copy_object(Bucket=bucket, Key="k", CopySource=f"{bucket}/a", **condition)  # type: ignore[arg-type]
+    assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"body"
+    with s3_error("NoSuchKey", 404):
+        s3.copy_object(Bucket=bucket, Key="missing", CopySource=f"{bucket}/a", IfMatch="*")
+    s3.copy_object(Bucket=bucket, Key="k", CopySource=f"{bucket}/a", IfMatch=etag)
+    s3.copy_object(Bucket=bucket, Key="other", CopySource=f"{bucket}/a", IfNoneMatch="*")
+    assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"new"
 
 
 def test_deleted_object_is_absent_in_a_versioned_bucket(s3: S3Client, versioned: str) -> None:

@@ -257,6 +257,38 @@ def test_object_attributes(s3: S3Client, bucket: str) -> None:
     assert "Checksum" not in only
 
 
+def test_object_attributes_of_a_version(s3: S3Client, versioned: str) -> None:
+    first = s3.put_object(Bucket=versioned, Key="k", Body=b"12345")["VersionId"]
+    s3.put_object(Bucket=versioned, Key="k", Body=b"")
+    answer = s3.get_object_attributes(Bucket=versioned, Key="k", VersionId=first, ObjectAttributes=["ObjectSize", "ETag"])
+    assert (answer["VersionId"], answer["ObjectSize"], answer["ETag"]) == (first, 5, hashlib.md5(b"12345").hexdigest())
+    marker = s3.delete_object(Bucket=versioned, Key="k")["VersionId"]
+    with s3_error("NoSuchKey", 404) as caught:
+        s3.get_object_attributes(Bucket=versioned, Key="k", ObjectAttributes=["ETag"])
+    assert caught.value.response["ResponseMetadata"]["HTTPHeaders"]["x-amz-delete-marker"] == "true"
+    with s3_error("MethodNotAllowed", 405):
+        s3.get_object_attributes(Bucket=versioned, Key="k", VersionId=marker, ObjectAttributes=["ETag"])
+
+
+def test_object_attributes_are_asked_for_by_name(raw: RawClient, s3: S3Client, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="k", Body=b"12345")
+    for headers in ({}, {"x-amz-object-attributes": " , "}):
+        assert raw.request("GET", f"/{bucket}/k", [("attributes", "")], headers).verdict == (400, "InvalidRequest")
+    answer = raw.request("GET", f"/{bucket}/k", [("attributes", "")], {"x-amz-object-attributes": "ETag,Colour"})
+    assert (answer.verdict, answer.error["ArgumentValue"]) == ((400, "InvalidArgument"), "ETag,Colour")
+    both = raw.request("GET", f"/{bucket}/k", [("attributes", "")], {"x-amz-object-attributes": "ETag, ObjectSize"})
+    assert b"<ETag>" in both.body
+    assert b"<ObjectSize>5</ObjectSize>" in both.body
+
+
+def test_objects_are_not_renamed_in_a_bucket_of_this_kind(s3: S3Client, bucket: str) -> None:
+    """On AWS only directory buckets have RenameObject."""
+    s3.put_object(Bucket=bucket, Key="a", Body=b"x")
+    with s3_error("NotImplemented", 501):
+        s3.rename_object(Bucket=bucket, Key="b", RenameSource="/a")
+    assert [item["Key"] for item in s3.list_objects_v2(Bucket=bucket)["Contents"]] == ["a"]
+
+
 def test_object_attributes_of_a_missing_key(s3: S3Client, bucket: str) -> None:
     with s3_error("NoSuchKey", 404):
         s3.get_object_attributes(Bucket=bucket, Key="k", ObjectAttributes=["ObjectSize"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from proxy.engine.deleting import Deletion
 from proxy.errors import ProxyError
 from proxy.manifest.drafts import NO_CONDITIONS, Conditions
@@ -18,8 +20,8 @@ MAX_KEYS = 1000
 
 async def delete_object(call: Call) -> dict[str, object]:
     """Remove the version named for good; without one, remove or hide the latest."""
-    named, if_match = call.text("VersionId"), call.headers.get("if-match")
-    conditions = NO_CONDITIONS if if_match is None else Conditions(if_match=if_match.strip().strip('"'))
+    named = call.text("VersionId")
+    conditions = _conditions(call.text("IfMatch"), call.moment("IfMatchLastModifiedTime"), call.integer("IfMatchSize"))
     if named is not None:
         _check_unconditional(conditions)
         version_id = check_version_id(named)
@@ -56,7 +58,7 @@ def _read_entry(call: Call, entry: Params) -> Deletion | S3Error:
     try:
         check_key(key)
         version_id = None if named is None else _listed_version(key, str(named))
-        conditions = _conditions(entry)
+        conditions = _listed_conditions(entry)
         if version_id is not None:
             _check_unconditional(conditions)
         call.authorise_deletion(key, of_version=version_id is not None)
@@ -88,11 +90,22 @@ def _listed_version(key: str, text: str) -> VersionId:
     return VersionId(text)
 
 
-def _conditions(entry: Params) -> Conditions:
-    if "LastModifiedTime" in entry or "Size" in entry:
-        raise S3Error("NotImplemented", "Conditional deletes by time or size are not served")
-    etag = entry.get("ETag")
-    return NO_CONDITIONS if etag is None else Conditions(if_match=str(etag).strip('"'))
+def _listed_conditions(entry: Params) -> Conditions:
+    etag, modified, size = entry.get("ETag"), entry.get("LastModifiedTime"), entry.get("Size")
+    return _conditions(
+        None if etag is None else str(etag), modified if isinstance(modified, datetime) else None, size if isinstance(size, int) else None
+    )
+
+
+def _conditions(if_match: str | None, modified: datetime | None, size: int | None) -> Conditions:
+    """Return the conditions of a deletion. Times compare by the second: clients have them from a Last-Modified header."""
+    if if_match is None and modified is None and size is None:
+        return NO_CONDITIONS
+    return Conditions(
+        if_match=None if if_match is None else if_match.strip().strip('"'),
+        if_modified_at=None if modified is None else int(modified.timestamp()),
+        if_size=size,
+    )
 
 
 def _check_integrity_header(call: Call) -> None:

@@ -72,7 +72,10 @@ async def complete_multipart_upload(call: Call) -> dict[str, object]:
 
 
 async def abort_multipart_upload(call: Call) -> dict[str, object]:
-    upload = await find_upload(call)
+    """Give an upload up, if it was begun when the client says."""
+    upload, initiated = await find_upload(call), call.moment("IfMatchInitiatedTime")
+    if initiated is not None and int(initiated.timestamp()) != upload.initiated_ms // 1000:
+        raise S3Error("PreconditionFailed", Condition="x-amz-if-match-initiated-time")
     await call.services.engine.abort_upload(upload)
     return {}
 

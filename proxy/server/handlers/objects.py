@@ -131,9 +131,14 @@ def _headers(call: Call, version: Version, selection: Selection) -> list[tuple[s
 
 
 def _wanted_attributes(call: Call) -> list[str]:
-    names = [name.strip() for name in call.headers.get("x-amz-object-attributes", "").split(",") if name.strip()]
-    if not names or any(name not in _ATTRIBUTES for name in names):
-        raise S3Error("InvalidArgument", "Invalid attribute name specified.", ArgumentName="x-amz-object-attributes")
+    text = call.headers.get("x-amz-object-attributes", "")
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        message = "The x-amz-object-attributes header specifying the attributes to be retrieved is either missing or empty"
+        raise S3Error("InvalidRequest", message)
+    if any(name not in _ATTRIBUTES for name in names):
+        message = "Invalid attribute name specified."
+        raise S3Error("InvalidArgument", message, ArgumentName="x-amz-object-attributes", ArgumentValue=text)
     return names
 
 

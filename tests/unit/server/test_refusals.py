@@ -54,7 +54,8 @@ def test_what_is_true_anyway_passes() -> None:
         ("PutObject", {"If-Match", "If-None-Match"}),
         ("CopyObject", {"If-Match", "If-None-Match"}),
         ("CompleteMultipartUpload", {"If-Match", "If-None-Match"}),
-        ("DeleteObject", {"If-Match"}),
+        ("DeleteObject", {"If-Match", "X-Amz-If-Match-Size", "X-Amz-If-Match-Last-Modified-Time"}),
+        ("AbortMultipartUpload", {"X-Amz-If-Match-Initiated-Time"}),
         ("DeleteObjects", set()),
         ("UploadPart", set()),
         ("CreateMultipartUpload", set()),
@@ -63,7 +64,15 @@ def test_what_is_true_anyway_passes() -> None:
     ],
 )
 def test_a_condition_s3_does_not_know_of_a_write_is_refused(operation: str, served: set[str]) -> None:
-    for name in ("If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since"):
+    for name in (
+        "If-Match",
+        "If-None-Match",
+        "If-Modified-Since",
+        "If-Unmodified-Since",
+        "X-Amz-If-Match-Size",
+        "X-Amz-If-Match-Last-Modified-Time",
+        "X-Amz-If-Match-Initiated-Time",
+    ):
         try:
             refuse_unserved(OPERATIONS[operation], {name.lower(): "x"})
         except S3Error as error:
