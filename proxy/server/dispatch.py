@@ -16,7 +16,6 @@ from multidict import CIMultiDict
 
 from proxy.engine.budget import Grant
 from proxy.errors import ProxyError
-from proxy.s3.cors import preflight_refusal
 from proxy.s3.errors import S3Error, render_error
 from proxy.s3.hosts import Hosts
 from proxy.s3.model import Operation, load_model
@@ -29,6 +28,7 @@ from proxy.server.access import Gate
 from proxy.server.auth import Authenticator, Sender, hoisted_headers
 from proxy.server.body import MAX_DOCUMENT_SIZE, RequestBody, check_bodiless, has_body, read_document
 from proxy.server.call import Answer, Call, Download, Handle
+from proxy.server.cross_origin import CrossOrigin
 from proxy.server.documents import LARGE, Documents, document_memory
 from proxy.server.errors import translate
 from proxy.server.handlers import HANDLERS
@@ -67,6 +67,7 @@ class Dispatcher:
             other_regions=services.policies.keys() | config.locations.keys(),
         )
         self._gate = Gate(services.manifest)
+        self._cross_origin = CrossOrigin(services.manifest)
         self._telemetry = telemetry
         self._turns = Turns()
         self._host_id = b64encode(os.urandom(32)).decode()
@@ -143,7 +144,10 @@ class Dispatcher:
         target = visit.target = split_target(hosted, visit.raw_path)
         query = read_query(visit.raw_query)
         if request.method == "OPTIONS":
-            raise preflight_refusal(target, headers)
+            visit.cross_origin = await self._cross_origin.preflight(target, headers)
+            return web.Response(headers=self._common_headers(visit))
+        if "origin" in headers:
+            visit.cross_origin = await self._cross_origin.allow(request.method, target, headers)
         operation = visit.operation = self._router.route(request.method, target, query, headers)
         resource = visit.raw_path if hosted is None else f"/{hosted}{visit.raw_path}"
         sender = await self._authenticator.authenticate(
@@ -258,7 +262,10 @@ class Dispatcher:
         return render_error(error, resource=visit.resource, request_id=visit.request_id, host_id=self._host_id)
 
     def _common_headers(self, visit: Visit) -> CIMultiDict[str]:
-        return CIMultiDict({"x-amz-request-id": visit.request_id, "x-amz-id-2": self._host_id, "Server": "Shardgate"})
+        headers = CIMultiDict({"x-amz-request-id": visit.request_id, "x-amz-id-2": self._host_id, "Server": "Shardgate"})
+        if visit.cross_origin:
+            headers.extend(visit.cross_origin)
+        return headers
 
 
 def _document(operation: Operation, answer: Answer) -> bytes:

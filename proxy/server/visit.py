@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from random import getrandbits
 from time import perf_counter
 
@@ -12,12 +13,15 @@ from proxy.s3.routing import Target
 from proxy.server.inlet import Inlet
 from proxy.server.telemetry import Answered
 
+_SAME_ORIGIN: Mapping[str, str] = {}
+
 
 class Visit:
     """What is known of a request so far, for the answer and the log."""
 
     __slots__ = (
         "code",
+        "cross_origin",
         "inlet",
         "operation",
         "raw_path",
@@ -40,6 +44,7 @@ class Visit:
         self.target: Target | None = None
         self.operation: Operation | None = None
         self.tenant = ""
+        self.cross_origin: Mapping[str, str] = _SAME_ORIGIN  # headers of every answer to a cross-origin request
         self.code = ""
         self.status = 499  # nginx's number for a client that went away, if nothing else comes of it
         self.sent_bytes = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from proxy.server.call import Handle
-from proxy.server.handlers import acl, buckets, copy, deleting, listing, multipart, objects, service, settings, tagging, uploads
+from proxy.server.handlers import acl, buckets, copy, cors, deleting, listing, multipart, objects, service, settings, tagging, uploads
 
 HANDLERS: Mapping[str, Handle] = {
     "ListBuckets": service.list_buckets,
@@ -30,8 +30,9 @@ HANDLERS: Mapping[str, Handle] = {
     "GetBucketPolicy": settings.not_set("NoSuchBucketPolicy"),
     "GetBucketPolicyStatus": settings.not_set("NoSuchBucketPolicy"),
     "DeleteBucketPolicy": settings.nothing,
-    "GetBucketCors": settings.not_set("NoSuchCORSConfiguration"),
-    "DeleteBucketCors": settings.nothing,
+    "GetBucketCors": cors.get_bucket_cors,
+    "PutBucketCors": cors.put_bucket_cors,
+    "DeleteBucketCors": cors.delete_bucket_cors,
     "GetBucketLifecycleConfiguration": settings.not_set("NoSuchLifecycleConfiguration"),
     "DeleteBucketLifecycle": settings.nothing,
     "GetBucketWebsite": settings.not_set("NoSuchWebsiteConfiguration"),
