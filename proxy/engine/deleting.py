@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from proxy.engine.verbs import Verbs
 from proxy.errors import ProxyError
 from proxy.manifest.drafts import NO_CONDITIONS, Conditions
+from proxy.manifest.events import Cause
 from proxy.manifest.records import Bucket, ObjectKey, Version, VersionId
 
 AT_ONCE = 64  # the manifest groups commits that wait together
@@ -21,19 +22,23 @@ class Deletion:
     key: ObjectKey
     version_id: VersionId | None = None
     conditions: Conditions = NO_CONDITIONS
+    cause: Cause | None = None
 
 
 class DeletingVerbs(Verbs):
     """Deletes versions."""
 
-    async def delete_version(self, bucket: Bucket, key: ObjectKey, version_id: VersionId) -> Version | None:
+    async def delete_version(self, bucket: Bucket, key: ObjectKey, version_id: VersionId, *, cause: Cause | None = None) -> Version | None:
         """Remove one version for good. Return it, or None if it was not there."""
-        return await self._manifest.delete_version(bucket.id, key, version_id, now_ms=self._clock.now_ms())
+        return await self._manifest.delete_version(bucket.id, key, version_id, now_ms=self._clock.now_ms(), cause=cause)
 
-    async def delete_latest(self, bucket: Bucket, key: ObjectKey, *, conditions: Conditions = NO_CONDITIONS) -> Version | None:
+    async def delete_latest(
+        self, bucket: Bucket, key: ObjectKey, *, conditions: Conditions = NO_CONDITIONS, cause: Cause | None = None
+    ) -> Version | None:
         """Remove or hide the latest version, as the bucket's versioning says. Return the delete marker added, if one was."""
         marker_id = self._new_version_id()
-        return await self._manifest.delete_latest(bucket.id, key, marker_id=marker_id, now_ms=self._clock.now_ms(), conditions=conditions)
+        now_ms = self._clock.now_ms()
+        return await self._manifest.delete_latest(bucket.id, key, marker_id=marker_id, now_ms=now_ms, conditions=conditions, cause=cause)
 
     async def delete_many(self, bucket: Bucket, deletions: Sequence[Deletion]) -> tuple[Version | ProxyError | None, ...]:
         """Delete each on its own: one that fails does not stop the rest. Return what `delete` did, or its error, in the order asked."""
@@ -52,5 +57,5 @@ class DeletingVerbs(Verbs):
 
     async def _delete(self, bucket: Bucket, deletion: Deletion) -> Version | None:
         if deletion.version_id is not None:
-            return await self.delete_version(bucket, deletion.key, deletion.version_id)
-        return await self.delete_latest(bucket, deletion.key, conditions=deletion.conditions)
+            return await self.delete_version(bucket, deletion.key, deletion.version_id, cause=deletion.cause)
+        return await self.delete_latest(bucket, deletion.key, conditions=deletion.conditions, cause=deletion.cause)

@@ -20,6 +20,7 @@ from proxy.engine.placement import Policy
 from proxy.keyring import TenantCipher
 from proxy.manifest.campaigns import Exchanged
 from proxy.manifest.drafts import NO_CONDITIONS, Conditions, VersionDraft
+from proxy.manifest.events import Cause
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import (
     Bucket,
@@ -72,6 +73,7 @@ class VersionDestination(Destination[VersionDraft, Version]):
     version_id: VersionId
     attributes: ObjectAttributes
     conditions: Conditions = NO_CONDITIONS
+    cause: Cause | None = None
 
     def label(self, segment: int, offset: int, record: bytes) -> Label:
         return Label(bucket=self.bucket.name, key=self.key, version_id=self.version_id, segment=segment, offset=offset, record=record)
@@ -92,7 +94,7 @@ class VersionDestination(Destination[VersionDraft, Version]):
         )
 
     async def commit(self, recorded: VersionDraft, layouts: tuple[Layout, ...], settlements: Sequence[Settlement]) -> Version:
-        draft = replace(recorded, new_layouts=layouts)
+        draft = replace(recorded, new_layouts=layouts, cause=self.cause)
         return await self.manifest.commit_version(draft, conditions=self.conditions, settlements=settlements)
 
 

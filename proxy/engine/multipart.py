@@ -11,6 +11,7 @@ from proxy.engine.copy import CopyBody
 from proxy.engine.destination import PartDestination
 from proxy.engine.verbs import Verbs
 from proxy.manifest.drafts import NO_CONDITIONS, CompletedPart, Conditions, UploadPage, VersionDraft
+from proxy.manifest.events import Cause
 from proxy.manifest.records import (
     Bucket,
     ObjectAttributes,
@@ -89,6 +90,7 @@ class UploadVerbs(Verbs):
         part_checksums: Mapping[int, str] | None = None,
         object_size: int | None = None,
         conditions: Conditions = NO_CONDITIONS,
+        cause: Cause | None = None,
     ) -> Version:
         """Make the parts one visible version; no data moves."""
         uploaded = await self._manifest.list_parts(upload.id)
@@ -112,6 +114,7 @@ class UploadVerbs(Verbs):
             attributes=upload.attributes,
             checksum=assembled.checksum,
             parts=assembled.parts,
+            cause=cause,
         )
         return await self._manifest.complete_upload(upload.id, parts, draft, conditions=conditions)
 

@@ -13,6 +13,7 @@ from proxy.engine.verbs import Verbs
 from proxy.errors import PolicyMoved
 from proxy.manifest.conditions import check_conditions
 from proxy.manifest.drafts import NO_CONDITIONS, AttributeChange, Conditions, VersionDraft
+from proxy.manifest.events import Cause
 from proxy.manifest.records import (
     Bucket,
     Extent,
@@ -39,6 +40,7 @@ class ObjectVerbs(Verbs):
         attributes: ObjectAttributes,
         *,
         conditions: Conditions = NO_CONDITIONS,
+        cause: Cause | None = None,
     ) -> Version:
         """Store a body as a new version. `PreconditionUnmet` comes before the body is read where it is known by then."""
         if conditions != NO_CONDITIONS:
@@ -57,6 +59,7 @@ class ObjectVerbs(Verbs):
             version_id=self._new_version_id(),
             attributes=attributes,
             conditions=conditions,
+            cause=cause,
         )
         return await self._writer.write(destination, body)
 
@@ -91,6 +94,7 @@ class ObjectVerbs(Verbs):
         *,
         checksum_algorithm: ChecksumAlgorithm | None = None,
         conditions: Conditions = NO_CONDITIONS,
+        cause: Cause | None = None,
     ) -> Version:
         """Copy a version. Where what is stored keeps the policy no data moves: the copy shares it, and keeps ETag, parts and checksum.
 
@@ -98,7 +102,7 @@ class ObjectVerbs(Verbs):
         """
         storage_class = attributes.storage_class
         if not _has_checksum(source, checksum_algorithm) or not await self._may_share(source, source_bucket, bucket, storage_class):
-            return await self._copy_data(source, source_owner, bucket, owner, key, attributes, checksum_algorithm, conditions)
+            return await self._copy_data(source, source_owner, bucket, owner, key, attributes, checksum_algorithm, conditions, cause)
         draft = VersionDraft(
             bucket_id=bucket.id,
             key=key,
@@ -112,15 +116,18 @@ class ObjectVerbs(Verbs):
             checksum=source.checksum,
             parts=await self.load_parts(source_bucket, source),
             shared_extents=tuple(extent.id for extent in source.extents),
+            cause=cause,
         )
         try:
             return await self._manifest.commit_version(draft, conditions=conditions)
         except PolicyMoved:
-            return await self._copy_data(source, source_owner, bucket, owner, key, attributes, checksum_algorithm, conditions)
+            return await self._copy_data(source, source_owner, bucket, owner, key, attributes, checksum_algorithm, conditions, cause)
 
-    async def change_attributes(self, bucket: Bucket, key: ObjectKey, version_id: VersionId, change: AttributeChange) -> Version:
+    async def change_attributes(
+        self, bucket: Bucket, key: ObjectKey, version_id: VersionId, change: AttributeChange, *, cause: Cause | None = None
+    ) -> Version:
         """Change what a version says about itself, its tags for one. Raises `VersionMissing`."""
-        return await self._manifest.change_attributes(bucket.id, key, version_id, change)
+        return await self._manifest.change_attributes(bucket.id, key, version_id, change, now_ms=self._clock.now_ms(), cause=cause)
 
     async def _copy_data(
         self,
@@ -132,10 +139,11 @@ class ObjectVerbs(Verbs):
         attributes: ObjectAttributes,
         checksum_algorithm: ChecksumAlgorithm | None,
         conditions: Conditions,
+        cause: Cause | None,
     ) -> Version:
         algorithm = checksum_algorithm or (source.checksum.algorithm if source.checksum else None)
         body = CopyBody(await self._open_source(source, source_owner, 0, source.size, bucket), source.size, algorithm)
-        return await self.put_object(bucket, owner, key, body, attributes, conditions=conditions)
+        return await self.put_object(bucket, owner, key, body, attributes, conditions=conditions, cause=cause)
 
     async def _may_share(self, source: Version, source_bucket: Bucket, bucket: Bucket, storage_class: str) -> bool:
         if (source_bucket.policy, source_bucket.tenant_id) != (bucket.policy, bucket.tenant_id):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import UNSET, UnsetType
 
+from proxy.manifest.events import Cause
 from proxy.manifest.records import (
     BucketId,
     Checksum,
@@ -64,6 +65,7 @@ class VersionDraft(Record, frozen=True, kw_only=True, omit_defaults=True):
     parts: tuple[PartSummary, ...] = ()
     new_layouts: tuple[Layout, ...] = ()
     shared_extents: tuple[ExtentId, ...] = ()
+    cause: Cause | None = None  # set for the commit alone: what those who listen are told
 
 
 class AttributeChange(Record, frozen=True, kw_only=True, omit_defaults=True):

@@ -8,10 +8,12 @@ from datetime import UTC, datetime
 import msgspec
 
 from proxy.engine.read import Reading
+from proxy.manifest.events import Cause
 from proxy.manifest.records import Bucket, ObjectKey, Tenant
 from proxy.s3.copy_source import CopySource
 from proxy.s3.errors import S3Error
 from proxy.s3.model import Operation
+from proxy.s3.notification import SETTING as NOTIFICATION
 from proxy.s3.parsing import Params
 from proxy.s3.policy.actions import deletion_action
 from proxy.s3.policy.decision import ANONYMOUS, Facts, Principal, Resource, authorise
@@ -49,6 +51,9 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     held: OwnedBucket | None = None  # the bucket of the request, unless it has none yet
     copied: Origin | None = None  # of the operations that copy
     upload: RequestBody | None = None  # of the operations that stream
+    request_id: str = ""
+    host_id: str = ""
+    remote: str = ""  # the address that asks
 
     @property
     def body(self) -> RequestBody:
@@ -95,6 +100,19 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def key(self) -> ObjectKey:
         return ObjectKey(self.required_text("Key"))
+
+    def cause(self, name: str) -> Cause | None:
+        """Return what those who listen to the bucket are told of who did something, by S3's name of it; None if nobody listens."""
+        if NOTIFICATION not in self.bucket.settings:
+            return None
+        return Cause(
+            name=name,
+            owner=self.owner.canonical_id,
+            principal="" if self.asker is None else self.asker.canonical_id,
+            source_ip=self.remote,
+            request_id=self.request_id,
+            host_id=self.host_id,
+        )
 
     def authorise_deletion(self, key: str, *, of_version: bool) -> None:
         """Raise AccessDenied for a key that DeleteObjects lists: of all operations, it alone names in its body what it is about."""

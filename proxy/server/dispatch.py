@@ -173,6 +173,9 @@ class Dispatcher:
             held=access.held,
             copied=access.origin,
             upload=body,
+            request_id=visit.request_id,
+            host_id=self._host_id,
+            remote=request.remote or "",
         )
         if not streamed and has_body(headers):
             return await self._serve_document(visit, handle, call, sender)

@@ -7,6 +7,7 @@ from typing import Protocol
 from proxy.manifest.protocol.accounts import Accounts
 from proxy.manifest.protocol.campaigns import Campaigns
 from proxy.manifest.protocol.damage import DamageLedger
+from proxy.manifest.protocol.events import Events
 from proxy.manifest.protocol.journal import Journal
 from proxy.manifest.protocol.objects import Objects
 from proxy.manifest.protocol.recovery import Recovering
@@ -14,7 +15,7 @@ from proxy.manifest.protocol.scrub import Scrub
 from proxy.manifest.protocol.upkeep import Upkeep
 
 
-class Manifest(Accounts, Campaigns, Objects, Upkeep, DamageLedger, Journal, Recovering, Scrub, Protocol):
+class Manifest(Accounts, Campaigns, Objects, Upkeep, DamageLedger, Journal, Recovering, Scrub, Events, Protocol):
     """Obligations: each method is one atomic, durable, serialisable step, and returns only after it is on disk; what one process
     committed, every other sees at its next call. A raised error means nothing changed. Any call may be cancelled: it then either
     happened whole or not at all. Extents no longer referenced by any version or part are queued as garbage by the same step.

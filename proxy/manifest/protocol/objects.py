@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from proxy.manifest.drafts import NO_CONDITIONS, AttributeChange, CompletedPart, Conditions, ObjectPage, UploadPage, VersionDraft
+from proxy.manifest.events import Cause
 from proxy.manifest.records import (
     BucketId,
     Extent,
@@ -81,17 +82,34 @@ class Objects(Protocol):
 
     # Changing and deleting
     async def change_attributes(
-        self, bucket_id: BucketId, key: ObjectKey, version_id: VersionId | None, change: AttributeChange
-    ) -> Version: ...  # fmt: skip
+        self,
+        bucket_id: BucketId,
+        key: ObjectKey,
+        version_id: VersionId | None,
+        change: AttributeChange,
+        *,
+        now_ms: int = 0,
+        cause: Cause | None = None,
+    ) -> Version: ...
 
-    """Change attributes of one version (the latest if None) in one step. VersionMissing (also for a delete marker)."""
+    """Change attributes of one version (the latest if None) in one step. VersionMissing (also for a delete marker). `now_ms` is of the
+    event that a cause makes."""
 
-    async def delete_version(self, bucket_id: BucketId, key: ObjectKey, version_id: VersionId, *, now_ms: int) -> Version | None: ...
+    async def delete_version(
+        self, bucket_id: BucketId, key: ObjectKey, version_id: VersionId, *, now_ms: int, cause: Cause | None = None
+    ) -> Version | None: ...
 
     """Remove one version for good; the next newest becomes latest. Return what was removed, None if it was not there."""
 
     async def delete_latest(
-        self, bucket_id: BucketId, key: ObjectKey, *, marker_id: VersionId, now_ms: int, conditions: Conditions = NO_CONDITIONS
+        self,
+        bucket_id: BucketId,
+        key: ObjectKey,
+        *,
+        marker_id: VersionId,
+        now_ms: int,
+        conditions: Conditions = NO_CONDITIONS,
+        cause: Cause | None = None,
     ) -> Version | None: ...
 
     """S3's DELETE without a version id. The bucket's versioning at this instant decides: Unversioned removes the null version and returns

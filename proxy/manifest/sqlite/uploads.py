@@ -15,6 +15,7 @@ from proxy.manifest.plans.versions import plan_commit, written_above
 from proxy.manifest.records import BucketId, ExtentId, Layout, ObjectKey, Part, Settlement, Upload, UploadId, Version, VersionId
 from proxy.manifest.sqlite.buckets import need_bucket
 from proxy.manifest.sqlite.campaigns import note_late_policy
+from proxy.manifest.sqlite.events import note_event
 from proxy.manifest.sqlite.extents import add_extents, change_references
 from proxy.manifest.sqlite.ledger import settle_commit
 from proxy.manifest.sqlite.rows import Connection, encode, one
@@ -77,6 +78,7 @@ def complete_upload(
     completion = plan_completion(list_parts(connection, upload_id, 0, 10_000), parts)
     change_references(connection, released=change.released + completion.released, now_ms=draft.modified_ms)
     version = add_version(connection, bucket.id, change, completion.extents, draft.parts)
+    note_event(connection, bucket.id, version, draft.cause, draft.modified_ms)
     _end_upload(connection, upload_id)
     connection.execute(
         "INSERT OR REPLACE INTO completed_upload VALUES (?, ?, ?, ?, ?, ?)",

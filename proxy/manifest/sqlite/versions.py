@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from proxy.errors import ExtentMissing
 from proxy.manifest.drafts import AttributeChange, Conditions, VersionDraft
+from proxy.manifest.events import Cause
 from proxy.manifest.plans.versions import (
     VersionChange,
     is_same,
@@ -32,6 +33,7 @@ from proxy.manifest.records import (
 )  # fmt: skip
 from proxy.manifest.sqlite.buckets import need_bucket
 from proxy.manifest.sqlite.campaigns import note_late_policy, refuse_moved
+from proxy.manifest.sqlite.events import marker_made, note_event
 from proxy.manifest.sqlite.extents import add_extents, change_references, load_extents
 from proxy.manifest.sqlite.ledger import settle_commit
 from proxy.manifest.sqlite.rows import Connection, encode
@@ -104,7 +106,9 @@ def commit_version(connection: Connection, draft: VersionDraft, conditions: Cond
     note_late_policy(connection, bucket, draft.new_layouts)
     new = add_extents(connection, draft.new_layouts, now_ms=draft.modified_ms)
     shared = change_references(connection, shared=draft.shared_extents, released=change.released, now_ms=draft.modified_ms)
-    return add_version(connection, bucket.id, change, new + shared, draft.parts)
+    version = add_version(connection, bucket.id, change, new + shared, draft.parts)
+    note_event(connection, bucket.id, version, draft.cause, draft.modified_ms)
+    return version
 
 
 def find_replaceable(connection: Connection, bucket: Bucket, key: ObjectKey) -> tuple[Version | None, Version | None]:
@@ -155,34 +159,54 @@ def _row(bucket_id: BucketId, version: Version) -> tuple[int, bytes, int]:
 
 
 def change_attributes(
-    connection: Connection, bucket_id: BucketId, key: ObjectKey, version_id: VersionId | None, change: AttributeChange
+    connection: Connection,
+    bucket_id: BucketId,
+    key: ObjectKey,
+    version_id: VersionId | None,
+    change: AttributeChange,
+    now_ms: int,
+    cause: Cause | None,
 ) -> Version:
     need_bucket(connection, bucket_id)
     changed = plan_attributes(find_version(connection, bucket_id, key, version_id), change)
     connection.execute(
         "UPDATE version SET record = ? WHERE bucket = ? AND key = ? AND order_key = ?", (encode(changed), *_row(bucket_id, changed))
     )
+    note_event(connection, bucket_id, changed, cause, now_ms)
     return changed
 
 
-def delete_version(connection: Connection, bucket_id: BucketId, key: ObjectKey, version_id: VersionId, now_ms: int) -> Version | None:
+def delete_version(
+    connection: Connection, bucket_id: BucketId, key: ObjectKey, version_id: VersionId, now_ms: int, cause: Cause | None
+) -> Version | None:
     need_bucket(connection, bucket_id)
     version = find_version(connection, bucket_id, key, version_id)
     _remove(connection, bucket_id, plan_delete_version(version), now_ms)
+    note_event(connection, bucket_id, version, cause, now_ms)
     return version
 
 
 def delete_latest(
-    connection: Connection, bucket_id: BucketId, key: ObjectKey, marker_id: VersionId, now_ms: int, conditions: Conditions
+    connection: Connection,
+    bucket_id: BucketId,
+    key: ObjectKey,
+    marker_id: VersionId,
+    now_ms: int,
+    conditions: Conditions,
+    cause: Cause | None,
 ) -> Version | None:
     bucket = need_bucket(connection, bucket_id)
     newest, null = find_replaceable(connection, bucket, key)
     change = plan_delete_latest(bucket, newest, null, key, marker_id=marker_id, now_ms=now_ms, conditions=conditions)
     if change.added is None:
         _remove(connection, bucket_id, change, now_ms)
+        for version in change.removed:
+            note_event(connection, bucket_id, version, cause, now_ms)
         return None
     change_references(connection, released=change.released, now_ms=now_ms)
-    return add_version(connection, bucket_id, change)
+    marker = add_version(connection, bucket_id, change)
+    note_event(connection, bucket_id, marker, marker_made(cause), now_ms)
+    return marker
 
 
 def _remove(connection: Connection, bucket_id: BucketId, change: VersionChange, now_ms: int) -> None:

@@ -34,6 +34,7 @@ async def copy_object(call: Call) -> dict[str, object]:
         attributes,
         checksum_algorithm=None if algorithm is None else parse_algorithm(algorithm),
         conditions=write_conditions(call),
+        cause=call.cause("ObjectCreated:Copy"),
     )
     outcome = {"ETag": quoted(copied.etag), "LastModified": moment(copied.modified_ms), **checksum_fields(copied.checksum)}
     return {"CopyObjectResult": outcome, "CopySourceVersionId": shown_id(call.source_bucket, version), **written_fields(copied)}

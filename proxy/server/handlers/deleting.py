@@ -16,6 +16,7 @@ from proxy.server.errors import translate
 from proxy.server.handlers.versions import check_version_id, is_version_id
 
 MAX_KEYS = 1000
+_REMOVED = "ObjectRemoved:Delete"
 
 
 async def delete_object(call: Call) -> dict[str, object]:
@@ -25,9 +26,9 @@ async def delete_object(call: Call) -> dict[str, object]:
     if named is not None:
         _check_unconditional(conditions)
         version_id = check_version_id(named)
-        removed = await call.services.engine.delete_version(call.bucket, call.key, version_id)
+        removed = await call.services.engine.delete_version(call.bucket, call.key, version_id, cause=call.cause(_REMOVED))
         return {"VersionId": version_id, "DeleteMarker": (removed is not None and removed.is_delete_marker) or None}
-    marker = await call.services.engine.delete_latest(call.bucket, call.key, conditions=conditions)
+    marker = await call.services.engine.delete_latest(call.bucket, call.key, conditions=conditions, cause=call.cause(_REMOVED))
     return {} if marker is None else {"VersionId": marker.id, "DeleteMarker": True}
 
 
@@ -64,7 +65,7 @@ def _read_entry(call: Call, entry: Params) -> Deletion | S3Error:
         call.authorise_deletion(key, of_version=version_id is not None)
     except S3Error as error:
         return error
-    return Deletion(key=ObjectKey(key), version_id=version_id, conditions=conditions)
+    return Deletion(key=ObjectKey(key), version_id=version_id, conditions=conditions, cause=call.cause(_REMOVED))
 
 
 def _told(entry: Params, outcome: Version | ProxyError | None) -> dict[str, object]:

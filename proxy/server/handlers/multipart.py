@@ -112,6 +112,7 @@ async def _complete(call: Call, entries: list[Params], parts: tuple[CompletedPar
         part_checksums=_part_checksums(entries, upload),
         object_size=call.integer("MpuObjectSize"),
         conditions=write_conditions(call),
+        cause=call.cause("ObjectCreated:CompleteMultipartUpload"),
     )
 
 

@@ -41,7 +41,13 @@ async def put_object(call: Call) -> dict[str, object]:
     """Store an object; the answer follows its commit."""
     attributes = object_attributes(call)
     version = await call.services.engine.put_object(
-        call.bucket, call.owner, call.key, call.body, attributes, conditions=write_conditions(call)
+        call.bucket,
+        call.owner,
+        call.key,
+        call.body,
+        attributes,
+        conditions=write_conditions(call),
+        cause=call.cause("ObjectCreated:Put"),
     )
     return {"ETag": quoted(version.etag), **written_fields(version), **checksum_fields(version.checksum)}
 

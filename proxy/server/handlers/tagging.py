@@ -39,16 +39,17 @@ async def get_object_tagging(call: Call) -> dict[str, object]:
 
 async def put_object_tagging(call: Call) -> dict[str, object]:
     tags = check_tags(rows(call.document("Tagging"), "TagSet"), limit=MAX_OBJECT_TAGS)
-    return await _replace(call, tags)
+    return await _replace(call, tags, "ObjectTagging:Put")
 
 
 async def delete_object_tagging(call: Call) -> dict[str, object]:
-    return await _replace(call, {})
+    return await _replace(call, {}, "ObjectTagging:Delete")
 
 
-async def _replace(call: Call, tags: dict[str, str]) -> dict[str, object]:
+async def _replace(call: Call, tags: dict[str, str], event: str) -> dict[str, object]:
     found = await find_object(call, call.bucket, key=call.key, version_id=call.text("VersionId"))
-    version = await call.services.engine.change_attributes(call.bucket, found.key, found.id, AttributeChange(tags=tags))
+    change = AttributeChange(tags=tags)
+    version = await call.services.engine.change_attributes(call.bucket, found.key, found.id, change, cause=call.cause(event))
     return {"VersionId": shown_id(call.bucket, version)}
 
 

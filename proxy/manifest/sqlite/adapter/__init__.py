@@ -6,6 +6,7 @@ Nothing of it runs on the event loop: a disk that hangs delays those who ask, up
 from proxy.manifest.sqlite.adapter.accounts import Accounts
 from proxy.manifest.sqlite.adapter.campaigns import Campaigns
 from proxy.manifest.sqlite.adapter.damage import DamageLedger
+from proxy.manifest.sqlite.adapter.events import Events
 from proxy.manifest.sqlite.adapter.journal import Journal
 from proxy.manifest.sqlite.adapter.objects import Objects
 from proxy.manifest.sqlite.adapter.recovery import Recovering
@@ -13,5 +14,5 @@ from proxy.manifest.sqlite.adapter.scrub import Scrub
 from proxy.manifest.sqlite.adapter.upkeep import Upkeep
 
 
-class SqliteManifest(Accounts, Campaigns, Objects, Upkeep, DamageLedger, Journal, Recovering, Scrub):
+class SqliteManifest(Accounts, Campaigns, Objects, Upkeep, DamageLedger, Journal, Recovering, Scrub, Events):
     """See the protocol for what each method promises."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from proxy.manifest.drafts import NO_CONDITIONS, AttributeChange, CompletedPart, Conditions, ObjectPage, UploadPage, VersionDraft
+from proxy.manifest.events import Cause
 from proxy.manifest.records import (
     BucketId,
     Extent,
@@ -69,17 +70,33 @@ class Objects(StepRunner):
     # Changing and deleting
 
     async def change_attributes(
-        self, bucket_id: BucketId, key: ObjectKey, version_id: VersionId | None, change: AttributeChange
+        self,
+        bucket_id: BucketId,
+        key: ObjectKey,
+        version_id: VersionId | None,
+        change: AttributeChange,
+        *,
+        now_ms: int = 0,
+        cause: Cause | None = None,
     ) -> Version:
-        return await self._write(versions.change_attributes, bucket_id, key, version_id, change)
+        return await self._write(versions.change_attributes, bucket_id, key, version_id, change, now_ms, cause)
 
-    async def delete_version(self, bucket_id: BucketId, key: ObjectKey, version_id: VersionId, *, now_ms: int) -> Version | None:
-        return await self._write(versions.delete_version, bucket_id, key, version_id, now_ms)
+    async def delete_version(
+        self, bucket_id: BucketId, key: ObjectKey, version_id: VersionId, *, now_ms: int, cause: Cause | None = None
+    ) -> Version | None:
+        return await self._write(versions.delete_version, bucket_id, key, version_id, now_ms, cause)
 
     async def delete_latest(
-        self, bucket_id: BucketId, key: ObjectKey, *, marker_id: VersionId, now_ms: int, conditions: Conditions = NO_CONDITIONS
+        self,
+        bucket_id: BucketId,
+        key: ObjectKey,
+        *,
+        marker_id: VersionId,
+        now_ms: int,
+        conditions: Conditions = NO_CONDITIONS,
+        cause: Cause | None = None,
     ) -> Version | None:
-        return await self._write(versions.delete_latest, bucket_id, key, marker_id, now_ms, conditions)
+        return await self._write(versions.delete_latest, bucket_id, key, marker_id, now_ms, conditions, cause)
 
     # Multipart
 
