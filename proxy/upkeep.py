@@ -31,6 +31,7 @@ from proxy.engine.placement import Policy
 from proxy.engine.quorum import ShardPutter
 from proxy.engine.read import Reader
 from proxy.engine.repair.audit import PlacementObserver
+from proxy.engine.repair.brake import Brake
 from proxy.engine.repair.segment import SegmentRepair
 from proxy.engine.repair.worker import Repairer
 from proxy.engine.scrub.findings import Report, to_repair
@@ -186,7 +187,9 @@ def _repairer(parts: Parts) -> Repairer:
         inspector=inspector,
         throttle=share,
     )
-    return Repairer(parts.manifest, parts.clock, repair)
+    settings = parts.config.repair
+    brake = Brake(parts.manifest, parts.clock, parts.fleet.stores, shards=settings.brake_shards, share=settings.brake_share)
+    return Repairer(parts.manifest, parts.clock, repair, brake)
 
 
 def _scrubbers(parts: Parts) -> Iterator[Worker]:

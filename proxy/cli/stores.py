@@ -120,6 +120,22 @@ def replace(
     run(config, wish, orders, lambda planner: planner.replace(old, new))
 
 
+@app.command("rebuild")
+def rebuild(name: str, config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Say that a store has really lost what it says it has: repair was paused for it, and goes on."""
+    with_services(config, lambda services: _rebuild(services, name))
+
+
+async def _rebuild(services: Services, name: str) -> None:
+    from proxy.engine.repair.brake import how_many, rebuild_lost
+
+    losses = await rebuild_lost(services.manifest, name, now_ms=services.clock.now_ms())
+    if losses is None:
+        raise ConfigError(f"repair is not paused for store {name}; see: shardgate status")
+    print(f"{name} has lost {how_many(losses.found, losses.shards)}. Each is looked at once more, and made anew if it is not there.")
+    print("This goes for whatever else is found in the next 24 hours, too. Watch it with: shardgate jobs")
+
+
 async def _check_all(services: Services, names: list[str]) -> list[Check]:
     return list(await asyncio.gather(*(_check(name, services.stores[name]) for name in names)))
 

@@ -126,6 +126,13 @@ class ScrubConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True
     deep_days: Days = 30.0
 
 
+class RepairConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one store may be found to have lost before its repair waits for an operator: more than both."""
+
+    brake_shards: Positive = 1000
+    brake_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.01
+
+
 class FsckConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     quarantine_days: Days = 7.0
 
@@ -171,6 +178,7 @@ class Config(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tls: TlsConfig | None = None  # none: plain HTTP
     limits: LimitsConfig = LimitsConfig()
     scrub: ScrubConfig = ScrubConfig()
+    repair: RepairConfig = RepairConfig()
     fsck: FsckConfig = FsckConfig()
     journal: JournalConfig = JournalConfig()
     log: LogConfig = LogConfig()

@@ -42,6 +42,7 @@ class TallyObserver:
         self._shards = tally.shards
         self._by_redundancy = Counter(tally.by_redundancy)
         self._by_store = Counter(tally.by_store)
+        self._placed = Counter(tally.placed)
 
     async def see(self, extents: Sequence[Extent]) -> None:
         lost = await self._manifest.lost_shards(first=extents[0].id, last=extents[-1].id)
@@ -61,6 +62,7 @@ class TallyObserver:
         size = smallest_shard_size(SegmentGeometry(Scheme(layout.k, layout.m), segment.size))
         there = [store for index, store in enumerate(segment.stores) if index not in segment.missing and (segment.id, index) not in lost]
         self._shards += len(there)
+        self._placed.update(segment.stores)
         for store in there:
             self._by_store[store] += size
         self._by_redundancy[sum(store in self._stores for store in there) - layout.k] += 1
@@ -75,4 +77,5 @@ class TallyObserver:
             plaintext_bytes=self._plaintext_bytes,
             by_redundancy=self._by_redundancy,
             by_store=self._by_store,
+            placed=self._placed,
         )

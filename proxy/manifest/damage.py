@@ -19,7 +19,14 @@ DamageKind = Literal[
     "stray",  # a put that failed may have left a shard of this segment in any store: of the segment as a whole
 ]
 
+BrakeState = Literal[
+    "counting",
+    "paused",  # it is too much at once: repair of its shards waits for an operator
+    "allowed",  # an operator has said that it is really lost
+]
+
 LOSSES: frozenset[DamageKind] = frozenset({"missing", "truncated", "forged", "unreachable"})  # a read cannot count on the shard
+SUDDEN: frozenset[DamageKind] = LOSSES - {"unreachable"}  # what a store does by itself: an operator takes it out of the configuration
 WHOLE_SEGMENT = -1  # the shard index of damage that is not one shard's
 
 
@@ -80,6 +87,18 @@ class Draw(Record, frozen=True, kw_only=True, omit_defaults=True):
     def shards(self) -> tuple[tuple[str, str], ...]:
         """Store and upstream name of each."""
         return tuple((store, shard_name(self.segment_id, index, self.generation)) for index, store in self.targets.items())
+
+
+class Losses(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """What one store was found to have lost of what it had: shards that were missing, truncated or forged, counted when that was put on
+    record. `shards`: what it should hold, as far as was known when repair stopped for it; 0 if nobody has counted."""
+
+    store: str
+    since_ms: int
+    last_ms: int
+    found: int
+    state: BrakeState = "counting"
+    shards: int = 0
 
 
 class DamageCount(Record, frozen=True, kw_only=True, omit_defaults=True):

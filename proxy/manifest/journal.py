@@ -62,6 +62,8 @@ TABLES: tuple[Table, ...] = (
     # An id that was leased and not settled when the journal ends: its shards are of a write that was under way.
     Table(name="intent", key=("id",), columns=("owner", "expires", "ids", "settled"), quiet=("expires",)),
     Table(name="campaign", key=("id",), columns=("planned", "record")),
+    # Whoever recovers must not rebuild what an operator has not confirmed to be lost.
+    Table(name="loss", key=("store",), columns=("since", "last", "found", "state", "shards")),
 )
 
 # The tables that are not journaled, with the reason.

@@ -19,4 +19,5 @@ class Tally(Record, frozen=True, kw_only=True, omit_defaults=True):
     shards: int = 0  # that are there
     plaintext_bytes: int = 0
     by_redundancy: Mapping[int, int] = {}  # segments by how many more shards may be lost; below 0 they cannot be read
+    placed: Mapping[str, int] = {}  # shards that a store should hold, whether it does or not
     by_store: Mapping[str, int] = {}  # bytes of live shards, each taken to have the smallest label

@@ -10,7 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from proxy.engine.scrub.reports import load_report
 from proxy.engine.scrub.workers import DEEP, LIGHT
 from proxy.engine.tally import load_tally
-from proxy.manifest.damage import DamageCount
+from proxy.manifest.damage import DamageCount, Losses
 from proxy.manifest.journal import CheckpointState, JournalPosition
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import Job
@@ -23,6 +23,7 @@ async def read_counts(manifest: Manifest) -> ManifestCounts:
     garbage = dict.fromkeys(await manifest.known_stores(), 0) | dict(await manifest.count_garbage())
     return ManifestCounts(
         damage=await manifest.count_damage(),
+        losses=await manifest.list_losses(),
         garbage=garbage,
         jobs=await manifest.list_jobs(),
         tally=await load_tally(manifest),
@@ -39,6 +40,7 @@ class ManifestCounts:
         self,
         *,
         damage: DamageCount,
+        losses: Iterable[Losses],
         garbage: Mapping[str, int],
         jobs: Iterable[Job],
         tally: Tally | None,
@@ -48,6 +50,7 @@ class ManifestCounts:
     ) -> None:
         """`scrubs`: the last whole pass of each kind."""
         self._damage = damage
+        self._losses = tuple(losses)
         self._garbage = garbage
         self._jobs = tuple(jobs)
         self._tally = tally
@@ -57,6 +60,7 @@ class ManifestCounts:
 
     def collect(self) -> Iterator[Metric]:
         yield from self._of_damage()
+        yield from self._of_losses()
         garbage = GaugeMetricFamily(
             "shardgate_garbage",
             "Deleted shards that are still to be deleted from this store; none: it is not known yet.",
@@ -87,6 +91,16 @@ class ManifestCounts:
         oldest_seconds = (self._damage.oldest_ms or 0) / 1000
         yield from (shards, segments)
         yield GaugeMetricFamily("shardgate_oldest_damage_seconds", "When the oldest damage was found; 0: there is none.", oldest_seconds)
+
+    def _of_losses(self) -> Iterator[Metric]:
+        lost = GaugeMetricFamily("shardgate_lost_shards", "Shards that a store was found to have lost of late.", labels=("store",))
+        paused = GaugeMetricFamily(
+            "shardgate_repair_paused", "Whether the repair of what this store has lost waits for an operator.", labels=("store",)
+        )
+        for losses in self._losses:
+            lost.add_metric((losses.store,), losses.found)
+            paused.add_metric((losses.store,), int(losses.state == "paused"))
+        yield from (lost, paused)
 
     def _of_scrubs(self) -> Iterator[Metric]:
         ended = GaugeMetricFamily("shardgate_scrub_ended_seconds", "When the last whole pass of a scrub ended.", labels=("scrub",))

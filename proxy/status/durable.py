@@ -27,7 +27,7 @@ from proxy.manifest.sqlite import open_sqlite
 from proxy.manifest.tally import Tally
 from proxy.openings import open_root_key
 from proxy.status.campaigns import GOING_ON, campaign_facts
-from proxy.status.facts import CampaignFacts, JournalFacts, ManifestFacts, PlacementFacts, ScrubFacts, TallyFacts
+from proxy.status.facts import CampaignFacts, JournalFacts, LossFacts, ManifestFacts, PlacementFacts, ScrubFacts, TallyFacts
 
 LONGEST_LOOK_SECONDS = 2.0
 ANYWHERE = ""  # the store of garbage that may lie in any
@@ -39,6 +39,7 @@ class Known(NamedTuple):
     facts: ManifestFacts
     stores: frozenset[str] = frozenset()
     damage: DamageCount = DamageCount(by_store={}, by_redundancy={})
+    losses: tuple[LossFacts, ...] = ()
     garbage: Mapping[str, int] = {}
     jobs: tuple[Job, ...] = ()
     tally: Tally | None = None
@@ -78,6 +79,7 @@ async def _read_manifest(config: Config, manifest: Manifest, facts: ManifestFact
         facts=replace(facts, fence=epoch.fence, epoch=epoch.number, root_key_trouble=key_trouble),
         stores=await manifest.known_stores(),
         damage=await manifest.count_damage(),
+        losses=await _losses(manifest),
         garbage=await manifest.count_garbage(),
         jobs=await manifest.list_jobs(),
         tally=await load_tally(manifest),
@@ -86,6 +88,13 @@ async def _read_manifest(config: Config, manifest: Manifest, facts: ManifestFact
         journal=await _journal(config, manifest, clock) if config.journal.enabled else None,
         campaigns=tuple(campaign_facts(campaign) for campaign in campaigns if campaign.state in GOING_ON),
         left=frozenset(campaign.store for campaign in campaigns if campaign.leaves and campaign.state == "done"),
+    )
+
+
+async def _losses(manifest: Manifest) -> tuple[LossFacts, ...]:
+    return tuple(
+        LossFacts(store=losses.store, found=losses.found, shards=losses.shards, paused=losses.state == "paused")
+        for losses in await manifest.list_losses()
     )
 
 

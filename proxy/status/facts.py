@@ -66,6 +66,15 @@ class DamageFacts(Struct, frozen=True, kw_only=True):
     oldest_ms: int | None = None
 
 
+class LossFacts(Struct, frozen=True, kw_only=True):
+    """What a store was found to have lost of late. `shards`: of how many, or 0; `paused`: their repair waits for an operator."""
+
+    store: str
+    found: int
+    shards: int
+    paused: bool
+
+
 class TallyFacts(Struct, frozen=True, kw_only=True):
     """What the last walk over everything has counted: segments by how many more shards each can lose."""
 
@@ -129,6 +138,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     stores: tuple[StoreFacts, ...] = ()
     policies: tuple[PolicyFacts, ...] = ()
     damage: DamageFacts = DamageFacts()
+    losses: tuple[LossFacts, ...] = ()
     unplaced_garbage: int = 0  # deleted shards of which it is not known yet in which store they are
     tally: TallyFacts | None = None
     placement: PlacementFacts = PlacementFacts()

@@ -11,6 +11,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from proxy.engine.repair.brake import how_many
 from proxy.manifest import jobs
 from proxy.manifest.copies import in_words
 from proxy.manifest.recovery import RECOVERING
@@ -145,6 +146,16 @@ def _at_damage(facts: Facts) -> Iterator[Problem]:
         yield _attention(f"the oldest damage was found {ago(facts.damage.oldest_ms, facts.now_ms)}, and is not repaired", "shardgate jobs")
 
 
+def _at_losses(facts: Facts) -> Iterator[Problem]:
+    for losses in facts.losses:
+        if losses.paused:
+            what = f"store {losses.store} says that it has lost {how_many(losses.found, losses.shards)}: their repair is paused"
+            yield _urgent(
+                f"{what}. Is it the right bucket, with the right prefix and credentials? It goes on by itself when they are there again",
+                f"if they are really gone: shardgate stores rebuild {losses.store}",
+            )
+
+
 def _at_tally(facts: Facts) -> Iterator[Problem]:
     """What was counted may have been repaired since; what is damaged but not on record yet is known from here alone."""
     if facts.tally is None:
@@ -233,6 +244,7 @@ _LOOKS: tuple[Callable[[Facts], Iterable[Problem]], ...] = (
     _at_server,
     _at_policies,
     _at_damage,
+    _at_losses,
     _at_tally,
     _at_placement,
     _at_stores,

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from proxy.codec.format import shard_name
-from proxy.manifest.damage import WHOLE_SEGMENT, Damage, DamageKind, Leftover, Repair
+from proxy.manifest.damage import WHOLE_SEGMENT, Damage, DamageKind, Leftover, Losses, Repair
 from proxy.manifest.drafts import VersionDraft
 from proxy.manifest.plans.damage import ARRIVES_WITHIN_MS, DRAW_KEPT_MS, LONGEST_DRAW_MS, LONGEST_WAIT_MS
 from proxy.manifest.protocol import Manifest
@@ -456,3 +456,55 @@ async def test_a_walk_meets_every_extent_in_order(manifest: Manifest) -> None:
     assert seen == [extent for extent in extents if extent != extents[3]]
     (last,) = await manifest.walk_extents(after=seen[-2], limit=9)
     assert last.layout.policy == "p"
+
+
+# What stores have lost
+
+
+async def test_what_a_store_has_lost_is_counted_once_a_shard(manifest: Manifest) -> None:
+    extent = await commit(manifest, 1, 2)
+    await manifest.report_damage([damage(extent, 1, 0, "missing"), damage(extent, 2, 0, "truncated")], now_ms=NOW)
+    await manifest.report_damage([damage(extent, 1, 0, "forged"), damage(extent, 1, 1, "forged")], now_ms=NOW + 5)
+    assert await manifest.list_losses() == (
+        Losses(store="s0", since_ms=NOW, last_ms=NOW, found=2),
+        Losses(store="s1", since_ms=NOW + 5, last_ms=NOW + 5, found=1),
+    )
+
+
+async def test_what_is_known_from_the_commit_or_from_the_configuration_is_no_loss(manifest: Manifest) -> None:
+    extent = await commit(manifest, 1, missing=(0,))
+    reports = [damage(extent, 1, 0, "missing"), damage(extent, 1, 1, "unreachable"), damage(extent, 1, 2, "misplaced")]
+    await manifest.report_damage(reports, now_ms=NOW)
+    assert await manifest.list_losses() == ()
+
+
+async def test_a_loss_that_was_none_is_taken_back(manifest: Manifest) -> None:
+    extent = await commit(manifest, 1, 2, missing=(4,))
+    lost = [damage(extent, 1, 0, "missing"), damage(extent, 2, 0, "missing")]
+    await manifest.report_damage(lost, now_ms=NOW)
+    await manifest.settle_damage(lost[:1])
+    await manifest.settle_damage(lost[:1])
+    assert [losses.found for losses in await manifest.list_losses()] == [1]
+
+
+async def test_a_brake_is_kept_until_its_losses_are_forgotten(manifest: Manifest) -> None:
+    extent = await commit(manifest, 1, 2)
+    await manifest.report_damage([damage(extent, 1, 0, "missing")], now_ms=NOW)
+    await manifest.set_brake("s0", "paused", shards=7)
+    await manifest.set_brake("s1", "paused")
+    await manifest.report_damage([damage(extent, 2, 0, "missing")], now_ms=NOW + 1)
+    assert await manifest.list_losses() == (Losses(store="s0", since_ms=NOW, last_ms=NOW + 1, found=2, state="paused", shards=7),)
+    await manifest.forget_losses("s0")
+    assert await manifest.list_losses() == ()
+
+
+async def test_repairs_are_hastened_page_by_page(manifest: Manifest) -> None:
+    extents = [await commit(manifest, number) for number in range(1, 6)]
+    await manifest.report_damage([damage(extent, number, 0, "missing") for number, extent in enumerate(extents, 1)], now_ms=NOW)
+    for row in await manifest.due_repairs(now_ms=NOW, limit=10):
+        await manifest.put_off_repair(row, due_ms=NOW + 1000)
+    after = await manifest.hasten_repairs(after=(ExtentId(0), segment_id(0)), now_ms=NOW + 1, limit=3)
+    assert after == (extents[2], segment_id(3))
+    assert await due(manifest, NOW + 1) == [(1, 1), (2, 1), (3, 1)]
+    assert await manifest.hasten_repairs(after=after, now_ms=NOW + 1, limit=3) is None
+    assert len(await due(manifest, NOW + 1)) == 5

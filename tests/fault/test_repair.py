@@ -13,9 +13,11 @@ from msgspec.structs import replace
 
 from proxy.codec.format import is_shard_name, shard_name
 from proxy.codec.geometry import Scheme
+from proxy.config import Config, RepairConfig
 from proxy.engine.moving import ShardMover
 from proxy.engine.placement import Policy
 from proxy.engine.repair.audit import load_placement
+from proxy.engine.repair.brake import rebuild_lost
 from proxy.engine.repair.plan import PATIENCE_SECONDS
 from proxy.engine.repair.segment import LONGEST_BACKOFF_SECONDS, SOON_SECONDS
 from proxy.engine.repair.strays import AT_REST_SECONDS
@@ -570,3 +572,136 @@ async def test_want_of_memory_is_nobodys_failure(lab: Laboratory, monkeypatch: p
             assert (await lab.worker("repair").step()).trouble == ""
     lab.clock.advance(SOON_SECONDS + 1)
     assert (await lab.worker("repair").step()).done == 1, "it is tried again each minute, and not later and later"
+
+
+# A store that says that it has lost very much
+
+
+def with_brake(config: Config) -> Config:
+    return replace(config, repair=RepairConfig(brake_shards=3, brake_share=0.0))
+
+
+@pytest.fixture
+async def braking(tmp_path: Path) -> AsyncIterator[Laboratory]:
+    limits = {"background_requests_per_second": 1_000_000, "background_mib_per_second": 100_000}
+    async with laboratory(tmp_path, adjust=with_brake, **limits) as running:
+        yield running
+
+
+def hide(lab: Laboratory, store: str) -> None:
+    """From now on it answers that there is no such object to every read, and takes what is put."""
+    lab.stores[store].swaps_with = ShardName("00/nothing")
+
+
+async def read_all(lab: Laboratory, count: int) -> None:
+    for number in range(count):
+        assert await lab.get(str(number)) == DATA
+    await lab.settled()
+
+
+async def put_all(lab: Laboratory, count: int) -> None:
+    for number in range(count):
+        await lab.put(str(number), DATA)
+
+
+async def report_all(lab: Laboratory, store: str, count: int) -> None:
+    """Report, as a scrub would, that a store has none of its shards."""
+    found = []
+    for number in range(count):
+        extent, segment = await stored(lab, str(number))
+        index = segment.stores.index(store)
+        found.append(
+            Damage(
+                extent_id=extent.id,
+                segment_id=segment.id,
+                shard_index=index,
+                kind="missing",
+                store=store,
+                generation=segment.generations[index] if segment.generations else 0,
+            )
+        )
+    await lab.services.manifest.report_damage(found, now_ms=lab.clock.now_ms())
+
+
+async def test_a_store_that_answers_not_found_to_everything_is_not_rebuilt_unasked(braking: Laboratory) -> None:
+    lab = braking
+    await put_all(lab, 5)
+    hide(lab, "cedar")
+    await report_all(lab, "cedar", 5)
+    puts = lab.stores["cedar"].calls["put"]
+    for _ in range(3):
+        progress = await repair(lab)
+        assert (progress.done, "5 segments wait for an operator" in progress.trouble) == (0, True)
+    assert lab.stores["cedar"].calls["put"] == puts
+    (losses,) = await lab.services.manifest.list_losses()
+    assert (losses.store, losses.found, losses.state) == ("cedar", 5, "paused")
+    await read_all(lab, 5)
+
+
+async def test_repair_goes_on_by_itself_when_the_shards_are_there_again(braking: Laboratory) -> None:
+    lab = braking
+    await put_all(lab, 5)
+    hide(lab, "cedar")
+    await report_all(lab, "cedar", 5)
+    await repair(lab)
+    lab.stores["cedar"].swaps_with = None
+    _, segment = await stored(lab, "0")
+    await lose(lab, segment, segment.stores.index("cedar"))  # but for one
+    await repair(lab)
+    await repair(lab)
+    assert await damage_left(lab) == {}
+    (losses,) = await lab.services.manifest.list_losses()
+    assert (losses.found, losses.state) == (1, "counting")
+    assert (await stored(lab, "1"))[1].generations == ()
+    assert (await stored(lab, "0"))[1].generations[segment.stores.index("cedar")] == 1
+
+
+async def test_a_loss_that_an_operator_has_confirmed_is_rebuilt_at_once(braking: Laboratory) -> None:
+    lab = braking
+    await put_all(lab, 5)
+    for number in range(5):
+        _, segment = await stored(lab, str(number))
+        await lose(lab, segment, segment.stores.index("cedar"))
+    await report_all(lab, "cedar", 5)
+    await repair(lab)
+    assert await rebuild_lost(lab.services.manifest, "birch", now_ms=lab.clock.now_ms()) is None
+    assert await rebuild_lost(lab.services.manifest, "cedar", now_ms=lab.clock.now_ms()) is not None
+    await repair(lab, after=0)
+    assert await damage_left(lab) == {}
+    assert all([(await stored(lab, str(number)))[1].generations for number in range(5)])
+    await report_all(lab, "cedar", 5)  # what is found the same day needs no other word
+    await repair(lab)
+    assert [losses.state for losses in await lab.services.manifest.list_losses()] == ["allowed"]
+
+
+async def test_a_segment_whose_promise_would_break_is_repaired_under_the_brake(braking: Laboratory) -> None:
+    lab = braking
+    await put_all(lab, 5)
+    hide(lab, "cedar")
+    await report_all(lab, "cedar", 5)
+    _, segment = await stored(lab, "2")
+    other = next(index for index, store in enumerate(segment.stores) if store != "cedar")
+    await lose(lab, segment, other)
+    damage = Damage(
+        extent_id=(await stored(lab, "2"))[0].id,
+        segment_id=segment.id,
+        shard_index=other,
+        kind="missing",
+        store=segment.stores[other],
+    )
+    await lab.services.manifest.report_damage([damage], now_ms=lab.clock.now_ms())
+    await repair(lab)
+    _, after = await stored(lab, "2")
+    assert after.generations[other] == 1
+    assert await damage_left(lab) == {("cedar", "missing"): 4}
+
+
+async def test_a_small_loss_is_repaired_unasked(braking: Laboratory) -> None:
+    lab = braking
+    await put_all(lab, 3)
+    for number in range(3):
+        _, segment = await stored(lab, str(number))
+        await lose(lab, segment, segment.stores.index("cedar"))
+    await report_all(lab, "cedar", 3)
+    await repair(lab)
+    assert await damage_left(lab) == {}

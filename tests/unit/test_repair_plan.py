@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from proxy.codec.geometry import Scheme
 from proxy.engine.placement import MayFail, Policy
 from proxy.engine.repair.plan import PATIENCE_SECONDS, RepairPlan, Stores, plan_repair, unfounded
@@ -137,3 +139,22 @@ def test_what_is_on_record_about_places_goes_when_the_configuration_has_changed_
     assert [damage.shard_index for damage in unfounded(found, stores())] == [0, 1, 2]
     left = stores(using=policy("s1", "s2", "s3", "s4", "s5", "s6"))
     assert [damage.shard_index for damage in unfounded(found, left)] == [1, 2]
+
+
+def test_what_a_store_under_the_brake_has_lost_is_held_while_the_promise_is_kept() -> None:
+    braked = dataclasses.replace(stores(), braked=frozenset({"s1"}))
+    for kind in ("missing", "truncated", "forged"):
+        held = plan(damaged(damage={1: kind}), braked)  # type: ignore[dict-item]
+        assert (held.rebuild, held.held, held.verdict) == ({}, (1,), "repair"), kind
+    assert plan(damaged(damage={2: "missing"}), braked).rebuild == {2: "s2"}, "that is another store's"
+
+
+def test_a_broken_promise_is_repaired_under_the_brake_too() -> None:
+    braked = dataclasses.replace(stores(), braked=frozenset({"s1"}))
+    now = plan(damaged(damage={1: "missing", 2: "missing"}), braked)
+    assert (now.verdict, now.rebuild, now.held) == ("urgent", {1: "s1", 2: "s2"}, ())
+
+
+def test_what_left_the_configuration_is_not_under_a_brake() -> None:
+    there = dataclasses.replace(stores(configured="s0 s2 s3 s4 s5 s6"), braked=frozenset({"s1"}))
+    assert plan(damaged(damage={1: "unreachable"}), there).held == ()

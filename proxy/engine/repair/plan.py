@@ -9,7 +9,7 @@ from proxy.codec.geometry import Scheme
 from proxy.engine.campaigns.moves import Moves, Situation, restore
 from proxy.engine.classify import Classified, Verdict, classify, placed_wrongly
 from proxy.engine.placement import Policy
-from proxy.manifest.damage import LOSSES, Damage, Damaged, DamageKind, Leftover
+from proxy.manifest.damage import LOSSES, SUDDEN, Damage, Damaged, DamageKind, Leftover
 from proxy.stores.protocol import StoreInfo
 
 OF_PLACES: frozenset[DamageKind] = frozenset({"unreachable", "misplaced", "clumped", "surplus"})  # true or not by the records alone
@@ -25,17 +25,19 @@ class Stores:
     writable: frozenset[str]
     readable: frozenset[str]
     infos: Mapping[str, StoreInfo]  # of all that are configured
+    braked: frozenset[str] = frozenset()  # found to have lost so much that an operator has to confirm it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepairPlan:
-    """`waiting` shards find no place now; `patient` ones wait for their own store."""
+    """`waiting` shards find no place now; `patient` ones wait for their own store, `held` ones for an operator."""
 
     verdict: Verdict
     rebuild: Mapping[int, str]
     copy: Mapping[int, str]
     waiting: tuple[int, ...] = ()
     patient: tuple[int, ...] = ()
+    held: tuple[int, ...] = ()
 
 
 def plan_repair(found: Damaged, stores: Stores, *, age_seconds: float) -> RepairPlan:
@@ -50,7 +52,8 @@ def plan_repair(found: Damaged, stores: Stores, *, age_seconds: float) -> Repair
     patient = [index for index, kind in wrong.items() if kind == "missing" and _is_only_down(segment.stores[index], stores)]
     if verdict == "urgent" or not 0 <= age_seconds < PATIENCE_SECONDS:  # a clock was set back: nobody knows how old it is
         patient = []
-    wrong = {index: kind for index, kind in wrong.items() if index not in patient}
+    held = [] if verdict == "urgent" else [index for index, kind in wrong.items() if _is_braked(kind, segment.stores[index], stores)]
+    wrong = {index: kind for index, kind in wrong.items() if index not in {*patient, *held}}
     moves = restore(situation_of(found, stores), wrong)
     if segment.strays:  # of which nobody knows where they are: a shard may only go where it was
         moves = _staying_home(moves)
@@ -61,6 +64,7 @@ def plan_repair(found: Damaged, stores: Stores, *, age_seconds: float) -> Repair
         copy={index: store for index, store in moves.targets.items() if index in to_copy},
         waiting=moves.waiting,
         patient=tuple(patient),
+        held=tuple(held),
     )
 
 
@@ -105,6 +109,10 @@ def _staying_home(moves: Moves) -> Moves:
 
 def _is_only_down(store: str, stores: Stores) -> bool:
     return store not in stores.writable and any(info.name == store for info in stores.staying.stores)
+
+
+def _is_braked(kind: DamageKind, store: str, stores: Stores) -> bool:
+    return kind in SUDDEN and store in stores.braked
 
 
 def situation_of(found: Damaged, stores: Stores) -> Situation:

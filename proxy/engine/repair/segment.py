@@ -29,8 +29,9 @@ ROUNDS = 8  # one rebuilds, the next one copies; more where stores refuse what t
 SOON_SECONDS = 60.0  # until a segment is looked at again that waits for others
 FIRST_BACKOFF_SECONDS = 60.0
 LONGEST_BACKOFF_SECONDS = 3600.0
+HELD_SECONDS = 3600.0  # until a shard is looked at again whose store says that it lost too much: it may have it again
 
-Trouble = Literal["lost", "no place", "no policy", "strays", "failed"]
+Trouble = Literal["lost", "no place", "no policy", "strays", "held", "failed"]
 
 
 @dataclass(slots=True)
@@ -73,15 +74,15 @@ class SegmentRepair:
     inspector: Inspector
     throttle: Throttle
 
-    async def run(self, row: Repair) -> Outcome:
-        """Make good what is wrong with a segment, as far as it can be now."""
+    async def run(self, row: Repair, *, braked: frozenset[str] = frozenset()) -> Outcome:
+        """Make good what is wrong with a segment, as far as it can be now. What `braked` stores have lost waits while that is safe."""
         outcome = Outcome()
         try:
             for _ in range(ROUNDS):
                 found = await self.manifest.find_damaged(row.extent_id, row.segment_id)
                 if found is None or not found.damage:
                     return outcome
-                if await self._round(row, found, outcome):
+                if await self._round(row, found, outcome, braked):
                     return outcome
             return outcome.wait(SOON_SECONDS)
         except (MoveRefused, BudgetExhausted):  # others work on the segment, or have the memory: that is nobody's failure
@@ -89,7 +90,7 @@ class SegmentRepair:
         except (NotEnoughShards, MoveFailed, KeyUnavailable, IntegrityError, StoreError) as error:
             return outcome.fail(row, "failed", str(error))
 
-    async def _round(self, row: Repair, found: Damaged, outcome: Outcome) -> bool:
+    async def _round(self, row: Repair, found: Damaged, outcome: Outcome, braked: frozenset[str]) -> bool:
         """Look, decide, and make one move; return whether that was all that can be done now."""
         policy = self.policies.get(found.extent.layout.policy)
         if policy is None:
@@ -99,7 +100,7 @@ class SegmentRepair:
         if found.drawn:
             outcome.wait(SOON_SECONDS)
             return True
-        stores = self._stores(policy, outcome.refused)
+        stores = self._stores(policy, outcome.refused, braked)
         found = await self._looked_at(found, stores, outcome)
         if await self._settle_strays(row, found, outcome):
             return False
@@ -110,7 +111,7 @@ class SegmentRepair:
         self._rest(row, found, plan, outcome)
         return True
 
-    def _stores(self, policy: Policy, refused: Collection[str]) -> Stores:
+    def _stores(self, policy: Policy, refused: Collection[str], braked: frozenset[str]) -> Stores:
         staying = self.fleet.staying(policy)
         return Stores(
             policy=policy,
@@ -118,6 +119,7 @@ class SegmentRepair:
             writable=self.fleet.writable(staying).difference(refused),
             readable=frozenset(name for name in self.fleet.stores if self.fleet.readable(name)),
             infos={name: store.info for name, store in self.fleet.stores.items()},
+            braked=braked,
         )
 
     async def _looked_at(self, found: Damaged, stores: Stores, outcome: Outcome) -> Damaged:
@@ -182,6 +184,8 @@ class SegmentRepair:
             outcome.fail(row, "lost", f"segment {name}")
         elif plan.waiting:
             outcome.fail(row, "no place", f"segment {name}, shards {', '.join(map(str, plan.waiting))}")
+        elif plan.held:
+            self._hold(found, plan, outcome)
         elif plan.patient:
             outcome.wait(SOON_SECONDS)
         elif found.segment.strays and self._age_seconds(found) < AT_REST_SECONDS:
@@ -191,6 +195,11 @@ class SegmentRepair:
             outcome.fail(row, "strays", f"segment {name}")
         elif found.damage:
             outcome.fail(row, "failed", f"segment {name}, {found.damage[0].kind}")
+
+    def _hold(self, found: Damaged, plan: RepairPlan, outcome: Outcome) -> None:
+        stores = sorted({found.segment.stores[index] for index in plan.held})
+        outcome.trouble, outcome.detail = "held", f"segment {found.segment.id.hex()}, in {', '.join(stores)}"
+        outcome.wait(HELD_SECONDS)
 
     def _tell_lost(self, found: Damaged) -> None:
         kinds = ", ".join(f"shard {damage.shard_index} in {damage.store} {damage.kind}" for damage in found.damage)

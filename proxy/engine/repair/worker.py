@@ -8,7 +8,8 @@ What does not work out is tried again later, and later each time, and stays in t
 shards: it is lost, as far as is known today, and told of; but a store may come back, and nothing of it is ever deleted.
 
 A store that is only down should not cost a copy of all that it missed. While a segment keeps its promises without the shard, and the store
-is one that the policy still uses, the shard waits for that store for an hour.
+is one that the policy still uses, the shard waits for that store for an hour. A store that says that it has lost very much at once is
+believed only by an operator: see `proxy.engine.repair.brake`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import asyncio
 from collections.abc import Iterable
 
 from proxy.clock import Clock
+from proxy.engine.repair.brake import Brake
 from proxy.engine.repair.segment import Outcome, SegmentRepair, Trouble
 from proxy.engine.workers import Progress
 from proxy.manifest.damage import Repair
@@ -33,6 +35,7 @@ _WORDS: dict[Trouble, str] = {
     "no place": "wait for a place: no store that the policy allows can take their shards now",
     "no policy": "are under a policy that is not configured any more",
     "strays": "may have a shard in a store that does not answer, or is not configured any more",
+    "held": "wait for an operator: their store says that it lost too much at once (see shardgate status)",
     "failed": "could not be repaired, and are tried again later",
 }
 
@@ -44,13 +47,15 @@ class Repairer:
     everywhere = False
     idle_seconds = IDLE_SECONDS
 
-    def __init__(self, manifest: Manifest, clock: Clock, repair: SegmentRepair) -> None:
+    def __init__(self, manifest: Manifest, clock: Clock, repair: SegmentRepair, brake: Brake) -> None:
         self._manifest = manifest
         self._clock = clock
         self._repair = repair
+        self._brake = brake
 
     async def step(self) -> Progress:
         """Repair the most urgent segments, for a bounded time."""
+        braked = await self._brake.look()
         rows = await self._manifest.due_repairs(now_ms=self._clock.now_ms(), limit=BATCH)
         if rows:
             await self._manifest.revoke_expired_draws(now_ms=self._clock.now_ms())
@@ -61,7 +66,7 @@ class Repairer:
         async def one(row: Repair) -> None:
             async with gate:
                 if self._clock.monotonic() <= until:
-                    outcomes.append(await self._one(row))
+                    outcomes.append(await self._one(row, braked))
 
         asked_before = self._repair.inspector.requests
         failures = [failure for failure in await asyncio.gather(*map(one, rows), return_exceptions=True) if failure is not None]
@@ -78,8 +83,8 @@ class Repairer:
             trouble=_trouble(outcomes),
         )
 
-    async def _one(self, row: Repair) -> Outcome:
-        outcome = await self._repair.run(row)
+    async def _one(self, row: Repair, braked: frozenset[str]) -> Outcome:
+        outcome = await self._repair.run(row, braked=braked)
         if outcome.again_seconds is not None:
             due_ms = self._clock.now_ms() + int(outcome.again_seconds * 1000)
             await self._manifest.put_off_repair(row, due_ms=due_ms)

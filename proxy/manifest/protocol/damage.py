@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from proxy.manifest.damage import Damage, DamageCount, Damaged, Repair
+from proxy.manifest.damage import BrakeState, Damage, DamageCount, Damaged, Losses, Repair
 from proxy.manifest.records import Extent, ExtentId, Segment, SegmentId
 
 
@@ -38,7 +38,16 @@ class DamageLedger(Protocol):
     """Count a failure, and wait; but if less is left of the segment than when this row was read, it stays due."""
 
     async def find_damaged(self, extent_id: ExtentId, segment_id: SegmentId) -> Damaged | None: ...  # None: it is gone
+    async def hasten_repairs(self, *, after: tuple[ExtentId, SegmentId], now_ms: int, limit: int) -> tuple[ExtentId, SegmentId] | None: ...
+
+    """Make a page of the queue due now; return where the next page begins, or None behind the last."""
+
     async def count_damage(self, *, limit: int = 1_000_000) -> DamageCount: ...  # counted no further than this: some 200 ms
+
+    # What each store was found to have lost. `report_damage` adds what is new, `settle_damage` takes back what is well.
+    async def list_losses(self) -> tuple[Losses, ...]: ...
+    async def set_brake(self, store: str, state: BrakeState, *, shards: int = 0) -> None: ...  # ignored if nothing is counted of it
+    async def forget_losses(self, store: str) -> None: ...
 
     # Moving shards: to put them anew, under names that were never used before
     async def draw_generation(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import msgspec
 
@@ -17,6 +17,7 @@ from proxy.manifest.plans.damage import (
     drawn_shards,
     find_segment,
     is_current,
+    is_new_loss,
     outweighs,
     redundancy,
     waits_ms,
@@ -27,6 +28,7 @@ from proxy.manifest.plans.damage import (
 from proxy.manifest.records import Extent, ExtentId, Layout, Segment, SegmentId
 from proxy.manifest.sqlite.layouts import find_layout, save_layout
 from proxy.manifest.sqlite.ledger import queue_shards
+from proxy.manifest.sqlite.losses import note_losses, take_back_loss
 from proxy.manifest.sqlite.rows import Connection
 
 Key = TypeVar("Key", ExtentId, SegmentId)
@@ -48,6 +50,8 @@ _COUNT_LEVEL = "SELECT count(*) FROM (SELECT 1 FROM repair WHERE redundancy = ? 
 _COUNT_KINDS = "SELECT store, kind, count(*) FROM (SELECT store, kind FROM damage LIMIT ?) GROUP BY store, kind"
 _OLDEST = "SELECT min(since) FROM (SELECT since FROM repair LIMIT ?)"
 _PUT_OFF = "UPDATE repair SET due = ?, failures = failures + 1 WHERE extent = ? AND segment = ? AND redundancy >= ?"
+_PAGE = "SELECT extent, segment FROM repair WHERE (extent, segment) > (?, ?) ORDER BY extent, segment LIMIT ?"
+RepairKey: TypeAlias = tuple[ExtentId, SegmentId]
 NEVER_MS = 2**62
 _targets = msgspec.msgpack.Decoder(dict[int, str])
 
@@ -103,6 +107,7 @@ def _report(connection: Connection, rows: SegmentRows, reports: Iterable[Damage]
         if is_current(rows.segment, report) and outweighs(report, rows.damage.get(report.shard_index))
     }
     connection.executemany("INSERT OR REPLACE INTO damage VALUES (?, ?, ?, ?, ?, ?, ?)", [(*_row(new), now_ms) for new in news.values()])
+    note_losses(connection, [new for new in news.values() if is_new_loss(new, rows.damage.get(new.shard_index))], now_ms)
     level = redundancy(rows.layout, {**rows.damage, **news}.values())
     for new in news.values():
         _queue(connection, new.extent_id, rows.layout, new.segment_id, now_ms + waits_ms(new, level))
@@ -114,6 +119,7 @@ def settle_damage(connection: Connection, settled: Sequence[Damage]) -> None:
         rows = read_segment(connection, damage.extent_id, damage.segment_id)
         if rows is None or not is_current(rows.segment, damage):
             continue
+        take_back_loss(connection, rows.damage.get(damage.shard_index))
         forget_damage(connection, damage.extent_id, rows.layout, damage.segment_id, [damage.shard_index])
         if damage.shard_index in rows.segment.missing:
             segment = without_missing(rows.segment, [damage.shard_index])
@@ -153,6 +159,12 @@ def due_repairs(connection: Connection, now_ms: int, limit: int) -> tuple[Repair
 
 def put_off_repair(connection: Connection, repair: Repair, due_ms: int) -> None:
     connection.execute(_PUT_OFF, (due_ms, repair.extent_id, repair.segment_id, repair.redundancy))
+
+
+def hasten_repairs(connection: Connection, after: RepairKey, now_ms: int, limit: int) -> RepairKey | None:
+    keys = connection.execute(_PAGE, (*after, limit)).fetchall()
+    connection.executemany("UPDATE repair SET due = min(due, ?) WHERE extent = ? AND segment = ?", [(now_ms, *key) for key in keys])
+    return (ExtentId(keys[-1][0]), SegmentId(keys[-1][1])) if len(keys) == limit else None
 
 
 def find_damaged(connection: Connection, extent_id: ExtentId, segment_id: SegmentId) -> Damaged | None:

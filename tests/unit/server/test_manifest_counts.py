@@ -9,11 +9,16 @@ import pytest
 from proxy.clock import ManualClock
 from proxy.engine.scrub.reports import save_report
 from proxy.engine.scrub.workers import DEEP, LIGHT
+from proxy.manifest.damage import Damage
+from proxy.manifest.drafts import VersionDraft
 from proxy.manifest.protocol import Manifest
+from proxy.manifest.records import Bucket, BucketName, Layout, ObjectKey, Segment, SegmentId, Tenant, TenantId, VersionId
 from proxy.manifest.scrub import ScrubReport
 from proxy.manifest.sqlite import open_sqlite
 from proxy.manifest.tally import TALLY, Tally
 from proxy.server.manifest_counts import read_counts
+
+SEGMENT = Segment(id=SegmentId(bytes(16)), size=1, stores=("elm", "fir"))
 
 
 @pytest.fixture
@@ -55,3 +60,17 @@ async def test_the_last_passes_are_told_with_what_they_have_found_and_what_they_
         'shardgate_scrub_unseen_stores{scrub="deep"} 2.0',
         'shardgate_orphans{store="fir"} 4.0',
     }
+
+
+async def test_what_a_store_has_lost_is_told_with_whether_its_repair_waits(manifest: Manifest) -> None:
+    layout = Layout(size=1, k=1, m=1, tenant_key_id="t", wrapped_key=b"", segments=(SEGMENT,), policy="p")
+    tenant = Tenant(id=TenantId("t"), name="t", canonical_id="tt", display_name="t", root_key_id="r", wrapped_key=b"w", created_ms=0)
+    await manifest.add_tenant(tenant)
+    bucket = await manifest.create_bucket(Bucket(name=BucketName("bucket"), tenant_id=TenantId("t"), policy="p", created_ms=0))
+    draft = VersionDraft(bucket_id=bucket.id, key=ObjectKey("k"), id=VersionId("v"), modified_ms=0, new_layouts=(layout,))
+    (ref,) = (await manifest.commit_version(draft)).extents
+    damage = Damage(extent_id=ref.id, segment_id=SEGMENT.id, shard_index=0, kind="missing", store="elm")
+    await manifest.report_damage([damage], now_ms=5)
+    assert {'shardgate_lost_shards{store="elm"} 1.0', 'shardgate_repair_paused{store="elm"} 0.0'} <= await lines(manifest)
+    await manifest.set_brake("elm", "paused")
+    assert 'shardgate_repair_paused{store="elm"} 1.0' in await lines(manifest)

@@ -12,6 +12,7 @@ from proxy.status.facts import (
     DamageFacts,
     Facts,
     JournalFacts,
+    LossFacts,
     ManifestFacts,
     PlacementFacts,
     PolicyFacts,
@@ -55,6 +56,10 @@ def test_where_all_is_well_there_is_nothing_to_do() -> None:
     assert (verdict.severity, verdict.headline, verdict.problems) == ("fine", "FINE: all is well", ())
 
 
+def test_a_store_that_has_lost_little_is_no_problem() -> None:
+    assert judge(replace(WELL, losses=(LossFacts(store="elm", found=3, shards=0, paused=False),))).problems == ()
+
+
 def test_an_installation_that_has_only_begun_is_well_too() -> None:
     assert judge(Facts(now_ms=NOW, manifest=MANIFEST, server=SERVER, stores=(STORE,), policies=(POLICY,))).problems == ()
 
@@ -93,6 +98,7 @@ PROBLEMS = [
     ({"damage": DamageFacts(waiting={0: 4})}, "urgent", "4 segments can lose no more shard"),
     ({"damage": DamageFacts(waiting={1: 5, 2: 6})}, "attention", "11 segments wait for repair"),
     ({"damage": DamageFacts(oldest_ms=NOW - 2 * DAY_MS)}, "attention", "the oldest damage was found 2 days ago"),
+    ({"losses": (LossFacts(store="elm", found=1200, shards=3400, paused=True),)}, "urgent", "elm says that it has lost 1,200 of its 3,400"),
     (
         {"tally": replace(TALLY, redundancy={-1: 1, 2: 99})},
         "urgent",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from proxy.manifest.damage import Damage, DamageCount, Damaged, Repair
+from proxy.manifest.damage import BrakeState, Damage, DamageCount, Damaged, Losses, Repair
 from proxy.manifest.records import Extent, ExtentId, Segment, SegmentId
 from proxy.manifest.sqlite import damage as ledger
-from proxy.manifest.sqlite import extents, moving
+from proxy.manifest.sqlite import extents, losses, moving
 from proxy.manifest.sqlite.adapter.runner import StepRunner
 
 
@@ -34,11 +34,25 @@ class DamageLedger(StepRunner):
     async def put_off_repair(self, repair: Repair, *, due_ms: int) -> None:
         await self._note(ledger.put_off_repair, repair, due_ms)
 
+    async def hasten_repairs(self, *, after: tuple[ExtentId, SegmentId], now_ms: int, limit: int) -> tuple[ExtentId, SegmentId] | None:
+        return await self._note(ledger.hasten_repairs, after, now_ms, limit)
+
     async def find_damaged(self, extent_id: ExtentId, segment_id: SegmentId) -> Damaged | None:
         return await self._list(ledger.find_damaged, extent_id, segment_id)
 
     async def count_damage(self, *, limit: int = 1_000_000) -> DamageCount:
         return await self._list(ledger.count_damage, limit=limit)
+
+    # What stores have lost
+
+    async def list_losses(self) -> tuple[Losses, ...]:
+        return await self._list(losses.list_losses)
+
+    async def set_brake(self, store: str, state: BrakeState, *, shards: int = 0) -> None:
+        await self._write(losses.set_brake, store, state, shards)
+
+    async def forget_losses(self, store: str) -> None:
+        await self._write(losses.forget_losses, store)
 
     # Moving shards
 
