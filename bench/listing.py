@@ -71,7 +71,9 @@ def main(
 
 
 async def _begin(path: Path) -> None:
-    tenant = Tenant(id=TenantId("t"), name="t", display_name="t", canonical_id="t", root_key_id="", wrapped_key=b"", created_ms=0)
+    tenant = Tenant(
+        id=TenantId("t"), name="t", display_name="t", canonical_id="t", account_id="1", root_key_id="", wrapped_key=b"", created_ms=0
+    )
     async with open_sqlite(path, SystemClock()) as manifest:
         await manifest.add_tenant(tenant)
         await manifest.create_bucket(Bucket(name=BucketName("bucket"), tenant_id=tenant.id, policy="standard", created_ms=0))

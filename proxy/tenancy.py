@@ -13,6 +13,7 @@ from proxy.errors import ConfigError
 from proxy.keyring import Keyring
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import AccessKey, AccessKeyId, Tenant, TenantId
+from proxy.s3.policy.principal import is_account_id
 
 _KEY_ALPHABET = string.ascii_uppercase + "234567"
 
@@ -36,6 +37,7 @@ async def add_tenant(
     display_name: str | None = None,
     email: str = "",
     canonical_id: str | None = None,
+    account_id: str | None = None,
 ) -> Credentials:
     """Make a tenant with a key of its own and one access key. Raises `TenantExists`, or `ConfigError` for a name that cannot be shown."""
     _check_names(name, display_name or name)
@@ -46,6 +48,7 @@ async def add_tenant(
         id=tenant_id,
         name=name,
         canonical_id=_canonical_id(canonical_id),
+        account_id=_account_id(account_id),
         display_name=display_name or name,
         email=email,
         root_key_id=root_key_id,
@@ -90,3 +93,11 @@ def _canonical_id(given: str | None) -> str:
     if len(given) != 64 or set(given) - set(string.hexdigits):
         raise ConfigError("a canonical id must have 64 hexadecimal digits")
     return given.lower()
+
+
+def _account_id(given: str | None) -> str:
+    if given is None:
+        return str(10**11 + secrets.randbelow(9 * 10**11))  # without a zero before it, which spreadsheets drop
+    if not is_account_id(given):
+        raise ConfigError("an account id must have 12 digits")
+    return given

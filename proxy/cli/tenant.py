@@ -25,6 +25,7 @@ def add(
     display_name: Annotated[str | None, typer.Option(help="The tenant's name if not given.")] = None,
     email: str = "",
     canonical_id: Annotated[str | None, typer.Option(help="64 hexadecimal digits; generated if not given.")] = None,
+    account_id: Annotated[str | None, typer.Option(help="12 digits, the account in ARNs; generated if not given.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make a tenant and print its credentials. They are shown only once."""
@@ -42,6 +43,7 @@ def add(
             display_name=display_name,
             email=email,
             canonical_id=canonical_id,
+            account_id=account_id,
         ),
     )
     if as_json:
@@ -60,6 +62,7 @@ def list_all(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False)
             "id": tenant.id,
             "display_name": tenant.display_name,
             "email": tenant.email,
+            "account_id": tenant.account_id,
             "canonical_id": tenant.canonical_id,
             "enabled": tenant.enabled,
         }
@@ -68,10 +71,8 @@ def list_all(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False)
     if as_json:
         print_json(rows)
     else:
-        shown = [
-            [tenant.name, tenant.display_name, tenant.email, tenant.canonical_id, "yes" if tenant.enabled else "no"] for tenant in tenants
-        ]
-        print_table("Tenants", ["name", "display name", "email", "canonical id", "enabled"], shown)
+        columns = ["name", "account id", "display name", "email", "canonical id", "enabled"]
+        print_table("Tenants", columns, [_cells(tenant) for tenant in tenants])
 
 
 @app.command("disable")
@@ -90,6 +91,11 @@ def enable(name: str, config: ConfigOption = DEFAULT_CONFIG) -> None:
 def remove(name: str, config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Remove a tenant that owns no bucket, and its keys."""
     with_services(config, lambda services: _remove(services, name))
+
+
+def _cells(tenant: Tenant) -> list[str]:
+    enabled = "yes" if tenant.enabled else "no"
+    return [tenant.name, tenant.account_id, tenant.display_name, tenant.email, tenant.canonical_id, enabled]
 
 
 async def find_tenant(services: Services, name: str) -> Tenant:

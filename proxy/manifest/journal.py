@@ -45,7 +45,7 @@ class Table(Record, frozen=True, kw_only=True, omit_defaults=True):
 
 TABLES: tuple[Table, ...] = (
     Table(name="store", key=("name",)),
-    Table(name="tenant", key=("id",), columns=("name", "canonical_id", "record")),
+    Table(name="tenant", key=("id",), columns=("name", "canonical_id", "account_id", "record")),
     Table(name="access_key", key=("id",), columns=("tenant_id", "record")),
     Table(name="bucket", key=("id",), columns=("name", "tenant_id", "record")),
     Table(name="version", key=("bucket", "key", "order_key"), columns=("version_id", "latest", "marker", "record", "parts")),

@@ -35,6 +35,7 @@ class Tenant(Record, frozen=True, kw_only=True, omit_defaults=True):
     id: TenantId
     name: str  # unique
     canonical_id: str  # 64 hex digits, as in S3's Owner.ID; unique
+    account_id: str  # 12 digits, as in AWS's ARNs; unique
     display_name: str
     email: str = ""
     enabled: bool = True
@@ -51,6 +52,13 @@ class AccessKey(Record, frozen=True, kw_only=True, omit_defaults=True):
     sealed_secret: bytes
     enabled: bool = True
     created_ms: int
+    name: str = ""  # of the user that it stands for
+    policy: str = ""  # what it may do, at most: a policy document; none: whatever the tenant may
+
+    @property
+    def user(self) -> str:
+        """The user that this key stands for in ARNs; "" for the root of the account."""
+        return self.name or (self.id if self.policy else "")
 
 
 class Bucket(Record, frozen=True, kw_only=True, omit_defaults=True):

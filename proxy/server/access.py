@@ -9,15 +9,17 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from proxy.manifest.protocol import Manifest
-from proxy.manifest.records import BucketName, Caller
+from proxy.manifest.records import Bucket, BucketName, Caller, ObjectKey, VersionId
 from proxy.s3.copy_source import parse_copy_source
 from proxy.s3.errors import S3Error
 from proxy.s3.model import Operation
 from proxy.s3.policy.actions import required_actions, source_action
-from proxy.s3.policy.decision import Facts, Principal, Resource, authorise
+from proxy.s3.policy.decision import NO_OBJECT, Grants, NoContext, ObjectFacts, Resource
+from proxy.s3.policy.principal import Principal, is_account_id
 from proxy.s3.routing import Target
 from proxy.server.auth import Sender
 from proxy.server.call import Origin, OwnedBucket
+from proxy.server.guard import Guard, LoadObject, no_object
 
 _COPIES = frozenset({"CopyObject", "UploadPartCopy"})
 _WITHOUT_BUCKET = frozenset({"ListBuckets", "CreateBucket"})  # the one has none, the other has none yet
@@ -25,10 +27,14 @@ _COPY_SOURCE = "x-amz-copy-source"
 
 
 class Access(NamedTuple):
-    """What a sender was let in to. `held` is None where there is no bucket yet, `origin` where nothing is copied."""
+    """What a sender was let in to. `held` is None where there is no bucket yet, `origin` where nothing is copied.
+
+    `guard` decides on what the request names in its body.
+    """
 
     held: OwnedBucket | None
     origin: Origin | None
+    guard: Guard
 
 
 class Gate:
@@ -42,13 +48,15 @@ class Gate:
     ) -> Access:
         """Return the buckets. AccessDenied, NoSuchBucket; InvalidArgument for a copy source that is none."""
         held = None if operation.name in _WITHOUT_BUCKET else _found(sender.caller, target.bucket, sender.principal)
-        of_version = any(name == "versionId" for name, _ in query)
-        facts = Facts(owner_id=sender.principal.tenant_id if held is None else held.owner.id)
-        for action in required_actions(operation.name, headers, of_version=of_version):
-            authorise(sender.principal, action, Resource(target.bucket, target.key), facts)
+        version_id = next((value for name, value in query if name == "versionId"), None) if query else None
+        guard = self._guard(sender.principal, held)
+        resource = Resource(target.bucket, target.key)
+        for action in required_actions(operation.name, headers, of_version=version_id is not None):
+            await guard.check(action, resource, version_id)
         if held is not None:
             _check_expected_owner(held, headers.get("x-amz-expected-bucket-owner"))
-        return Access(held, await self._admit_origin(headers, sender.principal) if operation.name in _COPIES else None)
+        origin = await self._admit_origin(headers, sender.principal) if operation.name in _COPIES else None
+        return Access(held, origin, guard)
 
     async def _admit_origin(self, headers: Mapping[str, str], principal: Principal) -> Origin:
         if _COPY_SOURCE not in headers:  # only a presigned URL has in its query what stands for a header
@@ -56,9 +64,21 @@ class Gate:
         source = parse_copy_source(headers[_COPY_SOURCE])
         held = _found(await self._manifest.find_caller(None, BucketName(source.bucket)), source.bucket, principal)
         action = source_action(of_version=source.version_id is not None)
-        authorise(principal, action, Resource(source.bucket, source.key), Facts(owner_id=held.owner.id))
+        await self._guard(principal, held).check(action, Resource(source.bucket, source.key), source.version_id)
         _check_expected_owner(held, headers.get("x-amz-source-expected-bucket-owner"))
         return Origin(source=source, held=held)
+
+    def _guard(self, principal: Principal, held: OwnedBucket | None) -> Guard:
+        if held is None:  # of what is a tenant's own, or will be
+            return Guard(principal, Grants(principal.tenant_id), NoContext(), no_object)
+        return Guard(principal, Grants(held.owner.id), NoContext(), self._loader(held.bucket))
+
+    def _loader(self, bucket: Bucket) -> LoadObject:
+        async def load(key: str, version_id: str | None) -> ObjectFacts:
+            version = await self._manifest.find_version(bucket.id, ObjectKey(key), None if version_id is None else VersionId(version_id))
+            return NO_OBJECT if version is None else ObjectFacts(tags=version.attributes.tags)
+
+        return load
 
 
 def _found(caller: Caller, name: str | None, principal: Principal) -> OwnedBucket:
@@ -70,5 +90,9 @@ def _found(caller: Caller, name: str | None, principal: Principal) -> OwnedBucke
 
 
 def _check_expected_owner(held: OwnedBucket, expected: str | None) -> None:
-    if expected is not None and expected not in {held.owner.id, held.owner.canonical_id}:
+    if expected is None:
+        return
+    if not is_account_id(expected):
+        raise S3Error("InvalidBucketOwnerAWSAccountID")
+    if expected != held.owner.account_id:
         raise S3Error("AccessDenied")

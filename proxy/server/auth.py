@@ -18,7 +18,7 @@ from proxy.s3.claim import ANONYMOUS_CLAIM, STREAMING_MODES, Claim
 from proxy.s3.errors import S3Error
 from proxy.s3.evidence import Evidence, Place, evidence_of_request
 from proxy.s3.metadata import check_header
-from proxy.s3.policy.decision import ANONYMOUS, Principal
+from proxy.s3.policy.principal import ANONYMOUS, Principal
 from proxy.s3.sigv4 import signing_key
 
 MAX_CACHED_KEYS = 10_000  # some 300 bytes each
@@ -80,7 +80,7 @@ class Authenticator:
         evidence.prove(keys)
         if not tenant.enabled:
             raise S3Error("AccessDenied", "This account is disabled")
-        principal = Principal(tenant_id=tenant.id, access_key=access_key.id)
+        principal = Principal(tenant.id, access_key.id, tenant.account_id, tenant.canonical_id, access_key.user)
         key = keys.signing_key(claim.date, claim.region) if claim.payload_hash in STREAMING_MODES else b""  # only chunks are signed further
         return Sender(principal=principal, caller=caller, claim=claim, signing_key=key)
 

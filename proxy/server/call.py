@@ -16,8 +16,10 @@ from proxy.s3.model import Operation
 from proxy.s3.notification import SETTING as NOTIFICATION
 from proxy.s3.parsing import Params
 from proxy.s3.policy.actions import deletion_action
-from proxy.s3.policy.decision import ANONYMOUS, Facts, Principal, Resource, authorise
+from proxy.s3.policy.decision import Resource
+from proxy.s3.policy.principal import ANONYMOUS, Principal
 from proxy.server.body import RequestBody
+from proxy.server.guard import CLOSED, Guard
 from proxy.services import Services
 
 
@@ -50,6 +52,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     services: Services
     held: OwnedBucket | None = None  # the bucket of the request, unless it has none yet
     copied: Origin | None = None  # of the operations that copy
+    guard: Guard = CLOSED  # asked again where the body names what a request is about
     upload: RequestBody | None = None  # of the operations that stream
     request_id: str = ""
     host_id: str = ""
@@ -114,10 +117,9 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
             host_id=self.host_id,
         )
 
-    def authorise_deletion(self, key: str, *, of_version: bool) -> None:
+    async def authorise_deletion(self, key: str, version_id: str | None) -> None:
         """Raise AccessDenied for a key that DeleteObjects lists: of all operations, it alone names in its body what it is about."""
-        facts = Facts(owner_id=self.owner.id)
-        authorise(self.principal, deletion_action(of_version=of_version), Resource(self.bucket.name, key), facts)
+        await self.guard.check(deletion_action(of_version=version_id is not None), Resource(self.bucket.name, key), version_id)
 
     def required_text(self, name: str) -> str:
         value = self.params.get(name)

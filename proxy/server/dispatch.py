@@ -172,6 +172,7 @@ class Dispatcher:
             services=self._services,
             held=access.held,
             copied=access.origin,
+            guard=access.guard,
             upload=body,
             request_id=visit.request_id,
             host_id=self._host_id,

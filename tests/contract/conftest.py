@@ -25,4 +25,6 @@ async def manifest(tmp_path: Path) -> AsyncIterator[Manifest]:
 
 
 def tenant(name: str) -> Tenant:
-    return Tenant(id=name, name=name, canonical_id=name * 2, display_name=name, root_key_id="r", wrapped_key=b"w", created_ms=NOW)
+    return Tenant(
+        id=name, name=name, canonical_id=name * 2, account_id=name * 3, display_name=name, root_key_id="r", wrapped_key=b"w", created_ms=NOW
+    )

@@ -92,11 +92,20 @@ async def test_stores_are_known_for_good(manifest: Manifest) -> None:
     assert await manifest.known_stores() == {"a", "b", "c"}
 
 
+async def test_an_account_is_found_by_either_of_its_ids(manifest: Manifest) -> None:
+    await manifest.add_tenant(tenant("u"))
+    assert await manifest.find_account(tenant("u").account_id) == tenant("u")
+    assert await manifest.find_account(tenant("u").canonical_id) == tenant("u")
+    assert await manifest.find_account("nobody") is None
+
+
 async def test_tenants_and_keys(manifest: Manifest) -> None:
     with pytest.raises(TenantExists):
         await manifest.add_tenant(tenant("t"))
     with pytest.raises(TenantExists, match="canonical id"):
         await manifest.add_tenant(replace(tenant("other"), canonical_id=tenant("t").canonical_id))
+    with pytest.raises(TenantExists, match="account id"):
+        await manifest.add_tenant(replace(tenant("other"), account_id=tenant("t").account_id))
     assert await manifest.find_tenant_by_name("other") is None
     await manifest.add_access_key(AccessKey(id="AK", tenant_id="t", sealed_secret=b"s", created_ms=NOW))
     await manifest.set_tenant_enabled("t", False)

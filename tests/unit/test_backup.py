@@ -30,7 +30,9 @@ def target(tmp_path: Path) -> Path:
 
 
 def tenant(name: str) -> Tenant:
-    return Tenant(id=name, name=name, canonical_id=name, display_name=name, root_key_id="r", wrapped_key=b"w", created_ms=0)
+    return Tenant(
+        id=name, name=name, canonical_id=name, account_id=name, display_name=name, root_key_id="r", wrapped_key=b"w", created_ms=0
+    )
 
 
 async def names(path: Path) -> list[str]:

@@ -176,10 +176,12 @@ def test_a_revoked_first_key_stays_revoked(run: Run) -> None:
 def test_a_tenant_lives_its_life(run: Run) -> None:
     run("init")
     given = ["--access-key", "ACCESSKEY", "--secret-key", "secret/secret+", "--display-name", "Al Ice", "--email", "a@example.org"]
-    added = run("tenant", "add", "alice", *given, "--canonical-id", "AB" * 32, "--json")
+    added = run("tenant", "add", "alice", *given, "--canonical-id", "AB" * 32, "--account-id", "012345678901", "--json")
     assert added.data == {"tenant": "alice", "access_key": "ACCESSKEY", "secret_key": "secret/secret+"}
     tenant = run("tenant", "list", "--json").data[0]
     assert (tenant["display_name"], tenant["email"], tenant["canonical_id"]) == ("Al Ice", "a@example.org", "ab" * 32)
+    assert tenant["account_id"] == "012345678901"
+    assert "012345678901" in run("tenant", "list").out
 
     assert run("tenant", "disable", "alice").code == 0
     assert run("tenant", "list", "--json").data[0]["enabled"] is False
@@ -208,6 +210,7 @@ def test_secrets_are_shown_once_and_never_listed(run: Run) -> None:
         (("tenant", "list", "--config", "/none.toml"), "cannot read the configuration /none.toml"),
         (("tenant", "remove", "nobody"), 'there is no tenant "nobody"'),
         (("tenant", "add", "x", "--canonical-id", "short"), "64 hexadecimal digits"),
+        (("tenant", "add", "x", "--account-id", "12345678901"), "12 digits"),
         (("key", "list", "nobody"), 'there is no tenant "nobody"'),
         (("key", "revoke", "NONE"), "no access key NONE"),
         (("object", "explain", "bucket/key"), "s3://BUCKET/KEY"),

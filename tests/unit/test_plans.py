@@ -45,7 +45,7 @@ from proxy.manifest.records import (
 )
 
 NOW = 1_750_000_000_000
-TENANT = Tenant(id="t", name="t", canonical_id="c", display_name="t", root_key_id="r", wrapped_key=b"w", created_ms=NOW)
+TENANT = Tenant(id="t", name="t", canonical_id="c", account_id="1", display_name="t", root_key_id="r", wrapped_key=b"w", created_ms=NOW)
 DRAFT = VersionDraft(bucket_id=1, key="k", id="drawn", etag="new", modified_ms=NOW)
 
 

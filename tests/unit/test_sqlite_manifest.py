@@ -33,7 +33,7 @@ def path(tmp_path: Path) -> Path:
 async def make(path: Path) -> None:
     async with open_sqlite(path, ManualClock(0), timeout_seconds=IMPATIENT) as manifest:
         await manifest.add_tenant(
-            Tenant(id="t", name="t", canonical_id="c", display_name="t", root_key_id="r", wrapped_key=b"w", created_ms=0)
+            Tenant(id="t", name="t", canonical_id="c", account_id="1", display_name="t", root_key_id="r", wrapped_key=b"w", created_ms=0)
         )
         await manifest.create_bucket(Bucket(name="b", tenant_id="t", policy="p", created_ms=0))
 

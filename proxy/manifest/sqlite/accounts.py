@@ -17,9 +17,11 @@ _access_keys = msgspec.msgpack.Decoder(AccessKey)
 
 def add_tenant(connection: Connection, tenant: Tenant) -> None:
     try:
-        connection.execute("INSERT INTO tenant VALUES (?, ?, ?, ?)", (tenant.id, tenant.name, tenant.canonical_id, encode(tenant)))
+        row = (tenant.id, tenant.name, tenant.canonical_id, tenant.account_id, encode(tenant))
+        connection.execute("INSERT INTO tenant VALUES (?, ?, ?, ?, ?)", row)
     except sqlite3.IntegrityError as error:
-        what = f"the canonical id {tenant.canonical_id}" if "canonical_id" in str(error) else f"tenant {tenant.name}"
+        ids = {"canonical_id": f"the canonical id {tenant.canonical_id}", "account_id": f"the account id {tenant.account_id}"}
+        what = next((words for column, words in ids.items() if column in str(error)), f"tenant {tenant.name}")
         raise TenantExists(f"{what} exists") from None
 
 
@@ -29,6 +31,10 @@ def find_tenant(connection: Connection, tenant_id: TenantId) -> Tenant | None:
 
 def find_tenant_by_name(connection: Connection, name: str) -> Tenant | None:
     return one(connection, "SELECT record FROM tenant WHERE name = ?", (name,), _tenants)
+
+
+def find_account(connection: Connection, account: str) -> Tenant | None:
+    return one(connection, "SELECT record FROM tenant WHERE account_id = ? OR canonical_id = ?", (account, account), _tenants)
 
 
 def list_tenants(connection: Connection) -> tuple[Tenant, ...]:

@@ -47,13 +47,13 @@ async def delete_objects(call: Call) -> dict[str, object]:
 
 async def _delete_each(call: Call, wanted: list[Params]) -> list[dict[str, object]]:
     """Return an element of Deleted or, with a Code, of Errors, for each key in the order of the list."""
-    read = [_read_entry(call, entry) for entry in wanted]
+    read = [await _read_entry(call, entry) for entry in wanted]
     results = iter(await call.services.engine.delete_many(call.bucket, [entry for entry in read if isinstance(entry, Deletion)]))
     outcomes = [next(results) if isinstance(entry, Deletion) else entry for entry in read]
     return [_told(entry, outcome) for entry, outcome in zip(wanted, outcomes, strict=True)]
 
 
-def _read_entry(call: Call, entry: Params) -> Deletion | S3Error:
+async def _read_entry(call: Call, entry: Params) -> Deletion | S3Error:
     """Return what to delete, or why it is not: the others are deleted all the same."""
     key, named = str(entry.get("Key", "")), entry.get("VersionId")
     try:
@@ -62,7 +62,7 @@ def _read_entry(call: Call, entry: Params) -> Deletion | S3Error:
         conditions = _listed_conditions(entry)
         if version_id is not None:
             _check_unconditional(conditions)
-        call.authorise_deletion(key, of_version=version_id is not None)
+        await call.authorise_deletion(key, version_id)
     except S3Error as error:
         return error
     return Deletion(key=ObjectKey(key), version_id=version_id, conditions=conditions, cause=call.cause(_REMOVED))

@@ -6,7 +6,8 @@ import pytest
 
 from proxy.s3.errors import S3Error
 from proxy.s3.policy.actions import Action, required_actions
-from proxy.s3.policy.decision import ANONYMOUS, Facts, Principal, Resource, authorise
+from proxy.s3.policy.decision import Grants, Question, Resource, authorise
+from proxy.s3.policy.principal import ANONYMOUS, Principal
 from proxy.server.handlers import HANDLERS
 
 OWNER, OTHER = Principal("owner", "AK1"), Principal("other", "AK2")
@@ -108,15 +109,15 @@ def test_tags_and_an_acl_beside_an_object_need_their_own_actions(operation: str)
 
 @pytest.mark.parametrize("operation", sorted(HANDLERS))
 def test_only_the_owner_may(operation: str) -> None:
-    facts = Facts(owner_id="owner")
+    grants = Grants("owner")
     for action in required_actions(operation, {}, of_version=False):
-        authorise(OWNER, action, OBJECT, facts)
+        authorise(Question(OWNER, action, OBJECT), grants)
         for principal in (OTHER, ANONYMOUS):
             with pytest.raises(S3Error, match="AccessDenied"):
-                authorise(principal, action, OBJECT, facts)
+                authorise(Question(principal, action, OBJECT), grants)
 
 
 @pytest.mark.parametrize("principal", [OWNER, ANONYMOUS])
 def test_what_belongs_to_nobody_is_denied(principal: Principal) -> None:
     with pytest.raises(S3Error, match="AccessDenied"):
-        authorise(principal, Action("s3:GetObject"), OBJECT, Facts())
+        authorise(Question(principal, Action("s3:GetObject"), OBJECT), Grants())

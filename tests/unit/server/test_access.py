@@ -13,7 +13,7 @@ from proxy.s3.claim import ANONYMOUS_CLAIM
 from proxy.s3.copy_source import parse_copy_source
 from proxy.s3.errors import S3Error
 from proxy.s3.model import load_model
-from proxy.s3.policy.decision import ANONYMOUS, Principal
+from proxy.s3.policy.principal import ANONYMOUS, Principal
 from proxy.s3.routing import Target
 from proxy.server.access import Access, Gate
 from proxy.server.auth import Sender
@@ -75,7 +75,8 @@ async def test_only_a_tenant_learns_that_there_is_no_such_bucket(lab: Laboratory
 
 @pytest.mark.parametrize("operation", sorted(SERVICE_LEVEL))
 async def test_any_tenant_makes_and_lists_buckets(lab: Laboratory, operation: str) -> None:
-    assert await admit(lab, operation, await other_tenant(lab), "new") == Access(None, None)
+    access = await admit(lab, operation, await other_tenant(lab), "new")
+    assert (access.held, access.origin) == (None, None)
     assert await refusal(lab, operation, None, "new") == "AccessDenied"
 
 
@@ -92,10 +93,12 @@ async def test_a_copy_needs_its_source_too(lab: Laboratory, operation: str) -> N
 
 
 async def test_an_expected_owner_must_be_the_owner(lab: Laboratory) -> None:
-    for expected in (lab.tenant.id, lab.tenant.canonical_id):
-        await admit(lab, "CopyObject", lab.tenant, x_amz_expected_bucket_owner=expected, x_amz_source_expected_bucket_owner=expected)
+    account = lab.tenant.account_id
+    await admit(lab, "CopyObject", lab.tenant, x_amz_expected_bucket_owner=account, x_amz_source_expected_bucket_owner=account)
     assert await refusal(lab, "HeadBucket", lab.tenant, x_amz_expected_bucket_owner="111122223333") == "AccessDenied"
     assert await refusal(lab, "CopyObject", lab.tenant, x_amz_source_expected_bucket_owner="111122223333") == "AccessDenied"
+    for wrong in (lab.tenant.id, lab.tenant.canonical_id, ""):
+        assert await refusal(lab, "HeadBucket", lab.tenant, x_amz_expected_bucket_owner=wrong) == "InvalidBucketOwnerAWSAccountID"
 
 
 async def call_of(lab: Laboratory, operation: str, held: OwnedBucket, *, source: OwnedBucket | None = None, **params: object) -> Call:

@@ -11,12 +11,13 @@ from proxy.manifest.records import BucketName, Caller, ObjectKey
 from proxy.s3.claim import ANONYMOUS_CLAIM
 from proxy.s3.errors import S3Error
 from proxy.s3.model import load_model
-from proxy.s3.policy.actions import Action
-from proxy.s3.policy.decision import Facts, Principal, Resource
+from proxy.s3.policy.decision import Grants, NoContext, Question, Resource
+from proxy.s3.policy.principal import Principal
 from proxy.s3.routing import Target
 from proxy.server.access import Gate
 from proxy.server.auth import Sender
 from proxy.server.call import Call, OwnedBucket
+from proxy.server.guard import Guard, no_object
 from proxy.server.handlers import HANDLERS
 from tests.laboratory import Laboratory, laboratory
 
@@ -28,9 +29,9 @@ class Asked:
         self.actions: list[tuple[str, Resource]] = []
         self._denied = denied
 
-    def __call__(self, principal: Principal, action: Action, resource: Resource, facts: Facts) -> None:
-        self.actions.append((action, resource))
-        if (action, resource.key) in self._denied:
+    def __call__(self, question: Question, grants: Grants) -> None:
+        self.actions.append((question.action, question.resource))
+        if (question.action, question.resource.key) in self._denied:
             raise S3Error("AccessDenied")
 
 
@@ -42,7 +43,7 @@ async def lab(tmp_path: Path) -> AsyncIterator[Laboratory]:
 
 async def _asked_of_the_gate(lab: Laboratory, monkeypatch: pytest.MonkeyPatch, operation: str, **headers: str) -> Asked:
     asked = Asked()
-    monkeypatch.setattr("proxy.server.access.authorise", asked)
+    monkeypatch.setattr("proxy.server.guard.authorise", asked)
     found = await lab.services.manifest.find_caller(None, BucketName("bucket"))
     caller = Caller(tenant=lab.tenant, bucket=found.bucket, owner=found.owner)
     sender = Sender(principal=Principal(lab.tenant.id, "AK"), caller=caller, claim=ANONYMOUS_CLAIM)
@@ -70,7 +71,7 @@ async def test_each_key_of_a_list_is_asked_for_on_its_own(lab: Laboratory, monke
     for key in ("a", "b"):
         await lab.put(key, b"data")
     asked = Asked(("s3:DeleteObject", "a"))
-    monkeypatch.setattr("proxy.server.call.authorise", asked)
+    monkeypatch.setattr("proxy.server.guard.authorise", asked)
     answer = await HANDLERS["DeleteObjects"](_deletion(lab, {"Key": "a"}, {"Key": "b"}, {"Key": "b", "VersionId": "null"}))
     assert isinstance(answer, dict)
     assert [(error["Key"], error["Code"]) for error in answer["Errors"]] == [("a", "AccessDenied")]
@@ -101,4 +102,5 @@ def _deletion(lab: Laboratory, *objects: dict[str, str]) -> Call:
         asker=lab.tenant,
         services=lab.services,
         held=OwnedBucket(bucket=lab.bucket, owner=lab.tenant),
+        guard=Guard(Principal(lab.tenant.id, "AK"), Grants(lab.tenant.id), NoContext(), no_object),
     )

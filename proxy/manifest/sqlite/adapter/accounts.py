@@ -41,6 +41,9 @@ class Accounts(StepRunner):
     async def find_tenant_by_name(self, name: str) -> Tenant | None:
         return await self._read(accounts.find_tenant_by_name, name)
 
+    async def find_account(self, account: str) -> Tenant | None:
+        return await self._read(accounts.find_account, account)
+
     async def list_tenants(self) -> tuple[Tenant, ...]:
         return await self._list(accounts.list_tenants)
 

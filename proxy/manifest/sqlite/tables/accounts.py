@@ -1,8 +1,8 @@
 """Tables of stores, tenants, keys and buckets."""
 
 TABLES: tuple[str, ...] = (
-    "CREATE TABLE tenant (id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, canonical_id TEXT NOT NULL UNIQUE, record BLOB NOT NULL)"
-    " WITHOUT ROWID",
+    "CREATE TABLE tenant (id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, canonical_id TEXT NOT NULL UNIQUE,"
+    " account_id TEXT NOT NULL UNIQUE, record BLOB NOT NULL) WITHOUT ROWID",
     "CREATE TABLE store (name TEXT PRIMARY KEY) WITHOUT ROWID",
     "CREATE TABLE access_key (id TEXT PRIMARY KEY, tenant_id TEXT NOT NULL, record BLOB NOT NULL) WITHOUT ROWID",
     "CREATE INDEX access_key_tenant ON access_key (tenant_id)",
