@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from typing import Protocol
 
@@ -41,3 +42,16 @@ class Body(Protocol):
     def finish(self) -> Digests:
         """After the last byte: compare with everything the client claimed. Raises what the body's own side calls it."""
         ...
+
+
+class OpenEnded(ABC):
+    """What a `Body` is besides if its end is known only nearly, as that of a form's file: `size_bytes` is the most it may have at first."""
+
+    @property
+    @abstractmethod
+    def sure_bytes(self) -> int:
+        """How many bytes it has at least."""
+
+    @abstractmethod
+    async def settle(self) -> None:
+        """Find the end. Awaited when the sure bytes were taken, before any more are: `size_bytes` is exact from then on."""

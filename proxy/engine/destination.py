@@ -50,14 +50,13 @@ class Destination(ABC, Generic[Recorded, Committed]):
     clock: Clock
     order: WriteOrder
     bucket: Bucket
-    size_bytes: int
 
     @abstractmethod
     def label(self, segment: int, offset: int, record: bytes) -> Label:
         """Return the label of a segment. `record` is empty in all but the last."""
 
     @abstractmethod
-    def record(self, digests: Digests) -> Recorded:
+    def record(self, digests: Digests, size_bytes: int) -> Recorded:
         """Return the record of the whole body. Called once: the last label and the manifest tell the same moment."""
 
     @abstractmethod
@@ -78,7 +77,7 @@ class VersionDestination(Destination[VersionDraft, Version]):
     def label(self, segment: int, offset: int, record: bytes) -> Label:
         return Label(bucket=self.bucket.name, key=self.key, version_id=self.version_id, segment=segment, offset=offset, record=record)
 
-    def record(self, digests: Digests) -> VersionDraft:
+    def record(self, digests: Digests, size_bytes: int) -> VersionDraft:
         return VersionDraft(
             bucket_id=self.bucket.id,
             key=self.key,
@@ -86,7 +85,7 @@ class VersionDestination(Destination[VersionDraft, Version]):
             versioning=self.bucket.versioning,
             conditional=self.conditions != NO_CONDITIONS,
             written=self.order.next(),
-            size=self.size_bytes,
+            size=size_bytes,
             etag=digests.md5.hex(),
             modified_ms=self.clock.now_ms(),
             attributes=self.attributes,
@@ -116,10 +115,10 @@ class PartDestination(Destination[Part, Part]):
             record=record,
         )
 
-    def record(self, digests: Digests) -> Part:
+    def record(self, digests: Digests, size_bytes: int) -> Part:
         return Part(
             number=self.number,
-            size=self.size_bytes,
+            size=size_bytes,
             etag=digests.md5.hex(),
             modified_ms=self.clock.now_ms(),
             written=self.order.next(),

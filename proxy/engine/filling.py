@@ -10,6 +10,7 @@ from proxy.codec.geometry import SegmentGeometry
 from proxy.codec.segment import SegmentSealer
 from proxy.engine.body import Body
 from proxy.engine.budget import IDLE_SECONDS, Budget, Grant
+from proxy.engine.cut import Cut
 from proxy.engine.intents import IntentLedger
 from proxy.engine.plaintext import Plaintext
 from proxy.engine.segments import BodySegments
@@ -36,7 +37,7 @@ class Filler:
         self._threads = threads
 
     async def fill(
-        self, segments: BodySegments, geometry: SegmentGeometry, plaintext: Plaintext, body: Body, *, owner: str, is_last: bool
+        self, segments: BodySegments, geometry: SegmentGeometry, plaintext: Plaintext, body: Body, cut: Cut, *, owner: str
     ) -> SegmentSealer:
         """Begin the body's next segment and fill it. Its memory is charged to `owner`, and is the segment's from then on."""
         memory = segment_memory(geometry)
@@ -48,11 +49,13 @@ class Filler:
                 await held.grow(held.claim_bytes)
                 sealer = await self._fill(segments, geometry, plaintext, body, filling)
                 held.keep(memory)
+                await cut.took(geometry.size)
                 return sealer
             await plaintext.ready()  # a client that sends nothing takes no memory from those that do
             async with held.filling(idle_seconds=IDLE_SECONDS if held.is_small else SILENT_SECONDS):
                 sealer = await self._fill(segments, geometry, plaintext, body, filling)
-                if is_last:
+                await cut.took(geometry.size)
+                if cut.ended:
                     await plaintext.end()
                 return sealer
         except BaseException:

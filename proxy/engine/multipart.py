@@ -67,7 +67,6 @@ class UploadVerbs(Verbs):
             clock=self._clock,
             order=self._order,
             bucket=bucket,
-            size_bytes=body.size_bytes,
             upload=upload,
             number=number,
         )

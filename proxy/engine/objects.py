@@ -54,7 +54,6 @@ class ObjectVerbs(Verbs):
             clock=self._clock,
             order=self._order,
             bucket=bucket,
-            size_bytes=body.size_bytes,
             key=key,
             version_id=self._new_version_id(),
             attributes=attributes,

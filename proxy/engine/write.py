@@ -30,11 +30,12 @@ from typing import Generic
 
 from msgspec import msgpack
 
-from proxy.codec.geometry import SegmentGeometry, segment_sizes
-from proxy.codec.label import encode_label
+from proxy.codec.geometry import SegmentGeometry
+from proxy.codec.label import Label, encode_label
 from proxy.codec.segment import SegmentSealer
 from proxy.engine.body import Body
 from proxy.engine.budget import Budget
+from proxy.engine.cut import Cut
 from proxy.engine.destination import Committed, Destination, Recorded
 from proxy.engine.filling import Filler
 from proxy.engine.intents import IntentLedger
@@ -99,17 +100,18 @@ class Writer:
 
     async def _store_segments(self, destination: Destination[Recorded, Committed], segments: BodySegments, body: Body) -> Recorded:
         plaintext = Plaintext(body.chunks())
-        sizes = tuple(segment_sizes(body.size_bytes, destination.policy.segment_size))
+        cut = Cut(body, destination.policy.segment_size)
         uploads: deque[asyncio.Task[None]] = deque()
         recorded: Recorded | None = None
         try:
-            for number, size in enumerate(sizes):
-                geometry, is_last = SegmentGeometry(destination.scheme, size), number == len(sizes) - 1
-                sealer = await self._filler.fill(segments, geometry, plaintext, body, owner=destination.cipher.key_id, is_last=is_last)
-                if is_last:
-                    recorded = destination.record(body.finish())
-                record = msgpack.encode(recorded) if recorded is not None else b""
-                uploads.append(asyncio.create_task(self._upload(destination, segments, number, sealer, record)))
+            while size := await cut.next_size():
+                number, offset = cut.number, cut.offset
+                geometry = SegmentGeometry(destination.scheme, size)
+                sealer = await self._filler.fill(segments, geometry, plaintext, body, cut, owner=destination.cipher.key_id)
+                if cut.ended:
+                    recorded = destination.record(body.finish(), body.size_bytes)
+                label = destination.label(number, offset, msgpack.encode(recorded) if recorded is not None else b"")
+                uploads.append(asyncio.create_task(self._upload(destination, segments, label, sealer)))
                 del sealer  # the upload's now: kept here, it would lie in memory while the next one waits for the budget
                 while len(uploads) > SEGMENTS_IN_FLIGHT:
                     await uploads.popleft()
@@ -117,7 +119,7 @@ class Writer:
                 await uploads.popleft()
             if recorded is None:  # no segment was the last one: the body is empty
                 await plaintext.end()
-                recorded = destination.record(body.finish())
+                recorded = destination.record(body.finish(), body.size_bytes)
             return recorded
         finally:
             for task in uploads:
@@ -126,12 +128,11 @@ class Writer:
             await plaintext.close()
 
     async def _upload(
-        self, destination: Destination[Recorded, Committed], segments: BodySegments, number: int, sealer: SegmentSealer, record: bytes
+        self, destination: Destination[Recorded, Committed], segments: BodySegments, label: Label, sealer: SegmentSealer
     ) -> None:
-        segment, scheme = segments[number], destination.scheme
-        label = encode_label(destination.label(number, number * destination.policy.segment_size, record))
+        segment, scheme = segments[label.segment], destination.scheme
         wrapped_shares = destination.cipher.share_data_key(segments.data_key, sealer.keys)
-        shards = sealer.shards(label=label, wrapped_shares=wrapped_shares)
+        shards = sealer.shards(label=encode_label(label), wrapped_shares=wrapped_shares)
         segment.footer_size = len(shards[0][-1])
         placed = segment.placed = await self._putter.put(destination.policy, scheme, segment.id, shards)
         share = segment.held.size_bytes // scheme.n

@@ -96,7 +96,6 @@ class Rewriter:
                 clock=self._clock,
                 order=WriteOrder(self._clock),  # of a new record: here there is none
                 bucket=bucket,
-                size_bytes=extent.layout.size,
                 user=user,
                 extent=extent,
                 last_label=await self._last_label(extent, cipher),
@@ -153,7 +152,7 @@ class _ExtentDestination(Destination[_Rewritten, Exchanged]):
         """Return the old label, with the place of a segment that may be cut elsewhere now."""
         return replace(self.last_label, segment=segment, offset=offset, record=self.last_label.record if record else b"")
 
-    def record(self, digests: Digests) -> _Rewritten:  # noqa: ARG002 - the base class's
+    def record(self, digests: Digests, size_bytes: int) -> _Rewritten:  # noqa: ARG002 - the base class's
         return _Rewritten()
 
     async def commit(
