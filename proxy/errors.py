@@ -36,6 +36,7 @@
             PolicyMoved           the bucket has got another policy since: what it would share is under the old one
             CampaignRefused       there is none, or it cannot do now what it is told
             MoveRefused           the segment is gone, has changed, or somebody else moves its shards
+        TargetFailed              somebody who is told of events did not say that he has one
         MoveFailed                no store took any of the shards that were to be moved
         PolicyMissing             the bucket's policy is not configured any more
         CompletionRefused         the parts listed do not make the object asked for
@@ -225,6 +226,10 @@ class PolicyMoved(ManifestConflict):
 
 class CampaignRefused(ManifestConflict):
     """There is no such campaign, or what it is told makes no sense now, or its plan does not hold any more; nothing was changed."""
+
+
+class TargetFailed(ProxyError):
+    """A target of events did not acknowledge one in time, or refused it; it is told again."""
 
 
 class MoveRefused(ManifestConflict):

@@ -46,6 +46,7 @@ from proxy.stores.directory import Shared
 from proxy.stores.observe import Recorder
 from proxy.stores.protocol import Store
 from proxy.stores.uring import open_ring
+from proxy.targets.build import open_targets
 from proxy.upkeep import Parts, make_workers
 
 logger = logging.getLogger(__name__)
@@ -155,6 +156,7 @@ async def open_services(
             throttle=_throttle(config, budget),
             memory=BackgroundMemory(budget, wait_seconds=limits.memory_wait_seconds),
             journal=journal,
+            targets=await opened.enter_async_context(open_targets(config.notifications.targets)),
         )
         background = make_workers(parts)
         if journal is not None:

@@ -41,12 +41,14 @@ from proxy.engine.scrub.workers import DeepScrubber, LightScrubber
 from proxy.engine.stragglers import Stragglers
 from proxy.engine.tally import TallyObserver
 from proxy.engine.tasks import BackgroundTasks
+from proxy.engine.telling import Teller
 from proxy.engine.throttle import Throttle
 from proxy.engine.workers import Worker
 from proxy.journaling import Journal
 from proxy.keyring import Keyring
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.sqlite.listings import Listings
+from proxy.targets.protocol import Target
 
 REST = 3.0  # a light scrub takes a quarter of one core while it compares, and none most of the day
 
@@ -72,6 +74,7 @@ class Parts:
     throttle: Throttle  # all workers of this process share its pace: each takes a `share` of its own
     memory: BackgroundMemory
     journal: Journal | None  # None: none is kept
+    targets: Mapping[str, Target]
 
 
 def make_workers(parts: Parts) -> tuple[Worker, ...]:
@@ -86,7 +89,16 @@ def make_workers(parts: Parts) -> tuple[Worker, ...]:
         _auditor(parts),
         *_scrubbers(parts),
         *_journal(parts),
+        *_tellers(parts),
     )
+
+
+def _tellers(parts: Parts) -> Iterator[Worker]:
+    """Return what tells events, if there is anybody to be told."""
+    configured = parts.config.notifications
+    if configured.targets:
+        seconds = configured.keep_days * 24 * 3600
+        yield Teller(parts.manifest, parts.clock, parts.targets, region=parts.config.region, keep_seconds=seconds)
 
 
 def inspector(parts: Parts, throttle: Throttle | None = None) -> Inspector:

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from proxy.config.coalitions import check_coalitions
-from proxy.config.sections import Config, LimitsConfig, StoreConfig
+from proxy.config.sections import Config, LimitsConfig, StoreConfig, TargetConfig
 from proxy.config.values import listen_address, private_text
 from proxy.errors import ConfigError
 
@@ -27,6 +27,13 @@ KEYS_OF_KIND: dict[str, frozenset[str]] = {
     "directory": _ANY_KIND | {"path", "fsync"},
     "memory": _ANY_KIND,
 }
+# Of each kind of target: the keys that it needs, and those that it may have.
+KEYS_OF_TARGET: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "webhook": (("url",), ("authorization",)),
+    "nats": (("url", "subject"), ("token", "credentials")),
+    "file": (("path",), ()),
+}
+_SCHEMES = {"webhook": ("https://", "http://"), "nats": ("nats://", "tls://", "ws://", "wss://")}
 NEEDED_KEYS = {"s3": ("bucket",), "gcs": ("bucket",), "azure": ("bucket", "account"), "directory": ("path",), "memory": ()}
 
 
@@ -52,6 +59,8 @@ def check(config: Config) -> None:
     _check_places(config.stores)
     _check_limits(config.limits)
     check_coalitions(config)
+    for name, target in config.notifications.targets.items():
+        _check_target(f"notifications.targets.{name}", name, target)
     for name, policy in config.policies.items():
         for store_name in policy.stores:
             if store_name not in config.stores:
@@ -96,6 +105,23 @@ def _check_google_credentials(key: str, store: StoreConfig) -> None:
             f"{key}.service_account: missing beside an endpoint; name a key file, or write anonymous = true for an emulator that asks for "
             "no credentials"
         )
+
+
+def _check_target(key: str, name: str, target: TargetConfig) -> None:
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"{key}: a target's name is lower-case letters, digits and hyphens, as the end of an ARN has it; rename it")
+    values = msgspec.structs.asdict(target)
+    needed, allowed = KEYS_OF_TARGET[target.kind]
+    for field in needed:
+        if not values[field]:
+            raise ConfigError(f"{key}.{field}: a target of kind {target.kind} needs it; add it")
+    for info in msgspec.structs.fields(TargetConfig):
+        if info.name not in {"kind", "timeout_seconds", *needed, *allowed} and values[info.name] != info.default:
+            raise ConfigError(f"{key}.{info.name}: means nothing for a target of kind {target.kind}; remove it")
+    if target.url and not target.url.startswith(_SCHEMES[target.kind]):
+        raise ConfigError(f'{key}.url: "{target.url}" is no URL of a {target.kind}; write it with {_SCHEMES[target.kind][0]}')
+    if target.credentials:
+        private_text(Path(target.credentials), f"{key}.credentials")
 
 
 def _check_limits(limits: LimitsConfig) -> None:

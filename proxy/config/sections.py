@@ -150,6 +150,29 @@ class JournalConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     keep_seconds: SecondsOrNone = 24 * 3600.0
 
 
+class TargetConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Somebody who is told of events."""
+
+    kind: Literal["webhook", "nats", "file"]
+    url: str = ""  # webhook, nats
+    authorization: str = ""  # webhook: the header's value
+    subject: str = ""  # nats
+    token: str = ""  # nats
+    credentials: str = ""  # nats: path of a credentials file
+    path: str = ""  # file
+    timeout_seconds: Seconds = 10.0
+
+    def __repr__(self) -> str:
+        return f"TargetConfig(kind={self.kind!r}, subject={self.subject!r}, path={self.path!r})"  # a URL may have a secret in it
+
+
+class NotificationsConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Events: how long one waits for its target, and which targets there are."""
+
+    keep_days: Days = 7.0
+    targets: dict[str, TargetConfig] = {}
+
+
 class TlsConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Paths of PEM files: the certificate with its chain, and its private key."""
 
@@ -181,6 +204,7 @@ class Config(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     repair: RepairConfig = RepairConfig()
     fsck: FsckConfig = FsckConfig()
     journal: JournalConfig = JournalConfig()
+    notifications: NotificationsConfig = NotificationsConfig()
     log: LogConfig = LogConfig()
 
 

@@ -24,7 +24,7 @@ MAX_FILTER_CHARACTERS = 1024
 SETTING = "notification"  # its name among the bucket's settings
 TEST_EVENT = "TestEvent"
 # Of a rule, by the member of the document that holds it: the member that names the destination.
-_KINDS = {
+CONFIGURATIONS = {
     "TopicConfigurations": "TopicArn",
     "QueueConfigurations": "QueueArn",
     "LambdaFunctionConfigurations": "LambdaFunctionArn",
@@ -61,7 +61,7 @@ class Rule(NamedTuple):
         return event in self.events and key.startswith(self.prefix) and key.endswith(self.suffix)
 
 
-def check_notification(document: Mapping[str, object], targets: Collection[str]) -> tuple[Rule, ...]:
+def check_notification(document: Mapping[str, object], targets: Collection[str], *, skip_targets: bool = False) -> tuple[Rule, ...]:
     """Return the rules of a configuration, as boto3 names its members. InvalidArgument; NotImplemented for EventBridge."""
     if document.get("EventBridgeConfiguration") is not None:
         raise S3Error("NotImplemented", "Events are not told to EventBridge here: name a queue, a topic or a function")
@@ -71,7 +71,7 @@ def check_notification(document: Mapping[str, object], targets: Collection[str])
     if len({rule.id for rule in rules}) < len(rules):
         raise _invalid("Same ID used for multiple configurations. IDs must be unique")
     for rule in rules:
-        if rule.target not in targets:
+        if rule.target not in targets and not skip_targets:
             known = ", ".join(sorted(targets)) or "none"
             raise _invalid(f"Unable to validate the following destination configurations: {rule.target} (targets: {known})")
     _check_overlap(rules)
@@ -135,7 +135,7 @@ def test_message_of(*, bucket: str, at_ms: int, request_id: str, host_id: str) -
 
 
 def _rules(document: Mapping[str, object]) -> Iterator[Rule]:
-    for kind, destination in _KINDS.items():
+    for kind, destination in CONFIGURATIONS.items():
         configurations = document.get(kind)
         for configuration in configurations if isinstance(configurations, list) else ():
             yield _rule(configuration, destination)

@@ -5,7 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from proxy.server.call import Handle
-from proxy.server.handlers import acl, buckets, copy, cors, deleting, listing, multipart, objects, service, settings, tagging, uploads
+from proxy.server.handlers import (
+    acl,
+    buckets,
+    copy,
+    cors,
+    deleting,
+    listing,
+    multipart,
+    notification,
+    objects,
+    service,
+    settings,
+    tagging,
+    uploads,
+)
 
 HANDLERS: Mapping[str, Handle] = {
     "ListBuckets": service.list_buckets,
@@ -43,7 +57,8 @@ HANDLERS: Mapping[str, Handle] = {
     "DeletePublicAccessBlock": settings.nothing,
     "GetObjectLockConfiguration": settings.not_set("ObjectLockConfigurationNotFoundError"),
     "GetBucketLogging": settings.nothing,
-    "GetBucketNotificationConfiguration": settings.nothing,
+    "GetBucketNotificationConfiguration": notification.get_bucket_notification,
+    "PutBucketNotificationConfiguration": notification.put_bucket_notification,
     "GetBucketAccelerateConfiguration": settings.nothing,
     "ListBucketAnalyticsConfigurations": settings.empty_list,
     "ListBucketIntelligentTieringConfigurations": settings.empty_list,

@@ -1,0 +1,1 @@
+"""Targets: who is told of events. One module a kind."""
