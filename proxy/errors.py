@@ -147,6 +147,10 @@ class ManifestConflict(ProxyError):
     """The manifest's state does not allow this change; nothing was changed."""
 
 
+class TargetFailed(ProxyError):
+    """A target of events did not acknowledge one in time, or refused it; it is told again."""
+
+
 class MoveFailed(ProxyError):
     """Not one of the shards that were to be moved could be; `stores` did not take theirs."""
 
@@ -226,10 +230,6 @@ class PolicyMoved(ManifestConflict):
 
 class CampaignRefused(ManifestConflict):
     """There is no such campaign, or what it is told makes no sense now, or its plan does not hold any more; nothing was changed."""
-
-
-class TargetFailed(ProxyError):
-    """A target of events did not acknowledge one in time, or refused it; it is told again."""
 
 
 class MoveRefused(ManifestConflict):

@@ -11,6 +11,7 @@ from proxy.engine.scrub.reports import load_report
 from proxy.engine.scrub.workers import DEEP, LIGHT
 from proxy.engine.tally import load_tally
 from proxy.manifest.damage import DamageCount, Losses
+from proxy.manifest.events import Backlog
 from proxy.manifest.journal import CheckpointState, JournalPosition
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import Job
@@ -30,6 +31,7 @@ async def read_counts(manifest: Manifest) -> ManifestCounts:
         scrubs={kind: await load_report(manifest, name) for kind, name in (("light", LIGHT), ("deep", DEEP))},
         journal=await manifest.journal_position(),
         checkpoints=await manifest.checkpoint_state(before_ms=0),
+        events=await manifest.event_backlogs(),
     )
 
 
@@ -47,6 +49,7 @@ class ManifestCounts:
         scrubs: Mapping[str, ScrubReport | None],
         journal: JournalPosition,
         checkpoints: CheckpointState,
+        events: Iterable[Backlog] = (),
     ) -> None:
         """`scrubs`: the last whole pass of each kind."""
         self._damage = damage
@@ -56,6 +59,7 @@ class ManifestCounts:
         self._tally = tally
         self._journal = journal
         self._checkpoints = checkpoints
+        self._events = tuple(events)
         self._scrubs = {kind: report for kind, report in scrubs.items() if report is not None}
 
     def collect(self) -> Iterator[Metric]:
@@ -73,6 +77,7 @@ class ManifestCounts:
             yield from _of_tally(self._tally)
         yield from self._of_scrubs()
         yield from self._of_journal()
+        yield from self._of_events()
         yield from self._of_jobs()
 
     def _of_damage(self) -> Iterator[Metric]:
@@ -128,6 +133,14 @@ class ManifestCounts:
         )
         segments = self._checkpoints.journal_segments
         yield GaugeMetricFamily("shardgate_journal_segments", "Journal segments behind the last checkpoint.", segments)
+
+    def _of_events(self) -> Iterator[Metric]:
+        waiting = GaugeMetricFamily("shardgate_events_waiting", "Events that a target has not acknowledged yet.", labels=("target",))
+        oldest = GaugeMetricFamily("shardgate_oldest_event_seconds", "When the oldest of them happened.", labels=("target",))
+        for backlog in self._events:
+            waiting.add_metric((backlog.target,), backlog.count)
+            oldest.add_metric((backlog.target,), backlog.oldest_ms / 1000)
+        yield from (waiting, oldest)
 
     def _of_jobs(self) -> Iterator[Metric]:
         done = CounterMetricFamily("shardgate_job_done", "What a background job has done.", labels=("job",))

@@ -15,7 +15,7 @@ FILE = ROOT / "deploy/prometheus-alerts.yml"
 OF_PROMETHEUS = {"up": {"job", "instance"}}
 EVERY_METRIC_HAS = {"instance", "le"}
 SUFFIXES = ("_bucket", "_sum", "_count")
-FUNCTIONS = {"sum", "by", "rate", "increase", "time", "delta", "histogram_quantile", "and"}
+FUNCTIONS = {"sum", "by", "rate", "increase", "time", "delta", "histogram_quantile", "min", "and"}
 
 
 def rules() -> list[dict]:
