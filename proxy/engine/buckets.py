@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from proxy.engine.verbs import Verbs
 from proxy.manifest.records import Bucket, BucketName, Tenant, TenantId, Versioning
 
@@ -30,6 +32,10 @@ class BucketVerbs(Verbs):
     async def delete_bucket(self, bucket: Bucket) -> None:
         """Remove an empty bucket; its uploads are aborted. Raises `BucketNotEmpty`."""
         await self._manifest.delete_bucket(bucket.id)
+
+    async def find_accounts(self, canonical_ids: Collection[str], emails: Collection[str] = ()) -> tuple[Tenant, ...]:
+        """Return the tenants that have one of these ids or e-mail addresses; an address may be of several."""
+        return await self._manifest.find_accounts(canonical_ids, emails)
 
     async def find_tenant(self, tenant_id: TenantId) -> Tenant | None:
         """Return a tenant by its id: who began an upload need not own the bucket."""

@@ -19,6 +19,7 @@ from proxy.manifest.records import (
     VersionId,
     Versioning,
 )  # fmt: skip
+from proxy.s3.policy.acl import Acl
 
 
 class Conditions(Record, frozen=True, kw_only=True, omit_defaults=True):
@@ -72,6 +73,7 @@ class AttributeChange(Record, frozen=True, kw_only=True, omit_defaults=True):
     """What to change of what a stored version says about itself. What is UNSET stays as it is."""
 
     tags: dict[str, str] | UnsetType = UNSET
+    acl: Acl | UnsetType | None = UNSET
 
 
 class CompletedPart(Record, frozen=True, kw_only=True, omit_defaults=True):

@@ -8,6 +8,7 @@ import msgspec
 
 from proxy.codec.format import shard_name
 from proxy.s3.checksums import ChecksumAlgorithm, ChecksumType
+from proxy.s3.policy.acl import Acl
 
 TenantId = NewType("TenantId", str)
 AccessKeyId = NewType("AccessKeyId", str)
@@ -153,6 +154,7 @@ class ObjectAttributes(Record, frozen=True, kw_only=True, omit_defaults=True):
     metadata: dict[str, str] = {}
     tags: dict[str, str] = {}
     storage_class: str = "STANDARD"
+    acl: Acl | None = None  # None: the bucket's owner owns it, and nobody else has anything
 
 
 class Version(Record, frozen=True, kw_only=True, omit_defaults=True):
@@ -181,10 +183,17 @@ class Readable(Record, frozen=True, kw_only=True, omit_defaults=True):
     extents: tuple[Extent, ...] = ()  # the version's, where they are few; of a version of many, those a range touches are loaded
 
 
+class ListedAcl(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """Whose an object is."""
+
+    owner: str  # canonical id
+
+
 class ListedAttributes(Record, frozen=True, kw_only=True, omit_defaults=True):
     """What a listing tells of an object's attributes."""
 
     storage_class: str = "STANDARD"
+    acl: ListedAcl | None = None  # None: it is the bucket's owner's
 
 
 class ListedVersion(Record, frozen=True, kw_only=True, omit_defaults=True):

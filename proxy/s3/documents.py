@@ -23,6 +23,7 @@ _MAX_TOKEN_BYTES = 64 * 1024  # of one tag with its attributes: all of them are 
 _MAX_NAMESPACE = 256  # characters; S3's own has 39
 # Older SDKs call the document as they call its shape or its member, and AWS takes that.
 _OTHER_ROOTS = {"CompleteMultipartUpload": ("CompletedMultipartUpload", "MultipartUpload")}
+_MALFORMED = {"AccessControlPolicy": "MalformedACLError"}  # where S3 calls it something else
 
 _Take = Callable[[object], None]
 
@@ -48,12 +49,9 @@ class DocumentReader:
             self._parser.feed(data)
             if self._pushed_bytes - self._parser.parser.CurrentByteIndex > _MAX_TOKEN_BYTES:
                 raise S3Error("MalformedXML")
-        except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
+        except (ParseError, DefusedXmlException, ValueError, LookupError, S3Error) as error:
             self._builder.drop()
-            raise S3Error("MalformedXML") from error
-        except S3Error:
-            self._builder.drop()
-            raise
+            raise self._malformed() from error
 
     def finish(self) -> dict[str, object]:
         """Declare the document over; return the parameters it stands for."""
@@ -67,9 +65,12 @@ class DocumentReader:
             return _bare_text(self._text)
         try:
             self._parser.close()
-        except (ParseError, DefusedXmlException, ValueError) as error:
-            raise S3Error("MalformedXML") from error
+        except (ParseError, DefusedXmlException, ValueError, S3Error) as error:
+            raise self._malformed() from error
         return self._builder.taken()
+
+    def _malformed(self) -> S3Error:
+        return S3Error(_MALFORMED.get(self._document.root, "MalformedXML"))
 
 
 class _Builder:

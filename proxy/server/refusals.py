@@ -1,8 +1,8 @@
 """Headers that ask for what is not served: refused in so many words, never ignored.
 
-A client that asks for a customer key, a lock or a public object must not be told "done", nor one whose write has a condition. What is
-asked for and true anyway passes: every object is sealed with AES-256, belongs to the bucket's owner, and is private. What a client can
-ask of an upload by an option is refused by a 4xx: s3cmd tries an upload again for 45 seconds after a 501.
+A client that asks for a customer key or a lock must not be told "done", nor one whose write has a condition. What is asked for and true
+anyway passes: every object is sealed with AES-256. What a client can ask of an upload by an option is refused by a 4xx: s3cmd tries an
+upload again for 45 seconds after a 501.
 """
 
 from __future__ import annotations
@@ -33,20 +33,6 @@ def _refuse_conditions(operation: Operation, headers: Mapping[str, str]) -> None
 
 def _refuse(name: str, _value: str) -> None:
     raise S3Error("NotImplemented", "A header you provided implies functionality that is not implemented", Header=name)
-
-
-def _acl(_name: str, value: str) -> None:
-    """As on a bucket whose owner enforces its ownership: no ACL but what is true anyway."""
-    canned = value.strip().lower()
-    if canned in _TRUE_ACLS:
-        return
-    if canned not in _CANNED_ACLS:
-        raise S3Error("InvalidArgument", ArgumentName="x-amz-acl", ArgumentValue=value)
-    raise S3Error("AccessControlListNotSupported")
-
-
-def _grant(_name: str, _value: str) -> None:
-    raise S3Error("AccessControlListNotSupported")
 
 
 def _only(*served: str) -> Check:
@@ -94,17 +80,10 @@ _CONDITIONS = (
 )
 _CUSTOMER_KEY = ("algorithm", "key", "key-md5")
 
-_TRUE_ACLS = frozenset({"", "private", "bucket-owner-full-control"})  # s3fs sends it empty
-_CANNED_ACLS = frozenset(
-    {"public-read", "public-read-write", "authenticated-read", "aws-exec-read", "bucket-owner-read", "log-delivery-write"}
-)
-
 _CHECKS: dict[str, Check] = {
-    "x-amz-acl": _acl,
     "x-amz-server-side-encryption": _encryption,
     "x-amz-server-side-encryption-bucket-key-enabled": _no_bucket_key,
     "x-amz-bucket-object-lock-enabled": _only("false"),
-    "x-amz-object-ownership": _only("bucketownerenforced"),
     "x-amz-bucket-namespace": _only("global"),
     "x-amz-object-lock-mode": _object_lock,
     "x-amz-object-lock-retain-until-date": _object_lock,
@@ -116,7 +95,6 @@ _CHECKS: dict[str, Check] = {
     **dict.fromkeys((f"x-amz-copy-source-server-side-encryption-customer-{part}" for part in _CUSTOMER_KEY), _customer_key),
     "x-amz-server-side-encryption-aws-kms-key-id": _kms,
     "x-amz-server-side-encryption-context": _kms,
-    **dict.fromkeys((f"x-amz-grant-{right}" for right in ("full-control", "read", "read-acp", "write", "write-acp")), _grant),
     **dict.fromkeys(
         (
             "x-amz-write-offset-bytes",

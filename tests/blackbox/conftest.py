@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 DOMAIN = "s3.test"
 LOCATION = "eu-west-1"
 OTHER_ACCESS_KEY = "OTHEROTHEROTHEROTHER"
+OTHER_EMAIL = "other@tenants.example"
 OTHER_SECRET_KEY = "othersecretothersecretothersecretothersec"
 
 
@@ -38,6 +39,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shardgate]:
     config.write_text(f'domains = ["{DOMAIN}"]\nlocations = {{ {LOCATION} = "standard" }}\n' + (ROOT / "config" / "bench.toml").read_text())
     with shardgate(data, config=config) as running:
         add = ["tenant", "add", "other", "--config", str(config), "--access-key", OTHER_ACCESS_KEY, "--secret-key", OTHER_SECRET_KEY]
+        add += ["--email", OTHER_EMAIL]
         environ = {**os.environ, "SHARDGATE_DATA": str(data)}
         subprocess.run([sys.executable, "-m", "proxy.cli.main", *add], check=True, capture_output=True, cwd=ROOT, env=environ)
         yield running

@@ -7,12 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.blackbox.expect import s3_error
-from tests.blackbox.raw import RawClient
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
-
-PUBLIC = ("public-read", "public-read-write", "authenticated-read")
 
 
 @pytest.mark.parametrize(
@@ -25,7 +22,6 @@ PUBLIC = ("public-read", "public-read-write", "authenticated-read")
         ("get_bucket_website", "NoSuchWebsiteConfiguration"),
         ("get_bucket_replication", "ReplicationConfigurationNotFoundError"),
         ("get_object_lock_configuration", "ObjectLockConfigurationNotFoundError"),
-        ("get_public_access_block", "NoSuchPublicAccessBlockConfiguration"),
     ],
 )
 def test_a_setting_that_is_not_there_is_called_as_aws_calls_it(s3: S3Client, bucket: str, read: str, code: str) -> None:
@@ -86,22 +82,16 @@ def test_settings_are_for_the_owner_of_a_bucket_that_exists(s3: S3Client, other_
 def test_what_is_true_of_every_bucket_is_told_and_may_be_put(s3: S3Client, bucket: str) -> None:
     encryption = s3.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"]
     assert encryption["Rules"][0]["ApplyServerSideEncryptionByDefault"] == {"SSEAlgorithm": "AES256"}
-    controls = s3.get_bucket_ownership_controls(Bucket=bucket)["OwnershipControls"]
-    assert controls == {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}
     assert s3.get_bucket_request_payment(Bucket=bucket)["Payer"] == "BucketOwner"
     s3.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration=encryption)
-    s3.put_bucket_ownership_controls(Bucket=bucket, OwnershipControls=controls)
 
 
-def test_another_encryption_or_ownership_is_refused(s3: S3Client, bucket: str) -> None:
+def test_another_encryption_is_refused(s3: S3Client, bucket: str) -> None:
     with s3_error("InvalidEncryptionAlgorithmError", 400):
         s3.put_bucket_encryption(
             Bucket=bucket,
             ServerSideEncryptionConfiguration={"Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms"}}]},
         )
-    for ownership in ("ObjectWriter", "BucketOwnerPreferred"):
-        with s3_error("InvalidRequest", 400):
-            s3.put_bucket_ownership_controls(Bucket=bucket, OwnershipControls={"Rules": [{"ObjectOwnership": ownership}]})  # type: ignore[typeddict-item]
 
 
 def test_an_object_has_neither_retention_nor_legal_hold(s3: S3Client, bucket: str) -> None:
@@ -110,40 +100,3 @@ def test_an_object_has_neither_retention_nor_legal_hold(s3: S3Client, bucket: st
         s3.get_object_retention(Bucket=bucket, Key="k")
     with s3_error("InvalidRequest", 400):
         s3.get_object_legal_hold(Bucket=bucket, Key="k")
-
-
-@pytest.mark.parametrize("acl", PUBLIC)
-def test_a_public_acl_is_not_supported(s3: S3Client, bucket: str, acl: str) -> None:
-    s3.put_object(Bucket=bucket, Key="k")
-    with s3_error("AccessControlListNotSupported", 400):
-        s3.put_object(Bucket=bucket, Key="new", ACL=acl)  # type: ignore[arg-type]
-    with s3_error("AccessControlListNotSupported", 400):
-        s3.put_bucket_acl(Bucket=bucket, ACL=acl)  # type: ignore[arg-type]
-    with s3_error("AccessControlListNotSupported", 400):
-        s3.put_object_acl(Bucket=bucket, Key="k", ACL=acl)  # type: ignore[arg-type]
-    assert [item["Key"] for item in s3.list_objects_v2(Bucket=bucket)["Contents"]] == ["k"]
-
-
-def test_the_acl_that_is_true_may_be_put(s3: S3Client, bucket: str) -> None:
-    s3.put_object(Bucket=bucket, Key="k")
-    for acl in ("private", "bucket-owner-full-control"):
-        s3.put_bucket_acl(Bucket=bucket, ACL=acl)  # type: ignore[arg-type]
-        s3.put_object_acl(Bucket=bucket, Key="k", ACL=acl)  # type: ignore[arg-type]
-    told = s3.get_object_acl(Bucket=bucket, Key="k")
-    policy = {"Owner": told["Owner"], "Grants": told["Grants"]}
-    s3.put_bucket_acl(Bucket=bucket, AccessControlPolicy=policy)  # type: ignore[arg-type]
-    s3.put_object_acl(Bucket=bucket, Key="k", AccessControlPolicy=policy)  # type: ignore[arg-type]
-    with s3_error("NoSuchKey", 404):
-        s3.put_object_acl(Bucket=bucket, Key="other", ACL="private")
-
-
-def test_an_acl_document_for_everyone_is_not_supported(s3: S3Client, bucket: str) -> None:
-    everyone = {"Grantee": {"Type": "Group", "URI": "http://acs.amazonaws.com/groups/global/AllUsers"}, "Permission": "READ"}
-    told = s3.get_bucket_acl(Bucket=bucket)
-    for grants in ([*told["Grants"], everyone], []):
-        with s3_error("AccessControlListNotSupported", 400):
-            s3.put_bucket_acl(Bucket=bucket, AccessControlPolicy={"Owner": told["Owner"], "Grants": grants})  # type: ignore[typeddict-item]
-
-
-def test_an_acl_is_given_in_one_place(raw: RawClient, bucket: str) -> None:
-    assert raw.request("PUT", f"/{bucket}", [("acl", "")]).verdict == (400, "MissingSecurityHeader")

@@ -19,7 +19,10 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 from proxy import config, errors
 from proxy.cli.main import app
 from proxy.config.checks import KEYS_OF_KIND, NEEDED_KEYS
+from proxy.server.call import Handle
 from proxy.server.handlers import HANDLERS
+from proxy.server.handlers.settings import not_set
+from tests.operations import operations_table, told_table
 from tests.servers import ROOT
 
 DOCS = ROOT / "docs"
@@ -156,10 +159,17 @@ def test_options_of_all_commands_are_documented() -> None:
     assert told == {"--config", "-c", "--help"} | options(ROOT_COMMAND)
 
 
-def test_the_operations_served_are_documented_and_no_other() -> None:
-    told = [name for heading, row in tables(page("S3.md")) if heading == "Operations" for name in quoted(row["operations"])]
-    assert len(told) == len(set(told))
-    assert set(told) == set(HANDLERS)
+def test_every_operation_of_the_model_is_documented_with_what_it_answers() -> None:
+    assert told_table() == operations_table(), "python -m tests.operations writes the table anew"
+
+
+def test_the_table_tells_served_and_unserved_apart() -> None:
+    def row(name: str, **handlers: Handle) -> str:
+        return next(line for line in operations_table(handlers).splitlines() if f"`{name}`" in line)
+
+    assert row("GetObject") == "| `GetObject` | 501 NotImplemented |"
+    assert row("GetObject", GetObject=HANDLERS["GetObject"]) == "| `GetObject` | served |"
+    assert row("GetBucketCors", GetBucketCors=not_set("NoSuchKey")) == "| `GetBucketCors` | not configured: NoSuchKey |"
 
 
 def counted() -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -84,6 +84,8 @@ def plan_attributes(version: Version | None, change: AttributeChange) -> Version
     attributes = version.attributes
     if change.tags is not UNSET:
         attributes = replace(attributes, tags=change.tags)
+    if change.acl is not UNSET:
+        attributes = replace(attributes, acl=change.acl)
     return replace(version, attributes=attributes)
 
 

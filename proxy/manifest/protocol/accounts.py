@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Protocol
 
 from proxy.manifest.records import (
@@ -28,6 +28,10 @@ class Accounts(Protocol):
     async def find_tenant(self, tenant_id: TenantId) -> Tenant | None: ...
     async def find_tenant_by_name(self, name: str) -> Tenant | None: ...
     async def find_account(self, account: str) -> Tenant | None: ...  # by account id or canonical id
+    async def find_accounts(self, canonical_ids: Collection[str], emails: Collection[str]) -> tuple[Tenant, ...]: ...
+
+    """The tenants that have one of these canonical ids or e-mail addresses. An address may be of several; its case does not matter."""
+
     async def list_tenants(self) -> tuple[Tenant, ...]: ...
     async def set_tenant_enabled(self, tenant_id: TenantId, enabled: bool) -> None: ...  # noqa: FBT001 - the new state; TenantMissing
     async def remove_tenant(self, tenant_id: TenantId) -> None: ...  # TenantMissing, TenantNotEmpty; its keys go with it

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Collection
 
 import msgspec
 from msgspec.structs import replace
@@ -35,6 +36,17 @@ def find_tenant_by_name(connection: Connection, name: str) -> Tenant | None:
 
 def find_account(connection: Connection, account: str) -> Tenant | None:
     return one(connection, "SELECT record FROM tenant WHERE account_id = ? OR canonical_id = ?", (account, account), _tenants)
+
+
+def find_accounts(connection: Connection, canonical_ids: Collection[str], emails: Collection[str]) -> tuple[Tenant, ...]:
+    """Addresses are looked for among all tenants: they are asked for once in a while, when an ACL names one."""
+    wanted = {email.lower() for email in emails}
+    found = {tenant.id: tenant for tenant in list_tenants(connection) if tenant.email.lower() in wanted} if wanted else {}
+    for canonical_id in canonical_ids:
+        tenant = one(connection, "SELECT record FROM tenant WHERE canonical_id = ?", (canonical_id,), _tenants)
+        if tenant is not None:
+            found[tenant.id] = tenant
+    return tuple(found.values())
 
 
 def list_tenants(connection: Connection) -> tuple[Tenant, ...]:

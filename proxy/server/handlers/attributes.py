@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from proxy.manifest.records import ObjectAttributes
 from proxy.s3.errors import S3Error
 from proxy.s3.metadata import check_metadata
+from proxy.s3.policy.acl import Acl
 from proxy.s3.tagging import parse_tagging_header
 from proxy.server.call import Call
 
@@ -20,13 +21,14 @@ _SYSTEM_HEADERS = {
 }
 
 
-def object_attributes(call: Call) -> ObjectAttributes:
+def object_attributes(call: Call, acl: Acl | None) -> ObjectAttributes:
     """Return everything a write says of the object. MetadataTooLarge, InvalidTag, InvalidStorageClass, InvalidArgument."""
     return ObjectAttributes(
         headers=system_headers(call.headers),
         metadata=user_metadata(call),
         tags=object_tags(call),
         storage_class=storage_class(call),
+        acl=acl,
     )
 
 

@@ -11,6 +11,7 @@ from proxy.s3.naming import check_bucket_name
 from proxy.s3.parsing import Params
 from proxy.s3.tagging import MAX_BUCKET_TAGS, check_tags
 from proxy.server.call import Call, rows
+from proxy.server.handlers.grants import access_settings
 from proxy.server.handlers.tagging import TAGGING
 
 US_EAST_1 = "us-east-1"
@@ -31,7 +32,7 @@ async def create_bucket(call: Call) -> dict[str, object]:
         policy=policy,
         location=location,
         created_ms=call.services.clock.now_ms(),
-        settings=_settings(document),
+        settings={**_tags(document), **await access_settings(call)},
     )
     try:
         await call.services.engine.create_bucket(bucket)
@@ -89,7 +90,7 @@ def _placement(call: Call, document: Params) -> tuple[str, str]:
     raise S3Error("InvalidLocationConstraint", message, LocationConstraint=str(constraint))
 
 
-def _settings(document: Params) -> dict[str, str]:
+def _tags(document: Params) -> dict[str, str]:
     tags = check_tags(rows(document, "Tags"), limit=MAX_BUCKET_TAGS)
     return {TAGGING: json.dumps(tags)} if tags else {}
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from proxy.manifest.records import ObjectAttributes, ObjectKey, Version
 from proxy.s3.checksums import parse_algorithm
 from proxy.s3.errors import S3Error
+from proxy.s3.policy.acl import Acl
 from proxy.s3.preconditions import check_copy_source
 from proxy.s3.ranges import parse_copy_source_range
 from proxy.server.body import MAX_UPLOAD_SIZE
 from proxy.server.call import Call, moment
 from proxy.server.handlers.attributes import object_tags, storage_class, system_headers, user_metadata
 from proxy.server.handlers.conditions import read_conditions, write_conditions
+from proxy.server.handlers.grants import acl_of_write
 from proxy.server.handlers.multipart import find_upload, with_checksum
 from proxy.server.handlers.selection import check_part_number
 from proxy.server.handlers.versions import again_if_replaced, checksum_fields, find_object, quoted, shown_id, written_fields
@@ -22,7 +24,7 @@ async def copy_object(call: Call) -> dict[str, object]:
     version = await _find_source(call)
     _check_size(version.size)
     _check_changes(call)
-    attributes = _attributes(call, version)
+    attributes = _attributes(call, version, await acl_of_write(call))
     algorithm = call.text("ChecksumAlgorithm")
     copied = await call.services.engine.copy_object(
         version,
@@ -104,8 +106,8 @@ def _check_changes(call: Call) -> None:
         )
 
 
-def _attributes(call: Call, source: Version) -> ObjectAttributes:
-    """Return what the copy will say of itself. Storage class and website redirect are never copied."""
+def _attributes(call: Call, source: Version, acl: Acl | None) -> ObjectAttributes:
+    """Return what the copy will say of itself. Storage class, website redirect and ACL are never copied."""
     given = system_headers(call.headers)
     if _directive(call, "MetadataDirective", "metadata") == "REPLACE":
         headers, metadata = given, user_metadata(call)
@@ -115,4 +117,4 @@ def _attributes(call: Call, source: Version) -> ObjectAttributes:
         metadata = source.attributes.metadata
     replace_tags = _directive(call, "TaggingDirective", "tagging") == "REPLACE"
     tags = object_tags(call) if replace_tags else source.attributes.tags
-    return ObjectAttributes(headers=headers, metadata=metadata, tags=tags, storage_class=storage_class(call))
+    return ObjectAttributes(headers=headers, metadata=metadata, tags=tags, storage_class=storage_class(call), acl=acl)

@@ -8,7 +8,7 @@ from proxy.s3.errors import S3Error
 from proxy.s3.naming import url_encode_key
 from proxy.s3.rendering import Mixed, iso_milliseconds
 from proxy.server.call import Call
-from proxy.server.handlers.owner import owner_element
+from proxy.server.handlers.owner import Owners, find_owners
 from proxy.server.handlers.tokens import open_token, seal_token
 from proxy.server.handlers.versions import is_version_id, quoted
 
@@ -34,7 +34,8 @@ async def list_objects(call: Call) -> dict[str, object]:
     marker = call.text("Marker") or ""
     page = await _page(call, marker, limit)
     result = {**_common(call, page, encode, limit), "Marker": encode(marker)}
-    result["Contents"] = (_entry(call, version, encode, with_owner=True) for version in page.versions)
+    owners = await _owners(call, page)
+    result["Contents"] = (_entry(version, encode, owners) for version in page.versions)
     if page.truncated and call.text("Delimiter"):  # without a delimiter the last key is the next marker
         result["NextMarker"] = encode(page.next_key)
     return result
@@ -46,14 +47,14 @@ async def list_objects_v2(call: Call) -> dict[str, object]:
     token, start_after = call.text("ContinuationToken"), call.text("StartAfter")
     after = start_after or "" if token is None else open_token(token)[0]
     page = await _page(call, after, limit)
-    with_owner = call.params.get("FetchOwner") is True
+    owners = await _owners(call, page) if call.params.get("FetchOwner") is True else None
     return {
         **_common(call, page, encode, limit),
         "KeyCount": len(page.versions) + len(page.prefixes),
         "ContinuationToken": token,
         "NextContinuationToken": seal_token(page.next_key) if page.truncated else None,
         "StartAfter": None if start_after is None else encode(start_after),
-        "Contents": (_entry(call, version, encode, with_owner=with_owner) for version in page.versions),
+        "Contents": (_entry(version, encode, owners) for version in page.versions),
     }
 
 
@@ -70,7 +71,8 @@ async def list_object_versions(call: Call) -> dict[str, object]:
     page = await _versions_page(call, key_marker, version_marker, limit)
     result = {**_common(call, page, encode, limit), "KeyMarker": encode(key_marker), "VersionIdMarker": version_marker}
     # As on S3 the two kinds stand in one order: a client that reads the document as it comes sees each key's history.
-    result["Versions"] = Mixed(_history_entry(call, version, encode) for version in page.versions)
+    owners = await _owners(call, page)
+    result["Versions"] = Mixed(_history_entry(version, encode, owners) for version in page.versions)
     if page.truncated:
         result |= {"NextKeyMarker": encode(page.next_key), "NextVersionIdMarker": page.next_version or None}
     return result
@@ -124,7 +126,11 @@ def _common(call: Call, page: ObjectPage, encode: Encoder, limit: int) -> dict[s
     }
 
 
-def _entry(call: Call, version: ListedVersion, encode: Encoder, *, with_owner: bool) -> dict[str, object]:
+async def _owners(call: Call, page: ObjectPage) -> Owners:
+    return await find_owners(call, (version.attributes.acl for version in page.versions))
+
+
+def _entry(version: ListedVersion, encode: Encoder, owners: Owners | None) -> dict[str, object]:
     entry: dict[str, object] = {
         "Key": encode(version.key),
         "LastModified": iso_milliseconds(version.modified_ms),
@@ -134,24 +140,24 @@ def _entry(call: Call, version: ListedVersion, encode: Encoder, *, with_owner: b
     }
     if version.checksum is not None:
         entry |= {"ChecksumAlgorithm": [version.checksum.algorithm], "ChecksumType": version.checksum.type}
-    if with_owner:
-        entry["Owner"] = owner_element(call.owner)
+    if owners is not None:
+        entry["Owner"] = owners.of(version.attributes.acl)
     return entry
 
 
-def _history_entry(call: Call, version: ListedVersion, encode: Encoder) -> tuple[str, dict[str, object]]:
+def _history_entry(version: ListedVersion, encode: Encoder, owners: Owners) -> tuple[str, dict[str, object]]:
     if version.is_delete_marker:
-        return "DeleteMarkers", _marker_entry(call, version, encode)
-    return "Versions", _version_entry(call, version, encode)
+        return "DeleteMarkers", _marker_entry(version, encode, owners)
+    return "Versions", _version_entry(version, encode, owners)
 
 
-def _version_entry(call: Call, version: ListedVersion, encode: Encoder) -> dict[str, object]:
-    return {**_entry(call, version, encode, with_owner=True), "VersionId": version.id, "IsLatest": version.is_latest}
+def _version_entry(version: ListedVersion, encode: Encoder, owners: Owners) -> dict[str, object]:
+    return {**_entry(version, encode, owners), "VersionId": version.id, "IsLatest": version.is_latest}
 
 
-def _marker_entry(call: Call, version: ListedVersion, encode: Encoder) -> dict[str, object]:
+def _marker_entry(version: ListedVersion, encode: Encoder, owners: Owners) -> dict[str, object]:
     return {
-        "Owner": owner_element(call.owner),
+        "Owner": owners.of(version.attributes.acl),
         "Key": encode(version.key),
         "VersionId": version.id,
         "IsLatest": version.is_latest,

@@ -26,6 +26,7 @@ from proxy.server.body import DEFAULT_ALGORITHM
 from proxy.server.call import Call, rows
 from proxy.server.handlers.attributes import object_attributes
 from proxy.server.handlers.conditions import write_conditions
+from proxy.server.handlers.grants import acl_of_write
 from proxy.server.handlers.selection import MAX_PART_NUMBER, check_part_number
 from proxy.server.handlers.versions import ENCRYPTION, checksum_fields, quoted, written_fields
 
@@ -33,8 +34,9 @@ from proxy.server.handlers.versions import ENCRYPTION, checksum_fields, quoted, 
 async def create_multipart_upload(call: Call) -> dict[str, object]:
     """Begin an upload; what the object will say of itself is settled now."""
     algorithm, checksum_type = _wanted_checksum(call)
+    attributes = object_attributes(call, await acl_of_write(call))
     upload = await call.services.engine.begin_upload(
-        call.bucket, call.tenant, call.key, object_attributes(call), checksum_algorithm=algorithm, checksum_type=checksum_type
+        call.bucket, call.tenant, call.key, attributes, checksum_algorithm=algorithm, checksum_type=checksum_type
     )
     return {
         "Bucket": call.bucket.name,

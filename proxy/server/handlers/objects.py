@@ -12,6 +12,7 @@ from proxy.s3.rendering import object_headers, one_line
 from proxy.server.call import Call, Download, moment
 from proxy.server.handlers.attributes import DEFAULT_CONTENT_TYPE, object_attributes
 from proxy.server.handlers.conditions import read_conditions, write_conditions
+from proxy.server.handlers.grants import acl_of_write
 from proxy.server.handlers.listing import page_limit, part_marker
 from proxy.server.handlers.selection import Selection, select
 from proxy.server.handlers.versions import (
@@ -39,7 +40,7 @@ _ATTRIBUTES = ("ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize")
 
 async def put_object(call: Call) -> dict[str, object]:
     """Store an object; the answer follows its commit."""
-    attributes = object_attributes(call)
+    attributes = object_attributes(call, await acl_of_write(call))
     version = await call.services.engine.put_object(
         call.bucket,
         call.owner,

@@ -9,16 +9,20 @@ from proxy.s3.errors import S3Error
 from proxy.server.call import Call, Handle, rows
 from proxy.server.handlers.versions import ENCRYPTION
 
-OWNERSHIP = "BucketOwnerEnforced"
+
+class NotSet:
+    """Answers that the bucket has no such setting."""
+
+    def __init__(self, code: str) -> None:
+        self.code = code
+
+    async def __call__(self, call: Call) -> dict[str, object]:
+        raise S3Error(self.code, BucketName=call.bucket.name)
 
 
 def not_set(code: str) -> Handle:
-    """Return what answers that the bucket has no such setting."""
-
-    async def answer(call: Call) -> dict[str, object]:
-        raise S3Error(code, BucketName=call.bucket.name)
-
-    return answer
+    """Return what answers with this code."""
+    return NotSet(code)
 
 
 async def nothing(_call: Call) -> dict[str, object]:
@@ -51,20 +55,6 @@ async def put_bucket_encryption(call: Call) -> dict[str, object]:
         raise S3Error("InvalidArgument", "a KMSMasterKeyID is not applicable if the default sse algorithm is not aws:kms or aws:kms:dsse")
     if isinstance(blocked, dict) and blocked.get("EncryptionType") != ["SSE-C"]:
         raise S3Error("InvalidRequest", "SSE-C is not served, and so it is always blocked")
-    return {}
-
-
-async def get_bucket_ownership_controls(_call: Call) -> dict[str, object]:
-    return {"OwnershipControls": {"Rules": [{"ObjectOwnership": OWNERSHIP}]}}
-
-
-async def put_bucket_ownership_controls(call: Call) -> dict[str, object]:
-    """Take the one setting that is true already."""
-    rules = rows(call.document("OwnershipControls"), "Rules")
-    if len(rules) != 1:
-        raise S3Error("MalformedXML")
-    if rules[0].get("ObjectOwnership") != OWNERSHIP:
-        raise S3Error("InvalidRequest", f"Only {OWNERSHIP} is served: there are no ACLs")
     return {}
 
 

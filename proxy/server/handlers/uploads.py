@@ -10,7 +10,7 @@ from proxy.s3.errors import S3Error
 from proxy.server.call import Call, moment
 from proxy.server.handlers.listing import Encoder, page_limit, part_marker
 from proxy.server.handlers.multipart import find_upload
-from proxy.server.handlers.owner import owner_element
+from proxy.server.handlers.owner import Owners, find_owners, owner_element
 from proxy.server.handlers.versions import checksum_fields, quoted
 
 # `Engine.begin_upload` draws 64 characters; AWS's have more, and dots among them.
@@ -29,7 +29,7 @@ async def list_parts(call: Call) -> dict[str, object]:
         "Key": upload.key,
         "UploadId": upload.id,
         "Initiator": owner_element((await _initiators(call, (upload,)))[upload.tenant_id]),
-        "Owner": owner_element(call.owner),
+        "Owner": (await find_owners(call, (upload.attributes.acl,))).of(upload.attributes.acl),
         "StorageClass": upload.attributes.storage_class,
         "PartNumberMarker": marker,
         "NextPartNumberMarker": page[-1].number if more else None,  # on a last page it makes some paginators ask for ever
@@ -71,7 +71,8 @@ async def list_multipart_uploads(call: Call) -> dict[str, object]:
         limit=limit,
     )
     initiators = await _initiators(call, page.uploads)
-    result["Uploads"] = [_upload(call, upload, encode, initiators[upload.tenant_id]) for upload in page.uploads]
+    owners = await find_owners(call, (upload.attributes.acl for upload in page.uploads))
+    result["Uploads"] = [_upload(upload, encode, owners, initiators[upload.tenant_id]) for upload in page.uploads]
     result["CommonPrefixes"] = [{"Prefix": encode(name)} for name in page.prefixes]
     if page.truncated:
         result |= {"IsTruncated": True, "NextKeyMarker": encode(page.next_key), "NextUploadIdMarker": page.next_upload}
@@ -105,13 +106,13 @@ async def _initiators(call: Call, uploads: Iterable[Upload]) -> Mapping[TenantId
     return known
 
 
-def _upload(call: Call, upload: Upload, encode: Encoder, initiator: Tenant) -> dict[str, object]:
+def _upload(upload: Upload, encode: Encoder, owners: Owners, initiator: Tenant) -> dict[str, object]:
     return {
         "UploadId": upload.id,
         "Key": encode(upload.key),
         "Initiated": moment(upload.initiated_ms),
         "StorageClass": upload.attributes.storage_class,
-        "Owner": owner_element(call.owner),
+        "Owner": owners.of(upload.attributes.acl),
         "Initiator": owner_element(initiator),
         "ChecksumAlgorithm": upload.checksum_algorithm,
         "ChecksumType": upload.checksum_type,

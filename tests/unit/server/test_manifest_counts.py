@@ -64,7 +64,9 @@ async def test_the_last_passes_are_told_with_what_they_have_found_and_what_they_
 
 async def test_what_a_store_has_lost_is_told_with_whether_its_repair_waits(manifest: Manifest) -> None:
     layout = Layout(size=1, k=1, m=1, tenant_key_id="t", wrapped_key=b"", segments=(SEGMENT,), policy="p")
-    tenant = Tenant(id=TenantId("t"), name="t", canonical_id="tt", display_name="t", root_key_id="r", wrapped_key=b"w", created_ms=0)
+    tenant = Tenant(
+        id=TenantId("t"), name="t", canonical_id="tt", account_id="1", display_name="t", root_key_id="r", wrapped_key=b"w", created_ms=0
+    )
     await manifest.add_tenant(tenant)
     bucket = await manifest.create_bucket(Bucket(name=BucketName("bucket"), tenant_id=TenantId("t"), policy="p", created_ms=0))
     draft = VersionDraft(bucket_id=bucket.id, key=ObjectKey("k"), id=VersionId("v"), modified_ms=0, new_layouts=(layout,))

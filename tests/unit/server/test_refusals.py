@@ -14,9 +14,6 @@ OPERATIONS = load_model().operations
 @pytest.mark.parametrize(
     ("name", "value", "code"),
     [
-        ("x-amz-acl", "public-read", "AccessControlListNotSupported"),
-        ("x-amz-acl", "secret", "InvalidArgument"),
-        ("x-amz-grant-read", "id=1", "AccessControlListNotSupported"),
         ("x-amz-server-side-encryption", "aws:kms", "InvalidEncryptionAlgorithmError"),
         ("x-amz-server-side-encryption", "ROT13", "InvalidArgument"),
         ("x-amz-server-side-encryption-customer-algorithm", "AES256", "InvalidRequest"),
@@ -39,7 +36,6 @@ def test_what_is_true_anyway_passes() -> None:
     refuse_unserved(
         OPERATIONS["PutObject"],
         {
-            "x-amz-acl": "private",
             "x-amz-server-side-encryption": "AES256",
             "x-amz-bucket-object-lock-enabled": "false",
             "x-amz-request-payer": "requester",
@@ -89,8 +85,6 @@ def test_a_read_may_pass_over_a_condition() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("x-amz-acl", "public-read"),
-        ("x-amz-grant-full-control", "id=1"),
         ("x-amz-server-side-encryption", "aws:kms"),
         ("x-amz-server-side-encryption-aws-kms-key-id", "key"),
         ("x-amz-server-side-encryption-customer-algorithm", "AES256"),

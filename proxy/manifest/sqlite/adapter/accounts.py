@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from proxy.manifest.records import (
     AccessKey,
@@ -43,6 +43,10 @@ class Accounts(StepRunner):
 
     async def find_account(self, account: str) -> Tenant | None:
         return await self._read(accounts.find_account, account)
+
+    async def find_accounts(self, canonical_ids: Collection[str], emails: Collection[str]) -> tuple[Tenant, ...]:
+        ask = self._list if emails else self._read
+        return await ask(accounts.find_accounts, canonical_ids, emails)
 
     async def list_tenants(self) -> tuple[Tenant, ...]:
         return await self._list(accounts.list_tenants)
