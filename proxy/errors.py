@@ -29,6 +29,8 @@
             BucketNotEmpty        it still holds versions
             VersionMissing        no such version
                 ExtentMissing     it went while it was read: look the key up again
+            VersionLocked         its retention or its legal hold forbids this
+            BucketLocked          object lock and versioning go together, and do not end
             UploadMissing         no such multipart upload
             PartInvalid           a completion names what was not uploaded
             PreconditionUnmet     If-Match or If-None-Match does not hold
@@ -197,6 +199,14 @@ class VersionMissing(ManifestConflict):
 
 class ExtentMissing(VersionMissing):
     """The version these extents belonged to was replaced or deleted since it was found: look the key up again."""
+
+
+class VersionLocked(ManifestConflict):
+    """A lock of the version forbids this: its retention has not ended, or it has a legal hold."""
+
+
+class BucketLocked(ManifestConflict):
+    """A bucket with object lock keeps versions for good, and only a bucket that keeps them may have it."""
 
 
 class UploadMissing(ManifestConflict):

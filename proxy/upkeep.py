@@ -43,6 +43,7 @@ from proxy.engine.tally import TallyObserver
 from proxy.engine.tasks import BackgroundTasks
 from proxy.engine.telling import Teller
 from proxy.engine.throttle import Throttle
+from proxy.engine.trusted_time import TrustedTimeKeeper
 from proxy.engine.workers import Worker
 from proxy.journaling import Journal
 from proxy.keyring import Keyring
@@ -84,6 +85,7 @@ def make_workers(parts: Parts) -> tuple[Worker, ...]:
         parts.epoch,
         _collector(parts),
         LeavingWatch(parts.manifest, parts.fleet),
+        TrustedTimeKeeper(parts.manifest, parts.clock),
         make_campaigns(parts),
         _repairer(parts),
         _auditor(parts),

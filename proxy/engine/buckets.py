@@ -23,10 +23,11 @@ class BucketVerbs(Verbs):
         return await self._manifest.list_buckets(owner.id, prefix=prefix, after=after, limit=limit)
 
     async def set_versioning(self, bucket: Bucket, versioning: Versioning) -> None:
+        """Switch versioning. Raises `BucketLocked` where object lock needs it."""
         await self._manifest.set_versioning(bucket.id, versioning)
 
     async def put_bucket_setting(self, bucket: Bucket, setting: str, document: str | None) -> None:
-        """Keep a sub-resource with the bucket; None removes it."""
+        """Keep a sub-resource with the bucket; None removes it. Raises `BucketLocked` for object lock without versioning."""
         await self._manifest.put_bucket_setting(bucket.id, setting, document)
 
     async def delete_bucket(self, bucket: Bucket) -> None:

@@ -23,14 +23,20 @@ class Deletion:
     version_id: VersionId | None = None
     conditions: Conditions = NO_CONDITIONS
     cause: Cause | None = None
+    bypass_governance: bool = False
 
 
 class DeletingVerbs(Verbs):
     """Deletes versions."""
 
-    async def delete_version(self, bucket: Bucket, key: ObjectKey, version_id: VersionId, *, cause: Cause | None = None) -> Version | None:
-        """Remove one version for good. Return it, or None if it was not there."""
-        return await self._manifest.delete_version(bucket.id, key, version_id, now_ms=self._clock.now_ms(), cause=cause)
+    async def delete_version(
+        self, bucket: Bucket, key: ObjectKey, version_id: VersionId, *, bypass_governance: bool = False, cause: Cause | None = None
+    ) -> Version | None:
+        """Remove one version for good. Return it, or None if it was not there. Raises `VersionLocked`."""
+        now_ms = self._clock.now_ms()
+        return await self._manifest.delete_version(
+            bucket.id, key, version_id, now_ms=now_ms, bypass_governance=bypass_governance, cause=cause
+        )
 
     async def delete_latest(
         self, bucket: Bucket, key: ObjectKey, *, conditions: Conditions = NO_CONDITIONS, cause: Cause | None = None
@@ -57,5 +63,6 @@ class DeletingVerbs(Verbs):
 
     async def _delete(self, bucket: Bucket, deletion: Deletion) -> Version | None:
         if deletion.version_id is not None:
-            return await self.delete_version(bucket, deletion.key, deletion.version_id, cause=deletion.cause)
+            bypass, cause = deletion.bypass_governance, deletion.cause
+            return await self.delete_version(bucket, deletion.key, deletion.version_id, bypass_governance=bypass, cause=cause)
         return await self.delete_latest(bucket, deletion.key, conditions=deletion.conditions, cause=deletion.cause)

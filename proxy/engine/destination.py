@@ -16,6 +16,7 @@ from proxy.clock import Clock, WriteOrder
 from proxy.codec.geometry import Scheme
 from proxy.codec.label import Label
 from proxy.engine.body import Digests
+from proxy.engine.locking import with_default_lock
 from proxy.engine.placement import Policy
 from proxy.keyring import TenantCipher
 from proxy.manifest.campaigns import Exchanged
@@ -78,17 +79,18 @@ class VersionDestination(Destination[VersionDraft, Version]):
         return Label(bucket=self.bucket.name, key=self.key, version_id=self.version_id, segment=segment, offset=offset, record=record)
 
     def record(self, digests: Digests, size_bytes: int) -> VersionDraft:
+        written, modified_ms = self.order.next(), self.clock.now_ms()
         return VersionDraft(
             bucket_id=self.bucket.id,
             key=self.key,
             id=self.version_id,
             versioning=self.bucket.versioning,
             conditional=self.conditions != NO_CONDITIONS,
-            written=self.order.next(),
+            written=written,
             size=size_bytes,
             etag=digests.md5.hex(),
-            modified_ms=self.clock.now_ms(),
-            attributes=self.attributes,
+            modified_ms=modified_ms,
+            attributes=with_default_lock(self.bucket, self.attributes, modified_ms=modified_ms, written=written),
             checksum=digests.checksum,
         )
 

@@ -9,6 +9,7 @@ from proxy.engine.assembly import assemble
 from proxy.engine.body import Body
 from proxy.engine.copy import CopyBody
 from proxy.engine.destination import PartDestination
+from proxy.engine.locking import with_default_lock
 from proxy.engine.verbs import Verbs
 from proxy.manifest.drafts import NO_CONDITIONS, CompletedPart, Conditions, UploadPage, VersionDraft
 from proxy.manifest.events import Cause
@@ -101,6 +102,7 @@ class UploadVerbs(Verbs):
             claimed_checksum=checksum,
             claimed_size=object_size,
         )
+        written, modified_ms = self._order.next(), self._clock.now_ms()
         draft = VersionDraft(
             bucket_id=bucket.id,
             key=upload.key,
@@ -108,9 +110,9 @@ class UploadVerbs(Verbs):
             versioning=bucket.versioning,
             size=assembled.size,
             etag=assembled.etag,
-            modified_ms=self._clock.now_ms(),
-            written=self._order.next(),
-            attributes=upload.attributes,
+            modified_ms=modified_ms,
+            written=written,
+            attributes=with_default_lock(bucket, upload.attributes, modified_ms=modified_ms, written=written),
             checksum=assembled.checksum,
             parts=assembled.parts,
             cause=cause,

@@ -8,6 +8,7 @@ from proxy.engine.body import Body
 from proxy.engine.classify import keeps_promises
 from proxy.engine.copy import CopyBody
 from proxy.engine.destination import VersionDestination
+from proxy.engine.locking import with_default_lock
 from proxy.engine.read import Reading
 from proxy.engine.verbs import Verbs
 from proxy.errors import PolicyMoved
@@ -102,6 +103,7 @@ class ObjectVerbs(Verbs):
         storage_class = attributes.storage_class
         if not _has_checksum(source, checksum_algorithm) or not await self._may_share(source, source_bucket, bucket, storage_class):
             return await self._copy_data(source, source_owner, bucket, owner, key, attributes, checksum_algorithm, conditions, cause)
+        written, modified_ms = self._order.next(), self._clock.now_ms()
         draft = VersionDraft(
             bucket_id=bucket.id,
             key=key,
@@ -109,9 +111,9 @@ class ObjectVerbs(Verbs):
             versioning=bucket.versioning,
             size=source.size,
             etag=source.etag,
-            modified_ms=self._clock.now_ms(),
-            written=self._order.next(),
-            attributes=attributes,
+            modified_ms=modified_ms,
+            written=written,
+            attributes=with_default_lock(bucket, attributes, modified_ms=modified_ms, written=written),
             checksum=source.checksum,
             parts=await self.load_parts(source_bucket, source),
             shared_extents=tuple(extent.id for extent in source.extents),
@@ -125,7 +127,7 @@ class ObjectVerbs(Verbs):
     async def change_attributes(
         self, bucket: Bucket, key: ObjectKey, version_id: VersionId, change: AttributeChange, *, cause: Cause | None = None
     ) -> Version:
-        """Change what a version says about itself, its tags for one. Raises `VersionMissing`."""
+        """Change what a version says about itself, its tags for one. Raises `VersionMissing`, `VersionLocked`."""
         return await self._manifest.change_attributes(bucket.id, key, version_id, change, now_ms=self._clock.now_ms(), cause=cause)
 
     async def _copy_data(

@@ -15,10 +15,12 @@ from proxy.manifest.records import (
     ObjectKey,
     PartSummary,
     Record,
+    Retention,
     Upload,
     VersionId,
     Versioning,
 )  # fmt: skip
+from proxy.s3.object_lock import HoldStatus
 from proxy.s3.policy.acl import Acl
 
 
@@ -74,6 +76,13 @@ class AttributeChange(Record, frozen=True, kw_only=True, omit_defaults=True):
 
     tags: dict[str, str] | UnsetType = UNSET
     acl: Acl | UnsetType | None = UNSET
+    retention: Retention | UnsetType | None = UNSET  # None takes it away
+    legal_hold: HoldStatus | UnsetType = UNSET
+    bypass_governance: bool = False  # whoever asks may shorten or take away a retention in governance mode
+
+    @property
+    def changes_lock(self) -> bool:
+        return self.retention is not UNSET or self.legal_hold is not UNSET
 
 
 class CompletedPart(Record, frozen=True, kw_only=True, omit_defaults=True):

@@ -64,6 +64,8 @@ TABLES: tuple[Table, ...] = (
     Table(name="campaign", key=("id",), columns=("planned", "record")),
     # Whoever recovers must not rebuild what an operator has not confirmed to be lost.
     Table(name="loss", key=("store",), columns=("since", "last", "found", "state", "shards")),
+    # Renewed each minute, and told once a day: where nothing happens, nothing is written.
+    Table(name="trusted_time", key=("id",), columns=("day", "trusted", "running", "boot"), quiet=("trusted", "running")),
 )
 
 # The tables that are not journaled, with the reason.

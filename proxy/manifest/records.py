@@ -8,6 +8,7 @@ import msgspec
 
 from proxy.codec.format import shard_name
 from proxy.s3.checksums import ChecksumAlgorithm, ChecksumType
+from proxy.s3.object_lock import HoldStatus, LockMode
 from proxy.s3.policy.acl import Acl
 
 TenantId = NewType("TenantId", str)
@@ -143,6 +144,13 @@ class PartSummary(Record, frozen=True, kw_only=True, omit_defaults=True):
     checksum: Checksum | None = None
 
 
+class Retention(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """Until when a version must be kept, and how strictly: see `proxy.manifest.plans.locks`."""
+
+    mode: LockMode
+    until_ms: int
+
+
 class ObjectAttributes(Record, frozen=True, kw_only=True, omit_defaults=True):
     """What a client says about an object besides its bytes, and gets back with it.
 
@@ -155,6 +163,8 @@ class ObjectAttributes(Record, frozen=True, kw_only=True, omit_defaults=True):
     tags: dict[str, str] = {}
     storage_class: str = "STANDARD"
     acl: Acl | None = None  # None: the bucket's owner owns it, and nobody else has anything
+    retention: Retention | None = None
+    legal_hold: HoldStatus | None = None  # None: never set, which S3 tells from "OFF"
 
 
 class Version(Record, frozen=True, kw_only=True, omit_defaults=True):

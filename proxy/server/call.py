@@ -14,8 +14,9 @@ from proxy.s3.copy_source import CopySource
 from proxy.s3.errors import S3Error
 from proxy.s3.model import Operation
 from proxy.s3.notification import SETTING as NOTIFICATION
+from proxy.s3.object_lock import bypasses_governance
 from proxy.s3.parsing import Params
-from proxy.s3.policy.actions import deletion_action
+from proxy.s3.policy.actions import BYPASS_GOVERNANCE, Action, deletion_action
 from proxy.s3.policy.decision import Resource
 from proxy.s3.policy.principal import ANONYMOUS, Principal
 from proxy.server.body import RequestBody
@@ -119,7 +120,18 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
     async def authorise_deletion(self, key: str, version_id: str | None) -> None:
         """Raise AccessDenied for a key that DeleteObjects lists: of all operations, it alone names in its body what it is about."""
-        await self.guard.check(deletion_action(of_version=version_id is not None), Resource(self.bucket.name, key), version_id)
+        resource = Resource(self.bucket.name, key)
+        await self.guard.check(deletion_action(of_version=version_id is not None), resource, version_id)
+        if bypasses_governance(self.headers):
+            await self.guard.check(BYPASS_GOVERNANCE, resource, version_id)
+
+    async def may(self, action: Action) -> bool:
+        """Tell whether the asker may do this, too, with the object of the request: of what an answer tells only to some."""
+        try:
+            await self.guard.check(action, Resource(self.bucket.name, self.text("Key")), self.text("VersionId"))
+        except S3Error:
+            return False
+        return True
 
     def required_text(self, name: str) -> str:
         value = self.params.get(name)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from proxy.errors import (
     BucketExists,
+    BucketLocked,
     BucketMissing,
     BucketNotEmpty,
     BudgetExhausted,
@@ -27,6 +28,7 @@ from proxy.errors import (
     SizeMismatch,
     StoreError,
     UploadMissing,
+    VersionLocked,
     VersionMissing,
 )
 from proxy.s3.errors import S3Error
@@ -90,6 +92,8 @@ _RULES: dict[type, Rule] = {
     BucketMissing: _plain("NoSuchBucket"),
     BucketExists: _plain("BucketAlreadyExists"),
     BucketNotEmpty: _plain("BucketNotEmpty"),
+    BucketLocked: lambda error: S3Error("InvalidBucketState", str(error)),
+    VersionLocked: lambda _error: S3Error("AccessDenied", "Access Denied because object protected by object lock."),
     VersionMissing: _plain("NoSuchVersion"),
     ExtentMissing: _plain("SlowDown"),  # the key was overwritten each time we looked, as often as we look
     UploadMissing: _plain("NoSuchUpload"),

@@ -1,7 +1,7 @@
 """Headers that ask for what is not served: refused in so many words, never ignored.
 
-A client that asks for a customer key or a lock must not be told "done", nor one whose write has a condition. What is asked for and true
-anyway passes: every object is sealed with AES-256. What a client can ask of an upload by an option is refused by a 4xx: s3cmd tries an
+A client that asks for a customer key or an event hold must not be told "done", nor one whose write has a condition. What is asked for and
+true anyway passes: every object is sealed with AES-256. What a client can ask of an upload by an option is refused by a 4xx: s3cmd tries an
 upload again for 45 seconds after a 501.
 """
 
@@ -64,8 +64,8 @@ def _customer_key(name: str, _value: str) -> None:
     raise S3Error("InvalidRequest", "Encryption with customer-provided keys is not served", Header=name)
 
 
-def _object_lock(_name: str, _value: str) -> None:
-    raise S3Error("InvalidRequest", "Bucket is missing Object Lock Configuration")
+def _event_hold(name: str, _value: str) -> None:
+    raise S3Error("InvalidRequest", "Event holds are not served", Header=name)
 
 
 _READS = frozenset({"GET", "HEAD"})
@@ -83,14 +83,10 @@ _CUSTOMER_KEY = ("algorithm", "key", "key-md5")
 _CHECKS: dict[str, Check] = {
     "x-amz-server-side-encryption": _encryption,
     "x-amz-server-side-encryption-bucket-key-enabled": _no_bucket_key,
-    "x-amz-bucket-object-lock-enabled": _only("false"),
     "x-amz-bucket-namespace": _only("global"),
-    "x-amz-object-lock-mode": _object_lock,
-    "x-amz-object-lock-retain-until-date": _object_lock,
-    "x-amz-object-lock-legal-hold": _object_lock,
-    "x-amz-object-lock-event-hold": _object_lock,
-    "x-amz-object-lock-event-hold-duration-days": _object_lock,
-    "x-amz-object-lock-event-hold-duration-years": _object_lock,
+    "x-amz-object-lock-event-hold": _event_hold,
+    "x-amz-object-lock-event-hold-duration-days": _event_hold,
+    "x-amz-object-lock-event-hold-duration-years": _event_hold,
     **dict.fromkeys((f"x-amz-server-side-encryption-customer-{part}" for part in _CUSTOMER_KEY), _customer_key),
     **dict.fromkeys((f"x-amz-copy-source-server-side-encryption-customer-{part}" for part in _CUSTOMER_KEY), _customer_key),
     "x-amz-server-side-encryption-aws-kms-key-id": _kms,

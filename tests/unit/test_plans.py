@@ -154,10 +154,10 @@ def test_a_condition_that_is_met_changes_no_plan(conditions: Conditions) -> None
 
 def test_a_deleted_latest_version_makes_the_next_one_the_latest() -> None:
     older = version("v0", 3, latest=False, extents=(7,))
-    assert plan_delete_version(V1) == VersionChange(removed=(V1,), promotes=True)
-    assert plan_delete_version(older) == VersionChange(removed=(older,))
-    assert plan_delete_version(older).released == older.extents
-    assert plan_delete_version(None) == NO_CHANGE
+    assert plan_delete_version(V1, trusted_ms=0) == VersionChange(removed=(V1,), promotes=True)
+    assert plan_delete_version(older, trusted_ms=0) == VersionChange(removed=(older,))
+    assert plan_delete_version(older, trusted_ms=0).released == older.extents
+    assert plan_delete_version(None, trusted_ms=0) == NO_CHANGE
 
 
 def test_a_version_is_the_same_whatever_its_tags_where_it_is_stored_and_what_is_above_it() -> None:
@@ -170,12 +170,12 @@ def test_a_version_is_the_same_whatever_its_tags_where_it_is_stored_and_what_is_
 
 def test_tags_are_replaced_and_nothing_else() -> None:
     tagged = replace(V1, attributes=ObjectAttributes(metadata={"m": "1"}, tags={"old": "1"}))
-    assert plan_attributes(tagged, AttributeChange(tags={"new": "2"})) == replace(
+    assert plan_attributes(tagged, AttributeChange(tags={"new": "2"}), trusted_ms=0) == replace(
         V1, attributes=ObjectAttributes(metadata={"m": "1"}, tags={"new": "2"})
     )
     for untaggable in (None, MARKER):
         with pytest.raises(VersionMissing):
-            plan_attributes(untaggable, AttributeChange(tags={}))
+            plan_attributes(untaggable, AttributeChange(tags={}), trusted_ms=0)
 
 
 REFERENCES: dict[str, tuple[tuple[CountedExtent, ...], tuple[int, ...], tuple[int, ...], tuple[tuple[int, int], ...], tuple[int, ...]]] = {

@@ -13,9 +13,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Literal, Protocol, TypeAlias, cast
 
-from proxy.manifest.drafts import NO_CONDITIONS, Conditions, VersionDraft
+from proxy.manifest.drafts import NO_CONDITIONS, AttributeChange, Conditions, VersionDraft
+from proxy.manifest.plans.locks import OBJECT_LOCK
 from proxy.manifest.protocol import Manifest
-from proxy.manifest.records import ExtentId, Layout, Part, UploadId, Version
+from proxy.manifest.records import BucketId, ExtentId, Layout, ObjectKey, Part, UploadId, Version, VersionId
 
 Acknowledge: TypeAlias = Literal["needed", "all"]
 _Step: TypeAlias = Callable[..., Awaitable[object]]
@@ -47,6 +48,17 @@ def _part_needs_journal(
     return not has_label or not isinstance(stored, Part) or stored.written != part.written
 
 
+def _change_needs_journal(
+    _changed: object, _bucket_id: BucketId, _key: ObjectKey, _version_id: VersionId | None, change: AttributeChange, **_: object
+) -> bool:
+    """A lock that is acknowledged holds, whatever is lost."""
+    return change.changes_lock
+
+
+def _setting_needs_journal(_done: object, _bucket_id: BucketId, setting: str, _document: str | None) -> bool:
+    return setting == OBJECT_LOCK
+
+
 NEEDED: Mapping[str, Callable[..., bool]] = {
     "add_tenant": _always,
     "set_tenant_enabled": _always,
@@ -59,6 +71,8 @@ NEEDED: Mapping[str, Callable[..., bool]] = {
     "commit_part": _part_needs_journal,
     "complete_upload": _always,
     "find_completed": _always,  # answers a completion that is asked for again
+    "change_attributes": _change_needs_journal,
+    "put_bucket_setting": _setting_needs_journal,
 }
 ALL: Mapping[str, Callable[..., bool]] = {
     **NEEDED,

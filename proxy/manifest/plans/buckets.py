@@ -5,7 +5,8 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from proxy.errors import BucketExists, BucketNotEmpty, TenantMissing
-from proxy.manifest.records import Bucket, Tenant
+from proxy.manifest.plans.locks import OBJECT_LOCK, check_lock_setting, check_versioning
+from proxy.manifest.records import Bucket, Tenant, Versioning
 
 
 def check_new_bucket(bucket: Bucket, existing: Bucket | None, tenant: Tenant | None) -> None:
@@ -17,11 +18,19 @@ def check_new_bucket(bucket: Bucket, existing: Bucket | None, tenant: Tenant | N
 
 
 def with_setting(bucket: Bucket, setting: str, document: str | None) -> Bucket:
-    """Return the bucket with a setting changed, or without it."""
+    """Return the bucket with a setting changed, or without it. BucketLocked: object lock needs versioning, and does not end."""
+    if setting == OBJECT_LOCK:
+        check_lock_setting(bucket, document)
     settings = {name: value for name, value in bucket.settings.items() if name != setting}
     if document is not None:
         settings[setting] = document
     return replace(bucket, settings=settings)
+
+
+def with_versioning(bucket: Bucket, versioning: Versioning) -> Bucket:
+    """Return the bucket with versioning switched. BucketLocked."""
+    check_versioning(bucket, versioning)
+    return replace(bucket, versioning=versioning)
 
 
 def check_empty(bucket: Bucket, *, has_versions: bool) -> None:

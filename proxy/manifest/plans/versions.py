@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from proxy.errors import VersionMissing
 from proxy.manifest.conditions import check_conditions
 from proxy.manifest.drafts import AttributeChange, Conditions, VersionDraft
+from proxy.manifest.plans.locks import refuse_lighter_retention, refuse_locked
 from proxy.manifest.records import NULL_VERSION, Bucket, ExtentRef, ObjectKey, Part, Record, UploadId, Version, VersionId
 
 
@@ -67,18 +68,23 @@ def plan_delete_latest(
     """Delete a key as S3 does without a version id: by a marker on top, except where there was never any versioning. PreconditionUnmet."""
     check_conditions(newest, conditions)
     if bucket.versioning == "Unversioned":  # there is one version at most, the null one
+        if newest is not None:
+            refuse_locked(newest, trusted_ms=0)
         return NO_CHANGE if newest is None else VersionChange(removed=(newest,))
     draft = VersionDraft(bucket_id=bucket.id, key=key, id=marker_id, is_delete_marker=True, modified_ms=now_ms)
     return _on_top(bucket, newest, null, draft, None)
 
 
-def plan_delete_version(version: Version | None) -> VersionChange:
-    """Remove one version for good, if it is there."""
-    return NO_CHANGE if version is None else VersionChange(removed=(version,), promotes=version.is_latest)
+def plan_delete_version(version: Version | None, *, trusted_ms: int, bypass_governance: bool = False) -> VersionChange:
+    """Remove one version for good, if it is there. VersionLocked."""
+    if version is None:
+        return NO_CHANGE
+    refuse_locked(version, trusted_ms=trusted_ms, bypass_governance=bypass_governance)
+    return VersionChange(removed=(version,), promotes=version.is_latest)
 
 
-def plan_attributes(version: Version | None, change: AttributeChange) -> Version:
-    """Return the version with other attributes. VersionMissing, also of a delete marker."""
+def plan_attributes(version: Version | None, change: AttributeChange, *, trusted_ms: int) -> Version:
+    """Return the version with other attributes. VersionMissing, also of a delete marker; VersionLocked."""
     if version is None or version.is_delete_marker:
         raise VersionMissing("there is no such version to change")
     attributes = version.attributes
@@ -86,6 +92,11 @@ def plan_attributes(version: Version | None, change: AttributeChange) -> Version
         attributes = replace(attributes, tags=change.tags)
     if change.acl is not UNSET:
         attributes = replace(attributes, acl=change.acl)
+    if change.legal_hold is not UNSET:
+        attributes = replace(attributes, legal_hold=change.legal_hold)
+    if change.retention is not UNSET:
+        refuse_lighter_retention(attributes, change.retention, trusted_ms=trusted_ms, bypass_governance=change.bypass_governance)
+        attributes = replace(attributes, retention=change.retention)
     return replace(version, attributes=attributes)
 
 
@@ -97,6 +108,8 @@ def is_same(stored: Version | None, found: Version) -> bool:
 def _on_top(bucket: Bucket, newest: Version | None, null: Version | None, draft: VersionDraft, upload_id: UploadId | None) -> VersionChange:
     version_id = NULL_VERSION if replaces_null_version(bucket) else draft.id
     removed = tuple(version for version in (newest, null) if version is not None and version.id == version_id)
+    for version in removed:  # where locks are, versioning is, and nothing is replaced: whatever the time may be
+        refuse_locked(version, trusted_ms=0)
     draft = replace(draft, written=written_above(draft, newest, null))
     return VersionChange(
         removed=removed[:1],  # the newest may be the null one

@@ -47,6 +47,11 @@ class Accounts(Protocol):
     async def create_bucket(self, bucket: Bucket) -> Bucket: ...  # with its id; BucketExists, TenantMissing
     async def find_bucket(self, name: BucketName) -> Bucket | None: ...
     async def list_buckets(self, tenant_id: TenantId, *, prefix: str = "", after: str = "", limit: int = 10_000) -> tuple[Bucket, ...]: ...
-    async def set_versioning(self, bucket_id: BucketId, versioning: Versioning) -> None: ...  # never back to Unversioned; BucketMissing
-    async def put_bucket_setting(self, bucket_id: BucketId, setting: str, document: str | None) -> None: ...  # None removes; BucketMissing
+    async def set_versioning(
+        self, bucket_id: BucketId, versioning: Versioning
+    ) -> None: ...  # never back to Unversioned; BucketMissing, BucketLocked
+    async def put_bucket_setting(self, bucket_id: BucketId, setting: str, document: str | None) -> None: ...
+
+    """Keep a setting; None removes it. BucketMissing; BucketLocked for object lock without versioning, or its removal."""
+
     async def delete_bucket(self, bucket_id: BucketId) -> None: ...  # BucketMissing, BucketNotEmpty; uploads in progress are aborted

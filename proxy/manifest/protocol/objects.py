@@ -92,14 +92,21 @@ class Objects(Protocol):
         cause: Cause | None = None,
     ) -> Version: ...
 
-    """Change attributes of one version (the latest if None) in one step. VersionMissing (also for a delete marker). `now_ms` is of the
-    event that a cause makes."""
+    """Change attributes of one version (the latest if None) in one step. VersionMissing (also for a delete marker), VersionLocked. `now_ms`
+    is of the event that a cause makes."""
 
     async def delete_version(
-        self, bucket_id: BucketId, key: ObjectKey, version_id: VersionId, *, now_ms: int, cause: Cause | None = None
+        self,
+        bucket_id: BucketId,
+        key: ObjectKey,
+        version_id: VersionId,
+        *,
+        now_ms: int,
+        bypass_governance: bool = False,
+        cause: Cause | None = None,
     ) -> Version | None: ...
 
-    """Remove one version for good; the next newest becomes latest. Return what was removed, None if it was not there."""
+    """Remove one version for good; the next newest becomes latest. Return what was removed, None if it was not there. VersionLocked."""
 
     async def delete_latest(
         self,

@@ -57,6 +57,11 @@ class Upkeep(Protocol):
     async def load_state(self, name: str) -> bytes | None: ...
     async def save_state(self, name: str, value: bytes | None) -> None: ...  # None forgets it
 
+    # The time that locks are held against
+    async def renew_trusted_time(self) -> int | None: ...
+
+    """Keep how far the trusted time is, and return it; None while there has never been a bucket with object lock."""
+
     # The epoch: see `proxy.engine.epoch`
     @property
     def changed_ms(self) -> int: ...  # when this process last asked for a change that a copy of the manifest would miss; 0: never

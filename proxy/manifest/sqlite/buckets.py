@@ -5,17 +5,23 @@ from __future__ import annotations
 import msgspec
 from msgspec.structs import replace
 
+from proxy.clock import Instant
 from proxy.errors import BucketMissing
-from proxy.manifest.plans.buckets import check_new_bucket, with_setting
+from proxy.manifest.plans.buckets import check_new_bucket, with_setting, with_versioning
+from proxy.manifest.plans.locks import OBJECT_LOCK, check_lock_setting
 from proxy.manifest.records import Bucket, BucketId, BucketName, TenantId, Versioning
 from proxy.manifest.sqlite.accounts import find_tenant
 from proxy.manifest.sqlite.rows import Connection, encode, one
+from proxy.manifest.sqlite.trusted_time import begin_trusted_time
 
 _buckets = msgspec.msgpack.Decoder(Bucket)
 
 
-def create_bucket(connection: Connection, bucket: Bucket) -> Bucket:
+def create_bucket(connection: Connection, bucket: Bucket, instant: Instant) -> Bucket:
     check_new_bucket(bucket, find_bucket(connection, bucket.name), find_tenant(connection, bucket.tenant_id))
+    if OBJECT_LOCK in bucket.settings:
+        check_lock_setting(bucket, bucket.settings[OBJECT_LOCK])
+        begin_trusted_time(connection, instant)
     cursor = connection.execute("INSERT INTO bucket (name, tenant_id, record) VALUES (?, ?, x'')", (bucket.name, bucket.tenant_id))
     made = replace(bucket, id=BucketId(cursor.lastrowid or 0))
     change_bucket(connection, made)
@@ -43,11 +49,13 @@ def list_buckets(connection: Connection, tenant_id: TenantId, prefix: str, after
 
 
 def set_versioning(connection: Connection, bucket_id: BucketId, versioning: Versioning) -> None:
-    change_bucket(connection, replace(need_bucket(connection, bucket_id), versioning=versioning))
+    change_bucket(connection, with_versioning(need_bucket(connection, bucket_id), versioning))
 
 
-def put_bucket_setting(connection: Connection, bucket_id: BucketId, setting: str, document: str | None) -> None:
+def put_bucket_setting(connection: Connection, bucket_id: BucketId, setting: str, document: str | None, instant: Instant) -> None:
     change_bucket(connection, with_setting(need_bucket(connection, bucket_id), setting, document))
+    if setting == OBJECT_LOCK:
+        begin_trusted_time(connection, instant)
 
 
 def change_bucket(connection: Connection, bucket: Bucket) -> None:

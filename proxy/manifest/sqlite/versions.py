@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import msgspec
 from msgspec.structs import replace
 
+from proxy.clock import Instant
 from proxy.errors import ExtentMissing
 from proxy.manifest.drafts import AttributeChange, Conditions, VersionDraft
 from proxy.manifest.events import Cause
+from proxy.manifest.plans.locks import is_lockable
 from proxy.manifest.plans.versions import (
     VersionChange,
     is_same,
@@ -37,6 +39,7 @@ from proxy.manifest.sqlite.events import marker_made, note_event
 from proxy.manifest.sqlite.extents import add_extents, change_references, load_extents
 from proxy.manifest.sqlite.ledger import settle_commit
 from proxy.manifest.sqlite.rows import Connection, encode
+from proxy.manifest.sqlite.trusted_time import trusted_ms
 
 _versions = msgspec.msgpack.Decoder(Version)
 _parts = msgspec.msgpack.Decoder(tuple[PartSummary, ...])
@@ -164,11 +167,13 @@ def change_attributes(
     key: ObjectKey,
     version_id: VersionId | None,
     change: AttributeChange,
+    instant: Instant,
     now_ms: int,
     cause: Cause | None,
 ) -> Version:
     need_bucket(connection, bucket_id)
-    changed = plan_attributes(find_version(connection, bucket_id, key, version_id), change)
+    version = find_version(connection, bucket_id, key, version_id)
+    changed = plan_attributes(version, change, trusted_ms=_trusted_ms(connection, version, instant))
     connection.execute(
         "UPDATE version SET record = ? WHERE bucket = ? AND key = ? AND order_key = ?", (encode(changed), *_row(bucket_id, changed))
     )
@@ -177,13 +182,26 @@ def change_attributes(
 
 
 def delete_version(
-    connection: Connection, bucket_id: BucketId, key: ObjectKey, version_id: VersionId, now_ms: int, cause: Cause | None
+    connection: Connection,
+    bucket_id: BucketId,
+    key: ObjectKey,
+    version_id: VersionId,
+    now_ms: int,
+    instant: Instant,
+    bypass_governance: bool,  # noqa: FBT001 - as the caller says it, by name
+    cause: Cause | None,
 ) -> Version | None:
     need_bucket(connection, bucket_id)
     version = find_version(connection, bucket_id, key, version_id)
-    _remove(connection, bucket_id, plan_delete_version(version), now_ms)
+    trusted = _trusted_ms(connection, version, instant)
+    _remove(connection, bucket_id, plan_delete_version(version, trusted_ms=trusted, bypass_governance=bypass_governance), now_ms)
     note_event(connection, bucket_id, version, cause, now_ms)
     return version
+
+
+def _trusted_ms(connection: Connection, version: Version | None, instant: Instant) -> int:
+    """Return the time that a version's lock is held against. Nothing is read for one without."""
+    return trusted_ms(connection, instant) if is_lockable(version) else 0
 
 
 def delete_latest(

@@ -9,7 +9,10 @@ from collections.abc import Mapping
 from functools import cache
 from typing import NewType
 
+from proxy.s3.object_lock import bypasses_governance
+
 Action = NewType("Action", str)  # IAM's name, as s3:GetObject
+BYPASS_GOVERNANCE = Action("s3:BypassGovernanceRetention")
 
 
 def required_actions(operation: str, headers: Mapping[str, str], *, of_version: bool) -> tuple[Action, ...]:
@@ -18,6 +21,8 @@ def required_actions(operation: str, headers: Mapping[str, str], *, of_version: 
     What is not in the table is not served, and needs the action that is called as it is.
     """
     actions = _actions(operation, of_version)
+    if operation in _BYPASSING and bypasses_governance(headers):
+        return (*actions, BYPASS_GOVERNANCE)
     if operation not in _BY_HEADER:
         return actions
     return (*actions, *dict.fromkeys(Action(f"s3:{name}") for header, name in _BY_HEADER[operation] if header in headers))
@@ -154,6 +159,7 @@ _WITH_OBJECT = (
     ("x-amz-object-lock-mode", "PutObjectRetention"),
     ("x-amz-object-lock-legal-hold", "PutObjectLegalHold"),
 )
+_BYPASSING = frozenset({"DeleteObject", "PutObjectRetention"})  # DeleteObjects needs it of each key: see `deletion_action`
 _BY_HEADER: Mapping[str, tuple[tuple[str, str], ...]] = {
     "CreateBucket": (
         *((header, "PutBucketAcl") for header in ("x-amz-acl", *_GRANTS)),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from proxy.manifest.records import ObjectAttributes
+from proxy.manifest.plans.locks import OBJECT_LOCK
+from proxy.manifest.records import ObjectAttributes, Retention
 from proxy.s3.errors import S3Error
 from proxy.s3.metadata import check_metadata
+from proxy.s3.object_lock import NO_LOCK, WantedLock, asks_for_lock, decode_default, read_lock_headers
 from proxy.s3.policy.acl import Acl
 from proxy.s3.tagging import parse_tagging_header
 from proxy.server.call import Call
@@ -23,12 +25,15 @@ _SYSTEM_HEADERS = {
 
 def object_attributes(call: Call, acl: Acl | None) -> ObjectAttributes:
     """Return everything a write says of the object. MetadataTooLarge, InvalidTag, InvalidStorageClass, InvalidArgument."""
+    lock = object_lock(call)
     return ObjectAttributes(
         headers=system_headers(call.headers),
         metadata=user_metadata(call),
         tags=object_tags(call),
         storage_class=storage_class(call),
         acl=acl,
+        retention=retention_of(lock),
+        legal_hold=lock.hold,
     )
 
 
@@ -63,6 +68,25 @@ def storage_class(call: Call) -> str:
     if name != "STANDARD" and (policy is None or name not in policy.storage_classes):
         raise S3Error("InvalidStorageClass", StorageClassRequested=name)
     return name
+
+
+def object_lock(call: Call) -> WantedLock:
+    """Return the lock asked for. InvalidRequest in a bucket without object lock."""
+    if not asks_for_lock(call.headers):
+        return NO_LOCK
+    if OBJECT_LOCK not in call.bucket.settings:
+        raise S3Error("InvalidRequest", "Bucket is missing Object Lock Configuration")
+    return read_lock_headers(call.headers, now_ms=call.services.clock.now_ms())
+
+
+def retention_of(lock: WantedLock) -> Retention | None:
+    return None if lock.mode is None else Retention(mode=lock.mode, until_ms=lock.until_ms)
+
+
+def is_locked_by(call: Call) -> bool:
+    """Tell whether what a write makes will have a lock: its own, or that of the bucket."""
+    setting = call.bucket.settings.get(OBJECT_LOCK)
+    return setting is not None and (asks_for_lock(call.headers) or decode_default(setting) is not None)
 
 
 def _content_encoding(headers: Mapping[str, str]) -> str | None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 
 from proxy.errors import BucketExists
+from proxy.manifest.plans.locks import OBJECT_LOCK
 from proxy.manifest.records import Bucket, BucketName, Versioning
 from proxy.s3.errors import S3Error
 from proxy.s3.naming import check_bucket_name
+from proxy.s3.object_lock import encode_default
 from proxy.s3.parsing import Params
 from proxy.s3.tagging import MAX_BUCKET_TAGS, check_tags
 from proxy.server.call import Call, rows
@@ -26,13 +28,15 @@ async def create_bucket(call: Call) -> dict[str, object]:
     if "Location" in document or "Bucket" in document:
         raise S3Error("NotImplemented", "Directory buckets are not served")
     location, policy = _placement(call, document)
+    locks = call.params.get("ObjectLockEnabledForBucket") is True
     bucket = Bucket(
         name=name,
         tenant_id=call.tenant.id,
         policy=policy,
         location=location,
+        versioning="Enabled" if locks else "Unversioned",
         created_ms=call.services.clock.now_ms(),
-        settings={**_tags(document), **await access_settings(call)},
+        settings={**_tags(document), **await access_settings(call), **({OBJECT_LOCK: encode_default(None)} if locks else {})},
     )
     try:
         await call.services.engine.create_bucket(bucket)

@@ -10,7 +10,7 @@ from proxy.s3.preconditions import check_copy_source
 from proxy.s3.ranges import parse_copy_source_range
 from proxy.server.body import MAX_UPLOAD_SIZE
 from proxy.server.call import Call, moment
-from proxy.server.handlers.attributes import object_tags, storage_class, system_headers, user_metadata
+from proxy.server.handlers.attributes import object_lock, object_tags, retention_of, storage_class, system_headers, user_metadata
 from proxy.server.handlers.conditions import read_conditions, write_conditions
 from proxy.server.handlers.grants import acl_of_write
 from proxy.server.handlers.multipart import find_upload, with_checksum
@@ -107,7 +107,7 @@ def _check_changes(call: Call) -> None:
 
 
 def _attributes(call: Call, source: Version, acl: Acl | None) -> ObjectAttributes:
-    """Return what the copy will say of itself. Storage class, website redirect and ACL are never copied."""
+    """Return what the copy will say of itself. Storage class, website redirect, ACL and lock are never copied."""
     given = system_headers(call.headers)
     if _directive(call, "MetadataDirective", "metadata") == "REPLACE":
         headers, metadata = given, user_metadata(call)
@@ -117,4 +117,13 @@ def _attributes(call: Call, source: Version, acl: Acl | None) -> ObjectAttribute
         metadata = source.attributes.metadata
     replace_tags = _directive(call, "TaggingDirective", "tagging") == "REPLACE"
     tags = object_tags(call) if replace_tags else source.attributes.tags
-    return ObjectAttributes(headers=headers, metadata=metadata, tags=tags, storage_class=storage_class(call), acl=acl)
+    lock = object_lock(call)
+    return ObjectAttributes(
+        headers=headers,
+        metadata=metadata,
+        tags=tags,
+        storage_class=storage_class(call),
+        acl=acl,
+        retention=retention_of(lock),
+        legal_hold=lock.hold,
+    )

@@ -10,9 +10,11 @@ from proxy.manifest.drafts import NO_CONDITIONS, Conditions
 from proxy.manifest.records import ObjectKey, Version, VersionId
 from proxy.s3.errors import S3Error
 from proxy.s3.naming import check_key
+from proxy.s3.object_lock import bypasses_governance
 from proxy.s3.parsing import Params
 from proxy.server.call import Call, rows
 from proxy.server.errors import translate
+from proxy.server.handlers.integrity import need_integrity_header
 from proxy.server.handlers.versions import check_version_id, is_version_id
 
 MAX_KEYS = 1000
@@ -26,7 +28,8 @@ async def delete_object(call: Call) -> dict[str, object]:
     if named is not None:
         _check_unconditional(conditions)
         version_id = check_version_id(named)
-        removed = await call.services.engine.delete_version(call.bucket, call.key, version_id, cause=call.cause(_REMOVED))
+        bypass, cause = bypasses_governance(call.headers), call.cause(_REMOVED)
+        removed = await call.services.engine.delete_version(call.bucket, call.key, version_id, bypass_governance=bypass, cause=cause)
         return {"VersionId": version_id, "DeleteMarker": (removed is not None and removed.is_delete_marker) or None}
     marker = await call.services.engine.delete_latest(call.bucket, call.key, conditions=conditions, cause=call.cause(_REMOVED))
     return {} if marker is None else {"VersionId": marker.id, "DeleteMarker": True}
@@ -34,7 +37,7 @@ async def delete_object(call: Call) -> dict[str, object]:
 
 async def delete_objects(call: Call) -> dict[str, object]:
     """Delete up to 1,000 keys, each on its own: one that fails does not stop the rest."""
-    _check_integrity_header(call)
+    need_integrity_header(call.headers)
     document = call.document("Delete")
     wanted = rows(document, "Objects")
     if not 1 <= len(wanted) <= MAX_KEYS:
@@ -65,7 +68,13 @@ async def _read_entry(call: Call, entry: Params) -> Deletion | S3Error:
         await call.authorise_deletion(key, version_id)
     except S3Error as error:
         return error
-    return Deletion(key=ObjectKey(key), version_id=version_id, conditions=conditions, cause=call.cause(_REMOVED))
+    return Deletion(
+        key=ObjectKey(key),
+        version_id=version_id,
+        conditions=conditions,
+        bypass_governance=bypasses_governance(call.headers),
+        cause=call.cause(_REMOVED),
+    )
 
 
 def _told(entry: Params, outcome: Version | ProxyError | None) -> dict[str, object]:
@@ -107,10 +116,3 @@ def _conditions(if_match: str | None, modified: datetime | None, size: int | Non
         if_modified_at=None if modified is None else int(modified.timestamp()),
         if_size=size,
     )
-
-
-def _check_integrity_header(call: Call) -> None:
-    """S3 deletes many keys only if the list itself is vouched for."""
-    names = call.headers
-    if "content-md5" not in names and "x-amz-trailer" not in names and not any(name.startswith("x-amz-checksum-") for name in names):
-        raise S3Error("InvalidRequest", "Missing required header for this request: Content-MD5 OR x-amz-checksum-*")

@@ -10,10 +10,12 @@ from proxy.s3.metadata import encode_metadata
 from proxy.s3.preconditions import check_read
 from proxy.s3.rendering import object_headers, one_line
 from proxy.server.call import Call, Download, moment
-from proxy.server.handlers.attributes import DEFAULT_CONTENT_TYPE, object_attributes
+from proxy.server.handlers.attributes import DEFAULT_CONTENT_TYPE, is_locked_by, object_attributes
 from proxy.server.handlers.conditions import read_conditions, write_conditions
 from proxy.server.handlers.grants import acl_of_write
+from proxy.server.handlers.integrity import has_integrity_header
 from proxy.server.handlers.listing import page_limit, part_marker
+from proxy.server.handlers.locking import lock_fields
 from proxy.server.handlers.selection import Selection, select
 from proxy.server.handlers.versions import (
     ENCRYPTION,
@@ -41,6 +43,9 @@ _ATTRIBUTES = ("ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize")
 async def put_object(call: Call) -> dict[str, object]:
     """Store an object; the answer follows its commit."""
     attributes = object_attributes(call, await acl_of_write(call))
+    if is_locked_by(call) and not has_integrity_header(call.headers):
+        message = "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock parameters"
+        raise S3Error("InvalidRequest", message)
     version = await call.services.engine.put_object(
         call.bucket,
         call.owner,
@@ -58,8 +63,9 @@ async def get_object(call: Call) -> Download:
     """Send an object, or the range or part of it asked for."""
     found = await find_readable(call)
     version, selection = found.version, await _select(call, found.version)
+    headers = await _headers(call, version, selection)
     chunks = await call.services.engine.open_read(version, call.owner, selection.start, selection.length, extents=found.extents)
-    return Download(status=selection.status, headers=_headers(call, version, selection), length=selection.length, chunks=chunks)
+    return Download(status=selection.status, headers=headers, length=selection.length, chunks=chunks)
 
 
 @again_if_replaced
@@ -67,7 +73,7 @@ async def head_object(call: Call) -> Download:
     """Answer as GetObject would, without the bytes."""
     version = await find_object(call, call.bucket, key=call.key, version_id=call.text("VersionId"))
     selection = await _select(call, version)
-    return Download(status=selection.status, headers=_headers(call, version, selection), length=selection.length)
+    return Download(status=selection.status, headers=await _headers(call, version, selection), length=selection.length)
 
 
 @again_if_replaced
@@ -107,11 +113,18 @@ def _check_preconditions(call: Call, version: Version) -> None:
 
 def _validators(call: Call, version: Version) -> dict[str, str]:
     """Return what a 304 says as the 200 would: RFC 9110, section 15.4.5, and S3's version id."""
-    whole = _headers(call, version, Selection(0, version.size))
+    whole = _own_headers(call, version, Selection(0, version.size))
     return {name: value for name, value in whole if name.lower() in _TOLD_BY_304}
 
 
-def _headers(call: Call, version: Version, selection: Selection) -> list[tuple[str, str]]:
+async def _headers(call: Call, version: Version, selection: Selection) -> list[tuple[str, str]]:
+    headers = _own_headers(call, version, selection)
+    if version.attributes.retention is not None or version.attributes.legal_hold is not None:
+        headers += object_headers(call.operation, await lock_fields(call, version))
+    return headers
+
+
+def _own_headers(call: Call, version: Version, selection: Selection) -> list[tuple[str, str]]:
     attributes = version.attributes
     result: dict[str, object] = {
         "AcceptRanges": "bytes",

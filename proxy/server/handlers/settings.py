@@ -56,8 +56,3 @@ async def put_bucket_encryption(call: Call) -> dict[str, object]:
     if isinstance(blocked, dict) and blocked.get("EncryptionType") != ["SSE-C"]:
         raise S3Error("InvalidRequest", "SSE-C is not served, and so it is always blocked")
     return {}
-
-
-async def no_object_lock(_call: Call) -> dict[str, object]:
-    """Answer for one object's retention or legal hold."""
-    raise S3Error("InvalidRequest", "Bucket is missing Object Lock Configuration")

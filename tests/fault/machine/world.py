@@ -17,6 +17,7 @@ from random import Random
 
 from msgspec.structs import replace
 
+from proxy.clock import Instant
 from proxy.config import Config, LimitsConfig, load_config
 from proxy.engine.epoch import parse_marker
 from proxy.manifest.records import Bucket, BucketName, Tenant
@@ -69,6 +70,9 @@ class SimulatedClock:
 
     def monotonic(self) -> float:
         return self._loop.time()
+
+    def instant(self) -> Instant:
+        return Instant(self.now_ms(), int(self._loop.time() * 1000), "1")
 
 
 class World:

@@ -15,6 +15,9 @@ OBJECT = Resource("bucket", "key")
 
 # As AWS's "API operations defined by Amazon S3" has it: the action, and the one with a version named, where that is another.
 EXPECTED: dict[str, tuple[str, str | None]] = {
+    "PutObjectLockConfiguration": ("PutBucketObjectLockConfiguration", None),
+    "PutObjectRetention": ("PutObjectRetention", None),
+    "PutObjectLegalHold": ("PutObjectLegalHold", None),
     "ListBuckets": ("ListAllMyBuckets", None),
     "CreateBucket": ("CreateBucket", None),
     "HeadBucket": ("ListBucket", None),
@@ -65,14 +68,11 @@ EXPECTED: dict[str, tuple[str, str | None]] = {
     "PutBucketWebsite": ("PutBucketWebsite", None),
     "PutBucketReplication": ("PutReplicationConfiguration", None),
     "PutPublicAccessBlock": ("PutBucketPublicAccessBlock", None),
-    "PutObjectLockConfiguration": ("PutBucketObjectLockConfiguration", None),
     "PutBucketLogging": ("PutBucketLogging", None),
     "PutBucketNotificationConfiguration": ("PutBucketNotification", None),
     "PutBucketAccelerateConfiguration": ("PutAccelerateConfiguration", None),
     "PutBucketRequestPayment": ("PutBucketRequestPayment", None),
     "PutBucketInventoryConfiguration": ("PutInventoryConfiguration", None),
-    "PutObjectRetention": ("PutObjectRetention", None),
-    "PutObjectLegalHold": ("PutObjectLegalHold", None),
     "RestoreObject": ("RestoreObject", None),
     "SelectObjectContent": ("GetObject", None),
     "GetBucketCors": ("GetBucketCORS", None),
@@ -121,6 +121,20 @@ def test_each_served_operation_needs_the_action_that_aws_gives_it(operation: str
 def test_tags_and_an_acl_beside_an_object_need_their_own_actions(operation: str) -> None:
     actions = required_actions(operation, {"x-amz-tagging": "a=b", "x-amz-acl": "private"}, of_version=False)
     assert actions == named("PutObject PutObjectTagging PutObjectAcl")
+
+
+@pytest.mark.parametrize("operation", ["PutObject", "CopyObject", "CreateMultipartUpload"])
+def test_a_lock_beside_an_object_needs_its_own_actions(operation: str) -> None:
+    lock = {"x-amz-object-lock-mode": "GOVERNANCE", "x-amz-object-lock-legal-hold": "ON"}
+    assert required_actions(operation, lock, of_version=False) == named("PutObject PutObjectRetention PutObjectLegalHold")
+
+
+def test_to_pass_over_governance_is_a_right_of_its_own() -> None:
+    bypass = {"x-amz-bypass-governance-retention": "true"}
+    assert required_actions("PutObjectRetention", bypass, of_version=False) == named("PutObjectRetention BypassGovernanceRetention")
+    assert required_actions("DeleteObject", bypass, of_version=True) == named("DeleteObjectVersion BypassGovernanceRetention")
+    assert required_actions("DeleteObject", {"x-amz-bypass-governance-retention": "false"}, of_version=False) == named("DeleteObject")
+    assert required_actions("GetObject", bypass, of_version=False) == named("GetObject")
 
 
 @pytest.mark.parametrize("operation", sorted(HANDLERS))

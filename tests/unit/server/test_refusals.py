@@ -18,8 +18,6 @@ OPERATIONS = load_model().operations
         ("x-amz-server-side-encryption", "ROT13", "InvalidArgument"),
         ("x-amz-server-side-encryption-customer-algorithm", "AES256", "InvalidRequest"),
         ("x-amz-copy-source-server-side-encryption-customer-key", "k", "InvalidRequest"),
-        ("x-amz-object-lock-mode", "GOVERNANCE", "InvalidRequest"),
-        ("x-amz-bucket-object-lock-enabled", "true", "NotImplemented"),
         ("x-amz-object-lock-event-hold", "ON", "InvalidRequest"),
         ("x-amz-write-offset-bytes", "5", "NotImplemented"),
         ("x-amz-if-match-size", "5", "NotImplemented"),
@@ -37,7 +35,6 @@ def test_what_is_true_anyway_passes() -> None:
         OPERATIONS["PutObject"],
         {
             "x-amz-server-side-encryption": "AES256",
-            "x-amz-bucket-object-lock-enabled": "false",
             "x-amz-request-payer": "requester",
             "x-amz-meta-acl": "public-read",
         },
@@ -88,7 +85,6 @@ def test_a_read_may_pass_over_a_condition() -> None:
         ("x-amz-server-side-encryption", "aws:kms"),
         ("x-amz-server-side-encryption-aws-kms-key-id", "key"),
         ("x-amz-server-side-encryption-customer-algorithm", "AES256"),
-        ("x-amz-object-lock-mode", "GOVERNANCE"),
     ],
 )
 def test_an_option_of_an_upload_is_never_refused_by_what_clients_try_again(name: str, value: str) -> None:

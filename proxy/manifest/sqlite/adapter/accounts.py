@@ -72,7 +72,7 @@ class Accounts(StepRunner):
     # Buckets
 
     async def create_bucket(self, bucket: Bucket) -> Bucket:
-        return await self._write(buckets.create_bucket, bucket)
+        return await self._write(buckets.create_bucket, bucket, self._clock.instant())
 
     async def find_bucket(self, name: BucketName) -> Bucket | None:
         return await self._read(buckets.find_bucket, name)
@@ -84,7 +84,7 @@ class Accounts(StepRunner):
         await self._write(buckets.set_versioning, bucket_id, versioning)
 
     async def put_bucket_setting(self, bucket_id: BucketId, setting: str, document: str | None) -> None:
-        await self._write(buckets.put_bucket_setting, bucket_id, setting, document)
+        await self._write(buckets.put_bucket_setting, bucket_id, setting, document, self._clock.instant())
 
     async def delete_bucket(self, bucket_id: BucketId) -> None:
         await self._write(uploads.delete_bucket, bucket_id, self._clock.now_ms())

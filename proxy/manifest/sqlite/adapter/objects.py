@@ -79,12 +79,21 @@ class Objects(StepRunner):
         now_ms: int = 0,
         cause: Cause | None = None,
     ) -> Version:
-        return await self._write(versions.change_attributes, bucket_id, key, version_id, change, now_ms, cause)
+        instant = self._clock.instant()
+        return await self._write(versions.change_attributes, bucket_id, key, version_id, change, instant, now_ms, cause)
 
     async def delete_version(
-        self, bucket_id: BucketId, key: ObjectKey, version_id: VersionId, *, now_ms: int, cause: Cause | None = None
+        self,
+        bucket_id: BucketId,
+        key: ObjectKey,
+        version_id: VersionId,
+        *,
+        now_ms: int,
+        bypass_governance: bool = False,
+        cause: Cause | None = None,
     ) -> Version | None:
-        return await self._write(versions.delete_version, bucket_id, key, version_id, now_ms, cause)
+        instant = self._clock.instant()
+        return await self._write(versions.delete_version, bucket_id, key, version_id, now_ms, instant, bypass_governance, cause)
 
     async def delete_latest(
         self,

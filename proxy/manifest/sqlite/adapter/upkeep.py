@@ -15,7 +15,7 @@ from proxy.manifest.records import (
     SegmentId,
     Settlement,
 )  # fmt: skip
-from proxy.manifest.sqlite import epoch, extents, jobs, ledger
+from proxy.manifest.sqlite import epoch, extents, jobs, ledger, trusted_time
 from proxy.manifest.sqlite.adapter.runner import StepRunner
 
 
@@ -89,6 +89,11 @@ class Upkeep(StepRunner):
 
     async def save_state(self, name: str, value: bytes | None) -> None:
         await self._note(jobs.save_state, name, value)
+
+    # The time that locks are held against
+
+    async def renew_trusted_time(self) -> int | None:
+        return await self._note(trusted_time.renew_trusted_time, self._clock.instant())
 
     # The epoch
 
