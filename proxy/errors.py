@@ -19,6 +19,7 @@
         KeyUnavailable            root or tenant key
         ManifestUnavailable       the database did not answer in time; worth a retry
             JournalUnavailable    the step was made, and its journal segment is not stored yet; ask again
+                JournalBusy           too much is to be stored first; ask again later
             ManifestFenced        it is behind its stores, and only read
         ManifestConflict          the manifest's state does not allow it; nothing was changed
             TenantMissing         no such tenant
@@ -139,6 +140,10 @@ class ManifestUnavailable(ProxyError):
 
 class JournalUnavailable(ManifestUnavailable):
     """The step was made in the manifest, but the journal could not be stored in time, so it is not acknowledged. Ask again."""
+
+
+class JournalBusy(JournalUnavailable):
+    """So much is to be stored in the journal first that to wait would be in vain. The message says whether the step was made."""
 
 
 class ManifestFenced(ManifestUnavailable):

@@ -220,7 +220,7 @@ def _journal(parts: Parts) -> tuple[Worker, ...]:
         return (NoJournal(parts.manifest),)
     interval_seconds = parts.config.journal.interval_ms / 1000
     return (
-        JournalWorker(parts.manifest, parts.journal.flusher, parts.clock, interval_seconds=interval_seconds),
+        JournalWorker(parts.journal.flusher, parts.clock, interval_seconds=interval_seconds),
         _checkpoints(parts, parts.journal),
         _journal_scrubber(parts, parts.journal),
     )

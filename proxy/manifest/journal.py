@@ -195,6 +195,7 @@ class JournalPosition(Record, frozen=True, kw_only=True, omit_defaults=True):
     stored_ms: int = 0  # when that one was stored
     noted: int = 0  # the last change noted
     rows: int = 0  # notes that wait, about
+    backlog: int = 0  # of those, the ones that no segment has, whole or not
 
 
 class Changes(Record, frozen=True, kw_only=True, omit_defaults=True):

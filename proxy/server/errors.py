@@ -14,6 +14,7 @@ from proxy.errors import (
     ExtentMissing,
     IntegrityError,
     IntentRevoked,
+    JournalBusy,
     KeyUnavailable,
     ManifestConflict,
     ManifestUnavailable,
@@ -83,6 +84,9 @@ _RULES: dict[type, Rule] = {
     NotEnoughShards: _plain("ServiceUnavailable"),
     BudgetExhausted: _plain("SlowDown"),
     StoreError: _plain("ServiceUnavailable"),
+    JournalBusy: lambda _error: S3Error(
+        "SlowDown", "Please reduce your request rate. Much is to be stored before this can be acknowledged."
+    ),
     ManifestUnavailable: _plain("ServiceUnavailable"),
     KeyUnavailable: _plain("ServiceUnavailable"),
     PolicyMissing: _plain("ServiceUnavailable"),

@@ -14,10 +14,10 @@ import msgspec
 import pytest
 
 from proxy.config import JournalConfig
-from proxy.engine.journal import store
+from proxy.engine.journal import flush, store
 from proxy.engine.journal.acknowledge import ALL, NEEDED
 from proxy.engine.journal.worker import ROWS_DUE
-from proxy.errors import JournalUnavailable, NotEnoughShards
+from proxy.errors import JournalBusy, JournalUnavailable, NotEnoughShards
 from proxy.manifest.drafts import CompletedPart, Conditions, VersionDraft
 from proxy.manifest.journal import Row
 from proxy.manifest.protocol import Manifest
@@ -298,3 +298,94 @@ async def test_without_a_journal_nothing_is_stored_and_no_note_piles_up(tmp_path
         await lab.worker("journal").step()
         assert (await lab.services.manifest.journal_position()).number == number
         assert [name for held in lab.stores.values() async for name, _ in held.list("j/")] == []
+
+
+# A backlog
+
+
+async def note(lab: Laboratory, count: int) -> None:
+    rows = [Row("store", (f"s{number:06}-{'x' * 900}",), ()) for number in range(count)]
+    await lab.services.manifest.apply_rows(rows, note=True)
+
+
+@asynccontextmanager
+async def behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **limits: int) -> AsyncIterator[Laboratory]:
+    """A server whose stores have taken no journal for long."""
+    for name, value in limits.items():
+        monkeypatch.setattr(flush, name, value)
+    async with laboratory(tmp_path, journal=KEPT) as lab:
+        await lab.put("before", b"data")
+        await lab.services.journal.flusher.flush()
+        with lab.services.manifest.journal_turn():
+            await note(lab, 8000)
+            await lab.services.journal.flusher.look()
+            yield lab
+
+
+async def test_what_must_wait_for_a_long_backlog_is_refused_before_it_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with behind(tmp_path, monkeypatch, MANY_NOTES=7000) as lab:
+        noted = (await lab.services.manifest.journal_position()).noted
+        upload = Upload(id="u", bucket_id=lab.bucket.id, key="k", tenant_id=lab.tenant.id, initiated_ms=0)  # type: ignore[arg-type]
+        with pytest.raises(JournalBusy, match=r"nothing was done: 8,000 changes are to be stored in the journal first"):
+            await lab.services.manifest.begin_upload(upload)
+        with pytest.raises(JournalBusy, match="nothing was done"):
+            await lab.put_promptly("empty", b"")
+        assert (await lab.services.manifest.journal_position()).noted == noted
+        await lab.put("k", b"data")  # it has a label
+        await lab.services.manifest.delete_latest(lab.bucket.id, ObjectKey("k"), marker_id="m", now_ms=0)  # type: ignore[arg-type]
+
+
+async def test_what_is_made_and_must_wait_for_a_long_backlog_is_not_held_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with behind(tmp_path, monkeypatch, MANY_NOTES=7000) as lab:
+        with pytest.raises(JournalBusy, match="this has been done, but it is not in the journal yet"):
+            await lab.services.journal.flusher.stored()
+
+
+async def test_nothing_is_changed_by_a_client_while_the_backlog_is_out_of_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with behind(tmp_path, monkeypatch, MOST_NOTES=7000) as lab:
+        for key in ("k", "before"):
+            with pytest.raises(JournalBusy, match="nothing was done"):
+                await lab.put_promptly(key, b"data")
+        with pytest.raises(JournalBusy, match="nothing was done"):
+            await lab.services.manifest.delete_latest(
+                lab.bucket.id,
+                ObjectKey("before"),
+                marker_id="m",  # type: ignore[arg-type]
+                now_ms=0,
+            )
+        assert await lab.get("before") == b"data"
+
+
+async def test_a_long_backlog_is_stored_in_bounded_flushes_and_larger_segments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with behind(tmp_path, monkeypatch, MANY_NOTES=100, SEGMENTS=2) as lab:
+        pass
+    async with laboratory(tmp_path, journal=KEPT) as lab:  # another process takes over
+        journal, worker = lab.services.journal, lab.worker("journal")
+        remaining = []
+        for _ in range(4):
+            progress = await worker.step()
+            remaining.append(progress.remaining)
+            if progress.idle:
+                break
+        assert remaining[-1] == 0
+        await lab.put("empty", b"")
+        found = await journal.reader.find("j/", identity=(await lab.services.manifest.find_epoch()).identity)
+        segments = [(await store.read_segment(journal.reader, each)).segment for each in found.found]
+        sizes = [sum(len(row.key[0]) for row in segment.rows if row.table == "store") for segment in segments]
+        assert max(sizes) > flush.SEGMENT_BYTES * 2
+        assert [segment.whole for segment in segments].count(False) >= 1
+
+
+async def test_a_flush_of_another_process_ends_what_is_told_of_a_failure(tmp_path: Path) -> None:
+    async with laboratory(tmp_path, journal=msgspec.structs.replace(KEPT, acknowledge_seconds=0.5)) as lab:
+        for held in lab.stores.values():
+            held.down = True
+        with pytest.raises(JournalUnavailable):
+            await lab.put("empty", b"")
+        flusher = lab.services.journal.flusher
+        async with laboratory(tmp_path, journal=KEPT) as other:
+            await other.services.journal.flusher.flush()
+            with other.services.manifest.journal_turn():
+                await note(lab, 1)
+                await flusher.flush()
+        assert flusher.trouble == ""

@@ -5,7 +5,8 @@ stores but what the journal says. Those that make data visible, or without which
 those that take away or change, an operator may decide (`all`).
 
 What waits has happened: it is in the manifest, and other requests may see it. If the journal cannot be stored in time, the caller is told
-so, and asks again, as S3's clients do by themselves.
+so, and asks again, as S3's clients do by themselves. While so much is to be stored that to wait is in vain, what has to wait is refused
+before it is made.
 """
 
 from __future__ import annotations
@@ -26,17 +27,17 @@ def _always(*_: object, **__: object) -> bool:
     return True
 
 
-def _version_needs_journal(version: object, draft: VersionDraft, *, conditions: Conditions = NO_CONDITIONS, **_: object) -> bool:
+def _version_needs_journal(version: object | None, draft: VersionDraft, *, conditions: Conditions = NO_CONDITIONS, **_: object) -> bool:
     """A copy's data has the label of its source, an empty object has none, and no label tells whether a condition was met.
 
     Nor does one tell that the write came last, if the manifest had to raise its number above that of what it replaced.
     """
     has_label = bool(draft.new_layouts) and not draft.shared_extents and conditions == NO_CONDITIONS
-    return not has_label or not isinstance(version, Version) or version.written != draft.written
+    return not has_label or (isinstance(version, Version) and version.written != draft.written)
 
 
 def _part_needs_journal(
-    stored: object,
+    stored: object | None,
     _upload_id: UploadId,
     part: Part,
     *,
@@ -45,7 +46,7 @@ def _part_needs_journal(
     **_: object,
 ) -> bool:
     has_label = bool(new_layouts) and not shared_extents
-    return not has_label or not isinstance(stored, Part) or stored.written != part.written
+    return not has_label or (isinstance(stored, Part) and stored.written != part.written)
 
 
 def _change_needs_journal(
@@ -59,6 +60,11 @@ def _setting_needs_journal(_done: object, _bucket_id: BucketId, setting: str, _d
     return setting == OBJECT_LOCK
 
 
+def _never(*_: object, **__: object) -> bool:
+    return False
+
+
+# Each is asked twice: before the step, with None for its result, whether it is certain to wait; and behind it.
 NEEDED: Mapping[str, Callable[..., bool]] = {
     "add_tenant": _always,
     "set_tenant_enabled": _always,
@@ -87,7 +93,9 @@ ALL: Mapping[str, Callable[..., bool]] = {
 
 
 class Stored(Protocol):
-    """Waits until the journal has everything up to now: a flusher."""
+    """Waits until the journal has everything up to now, or refuses what would wait in vain: a flusher."""
+
+    def admit(self, *, waits: bool) -> None: ...
 
     async def stored(self) -> None: ...
 
@@ -106,8 +114,8 @@ class _Acknowledged:
 
     def __init__(self, manifest: Manifest, journal: Stored, steps: Mapping[str, Callable[..., bool]]) -> None:
         self._manifest = manifest
-        for name, waits in steps.items():
-            setattr(self, name, _waiting(getattr(manifest, name), waits, journal))
+        for name in ALL:
+            setattr(self, name, _waiting(getattr(manifest, name), steps.get(name, _never), journal))
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._manifest, name)
@@ -115,6 +123,7 @@ class _Acknowledged:
 
 def _waiting(step: _Step, waits: Callable[..., bool], journal: Stored) -> _Step:
     async def run(*args: object, **kwargs: object) -> object:
+        journal.admit(waits=waits(None, *args, **kwargs))
         result = await step(*args, **kwargs)
         if waits(result, *args, **kwargs):
             await journal.stored()

@@ -12,6 +12,17 @@ The order, and what a crash leaves:
 
 Among processes, one flushes at a time, and its flush serves them all: the others wait for the turn, and find their changes stored. The turn
 only saves work. That two segments never follow the same one is up to step 3.
+
+**A backlog.** While the stores are away, notes pile up, and who waits has to wait for all of them. No waiter can be served first: a segment
+holds rows as they are now. If a later step has changed a row, too, it would come without the other rows of that step. A manifest that is
+recovered from that might have a version without its extent, or count one reference too few, and delete what is alive. So only what brings
+the whole backlog into the journal is an acknowledgement. What is right, then:
+
+* What one flush takes is bounded, so that the worker can tell how far it is. While there is more, it goes on at once. Far behind, segments
+  are larger: a distant store costs a round trip for each.
+* A backlog that cannot be stored while a client waits is no reason to let it wait. It is told to slow down: before anything is done if it
+  is certain by then that the step has to wait, and otherwise as soon as the step is made.
+* Far beyond that, every client's change is refused: it would take its place on the manifest's disk, and be lost with it.
 """
 
 from __future__ import annotations
@@ -24,13 +35,17 @@ from proxy.clock import Clock
 from proxy.engine.journal.store import put_segment
 from proxy.engine.journal.writing import CopyWriter
 from proxy.engine.tasks import BackgroundTasks
-from proxy.errors import JournalUnavailable, ManifestConflict, ManifestFenced, ProxyError
-from proxy.manifest.journal import Changes, JournalSegment
+from proxy.errors import JournalBusy, JournalUnavailable, ManifestConflict, ManifestFenced, ProxyError
+from proxy.manifest.journal import Changes, JournalPosition, JournalSegment
 from proxy.manifest.protocol import Manifest
 
 logger = logging.getLogger(__name__)
 
 SEGMENT_BYTES = 1024 * 1024  # of rows; many more take as long to put as a round trip, and memory that nobody has granted
+BEHIND_BYTES = 4 * 1024 * 1024  # in the segments behind one that could not take all
+SEGMENTS = 8  # in one flush
+MANY_NOTES = 100_000  # some 10 segments of that size, and 2 s of CPU: with distant stores, what can be stored while a client waits
+MOST_NOTES = 5_000_000  # some 300 MB of the manifest's disk, and minutes
 TURN_SECONDS = 0.01  # until another process's flush is looked at again
 RETRY_SECONDS = 0.25  # after a failure, while somebody waits
 
@@ -56,6 +71,7 @@ class Flusher:
         self._flush: asyncio.Task[None] | None = None
         self._marking = False
         self._sequence = 0  # up to which everything is known to be stored
+        self._backlog = 0  # notes that no segment has, as far as this process knows
         self._done = Flushed()
         self.trouble = ""  # why the last flush failed; "" if it did not
         self._failing_since: float | None = None
@@ -76,9 +92,25 @@ class Flusher:
         """For how long every flush has failed."""
         return 0.0 if self._failing_since is None else self._clock.monotonic() - self._failing_since
 
+    def admit(self, *, waits: bool) -> None:
+        """Raise `JournalBusy` before a step is made, if too much is to be stored first. `waits`: it is known to need `stored`."""
+        if self._backlog > (MANY_NOTES if waits else MOST_NOTES):
+            raise JournalBusy(f"nothing was done: {self._busy()}")
+
+    async def look(self) -> JournalPosition:
+        """Ask the manifest where the journal stands, and remember how much is to be stored."""
+        position = await self._manifest.journal_position()
+        self._backlog = position.backlog
+        return position
+
     async def stored(self) -> None:
-        """Return when everything that the manifest has noted by now is stored. Raises `JournalUnavailable`, after a bounded time."""
-        noted = (await self._manifest.journal_position()).noted
+        """Return when everything that the manifest has noted by now is stored.
+
+        Raises `JournalUnavailable` after a bounded time, and `JournalBusy` at once if that would not be enough.
+        """
+        noted = (await self.look()).noted
+        if self._backlog > MANY_NOTES:
+            raise JournalBusy(f"this has been done, but it is not in the journal yet: {self._busy()}")
         try:
             async with asyncio.timeout(self._wait_seconds):
                 while self._sequence < noted:
@@ -112,26 +144,29 @@ class Flusher:
                     await self._flush_all()
                 else:
                     await asyncio.sleep(TURN_SECONDS)
-            position = await self._manifest.journal_position()
-            self._sequence = position.sequence
+            position = await self.look()
+            others, self._sequence = position.sequence > self._sequence, position.sequence
         except ManifestConflict as error:  # another process was faster, and has perhaps stored what we wait for
             logger.debug("%s", error)
         except ProxyError as error:
             self._failed(error)
             await asyncio.sleep(RETRY_SECONDS)
         else:
-            if mine or not position.rows:
+            if mine or others or not position.rows:
                 self._succeeded()
 
     async def _flush_all(self) -> None:
-        whole = False
-        while not whole:
-            changes = await self._manifest.read_changes(limit_bytes=SEGMENT_BYTES)
+        """Store what there is, but no more than some segments: who waits for more comes again."""
+        limit_bytes = SEGMENT_BYTES
+        for _ in range(SEGMENTS):
+            changes = await self._manifest.read_changes(limit_bytes=limit_bytes)
             if not (changes.due or self._marking):
                 return
-            self._marking = False
             await self._store(changes)
-            whole = changes.whole
+            if changes.whole:
+                self._marking = False
+                return
+            limit_bytes = BEHIND_BYTES
 
     async def _store(self, changes: Changes) -> None:
         segment = JournalSegment(
@@ -149,6 +184,10 @@ class Flusher:
         self._done.rows += len(changes.rows)
         self._done.requests += self._writer.policy.scheme.n
         self._done.size_bytes += stored.size_bytes
+
+    def _busy(self) -> str:
+        why = f"; it fails: {self.trouble}" if self.trouble else ""
+        return f"{self._backlog:,} changes are to be stored in the journal first{why}; ask again in a minute"
 
     def _failed(self, error: ProxyError) -> None:
         if self._failing_since is None:

@@ -21,8 +21,7 @@ class JournalWorker:
     name = "journal"
     everywhere = True
 
-    def __init__(self, manifest: Manifest, flusher: Flusher, clock: Clock, *, interval_seconds: float) -> None:
-        self._manifest = manifest
+    def __init__(self, flusher: Flusher, clock: Clock, *, interval_seconds: float) -> None:
         self._flusher = flusher
         self._clock = clock
         self._interval_seconds = interval_seconds
@@ -31,16 +30,17 @@ class JournalWorker:
         self.idle_seconds = min(LOOK_SECONDS, interval_seconds)
 
     async def step(self) -> Progress:
-        position = await self._manifest.journal_position()
+        position = await self._flusher.look()
         if self._clock.monotonic() >= self._due or (position.rows >= ROWS_DUE and not self._flusher.trouble):
             await self._flusher.flush()
             self._pause = min(2 * self._pause, LONGEST_PAUSE) if self._flusher.trouble else 1
             self._due = self._clock.monotonic() + self._interval_seconds * self._pause
         done = self._flusher.take_done()
+        backlog = (await self._flusher.look()).backlog
         return Progress(
-            idle=True,
+            idle=backlog < ROWS_DUE or bool(self._flusher.trouble),
             done=done.rows,
-            remaining=(await self._manifest.journal_position()).rows,
+            remaining=backlog,
             requests=done.requests,
             size_bytes=done.size_bytes,
             trouble=self._flusher.trouble,

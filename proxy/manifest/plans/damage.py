@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from msgspec.structs import replace
 
 from proxy.codec.format import shard_name
-from proxy.manifest.damage import LOSSES, SUDDEN, WHOLE_SEGMENT, Damage, Leftover
+from proxy.manifest.damage import LOSSES, WHOLE_SEGMENT, Damage, Leftover
 from proxy.manifest.records import ExtentId, Layout, Segment, SegmentId
 
 ARRIVES_WITHIN_MS = 2 * 60 * 1000  # a shard that is late at a commit mostly arrives by itself
@@ -60,13 +60,6 @@ def outweighs(new: Damage, known: Damage | None) -> bool:
     if known is None or (new.store, new.generation) != (known.store, known.generation):
         return True
     return new.kind in LOSSES and known.kind not in LOSSES
-
-
-def is_new_loss(new: Damage, known: Damage | None) -> bool:
-    """Tell whether a store is found to have lost a shard that it was not known to have lost."""
-    if new.kind not in SUDDEN:
-        return False
-    return known is None or known.kind not in LOSSES or (new.store, new.generation) != (known.store, known.generation)
 
 
 def redundancy(layout: Layout, damage: Iterable[Damage]) -> int:

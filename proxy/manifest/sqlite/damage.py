@@ -17,7 +17,6 @@ from proxy.manifest.plans.damage import (
     drawn_shards,
     find_segment,
     is_current,
-    is_new_loss,
     outweighs,
     redundancy,
     waits_ms,
@@ -107,7 +106,7 @@ def _report(connection: Connection, rows: SegmentRows, reports: Iterable[Damage]
         if is_current(rows.segment, report) and outweighs(report, rows.damage.get(report.shard_index))
     }
     connection.executemany("INSERT OR REPLACE INTO damage VALUES (?, ?, ?, ?, ?, ?, ?)", [(*_row(new), now_ms) for new in news.values()])
-    note_losses(connection, [new for new in news.values() if is_new_loss(new, rows.damage.get(new.shard_index))], now_ms)
+    note_losses(connection, news.values(), now_ms)
     level = redundancy(rows.layout, {**rows.damage, **news}.values())
     for new in news.values():
         _queue(connection, new.extent_id, rows.layout, new.segment_id, now_ms + waits_ms(new, level))

@@ -22,7 +22,7 @@ _KEEP_NOTES = (
 
 def journal_position(connection: Connection) -> JournalPosition:
     """Where the journal stands. One statement each: what is read first is never ahead of what is read after it."""
-    number, digest, _, epoch = connection.execute(_LAST).fetchone()
+    number, digest, reached, epoch = connection.execute(_LAST).fetchone()
     whole, sequence, stored_ms = connection.execute(_LAST_WHOLE).fetchone()
     (noted,) = connection.execute("SELECT max(sequence) FROM outbox").fetchone()
     return JournalPosition(
@@ -34,6 +34,7 @@ def journal_position(connection: Connection) -> JournalPosition:
         stored_ms=stored_ms,
         noted=noted,
         rows=noted - sequence,
+        backlog=noted - reached,
     )
 
 

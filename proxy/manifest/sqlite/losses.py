@@ -11,8 +11,9 @@ from proxy.manifest.sqlite.rows import Connection
 _ADD = "INSERT INTO loss VALUES (?1, ?2, ?2, ?3, 'counting', 0) ON CONFLICT (store) DO UPDATE SET found = found + ?3, last = ?2"
 
 
-def note_losses(connection: Connection, lost: Iterable[Damage], now_ms: int) -> None:
-    by_store = Counter(damage.store for damage in lost)
+def note_losses(connection: Connection, news: Iterable[Damage], now_ms: int) -> None:
+    """Count what was not on record yet; what takes the place of another loss of the same shard is none."""
+    by_store = Counter(damage.store for damage in news if damage.kind in SUDDEN)
     connection.executemany(_ADD, [(store, now_ms, count) for store, count in by_store.items()])
 
 
