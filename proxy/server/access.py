@@ -15,6 +15,7 @@ from proxy.s3.errors import S3Error
 from proxy.s3.model import Operation
 from proxy.s3.policy.actions import required_actions, source_action
 from proxy.s3.policy.decision import NO_OBJECT, Grants, NoContext, ObjectFacts, Resource
+from proxy.s3.policy.lists import bucket_lists
 from proxy.s3.policy.principal import Principal, is_account_id
 from proxy.s3.routing import Target
 from proxy.server.auth import Sender
@@ -22,6 +23,7 @@ from proxy.server.call import Origin, OwnedBucket
 from proxy.server.guard import Guard, LoadObject, no_object
 
 _COPIES = frozenset({"CopyObject", "UploadPartCopy"})
+_CREATING = frozenset({"PutObject", "CopyObject", "CreateMultipartUpload"})
 _WITHOUT_BUCKET = frozenset({"ListBuckets", "CreateBucket"})  # the one has none, the other has none yet
 _COPY_SOURCE = "x-amz-copy-source"
 
@@ -49,7 +51,7 @@ class Gate:
         """Return the buckets. AccessDenied, NoSuchBucket; InvalidArgument for a copy source that is none."""
         held = None if operation.name in _WITHOUT_BUCKET else _found(sender.caller, target.bucket, sender.principal)
         version_id = next((value for name, value in query if name == "versionId"), None) if query else None
-        guard = self._guard(sender.principal, held)
+        guard = self._guard(sender.principal, held, creates=operation.name in _CREATING)
         resource = Resource(target.bucket, target.key)
         for action in required_actions(operation.name, headers, of_version=version_id is not None):
             await guard.check(action, resource, version_id)
@@ -68,15 +70,18 @@ class Gate:
         _check_expected_owner(held, headers.get("x-amz-source-expected-bucket-owner"))
         return Origin(source=source, held=held)
 
-    def _guard(self, principal: Principal, held: OwnedBucket | None) -> Guard:
+    def _guard(self, principal: Principal, held: OwnedBucket | None, *, creates: bool = False) -> Guard:
         if held is None:  # of what is a tenant's own, or will be
             return Guard(principal, Grants(principal.tenant_id), NoContext(), no_object)
-        return Guard(principal, Grants(held.owner.id), NoContext(), self._loader(held.bucket))
+        lists = bucket_lists(held.bucket.settings, held.owner.canonical_id, creates=creates)
+        return Guard(principal, Grants(held.owner.id, lists=lists), NoContext(), self._loader(held.bucket))
 
     def _loader(self, bucket: Bucket) -> LoadObject:
         async def load(key: str, version_id: str | None) -> ObjectFacts:
             version = await self._manifest.find_version(bucket.id, ObjectKey(key), None if version_id is None else VersionId(version_id))
-            return NO_OBJECT if version is None else ObjectFacts(tags=version.attributes.tags)
+            if version is None or version.is_delete_marker:
+                return NO_OBJECT
+            return ObjectFacts(tags=version.attributes.tags, acl=version.attributes.acl)
 
         return load
 

@@ -9,7 +9,10 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+import boto3
 import pytest
+from botocore import UNSIGNED
+from botocore.config import Config
 
 from tests.blackbox.raw import RawClient
 from tests.blackbox.signer import Signer
@@ -19,6 +22,7 @@ from tests.servers import ROOT, Shardgate, shardgate
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
+NewBucket = Callable[..., str]  # makes a bucket, and returns its name
 DOMAIN = "s3.test"
 LOCATION = "eu-west-1"
 OTHER_ACCESS_KEY = "OTHEROTHEROTHEROTHER"
@@ -102,3 +106,33 @@ def bucket(new_bucket: Callable[[], str]) -> str:
 def versioned(bucket: str, s3: S3Client) -> str:
     s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     return bucket
+
+
+@pytest.fixture(scope="session")
+def stranger(server: Shardgate) -> S3Client:
+    """Nobody in particular."""
+    config = Config(signature_version=UNSIGNED, s3={"addressing_style": "path"}, retries={"total_max_attempts": 1})
+    return boto3.client("s3", endpoint_url=server.endpoint, region_name="us-east-1", config=config)
+
+
+@pytest.fixture
+def with_acls(s3: S3Client) -> NewBucket:
+    """Make a bucket that has ACLs, and whose public access nobody blocks."""
+
+    def make(ownership: str = "ObjectWriter") -> str:
+        name = f"acl-{uuid.uuid4()}"
+        s3.create_bucket(Bucket=name, ObjectOwnership=ownership)  # type: ignore[arg-type]
+        s3.delete_public_access_block(Bucket=name)
+        return name
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def me(s3: S3Client) -> str:
+    return s3.list_buckets()["Owner"]["ID"]
+
+
+@pytest.fixture(scope="session")
+def other(other_s3: S3Client) -> str:
+    return other_s3.list_buckets()["Owner"]["ID"]

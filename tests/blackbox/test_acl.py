@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.blackbox.conftest import OTHER_EMAIL
+from tests.blackbox.conftest import OTHER_EMAIL, NewBucket
 from tests.blackbox.expect import s3_error
 from tests.blackbox.raw import RawClient
 
@@ -18,29 +17,6 @@ if TYPE_CHECKING:
 ALL_USERS = {"Type": "Group", "URI": "http://acs.amazonaws.com/groups/global/AllUsers"}
 ALL_BLOCKED = {"BlockPublicAcls": True, "IgnorePublicAcls": True, "BlockPublicPolicy": True, "RestrictPublicBuckets": True}
 OWNERSHIPS = ("BucketOwnerEnforced", "BucketOwnerPreferred", "ObjectWriter")
-
-
-@pytest.fixture
-def with_acls(s3: S3Client) -> Callable[..., str]:
-    """Make a bucket that has ACLs, and whose public access nobody blocks."""
-
-    def make(ownership: str = "ObjectWriter") -> str:
-        name = f"acl-{uuid.uuid4()}"
-        s3.create_bucket(Bucket=name, ObjectOwnership=ownership)  # type: ignore[arg-type]
-        s3.delete_public_access_block(Bucket=name)
-        return name
-
-    return make
-
-
-@pytest.fixture(scope="session")
-def me(s3: S3Client) -> str:
-    return s3.list_buckets()["Owner"]["ID"]
-
-
-@pytest.fixture(scope="session")
-def other(other_s3: S3Client) -> str:
-    return other_s3.list_buckets()["Owner"]["ID"]
 
 
 def granted(answer: Any) -> set[tuple[str, str]]:
@@ -137,7 +113,7 @@ def test_where_the_bucket_owner_owns_everything_the_acl_that_says_so_is_taken(s3
         ("authenticated-read", {("AuthenticatedUsers", "READ")}),
     ],
 )
-def test_canned_acls_are_told_as_grants(s3: S3Client, with_acls: Callable[..., str], me: str, acl: Any, more: set[tuple[str, str]]) -> None:
+def test_canned_acls_are_told_as_grants(s3: S3Client, with_acls: NewBucket, me: str, acl: Any, more: set[tuple[str, str]]) -> None:
     bucket = with_acls()
     expected = {(me, "FULL_CONTROL"), *more}
     s3.put_bucket_acl(Bucket=bucket, ACL=acl)
@@ -154,14 +130,14 @@ def test_canned_acls_are_told_as_grants(s3: S3Client, with_acls: Callable[..., s
         assert (told["Owner"]["ID"], granted(told)) == (me, expected)
 
 
-def test_a_copy_does_not_take_the_acl_along(s3: S3Client, with_acls: Callable[..., str], me: str) -> None:
+def test_a_copy_does_not_take_the_acl_along(s3: S3Client, with_acls: NewBucket, me: str) -> None:
     bucket = with_acls()
     s3.put_object(Bucket=bucket, Key="k", ACL="public-read")
     s3.copy_object(Bucket=bucket, Key="copy", CopySource=f"{bucket}/k")
     assert granted(s3.get_object_acl(Bucket=bucket, Key="copy")) == {(me, "FULL_CONTROL")}
 
 
-def test_grants_name_accounts_by_id_and_by_address(s3: S3Client, with_acls: Callable[..., str], me: str, other: str) -> None:
+def test_grants_name_accounts_by_id_and_by_address(s3: S3Client, with_acls: NewBucket, me: str, other: str) -> None:
     bucket = with_acls()
     s3.put_object(
         Bucket=bucket, Key="k", GrantRead=f'id="{other}"', GrantFullControl=f"id={me}", GrantWriteACP=f"emailAddress={OTHER_EMAIL}"
@@ -175,7 +151,7 @@ def test_grants_name_accounts_by_id_and_by_address(s3: S3Client, with_acls: Call
     assert granted(s3.get_bucket_acl(Bucket=bucket)) == {(other, "READ_ACP")}
 
 
-def test_who_is_not_there_is_granted_nothing(s3: S3Client, with_acls: Callable[..., str], me: str) -> None:
+def test_who_is_not_there_is_granted_nothing(s3: S3Client, with_acls: NewBucket, me: str) -> None:
     bucket = with_acls()
     with s3_error("InvalidArgument", 400):
         s3.put_bucket_acl(Bucket=bucket, GrantRead=f'id="{"0" * 64}"')
@@ -186,7 +162,7 @@ def test_who_is_not_there_is_granted_nothing(s3: S3Client, with_acls: Callable[.
     assert granted(s3.get_bucket_acl(Bucket=bucket)) == {(me, "FULL_CONTROL")}
 
 
-def test_an_acl_is_given_in_one_place(raw: RawClient, s3: S3Client, with_acls: Callable[..., str], me: str) -> None:
+def test_an_acl_is_given_in_one_place(raw: RawClient, s3: S3Client, with_acls: NewBucket, me: str) -> None:
     bucket = with_acls()
     s3.put_object(Bucket=bucket, Key="k")
     body = f"<AccessControlPolicy><Owner><ID>{me}</ID></Owner><AccessControlList/></AccessControlPolicy>".encode()
@@ -215,12 +191,12 @@ def granted_to_nobody(raw: RawClient, path: str) -> bool:
         "</AccessControlList></AccessControlPolicy>",
     ],
 )
-def test_a_document_that_is_none_is_refused(raw: RawClient, with_acls: Callable[..., str], me: str, document: str) -> None:
+def test_a_document_that_is_none_is_refused(raw: RawClient, with_acls: NewBucket, me: str, document: str) -> None:
     answer = raw.request("PUT", f"/{with_acls()}", [("acl", "")], body=document.format(me=me).encode())
     assert answer.verdict == (400, "MalformedACLError")
 
 
-def test_a_document_cannot_give_the_bucket_away(s3: S3Client, with_acls: Callable[..., str], other: str) -> None:
+def test_a_document_cannot_give_the_bucket_away(s3: S3Client, with_acls: NewBucket, other: str) -> None:
     bucket = with_acls()
     s3.put_object(Bucket=bucket, Key="k")
     with s3_error("AccessDenied", 403):
@@ -229,7 +205,7 @@ def test_a_document_cannot_give_the_bucket_away(s3: S3Client, with_acls: Callabl
         s3.put_object_acl(Bucket=bucket, Key="k", AccessControlPolicy={"Owner": {"ID": other}, "Grants": []})
 
 
-def test_each_version_has_its_acl(s3: S3Client, with_acls: Callable[..., str], me: str) -> None:
+def test_each_version_has_its_acl(s3: S3Client, with_acls: NewBucket, me: str) -> None:
     bucket = with_acls()
     s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     first = s3.put_object(Bucket=bucket, Key="k")["VersionId"]
@@ -244,7 +220,7 @@ def test_each_version_has_its_acl(s3: S3Client, with_acls: Callable[..., str], m
         s3.put_object_acl(Bucket=bucket, Key="k", VersionId=marker, ACL="private")
 
 
-def test_public_acls_can_be_blocked(s3: S3Client, with_acls: Callable[..., str], me: str) -> None:
+def test_public_acls_can_be_blocked(s3: S3Client, with_acls: NewBucket, me: str) -> None:
     bucket = with_acls()
     s3.put_object(Bucket=bucket, Key="k")
     s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration={"BlockPublicAcls": True})
@@ -261,7 +237,7 @@ def test_public_acls_can_be_blocked(s3: S3Client, with_acls: Callable[..., str],
     assert granted(s3.get_object_acl(Bucket=bucket, Key="k")) == {(me, "FULL_CONTROL")}
 
 
-def test_acls_cannot_be_turned_off_while_the_bucket_grants_something(s3: S3Client, with_acls: Callable[..., str], me: str) -> None:
+def test_acls_cannot_be_turned_off_while_the_bucket_grants_something(s3: S3Client, with_acls: NewBucket, me: str) -> None:
     bucket = with_acls()
     s3.put_object(Bucket=bucket, Key="k", ACL="public-read")
     s3.put_bucket_acl(Bucket=bucket, ACL="public-read")

@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 from proxy.s3.errors import S3Error
+from proxy.s3.policy.acl import Acl
 from proxy.s3.policy.actions import Action
 from proxy.s3.policy.principal import Principal
 
@@ -46,11 +47,10 @@ class Resource(NamedTuple):
 
 
 class ObjectFacts(NamedTuple):
-    """What a stored object says about access to it. `owner_id` is a tenant's; "" is the bucket's owner. `acl` is as it is stored."""
+    """What a stored object says about access to it. Without an ACL it is the bucket's owner's, and nobody else's."""
 
     tags: Mapping[str, str] = {}
-    acl: str = ""
-    owner_id: str = ""
+    acl: Acl | None = None
 
 
 NO_OBJECT = ObjectFacts()  # there is none of this key
@@ -114,6 +114,10 @@ class Lists(Protocol):
         """Return the grant that allows this, in words; None if none does. Raises `ObjectNeeded`."""
         ...
 
+    def foreign_owner(self, question: Question) -> str | None:
+        """Return the account, by canonical id, whose object this is about, if that is not the bucket's owner. Raises `ObjectNeeded`."""
+        ...
+
 
 class Grants(NamedTuple):
     """What was granted, and what limits it.
@@ -140,6 +144,7 @@ class Decision(NamedTuple):
 
 
 BY_OWNER = Decision(allowed=True, by="the account owns the bucket")
+BY_OBJECT_OWNER = Decision(allowed=True, by="the account owns the object")
 # The root of the account that owns a bucket cannot lock itself out: S3 User Guide, "Bucket policies", PutBucketPolicy.
 _NEVER_LOCKED = frozenset({"s3:GetBucketPolicy", "s3:PutBucketPolicy", "s3:DeleteBucketPolicy"})
 
@@ -183,12 +188,15 @@ def _judged(question: Question, grants: Grants, *, owns: bool) -> Decision:
             return _denied(kind, found)
     if grants.restricted and not owns:
         bucket = Finding()
+    ownership, object_owner = BY_OWNER, None if grants.lists is None else grants.lists.foreign_owner(question)
+    if object_owner is not None:  # its owner decides, and a bucket's policy gives only what is the bucket owner's
+        bucket, ownership, owns = Finding(), BY_OBJECT_OWNER, question.principal.canonical_id == object_owner
     by_role = next((found for found in roles if found.effect == "Allow"), None)
     given = _given(question, grants, bucket)
     if not owns:  # both accounts must agree: the bucket's, and that of who asks
         return given if given.allowed is False or grants.role is None or by_role is not None else _not_allowed("role policy", question)
     if grants.role is None:
-        return given if given.allowed else BY_OWNER
+        return given if given.allowed else ownership
     if by_role is not None:
         return Decision(allowed=True, by=f"role policy, {by_role.by}")
     # A grant to the account as a whole only lets the account give it on.

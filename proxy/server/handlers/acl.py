@@ -8,10 +8,10 @@ from proxy.manifest.drafts import AttributeChange
 from proxy.s3.errors import S3Error
 from proxy.s3.policy.acl import GROUPS, Acl, acl_text, private_acl
 from proxy.s3.policy.acl_requests import AclRequest, read_document, read_headers
+from proxy.s3.policy.lists import ACL
 from proxy.s3.policy.ownership import OWNERSHIP, ownership_of
 from proxy.server.call import Call
 from proxy.server.handlers.grants import (
-    ACL,
     acl_of_bucket,
     acl_of_object,
     check_enforced,

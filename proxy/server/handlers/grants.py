@@ -8,11 +8,11 @@ from proxy.manifest.records import Bucket, Tenant
 from proxy.s3.errors import S3Error
 from proxy.s3.policy.acl import ANONYMOUS_ID, Acl, acl_text, bucket_acl, private_acl
 from proxy.s3.policy.acl_requests import NO_ACCOUNTS, Accounts, AclRequest, read_headers, resolve
+from proxy.s3.policy.lists import ACL
 from proxy.s3.policy.ownership import OWNERSHIP, ownership_header, ownership_of
 from proxy.s3.policy.public_access import PUBLIC_ACCESS_BLOCK, public_access_block
 from proxy.server.call import Call
 
-ACL = "acl"  # its name among the bucket's settings
 _OWNERSHIP_HEADER = "x-amz-object-ownership"
 _OWNERS_ALONE = frozenset({"bucket-owner-full-control"})
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from proxy.s3.errors import S3Error
 from proxy.s3.policy.acl import bucket_acl, owner_alone
+from proxy.s3.policy.lists import ACL
 from proxy.s3.policy.ownership import OWNERSHIP, REMOVED, ownership_of, parse_ownership
 from proxy.s3.policy.public_access import PUBLIC_ACCESS_BLOCK, PublicAccessBlock, block_text, public_access_block
 from proxy.s3.policy.public_access import REMOVED as BLOCK_REMOVED
 from proxy.server.call import Call, rows
-from proxy.server.handlers.grants import ACL
 
 
 async def get_bucket_ownership_controls(call: Call) -> dict[str, object]:

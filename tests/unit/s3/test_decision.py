@@ -53,6 +53,9 @@ class Listed:
     def judge(self, question: Question, owner_id: str) -> str | None:
         return "READ" if question.principal.tenant_id == self._tenant_id else None
 
+    def foreign_owner(self, question: Question) -> None:
+        """All objects are the bucket owner's."""
+
 
 def ask(principal: Principal, action: str = "s3:GetObject") -> Question:
     return Question(principal, Action(action), Resource("bucket", "key"))
