@@ -15,6 +15,7 @@ from pathlib import Path
 from proxy.clock import Clock, SystemClock
 from proxy.codec.geometry import SegmentGeometry
 from proxy.config import Config
+from proxy.engine.access_log import AccessLog
 from proxy.engine.background import BACKGROUND, BackgroundMemory
 from proxy.engine.budget import Budget
 from proxy.engine.damage import DamageReporter, RecordDamage
@@ -69,6 +70,7 @@ class Services:
     policies: Mapping[str, Policy]
     default_policy: str
     engine: Engine
+    access_log: AccessLog
     epoch: EpochKeeper
     parts: Parts  # what workers are made of
     journal: Journal | None  # None: none is kept
@@ -158,11 +160,13 @@ async def open_services(
             journal=journal,
             targets=await opened.enter_async_context(open_targets(config.notifications.targets)),
         )
-        background = make_workers(parts)
         if journal is not None:
             manifest = acknowledged(manifest, journal.flusher, config.journal.acknowledge)
+        engine = Engine(manifest=manifest, keyring=keyring, writer=writer, reader=reader, policies=policies, clock=clock)
+        access_log = AccessLog(engine, clock, region=config.region, interval_seconds=config.limits.access_log_seconds)
+        background = (*make_workers(parts), access_log)
         runner = Runner(manifest, clock, background if serving else (), holder=owner)
-        await opened.enter_async_context(_running(runner, tasks, ledger, journal if serving else None))
+        await opened.enter_async_context(_running(runner, tasks, ledger, access_log, journal if serving else None))
         yield Services(
             config=config,
             clock=clock,
@@ -171,7 +175,8 @@ async def open_services(
             fleet=fleet,
             policies=policies,
             default_policy=config.default_policy,
-            engine=Engine(manifest=manifest, keyring=keyring, writer=writer, reader=reader, policies=policies, clock=clock),
+            engine=engine,
+            access_log=access_log,
             epoch=epoch,
             parts=parts,
             journal=journal,
@@ -220,8 +225,11 @@ async def _begin(epoch: EpochKeeper, manifest: Manifest, found: OpenedFleet, *, 
 
 
 @asynccontextmanager
-async def _running(runner: Runner, tasks: BackgroundTasks, ledger: IntentLedger, journal: Journal | None) -> AsyncIterator[None]:
-    """Run the workers. On leaving, the tasks of requests end first, while their leases are kept alive; then the workers, and the leases.
+async def _running(
+    runner: Runner, tasks: BackgroundTasks, ledger: IntentLedger, access_log: AccessLog, journal: Journal | None
+) -> AsyncIterator[None]:
+    """Run the workers. On leaving, the lines of the access logs are stored, and the tasks of requests end, while their leases are kept
+    alive; then the workers, and the leases.
 
     The journal comes last: giving leases back is a change, too.
     """
@@ -229,6 +237,9 @@ async def _running(runner: Runner, tasks: BackgroundTasks, ledger: IntentLedger,
         try:
             yield
         finally:
+            with suppress(ProxyError, TimeoutError):  # those that wait are lost, as on a crash
+                async with asyncio.timeout(FLUSH_SECONDS):
+                    await access_log.flush()
             await tasks.drain(DRAIN_SECONDS)
     with suppress(ProxyError):  # what is not given back expires
         await ledger.give_back()

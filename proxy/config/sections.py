@@ -115,6 +115,7 @@ class LimitsConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     collect_after_seconds: SecondsOrNone = 3600.0
     collect_interval_seconds: Seconds = 60.0
     intent_seconds: Seconds = 120.0
+    access_log_seconds: Seconds = 300.0
     background_requests_per_second: Positive = 1000
     background_mib_per_second: Positive = 64
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from proxy.engine.verbs import Verbs
+from proxy.manifest.events import Event
 from proxy.manifest.records import Bucket, BucketName, Tenant, TenantId, Versioning
 
 
@@ -29,6 +30,10 @@ class BucketVerbs(Verbs):
     async def put_bucket_setting(self, bucket: Bucket, setting: str, document: str | None) -> None:
         """Keep a sub-resource with the bucket; None removes it. Raises `BucketLocked` for object lock without versioning."""
         await self._manifest.put_bucket_setting(bucket.id, setting, document)
+
+    async def announce(self, event: Event, targets: Iterable[str]) -> None:
+        """Tell targets of an event that no step on an object makes."""
+        await self._manifest.add_event(event, [(target, "") for target in targets])
 
     async def delete_bucket(self, bucket: Bucket) -> None:
         """Remove an empty bucket; its uploads are aborted. Raises `BucketNotEmpty`."""

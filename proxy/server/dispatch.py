@@ -25,6 +25,7 @@ from proxy.s3.rendering import render_response
 from proxy.s3.request import read_headers, read_query
 from proxy.s3.routing import Router, split_target
 from proxy.server.access import Gate
+from proxy.server.access_lines import AccessLines
 from proxy.server.auth import Authenticator, Sender, hoisted_headers
 from proxy.server.body import MAX_DOCUMENT_SIZE, RequestBody, check_bodiless, has_body, read_document
 from proxy.server.call import Answer, Call, Download, Handle
@@ -71,6 +72,7 @@ class Dispatcher:
         self._telemetry = telemetry
         self._turns = Turns()
         self._host_id = b64encode(os.urandom(32)).decode()
+        self._lines = AccessLines(services.access_log, services.clock, host_id=self._host_id)
         self._documents = Documents(
             services.budget, wait_seconds=config.limits.memory_wait_seconds, idle_seconds=config.limits.reader_idle_seconds
         )
@@ -82,6 +84,7 @@ class Dispatcher:
             return await answer_internal(request, self._services.manifest, self._services.fleet, self._telemetry, self._services.journal)
         self._telemetry.begin()
         visit = Visit(request, self._inlet(request))
+        response = None
         try:
             response = await self._respond(visit)
             visit.answered(response)
@@ -90,6 +93,7 @@ class Dispatcher:
             return response
         finally:
             self._telemetry.end(visit.outcome())
+            self._lines.note(visit, response)
             if self._finishing and not self._telemetry.in_flight:
                 self._idle.set()
 
@@ -153,7 +157,7 @@ class Dispatcher:
         sender = await self._authenticator.authenticate(
             request.method, visit.raw_path, query, headers, resource=resource, bucket=target.bucket
         )
-        visit.tenant = "" if sender.tenant is None else sender.tenant.name
+        visit.sender, visit.tenant = sender, "" if sender.tenant is None else sender.tenant.name
         if sender.claim.presigned:
             headers = hoisted_headers(query, headers)
         access = await self._gate.admit(operation, target, query, headers, sender)

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from proxy.s3.model import Operation
 from proxy.s3.routing import Target
+from proxy.server.auth import Sender
 from proxy.server.inlet import Inlet
 from proxy.server.telemetry import Answered
 
@@ -28,6 +29,7 @@ class Visit:
         "raw_query",
         "request",
         "request_id",
+        "sender",
         "sent_bytes",
         "started",
         "status",
@@ -44,6 +46,7 @@ class Visit:
         self.target: Target | None = None
         self.operation: Operation | None = None
         self.tenant = ""
+        self.sender: Sender | None = None  # once it is proved
         self.cross_origin: Mapping[str, str] = _SAME_ORIGIN  # headers of every answer to a cross-origin request
         self.code = ""
         self.status = 499  # nginx's number for a client that went away, if nothing else comes of it

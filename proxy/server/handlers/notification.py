@@ -24,7 +24,7 @@ async def put_bucket_notification(call: Call) -> dict[str, object]:
     await call.services.engine.put_bucket_setting(call.bucket, SETTING, json.dumps(document) if rules else None)
     targets = {rule.target for rule in rules if rule.target in call.services.config.notifications.targets}
     if targets and not skips:
-        await call.services.manifest.add_event(_test_event(call), [(target, "") for target in sorted(targets)])
+        await call.services.engine.announce(_test_event(call), sorted(targets))
     return {}
 
 

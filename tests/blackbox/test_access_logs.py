@@ -1,0 +1,93 @@
+"""Access logs: what a server of its own writes down of requests."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.blackbox.expect import s3_error
+from tests.servers import ROOT, Shardgate, shardgate
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+PATIENCE_SECONDS = 30
+FIELDS = re.compile(r'\[[^\]]*\]|"[^"]*"|\S+')
+
+
+@pytest.fixture(scope="module")
+def logging(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shardgate]:
+    data = tmp_path_factory.mktemp("logging")
+    config = data / "logging.toml"
+    bench = (ROOT / "config" / "bench.toml").read_text()
+    assert "[limits]" not in bench
+    config.write_text(bench + "\n[limits]\naccess_log_seconds = 0.5\n")
+    with shardgate(data, config=config) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def s3(logging: Shardgate) -> S3Client:
+    client = logging.client()
+    client.create_bucket(Bucket="source")
+    client.create_bucket(Bucket="logs")
+    return client
+
+
+def lines(s3: S3Client, prefix: str, wanted: int) -> list[list[str]]:
+    """Wait for as many lines under a prefix, and return their fields."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        found: list[list[str]] = []
+        for entry in s3.list_objects_v2(Bucket="logs", Prefix=prefix).get("Contents", []):
+            text = s3.get_object(Bucket="logs", Key=entry["Key"])["Body"].read().decode()
+            found += [FIELDS.findall(line) for line in text.splitlines()]
+        if len(found) >= wanted:
+            return found
+        assert time.monotonic() < deadline, found
+        time.sleep(0.1)
+
+
+def test_requests_are_written_down_with_what_came_of_them(s3: S3Client) -> None:
+    s3.put_bucket_logging(Bucket="source", BucketLoggingStatus={"LoggingEnabled": {"TargetBucket": "logs", "TargetPrefix": "a/"}})
+    assert s3.get_bucket_logging(Bucket="source")["LoggingEnabled"] == {"TargetBucket": "logs", "TargetPrefix": "a/"}
+    s3.put_object(Bucket="source", Key="a b", Body=b"12345")
+    s3.get_object(Bucket="source", Key="a b", Range="bytes=1-2")["Body"].read()
+    with s3_error("NoSuchKey", 404):
+        s3.get_object(Bucket="source", Key="none")
+    s3.put_bucket_logging(Bucket="source", BucketLoggingStatus={})
+    s3.put_object(Bucket="source", Key="unheard", Body=b"x")
+    assert "LoggingEnabled" not in s3.get_bucket_logging(Bucket="source")
+    told = {(f[6], f[7], f[9], f[10], f[12]): f for f in lines(s3, "a/", 4)}
+    assert ("REST.PUT.OBJECT", "a%20b", "200", "-", "5") in told
+    assert ("REST.GET.OBJECT", "a%20b", "206", "-", "5") in told
+    assert ("REST.GET.OBJECT", "none", "404", "NoSuchKey", "-") in told
+    assert not any(key[1] == "unheard" for key in told)
+    fields = told["REST.PUT.OBJECT", "a%20b", "200", "-", "5"]
+    assert fields[1] == "source"
+    assert fields[3] == "127.0.0.1"
+    assert (fields[19], fields[21]) == ("SigV4", "AuthHeader")
+
+
+def test_lines_that_wait_are_stored_when_the_server_stops(tmp_path_factory: pytest.TempPathFactory) -> None:
+    data = tmp_path_factory.mktemp("stopped")
+    with shardgate(data, config=ROOT / "config" / "bench.toml") as running:
+        client = running.client()
+        client.create_bucket(Bucket="source")
+        client.create_bucket(Bucket="logs")
+        client.put_bucket_logging(Bucket="source", BucketLoggingStatus={"LoggingEnabled": {"TargetBucket": "logs", "TargetPrefix": "b/"}})
+        client.put_object(Bucket="source", Key="k", Body=b"x")
+        assert "Contents" not in client.list_objects_v2(Bucket="logs")
+    with shardgate(data, config=ROOT / "config" / "bench.toml") as running:
+        assert any(fields[6:8] == ["REST.PUT.OBJECT", "k"] for fields in lines(running.client(), "b/", 1))
+
+
+@pytest.mark.parametrize("target", ["missing-bucket", "Not_A_Name"])
+def test_a_target_that_is_no_bucket_of_the_owner_is_refused(s3: S3Client, target: str) -> None:
+    code = "InvalidTargetBucketForLogging" if target.islower() else "InvalidBucketName"
+    with s3_error(code, 400):
+        s3.put_bucket_logging(Bucket="source", BucketLoggingStatus={"LoggingEnabled": {"TargetBucket": target, "TargetPrefix": ""}})
