@@ -17,6 +17,13 @@
         NotEnoughShards           fewer than k to read, or than the policy wants to write
         BudgetExhausted           no memory came free in time
         KeyUnavailable            root or tenant key
+        CustomerKeyRefused        SSE-C
+            CustomerKeyMissing    what is stored is under a customer's key, and there is none
+            CustomerKeyWrong      it is under another one
+            CustomerKeyNeedless   it is under none
+        KmsKeyMissing             no such KMS key of this tenant
+        KmsKeyDisabled            it opens nothing for clients
+        KmsKeyExists              its alias is taken
         ManifestUnavailable       the database did not answer in time; worth a retry
             JournalUnavailable    the step was made, and its journal segment is not stored yet; ask again
                 JournalBusy           too much is to be stored first; ask again later
@@ -132,6 +139,42 @@ class BudgetExhausted(ProxyError):
 
 class KeyUnavailable(ProxyError):
     """A root or tenant key cannot be had, or does not open what it should."""
+
+
+class CustomerKeyRefused(ProxyError):
+    """What is stored is not under the customer's key that was given, or not given."""
+
+
+class CustomerKeyMissing(CustomerKeyRefused):
+    """It is under a customer's key, and nobody has given that."""
+
+
+class CustomerKeyWrong(CustomerKeyRefused):
+    """It is under another customer's key."""
+
+
+class CustomerKeyNeedless(CustomerKeyRefused):
+    """It is under no customer's key."""
+
+
+class KmsKeyMissing(ProxyError):
+    """The tenant has no KMS key of this id or alias."""
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(f"there is no KMS key {key_id}")
+        self.key_id = key_id
+
+
+class KmsKeyDisabled(ProxyError):
+    """The KMS key is disabled."""
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(f"KMS key {key_id} is disabled")
+        self.key_id = key_id
+
+
+class KmsKeyExists(ProxyError):
+    """A tenant's alias of a KMS key is taken."""
 
 
 class ManifestUnavailable(ProxyError):

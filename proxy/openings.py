@@ -78,6 +78,7 @@ async def _holds_shards(store: Store) -> bool:
 async def open_root_key(config: Config, manifest: Manifest) -> RootKey:
     """Open the key that wraps the tenants' keys. One is made only while there is no tenant."""
     wrapped_by = {tenant.root_key_id for tenant in await manifest.list_tenants()}
+    wrapped_by |= {key.root_key_id for key in await manifest.list_kms_keys()}
     return open_root_key_file(Path(config.root_key.path), create=config.root_key.create, expected=wrapped_by)
 
 

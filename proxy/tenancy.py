@@ -1,7 +1,8 @@
-"""Tenants and their access keys: making them, with secrets sealed by the tenant's own key."""
+"""Tenants, their access keys and their KMS keys: making them, with secrets sealed by the tenant's own key."""
 
 from __future__ import annotations
 
+import re
 import secrets
 import string
 from uuid import uuid4
@@ -12,10 +13,11 @@ from proxy.clock import Clock
 from proxy.errors import ConfigError
 from proxy.keyring import Keyring
 from proxy.manifest.protocol import Manifest
-from proxy.manifest.records import AccessKey, AccessKeyId, Tenant, TenantId
+from proxy.manifest.records import AccessKey, AccessKeyId, KmsKey, KmsKeyId, Tenant, TenantId
 from proxy.s3.policy.principal import is_account_id
 
 _KEY_ALPHABET = string.ascii_uppercase + "234567"
+_ALIAS = re.compile(r"[A-Za-z0-9/_-]{1,250}")  # as AWS has them, behind "alias/"
 
 
 class Credentials(Struct, frozen=True, kw_only=True):
@@ -69,6 +71,17 @@ async def add_access_key(
         AccessKey(id=AccessKeyId(access_key), tenant_id=tenant.id, sealed_secret=sealed, created_ms=clock.now_ms())
     )
     return Credentials(tenant=tenant.name, access_key=access_key, secret_key=secret_key)
+
+
+async def add_kms_key(manifest: Manifest, keyring: Keyring, clock: Clock, tenant: Tenant, *, alias: str = "") -> KmsKey:
+    """Give a tenant another key to encrypt objects under. Raises `KmsKeyExists`, or `ConfigError` for an alias that is none."""
+    if alias and (not _ALIAS.fullmatch(alias) or alias.startswith("aws/")):
+        raise ConfigError("an alias must have 1 to 250 letters, digits, and any of / _ -, and must not begin with aws/")
+    key_id = KmsKeyId(str(uuid4()))
+    root_key_id, wrapped = keyring.new_tenant_key(key_id)
+    key = KmsKey(id=key_id, tenant_id=tenant.id, alias=alias, root_key_id=root_key_id, wrapped_key=wrapped, created_ms=clock.now_ms())
+    await manifest.add_kms_key(key)
+    return key
 
 
 def _new_or_checked(access_key: str | None, secret_key: str | None) -> tuple[str, str]:

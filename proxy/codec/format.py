@@ -54,6 +54,7 @@ LABEL_STEP = 256  # labels are padded to a multiple: how long one is says little
 LABEL_LENGTH_SIZE = 4  # before the label, inside its seal
 SALT_SIZE = 24  # random, of a message sealed under a key of its own: two are equal once in 2^96 messages
 WRAPPED_KEY_SIZE = SALT_SIZE + KEY_SIZE + TAG_SIZE
+CUSTOMER_ETAG_SIZE = 16  # as an MD5
 EPOCH_NUMBER_SIZE = 8
 EPOCH_PROOF_SIZE = 16  # nobody but its maker checks a proof, so guessing one takes 2^127 markers
 
@@ -73,6 +74,10 @@ INFO_COMMITMENT = b"shardgate v1 commitment "  # + segment id
 INFO_SHARES = b"shardgate v1 shares "  # + segment id
 INFO_DATA_KEY = b"shardgate v1 data key "  # + salt
 INFO_SECRET = b"shardgate v1 secret "  # + salt
+# From a customer's key:
+INFO_CUSTOMER_STREAM = b"shardgate v1 customer stream "  # + salt
+INFO_CUSTOMER_CHECK = b"shardgate v1 customer check "  # + salt
+INFO_CUSTOMER_ETAG = b"shardgate v1 customer etag "  # + salt + MD5
 # From the root key:
 INFO_TENANT_KEY = b"shardgate v1 tenant key "  # + salt
 INFO_EPOCH = b"shardgate v1 epoch "  # + number + manifest identity

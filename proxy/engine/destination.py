@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 from msgspec.structs import replace
 
 from proxy.clock import Clock, WriteOrder
+from proxy.codec.customer import CustomerKey, Keystream
 from proxy.codec.geometry import Scheme
 from proxy.codec.label import Label
 from proxy.engine.body import Digests
@@ -42,7 +43,11 @@ Committed = TypeVar("Committed", Version, Part, Exchanged)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Destination(ABC, Generic[Recorded, Committed]):
-    """What a body becomes, and under which policy, scheme and key it is stored."""
+    """What a body becomes, and under which policy, scheme and keys it is stored.
+
+    With a `customer_key`, the body is enciphered under it, and the salt is one that was drawn for this body alone. A salt without a key is
+    that of a body which comes enciphered.
+    """
 
     policy: Policy
     scheme: Scheme
@@ -51,6 +56,16 @@ class Destination(ABC, Generic[Recorded, Committed]):
     clock: Clock
     order: WriteOrder
     bucket: Bucket
+    customer_key: CustomerKey | None = None
+    customer_salt: bytes = b""
+
+    def keystream(self) -> Keystream | None:
+        """Return what enciphers the body, from its first byte on. Called once."""
+        return None if self.customer_key is None else self.customer_key.stream(self.customer_salt)
+
+    def etag(self, digests: Digests) -> str:
+        """Return the body's ETag: its MD5, unless a customer's key is to hide what is in it."""
+        return digests.md5.hex() if self.customer_key is None else self.customer_key.etag(self.customer_salt, digests.md5)
 
     @abstractmethod
     def label(self, segment: int, offset: int, record: bytes) -> Label:
@@ -88,10 +103,11 @@ class VersionDestination(Destination[VersionDraft, Version]):
             conditional=self.conditions != NO_CONDITIONS,
             written=written,
             size=size_bytes,
-            etag=digests.md5.hex(),
+            etag=self.etag(digests),
             modified_ms=modified_ms,
             attributes=with_default_lock(self.bucket, self.attributes, modified_ms=modified_ms, written=written),
             checksum=digests.checksum,
+            customer_salt=self.customer_salt,
         )
 
     async def commit(self, recorded: VersionDraft, layouts: tuple[Layout, ...], settlements: Sequence[Settlement]) -> Version:
@@ -121,10 +137,11 @@ class PartDestination(Destination[Part, Part]):
         return Part(
             number=self.number,
             size=size_bytes,
-            etag=digests.md5.hex(),
+            etag=self.etag(digests),
             modified_ms=self.clock.now_ms(),
             written=self.order.next(),
             checksum=digests.checksum,
+            customer_salt=self.customer_salt,
         )
 
     async def commit(self, recorded: Part, layouts: tuple[Layout, ...], settlements: Sequence[Settlement]) -> Part:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from functools import partial
 
 from proxy.codec.geometry import SegmentGeometry
 from proxy.codec.segment import SegmentSealer
@@ -21,6 +22,9 @@ FOOTER_ALLOWANCE = 4096  # for the budget: a key of 1 KiB and metadata of 2 KiB 
 # Of many large bodies on one busy line each is silent now and then: at one second, 54 of 64 uploads at once were refused.
 SILENT_SECONDS = 10.0
 ADMITTED_SIZE = 64 * 1024  # memory is asked for in such steps at first, later twice as much each time, up to a stride
+
+
+Seal = Callable[[bytes], None]
 
 
 def segment_memory(geometry: SegmentGeometry) -> int:
@@ -70,29 +74,29 @@ class Filler:
         sealer = SegmentSealer(segments.begin(segment_id, geometry, filling.held))
         if geometry.size <= INLINE_SIZE:
             data = await plaintext.take(geometry.size, filling.admit)
-            sealer.add(data)
+            segments.seal(sealer, data)
             body.digest(data)
         else:
-            await self._fill_in_threads(sealer, plaintext, body, filling)
+            await self._fill_in_threads(partial(segments.seal, sealer), sealer.geometry, plaintext, body, filling)
         return sealer
 
-    async def _fill_in_threads(self, sealer: SegmentSealer, plaintext: Plaintext, body: Body, filling: _Filling) -> None:
-        size, stripe_size = sealer.geometry.size, sealer.geometry.scheme.stripe_size
+    async def _fill_in_threads(self, seal: Seal, geometry: SegmentGeometry, plaintext: Plaintext, body: Body, filling: _Filling) -> None:
+        size, stripe_size = geometry.size, geometry.scheme.stripe_size
         stride = max(STRIDE_SIZE // stripe_size, 1) * stripe_size
         work: tuple[asyncio.Future[None], ...] = ()
         try:
             for offset in range(0, size, stride):
                 data = await plaintext.take(min(stride, size - offset), filling.admit)
                 await _done(work)
-                work = self._in_threads(sealer, body, data)
+                work = self._in_threads(seal, body, data)
             await _done(work)
         finally:
             await _ended(work)
             work = ()  # its error holds this frame, and with it the segment
 
-    def _in_threads(self, sealer: SegmentSealer, body: Body, data: bytes) -> tuple[asyncio.Future[None], ...]:
+    def _in_threads(self, seal: Seal, body: Body, data: bytes) -> tuple[asyncio.Future[None], ...]:
         loop = asyncio.get_running_loop()
-        sealing = loop.run_in_executor(self._threads, sealer.add, data)
+        sealing = loop.run_in_executor(self._threads, seal, data)
         hashing = loop.run_in_executor(self._threads, body.digest, data)
         return sealing, hashing
 

@@ -32,15 +32,16 @@ from proxy.codec.footer import pack_footer
 from proxy.codec.format import SEALED_CELL_SIZE, shard_name
 from proxy.codec.rebuild import rebuild_cells
 from proxy.engine.background import BackgroundMemory
+from proxy.engine.ciphers import cipher_of
 from proxy.engine.damage import DamageReporter
 from proxy.engine.fleet import Fleet
 from proxy.engine.sources import SegmentSources, shard_size
 from proxy.engine.tasks import BackgroundTasks
 from proxy.engine.throttle import Throttle
-from proxy.errors import IntegrityError, KeyUnavailable, MoveFailed, MoveRefused, StoreError, StoreNotAsked
-from proxy.keyring import Keyring, TenantCipher
+from proxy.errors import IntegrityError, MoveFailed, MoveRefused, StoreError, StoreNotAsked
+from proxy.keyring import Keyring
 from proxy.manifest.protocol import Manifest
-from proxy.manifest.records import Extent, Layout, Segment, TenantId
+from proxy.manifest.records import Extent, Segment
 from proxy.stores.protocol import ShardName
 
 DRAW_MS = 15 * 60 * 1000  # a segment takes seconds; at a throttle of 1 MiB a second, and among others, some minutes
@@ -147,7 +148,7 @@ class ShardMover:
         sources = SegmentSources(
             extent,
             segment,
-            await self._cipher(extent.layout),
+            await cipher_of(self._manifest, self._keyring, extent.layout),
             fleet=self._fleet,
             threads=self._threads,
             throttle=self._throttle,
@@ -175,12 +176,6 @@ class ShardMover:
             await self._give_up(draw)
         if drawn != replace(segment, drawn=segment.drawn + 1):  # a draw between may have left shards that nobody has counted
             raise MoveRefused(f"segment {segment.id.hex()} has changed since it was looked at")
-
-    async def _cipher(self, layout: Layout) -> TenantCipher:
-        tenant = await self._manifest.find_tenant(TenantId(layout.tenant_key_id))
-        if tenant is None:
-            raise KeyUnavailable(f"there is no tenant {layout.tenant_key_id}")
-        return self._keyring.tenant_cipher(tenant)
 
     async def _give_up(self, draw: _Draw) -> None:
         """If this fails, too, the draw expires by itself."""

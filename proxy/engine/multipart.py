@@ -5,12 +5,14 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 
+from proxy.codec.customer import CustomerKey
 from proxy.engine.assembly import assemble
 from proxy.engine.body import Body
+from proxy.engine.ciphers import check_customer_key
 from proxy.engine.copy import CopyBody
 from proxy.engine.destination import PartDestination
 from proxy.engine.locking import with_default_lock
-from proxy.engine.verbs import Verbs
+from proxy.engine.verbs import NO_KEYS, CustomerKeys, Verbs
 from proxy.manifest.drafts import NO_CONDITIONS, CompletedPart, Conditions, UploadPage, VersionDraft
 from proxy.manifest.events import Cause
 from proxy.manifest.records import (
@@ -57,28 +59,44 @@ class UploadVerbs(Verbs):
         """Return an upload in progress."""
         return await self._manifest.find_upload(bucket.id, key, upload_id)
 
-    async def upload_part(self, bucket: Bucket, owner: Tenant, upload: Upload, number: int, body: Body) -> Part:
-        """Store a body as a part; a part of this number from before is replaced."""
+    async def upload_part(
+        self, bucket: Bucket, owner: Tenant, upload: Upload, number: int, body: Body, *, customer_key: CustomerKey | None = None
+    ) -> Part:
+        """Store a body as a part; a part of this number from before is replaced. The customer's key is the upload's."""
+        check_customer_key(upload.attributes.encryption, customer_key)
         policy = self._policy(bucket)
         destination = PartDestination(
             policy=policy,
             scheme=policy.scheme_of(upload.attributes.storage_class),
-            cipher=self._keyring.tenant_cipher(owner),
+            cipher=await self._cipher(owner, upload.attributes),
             manifest=self._manifest,
             clock=self._clock,
             order=self._order,
             bucket=bucket,
+            customer_key=customer_key,
+            customer_salt=self._new_salt(customer_key),
             upload=upload,
             number=number,
         )
         return await self._writer.write(destination, body)
 
     async def copy_part(
-        self, source: Version, source_owner: Tenant, start: int, length: int, bucket: Bucket, owner: Tenant, upload: Upload, number: int
+        self,
+        source: Version,
+        source_owner: Tenant,
+        start: int,
+        length: int,
+        bucket: Bucket,
+        owner: Tenant,
+        upload: Upload,
+        number: int,
+        *,
+        customer_keys: CustomerKeys = NO_KEYS,
     ) -> Part:
         """Store a range of a version as a part."""
-        body = CopyBody(await self._open_source(source, source_owner, start, length, bucket), length, upload.checksum_algorithm)
-        return await self.upload_part(bucket, owner, upload, number, body)
+        pieces = await self._open_source(source, source_owner, start, length, bucket, customer_keys.source)
+        body = CopyBody(pieces, length, upload.checksum_algorithm)
+        return await self.upload_part(bucket, owner, upload, number, body, customer_key=customer_keys.target)
 
     async def complete_upload(
         self,

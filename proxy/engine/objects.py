@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
+from proxy.codec.customer import CustomerKey
 from proxy.engine.body import Body
+from proxy.engine.ciphers import check_customer_key
 from proxy.engine.classify import keeps_promises
 from proxy.engine.copy import CopyBody
 from proxy.engine.destination import VersionDestination
 from proxy.engine.locking import with_default_lock
 from proxy.engine.read import Reading
-from proxy.engine.verbs import Verbs
-from proxy.errors import PolicyMoved
+from proxy.engine.verbs import NO_KEYS, CustomerKeys, Verbs
+from proxy.errors import CustomerKeyRefused, PolicyMoved
 from proxy.manifest.conditions import check_conditions
 from proxy.manifest.drafts import NO_CONDITIONS, AttributeChange, Conditions, VersionDraft
 from proxy.manifest.events import Cause
@@ -40,21 +43,28 @@ class ObjectVerbs(Verbs):
         body: Body,
         attributes: ObjectAttributes,
         *,
+        customer_key: CustomerKey | None = None,
         conditions: Conditions = NO_CONDITIONS,
         cause: Cause | None = None,
     ) -> Version:
-        """Store a body as a new version. `PreconditionUnmet` comes before the body is read where it is known by then."""
+        """Store a body as a new version. `PreconditionUnmet` comes before the body is read where it is known by then.
+
+        The customer's key is the one that the attributes have the check value of.
+        """
         if conditions != NO_CONDITIONS:
             check_conditions(await self._manifest.find_version(bucket.id, key), conditions)
+        check_customer_key(attributes.encryption, customer_key)
         policy = self._policy(bucket)
         destination = VersionDestination(
             policy=policy,
             scheme=policy.scheme_of(attributes.storage_class),
-            cipher=self._keyring.tenant_cipher(owner),
+            cipher=await self._cipher(owner, attributes),
             manifest=self._manifest,
             clock=self._clock,
             order=self._order,
             bucket=bucket,
+            customer_key=customer_key,
+            customer_salt=self._new_salt(customer_key),
             key=key,
             version_id=self._new_version_id(),
             attributes=attributes,
@@ -75,12 +85,21 @@ class ObjectVerbs(Verbs):
         """Return the parts that a version was made of. `ExtentMissing` if the version is gone since it was found."""
         return await self._manifest.load_parts(bucket.id, version) if version.parts_count else ()
 
-    async def open_read(self, version: Version, owner: Tenant, start: int, length: int, *, extents: Sequence[Extent] = ()) -> Reading:
+    async def open_read(
+        self,
+        version: Version,
+        owner: Tenant,
+        start: int,
+        length: int,
+        *,
+        extents: Sequence[Extent] = (),
+        customer_key: CustomerKey | None = None,
+    ) -> Reading:
         """Return the bytes start .. start+length-1 of a version, authenticated, as they are fetched. Its extents may be known already.
 
         `ExtentMissing` if the version is gone since it was found; once this has returned it may go, and is read to its end.
         """
-        return await self._reader.open(version, self._keyring.tenant_cipher(owner), start, length, extents=extents)
+        return await self._reader.open(version, await self._read_keys(version, owner, customer_key), start, length, extents=extents)
 
     async def copy_object(
         self,
@@ -93,16 +112,22 @@ class ObjectVerbs(Verbs):
         attributes: ObjectAttributes,
         *,
         checksum_algorithm: ChecksumAlgorithm | None = None,
+        customer_keys: CustomerKeys = NO_KEYS,
         conditions: Conditions = NO_CONDITIONS,
         cause: Cause | None = None,
     ) -> Version:
-        """Copy a version. Where what is stored keeps the policy no data moves: the copy shares it, and keeps ETag, parts and checksum.
+        """Copy a version. Where what is stored keeps the policy and is under the right keys no data moves: the copy shares it, and keeps
+        ETag, parts and checksum.
 
         With a checksum asked for, the copy has that of its whole content, and an MD5 as its ETag if the source has no such checksum.
         """
-        storage_class = attributes.storage_class
-        if not _has_checksum(source, checksum_algorithm) or not await self._may_share(source, source_bucket, bucket, storage_class):
-            return await self._copy_data(source, source_owner, bucket, owner, key, attributes, checksum_algorithm, conditions, cause)
+        copy = partial(
+            self._copy_data, source, source_owner, bucket, owner, key, attributes, checksum_algorithm, customer_keys, conditions, cause
+        )
+        if not _has_checksum(source, checksum_algorithm) or not _same_customer_key(source, customer_keys.target):
+            return await copy()
+        if not await self._may_share(source, source_bucket, bucket, owner, attributes):
+            return await copy()
         written, modified_ms = self._order.next(), self._clock.now_ms()
         draft = VersionDraft(
             bucket_id=bucket.id,
@@ -122,7 +147,7 @@ class ObjectVerbs(Verbs):
         try:
             return await self._manifest.commit_version(draft, conditions=conditions)
         except PolicyMoved:
-            return await self._copy_data(source, source_owner, bucket, owner, key, attributes, checksum_algorithm, conditions, cause)
+            return await copy()
 
     async def change_attributes(
         self, bucket: Bucket, key: ObjectKey, version_id: VersionId, change: AttributeChange, *, cause: Cause | None = None
@@ -139,19 +164,35 @@ class ObjectVerbs(Verbs):
         key: ObjectKey,
         attributes: ObjectAttributes,
         checksum_algorithm: ChecksumAlgorithm | None,
+        customer_keys: CustomerKeys,
         conditions: Conditions,
         cause: Cause | None,
     ) -> Version:
         algorithm = checksum_algorithm or (source.checksum.algorithm if source.checksum else None)
-        body = CopyBody(await self._open_source(source, source_owner, 0, source.size, bucket), source.size, algorithm)
-        return await self.put_object(bucket, owner, key, body, attributes, conditions=conditions, cause=cause)
+        pieces = await self._open_source(source, source_owner, 0, source.size, bucket, customer_keys.source)
+        body = CopyBody(pieces, source.size, algorithm)
+        return await self.put_object(
+            bucket, owner, key, body, attributes, customer_key=customer_keys.target, conditions=conditions, cause=cause
+        )
 
-    async def _may_share(self, source: Version, source_bucket: Bucket, bucket: Bucket, storage_class: str) -> bool:
+    async def _may_share(self, source: Version, source_bucket: Bucket, bucket: Bucket, owner: Tenant, attributes: ObjectAttributes) -> bool:
         if (source_bucket.policy, source_bucket.tenant_id) != (bucket.policy, bucket.tenant_id):
             return False
+        await self._cipher(owner, source.attributes)  # to a disabled key a copy is a read, whether data moves or not
+        cipher = await self._cipher(owner, attributes)
         policy = self._policy(bucket)
+        scheme = policy.scheme_of(attributes.storage_class)
         extents = await self._manifest.load_extents([extent.id for extent in source.extents])
-        return all(keeps_promises(policy, policy.scheme_of(storage_class), extent.layout) for extent in extents)
+        return all(extent.layout.tenant_key_id == cipher.key_id and keeps_promises(policy, scheme, extent.layout) for extent in extents)
+
+
+def _same_customer_key(source: Version, customer_key: CustomerKey | None) -> bool:
+    """Tell whether a copy under this key may share what is stored of the source: that is under the same key, or both are under none."""
+    try:
+        check_customer_key(source.attributes.encryption, customer_key)
+    except CustomerKeyRefused:
+        return False
+    return True
 
 
 def _has_checksum(source: Version, wanted: ChecksumAlgorithm | None) -> bool:

@@ -16,10 +16,12 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import aclosing, asynccontextmanager
+from typing import NamedTuple
 
+from proxy.codec.customer import CustomerKey, Keystream
 from proxy.engine.budget import BLOCKED_SECONDS, Budget, Grant
 from proxy.engine.damage import DamageReporter
-from proxy.engine.fetch import WindowFetch
+from proxy.engine.fetch import INLINE_SIZE, WindowFetch
 from proxy.engine.fleet import Fleet
 from proxy.engine.windows import (
     FIRST_WINDOW_SIZE,
@@ -30,6 +32,7 @@ from proxy.engine.windows import (
     plan_windows,
     touched_extents,
 )
+from proxy.errors import CustomerKeyMissing
 from proxy.keyring import TenantCipher
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import Extent, Version
@@ -38,6 +41,24 @@ PIECE_SIZE = 256 * 1024  # of one write: it stays in memory while a client takes
 
 Pieces = AsyncGenerator[bytes | memoryview]
 _Fetched = asyncio.Task[tuple[list[memoryview], Grant]]
+
+
+class ReadKeys(NamedTuple):
+    """What it takes to read a version: the cipher of its data keys, and the customer's key if it is under one."""
+
+    cipher: TenantCipher
+    owner: str  # whose share of the memory it takes
+    customer: CustomerKey | None = None
+    as_stored: bool = False  # enciphered as it is, to be stored elsewhere
+
+    def keystream(self, window: Window) -> Keystream | None:
+        """Return what deciphers a window. Raises `CustomerKeyMissing`: what is enciphered never passes for plaintext."""
+        salt = window.extent.layout.customer_salt
+        if not salt or self.as_stored:
+            return None
+        if self.customer is None:
+            raise CustomerKeyMissing(f"extent {window.extent.id} is under a customer's key")
+        return self.customer.stream(salt, window.offset)
 
 
 class Reader:
@@ -50,7 +71,7 @@ class Reader:
         self._threads = threads
         self._reporter = reporter
 
-    async def open(self, version: Version, cipher: TenantCipher, start: int, length: int, *, extents: Sequence[Extent] = ()) -> Reading:
+    async def open(self, version: Version, keys: ReadKeys, start: int, length: int, *, extents: Sequence[Extent] = ()) -> Reading:
         """Return the plaintext bytes start .. start+length-1, as they are fetched.
 
         `extents` are all of the version's, if they are known. Otherwise they are loaded: `ExtentMissing` if the version is gone.
@@ -59,23 +80,23 @@ class Reader:
         """
         if not extents:
             extents, start = await self._load(version, start, length)
-        return Reading(self, extents, cipher, start, length)
+        return Reading(self, extents, keys, start, length)
 
-    async def read(self, windows: Iterator[Window], cipher: TenantCipher, passing: deque[Grant] | None) -> Pieces:
+    async def read(self, windows: Iterator[Window], keys: ReadKeys, passing: deque[Grant] | None) -> Pieces:
         """Return the windows' plaintext. While a piece is passed on, `passing` has the grant of its window.
 
         Without `passing`, the memory is the caller's.
         """
         charged = passing is not None
         window = next(windows, None)
-        ahead = self._begin(window, cipher, charged=charged)
+        ahead = self._begin(window, keys, charged=charged)
         try:
             while window is not None and ahead is not None:
                 pieces, held = await ahead
                 reads_ahead = window.length >= READ_AHEAD_SIZE
                 try:
                     window = next(windows, None)
-                    ahead = self._begin(window if reads_ahead else None, cipher, charged=charged)
+                    ahead = self._begin(window if reads_ahead else None, keys, charged=charged)
                     if passing is not None:
                         passing.append(held)
                     pieces.reverse()
@@ -86,20 +107,23 @@ class Reader:
                         passing.clear()
                     held.release()
                 if not reads_ahead:
-                    ahead = self._begin(window, cipher, charged=charged)
+                    ahead = self._begin(window, keys, charged=charged)
         finally:
             if ahead is not None:
                 await self._drop(ahead)
             ahead = None  # its error holds this frame
 
-    async def open_source(self, version: Version, cipher: TenantCipher, start: int, length: int, *, run_size: int) -> Pieces:
+    async def open_source(self, version: Version, keys: ReadKeys, start: int, length: int, *, run_size: int) -> Pieces:
         """As `open`, for a copy into segments of `run_size`, whose writer has memory for the source as well: see `source_memory`."""
         extents, start = await self._load(version, start, length)
-        return self._read_runs(extents, cipher, start, length, run_size)
+        return self._read_runs(extents, keys, start, length, run_size)
 
-    def open_extent(self, extent: Extent, cipher: TenantCipher, *, run_size: int) -> Pieces:
-        """Return the plaintext of an extent, to be written into segments of `run_size`. Its writer has the memory, as in `open_source`."""
-        return self._read_runs((extent,), cipher, 0, extent.layout.size, run_size)
+    def open_extent(self, extent: Extent, keys: ReadKeys, *, run_size: int) -> Pieces:
+        """Return what is coded in an extent, to be written into segments of `run_size`: of a customer's, enciphered as it is.
+
+        Its writer has the memory, as in `open_source`.
+        """
+        return self._read_runs((extent,), keys, 0, extent.layout.size, run_size)
 
     async def _load(self, version: Version, start: int, length: int) -> tuple[Sequence[Extent], int]:
         # All extents that will be read, at once: were the version deleted meanwhile, its shards stay a while, but not its extents.
@@ -108,16 +132,16 @@ class Reader:
             return (), start
         return await self._manifest.load_extents([ref.id for ref in refs]), start
 
-    async def _read_runs(self, extents: Sequence[Extent], cipher: TenantCipher, start: int, length: int, run_size: int) -> Pieces:
+    async def _read_runs(self, extents: Sequence[Extent], keys: ReadKeys, start: int, length: int, run_size: int) -> Pieces:
         for low in range(start, start + length, run_size):
             run = min(run_size, start + length - low)
             windows = plan_windows(extents, low, run, first_size=SOURCE_WINDOW_SIZE, size=SOURCE_WINDOW_SIZE)
-            async with aclosing(self.read(windows, cipher, None)) as pieces:
+            async with aclosing(self.read(windows, keys, None)) as pieces:
                 async for piece in pieces:
                     yield piece
 
-    def _begin(self, window: Window | None, cipher: TenantCipher, *, charged: bool) -> _Fetched | None:
-        return None if window is None else asyncio.create_task(self._fetch(window, cipher, charged=charged))
+    def _begin(self, window: Window | None, keys: ReadKeys, *, charged: bool) -> _Fetched | None:
+        return None if window is None else asyncio.create_task(self._fetch(window, keys, charged=charged))
 
     async def _drop(self, ahead: _Fetched) -> None:
         ahead.cancel()
@@ -125,24 +149,33 @@ class Reader:
         if isinstance(outcome, tuple):
             outcome[1].release()
 
-    async def _fetch(self, window: Window, cipher: TenantCipher, *, charged: bool) -> tuple[list[memoryview], Grant]:
+    async def _fetch(self, window: Window, keys: ReadKeys, *, charged: bool) -> tuple[list[memoryview], Grant]:
         """Return a window's plaintext and the memory granted for it."""
-        fetch = WindowFetch(window, cipher, self._fleet, self._threads, self._reporter)
-        held = await self._budget.acquire(fetch.memory_bytes if charged else 0, owner=cipher.key_id)
+        keystream = keys.keystream(window)
+        fetch = WindowFetch(window, keys.cipher, self._fleet, self._threads, self._reporter)
+        held = await self._budget.acquire(fetch.memory_bytes if charged else 0, owner=keys.owner)
         try:
-            return await fetch.run(), held
+            return await self._deciphered(await fetch.run(), keystream, window.length), held
         except BaseException:
             held.release()
             raise
+
+    async def _deciphered(self, pieces: list[memoryview], keystream: Keystream | None, size_bytes: int) -> list[memoryview]:
+        """Put the plaintext in the place of the pieces, one after the other: their memory is that of the window."""
+        if keystream is None:
+            return pieces
+        if size_bytes <= INLINE_SIZE:
+            return _decipher(pieces, keystream)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, _decipher, pieces, keystream)
 
 
 class Reading(AsyncIterator[bytes | memoryview]):
     """Bytes on their way to a client, in pieces of up to `PIECE_SIZE`. Whoever has it closes it with `aclose`."""
 
-    def __init__(self, reader: Reader, extents: Sequence[Extent], cipher: TenantCipher, start: int, length: int) -> None:
+    def __init__(self, reader: Reader, extents: Sequence[Extent], keys: ReadKeys, start: int, length: int) -> None:
         self._reader = reader
         self._extents = extents
-        self._cipher = cipher
+        self._keys = keys
         self._position = start
         self._end = start + length
         self._first_size = FIRST_WINDOW_SIZE
@@ -152,7 +185,7 @@ class Reading(AsyncIterator[bytes | memoryview]):
     async def __anext__(self) -> bytes | memoryview:
         if self._pieces is None:
             windows = plan_windows(self._extents, self._position, self._end - self._position, first_size=self._first_size)
-            self._pieces = self._reader.read(windows, self._cipher, self._held)
+            self._pieces = self._reader.read(windows, self._keys, self._held)
         piece = await anext(self._pieces)
         self._position += len(piece)
         return piece
@@ -176,6 +209,12 @@ class Reading(AsyncIterator[bytes | memoryview]):
         pieces, self._pieces = self._pieces, None
         if pieces is not None:
             await pieces.aclose()
+
+
+def _decipher(pieces: list[memoryview], keystream: Keystream) -> list[memoryview]:
+    for number, piece in enumerate(pieces):
+        pieces[number] = memoryview(keystream.apply(piece))
+    return pieces
 
 
 def _joined(pieces: list[memoryview]) -> bytes | memoryview:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from proxy.codec.customer import Keystream
 from proxy.codec.geometry import Scheme, SegmentGeometry
-from proxy.codec.segment import SegmentKeys
+from proxy.codec.segment import SegmentKeys, SegmentSealer
 from proxy.engine.budget import Grant
 from proxy.engine.placement import Policy
 from proxy.engine.quorum import Placed
@@ -25,13 +26,17 @@ class BegunSegment:
 
 
 class BodySegments:
-    """One body's data key and its segments, in order."""
+    """One body's data key and its segments, in order; and its keystream, if what is stored is enciphered under a customer's key."""
 
-    def __init__(self, policy: Policy, scheme: Scheme, cipher: TenantCipher) -> None:
+    def __init__(
+        self, policy: Policy, scheme: Scheme, cipher: TenantCipher, *, keystream: Keystream | None = None, customer_salt: bytes = b""
+    ) -> None:
         self.scheme = scheme
         self._policy = policy.name
         self.data_key, self._wrapped_key = cipher.new_data_key()
         self._tenant_key_id = cipher.key_id
+        self._keystream = keystream
+        self._customer_salt = customer_salt
         self._segments: list[BegunSegment] = []
 
     @property
@@ -42,6 +47,10 @@ class BodySegments:
         """Add the next segment, and return its keys."""
         self._segments.append(BegunSegment(segment_id, geometry.size, held))
         return SegmentKeys(geometry, segment_id=segment_id, data_key=self.data_key, tenant_key_id=self._tenant_key_id)
+
+    def seal(self, sealer: SegmentSealer, plaintext: bytes) -> None:
+        """Code and seal the body's next bytes, perhaps in a worker thread: one call at a time, in order."""
+        sealer.add(plaintext if self._keystream is None else self._keystream.apply(plaintext))
 
     def __getitem__(self, number: int) -> BegunSegment:
         return self._segments[number]
@@ -65,6 +74,7 @@ class BodySegments:
                 m=self.scheme.m,
                 tenant_key_id=self._tenant_key_id,
                 wrapped_key=self._wrapped_key,
+                customer_salt=self._customer_salt,
                 segments=tuple(_segment_record(segment) for segment in self._segments),
             ),
         )

@@ -24,6 +24,7 @@ class Window:
     segment: Segment
     start: int
     length: int
+    offset: int = 0  # of `start` in the extent
 
 
 def plan_windows(
@@ -33,11 +34,12 @@ def plan_windows(
     until they have `size`."""
     position, end, size_limit = 0, start + length, first_size
     for extent in extents:
+        begin = position
         for segment in extent.layout.segments:
             low, high = max(start, position), min(end, position + segment.size)
             while low < high:
                 stop = min(_window_end(extent, low - position, size_limit) + position, high)
-                yield Window(extent, segment, low - position, stop - low)
+                yield Window(extent, segment, low - position, stop - low, low - begin)
                 low, size_limit = stop, min(2 * size_limit, size)
             position += segment.size
 

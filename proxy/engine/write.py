@@ -87,7 +87,13 @@ class Writer:
         return await self._tasks.run(self._commit(destination, stored))
 
     async def _store(self, destination: Destination[Recorded, Committed], body: Body) -> _Stored[Recorded]:
-        segments = BodySegments(destination.policy, destination.scheme, destination.cipher)
+        segments = BodySegments(
+            destination.policy,
+            destination.scheme,
+            destination.cipher,
+            keystream=destination.keystream(),
+            customer_salt=destination.customer_salt,
+        )
         try:
             recorded = await self._store_segments(destination, segments, body)
         except BaseException as error:
@@ -107,7 +113,7 @@ class Writer:
             while size := await cut.next_size():
                 number, offset = cut.number, cut.offset
                 geometry = SegmentGeometry(destination.scheme, size)
-                sealer = await self._filler.fill(segments, geometry, plaintext, body, cut, owner=destination.cipher.key_id)
+                sealer = await self._filler.fill(segments, geometry, plaintext, body, cut, owner=destination.bucket.tenant_id)
                 if cut.ended:
                     recorded = destination.record(body.finish(), body.size_bytes)
                 label = destination.label(number, offset, msgpack.encode(recorded) if recorded is not None else b"")

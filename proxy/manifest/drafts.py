@@ -66,6 +66,7 @@ class VersionDraft(Record, frozen=True, kw_only=True, omit_defaults=True):
     attributes: ObjectAttributes = ObjectAttributes()
     checksum: Checksum | None = None
     parts: tuple[PartSummary, ...] = ()
+    customer_salt: bytes = b""  # of its new layout: a label tells it by this alone
     new_layouts: tuple[Layout, ...] = ()
     shared_extents: tuple[ExtentId, ...] = ()
     cause: Cause | None = None  # set for the commit alone: what those who listen are told

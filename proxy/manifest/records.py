@@ -12,6 +12,7 @@ from proxy.s3.object_lock import HoldStatus, LockMode
 from proxy.s3.policy.acl import Acl
 
 TenantId = NewType("TenantId", str)
+KmsKeyId = NewType("KmsKeyId", str)
 AccessKeyId = NewType("AccessKeyId", str)
 BucketId = NewType("BucketId", int)  # of this very bucket: never given again, as its name may be
 BucketName = NewType("BucketName", str)
@@ -63,6 +64,18 @@ class AccessKey(Record, frozen=True, kw_only=True, omit_defaults=True):
         return self.name or (self.id if self.policy else "")
 
 
+class KmsKey(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """A key of a tenant's keyring, beside the tenant key: it wraps data keys as that does. It stays as long as the tenant."""
+
+    id: KmsKeyId  # a UUID
+    tenant_id: TenantId
+    alias: str = ""  # without "alias/"; unique in the tenant
+    enabled: bool = True
+    root_key_id: str
+    wrapped_key: bytes  # wrapped by the root key, as a tenant key is
+    created_ms: int
+
+
 class Bucket(Record, frozen=True, kw_only=True, omit_defaults=True):
     """A bucket. `settings` holds S3 sub-resources not interpreted by the manifest, by name (e.g. "tagging"), as JSON text."""
 
@@ -109,8 +122,9 @@ class Layout(Record, frozen=True, kw_only=True, omit_defaults=True):
     policy: str = ""  # the placement policy whose promises its segments keep
     k: int
     m: int
-    tenant_key_id: str
-    wrapped_key: bytes  # the data key, wrapped by the tenant key
+    tenant_key_id: str  # the tenant's id, or that of a KMS key of the tenant
+    wrapped_key: bytes  # the data key, wrapped by that key
+    customer_salt: bytes = b""  # what is stored is enciphered under a customer's key and this; empty: it is the plaintext
     segments: tuple[Segment, ...]
 
 
@@ -151,6 +165,15 @@ class Retention(Record, frozen=True, kw_only=True, omit_defaults=True):
     until_ms: int
 
 
+class Encryption(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """What a client asked for beside what every object has: a key of the tenant's keyring (SSE-KMS), or one of its own (SSE-C)."""
+
+    kms_key_id: str = ""  # a KMS key's, or the tenant's id for the tenant key itself, which AWS calls aws/s3
+    bucket_key: bool = False  # told as it was asked for
+    context: str = ""  # base64 of JSON, as given
+    customer_check: bytes = b""  # of SSE-C: see `codec.customer`
+
+
 class ObjectAttributes(Record, frozen=True, kw_only=True, omit_defaults=True):
     """What a client says about an object besides its bytes, and gets back with it.
 
@@ -165,6 +188,7 @@ class ObjectAttributes(Record, frozen=True, kw_only=True, omit_defaults=True):
     acl: Acl | None = None  # None: the bucket's owner owns it, and nobody else has anything
     retention: Retention | None = None
     legal_hold: HoldStatus | None = None  # None: never set, which S3 tells from "OFF"
+    encryption: Encryption | None = None  # None: as every object is, under a key of its own that the tenant key wraps
 
 
 class Version(Record, frozen=True, kw_only=True, omit_defaults=True):
@@ -242,6 +266,7 @@ class Part(Record, frozen=True, kw_only=True, omit_defaults=True):
     modified_ms: int
     written: int = 0  # rises from write to write: tells labels of one millisecond apart
     checksum: Checksum | None = None
+    customer_salt: bytes = b""  # of its layout: a label tells it by this alone
     extents: tuple[ExtentRef, ...] = ()
 
 

@@ -19,6 +19,8 @@ from proxy.errors import (
     BucketNotEmpty,
     ExtentMissing,
     IntentRevoked,
+    KmsKeyExists,
+    KmsKeyMissing,
     ManifestFenced,
     PartInvalid,
     PreconditionUnmet,
@@ -36,6 +38,7 @@ from proxy.manifest.records import (
     Caller,
     Garbage,
     GarbageSegment,
+    KmsKey,
     Layout,
     Part,
     PartSummary,
@@ -115,6 +118,32 @@ async def test_tenants_and_keys(manifest: Manifest) -> None:
     assert await manifest.remove_access_key("AK") is True
     assert await manifest.remove_access_key("AK") is False
     assert (await manifest.find_caller("AK", None)).access_key is None
+
+
+async def test_kms_keys(manifest: Manifest) -> None:
+    await manifest.add_tenant(tenant("other"))
+    with pytest.raises(TenantMissing):
+        await manifest.add_kms_key(kms_key("a", "nobody"))
+    for key in (kms_key("a", "t", "main"), kms_key("b", "t"), kms_key("c", "t"), kms_key("d", "other", "main")):
+        await manifest.add_kms_key(key)
+    with pytest.raises(KmsKeyExists):
+        await manifest.add_kms_key(kms_key("e", "t", "main"))
+    assert [key.id for key in await manifest.list_kms_keys("t")] == ["a", "b", "c"]
+    assert [key.id for key in await manifest.list_kms_keys()] == ["a", "b", "c", "d"]
+    assert await manifest.find_kms_key("a") == kms_key("a", "t", "main")
+    assert await manifest.find_kms_key("e") is None
+    assert await manifest.find_kms_key_by_alias("other", "main") == kms_key("d", "other", "main")
+    assert await manifest.find_kms_key_by_alias("t", "") is None
+    await manifest.set_kms_key_enabled("a", False)
+    assert await manifest.find_kms_key_by_alias("t", "main") == replace(kms_key("a", "t", "main"), enabled=False)
+    with pytest.raises(KmsKeyMissing):
+        await manifest.set_kms_key_enabled("e", False)
+    await manifest.remove_tenant("other")
+    assert [key.id for key in await manifest.list_kms_keys()] == ["a", "b", "c"]
+
+
+def kms_key(key_id: str, tenant_id: str, alias: str = "") -> KmsKey:
+    return KmsKey(id=key_id, tenant_id=tenant_id, alias=alias, root_key_id="r", wrapped_key=b"w", created_ms=NOW)
 
 
 async def test_a_removed_tenant_takes_its_keys_along_and_no_others(manifest: Manifest) -> None:

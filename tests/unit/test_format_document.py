@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from proxy.codec import format as layout
+from proxy.codec.customer import CustomerKey
 from proxy.codec.decode import decode_segment
 from proxy.codec.footer import FixedPart, parse_footer
 from proxy.codec.geometry import MAX_CELLS, Scheme, SegmentGeometry, parse_scheme
@@ -126,6 +127,9 @@ def test_sizes_in_the_text_are_those_of_the_code() -> None:
     assert (layout.KEY_SIZE, layout.NONCE_SIZE, layout.TAG_SIZE, layout.COMMITMENT_SIZE) == (32, 12, 16, 32)
     assert f"{layout.SALT_SIZE} random bytes of salt" in TEXT
     assert f"A wrapped data key has {layout.WRAPPED_KEY_SIZE} bytes" in TEXT
+    assert f"a salt of {layout.SALT_SIZE} random bytes" in TEXT
+    assert f"**check value** of {len(CustomerKey(bytes(32)).check_value(bytes(layout.SALT_SIZE)))} bytes" in TEXT
+    assert f"its first {layout.CUSTOMER_ETAG_SIZE} bytes in hex are the ETag" in TEXT
     assert f"That makes {layout.SHARE_SIZE} bytes" in TEXT
     assert f"up to the next multiple of {layout.LABEL_STEP}" in TEXT
     assert f"`length ({layout.LABEL_LENGTH_SIZE} bytes)" in TEXT
@@ -268,6 +272,7 @@ def test_records_of_the_manifests_copy_have_the_fields_that_the_page_lists() -> 
 def test_the_records_have_the_fields_that_the_page_lists() -> None:
     structs: dict[str, type[msgspec.Struct]] = {
         "tenant": records.Tenant,
+        "KMS key": records.KmsKey,
         "bucket": records.Bucket,
         "version": records.Version,
         "layout": records.Layout,

@@ -20,6 +20,7 @@ from proxy.codec.label import Label, decode_label
 from proxy.engine.background import BackgroundMemory
 from proxy.engine.body import Digests
 from proxy.engine.budget import Budget
+from proxy.engine.ciphers import cipher_of
 from proxy.engine.damage import DamageReporter
 from proxy.engine.destination import Destination
 from proxy.engine.filling import Filler, segment_memory
@@ -27,18 +28,17 @@ from proxy.engine.fleet import Fleet
 from proxy.engine.intents import IntentLedger
 from proxy.engine.placement import Policy
 from proxy.engine.quorum import ShardPutter
-from proxy.engine.read import Pieces, Reader
+from proxy.engine.read import Pieces, Reader, ReadKeys
 from proxy.engine.sources import SegmentSources
 from proxy.engine.stragglers import Stragglers
 from proxy.engine.tasks import BackgroundTasks
 from proxy.engine.throttle import Throttle
 from proxy.engine.windows import source_memory
 from proxy.engine.write import Writer
-from proxy.errors import KeyUnavailable
 from proxy.keyring import Keyring, TenantCipher
 from proxy.manifest.campaigns import Exchanged, ExtentUser
 from proxy.manifest.protocol import Manifest
-from proxy.manifest.records import Bucket, Extent, Layout, Record, Settlement, TenantId
+from proxy.manifest.records import Bucket, Extent, Layout, Record, Settlement
 
 LARGE_SHARE = 7 / 8  # of a budget: no large write gets more
 
@@ -84,7 +84,7 @@ class Rewriter:
 
         `ExtentMissing` if the version or part does not use it any more: then nothing has changed, and what was stored is collected.
         """
-        cipher = await self._cipher(extent.layout)
+        cipher = await cipher_of(self._manifest, self._keyring, extent.layout)
         size = min(extent.layout.size, policy.segment_size)
         needed = segment_memory(SegmentGeometry(scheme, size)) + source_memory(size)
         async with self._memory.held(needed) as granted:
@@ -96,11 +96,13 @@ class Rewriter:
                 clock=self._clock,
                 order=WriteOrder(self._clock),  # of a new record: here there is none
                 bucket=bucket,
+                customer_salt=extent.layout.customer_salt,
                 user=user,
                 extent=extent,
                 last_label=await self._last_label(extent, cipher),
             )
-            pieces = self._reader.open_extent(extent, cipher, run_size=policy.segment_size)
+            keys = ReadKeys(cipher, bucket.tenant_id, as_stored=True)
+            pieces = self._reader.open_extent(extent, keys, run_size=policy.segment_size)
             body = _ExtentBody(pieces, extent.layout, scheme, self._throttle)
             exchanged = await self._writer(granted).write(destination, body)
         return exchanged.layout
@@ -128,12 +130,6 @@ class Rewriter:
         await sources.columns(last, last, suspect=())
         footer = next(iter(sources.footers.values()))
         return decode_label(sources.keys.label_cipher().open(footer.sealed_label))
-
-    async def _cipher(self, layout: Layout) -> TenantCipher:
-        tenant = await self._manifest.find_tenant(TenantId(layout.tenant_key_id))
-        if tenant is None:
-            raise KeyUnavailable(f"there is no tenant {layout.tenant_key_id}")
-        return self._keyring.tenant_cipher(tenant)
 
 
 class _Rewritten(Record, frozen=True, kw_only=True, omit_defaults=True):

@@ -71,6 +71,8 @@ NEEDED: Mapping[str, Callable[..., bool]] = {
     "remove_tenant": _always,
     "add_access_key": _always,
     "remove_access_key": _always,
+    "add_kms_key": _always,  # what it wraps is lost without it
+    "set_kms_key_enabled": _always,
     "create_bucket": _always,
     "commit_version": _version_needs_journal,
     "begin_upload": _always,

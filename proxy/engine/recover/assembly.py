@@ -64,14 +64,16 @@ def _found_version(last: Labelled, layout: Layout) -> Found | Finding:
     draft = _drafts.decode(last.record)
     if (draft.key, draft.id, draft.size) != (last.key, last.version_id, layout.size):
         return _contradicted(last)
-    return FoundVersion(bucket=last.bucket, draft=replace(draft, new_layouts=(layout,)))
+    return FoundVersion(bucket=last.bucket, draft=replace(draft, new_layouts=(replace(layout, customer_salt=draft.customer_salt),)))
 
 
 def _found_part(last: Labelled, layout: Layout) -> Found | Finding:
     part = _parts.decode(last.record)
     if (part.number, part.size) != (last.part_number, layout.size):
         return _contradicted(last)
-    return FoundPart(bucket=last.bucket, key=last.key, upload_id=last.upload_id, part=part, layout=layout)
+    return FoundPart(
+        bucket=last.bucket, key=last.key, upload_id=last.upload_id, part=part, layout=replace(layout, customer_salt=part.customer_salt)
+    )
 
 
 def _contradicted(last: Labelled) -> Finding:

@@ -22,7 +22,7 @@ from proxy.engine.recover.notes import Notes, Tell
 from proxy.keyring import Keyring
 from proxy.manifest.journal import Key
 from proxy.manifest.protocol import Manifest
-from proxy.manifest.records import Bucket, ExtentId, Record, SegmentId
+from proxy.manifest.records import Bucket, ExtentId, KmsKey, Record, SegmentId, Tenant
 from proxy.manifest.recovery import Finding, Found, FoundPart, FoundVersion, Outcome
 from proxy.manifest.sqlite.notebook import Notebook
 from proxy.stores.observe import ObservedStore
@@ -103,8 +103,9 @@ class LabelledRecovery:
             await self._notes.run(Notebook.add_named, [segment for segment in segments if segment is not None])
 
     async def _read_labels(self, buckets: Sequence[Bucket], silent: Collection[str]) -> None:
+        holders: list[Tenant | KmsKey] = [*await self._manifest.list_tenants(), *await self._manifest.list_kms_keys()]
         surroundings = Surroundings(
-            ciphers={tenant.id: self._keyring.tenant_cipher(tenant) for tenant in await self._manifest.list_tenants()},
+            ciphers={holder.id: self._keyring.tenant_cipher(holder) for holder in holders},
             silent=silent,
             stores_of={bucket.name: self._stores_of(bucket) for bucket in buckets},
             all_stores=tuple(self._stores),

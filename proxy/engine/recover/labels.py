@@ -121,7 +121,7 @@ class LabelReader:
         tenant = footer.fixed.tenant_key_id
         cipher = self._surroundings.ciphers.get(tenant)
         if cipher is None:
-            raise KeyUnavailable(f"no tenant {tenant} is in the journal")
+            raise KeyUnavailable(f"no tenant and no KMS key {tenant} is in the journal")
         return cipher.open_share(footer)
 
     def _labelled(self, task: _Task, joined: JoinedSegment, opened: OpenedLabel) -> Labelled:

@@ -13,13 +13,14 @@ from proxy.codec.geometry import Scheme, SegmentGeometry
 from proxy.codec.proof import prove_shard, smallest_shard_size
 from proxy.codec.segment import SegmentKeys
 from proxy.engine.background import BackgroundMemory
+from proxy.engine.ciphers import cipher_of
 from proxy.engine.fleet import Fleet
 from proxy.engine.throttle import Throttle
-from proxy.errors import IntegrityError, KeyUnavailable, ShardMissing
+from proxy.errors import IntegrityError, ShardMissing
 from proxy.keyring import Keyring, TenantCipher
 from proxy.manifest.damage import DamageKind
 from proxy.manifest.protocol import Manifest
-from proxy.manifest.records import Extent, ExtentId, Layout, Segment, TenantId
+from proxy.manifest.records import Extent, ExtentId, Layout, Segment
 from proxy.stores.protocol import ShardName
 
 LABEL_ROOM = 16 * 1024  # of memory for a footer: a version with 8 KiB of headers has as long a label
@@ -126,10 +127,7 @@ class Inspector:
 
     async def _keys(self, shard: Shard) -> tuple[SegmentKeys, TenantCipher]:
         layout = shard.extent.layout
-        tenant = await self._manifest.find_tenant(TenantId(layout.tenant_key_id))
-        if tenant is None:
-            raise KeyUnavailable(f"there is no tenant {layout.tenant_key_id}")
-        cipher = self._keyring.tenant_cipher(tenant)
+        cipher = await cipher_of(self._manifest, self._keyring, layout)
         keys = SegmentKeys(
             shard.geometry, segment_id=shard.segment.id, data_key=cipher.unwrap(layout.wrapped_key), tenant_key_id=layout.tenant_key_id
         )

@@ -10,13 +10,15 @@ commit, or it was refused. A write that was broken off may take effect late, lik
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
 from proxy.manifest.plans.versions import VersionChange, order_of, version_of
 from proxy.manifest.records import NULL_VERSION, Bucket, Part, Record, Upload, Version, VersionId
 from proxy.manifest.recovery import FoundPart, FoundVersion, Outcome
+
+KeyOwner = Callable[[str], str]  # from the id of a key of the keyring to that of the tenant whose it is
 
 
 class Insertion(Record, frozen=True, kw_only=True, omit_defaults=True):
@@ -32,11 +34,11 @@ def id_of(bucket: Bucket, found: FoundVersion) -> VersionId:
     return found.draft.id if "Enabled" in (bucket.versioning, found.draft.versioning) else NULL_VERSION
 
 
-def belongs(bucket: Bucket | None, found: FoundVersion) -> bool:
+def belongs(bucket: Bucket | None, found: FoundVersion, key_owner: KeyOwner) -> bool:
     """Tell whether the bucket is the one that was written to: not another of its name, and not another tenant's."""
     if bucket is None or (bucket.id, bucket.name) != (found.draft.bucket_id, found.bucket):
         return False
-    return all(layout.tenant_key_id == bucket.tenant_id for layout in found.draft.new_layouts)
+    return all(key_owner(layout.tenant_key_id) == bucket.tenant_id for layout in found.draft.new_layouts)
 
 
 def plan_found_version(
@@ -62,11 +64,11 @@ def plan_found_version(
     )
 
 
-def plan_found_part(upload: Upload | None, bucket: Bucket | None, before: Part | None, found: FoundPart) -> Outcome:
+def plan_found_part(upload: Upload | None, bucket: Bucket | None, before: Part | None, found: FoundPart, key_owner: KeyOwner) -> Outcome:
     """Tell whether a part is brought back: into its own upload, unless a newer one of its number is there."""
     if upload is None or bucket is None or upload.bucket_id != bucket.id:
         return "homeless"
-    if (upload.key, bucket.name, bucket.tenant_id) != (found.key, found.bucket, found.layout.tenant_key_id):
+    if (upload.key, bucket.name, bucket.tenant_id) != (found.key, found.bucket, key_owner(found.layout.tenant_key_id)):
         return "homeless"
     if before is not None and (before.written == found.part.written or order_of(before) > order_of(found.part)):
         return "superseded"

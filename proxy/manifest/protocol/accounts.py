@@ -12,6 +12,8 @@ from proxy.manifest.records import (
     BucketId,
     BucketName,
     Caller,
+    KmsKey,
+    KmsKeyId,
     Tenant,
     TenantId,
     Versioning,
@@ -42,6 +44,12 @@ class Accounts(Protocol):
 
     async def list_access_keys(self, tenant_id: TenantId) -> tuple[AccessKey, ...]: ...
     async def remove_access_key(self, access_key: AccessKeyId) -> bool: ...
+
+    async def add_kms_key(self, key: KmsKey) -> None: ...  # TenantMissing, KmsKeyExists
+    async def find_kms_key(self, key_id: KmsKeyId) -> KmsKey | None: ...
+    async def find_kms_key_by_alias(self, tenant_id: TenantId, alias: str) -> KmsKey | None: ...
+    async def list_kms_keys(self, tenant_id: TenantId | None = None) -> tuple[KmsKey, ...]: ...  # None: of all tenants; the oldest first
+    async def set_kms_key_enabled(self, key_id: KmsKeyId, enabled: bool) -> None: ...  # noqa: FBT001 - the new state; KmsKeyMissing
 
     # Buckets
     async def create_bucket(self, bucket: Bucket) -> Bucket: ...  # with its id; BucketExists, TenantMissing

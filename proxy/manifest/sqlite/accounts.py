@@ -8,12 +8,13 @@ from collections.abc import Collection
 import msgspec
 from msgspec.structs import replace
 
-from proxy.errors import TenantExists, TenantMissing, TenantNotEmpty
-from proxy.manifest.records import AccessKey, AccessKeyId, Tenant, TenantId
+from proxy.errors import KmsKeyExists, KmsKeyMissing, TenantExists, TenantMissing, TenantNotEmpty
+from proxy.manifest.records import AccessKey, AccessKeyId, KmsKey, KmsKeyId, Tenant, TenantId
 from proxy.manifest.sqlite.rows import Connection, encode, one
 
 _tenants = msgspec.msgpack.Decoder(Tenant)
 _access_keys = msgspec.msgpack.Decoder(AccessKey)
+_kms_keys = msgspec.msgpack.Decoder(KmsKey)
 
 
 def add_tenant(connection: Connection, tenant: Tenant) -> None:
@@ -66,6 +67,7 @@ def remove_tenant(connection: Connection, tenant_id: TenantId) -> None:
     if connection.execute("SELECT 1 FROM bucket WHERE tenant_id = ? LIMIT 1", (tenant_id,)).fetchone():
         raise TenantNotEmpty(f"tenant {tenant_id} still owns buckets: delete them first")
     connection.execute("DELETE FROM access_key WHERE tenant_id = ?", (tenant_id,))
+    connection.execute("DELETE FROM kms_key WHERE tenant_id = ?", (tenant_id,))
     connection.execute("DELETE FROM tenant WHERE id = ?", (tenant_id,))
 
 
@@ -85,3 +87,38 @@ def list_access_keys(connection: Connection, tenant_id: TenantId) -> tuple[Acces
 
 def remove_access_key(connection: Connection, access_key: AccessKeyId) -> bool:
     return connection.execute("DELETE FROM access_key WHERE id = ?", (access_key,)).rowcount > 0
+
+
+def add_kms_key(connection: Connection, key: KmsKey) -> None:
+    if find_tenant(connection, key.tenant_id) is None:
+        raise TenantMissing(f"no tenant {key.tenant_id}")
+    try:
+        connection.execute("INSERT INTO kms_key VALUES (?, ?, ?, ?)", (key.id, key.tenant_id, key.alias, encode(key)))
+    except sqlite3.IntegrityError:
+        raise KmsKeyExists(f'the tenant has a KMS key with the alias "{key.alias}" already') from None
+
+
+def find_kms_key(connection: Connection, key_id: KmsKeyId) -> KmsKey | None:
+    return one(connection, "SELECT record FROM kms_key WHERE id = ?", (key_id,), _kms_keys)
+
+
+def find_kms_key_by_alias(connection: Connection, tenant_id: TenantId, alias: str) -> KmsKey | None:
+    return one(connection, "SELECT record FROM kms_key WHERE tenant_id = ? AND alias = ? AND alias <> ''", (tenant_id, alias), _kms_keys)
+
+
+def list_kms_keys(connection: Connection, tenant_id: TenantId | None) -> tuple[KmsKey, ...]:
+    rows = connection.execute("SELECT record FROM kms_key WHERE ?1 IS NULL OR tenant_id = ?1", (tenant_id,))
+    return tuple(sorted((_kms_keys.decode(row[0]) for row in rows), key=lambda key: (key.created_ms, key.id)))
+
+
+def set_kms_key_enabled(connection: Connection, key_id: KmsKeyId, *, enabled: bool) -> None:
+    key = find_kms_key(connection, key_id)
+    if key is None:
+        raise KmsKeyMissing(key_id)
+    connection.execute("UPDATE kms_key SET record = ? WHERE id = ?", (encode(replace(key, enabled=enabled)), key_id))
+
+
+def key_owner(connection: Connection, key_id: str) -> str:
+    """Return the tenant whose key this is: a KMS key's, or the tenant of this id."""
+    key = find_kms_key(connection, KmsKeyId(key_id))
+    return key_id if key is None else key.tenant_id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import msgspec
 from msgspec.structs import replace
@@ -13,6 +14,7 @@ from proxy.manifest.plans.recovery import Insertion, belongs, id_of, plan_found_
 from proxy.manifest.plans.versions import order_of
 from proxy.manifest.records import Bucket, BucketId, Extent, Part, Upload, Version
 from proxy.manifest.recovery import Found, FoundPart, FoundVersion, Outcome
+from proxy.manifest.sqlite.accounts import key_owner
 from proxy.manifest.sqlite.damage import forget_damage, report_damage
 from proxy.manifest.sqlite.extents import add_extents, change_references
 from proxy.manifest.sqlite.jobs import save_state
@@ -51,7 +53,7 @@ def apply_found(connection: Connection, found: Sequence[Found], name: str, keep:
 
 def _apply_version(connection: Connection, found: FoundVersion, now_ms: int) -> Outcome:
     bucket = one(connection, "SELECT record FROM bucket WHERE id = ?", (found.draft.bucket_id,), _buckets)
-    if bucket is None or not belongs(bucket, found):
+    if bucket is None or not belongs(bucket, found, partial(key_owner, connection)):
         return "homeless"
     insertion = _plan(connection, bucket, found)
     if insertion.outcome == "applied":
@@ -97,7 +99,7 @@ def _apply_part(connection: Connection, found: FoundPart, now_ms: int) -> Outcom
     bucket = None if upload is None else one(connection, "SELECT record FROM bucket WHERE id = ?", (upload.bucket_id,), _buckets)
     row = (found.upload_id, found.part.number)
     before = one(connection, "SELECT record FROM part WHERE upload = ? AND number = ?", row, _parts)
-    outcome = plan_found_part(upload, bucket, before, found)
+    outcome = plan_found_part(upload, bucket, before, found, partial(key_owner, connection))
     if outcome == "applied":
         change_references(connection, released=() if before is None else before.extents, now_ms=now_ms)
         stored = replace(found.part, extents=add_extents(connection, [found.layout], now_ms=now_ms))

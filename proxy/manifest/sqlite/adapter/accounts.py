@@ -11,6 +11,8 @@ from proxy.manifest.records import (
     BucketId,
     BucketName,
     Caller,
+    KmsKey,
+    KmsKeyId,
     Tenant,
     TenantId,
     Versioning,
@@ -68,6 +70,21 @@ class Accounts(StepRunner):
 
     async def remove_access_key(self, access_key: AccessKeyId) -> bool:
         return await self._write(accounts.remove_access_key, access_key)
+
+    async def add_kms_key(self, key: KmsKey) -> None:
+        await self._write(accounts.add_kms_key, key)
+
+    async def find_kms_key(self, key_id: KmsKeyId) -> KmsKey | None:
+        return await self._read(accounts.find_kms_key, key_id)
+
+    async def find_kms_key_by_alias(self, tenant_id: TenantId, alias: str) -> KmsKey | None:
+        return await self._read(accounts.find_kms_key_by_alias, tenant_id, alias)
+
+    async def list_kms_keys(self, tenant_id: TenantId | None = None) -> tuple[KmsKey, ...]:
+        return await self._list(accounts.list_kms_keys, tenant_id)
+
+    async def set_kms_key_enabled(self, key_id: KmsKeyId, enabled: bool) -> None:  # noqa: FBT001 - the new state
+        await self._write(accounts.set_kms_key_enabled, key_id, enabled=enabled)
 
     # Buckets
 
