@@ -77,6 +77,7 @@ NOT_JOURNALED = {
     "quarantine": "what nothing explains is found by the next fsck, too",
     "probe": "always empty",
     "successor": "where copies share again what was stored anew; without it they do not, which costs space alone",
+    "gone": "what was deleted and is not in the journal yet",
     "outbox": "the notes that the journal is made of",
     "noted": "which rows the journal has had since the last checkpoint",
     "checkpoint": "as with the journal",

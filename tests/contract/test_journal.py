@@ -410,3 +410,30 @@ def test_whatever_is_drained_makes_a_replica_the_same(steps: list[tuple[str, int
 
     with TemporaryDirectory() as folder:
         asyncio.run(run(Path(folder)))
+
+
+async def test_what_comes_behind_a_deletion_comes_after_it_until_the_journal_has_that(manifest: Manifest) -> None:
+    await begun(manifest)
+    first = await manifest.commit_version(replace(draft("k"), written=NOW << 20))
+    await manifest.delete_version(1, "k", first.id, now_ms=NOW)
+    second = await manifest.commit_version(replace(draft("k"), written=7))
+    assert second.written == (NOW << 20) + 1
+    assert (await manifest.commit_version(replace(draft("other"), written=7))).written == 7
+    await manifest.delete_latest(1, "k", marker_id="m", now_ms=NOW)
+    part = await manifest.read_changes(limit_bytes=1)
+    assert not part.whole
+    await manifest.record_segment(stored(part), previous=part.previous)
+    third = await manifest.commit_version(replace(draft("k"), written=7))
+    assert third.written == (NOW << 20) + 2, "that segment is not whole"
+    await manifest.delete_version(1, "k", third.id, now_ms=NOW)
+    changes = await manifest.read_changes(limit_bytes=LARGE)
+    await manifest.record_segment(stored(changes), previous=changes.previous)
+    assert (await manifest.commit_version(replace(draft("k"), written=7))).written == 7
+
+
+async def test_without_a_journal_deletions_are_not_remembered(manifest: Manifest) -> None:
+    await begun(manifest)
+    first = await manifest.commit_version(replace(draft("k"), written=NOW << 20))
+    await manifest.delete_version(1, "k", first.id, now_ms=NOW)
+    await manifest.forget_changes()
+    assert (await manifest.commit_version(replace(draft("k"), written=7))).written == 7

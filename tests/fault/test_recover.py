@@ -682,6 +682,20 @@ async def test_after_a_restart_with_the_clock_set_back_the_last_write_still_coun
         assert [found.etag for found in await new.services.manifest.list_parts(upload.id)] == [part.etag]
 
 
+async def test_a_write_behind_a_deletion_that_is_not_in_the_journal_counts_though_the_clock_was_set_back(tmp_path: Path) -> None:
+    async with laboratory(tmp_path / "old", journal=JOURNAL) as lab:
+        await lab.put("k", b"before")
+        await flush(lab)
+    async with laboratory(tmp_path / "old", now_ms=lab.clock.now_ms() - 3_600_000, journal=JOURNAL) as lab:
+        with lab.services.manifest.journal_turn():  # the worker stores nothing meanwhile
+            await lab.services.manifest.delete_latest(lab.bucket.id, ObjectKey("k"), marker_id="m", now_ms=0)  # type: ignore[arg-type]
+        await lab.put("k", b"after")
+        data = lose_manifest(tmp_path / "old", tmp_path / "new")
+    await recover_in(data)
+    async with laboratory(data, journal=JOURNAL) as new:
+        assert await new.get("k") == b"after"
+
+
 async def test_names_that_one_store_makes_up_in_great_number_hold_nothing_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with laboratory(tmp_path / "old", journal=JOURNAL) as lab:
         await lab.put("early", b"e")

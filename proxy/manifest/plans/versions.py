@@ -4,7 +4,8 @@ The order of a key's versions is that of their commits, whatever the clocks say:
 newest is deleted its number may come again, so nothing refers to a version by it.
 
 `written` tells the same where there are only labels. A clock that was set back before a restart, or another process's counter, may give a
-write a lower one than what it replaces has. The manifest then raises it; the label cannot, so such a write must wait for the journal.
+write a lower one than what it replaces has. The manifest then raises it; the label cannot, so such a write must wait for the journal. So it
+is with what was deleted before, until the journal has the deletion: if that were lost with the manifest, the two labels would be compared.
 """
 
 from __future__ import annotations
@@ -48,11 +49,15 @@ def plan_commit(
     draft: VersionDraft,
     conditions: Conditions,
     *,
+    gone: int = -1,
     upload_id: UploadId | None = None,
 ) -> VersionChange:
-    """Put a version above the newest of its key; `upload_id` is of the upload that it completes. PreconditionUnmet."""
+    """Put a version above the newest of its key; `upload_id` is of the upload that it completes. PreconditionUnmet.
+
+    `gone`: the number of what was deleted of this key, if the journal may not have that yet.
+    """
     check_conditions(newest, conditions)
-    return _on_top(bucket, newest, null, draft, upload_id)
+    return _on_top(bucket, newest, null, draft, upload_id, gone=gone)
 
 
 def plan_delete_latest(
@@ -105,12 +110,14 @@ def is_same(stored: Version | None, found: Version) -> bool:
     return stored is not None and found == replace(stored, attributes=found.attributes, is_latest=found.is_latest, extents=found.extents)
 
 
-def _on_top(bucket: Bucket, newest: Version | None, null: Version | None, draft: VersionDraft, upload_id: UploadId | None) -> VersionChange:
+def _on_top(
+    bucket: Bucket, newest: Version | None, null: Version | None, draft: VersionDraft, upload_id: UploadId | None, *, gone: int = -1
+) -> VersionChange:
     version_id = NULL_VERSION if replaces_null_version(bucket) else draft.id
     removed = tuple(version for version in (newest, null) if version is not None and version.id == version_id)
     for version in removed:  # where locks are, versioning is, and nothing is replaced: whatever the time may be
         refuse_locked(version, trusted_ms=0)
-    draft = replace(draft, written=written_above(draft, newest, null))
+    draft = replace(draft, written=written_above(draft, newest, null, gone=gone))
     return VersionChange(
         removed=removed[:1],  # the newest may be the null one
         demoted=newest if newest not in removed else None,
@@ -123,9 +130,10 @@ def order_of(written: Version | VersionDraft | Part) -> int:
     return written.written or written.modified_ms << 20
 
 
-def written_above(new: VersionDraft | Part, *before: Version | Part | None) -> int:
-    """Return what `written` must be for a write to come after others: its own, if that does."""
+def written_above(new: VersionDraft | Part, *before: Version | Part | None, gone: int = -1) -> int:
+    """Return what `written` must be for a write to come after others, and after what is `gone`: its own, if that does."""
     highest = max((order_of(one) for one in before if one is not None), default=-1)
+    highest = max(highest, gone)
     return new.written if order_of(new) > highest else highest + 1
 
 

@@ -15,6 +15,7 @@ _BY_NAME = {table.name: table for table in TABLES}
 _LAST = "SELECT number, digest, sequence, epoch FROM journal ORDER BY number DESC LIMIT 1"
 _LAST_WHOLE = "SELECT number, sequence, stored FROM journal WHERE whole = 1 ORDER BY number DESC LIMIT 1"
 _NOTES = "SELECT sequence, tab, a, b, c FROM outbox WHERE sequence > ? ORDER BY sequence"
+_FORGET_GONE = "DELETE FROM gone WHERE sequence <= ?"
 _KEEP_NOTES = (
     "INSERT OR REPLACE INTO noted SELECT DISTINCT tab, a, b, c, ? FROM outbox WHERE sequence > ? AND sequence <= ?"  # behind a checkpoint
 )
@@ -90,6 +91,8 @@ def record_segment(connection: Connection, segment: StoredSegment, previous: byt
         raise ManifestConflict(f"journal segment {segment.number} was stored, but the journal is at {number} by now")
     connection.execute(_KEEP_NOTES, (segment.number, last, segment.sequence))
     _remember(connection, segment)
+    if segment.whole:
+        connection.execute(_FORGET_GONE, (segment.sequence,))
     connection.execute("DELETE FROM outbox WHERE sequence < ?", (segment.sequence,))  # the last one stays: see the table
 
 
@@ -101,6 +104,7 @@ def forget_changes(connection: Connection, leap: int) -> None:
         number += leap
     connection.execute("INSERT OR REPLACE INTO journal VALUES (?, ?, ?, ?, 1, 0, 0, x'')", (number, epoch, NO_DIGEST, noted))
     forget_runs(connection)
+    connection.execute(_FORGET_GONE, (noted,))
     connection.execute("DELETE FROM outbox WHERE sequence < ?", (noted,))
 
 
@@ -149,5 +153,6 @@ def continue_journal(connection: Connection, segment: StoredSegment, identity: s
     _remember(connection, segment)
     connection.execute("DELETE FROM checkpoint")
     forget_runs(connection)
+    connection.execute("DELETE FROM gone")
     connection.execute("DELETE FROM outbox")
     connection.execute("INSERT INTO outbox VALUES (?, -1, 0, 0, 0)", (segment.sequence,))

@@ -15,6 +15,7 @@ from proxy.manifest.plans.locks import is_lockable
 from proxy.manifest.plans.versions import (
     VersionChange,
     is_same,
+    order_of,
     plan_attributes,
     plan_commit,
     plan_delete_latest,
@@ -48,6 +49,10 @@ READ_AT_ONCE = 32  # extents, at 5 us each: an object of more is read range by r
 _PROMOTE_NEWEST = (
     "UPDATE version SET latest = 1 WHERE bucket = ?1 AND key = ?2"
     " AND order_key = (SELECT min(order_key) FROM version WHERE bucket = ?1 AND key = ?2)"
+)
+_REMEMBER_GONE = (
+    "INSERT INTO gone VALUES (?1, ?2, ?3, (SELECT max(sequence) FROM outbox)) ON CONFLICT (bucket, key) DO UPDATE SET"
+    " written = max(written, ?3), sequence = excluded.sequence"
 )
 _FIND_NEWEST = "SELECT record, latest, version_id FROM version WHERE bucket = ?1 AND key = ?2 ORDER BY order_key LIMIT 1"
 _FIND_OLDER = (
@@ -103,7 +108,7 @@ def load_parts(connection: Connection, bucket_id: BucketId, version: Version) ->
 def commit_version(connection: Connection, draft: VersionDraft, conditions: Conditions, settlements: Sequence[Settlement]) -> Version:
     bucket = need_bucket(connection, draft.bucket_id)
     newest, null = find_replaceable(connection, bucket, draft.key)
-    change = plan_commit(bucket, newest, null, draft, conditions)
+    change = plan_commit(bucket, newest, null, draft, conditions, gone=find_gone(connection, bucket.id, draft.key))
     settle_commit(connection, settlements)
     refuse_moved(connection, bucket, draft.shared_extents)
     note_late_policy(connection, bucket, draft.new_layouts)
@@ -153,8 +158,16 @@ def change_versions(connection: Connection, bucket_id: BucketId, change: Version
         connection.execute("DELETE FROM version WHERE bucket = ? AND key = ? AND order_key = ?", _row(bucket_id, version))
         if change.promotes:
             connection.execute(_PROMOTE_NEWEST, (bucket_id, version.key.encode()))
+        if change.added is None:
+            connection.execute(_REMEMBER_GONE, (bucket_id, version.key.encode(), order_of(version)))
     if change.demoted is not None:
         connection.execute("UPDATE version SET latest = 0 WHERE bucket = ? AND key = ? AND order_key = ?", _row(bucket_id, change.demoted))
+
+
+def find_gone(connection: Connection, bucket_id: BucketId, key: ObjectKey) -> int:
+    """Return the number of what was deleted of a key, while the journal may not have that; -1: of nothing."""
+    row = connection.execute("SELECT written FROM gone WHERE bucket = ? AND key = ?", (bucket_id, key.encode())).fetchone()
+    return -1 if row is None else int(row[0])
 
 
 def _row(bucket_id: BucketId, version: Version) -> tuple[int, bytes, int]:
