@@ -35,7 +35,7 @@ _SCOPE_DATE = re.compile(r"[0-9]{8}")
 _PRINTABLE = re.compile(r"[!-~]+")
 _SIGNED_HEADERS = re.compile(r"[^\s;,]+(?:;[^\s;,]+)*")
 
-_BOTH_MECHANISMS = (
+ONE_MECHANISM = (
     "Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter, Signature query string parameter "
     "or the Authorization header should be specified"
 )
@@ -91,7 +91,7 @@ def parse_authorization(headers: Mapping[str, str], query: Sequence[tuple[str, s
     names = {name for name, _ in query}
     presigned = not names.isdisjoint(_PRESIGNED_MARKS)
     if authorization is not None and (presigned or names >= _SIGV2_PARAMETERS):
-        raise S3Error("InvalidArgument", _BOTH_MECHANISMS, ArgumentName="Authorization", ArgumentValue=authorization)
+        raise S3Error("InvalidArgument", ONE_MECHANISM, ArgumentName="Authorization", ArgumentValue=authorization)
     if presigned:
         return _parse_presigned(headers, query)
     if authorization is not None:

@@ -79,7 +79,7 @@ def evidence_of_form(fields: Mapping[str, str], place: Place) -> Evidence | None
         if "x-amz-credential" not in fields:
             form_claim.verify_version_2(claim, keys.secret(), policy)
             return
-        _check_region(claim, place)
+        form_claim.check_region(claim, place.region, place.other_regions, credential=fields["x-amz-credential"])
         form_claim.verify_version_4(claim, keys.signing_key(claim.date, claim.region), policy)
 
     return Evidence(claim, prove)

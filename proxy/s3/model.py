@@ -7,7 +7,7 @@ botocore's is asked for everything by string, at every use.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import parse_qsl
 
 from botocore.loaders import Loader
@@ -135,7 +135,13 @@ _ELSEWHERE = frozenset({"header", "headers", "querystring", "uri"})
 def load_model() -> Model:
     """Load and compile the model; some tens of milliseconds, once a process."""
     service = ServiceModel(Loader().load_service_model("s3", "service-2"), "s3")
-    return Model({name: _compile(service.operation_model(name)) for name in service.operation_names})
+    operations = {name: _compile(service.operation_model(name)) for name in service.operation_names}
+    return Model({**operations, "PostObject": _posted(operations["PutObject"])})
+
+
+def _posted(put: Operation) -> Operation:
+    """Return what the model lacks: PutObject by a browser's form, whose fields are called as the headers are."""
+    return replace(put, name="PostObject", method="POST", level="bucket", status=204)
 
 
 def _compile(operation: OperationModel) -> Operation:

@@ -77,7 +77,7 @@ class Router:
             candidates.sort(key=lambda operation: -len(operation.required_query))
 
     def route(self, method: str, target: Target, query: Sequence[tuple[str, str]], headers: Mapping[str, str]) -> Operation:
-        """Return the operation. What S3 has but not with this method is MethodNotAllowed; a form POST is NotImplemented.
+        """Return the operation. What S3 has but not with this method is MethodNotAllowed.
 
         InvalidArgument for a parameter that S3 has and that is given twice: one reader takes the first, the next one the last.
         """
@@ -137,8 +137,6 @@ class Router:
         return next((operation for operation in candidates if _meant(operation, given)), candidates[-1])
 
     def _refusal(self, method: str, level: str) -> S3Error:
-        if (method, level) == ("POST", "bucket"):
-            return S3Error("NotImplemented", "Browser form uploads are not served")
         return _not_allowed(method, level.upper(), (allowed for allowed, at in self._plain if at == level))
 
 

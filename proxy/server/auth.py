@@ -16,7 +16,7 @@ from proxy.s3 import sigv2
 from proxy.s3.checksums import claims_body
 from proxy.s3.claim import ANONYMOUS_CLAIM, STREAMING_MODES, Claim
 from proxy.s3.errors import S3Error
-from proxy.s3.evidence import Evidence, Place, evidence_of_request
+from proxy.s3.evidence import Evidence, Place, evidence_of_form, evidence_of_request
 from proxy.s3.metadata import check_header
 from proxy.s3.policy.principal import ANONYMOUS, Principal
 from proxy.s3.sigv4 import signing_key
@@ -63,8 +63,12 @@ class Authenticator:
 
         Without a signature, that is the anonymous principal. Raises S3Error for anything that is wrong with a signature.
         """
-        place = Place(self._clock.now_ms(), self._region, self._other_regions)
-        return await self.check(evidence_of_request(method, raw_path, query, headers, resource=resource, place=place), bucket)
+        evidence = evidence_of_request(method, raw_path, query, headers, resource=resource, place=self._place())
+        return await self.check(evidence, bucket)
+
+    async def authenticate_form(self, fields: Mapping[str, str], *, bucket: str | None) -> Sender:
+        """Return who signed the policy among a form's fields, by lower-case name. Without one, that is the anonymous principal."""
+        return await self.check(evidence_of_form(fields, self._place()), bucket)
 
     async def check(self, evidence: Evidence | None, bucket: str | None) -> Sender:
         """Check evidence, from whatever part of a request it comes, and return who sent it."""
@@ -83,6 +87,9 @@ class Authenticator:
         principal = Principal(tenant.id, access_key.id, tenant.account_id, tenant.canonical_id, access_key.user)
         key = keys.signing_key(claim.date, claim.region) if claim.payload_hash in STREAMING_MODES else b""  # only chunks are signed further
         return Sender(principal=principal, caller=caller, claim=claim, signing_key=key)
+
+    def _place(self) -> Place:
+        return Place(self._clock.now_ms(), self._region, self._other_regions)
 
 
 class _SigningKeys:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 from base64 import b64encode
+from collections.abc import Mapping
 from contextlib import suppress
 from socket import gethostname
 from urllib.parse import urlsplit
@@ -16,15 +17,18 @@ from multidict import CIMultiDict
 
 from proxy.engine.budget import Grant
 from proxy.errors import ProxyError
+from proxy.s3.claim import ONE_MECHANISM
 from proxy.s3.errors import S3Error, render_error
+from proxy.s3.form import Form, check_policy, form_answer, form_headers, tagging_document
+from proxy.s3.form_policy import ANY_SIZE
 from proxy.s3.hosts import Hosts
 from proxy.s3.model import Operation, load_model
 from proxy.s3.naming import check_key
-from proxy.s3.parsing import parse_request
-from proxy.s3.rendering import render_response
+from proxy.s3.parsing import Params, parse_request
+from proxy.s3.rendering import object_headers, render_response
 from proxy.s3.request import read_headers, read_query
-from proxy.s3.routing import Router, split_target
-from proxy.server.access import Gate
+from proxy.s3.routing import Router, Target, split_target
+from proxy.server.access import Access, Gate
 from proxy.server.access_lines import AccessLines
 from proxy.server.auth import Authenticator, Sender, hoisted_headers
 from proxy.server.body import MAX_DOCUMENT_SIZE, RequestBody, check_bodiless, has_body, read_document
@@ -32,7 +36,9 @@ from proxy.server.call import Answer, Call, Download, Handle
 from proxy.server.cross_origin import CrossOrigin
 from proxy.server.documents import LARGE, Documents, document_memory
 from proxy.server.errors import translate
+from proxy.server.forms import FormBody, Forms, receive_form
 from proxy.server.handlers import HANDLERS
+from proxy.server.handlers.multipart import object_address
 from proxy.server.inlet import Inlet
 from proxy.server.internal import INTERNAL, answer_internal, is_internal
 from proxy.server.refusals import refuse_unserved
@@ -47,6 +53,7 @@ logger = logging.getLogger(__name__)
 
 LONG = frozenset({"CopyObject", "UploadPartCopy", "CompleteMultipartUpload"})
 _TELL_REGION = frozenset({301, 400, 403})
+FORM = "PostObject"
 STREAMED = frozenset({"PutObject", "UploadPart"})  # their bodies are never held whole
 
 
@@ -59,7 +66,8 @@ class Dispatcher:
         self._services = services
         self._hosts = Hosts(("localhost", gethostname(), host, urlsplit(config.public_url).hostname or ""), config.domains)
         self._limits = config.limits
-        self._router = Router(load_model())
+        model = load_model()
+        self._router = Router(model)
         self._authenticator = Authenticator(
             manifest=services.manifest,
             keyring=services.keyring,
@@ -69,6 +77,8 @@ class Dispatcher:
         )
         self._gate = Gate(services.manifest)
         self._cross_origin = CrossOrigin(services.manifest)
+        self._tagging = tagging_document(model)
+        self._forms = Forms(services.budget)
         self._telemetry = telemetry
         self._turns = Turns()
         self._host_id = b64encode(os.urandom(32)).decode()
@@ -153,6 +163,8 @@ class Dispatcher:
         if "origin" in headers:
             visit.cross_origin = await self._cross_origin.allow(request.method, target, headers)
         operation = visit.operation = self._router.route(request.method, target, query, headers)
+        if operation.name == FORM:
+            return await self._answer_form(visit, operation, headers)
         resource = visit.raw_path if hosted is None else f"/{hosted}{visit.raw_path}"
         sender = await self._authenticator.authenticate(
             request.method, visit.raw_path, query, headers, resource=resource, bucket=target.bucket
@@ -167,9 +179,54 @@ class Dispatcher:
             check_key(target.key)
         streamed = operation.name in STREAMED
         body = RequestBody(visit.inlet, headers, sender.claim, sender.signing_key) if streamed else None
-        call = Call(
+        call = self._call(visit, operation, parse_request(operation, target, query, headers), headers, sender, access, body)
+        if not streamed and has_body(headers):
+            return await self._serve_document(visit, handle, call, sender)
+        if not streamed:
+            check_bodiless(sender.claim)
+        return await self._serve(visit, handle, call, None)
+
+    async def _answer_form(self, visit: Visit, operation: Operation, headers: dict[str, str]) -> web.StreamResponse:
+        """Answer a browser's form: what other requests say in their head, it says in fields before its file."""
+        if "authorization" in headers:
+            raise S3Error("InvalidArgument", ONE_MECHANISM, ArgumentName="Authorization", ArgumentValue=headers["authorization"])
+        form, upload = await receive_form(visit.inlet, headers)
+        bucket, key = visit.target.bucket if visit.target else None, form.key
+        target = visit.target = Target(bucket, key)
+        sender = await self._authenticator.authenticate_form(form.fields, bucket=bucket)
+        visit.tenant = "" if sender.tenant is None else sender.tenant.name
+        sizes = check_policy(form, bucket or "", self._services.clock.now_ms()) if sender.tenant is not None else ANY_SIZE
+        said = form_headers(form, headers, self._tagging)
+        access = await self._gate.admit(operation, target, (), said, sender)
+        refuse_unserved(operation, said)
+        check_key(key)
+        body = FormBody(upload, said, sender.claim, sizes=sizes)
+        call = self._call(visit, operation, parse_request(operation, target, (), said), said, sender, access, body)
+        async with self._forms.held(body, owner=_owner(call)):
+            result = await _handle_of(operation)(call)
+        return self._render_form(visit, call, form, result)
+
+    def _render_form(self, visit: Visit, call: Call, form: Form, result: Answer) -> web.StreamResponse:
+        assert not isinstance(result, Download)
+        answer = form_answer(form, address=object_address(call, safe=""), bucket=call.bucket.name, etag=str(result["ETag"]))
+        headers = self._common_headers(visit)
+        headers.extend(object_headers(call.operation, result))
+        headers.extend(answer.headers)
+        return web.Response(status=answer.status, headers=headers, body=answer.body)
+
+    def _call(
+        self,
+        visit: Visit,
+        operation: Operation,
+        params: Params,
+        headers: Mapping[str, str],
+        sender: Sender,
+        access: Access,
+        body: RequestBody | None,
+    ) -> Call:
+        return Call(
             operation=operation,
-            params=parse_request(operation, target, query, headers),
+            params=params,
             headers=headers,
             principal=sender.principal,
             asker=sender.tenant,
@@ -180,13 +237,8 @@ class Dispatcher:
             upload=body,
             request_id=visit.request_id,
             host_id=self._host_id,
-            remote=request.remote or "",
+            remote=visit.request.remote or "",
         )
-        if not streamed and has_body(headers):
-            return await self._serve_document(visit, handle, call, sender)
-        if not streamed:
-            check_bodiless(sender.claim)
-        return await self._serve(visit, handle, call, None)
 
     async def _serve_document(self, visit: Visit, handle: Handle, call: Call, sender: Sender) -> web.StreamResponse:
         """Read the document whole, then serve. Its memory is held as long as what was read of it is in use."""

@@ -62,6 +62,7 @@ _ACTIONS: Mapping[str, tuple[str, ...]] = {
     "ListObjectsV2": ("ListBucket",),
     "ListObjectVersions": ("ListBucketVersions",),
     "PutObject": ("PutObject",),
+    "PostObject": ("PutObject",),
     "GetObject": ("GetObject",),
     "HeadObject": ("GetObject",),
     "GetObjectAttributes": ("GetObject", "GetObjectAttributes"),
@@ -167,6 +168,7 @@ _BY_HEADER: Mapping[str, tuple[tuple[str, str], ...]] = {
         ("x-amz-bucket-object-lock-enabled", "PutBucketObjectLockConfiguration"),
     ),
     "PutObject": _WITH_OBJECT,
+    "PostObject": _WITH_OBJECT,
     "CopyObject": _WITH_OBJECT,
     "CreateMultipartUpload": _WITH_OBJECT,
 }

@@ -82,6 +82,7 @@ HANDLERS: Mapping[str, Handle] = {
     "ListObjectsV2": listing.list_objects_v2,
     "ListObjectVersions": listing.list_object_versions,
     "PutObject": objects.put_object,
+    "PostObject": objects.post_object,
     "GetObject": objects.get_object,
     "HeadObject": objects.head_object,
     "GetObjectAttributes": objects.get_object_attributes,

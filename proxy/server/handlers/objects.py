@@ -42,6 +42,15 @@ _ATTRIBUTES = ("ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize")
 
 async def put_object(call: Call) -> dict[str, object]:
     """Store an object; the answer follows its commit."""
+    return await _store(call, "ObjectCreated:Put")
+
+
+async def post_object(call: Call) -> dict[str, object]:
+    """Store what a browser's form brings: its fields are the call's headers."""
+    return await _store(call, "ObjectCreated:Post")
+
+
+async def _store(call: Call, event: str) -> dict[str, object]:
     attributes = object_attributes(call, await acl_of_write(call))
     if is_locked_by(call) and not has_integrity_header(call.headers):
         message = "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock parameters"
@@ -53,7 +62,7 @@ async def put_object(call: Call) -> dict[str, object]:
         call.body,
         attributes,
         conditions=write_conditions(call),
-        cause=call.cause("ObjectCreated:Put"),
+        cause=call.cause(event),
     )
     return {"ETag": quoted(version.etag), **written_fields(version), **checksum_fields(version.checksum)}
 

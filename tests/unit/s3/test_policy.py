@@ -32,6 +32,7 @@ EXPECTED: dict[str, tuple[str, str | None]] = {
     "ListObjects": ("ListBucket", None),
     "ListObjectsV2": ("ListBucket", None),
     "ListObjectVersions": ("ListBucketVersions", None),
+    "PostObject": ("PutObject", None),
     "PutObject": ("PutObject", None),
     "GetObject": ("GetObject", "GetObjectVersion"),
     "HeadObject": ("GetObject", "GetObjectVersion"),

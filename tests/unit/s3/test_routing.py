@@ -159,7 +159,7 @@ def test_two_sub_resources_are_refused() -> None:
 @pytest.mark.parametrize(
     ("method", "target", "query", "allowed"),
     [
-        ("BREW", BUCKET, [], "DELETE, GET, HEAD, PUT"),
+        ("BREW", BUCKET, [], "DELETE, GET, HEAD, POST, PUT"),
         ("POST", OBJECT, [], "DELETE, GET, HEAD, PUT"),
         ("PUT", Target(None, None), [], "GET"),
         ("POST", BUCKET, [("tagging", "")], "DELETE, GET, PUT"),
@@ -172,8 +172,8 @@ def test_other_methods_are_not_allowed(method: str, target: Target, query: list[
     assert (error.code, error.status, error.headers["Allow"]) == ("MethodNotAllowed", 405, allowed)
 
 
-def test_form_uploads_are_not_implemented() -> None:
-    assert refusal("POST", BUCKET).code == "NotImplemented"
+def test_a_post_to_a_bucket_is_a_browsers_form() -> None:
+    assert ROUTER.route("POST", BUCKET, [("anything", "")], {}).name == "PostObject"
 
 
 @pytest.mark.parametrize(
