@@ -23,7 +23,7 @@ from proxy.server.call import Origin, OwnedBucket
 from proxy.server.guard import Guard, LoadObject, no_object
 
 _COPIES = frozenset({"CopyObject", "UploadPartCopy"})
-_CREATING = frozenset({"PutObject", "CopyObject", "CreateMultipartUpload"})
+_CREATING = frozenset({"PutObject", "PostObject", "CopyObject", "CreateMultipartUpload"})
 _WITHOUT_BUCKET = frozenset({"ListBuckets", "CreateBucket"})  # the one has none, the other has none yet
 _COPY_SOURCE = "x-amz-copy-source"
 

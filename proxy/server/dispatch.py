@@ -194,7 +194,7 @@ class Dispatcher:
         bucket, key = visit.target.bucket if visit.target else None, form.key
         target = visit.target = Target(bucket, key)
         sender = await self._authenticator.authenticate_form(form.fields, bucket=bucket)
-        visit.tenant = "" if sender.tenant is None else sender.tenant.name
+        visit.sender, visit.tenant = sender, "" if sender.tenant is None else sender.tenant.name
         sizes = check_policy(form, bucket or "", self._services.clock.now_ms()) if sender.tenant is not None else ANY_SIZE
         said = form_headers(form, headers, self._tagging)
         access = await self._gate.admit(operation, target, (), said, sender)
