@@ -78,7 +78,7 @@ def _code_and_seal(data: bytes) -> list[list[bytes]]:
     keys = SegmentKeys(geometry, segment_id=bytes(16), data_key=bytes(32), tenant_key_id=str(uuid.UUID(int=0)))
     sealer = SegmentSealer(keys)
     for offset in range(0, len(data), STRIDE):
-        sealer.add(data[offset : offset + STRIDE])
+        sealer.add([data[offset : offset + STRIDE]])
     return sealer.shards(label=b"", wrapped_shares=[bytes(SHARE_SIZE)] * SCHEME.n)
 
 

@@ -8,6 +8,7 @@ body is, and stores take pieces. Rejected: one preallocated buffer for each shar
 from __future__ import annotations
 
 import hmac
+from collections import deque
 from collections.abc import Mapping, Sequence
 
 from proxy.codec.cells import CellCipher
@@ -77,18 +78,17 @@ class SegmentSealer:
         self._columns: list[list[bytes]] = [[] for _ in range(self.geometry.scheme.n)]
         self._next_stripe = 0
 
-    def add(self, plaintext: bytes) -> None:
-        """Code and seal whole stripes: a multiple of the stripe size, or the segment's end."""
-        scheme, offset = self.geometry.scheme, 0
-        while offset < len(plaintext):
+    def add(self, plaintext: Sequence[bytes | memoryview]) -> None:
+        """Code and seal whole stripes, in pieces of any size: a multiple of the stripe size, or the segment's end."""
+        scheme, pieces = self.geometry.scheme, deque(memoryview(piece) for piece in plaintext)
+        while pieces:
             size = self.geometry.stripe_size(self._next_stripe)
-            stripe = plaintext if size == len(plaintext) else plaintext[offset : offset + size]
+            stripe = _take(pieces, size)
             if len(stripe) != size:
                 raise ValueError(f"stripe {self._next_stripe} has {len(stripe)} bytes of {size}")
             for index, cell in enumerate(encode_stripe(scheme, stripe)):
                 self._columns[index].append(self.keys.cipher(index).seal(self._next_stripe, cell))
             self._next_stripe += 1
-            offset += size
 
     def shards(self, *, label: bytes, wrapped_shares: Sequence[bytes]) -> list[list[bytes]]:
         """Return the shards by index, each in pieces. To be called once: a label is sealed once.
@@ -102,6 +102,18 @@ class SegmentSealer:
             [*cells, pack_footer(sealed_label, share, self.keys.cipher(index).fixed_part, generation=0)]
             for index, (cells, share) in enumerate(zip(self._columns, wrapped_shares, strict=True))
         ]
+
+
+def _take(pieces: deque[memoryview], size: int) -> bytes:
+    """Take as many bytes off the pieces, fewer if there are no more."""
+    taken: list[memoryview] = []
+    while size and pieces:
+        piece = pieces.popleft()
+        if len(piece) > size:
+            pieces.appendleft(piece[size:])
+        taken.append(piece[:size])
+        size -= len(taken[-1])
+    return b"".join(taken)
 
 
 class ColumnReader:

@@ -31,11 +31,11 @@ class Body(Protocol):
         take its time."""
         ...
 
-    def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the plaintext in pieces of any size."""
+    def chunks(self) -> AsyncIterator[bytes | memoryview]:
+        """Yield the plaintext in pieces of any size, which nobody changes afterwards."""
         ...
 
-    def digest(self, data: bytes) -> None:
+    def digest(self, data: bytes | memoryview) -> None:
         """Hash the next bytes. Called in order with all the plaintext, one call at a time, perhaps in a worker thread."""
         ...
 

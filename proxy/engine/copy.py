@@ -31,12 +31,12 @@ class CopyBody:
         """Return what `chunks` holds while it yields the next `size_bytes` of one segment."""
         return source_memory(size_bytes)
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncIterator[bytes | memoryview]:
         async with aclosing(self._chunks) as pieces:
             async for piece in pieces:
-                yield bytes(piece)
+                yield piece
 
-    def digest(self, data: bytes) -> None:
+    def digest(self, data: bytes | memoryview) -> None:
         self._md5.update(data)
         if self._hasher is not None:
             self._hasher.update(data)

@@ -24,7 +24,7 @@ SILENT_SECONDS = 10.0
 ADMITTED_SIZE = 64 * 1024  # memory is asked for in such steps at first, later twice as much each time, up to a stride
 
 
-Seal = Callable[[bytes], None]
+Seal = Callable[[Sequence[memoryview]], None]
 
 
 def segment_memory(geometry: SegmentGeometry) -> int:
@@ -73,9 +73,9 @@ class Filler:
         segment_id = await self._ledger.take()
         sealer = SegmentSealer(segments.begin(segment_id, geometry, filling.held))
         if geometry.size <= INLINE_SIZE:
-            data = await plaintext.take(geometry.size, filling.admit)
-            segments.seal(sealer, data)
-            body.digest(data)
+            pieces = await plaintext.take(geometry.size, filling.admit)
+            segments.seal(sealer, pieces)
+            _digest(body, pieces)
         else:
             await self._fill_in_threads(partial(segments.seal, sealer), sealer.geometry, plaintext, body, filling)
         return sealer
@@ -86,19 +86,24 @@ class Filler:
         work: tuple[asyncio.Future[None], ...] = ()
         try:
             for offset in range(0, size, stride):
-                data = await plaintext.take(min(stride, size - offset), filling.admit)
+                pieces = await plaintext.take(min(stride, size - offset), filling.admit)
                 await _done(work)
-                work = self._in_threads(seal, body, data)
+                work = self._in_threads(seal, body, pieces)
             await _done(work)
         finally:
             await _ended(work)
             work = ()  # its error holds this frame, and with it the segment
 
-    def _in_threads(self, seal: Seal, body: Body, data: bytes) -> tuple[asyncio.Future[None], ...]:
+    def _in_threads(self, seal: Seal, body: Body, pieces: Sequence[memoryview]) -> tuple[asyncio.Future[None], ...]:
         loop = asyncio.get_running_loop()
-        sealing = loop.run_in_executor(self._threads, seal, data)
-        hashing = loop.run_in_executor(self._threads, body.digest, data)
+        sealing = loop.run_in_executor(self._threads, seal, pieces)
+        hashing = loop.run_in_executor(self._threads, _digest, body, pieces)
         return sealing, hashing
+
+
+def _digest(body: Body, pieces: Sequence[memoryview]) -> None:
+    for piece in pieces:
+        body.digest(piece)
 
 
 async def _done(work: Sequence[asyncio.Future[None]]) -> None:

@@ -10,7 +10,7 @@ Admit = Callable[[int], Awaitable[None]]
 class Plaintext:
     """Regroups a body's chunks into the lengths asked for."""
 
-    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+    def __init__(self, chunks: AsyncIterator[bytes | memoryview]) -> None:
         self._chunks = chunks
         self._rest: memoryview = memoryview(b"")
 
@@ -19,9 +19,9 @@ class Plaintext:
         while not self._rest:
             self._rest = memoryview(await anext(self._chunks))
 
-    async def take(self, size: int, admit: Admit) -> bytes:
-        """Return exactly `size` bytes; the body raises if it ends before. `admit` is awaited before a piece is kept, with its size."""
-        pieces: list[bytes | memoryview] = []
+    async def take(self, size: int, admit: Admit) -> list[memoryview]:
+        """Return exactly `size` bytes, in pieces; the body raises if it ends before. `admit` is awaited before a piece is kept, with its size."""
+        pieces: list[memoryview] = []
         while size > 0:
             await self.ready()
             piece = self._rest[:size]
@@ -29,7 +29,7 @@ class Plaintext:
             size -= len(piece)
             await admit(len(piece))
             pieces.append(piece)
-        return b"".join(pieces)
+        return pieces
 
     async def end(self) -> None:
         """Read to the end, where trailers are; the body raises if more bytes follow than it announced."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from proxy.codec.customer import Keystream
@@ -48,9 +49,9 @@ class BodySegments:
         self._segments.append(BegunSegment(segment_id, geometry.size, held))
         return SegmentKeys(geometry, segment_id=segment_id, data_key=self.data_key, tenant_key_id=self._tenant_key_id)
 
-    def seal(self, sealer: SegmentSealer, plaintext: bytes) -> None:
+    def seal(self, sealer: SegmentSealer, plaintext: Sequence[memoryview]) -> None:
         """Code and seal the body's next bytes, perhaps in a worker thread: one call at a time, in order."""
-        sealer.add(plaintext if self._keystream is None else self._keystream.apply(plaintext))
+        sealer.add(plaintext if self._keystream is None else [self._keystream.apply(piece) for piece in plaintext])
 
     def __getitem__(self, number: int) -> BegunSegment:
         return self._segments[number]

@@ -39,8 +39,8 @@ EMPTY_SHA256 = hashlib.sha256().hexdigest()
 class RawBody(Protocol):
     """Where a body's raw bytes come from: an `Inlet`."""
 
-    async def read(self) -> bytes:
-        """Return the next bytes, b"" at the end."""
+    async def read(self) -> bytes | memoryview:
+        """Return the next bytes, none at the end."""
         ...
 
 
@@ -94,10 +94,10 @@ class RequestBody:
     def memory_to_fill(self, size_bytes: int) -> int:  # noqa: ARG002 - the protocol's
         return 0
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncIterator[bytes | memoryview]:
         received = 0
         while data := await self._raw.read():
-            for piece in (data,) if self._decoder is None else self._decoder.feed(data):
+            for piece in (data,) if self._decoder is None else self._decoder.feed(bytes(data)):
                 received += len(piece)
                 if received > self._size:
                     raise S3Error("IncompleteBody")

@@ -17,13 +17,13 @@ from proxy.s3.errors import S3Error
 from proxy.server.admission import BoundedServer
 from proxy.server.dispatch import Dispatcher
 from proxy.server.heads import MAX_HEAD_SIZE, MAX_HEADERS_SIZE, BoundedParser, HeadTooLarge
-from proxy.server.inlet import Faucet
+from proxy.server.inflow import Inflow
 
 KEEPALIVE_SECONDS = 75.0
 LINGER_SECONDS = 5.0  # reading on after an early answer, so that it is not lost to a reset
 REFUSED_SECONDS = 1.0  # the same, where no request could be made of what came
 READ_BUFFER_SIZE = 4 * 1024  # reading pauses at twice this while nobody waits for a body
-READ_SIZE = 256 * 1024  # at a time, of a body that is waited for
+READ_SIZE = 256 * 1024  # at a time, of a body that is waited for and comes slowly
 QUEUED_REQUESTS = 2  # of one connection, sent before the last is answered; no S3 client does that
 MAX_HEADERS = MAX_HEAD_SIZE // 3  # more than fit: their size is bounded
 
@@ -46,15 +46,23 @@ class _Reading(asyncio.BufferedProtocol):
     def __init__(self, connection: Connection, buffer: memoryview) -> None:
         self._connection = connection
         self._buffer = buffer
+        self._inflow: Inflow | None = None  # what the bytes that are read now are of
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._connection.connection_made(transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's
-        return self._buffer[: self._connection.read_size]
+        self._inflow = self._connection.inflow
+        if self._inflow is not None and (room := self._inflow.room(self._buffer)) is not None:
+            return room
+        self._inflow = None
+        return self._buffer[:MAX_HEAD_SIZE]
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._connection.data_received(bytes(self._buffer[:nbytes]))
+        if self._inflow is not None:
+            self._inflow.filled(nbytes)
+        else:
+            self._connection.data_received(bytes(self._buffer[:nbytes]))
 
     def eof_received(self) -> None:
         self._connection.eof_received()
@@ -69,10 +77,10 @@ class _Reading(asyncio.BufferedProtocol):
         self._connection.connection_lost(exc)
 
 
-class Connection(web.RequestHandler, Faucet):
+class Connection(web.RequestHandler):
     """One client's connection."""
 
-    __slots__ = ("_bounded", "_dispatcher", "_is_open", "_lost", "_patience_seconds")
+    __slots__ = ("_bounded", "_dispatcher", "_lost", "_patience_seconds")
 
     def __init__(self, endpoint: Endpoint, dispatcher: Dispatcher) -> None:
         loop = asyncio.get_running_loop()
@@ -86,13 +94,16 @@ class Connection(web.RequestHandler, Faucet):
             read_bufsize=READ_BUFFER_SIZE,
         )
         self._dispatcher = dispatcher
-        self._is_open = False
         self._patience_seconds: float | None = None  # of whoever sends by pieces: that has its own
         self._lost: asyncio.Future[None] | None = None
         self._max_msg_queue_size, self._msg_queue_resume_size = QUEUED_REQUESTS, QUEUED_REQUESTS - 1
-        parser = HttpRequestParser(
+        self._bounded = BoundedParser(self._new_parser)
+        self._parser = self._bounded  # type: ignore[assignment]  # it has all that is used of it
+
+    def _new_parser(self) -> HttpRequestParser:
+        return HttpRequestParser(
             self,
-            loop,
+            self._loop,
             READ_BUFFER_SIZE,
             max_line_size=MAX_HEAD_SIZE,
             max_field_size=MAX_HEADERS_SIZE,
@@ -101,19 +112,11 @@ class Connection(web.RequestHandler, Faucet):
             auto_decompress=False,
             max_msg_queue_size=QUEUED_REQUESTS + 1,  # it counts a request until the next is taken
         )
-        self._bounded = BoundedParser(parser)
-        self._parser = self._bounded  # type: ignore[assignment]  # it has all that is used of it
 
     @property
-    def read_size(self) -> int:
-        """How much to read of the client next."""
-        return min(max(self._bounded.owed_bytes, MAX_HEAD_SIZE), READ_SIZE) if self._is_open else MAX_HEAD_SIZE
-
-    def widen(self) -> None:
-        self._is_open = True
-
-    def narrow(self) -> None:
-        self._is_open = False
+    def inflow(self) -> Inflow | None:
+        """The body that is coming in past the parser."""
+        return self._bounded.inflow
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)

@@ -5,18 +5,20 @@ nobody knows yet, and are kept until the head is complete, which may be never. S
 sent before the last one is answered.
 
 The idea: count what goes into the parser while nothing comes out. A head is handed over in slices, so that no more of it lies in the
-parser than a head may have. A body of known length passes uncounted. Each slice of a chunked one must bring bytes of the
-body. The headers of a complete head are measured once more, exactly.
+parser than a head may have. A body of known length does not go in at all (see `inflow`): behind it, a new parser begins. Each slice of a
+chunked one must bring bytes of the body. The headers of a complete head are measured once more, exactly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from aiohttp import web
 from aiohttp.http import HttpProcessingError, HttpRequestParser, RawRequestMessage
 from aiohttp.http_exceptions import BadHttpMessage
 from aiohttp.streams import StreamReader
+
+from proxy.server.inflow import Inflow
 
 MAX_HEAD_SIZE = 16 * 1024  # the request line too: a key of 1,024 bytes is 3 KiB escaped, and a presigned URL has a token
 MAX_HEADERS_SIZE = 8 * 1024  # https://docs.aws.amazon.com/AmazonS3/latest/API/RESTCommonRequestHeaders.html: so it is on S3
@@ -36,21 +38,22 @@ class HeadTooLarge(BadHttpMessage):
 class BoundedParser:
     """Takes the place of aiohttp's parser in a connection."""
 
-    __slots__ = ("_owed", "_parser", "_payload", "_received", "_unanswered", "_wire", "is_refusing")
+    __slots__ = ("_inflow", "_new_parser", "_parser", "_payload", "_received", "_unanswered", "_wire", "is_refusing")
 
-    def __init__(self, parser: HttpRequestParser) -> None:
-        self._parser = parser
+    def __init__(self, new_parser: Callable[[], HttpRequestParser]) -> None:
+        self._new_parser = new_parser
+        self._parser = new_parser()
+        self._inflow: Inflow | None = None
         self._payload: StreamReader | None = None
-        self._owed = 0  # bytes of a body of known length that are still to come
         self._received = 0  # bytes of a chunked body
         self._wire = 0  # bytes that went in for it
         self._unanswered = 0  # bytes that went in since something came out
         self.is_refusing = False
 
     @property
-    def owed_bytes(self) -> int:
-        """How many bytes of a body are still to come."""
-        return self._owed
+    def inflow(self) -> Inflow | None:
+        """The body of known length that still owes bytes."""
+        return None if self._inflow is None or self._inflow.is_eof() else self._inflow
 
     def feed_data(self, data: bytes) -> tuple[Sequence[Message], bool, bytes]:
         """As aiohttp's. Raises `HttpProcessingError` once, and ignores whatever follows."""
@@ -68,7 +71,8 @@ class BoundedParser:
         self._parser.message_consumed()
 
     def pause_reading(self) -> None:
-        self._parser.pause_reading()
+        if self.inflow is None:
+            self._parser.pause_reading()
 
     def set_upgraded(self, upgraded: bool) -> None:  # noqa: FBT001 - aiohttp's
         self._parser.set_upgraded(upgraded)
@@ -88,26 +92,34 @@ class BoundedParser:
         return found, False, b""
 
     def _room(self) -> int:
-        return self._owed or MAX_HEAD_SIZE + 1 - self._unanswered
+        return MAX_HEAD_SIZE + 1 - self._unanswered if (inflow := self.inflow) is None else inflow.owed_bytes
 
     def _feed(self, data: bytes) -> tuple[Sequence[Message], bool, bytes]:
-        fed: tuple[Sequence[Message], bool, bytes] = self._parser.feed_data(data)
-        if fed[0]:
-            self._begin(fed[0])
-        elif self._owed and self._payload is not None:
-            self._owed -= len(data)
-            self._received = self._payload.total_bytes
+        if (inflow := self.inflow) is not None:
+            inflow.feed_data(data)
+            return (), False, b""
+        messages, is_upgraded, tail = self._parser.feed_data(data)
+        if messages:
+            self._begin(messages)
         else:
             self._count(len(data))
-        return fed
+        return messages if is_upgraded else self._passed_by(messages), is_upgraded, tail
 
     def _begin(self, messages: Sequence[Message]) -> None:
         for message, _ in messages:
             if sum(len(name) + len(value) + _SEPARATORS for name, value in message.raw_headers) > MAX_HEADERS_SIZE:
                 raise HeadTooLarge
-        message, self._payload = messages[-1]
+        self._payload = messages[-1][1]
         self._received, self._unanswered, self._wire = self._payload.total_bytes, 0, self._payload.total_bytes
-        self._owed = 0 if message.chunked else int(message.headers.get("Content-Length", "0")) - self._received
+
+    def _passed_by(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """Return the messages; if the last one owes bytes of a body of known length, these need the parser no more."""
+        if not messages or messages[-1][0].chunked or messages[-1][1].is_eof():
+            return messages
+        message, begun = messages[-1]
+        self._inflow = Inflow(begun, size_bytes=int(message.headers["Content-Length"]))
+        self._parser, self._payload = self._new_parser(), None
+        return [*messages[:-1], (message, self._inflow)]
 
     def _count(self, size: int) -> None:
         if self._payload is not None and self._payload.total_bytes != self._received:

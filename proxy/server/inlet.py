@@ -12,18 +12,6 @@ _DRAIN_SIZE = 256 * 1024  # a rejected body of this size is cheaper to read than
 _DRAIN_SECONDS = 1.0
 
 
-class Faucet:
-    """A connection that reads much at a time only while somebody waits for it. This one does nothing about it."""
-
-    __slots__ = ()
-
-    def widen(self) -> None:
-        """Somebody waits."""
-
-    def narrow(self) -> None:
-        """Nobody does."""
-
-
 class Pace:
     """A client's pace, averaged over windows of waiting for it. Time in which nobody waits does not count."""
 
@@ -54,14 +42,13 @@ class Inlet:
     def __init__(self, request: web.BaseRequest, *, idle_seconds: float, min_bytes_per_second: float = 0.0) -> None:
         self._request = request
         self._content = request.content
-        self._faucet = request.protocol if isinstance(request.protocol, Faucet) else Faucet()
         self._idle_seconds = idle_seconds
         self._pace = Pace(window_seconds=idle_seconds, min_bytes_per_second=min_bytes_per_second)
         self.received_bytes = 0
         self._expecting = request.headers.get("Expect", "").lower() == "100-continue"
 
-    async def read(self) -> bytes:
-        """Return the next bytes, b"" at the end. The first call tells a waiting client to continue."""
+    async def read(self) -> bytes | memoryview:
+        """Return the next bytes, none at the end. The first call tells a waiting client to continue."""
         if self._expecting:
             self._continue()
         data = await self._read()
@@ -84,7 +71,7 @@ class Inlet:
             return False
         return self._content.is_eof()
 
-    async def _read(self) -> bytes:
+    async def _read(self) -> bytes | memoryview:
         try:
             data = self._content.read_nowait()
             if data or self._content.at_eof():
@@ -97,26 +84,22 @@ class Inlet:
             # The connection keeps its error. With the traceback it would keep these frames, and they the connection.
             raise S3Error("IncompleteBody") from error.with_traceback(None)
 
-    async def _wait(self) -> bytes:
+    async def _wait(self) -> bytes | memoryview:
         """Return the next bytes. Only a wait is worth a timer: most small bodies came with their headers."""
         now = asyncio.get_running_loop().time
         began = now()
         silent_until = began + self._idle_seconds
-        data: bytes | None = None
-        self._faucet.widen()
-        try:
-            while data is None:
-                try:
-                    async with asyncio.timeout_at(min(began + self._pace.left_seconds, silent_until)):
-                        data = await self._content.readany()
-                except TimeoutError:
-                    if now() >= silent_until:
-                        raise
-                began, waited = now(), now() - began
-                self._pace.add(len(data or b""), waited)
-            return data
-        finally:
-            self._faucet.narrow()
+        data: bytes | memoryview | None = None
+        while data is None:
+            try:
+                async with asyncio.timeout_at(min(began + self._pace.left_seconds, silent_until)):
+                    data = await self._content.readany()
+            except TimeoutError:
+                if now() >= silent_until:
+                    raise
+            began, waited = now(), now() - began
+            self._pace.add(len(data or b""), waited)
+        return data
 
     def _continue(self) -> None:
         self._expecting = False

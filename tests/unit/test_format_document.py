@@ -226,7 +226,7 @@ class _Vector:
         geometry = SegmentGeometry(self.scheme, len(self.plaintext))
         keys = SegmentKeys(geometry, segment_id=self.id, data_key=DATA_KEY, tenant_key_id=VECTORS["tenant_key_id"])
         sealer = SegmentSealer(keys)
-        sealer.add(self.plaintext)
+        sealer.add([self.plaintext])
         shards = sealer.shards(label=self.label, wrapped_shares=wrap_shares(keys, self._randomness))
         return {layout.shard_name(self.id, index): b"".join(shard) for index, shard in enumerate(shards)}
 

@@ -175,13 +175,13 @@ class _ExtentBody:
     def memory_to_fill(self, size_bytes: int) -> int:
         return source_memory(size_bytes)
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncIterator[bytes | memoryview]:
         async with aclosing(self._pieces) as pieces:
             async for piece in pieces:
                 await self._throttle.take(int(len(piece) * self._moved))
-                yield bytes(piece)
+                yield piece
 
-    def digest(self, data: bytes) -> None:
+    def digest(self, data: bytes | memoryview) -> None:
         """Nothing is to be compared."""
 
     def finish(self) -> Digests:

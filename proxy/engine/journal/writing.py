@@ -52,7 +52,7 @@ class CopyWriter:
 
         def seal() -> list[list[bytes]]:
             sealer = SegmentSealer(keys)
-            sealer.add(plaintext)
+            sealer.add([plaintext])
             return sealer.shards(label=encode_label(label), wrapped_shares=self._cipher.share_data_key(data_key, keys))
 
         if len(plaintext) <= INLINE_SIZE:

@@ -49,6 +49,6 @@ def seal(
     sealer = SegmentSealer(keys_for(scheme, len(data), data_key=data_key, segment_id=segment_id))
     step = scheme.stripe_size
     for offset in range(0, len(data), step):
-        sealer.add(data[offset : offset + step])
+        sealer.add([data[offset : offset + step]])
     shards = sealer.shards(label=encode_label(label), wrapped_shares=share(sealer.keys, data_key))
     return {shard_name(segment_id, index): b"".join(shard) for index, shard in enumerate(shards)}
