@@ -20,7 +20,10 @@ class Plaintext:
             self._rest = memoryview(await anext(self._chunks))
 
     async def take(self, size: int, admit: Admit) -> list[memoryview]:
-        """Return exactly `size` bytes, in pieces; the body raises if it ends before. `admit` is awaited before a piece is kept, with its size."""
+        """Return exactly `size` bytes, in pieces; the body raises if it ends before.
+
+        `admit` is awaited before a piece is kept, with its size.
+        """
         pieces: list[memoryview] = []
         while size > 0:
             await self.ready()

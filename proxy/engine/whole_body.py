@@ -25,7 +25,7 @@ class WholeBody:
     async def chunks(self) -> AsyncIterator[bytes]:
         yield self._data
 
-    def digest(self, data: bytes) -> None:
+    def digest(self, data: bytes | memoryview) -> None:
         self._md5.update(data)
         self._hasher.update(data)
 

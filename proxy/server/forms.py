@@ -56,7 +56,7 @@ class Upload:
             return False
         data = await self._raw.read()
         if data:
-            self._take(self._parser.feed(data))
+            self._take(self._parser.feed(bytes(data)))
         else:
             self._parser.finish()
             self._is_over = True
@@ -109,7 +109,7 @@ async def receive_form(raw: RawBody, headers: Mapping[str, str]) -> Received:
         raise S3Error("MissingContentLength")
     sent: list[FormField] = []
     while data := await raw.read():
-        events = iter(parser.feed(data))
+        events = iter(parser.feed(bytes(data)))
         for event in events:
             if isinstance(event, FormField):
                 sent.append(event)

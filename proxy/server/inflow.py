@@ -1,12 +1,12 @@
 """Inflow: a body of known length, on its way past HTTP's parser.
 
-The problem: a byte of a body is copied from the socket into a buffer, from there by the parser, and again when the pieces are joined.
+The problem: each byte of a body was copied four times on its way to the erasure code, and each copy costs as much as sealing it.
 
-The idea: once its head is parsed, a body of known length needs no parser. What comes for it, as long as something is owed, is it. Whoever
-sends fast has his bytes read into memory of their own, that is handed on as it is. The others' come by a buffer that all connections share,
-and are copied out: memory of their own would mostly lie empty.
+The idea: once its head is parsed, a body of known length needs no parser. All that comes is of the body, as long as it owes bytes. If a
+client sends fast, its bytes are read into memory of their own, and passed on without a copy. What comes slowly is read into a buffer that
+all connections share, and copied: memory of its own would be mostly empty.
 
-This is the one place that touches the inside of aiohttp's `StreamReader`, whose version is pinned.
+This is the one module that uses the inside of aiohttp's `StreamReader`. The version of aiohttp is pinned.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Inflow(StreamReader):
         return self._room
 
     def filled(self, size_bytes: int) -> None:
-        """Take what was read into the room. Where much of it is empty, it is given up: a slow client's would lie in memory for little."""
+        """Take what was read into the room. A room that is mostly empty is given up: few bytes would keep much memory."""
         room, was_fast = self._room, self._is_fast
         self._room = memoryview(b"")
         self._is_fast = size_bytes > len(room) // 2

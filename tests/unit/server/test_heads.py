@@ -112,3 +112,11 @@ async def test_a_chunked_body_of_lines_is_served(parser: BoundedParser) -> None:
 
     assert payload.is_eof()
     assert payload.total_bytes == 32 * 50_000
+
+
+async def test_what_follows_a_body_is_a_head_like_any_other(parser: BoundedParser) -> None:
+    (_, payload), _ = feed(parser, PUT[:-1], PUT[-1:], GET)
+    assert payload.total_bytes == 40_000
+
+    with pytest.raises(HeadTooLarge):
+        feed(parser, PUT[:-1], PUT[-1:], *[b"GET / HTTP/1.1\r\nlong: " + b"a" * 4096] * 5)
