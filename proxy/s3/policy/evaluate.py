@@ -1,0 +1,109 @@
+"""Evaluating a policy: what its statements say to a question.
+
+A statement is about a question if its principal, action, resource and all conditions are. Of those that are, one that denies decides; then
+one that allows. Conditions come last, for they may need the object: and of statements that allow, only if none allows without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from proxy.s3.policy.decision import Finding, ObjectNeeded, Question
+from proxy.s3.policy.document import Document, Statement
+from proxy.s3.policy.patterns import VariableMissing
+
+
+class Judge:
+    """A policy document, asked. It is a `Policy` of the decision."""
+
+    __slots__ = ("_allowing", "_denying", "document")
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self._denying = tuple(one for one in document.statements if one.effect == "Deny")
+        self._allowing = tuple(one for one in document.statements if one.effect == "Allow")
+
+    def judge(self, question: Question) -> Finding:
+        """Return what the policy says. Raises `ObjectNeeded`."""
+        return _first(self._denying, question) or _first(self._allowing, question) or Finding()
+
+
+def _first(statements: Sequence[Statement], question: Question) -> Finding | None:
+    """Return the first statement that is about the question; one that names the principal itself before one that names its account."""
+    needed, by_account = False, None
+    for statement in statements:
+        direct = _concerns(statement, question)
+        if direct is None:
+            continue
+        try:
+            if not _conditions_hold(statement, question):
+                continue
+        except ObjectNeeded:
+            needed = True
+            continue
+        finding = Finding(statement.effect, statement.name, direct)
+        if direct or statement.effect == "Deny":
+            return finding
+        by_account = by_account or finding
+    if needed:
+        raise ObjectNeeded
+    return by_account
+
+
+def _concerns(statement: Statement, question: Question) -> bool | None:
+    """Tell whether a statement is about principal, action and resource: None if not, otherwise whether it names the principal itself."""
+    direct = True
+    if statement.principals is not None and statement.but_principals:
+        if statement.principals.spares(question.principal):
+            return None
+    elif statement.principals is not None:
+        match = statement.principals.match(question.principal)
+        if match == "none":
+            return None
+        direct = match == "direct"
+    return direct if _names_action(statement, question.action) and _names_resource(statement, question) else None
+
+
+def _names_action(statement: Statement, action: str) -> bool:
+    named = action in statement.actions or any(glob.matches(action.lower()) for glob in statement.globs)
+    return named is not statement.but_actions
+
+
+def _names_resource(statement: Statement, question: Question) -> bool:
+    if not statement.resources:
+        return True
+    arn = question.resource.arn
+    try:
+        named = any(template.matches(arn, _resolver(question)) for template in statement.resources)
+    except VariableMissing:
+        return False
+    return named is not statement.but_resources
+
+
+def _conditions_hold(statement: Statement, question: Question) -> bool:
+    resolve = _resolver(question)
+    needed = False
+    for condition in statement.conditions:
+        try:
+            if not condition.holds(question.context.values(condition.key, question), resolve):
+                return False
+        except VariableMissing:
+            return False
+        except ObjectNeeded:  # another one may fail, and spare the object
+            needed = True
+    if needed:
+        raise ObjectNeeded
+    return True
+
+
+class _resolver:  # noqa: N801 - a function that remembers its question
+    """Returns a variable's value: the one value of a condition key."""
+
+    __slots__ = ("_question",)
+
+    def __init__(self, question: Question) -> None:
+        self._question = question
+
+    def __call__(self, key: str) -> str | None:
+        values = self._question.context.values(key, self._question)
+        return values[0] if values is not None and len(values) == 1 else None

@@ -1,0 +1,201 @@
+"""Patterns of policies: `*` and `?`, and the variables that stand in them.
+
+The problem: whoever writes a policy chooses the pattern, and whoever sends a request the text. Trying each way to match, as regular
+expressions do, lets 20 KiB of policy cost a second a request.
+
+The idea: between two `*` stands a segment of fixed length. The leftmost place where it fits is as good as any other, so each is looked for
+once, behind the one before. A segment without `?` is found by `str.find`, one with it by bits: bit i of a number says that the last i + 1
+characters fit the first i + 1 of the segment, and a character of the text is one shift and one AND. The cost is the text's length times
+the segment's in machine words, whatever both hold.
+
+Source: IAM User Guide, "IAM JSON policy elements: Resource", and "IAM policy elements: Variables and tags"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+Resolve = Callable[[str], str | None]  # the one value of a condition key, by its name in lower case
+
+
+class Variable(NamedTuple):
+    """`${key}` or `${key, 'default'}`."""
+
+    key: str  # in lower case
+    default: str | None = None
+
+
+class Wild(NamedTuple):
+    """A wildcard: `*` or `?`."""
+
+    many: bool
+
+
+Token = str | Variable | Wild
+
+
+class VariableMissing(Exception):
+    """The request has no value for a variable: what contains it says nothing about the request."""
+
+
+class Glob:
+    """A pattern without variables."""
+
+    __slots__ = ("_first", "_last", "_minimum", "_segments")
+
+    def __init__(self, tokens: Sequence[Token]) -> None:
+        segments = [_Segment(run) for run in _runs(tokens)]
+        self._minimum = sum(segment.length for segment in segments)
+        self._first = segments[0]
+        self._last = segments[-1] if len(segments) > 1 else None  # None: there is no `*`
+        self._segments = segments[1:-1]
+
+    def matches(self, text: str) -> bool:
+        """Tell whether all of the text fits."""
+        if len(text) < self._minimum or not self._first.fits(text, 0):
+            return False
+        if self._last is None:
+            return len(text) == self._minimum
+        start, end = self._first.length, len(text) - self._last.length
+        for segment in self._segments:
+            found = segment.find(text, start, end)
+            if found < 0:
+                return False
+            start = found + segment.length
+        return start <= end and self._last.fits(text, end)
+
+    @property
+    def weight(self) -> int:
+        """About how many bytes it takes."""
+        return sum(segment.weight for segment in (self._first, *self._segments, *(() if self._last is None else (self._last,))))
+
+
+class _Segment:
+    """What stands between two `*`: characters, None for a `?`."""
+
+    __slots__ = ("_any", "_literal", "_masks", "length")
+
+    def __init__(self, run: Sequence[str | None]) -> None:
+        self.length = len(run)
+        self._literal = "".join(run) if None not in run else None  # type: ignore[arg-type]  # there is no None
+        self._masks: dict[str, int] = {}
+        self._any = 0
+        if self._literal is None:
+            for index, character in enumerate(run):
+                if character is None:
+                    self._any |= 1 << index
+                else:
+                    self._masks[character] = self._masks.get(character, 0) | 1 << index
+
+    def fits(self, text: str, start: int) -> bool:
+        if self._literal is not None:
+            return text.startswith(self._literal, start)
+        return self.find(text, start, start + self.length) == start
+
+    def find(self, text: str, start: int, end: int) -> int:
+        """Return the first place where it fits between two places; -1 if there is none."""
+        if self._literal is not None:
+            return text.find(self._literal, start, end)
+        state, done = 0, 1 << (self.length - 1)
+        for index in range(start, min(end, len(text))):
+            state = (state << 1 | 1) & (self._masks.get(text[index], 0) | self._any)
+            if state & done:
+                return index - self.length + 1
+        return -1
+
+    @property
+    def weight(self) -> int:
+        return 100 + 4 * self.length + sum(60 + mask.bit_length() // 8 for mask in self._masks.values())
+
+
+class Template:
+    """A pattern that may hold variables. Their values stand for themselves: a `*` of a name is no wildcard."""
+
+    __slots__ = ("_glob", "_tokens")
+
+    def __init__(self, tokens: Sequence[Token]) -> None:
+        self._tokens = tuple(tokens)
+        self._glob = None if any(isinstance(token, Variable) for token in tokens) else Glob(tokens)
+
+    def matches(self, text: str, resolve: Resolve) -> bool:
+        """Tell whether all of the text fits. Raises `VariableMissing`."""
+        glob = self._glob or Glob([_resolved(token, resolve) for token in self._tokens])
+        return glob.matches(text)
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether it stands for one text, the same for every request."""
+        return all(isinstance(token, str) for token in self._tokens)
+
+    @property
+    def weight(self) -> int:
+        return 200 + (self._glob.weight if self._glob is not None else 64 * len(self._tokens))
+
+
+def read_tokens(text: str, *, wildcards: bool = True, variables: bool = True) -> tuple[Token, ...]:
+    """Take a pattern apart. Raises ValueError for a variable that is none."""
+    tokens: list[Token] = []
+    literal: list[str] = []
+    index = 0
+    while index < len(text):
+        token, index = _next_token(text, index, wildcards=wildcards, variables=variables)
+        if isinstance(token, str):
+            literal.append(token)
+            continue
+        if literal:
+            tokens.append("".join(literal))
+            literal.clear()
+        tokens.append(token)
+    return (*tokens, "".join(literal)) if literal else tuple(tokens)
+
+
+def literal(tokens: Sequence[Token], resolve: Resolve) -> str:
+    """Return the text of a template without wildcards. Raises `VariableMissing`."""
+    return "".join(token for token in (_resolved(one, resolve) for one in tokens) if isinstance(token, str))
+
+
+def _next_token(text: str, index: int, *, wildcards: bool, variables: bool) -> tuple[Token, int]:
+    character = text[index]
+    if variables and text.startswith("${", index):
+        end = text.find("}", index)
+        if end < 0:
+            raise ValueError("a variable has no end")
+        return _variable(text[index + 2 : end]), end + 1
+    if wildcards and character in "*?":
+        return Wild(many=character == "*"), index + 1
+    return character, index + 1
+
+
+def _variable(text: str) -> Token:
+    if text in {"*", "?", "$"}:
+        return text
+    key, comma, rest = text.partition(",")
+    key, rest = key.strip(), rest.strip()
+    if ":" not in key or "${" in key or (comma and not (len(rest) >= 2 and rest[0] == rest[-1] == "'")):
+        raise ValueError(f"${{{text}}} is no variable")
+    return Variable(key.lower(), rest[1:-1] if comma else None)
+
+
+def _resolved(token: Token, resolve: Resolve) -> Token:
+    if not isinstance(token, Variable):
+        return token
+    value = resolve(token.key)
+    if value is None:
+        value = token.default
+    if value is None:
+        raise VariableMissing(token.key)
+    return value
+
+
+def _runs(tokens: Sequence[Token]) -> list[list[str | None]]:
+    """Return what stands between the `*`."""
+    runs: list[list[str | None]] = [[]]
+    for token in tokens:
+        if isinstance(token, str):
+            runs[-1].extend(token)
+        elif isinstance(token, Wild) and token.many:
+            runs.append([])
+        else:
+            runs[-1].append(None)
+    return runs
