@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from ipaddress import ip_network
 from pathlib import Path
 
 import msgspec
@@ -45,6 +46,7 @@ def check(config: Config) -> None:
             raise ConfigError(f'domains: "{domain}" is not a host name; write it as in "s3.example.org"')
     if config.public_url and not _PUBLIC_URL.fullmatch(config.public_url):
         raise ConfigError(f'public_url: "{config.public_url}" is not SCHEME://HOST[:PORT]; write it as in "https://s3.example.org"')
+    _check_networks(config.trusted_proxies)
     if config.tls is not None:
         private_text(Path(config.tls.key), "tls.key")
     if not config.stores:
@@ -74,6 +76,14 @@ def _check_locations(config: Config) -> None:
             raise ConfigError(f'locations.{name}: there is no policy "{policy}"; one of: {", ".join(sorted(config.policies))}')
         if name in config.policies:
             raise ConfigError(f"locations.{name}: a policy has this name, and a LocationConstraint means it already; remove the line")
+
+
+def _check_networks(networks: Iterable[str]) -> None:
+    for network in networks:
+        try:
+            ip_network(network)
+        except ValueError:
+            raise ConfigError(f'trusted_proxies: "{network}" is no network; write it as in "10.0.0.0/8" or "192.0.2.7"') from None
 
 
 def _check_store(key: str, name: str, store: StoreConfig) -> None:

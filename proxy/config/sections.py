@@ -190,6 +190,7 @@ class Config(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     listen: str = "127.0.0.1:9000"
     domains: tuple[str, ...] = ()  # names of this server; virtual-hosted style: bucket.DOMAIN
     public_url: str = ""  # as clients know it, behind a proxy
+    trusted_proxies: tuple[str, ...] = ()  # networks; their X-Forwarded-For and X-Forwarded-Proto are believed
     region: Text = "us-east-1"
     data: Text
     manifest: ManifestConfig

@@ -46,3 +46,11 @@ class BucketVerbs(Verbs):
     async def find_tenant(self, tenant_id: TenantId) -> Tenant | None:
         """Return a tenant by its id: who began an upload need not own the bucket."""
         return await self._manifest.find_tenant(tenant_id)
+
+    async def find_account(self, account: str) -> Tenant | None:
+        """Return a tenant by its account id or canonical id."""
+        return await self._manifest.find_account(account)
+
+    async def has_user(self, tenant: Tenant, name: str) -> bool:
+        """Tell whether a key of the tenant stands for a user of this name."""
+        return any(key.user == name for key in await self._manifest.list_access_keys(tenant.id))

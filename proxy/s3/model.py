@@ -126,7 +126,7 @@ _ROOTS = {
     "ListParts": "ListPartsResult",
 }
 # The model has 200. Source: sample response of PutBucketTagging in the Amazon S3 API Reference.
-_STATUSES = {"PutBucketTagging": 204}
+_STATUSES = {"PutBucketTagging": 204, "PutBucketPolicy": 204}
 # The model has these as dates; S3 keeps and returns any text, "0" and "-1" among it.
 _FREE_TEXT = frozenset({"Expires", "ResponseExpires"})
 _ELSEWHERE = frozenset({"header", "headers", "querystring", "uri"})

@@ -36,6 +36,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
 
     source: CopySource
     held: OwnedBucket
+    guard: Guard = CLOSED
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,6 +118,11 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
             request_id=self.request_id,
             host_id=self.host_id,
         )
+
+    async def may_list(self, bucket: Bucket) -> bool:
+        """Tell whether the asker may list a bucket of this request: nobody else learns that a key is not there."""
+        guard = self.copied.guard if self.copied is not None and bucket is self.copied.held.bucket else self.guard
+        return await guard.may(Action("s3:ListBucket"), Resource(bucket.name))
 
     async def authorise_deletion(self, key: str, version_id: str | None) -> None:
         """Raise AccessDenied for a key that DeleteObjects lists: of all operations, it alone names in its body what it is about."""

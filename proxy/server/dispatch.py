@@ -8,6 +8,7 @@ import os
 from base64 import b64encode
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from socket import gethostname
 from urllib.parse import urlsplit
 
@@ -41,6 +42,7 @@ from proxy.server.handlers import HANDLERS
 from proxy.server.handlers.multipart import object_address
 from proxy.server.inlet import Inlet
 from proxy.server.internal import INTERNAL, answer_internal, is_internal
+from proxy.server.peers import Peers
 from proxy.server.refusals import refuse_unserved
 from proxy.server.streaming import send_download
 from proxy.server.telemetry import Telemetry
@@ -75,7 +77,8 @@ class Dispatcher:
             region=config.region,
             other_regions=services.policies.keys() | config.locations.keys(),
         )
-        self._gate = Gate(services.manifest)
+        self._gate = Gate(services.manifest, services.clock)
+        self._peers = Peers(config.trusted_proxies)
         self._cross_origin = CrossOrigin(services.manifest)
         self._tagging = tagging_document(model)
         self._forms = Forms(services.budget)
@@ -172,7 +175,7 @@ class Dispatcher:
         visit.sender, visit.tenant = sender, "" if sender.tenant is None else sender.tenant.name
         if sender.claim.presigned:
             headers = hoisted_headers(query, headers)
-        access = await self._gate.admit(operation, target, query, headers, sender)
+        access = await self._gate.admit(operation, target, query, headers, sender, partial(self._peers.peer, request, headers))
         handle = _handle_of(operation)
         refuse_unserved(operation, headers)
         if target.key is not None:
@@ -184,6 +187,7 @@ class Dispatcher:
             return await self._serve_document(visit, handle, call, sender)
         if not streamed:
             check_bodiless(sender.claim)
+        await call.guard.check_body(call.params)
         return await self._serve(visit, handle, call, None)
 
     async def _answer_form(self, visit: Visit, operation: Operation, headers: dict[str, str]) -> web.StreamResponse:
@@ -197,11 +201,12 @@ class Dispatcher:
         visit.sender, visit.tenant = sender, "" if sender.tenant is None else sender.tenant.name
         sizes = check_policy(form, bucket or "", self._services.clock.now_ms()) if sender.tenant is not None else ANY_SIZE
         said = form_headers(form, headers, self._tagging)
-        access = await self._gate.admit(operation, target, (), said, sender)
+        access = await self._gate.admit(operation, target, (), said, sender, partial(self._peers.peer, visit.request, headers))
         refuse_unserved(operation, said)
         check_key(key)
         body = FormBody(upload, said, sender.claim, sizes=sizes)
         call = self._call(visit, operation, parse_request(operation, target, (), said), said, sender, access, body)
+        await call.guard.check_body(call.params)
         async with self._forms.held(body, owner=_owner(call)):
             result = await _handle_of(operation)(call)
         return self._render_form(visit, call, form, result)
@@ -257,6 +262,7 @@ class Dispatcher:
                 params = call.params | await self._turns.read(operation.document, document)
                 call = msgspec.structs.replace(call, params=params)
             del document
+            await call.guard.check_body(call.params)
             return await self._serve(visit, handle, call, held)
 
     async def _serve(self, visit: Visit, handle: Handle, call: Call, held: Grant | None) -> web.StreamResponse:

@@ -28,6 +28,7 @@ LOCATION = "eu-west-1"
 OTHER_ACCESS_KEY = "OTHEROTHEROTHEROTHER"
 OTHER_EMAIL = "other@tenants.example"
 OTHER_SECRET_KEY = "othersecretothersecretothersecretothersec"
+OTHER_ACCOUNT = "444455556666"
 
 
 @pytest.fixture(scope="session")
@@ -42,8 +43,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shardgate]:
     # As bench.toml (no fsync: these tests write a lot and never pull the plug), with a domain for virtual-hosted requests.
     config.write_text(f'domains = ["{DOMAIN}"]\nlocations = {{ {LOCATION} = "standard" }}\n' + (ROOT / "config" / "bench.toml").read_text())
     with shardgate(data, config=config) as running:
-        add = ["tenant", "add", "other", "--config", str(config), "--access-key", OTHER_ACCESS_KEY, "--secret-key", OTHER_SECRET_KEY]
-        add += ["--email", OTHER_EMAIL]
+        keys = ["--access-key", OTHER_ACCESS_KEY, "--secret-key", OTHER_SECRET_KEY, "--account-id", OTHER_ACCOUNT, "--email", OTHER_EMAIL]
+        add = ["tenant", "add", "other", "--config", str(config), *keys]
         environ = {**os.environ, "SHARDGATE_DATA": str(data)}
         subprocess.run([sys.executable, "-m", "proxy.cli.main", *add], check=True, capture_output=True, cwd=ROOT, env=environ)
         yield running

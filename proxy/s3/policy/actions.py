@@ -71,7 +71,7 @@ _ACTIONS: Mapping[str, tuple[str, ...]] = {
     "PutObjectTagging": ("PutObjectTagging",),
     "DeleteObjectTagging": ("DeleteObjectTagging",),
     "DeleteObject": ("DeleteObject",),
-    "DeleteObjects": ("DeleteObject",),
+    "DeleteObjects": (),  # the handler asks for each key
     "CopyObject": ("PutObject",),
     "UploadPartCopy": ("PutObject",),
     "CreateMultipartUpload": ("PutObject",),

@@ -18,7 +18,7 @@ from proxy.s3.errors import S3Error
 from proxy.s3.parsing import Params
 from proxy.s3.policy.catalogue import goes_with
 from proxy.s3.policy.decision import Question
-from proxy.s3.tagging import parse_tags
+from proxy.s3.tagging import parse_tagging_header
 
 _BODY_TAGS = frozenset({"s3:PutObjectTagging", "s3:PutObjectVersionTagging"})
 _CREATES = {"PutObject": "true", "CopyObject": "true", "CompleteMultipartUpload": "true"}
@@ -106,7 +106,7 @@ class RequestContext:
         if header is None:
             return None
         try:
-            return parse_tags(header)
+            return parse_tagging_header(header)
         except S3Error:  # the handler says what is wrong
             return None
 

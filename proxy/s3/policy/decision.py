@@ -80,6 +80,7 @@ class Question(NamedTuple):
     context: Context = NoContext()
     thing: ObjectFacts | None = None
     version_id: str | None = None
+    account_id: str = ""  # of the resource's owner
 
     def object(self) -> ObjectFacts:
         """Return the object. Raises `ObjectNeeded`."""

@@ -195,7 +195,8 @@ class _Reader:
 
     def _resource_texts(self, element: Mapping[str, object]) -> tuple[Sequence[str], bool]:
         if self._kind != "trust":
-            return _either(element, "Resource")
+            texts, negated = _either(element, "Resource")
+            return (texts, negated) if texts else _refuse("Policy has invalid resource")
         if "Resource" in element or "NotResource" in element:
             _refuse("Has prohibited field Resource")
         return (), False
@@ -231,15 +232,10 @@ class _Reader:
         try:
             condition = read_condition(operator, lower, values, variables=self._variables)
         except ValueError:
-            is_address = lower in {"aws:sourceip", "aws:vpcsourceip"} or condition_is_of_addresses(operator)
+            is_address = lower in {"aws:sourceip", "aws:vpcsourceip"} or "IpAddress" in operator
             _refuse("Invalid IP address in Conditions" if is_address else f"Invalid value in Conditions for operator {operator}")
         self.weight += 300 + sum(2 * len(one) for one in values)
         return condition
-
-
-def condition_is_of_addresses(operator: str) -> bool:
-    """Tell whether an operator compares addresses."""
-    return "IpAddress" in operator
 
 
 def _json(text: bytes) -> object:
@@ -256,17 +252,17 @@ def _json(text: bytes) -> object:
 
     try:
         read: object = json.loads(
-            text.decode("utf-8"), object_pairs_hook=pairs, parse_int=_Written, parse_float=_Written, parse_constant=constant
+            text.decode("utf-8"), object_pairs_hook=pairs, parse_int=_Number, parse_float=_Number, parse_constant=constant
         )
     except (ValueError, RecursionError):  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         _refuse("This policy contains invalid Json")
     return read
 
 
-class _Written(str):
-    """A number, as it is written: text only where AWS takes a number for text."""
+class _Number(NamedTuple):
+    """A number, as it is written."""
 
-    __slots__ = ()
+    text: str
 
 
 def _check_fields(element: Mapping[str, object], known: frozenset[str]) -> None:
@@ -278,14 +274,12 @@ def _check_fields(element: Mapping[str, object], known: frozenset[str]) -> None:
 def _effect(element: Mapping[str, object]) -> Effect:
     if "Effect" not in element:
         _refuse("Missing required field Effect")
-    match element["Effect"]:
-        case "Allow":
-            return "Allow"
-        case "Deny":
-            return "Deny"
-        case str(other):
-            _refuse(f"Invalid effect: {other}")
-    _refuse_syntax()
+    effect = element["Effect"]
+    if not isinstance(effect, str):
+        _refuse_syntax()
+    if effect not in {"Allow", "Deny"}:
+        _refuse(f"Invalid effect: {effect}")
+    return "Allow" if effect == "Allow" else "Deny"
 
 
 def _either(element: Mapping[str, object], name: str) -> tuple[Sequence[str], bool]:
@@ -301,17 +295,16 @@ def _either(element: Mapping[str, object], name: str) -> tuple[Sequence[str], bo
 
 def _listed(value: object) -> list[str]:
     values = value if isinstance(value, list) else [value]
-    texts = [one for one in values if isinstance(one, str) and not isinstance(one, _Written)]
+    texts = [one for one in values if isinstance(one, str)]
     return texts if len(texts) == len(values) else _refuse_syntax()
 
 
 def _texts(value: object) -> list[str]:
     """Return the values of a condition: AWS takes numbers and truth values for text there."""
     values = value if isinstance(value, list) else [value]
-    texts = [str(one).lower() if isinstance(one, bool) else one for one in values]
-    if not texts or not all(isinstance(one, str) for one in texts):
-        _refuse_syntax()
-    return [str(one) for one in texts]
+    texts = [str(one).lower() if isinstance(one, bool) else one.text if isinstance(one, _Number) else one for one in values]
+    found = [one for one in texts if isinstance(one, str)]
+    return found if found and len(found) == len(texts) else _refuse_syntax()
 
 
 def _glob(pattern: str) -> Glob:

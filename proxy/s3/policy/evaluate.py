@@ -74,14 +74,14 @@ def _names_resource(statement: Statement, question: Question) -> bool:
         return True
     arn = question.resource.arn
     try:
-        named = any(template.matches(arn, _resolver(question)) for template in statement.resources)
+        named = any(template.matches(arn, _Variables(question)) for template in statement.resources)
     except VariableMissing:
         return False
     return named is not statement.but_resources
 
 
 def _conditions_hold(statement: Statement, question: Question) -> bool:
-    resolve = _resolver(question)
+    resolve = _Variables(question)
     needed = False
     for condition in statement.conditions:
         try:
@@ -96,7 +96,7 @@ def _conditions_hold(statement: Statement, question: Question) -> bool:
     return True
 
 
-class _resolver:  # noqa: N801 - a function that remembers its question
+class _Variables:
     """Returns a variable's value: the one value of a condition key."""
 
     __slots__ = ("_question",)

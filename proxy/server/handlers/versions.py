@@ -44,8 +44,8 @@ async def find_object(call: Call, bucket: Bucket, *, key: ObjectKey, version_id:
     wanted = None if version_id is None else check_version_id(version_id)
     version = await call.services.engine.find_version(bucket, key, wanted)
     if version is None:
-        raise _not_found(key, version_id)
-    _refuse_marker(version, named=version_id is not None)
+        raise await _not_found(call, bucket, key, version_id)
+    await _refuse_marker(call, bucket, version, named=version_id is not None)
     return version
 
 
@@ -55,8 +55,8 @@ async def find_readable(call: Call) -> Readable:
     wanted = None if version_id is None else check_version_id(version_id)
     readable = await call.services.engine.find_readable(call.bucket, call.key, wanted)
     if readable is None:
-        raise _not_found(call.key, version_id)
-    _refuse_marker(readable.version, named=version_id is not None)
+        raise await _not_found(call, call.bucket, call.key, version_id)
+    await _refuse_marker(call, call.bucket, readable.version, named=version_id is not None)
     return readable
 
 
@@ -73,13 +73,18 @@ def check_version_id(text: str) -> VersionId:
     return VersionId(text)
 
 
-def _not_found(key: ObjectKey, version_id: str | None) -> S3Error:
+async def _not_found(call: Call, bucket: Bucket, key: ObjectKey, version_id: str | None) -> S3Error:
+    """As on AWS, who may not list the bucket does not learn which keys it has."""
+    if not await call.may_list(bucket):
+        return S3Error("AccessDenied")
     return S3Error("NoSuchKey", Key=key) if version_id is None else S3Error("NoSuchVersion", Key=key, VersionId=version_id)
 
 
-def _refuse_marker(version: Version, *, named: bool) -> None:
+async def _refuse_marker(call: Call, bucket: Bucket, version: Version, *, named: bool) -> None:
     if not version.is_delete_marker:
         return
+    if not named and not await call.may_list(bucket):
+        raise S3Error("AccessDenied")
     headers = {"x-amz-delete-marker": "true", "x-amz-version-id": version.id}
     if not named:
         raise S3Error("NoSuchKey", headers=headers, Key=version.key)

@@ -42,7 +42,7 @@ EXPECTED: dict[str, tuple[str, str | None]] = {
     "PutObjectTagging": ("PutObjectTagging", "PutObjectVersionTagging"),
     "DeleteObjectTagging": ("DeleteObjectTagging", "DeleteObjectVersionTagging"),
     "DeleteObject": ("DeleteObject", "DeleteObjectVersion"),
-    "DeleteObjects": ("DeleteObject", None),
+    "DeleteObjects": ("", None),  # each key is asked for on its own
     "CopyObject": ("PutObject", None),
     "UploadPartCopy": ("PutObject", None),
     "CreateMultipartUpload": ("PutObject", None),

@@ -11,13 +11,13 @@ from proxy.manifest.records import BucketName, Caller, ObjectKey
 from proxy.s3.claim import ANONYMOUS_CLAIM
 from proxy.s3.errors import S3Error
 from proxy.s3.model import load_model
-from proxy.s3.policy.decision import Grants, NoContext, Question, Resource
+from proxy.s3.policy.decision import Grants, Question, Resource
 from proxy.s3.policy.principal import Principal
 from proxy.s3.routing import Target
 from proxy.server.access import Gate
 from proxy.server.auth import Sender
 from proxy.server.call import Call, OwnedBucket
-from proxy.server.guard import Guard, no_object
+from proxy.server.guard import NOTHING, Guard, no_object
 from proxy.server.handlers import HANDLERS
 from tests.laboratory import Laboratory, laboratory
 
@@ -48,7 +48,7 @@ async def _asked_of_the_gate(lab: Laboratory, monkeypatch: pytest.MonkeyPatch, o
     caller = Caller(tenant=lab.tenant, bucket=found.bucket, owner=found.owner)
     sender = Sender(principal=Principal(lab.tenant.id, "AK"), caller=caller, claim=ANONYMOUS_CLAIM)
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    await Gate(lab.services.manifest).admit(load_model().operations[operation], Target("bucket", "k"), [], named, sender)
+    await Gate(lab.services.manifest, lab.clock).admit(load_model().operations[operation], Target("bucket", "k"), [], named, sender)
     return asked
 
 
@@ -102,5 +102,5 @@ def _deletion(lab: Laboratory, *objects: dict[str, str]) -> Call:
         asker=lab.tenant,
         services=lab.services,
         held=OwnedBucket(bucket=lab.bucket, owner=lab.tenant),
-        guard=Guard(Principal(lab.tenant.id, "AK"), Grants(lab.tenant.id), NoContext(), no_object),
+        guard=Guard(Principal(lab.tenant.id, "AK"), Grants(lab.tenant.id), NOTHING, no_object),
     )
