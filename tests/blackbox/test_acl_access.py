@@ -206,8 +206,7 @@ def test_a_deletion_of_many_is_decided_key_by_key(s3: S3Client, other_s3: S3Clie
     bucket = with_acls()
     s3.put_object(Bucket=bucket, Key="k")
     listed: Any = {"Objects": [{"Key": "k"}, {"Key": "none"}]}
-    with s3_error("AccessDenied", 403):
-        other_s3.delete_objects(Bucket=bucket, Delete=listed)
+    assert [error["Code"] for error in other_s3.delete_objects(Bucket=bucket, Delete=listed)["Errors"]] == ["AccessDenied"] * 2
     s3.put_bucket_acl(Bucket=bucket, GrantWrite=f'id="{other}"', GrantFullControl=f'id="{me}"')
     assert len(other_s3.delete_objects(Bucket=bucket, Delete=listed)["Deleted"]) == 2
 
