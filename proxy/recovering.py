@@ -5,8 +5,8 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Iterator, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -14,9 +14,13 @@ from proxy.clock import Clock, SystemClock
 from proxy.config import Config
 from proxy.engine.epoch import EpochKeeper
 from proxy.engine.fleet import Fleet
+from proxy.engine.journal.writing import CopyWriter
+from proxy.engine.placement import Policy
+from proxy.engine.quorum import ShardPutter
 from proxy.engine.recover.notes import Tell, open_notes
 from proxy.engine.recover.recovery import Parts, Recovery, has_begun
 from proxy.engine.recover.report import Report
+from proxy.engine.tasks import BackgroundTasks
 from proxy.errors import JournalBroken, RecoveryRefused
 from proxy.keyring import Keyring
 from proxy.keyring.file import open_root_key_file
@@ -48,11 +52,13 @@ async def recover(
         async with open_notes(notebook_path(config)) as notes, _stores(config, clock, fleet) as stores:
             async with open_sqlite(Path(config.manifest.path), clock, timeout_seconds=seconds) as manifest:
                 with ThreadPoolExecutor(THREADS, thread_name_prefix="recover") as threads:
+                    tasks = BackgroundTasks()
                     parts = Parts(
                         manifest=manifest,
                         keyring=keyring,
                         fleet=stores,
                         policies=policies,
+                        writer=_writer(config, policies, keyring, stores, tasks, threads),
                         epoch=EpochKeeper(manifest, stores.stores, keyring, clock, timeout_seconds=config.limits.store_open_seconds),
                         clock=clock,
                         notes=notes,
@@ -65,8 +71,19 @@ async def recover(
                         if not await has_begun(notes):  # whoever mends the stores and comes again is to see them as they are then
                             await notes.run(Notebook.remove)
                         raise
+                    finally:
+                        await tasks.drain(config.limits.put_timeout_seconds)
             await notes.run(Notebook.remove)
             return report
+
+
+def _writer(
+    config: Config, policies: Mapping[str, Policy], keyring: Keyring, fleet: Fleet, tasks: BackgroundTasks, threads: Executor
+) -> CopyWriter:
+    """Return what writes copies of the manifest, whether the configuration goes on with that or not."""
+    putter = ShardPutter(fleet, max_grace_seconds=config.limits.straggler_grace_seconds)
+    policy = policies[config.journal.policy or config.default_policy]
+    return CopyWriter(putter, policy, keyring.journal_cipher(), tasks, threads)
 
 
 @contextmanager

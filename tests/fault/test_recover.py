@@ -791,3 +791,22 @@ async def test_of_two_recoveries_at_once_one_is_refused(tmp_path: Path) -> None:
         await others[0]
     async with laboratory(data, journal=JOURNAL) as new:
         assert await new.get("k") == b"x"
+
+
+async def test_the_journal_goes_on_from_an_end_that_survives_a_store_though_its_writer_died_in_the_middle(tmp_path: Path) -> None:
+    async with laboratory(tmp_path / "old", journal=ALL) as lab:
+        await lab.put("k", b"k")
+        await lab.services.engine.set_tags(lab.bucket, ObjectKey("k"), None, {"colour": "green"})
+    data = lose_manifest(tmp_path / "old", tmp_path / "once")
+    holders = sorted(data.glob("stores/*/j/*/*"), key=lambda path: path.name)[-6:]
+    for shard in holders[:2]:
+        shard.unlink()
+    await recover_in(data)
+    async with laboratory(data, journal=ALL) as lab:
+        await lab.services.engine.set_tags(lab.bucket, ObjectKey("k"), None, {"colour": "red"})
+    again = lose_manifest(data, tmp_path / "twice", gone=(holders[2].relative_to(data / "stores").parts[0],))
+    await recover_in(again)
+    async with laboratory(again, journal=ALL) as lab:
+        version = await lab.services.engine.find_version(lab.bucket, ObjectKey("k"))
+        assert version is not None
+        assert version.attributes.tags == {"colour": "red"}

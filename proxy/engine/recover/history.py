@@ -22,7 +22,7 @@ from proxy.engine.journal.store import read_checkpoint, read_run
 from proxy.engine.recover.chain import Chain, Start, follow
 from proxy.engine.recover.notes import Notes, Tell
 from proxy.errors import IntegrityError, NotEnoughShards, RecoveryRefused
-from proxy.manifest.journal import NO_DIGEST, Checkpoint, Row, StoredSegment, decode_segment, digest_of
+from proxy.manifest.journal import NO_DIGEST, Checkpoint, Row, decode_segment, digest_of
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import Layout, Segment, SegmentId
 from proxy.manifest.recovery import Link
@@ -251,7 +251,7 @@ class HistoryReplay:
         self._rows = 0
 
     async def run(self, history: History) -> int:
-        """Make the manifest what it was at the end of its journal; return how many rows that took."""
+        """Make the rows what they were at the end of the journal; return how many that took."""
         if history.checkpoint is not None or history.start.number == 0:
             await self._manifest.forget_all()
         total = sum(run.rows for run in history.checkpoint.runs) if history.checkpoint else None
@@ -261,7 +261,6 @@ class HistoryReplay:
         for link in history.chain.links:
             plaintext = await self._notes.run(Notebook.plaintext, link.number, link.segment_id)
             await self._apply(decode_segment(plaintext).rows, None)
-        await self._manifest.continue_journal(_last_segment(history), identity=history.identity, epoch=history.epoch)
         return self._rows
 
     async def _apply(self, rows: Sequence[Row], total: int | None) -> None:
@@ -322,31 +321,6 @@ def likely_identities(copies: Sequence[FoundCopy]) -> dict[str, list[FoundCopy]]
 
 def _first(reasons: Sequence[str]) -> list[str]:
     return [*reasons[:REASONS], f"and {len(reasons) - REASONS} more"] if len(reasons) > REASONS else list(reasons)
-
-
-def _last_segment(history: History) -> StoredSegment:
-    if not history.chain.links:
-        number, digest = history.start
-        layout = Layout(size=0, k=1, m=0, tenant_key_id="", wrapped_key=b"", segments=())
-        return StoredSegment(
-            number=number,
-            epoch=history.epoch,
-            digest=digest,
-            sequence=history.checkpoint.sequence if history.checkpoint else 0,
-            size_bytes=0,
-            stored_ms=history.made_ms,
-            layout=layout,
-        )
-    last = history.chain.links[-1]
-    return StoredSegment(
-        number=last.number,
-        epoch=last.epoch,
-        digest=last.digest,
-        sequence=last.sequence,
-        size_bytes=last.size_bytes,
-        stored_ms=last.made_ms,
-        layout=last.layout,
-    )
 
 
 def _stores_of(copy: FoundCopy) -> list[str]:

@@ -24,8 +24,10 @@ from proxy.engine.epoch import EpochKeeper
 from proxy.engine.fleet import Fleet
 from proxy.engine.hands import unit_of
 from proxy.engine.journal.reading import CopyReader
+from proxy.engine.journal.writing import CopyWriter
 from proxy.engine.placement import Policy
 from proxy.engine.recover.chain import Start
+from proxy.engine.recover.ending import stored_end
 from proxy.engine.recover.history import History, HistoryFinder, HistoryReplay
 from proxy.engine.recover.labelled import LabelledRecovery
 from proxy.engine.recover.listing import Listed, list_stores
@@ -53,6 +55,7 @@ class Parts:
     keyring: Keyring
     fleet: Fleet
     policies: Mapping[str, Policy]
+    writer: CopyWriter
     epoch: EpochKeeper
     clock: Clock
     notes: Notes
@@ -104,6 +107,8 @@ class Recovery:
         if resume and not fence:
             raise RecoveryRefused("the manifest is not behind its stores, as far as they tell: there is nothing to resume")
         if not resume and fence != RECOVERING and not await self._parts.manifest.is_blank():
+            if not fence and await has_begun(self._parts.notes):  # which is taken away last
+                raise RecoveryRefused("this manifest has been recovered, to the end: start the server now")
             raise RecoveryRefused(
                 "manifest.path: this manifest is not empty, and a recovery makes a new one: move the file away, with what lies beside "
                 "it; or, if it is an older copy, let it catch up with: shardgate recover --resume"
@@ -134,6 +139,8 @@ class Recovery:
         if not resume:
             await parts.manifest.fence(RECOVERING)
         rows = await HistoryReplay(parts.manifest, self._reader, parts.notes, parts.tell).run(history)
+        end = await stored_end(history, parts.notes, parts.writer)
+        await parts.manifest.continue_journal(end, identity=history.identity, epoch=history.epoch)
         await self._delete_rest(history)
         unheard = (told[name] for name in told if name not in silent)  # of the others it is told that they did not answer at all
         kept = _journal_report(history, rows), (*unheard, *history.doubts, *await self._doubt_end(history))

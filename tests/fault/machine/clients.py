@@ -18,7 +18,7 @@ from proxy.errors import (
     VersionMissing,
 )  # fmt: skip
 from proxy.manifest.drafts import AttributeChange, CompletedPart, Conditions
-from proxy.manifest.records import ObjectAttributes, ObjectKey, Readable, Version, VersionId
+from proxy.manifest.records import Bucket, ObjectAttributes, ObjectKey, Readable, Version, VersionId
 from proxy.services import Services
 from tests.fault.machine.history import Entry, Event, History, Kind, Place, Refused, Tags
 from tests.laboratory import BytesBody
@@ -59,6 +59,10 @@ class Contents:
     def named(self, etag: str) -> str:
         return self._names.get(etag, f"unknown, ETag {etag}")
 
+    def entry(self, version: Version) -> Entry:
+        body = None if version.is_delete_marker else self.named(version.etag)
+        return Entry(str(version.id), body, tuple(sorted(version.attributes.tags.items())))
+
 
 class Clients:
     """What clients of one process do. Each call is one operation from its question to its answer, or for ever."""
@@ -68,6 +72,7 @@ class Clients:
         self._world = world
         self._history: History = world.history
         self._contents: Contents = world.contents
+        self._life = process.life
         self._services: Services = process.services
         self._engine = process.services.engine
 
@@ -82,20 +87,20 @@ class Clients:
         if_body: str | None = None,
     ) -> None:
         name = self._contents.make(self._world.new_name(place.key), size)
+        bucket = await self._bucket(place.bucket)
         event = self._history.begin(place, "put", body=name, tags=tags, if_absent=if_absent, if_body=if_body)
         conditions = Conditions(if_match=if_body and self._contents.etag(if_body), if_none_match="*" if if_absent else None)
         attributes = ObjectAttributes(tags=dict(tags), storage_class=storage_class)
         await self._written(
             event,
             lambda: self._engine.put_object(
-                self._world.bucket(place.bucket), self._world.tenant, ObjectKey(place.key), BytesBody(self._contents[name]), attributes,
-                conditions=conditions,
+                bucket, self._world.tenant, ObjectKey(place.key), BytesBody(self._contents[name]), attributes, conditions=conditions
             ),
         )  # fmt: skip
 
     async def upload(self, place: Place, sizes: Sequence[int], *, replaced: int | None, aborted: bool) -> None:
         """Upload parts, one of them twice, and complete them, or give up."""
-        bucket, tenant, engine = self._world.bucket(place.bucket), self._world.tenant, self._engine
+        bucket, tenant, engine = await self._bucket(place.bucket), self._world.tenant, self._engine
         name = self._world.new_name(f"{place.key}{PARTS}")
         bodies = {number: Random(f"{name} {number}").randbytes(size) for number, size in enumerate(sizes, start=1)}
         try:
@@ -116,47 +121,48 @@ class Clients:
 
     async def copy(self, source: Place, target: Place) -> None:
         """Copy the latest version of one key to another: it is read at one instant, and written at a later one."""
+        taken, given = await self._bucket(source.bucket), await self._bucket(target.bucket)
         looked = self._history.begin(source, "get")
         try:
-            version = await self._engine.find_version(self._world.bucket(source.bucket), ObjectKey(source.key))
+            version = await self._engine.find_version(taken, ObjectKey(source.key))
         except ProxyError:
             return self._history.drop(looked)
         if version is None or version.is_delete_marker:
             return self._history.end(looked, Refused())
-        entry = self._entry(version)
+        entry = self._contents.entry(version)
         self._history.end(looked, entry)
         event = self._history.begin(target, "put", body=entry.body, tags=entry.tags)
         return await self._written(
             event,
             lambda: self._engine.copy_object(
-                version, self._world.bucket(source.bucket), self._world.tenant, self._world.bucket(target.bucket), self._world.tenant,
-                ObjectKey(target.key), version.attributes,
+                version, taken, self._world.tenant, given, self._world.tenant, ObjectKey(target.key), version.attributes
             ),
             gone=True,
         )  # fmt: skip
 
     async def delete(self, place: Place) -> None:
+        bucket = await self._bucket(place.bucket)
         event = self._history.begin(place, "delete")
         await self._asked(
             event,
-            lambda: self._engine.delete_latest(self._world.bucket(place.bucket), ObjectKey(place.key)),
+            lambda: self._engine.delete_latest(bucket, ObjectKey(place.key)),
             lambda marker: None if marker is None else marker.id,
         )
 
     async def delete_version(self, place: Place, version_id: str) -> None:
+        bucket = await self._bucket(place.bucket)
         event = self._history.begin(place, "delete version", version_id=version_id)
         await self._asked(
             event,
-            lambda: self._engine.delete_version(self._world.bucket(place.bucket), ObjectKey(place.key), VersionId(version_id)),
-            lambda removed: Refused() if removed is None else self._entry(removed),
+            lambda: self._engine.delete_version(bucket, ObjectKey(place.key), VersionId(version_id)),
+            lambda removed: Refused() if removed is None else self._contents.entry(removed),
         )
 
     async def tag(self, place: Place, tags: Tags) -> None:
+        bucket = await self._bucket(place.bucket)
         event = self._history.begin(place, "tag", tags=tags)
         try:
-            await self._services.manifest.change_attributes(
-                self._world.bucket(place.bucket).id, ObjectKey(place.key), None, AttributeChange(tags=dict(tags))
-            )
+            await self._services.manifest.change_attributes(bucket.id, ObjectKey(place.key), None, AttributeChange(tags=dict(tags)))
         except VersionMissing:
             self._history.end(event, Refused())
         except ProxyError:
@@ -176,11 +182,12 @@ class Clients:
         self._history.end(event, Refused() if found is None else found)
         return True
 
-    async def see(self, bucket: str) -> None:
-        """List the latest version of each key."""
-        events = self._about_all(bucket, "see")
+    async def see(self, name: str) -> None:
+        """List the latest version of each key of a bucket."""
+        bucket = await self._bucket(name)
+        events = self._about_all(name, "see")
         try:
-            page = await self._engine.list_objects(self._world.bucket(bucket), prefix="", delimiter="", after="", limit=1000)
+            page = await self._engine.list_objects(bucket, prefix="", delimiter="", after="", limit=1000)
         except ProxyError:
             return [self._history.drop(event) for event in events] and None
         seen = {str(version.key): Entry(str(version.id), self._contents.named(version.etag)) for version in page.versions}
@@ -188,13 +195,12 @@ class Clients:
             self._history.end(event, seen.get(event.place.key, Refused()))
         return None
 
-    async def list(self, bucket: str) -> None:
-        """List all versions."""
-        events = self._about_all(bucket, "list")
+    async def list(self, name: str) -> None:
+        """List all versions of a bucket."""
+        bucket = await self._bucket(name)
+        events = self._about_all(name, "list")
         try:
-            page = await self._engine.list_versions(
-                self._world.bucket(bucket), prefix="", delimiter="", after_key="", after_version="", limit=1000
-            )
+            page = await self._engine.list_versions(bucket, prefix="", delimiter="", after_key="", after_version="", limit=1000)
         except ProxyError:
             return [self._history.drop(event) for event in events] and None
         for event in events:
@@ -211,7 +217,8 @@ class Clients:
         except PreconditionUnmet:
             self._history.end(event, Refused())
         except _DID_NOTHING:
-            self._history.drop(event)
+            if not self._life.dead:  # of whom nobody gets an answer
+                self._history.fail(event)
         except ExtentMissing:
             if not gone:  # only what a copy shares or reads may be gone
                 raise
@@ -234,7 +241,7 @@ class Clients:
     async def _read(self, place: Place, version_id: str | None, part: tuple[float, float]) -> Entry | None:
         for left in reversed(range(TRIES)):
             wanted = None if version_id is None else VersionId(version_id)
-            found = await self._engine.find_readable(self._world.bucket(place.bucket), ObjectKey(place.key), wanted)
+            found = await self._engine.find_readable(await self._bucket(place.bucket), ObjectKey(place.key), wanted)
             if found is None or found.version.is_delete_marker:
                 return None
             try:
@@ -245,7 +252,7 @@ class Clients:
         raise AssertionError("unreachable")
 
     async def _opened(self, found: Readable, part: tuple[float, float]) -> Entry:
-        version, entry = found.version, self._entry(found.version)
+        version, entry = found.version, self._contents.entry(found.version)
         start = int(part[0] * version.size)
         length = int(part[1] * (version.size - start))
         pieces = await self._engine.open_read(version, self._world.tenant, start, length, extents=found.extents)
@@ -254,9 +261,11 @@ class Clients:
             self._world.wrong(f"{version.key}: {length} bytes from {start} are not those of {entry.body}: torn, or another object's")
         return entry
 
-    def _entry(self, version: Version) -> Entry:
-        body = None if version.is_delete_marker else self._contents.named(version.etag)
-        return Entry(str(version.id), body, tuple(sorted(version.attributes.tags.items())))
+    async def _bucket(self, name: str) -> Bucket:
+        """Look a bucket up, as the server does for each request."""
+        if self._life.dead:
+            await self._world.turns.never()
+        return self._world.manifest.bucket(name)
 
     def _about_all(self, bucket: str, kind: Kind) -> list[Event]:
         """Begin one event a key, at the same moment as far as anybody can tell."""

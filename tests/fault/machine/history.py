@@ -8,8 +8,9 @@ from typing import Literal, NamedTuple
 
 NEVER = 10**9
 
-# "see": what a listing tells of the latest version; "list": what it tells of all
-Kind = Literal["put", "delete", "delete version", "get", "tag", "see", "list"]
+# "see": what a listing tells of the latest version; "list": what it tells of all; "recovery": the manifest is lost, and made anew
+Kind = Literal["put", "delete", "delete version", "get", "tag", "see", "list", "recovery"]
+TAKES_AWAY = frozenset({"delete", "delete version", "tag"})  # of which no label tells, so that the journal alone can
 Tags = tuple[tuple[str, str], ...]
 
 
@@ -52,6 +53,12 @@ class Event:
     ended: int = NEVER
     answered: bool = False
     answer: object = None
+    unproved: bool = False  # the stores had nothing of it when the manifest was lost, as far as is known
+
+    @property
+    def undoable(self) -> bool:
+        """Whether a recovery may leave it out: it was not acknowledged, or nothing but the lost manifest told of it."""
+        return self.unproved or not self.answered
 
     def __str__(self) -> str:
         asked = " ".join(
@@ -75,6 +82,8 @@ class History:
     """All events of a run."""
 
     events: list[Event] = field(default_factory=list)
+    _failed: list[Event] = field(default_factory=list)  # puts that did nothing, and may have left shards
+    _proved: int = -1  # the last moment at which the stores had all that had happened
     _moments: count[int] = field(default_factory=count)
     _numbers: count[int] = field(default_factory=count)
 
@@ -89,6 +98,22 @@ class History:
     def drop(self, event: Event) -> None:
         """Forget an operation that is known not to have happened."""
         self.events.remove(event)
+
+    def fail(self, event: Event) -> None:
+        """Forget a put that failed: nobody can see it, unless a recovery finds what it has left in the stores."""
+        self.drop(event)
+        self._failed.append(event)
+
+    def prove(self) -> None:
+        """The stores have all that has happened until now."""
+        self._proved = next(self._moments)
+
+    def lose(self) -> None:
+        """The manifest is lost. What it alone told of may be gone, and what failed may be found."""
+        for event in self.events:
+            event.unproved |= event.kind in TAKES_AWAY and event.answered and event.ended > self._proved
+        self.events += self._failed
+        self._failed.clear()
 
     def at(self, place: Place) -> list[Event]:
         return [event for event in self.events if event.place == place]

@@ -8,16 +8,20 @@ from collections.abc import Collection, Coroutine
 from contextlib import closing
 from typing import TypeVar
 
+import msgspec
+
 from proxy.engine.scrub.findings import to_repair
 from proxy.engine.scrub.once import compare_once, open_once
 from proxy.engine.scrub.orphans import Quarantine
+from proxy.manifest.campaigns import Campaign
 from proxy.upkeep import comparing, inspector
 from tests.fault.machine.audit import audit, extents
 from tests.fault.machine.history import Entry, Place
 from tests.fault.machine.linearizable import explain
 from tests.fault.machine.process import Process
 from tests.fault.machine.providers import PASSING, mend
-from tests.fault.machine.world import PLACES, PLAIN, VERSIONED, World
+from tests.fault.machine.setting import PLACES, PLAIN, VERSIONED
+from tests.fault.machine.world import World
 
 WORST = ("down", "rejects", "truncates", "flips bits", "answers with another")
 Result = TypeVar("Result")
@@ -26,13 +30,13 @@ DAY_MS = 24 * 3600 * 1000
 
 
 class Judge:
-    """Judges a world. `unreliable` is the one store that has lost what it acknowledged, if there is any. Of `late_listers`, collection
-    could not know what they held."""
+    """Judges a world. `unreliable` is the one store that has lost what it acknowledged, if there is any. Of `unknown`, collection could not
+    know what they held: they listed late, or a recovery has left in them what it could not make use of."""
 
-    def __init__(self, world: World, *, unreliable: str | None, late_listers: Collection[str]) -> None:
+    def __init__(self, world: World, *, unreliable: str | None, unknown: Collection[str]) -> None:
         self._world = world
         self._unreliable = unreliable
-        self._late_listers = late_listers
+        self._unknown = unknown
 
     def judge(self) -> None:
         """Mend what can be mended, let all come to its end and be collected, then look at everything. Raises `AssertionError`."""
@@ -48,10 +52,11 @@ class Judge:
         self._collect()
         self._read_all(process, despite=self._unreliable or world.chance.choice(sorted(world.stores)))
         self._check_histories()
-        self._check_books(late_listers=self._late_listers, unreliable=self._unreliable)
+        self._check_books(unknown=self._unknown, unreliable=self._unreliable)
         process = self._make_whole(process)
         self._collect()
-        self._check_books(late_listers=(), unreliable=None)
+        self._check_campaigns()
+        self._check_books(unknown=(), unreliable=None)
         self._check_wholeness()
         self._read_all(process, despite=world.chance.choice(sorted(world.stores)))
         world.stop(process)
@@ -117,7 +122,7 @@ class Judge:
 
     def _check_wholeness(self) -> None:
         """No shard is missing any more, none is where nobody knows of it, and none is still to be deleted."""
-        with closing(sqlite3.connect(self._world.manifest)) as connection:
+        with closing(sqlite3.connect(self._world.manifest.path)) as connection:
             if queued := connection.execute("SELECT store, name FROM garbage").fetchall():
                 self._world.wrong(f"still to be deleted: {queued}")
             for extent, _ in extents(connection):
@@ -125,10 +130,21 @@ class Judge:
                     if segment.missing or segment.strays:
                         self._world.wrong(f"segment {segment.id.hex()} is not whole: missing {segment.missing}, strays {segment.strays}")
 
-    def _check_books(self, *, late_listers: Collection[str], unreliable: str | None) -> None:
-        found = audit(self._world.manifest, {name: set(store.objects) for name, store in self._world.held.items()})
+    def _check_campaigns(self) -> None:
+        """What was begun has come to its end, and a store that was left holds nothing any more that the manifest needs."""
+        with closing(sqlite3.connect(self._world.manifest.path)) as connection:
+            campaigns = [msgspec.msgpack.decode(record, type=Campaign) for (record,) in connection.execute("SELECT record FROM campaign")]
+            used = {store for extent, _ in extents(connection) for segment in extent.layout.segments for store in segment.stores}
+        for campaign in campaigns:
+            if campaign.state == "running":
+                self._world.wrong(f"{campaign.id} has not come to its end: {campaign.trouble}")
+            elif campaign.leaves and campaign.state == "done" and campaign.store in used:
+                self._world.wrong(f"{campaign.id} is done, and {campaign.store} is still used")
+
+    def _check_books(self, *, unknown: Collection[str], unreliable: str | None) -> None:
+        found = audit(self._world.manifest.path, {name: set(store.objects) for name, store in self._world.held.items()})
         for store, name in sorted(found.orphans):
-            if store not in late_listers:
+            if store not in unknown:
                 self._world.wrong(f"orphan: {name} in {store}")
         for store, name in sorted(found.missing):
             if store != unreliable:

@@ -12,6 +12,7 @@ from threading import get_ident
 from typing import Any
 
 SUSPENDED: ContextVar[Callable[[], bool]] = ContextVar("SUSPENDED")  # whether the process of a context is, just now
+DEAD: ContextVar[Callable[[], bool]] = ContextVar("DEAD")  # likewise
 LATER_SECONDS = 1.0  # until a timer that a suspended process could not see is looked at again
 
 
@@ -24,6 +25,7 @@ class NumberedTask(asyncio.Task[Any]):
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any], *, loop: SimulatedLoop, **options: Any) -> None:
         self._number = next(loop.numbers)
+        self.is_of_a_dead_process = (options.get("context") or copy_context()).get(DEAD, _never)
         super().__init__(coroutine, loop=loop, **options)
 
     def __hash__(self) -> int:
@@ -95,5 +97,8 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         super()._run_once()
 
     def _note(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        task = context.get("task") or context.get("future")
+        if isinstance(task, NumberedTask) and task.is_of_a_dead_process():
+            return  # whoever would have asked what became of it is dead, too
         error = context.get("exception")
         self.surprises.append(f"{context['message']}: {type(error).__name__}: {error}" if error else context["message"])

@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar, copy_context
+from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 from proxy.config import StoreConfig
+from proxy.engine.recover.report import Report
 from proxy.engine.throttle import Throttle
 from proxy.engine.workers import Runner
 from proxy.errors import ProxyError
+from proxy.manifest.sqlite.notebook import Notebook
+from proxy.recovering import recover
 from proxy.services import Services, open_services
 from proxy.stores.protocol import StoreInfo
-from tests.fault.machine.loop import SUSPENDED
+from tests.fault.machine.loop import DEAD, SUSPENDED
 from tests.fault.machine.network import Wire
 from tests.fault.machine.threads import SimulatedCommitter, SimulatedLanes
 from tests.fault.machine.turns import Life
@@ -44,6 +48,7 @@ class Process:
         self.context = copy_context()
         self.context.run(_opening.set, self)
         self.context.run(SUSPENDED.set, lambda: self.life.suspended)
+        self.context.run(DEAD.set, lambda: self.life.dead)
         self.task = world.loop.create_task(self._live(), context=self.context)
 
     @property
@@ -73,6 +78,11 @@ class Process:
         finally:
             self.ended = True
 
+    def make_notebook(self, path: Path) -> Notebook:
+        notebook = Notebook(path)
+        self._closers.append(notebook.close)
+        return notebook
+
     def make_committer(self, *args: Any, **options: Any) -> SimulatedCommitter:
         committer = SimulatedCommitter(self.life, self.world.turns, *args, **options)
         self._closers += [committer._close_connection, committer._turn.close]
@@ -84,6 +94,23 @@ class Process:
 
     def make_wire(self, info: StoreInfo) -> Wire:
         return Wire(self.world.stores[info.name], self.life, self.world.turns, self.world.chance)
+
+
+class Recovery(Process):
+    """`shardgate recover`, from when it is made. `report` is there once it is over."""
+
+    def __init__(self, world: World, name: str, *, resume: bool) -> None:
+        self._resume = resume
+        self.report: Report | None = None
+        super().__init__(world, name)
+
+    async def _live(self) -> None:
+        try:
+            self.report = await recover(self.world.config, lambda *told: None, resume=self._resume, clock=self.world.clock)
+        except ProxyError as error:
+            self.refusal = error
+        finally:
+            self.ended = True
 
 
 @contextmanager
@@ -104,6 +131,8 @@ def simulated(chance: Random) -> Iterator[None]:
         for module in ("proxy.manifest.sqlite.opening", "proxy.manifest.sqlite.readers", "proxy.stores.build"):
             patches.enter_context(patch(f"{module}.Lanes", lanes))
         patches.enter_context(patch("proxy.stores.build._bare_store", bare_store))
+        patches.enter_context(patch("proxy.engine.recover.notes.Notebook", lambda path: _opening.get().make_notebook(path)))
+        patches.enter_context(patch("proxy.recovering._alone", nullcontext))  # the kernel's locks would outlive who is killed here
         patches.enter_context(patch.object(secrets, "token_bytes", chance.randbytes))
         patches.enter_context(patch.dict(Runner.__init__.__kwdefaults__, jitter=chance.random))
         patches.enter_context(patch.dict(Throttle.__init__.__kwdefaults__, now=lambda: asyncio.get_running_loop().time()))

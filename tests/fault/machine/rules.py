@@ -6,21 +6,24 @@ the unreliable store, may lose what it has acknowledged. Which one is drawn for 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Coroutine
 from random import Random
 from typing import Any, NamedTuple
 
 from hypothesis import note
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import initialize, precondition, rule
 
 from tests.fault.machine.clients import PARTS, Clients
 from tests.fault.machine.history import Entry, Place
 from tests.fault.machine.judge import DAY_MS, Judge
+from tests.fault.machine.manifest_file import Copy
+from tests.fault.machine.operations import OperatorRules
 from tests.fault.machine.providers import PASSING, mend
-from tests.fault.machine.world import PLACES, PLAIN, VERSIONED, Copy, World, fresh_installation
+from tests.fault.machine.setting import PLACES, PLAIN, STORES, VERSIONED, Acknowledge
+from tests.fault.machine.world import World, fresh_installation
 
-STORES = ("alder", "birch", "cedar", "dogwood", "elm", "fir")
 MOST_PROCESSES = 2
 OPENING_TURNS = 100  # more than a process needs to open
 LOG_LINES = 60  # of the last turns, shown with a failure
@@ -76,17 +79,17 @@ def acts_at(place: st.SearchStrategy[Place]) -> st.SearchStrategy[list[Act]]:
 a_change = st.one_of(act("put", place=places, size=sizes), act("delete", place=places))
 
 
-class Machine(RuleBasedStateMachine):
+class Machine(OperatorRules):
     """Each rule begins something, and then gives some turns to whomever chance names."""
 
     world: World
 
-    @initialize(seed=st.integers(0, 2**32 - 1), unreliable=stores)
-    def begin(self, seed: int, unreliable: str) -> None:
-        self.world = World(Random(seed), fresh_installation())
+    @initialize(seed=st.integers(0, 2**32 - 1), unreliable=stores, acknowledge=st.sampled_from(("needed", "all")))
+    def begin(self, seed: int, unreliable: str, acknowledge: Acknowledge) -> None:
+        self.world = World(Random(seed), fresh_installation(), acknowledge=acknowledge)
         self.unreliable = unreliable
         self.has_lost = False
-        self.late_listers: set[str] = set()
+        self.unknown: set[str] = set()
         self.old_copies: list[Copy] = []
         for _ in range(MOST_PROCESSES):
             self.world.started()
@@ -99,6 +102,7 @@ class Machine(RuleBasedStateMachine):
         if not self.world.alive():
             self.world.start()
             self.world.run(OPENING_TURNS)
+        self.world.look_at_the_journal()
         for act in acts:
             if serving := self.world.serving():
                 self.world.ask(self.world.chance.choice(serving), act)
@@ -114,7 +118,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(buckets=st.lists(st.sampled_from((PLAIN, VERSIONED)), min_size=1, max_size=2), whole=st.booleans(), turns=turns)
     def look_through(self, buckets: list[str], whole: bool, turns: int) -> None:
-        self.ask([Act("list" if whole else "see", {"bucket": bucket}) for bucket in buckets], turns)
+        self.ask([Act("list" if whole else "see", {"name": bucket}) for bucket in buckets], turns)
 
     @rule(turns=turns)
     def read_everything(self, turns: int) -> None:
@@ -152,7 +156,7 @@ class Machine(RuleBasedStateMachine):
     def break_a_store(self, store: str, fault: str, turns: int) -> None:
         PASSING[fault](self.world.stores[store], self.world.chance)
         if fault == "lists late":
-            self.late_listers.add(store)
+            self.unknown.add(store)
         self.world.run(turns)
 
     @rule(turns=turns)
@@ -213,7 +217,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def copy_the_manifest(self) -> None:
-        self.old_copies.append(self.world.copy_manifest())
+        self.old_copies.append(self.world.manifest.copy())
 
     @precondition(lambda self: self.old_copies)
     @rule(which=st.integers(0, 9), acts=st.lists(a_change, min_size=1, max_size=4))
@@ -223,8 +227,8 @@ class Machine(RuleBasedStateMachine):
         if not world.stores_are_ahead_of(copy):
             return
         world.end_processes()
-        newest = world.copy_manifest()
-        world.put_back(copy)
+        newest = world.manifest.copy()
+        world.manifest.put_back(copy)
         process = world.started()
         for act in acts:
             world.ask(process, act)
@@ -232,7 +236,7 @@ class Machine(RuleBasedStateMachine):
         world.clock.set(DAY_MS)
         world.pass_time(150)
         world.end_processes()
-        world.put_back(newest)
+        world.manifest.put_back(newest)
         world.started()
 
     # The end
@@ -241,8 +245,10 @@ class Machine(RuleBasedStateMachine):
         if not hasattr(self, "world"):
             return
         try:
+            if sys.exc_info()[0] is not None:
+                return  # a rule has failed: what comes after it would hide that
             unreliable = self.unreliable if self.has_lost else None
-            Judge(self.world, unreliable=unreliable, late_listers=self.late_listers).judge()
+            Judge(self.world, unreliable=unreliable, unknown=self.unknown).judge()
         except BaseException:
             note("\n".join(list(self.world.turns.log)[-LOG_LINES:]))
             raise

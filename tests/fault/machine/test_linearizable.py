@@ -185,3 +185,164 @@ def test_what_is_wrong_is_said_with_all_that_was_told() -> None:
     complaint = explain(told.events, versioned=False)
     assert complaint.startswith("no order explains [   2,    3] #1 get")
     assert "#0 put body=a" in complaint
+
+
+class Recovered(Told):
+    """Histories in which the manifest is lost. `recovered` is told what came back, newest first."""
+
+    def deleted(self) -> Event:
+        return self.happened("delete", None)
+
+    def recovered(self, *bodies: str | None) -> None:
+        self.lose()
+        back = tuple(Entry(f"version of {body}" if body else "marker", body) for body in bodies)
+        self.happened("recovery", back)
+
+
+def test_an_acknowledged_put_must_come_back() -> None:
+    for back, well in ((("b",), True), (("a",), False), ((), False)):
+        told = Recovered()
+        told.put("a")
+        told.put("b")
+        told.recovered(*back)
+        assert told.explained() is well, back
+
+
+def test_what_came_back_is_what_is_read_afterwards() -> None:
+    told = Recovered()
+    told.put("a")
+    told.deleted()
+    told.recovered("a")
+    told.got_nothing()
+    assert not told.explained()
+
+
+def test_a_delete_that_only_the_manifest_knew_may_be_undone() -> None:
+    for back in ((), ("a",)):
+        told = Recovered()
+        told.put("a")
+        told.deleted()
+        told.got_nothing()
+        told.recovered(*back)
+        assert told.explained(), back
+
+
+def test_a_delete_that_the_journal_has_is_not_undone() -> None:
+    told = Recovered()
+    told.put("a")
+    told.deleted()
+    told.prove()
+    told.recovered("a")
+    assert not told.explained()
+
+
+def test_a_put_without_an_answer_may_be_seen_and_then_be_gone() -> None:
+    for back in (("a",), ("b",)):
+        told = Recovered()
+        told.put("a")
+        told.begin(HERE, "put", body="b")
+        told.got("b")
+        told.recovered(*back)
+        assert told.explained(), back
+
+
+def test_what_replaced_a_put_without_an_answer_is_not_undone_by_it() -> None:
+    told = Recovered()
+    told.begin(HERE, "put", body="a")
+    told.got("a")
+    told.deleted()
+    told.prove()
+    told.recovered("a")
+    assert not told.explained()
+
+
+def test_a_put_that_failed_is_not_seen_before_a_recovery_and_may_be_after_it() -> None:
+    for back, read_before, well in ((("a",), False, True), (("b",), False, True), (("b",), True, False)):
+        told = Recovered()
+        told.put("a")
+        failed = told.begin(HERE, "put", body="b")
+        told.fail(failed)
+        if read_before:
+            told.happened("get", Entry("version of b", "b"))
+        else:
+            told.recovered(*back)
+        assert told.explained() is well, (back, read_before)
+
+
+def test_a_refused_put_does_not_come_back() -> None:
+    told = Recovered()
+    told.put("a")
+    told.happened("put", Refused(), body="b", if_absent=True)
+    told.recovered("b")
+    assert not told.explained()
+
+
+def test_versions_come_back_in_their_order() -> None:
+    for back, well in ((("c", "b", "a"), True), (("b", "c", "a"), False), (("c", "a"), False), (("c", "b", "a", "a"), False)):
+        told = Recovered()
+        for body in "abc":
+            told.put(body)
+        told.recovered(*back)
+        assert told.explained(versioned=True) is well, back
+
+
+def test_a_version_without_an_answer_may_come_back_beneath_newer_ones() -> None:
+    for back, well in ((("c", "b", "a"), True), (("c", "a", "b"), True), (("c", "a"), True), (("a", "c"), False)):
+        told = Recovered()
+        told.put("a")
+        told.begin(HERE, "put", body="b")
+        told.put("c")
+        told.recovered(*back)
+        assert told.explained(versioned=True) is well, back
+
+
+def test_markers_and_deleted_versions_that_only_the_manifest_knew_may_be_undone() -> None:
+    for proved, back, well in (
+        (False, ("b", "a"), True), (False, (None, "b"), True), (False, (None, "b", "a"), True),
+        (True, (None, "b"), True), (True, ("b",), False), (True, (None, "b", "a"), False),
+    ):  # fmt: skip
+        told = Recovered()
+        told.put("a")
+        told.put("b")
+        told.happened("delete", "marker")
+        told.happened("delete version", Entry("version of a", "a"), version_id="version of a")
+        if proved:
+            told.prove()
+        told.recovered(*back)
+        assert told.explained(versioned=True) is well, (proved, back)
+
+
+def test_tags_that_only_the_manifest_knew_may_be_undone() -> None:
+    old, new = (("colour", "green"),), (("colour", "red"),)
+    for proved, back, well in ((False, old, True), (False, new, True), (True, new, True), (True, old, False), (False, (), False)):
+        told = Recovered()
+        told.put("a", tags=old)
+        told.happened("tag", new, tags=new)
+        if proved:
+            told.prove()
+        told.lose()
+        told.happened("recovery", (Entry("version of a", "a", back),))
+        assert told.explained() is well, (proved, back)
+        assert told.explained(versioned=True) is well, (proved, back)
+
+
+def test_what_was_undone_is_not_there_at_the_next_loss() -> None:
+    told = Recovered()
+    told.put("a")
+    told.deleted()
+    told.recovered("a")
+    told.recovered()
+    assert not told.explained()
+
+
+def test_of_two_markers_without_an_answer_the_one_that_was_deleted_does_not_come_back() -> None:
+    for back, well in ((("m1",), True), ((), True), (("m2",), False), (("m2", "m1"), False)):
+        told = Recovered()
+        told.begin(HERE, "delete")
+        told.begin(HERE, "delete")
+        told.happened("list", (Entry("m2", None), Entry("m1", None)))
+        told.happened("delete version", Entry("m2", None), version_id="m2")
+        told.prove()
+        told.lose()
+        told.happened("recovery", tuple(Entry(marker, None) for marker in back))
+        assert told.explained(versioned=True) is well, back

@@ -3,50 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from random import Random
 
-from msgspec.structs import replace
-
 from proxy.clock import Instant
-from proxy.config import Config, LimitsConfig, load_config
 from proxy.engine.epoch import parse_marker
 from proxy.manifest.records import Bucket, BucketName, Tenant
 from proxy.services import Services
 from proxy.stores.build import store_info
 from proxy.stores.protocol import ShardName
 from proxy.tenancy import add_tenant
-from tests.fault.machine.clients import KEYS, Clients, Contents
-from tests.fault.machine.history import History, Place
+from tests.fault.machine.clients import Clients, Contents
+from tests.fault.machine.history import History
 from tests.fault.machine.loop import SimulatedLoop
+from tests.fault.machine.manifest_file import Copy, ManifestFile
 from tests.fault.machine.network import LATEST_SECONDS, MemoryStore
-from tests.fault.machine.process import Process, simulated
+from tests.fault.machine.process import Process, Recovery, simulated
 from tests.fault.machine.providers import Watch, mend
+from tests.fault.machine.setting import PLACES, PLAIN, VERSIONED, Acknowledge, simulated_config
 from tests.fault.machine.turns import Turns
 from tests.faulty_store import FaultyStore
 
-ROOT = Path(__file__).parents[3]
 SHARED_MEMORY = Path("/dev/shm")  # a commit need not wait for a disk: power cuts are not simulated
-PLAIN, VERSIONED = "plain", "versioned"
-PLACES = tuple(Place(bucket, key) for bucket in (PLAIN, VERSIONED) for key in KEYS)
 ENOUGH = 200_000  # turns: whoever is not done by then never will be
-LIMITS = LimitsConfig(
-    straggler_grace_seconds=0.5,
-    put_timeout_seconds=20.0,
-    get_timeout_seconds=20.0,
-    collect_after_seconds=100.0,
-    collect_interval_seconds=60.0,
-    background_requests_per_second=1_000_000,
-)
 
 
 class SimulatedClock:
@@ -78,7 +65,7 @@ class SimulatedClock:
 class World:
     """Begins with a bucket that keeps versions and one that does not, both empty, and with no process."""
 
-    def __init__(self, chance: Random, installation: Installation | None = None) -> None:
+    def __init__(self, chance: Random, installation: Installation | None = None, *, acknowledge: Acknowledge = "needed") -> None:
         self.chance = chance
         self.loop = SimulatedLoop()
         self.turns = Turns(self.loop)
@@ -86,7 +73,8 @@ class World:
         self.history = History()
         self.contents = Contents()
         self.data = Path(tempfile.mkdtemp(prefix="shardgate-world-", dir=SHARED_MEMORY if SHARED_MEMORY.is_dir() else None))
-        self.config = simulated_config(self.data)
+        self.config = simulated_config(self.data, acknowledge=acknowledge)
+        self.manifest = ManifestFile(Path(self.config.manifest.path))
         self.held = {name: MemoryStore(store_info(name, store)) for name, store in self.config.stores.items()}
         self.stores = {name: FaultyStore(store) for name, store in self.held.items()}
         self.watch = Watch({name: store.objects for name, store in self.held.items()}, {n: s.info for n, s in self.held.items()})
@@ -101,10 +89,6 @@ class World:
         self._patches.enter_context(simulated(chance))
         if installation is not None:
             self._take_up(installation)
-
-    @property
-    def manifest(self) -> Path:
-        return Path(self.config.manifest.path)
 
     def end(self) -> None:
         """Leave nothing behind."""
@@ -153,19 +137,55 @@ class World:
             mend(store)
         self.turns.lose_strays()
 
-    # The manifest's file, while nobody has it open
+    # The manifest is lost, or an older copy of it is put back
 
-    def copy_manifest(self) -> Copy:
-        with closing(sqlite3.connect(self.manifest)) as source, closing(sqlite3.connect(":memory:")) as copy:
-            source.backup(copy)
-            (epoch,) = copy.execute("SELECT number FROM epoch").fetchone()
-            return Copy(copy.serialize(), epoch)
+    def look_at_the_journal(self) -> None:
+        """Know from when on all that has happened so far can be recovered."""
+        if self.manifest.is_in_the_journal():
+            self.history.prove()
 
-    def put_back(self, copy: Copy) -> None:
-        for suffix in ("", "-wal", "-shm"):
-            self.manifest.with_name(f"{self.manifest.name}{suffix}").unlink(missing_ok=True)
-        self.manifest.touch(mode=0o600)
-        self.manifest.write_bytes(copy.content)
+    def lose_the_manifest(self, copy: Copy | None = None, *, kills: Sequence[int] = ()) -> None:
+        """Let all processes die, and the manifest be lost, or an older one in its place. Then recover it, killed after so many turns."""
+        for process in self.alive():
+            process.kill()
+        if self.config.journal.acknowledge == "all":
+            self.history.prove()
+        self.history.lose()
+        events = [self.history.begin(place, "recovery") for place in PLACES]
+        self.manifest.delete()
+        if copy is not None:
+            self.manifest.put_back(copy)
+            self._serve_while_it_is_behind()
+        self._recover(resume=copy is not None, kills=kills)
+        for event in events:
+            versions = self.manifest.versions(*event.place)
+            self.history.end(event, tuple(self.contents.entry(version) for version in versions))
+
+    def _serve_while_it_is_behind(self) -> None:
+        """A proxy that is started notices, and says so."""
+        process = self.started()
+        if not self.manifest.is_fenced():
+            self.wrong("an older copy of the manifest was taken for the newest")
+        process.kill()
+
+    def _recover(self, *, resume: bool, kills: Sequence[int]) -> None:
+        for turns in kills:
+            recovery = self._start_recovery(resume=resume)
+            self.run(turns, haste=0.0)
+            if recovery.ended:
+                break
+            recovery.kill()
+        else:
+            recovery = self._start_recovery(resume=resume)
+        self.until(lambda: recovery.ended)
+        recovery.task.result()
+        if recovery.refusal is not None and not self.manifest.is_recovered():  # whoever was killed may have been at the very end
+            raise AssertionError(f"the manifest is not recovered: {recovery.refusal}")
+
+    def _start_recovery(self, *, resume: bool) -> Recovery:
+        recovery = Recovery(self, f"recovery {self._next('recovery')}", resume=resume)
+        self.processes.append(recovery)
+        return recovery
 
     def stores_are_ahead_of(self, copy: Copy) -> bool:
         """Tell whether a copy can be told from the newest by the epochs that the stores know of."""
@@ -176,7 +196,11 @@ class World:
 
     def ask(self, process: Process, act: Callable[[Clients], Coroutine[object, object, object]]) -> asyncio.Task[object]:
         """Let a client of a process do something, from now on."""
-        task = self.loop.create_task(act(Clients(self, process)), context=process.context)
+        return self.begin(process, act(Clients(self, process)))
+
+    def begin(self, process: Process, call: Coroutine[object, object, object]) -> asyncio.Task[object]:
+        """Let something be done by a process, for whoever waits for an answer."""
+        task = self.loop.create_task(call, context=process.context)
         self._clients[task] = process
         return task
 
@@ -191,9 +215,6 @@ class World:
             if error := task.exception():
                 raise error
         return {process for process in self._clients.values() if not process.life.dead}
-
-    def bucket(self, name: str) -> Bucket:
-        return self._buckets[name]
 
     def new_name(self, stem: str) -> str:
         return f"{stem} #{self._next('body')}"
@@ -233,19 +254,11 @@ class World:
             (self.data / name).write_bytes(content)
         for name, objects in installation.stores.items():
             self.held[name].objects.update(objects)
-        self.tenant, self._buckets = installation.tenant, installation.buckets
+        self.tenant = installation.tenant
 
     def _next(self, what: str) -> int:
         self._counts[what] += 1
         return self._counts[what]
-
-
-@dataclass(frozen=True)
-class Copy:
-    """A copy of the manifest, and the epoch that it is of."""
-
-    content: bytes
-    epoch: int
 
 
 @dataclass(frozen=True)
@@ -255,7 +268,6 @@ class Installation:
     files: Mapping[str, bytes]
     stores: Mapping[str, Mapping[ShardName, bytes]]
     tenant: Tenant
-    buckets: Mapping[str, Bucket]
 
 
 @lru_cache
@@ -266,39 +278,23 @@ def fresh_installation() -> Installation:
     assert process.services is not None
     made = world.loop.create_task(_make_buckets(process.services))
     world.until(made.done)
-    tenant, buckets = made.result()
+    tenant = made.result()
     world.stop(process)
-    with closing(sqlite3.connect(world.manifest)) as connection:
+    with closing(sqlite3.connect(world.manifest.path)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     files = {path.name: path.read_bytes() for path in world.data.iterdir() if path.name in {"manifest.sqlite", "root.key"}}
     stores = {name: dict(store.objects) for name, store in world.held.items()}
     world.end()
-    return Installation(files, stores, tenant, buckets)
+    return Installation(files, stores, tenant)
 
 
-async def _make_buckets(services: Services) -> tuple[Tenant, dict[str, Bucket]]:
+async def _make_buckets(services: Services) -> Tenant:
     manifest, clock = services.manifest, services.clock
     await add_tenant(manifest, services.keyring, clock, "t")
     (tenant,) = await manifest.list_tenants()
     for name in (PLAIN, VERSIONED):
         await manifest.create_bucket(Bucket(name=BucketName(name), tenant_id=tenant.id, policy="standard", created_ms=clock.now_ms()))
-    await manifest.set_versioning((await _found(services, VERSIONED)).id, "Enabled")
-    return tenant, {name: await _found(services, name) for name in (PLAIN, VERSIONED)}
-
-
-async def _found(services: Services, name: str) -> Bucket:
-    bucket = await services.manifest.find_bucket(BucketName(name))
+    bucket = await manifest.find_bucket(BucketName(VERSIONED))
     assert bucket is not None
-    return bucket
-
-
-def simulated_config(data: Path) -> Config:
-    """Return the configuration of the benchmark, with stores in memory and small segments."""
-    config = load_config(ROOT / "config/bench.toml", {**os.environ, "SHARDGATE_DATA": str(data)})
-    return replace(
-        config,
-        limits=LIMITS,
-        journal=replace(config.journal, interval_ms=10_000),
-        stores={name: replace(store, kind="memory", path="") for name, store in config.stores.items()},
-        policies={name: replace(policy, segment_mib=1) for name, policy in config.policies.items()},
-    )
+    await manifest.set_versioning(bucket.id, "Enabled")
+    return tenant
