@@ -458,6 +458,17 @@ async def test_a_walk_meets_every_extent_in_order(manifest: Manifest) -> None:
     assert last.layout.policy == "p"
 
 
+async def test_a_moved_shard_that_a_recovery_does_not_find_is_damage(manifest: Manifest) -> None:
+    extent = await commit(manifest, 1)
+    assert await move(manifest, extent, 1, {2: "s3"})
+    (found,) = await manifest.load_extents([ExtentId(extent)])
+    (moved,) = found.layout.segments
+    layout = replace(found.layout, segments=(replace(moved, missing=(2,)),))
+    await manifest.correct_extents([replace(found, layout=layout)], now_ms=NOW)
+    assert await kinds(manifest, extent, 1) == {2: "missing"}
+    assert await due(manifest) == [(1, 1)]
+
+
 # What stores have lost
 
 

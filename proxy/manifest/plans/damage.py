@@ -33,9 +33,16 @@ def generation_of(segment: Segment, index: int) -> int:
 
 
 def damage_at_commit(extent_id: ExtentId, layout: Layout) -> tuple[Damage, ...]:
-    """Return what is known to be wrong with an extent when it is written."""
+    """Return what is known to be wrong with an extent when it is written, or found by a recovery."""
     found = [
-        Damage(extent_id=extent_id, segment_id=segment.id, shard_index=index, kind="missing", store=segment.stores[index])
+        Damage(
+            extent_id=extent_id,
+            segment_id=segment.id,
+            shard_index=index,
+            kind="missing",
+            store=segment.stores[index],
+            generation=generation_of(segment, index),
+        )
         for segment in layout.segments
         for index in segment.missing
     ]
