@@ -52,6 +52,7 @@
         CompletionRefused         the parts listed do not make the object asked for
             PartsOutOfOrder       the list is not in ascending order
             PartTooSmall          a part before the last is below S3's minimum
+            PartUnchecked         a part's checksum is claimed by an algorithm that it did not come with
             ObjectTooLarge        the parts together are too large for one object
             SizeMismatch          the size claimed is not theirs
             ChecksumMismatch      the checksum claimed is not theirs
@@ -311,6 +312,15 @@ class PartTooSmall(CompletionRefused):
         self.etag = etag
         self.size = size
         self.minimum = minimum
+
+
+class PartUnchecked(CompletionRefused):
+    """A part's checksum is claimed by an algorithm that the part was not uploaded with: nobody can tell whether it is right."""
+
+    def __init__(self, *, number: int, algorithm: str) -> None:
+        super().__init__(f"part {number} was not uploaded with {algorithm}")
+        self.number = number
+        self.algorithm = algorithm
 
 
 class ObjectTooLarge(CompletionRefused):

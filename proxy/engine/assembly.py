@@ -6,14 +6,23 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
-from proxy.errors import ChecksumMismatch, ObjectTooLarge, PartInvalid, PartsOutOfOrder, PartTooSmall, SizeMismatch
+from proxy.errors import ChecksumMismatch, ObjectTooLarge, PartInvalid, PartsOutOfOrder, PartTooSmall, PartUnchecked, SizeMismatch
 from proxy.manifest.drafts import CompletedPart
 from proxy.manifest.records import Checksum, Part, PartSummary, Upload
 from proxy.s3 import checksums
+from proxy.s3.checksums import ChecksumAlgorithm
 
 MIN_PART_SIZE = 5 * 1024 * 1024  # S3's limit, for all parts but the last
 MAX_OBJECT_SIZE = 5 * 1024**4  # S3's limit of one object
+
+
+class PartClaim(NamedTuple):
+    """A checksum that a completion claims of a part, in base64."""
+
+    algorithm: ChecksumAlgorithm
+    value: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,12 +40,12 @@ def assemble(
     uploaded: Sequence[Part],
     listed: Sequence[CompletedPart],
     *,
-    part_checksums: Mapping[int, str],
+    part_claims: Mapping[int, PartClaim],
     claimed_checksum: str | None,
     claimed_size: int | None,
 ) -> Assembled:
     """Check the list, of at least one part, against what was uploaded. Raises `PartInvalid` or a kind of `CompletionRefused`."""
-    parts = _chosen(uploaded, listed, part_checksums)
+    parts = _chosen(uploaded, listed, part_claims)
     for part in parts[:-1]:
         if part.size < MIN_PART_SIZE:
             raise PartTooSmall(number=part.number, etag=part.etag, size=part.size, minimum=MIN_PART_SIZE)
@@ -57,7 +66,7 @@ def assemble(
     )
 
 
-def _chosen(uploaded: Sequence[Part], listed: Sequence[CompletedPart], part_checksums: Mapping[int, str]) -> list[Part]:
+def _chosen(uploaded: Sequence[Part], listed: Sequence[CompletedPart], part_claims: Mapping[int, PartClaim]) -> list[Part]:
     for before, entry in pairwise(listed):
         if entry.number <= before.number:
             raise PartsOutOfOrder(f"part {entry.number} is listed after part {before.number}")
@@ -65,12 +74,21 @@ def _chosen(uploaded: Sequence[Part], listed: Sequence[CompletedPart], part_chec
     parts = []
     for entry in listed:
         part = by_number.get(entry.number)
-        claimed = part_checksums.get(entry.number)
-        if part is None or part.etag != entry.etag or (claimed and (part.checksum is None or part.checksum.value != claimed)):
+        if part is None or part.etag != entry.etag or not _is_as_claimed(part, part_claims.get(entry.number)):
             message = f"part {entry.number} was not uploaded, or has another ETag or checksum"
             raise PartInvalid(message, number=entry.number, etag=entry.etag)
         parts.append(part)
     return parts
+
+
+def _is_as_claimed(part: Part, claim: PartClaim | None) -> bool:
+    """Tell whether a claim holds. `PartUnchecked` for a checksum of an algorithm that the part was not uploaded with."""
+    if claim is None:
+        return True
+    known = [checksum.value for checksum in (part.checksum, part.claimed) if checksum is not None and checksum.algorithm == claim.algorithm]
+    if not known:
+        raise PartUnchecked(number=part.number, algorithm=claim.algorithm)
+    return known[0] == claim.value
 
 
 def _checksum(upload: Upload, parts: Sequence[Part]) -> Checksum | None:

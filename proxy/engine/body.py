@@ -16,6 +16,7 @@ class Digests(msgspec.Struct, frozen=True, kw_only=True):
 
     md5: bytes
     checksum: Checksum | None = None
+    claimed: Checksum | None = None  # what the client claimed, and was found right, if that is another
 
 
 class Body(Protocol):

@@ -142,6 +142,7 @@ class PartDestination(Destination[Part, Part]):
             written=self.order.next(),
             checksum=digests.checksum,
             customer_salt=self.customer_salt,
+            claimed=digests.claimed,
         )
 
     async def commit(self, recorded: Part, layouts: tuple[Layout, ...], settlements: Sequence[Settlement]) -> Part:

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 
 from proxy.codec.customer import CustomerKey
-from proxy.engine.assembly import assemble
+from proxy.engine.assembly import PartClaim, assemble
 from proxy.engine.body import Body
 from proxy.engine.ciphers import check_customer_key
 from proxy.engine.copy import CopyBody
@@ -105,7 +105,7 @@ class UploadVerbs(Verbs):
         parts: Sequence[CompletedPart],
         *,
         checksum: str | None = None,
-        part_checksums: Mapping[int, str] | None = None,
+        part_claims: Mapping[int, PartClaim] | None = None,
         object_size: int | None = None,
         conditions: Conditions = NO_CONDITIONS,
         cause: Cause | None = None,
@@ -116,7 +116,7 @@ class UploadVerbs(Verbs):
             upload,
             uploaded,
             parts,
-            part_checksums=part_checksums or {},
+            part_claims=part_claims or {},
             claimed_checksum=checksum,
             claimed_size=object_size,
         )

@@ -267,6 +267,7 @@ class Part(Record, frozen=True, kw_only=True, omit_defaults=True):
     written: int = 0  # rises from write to write: tells labels of one millisecond apart
     checksum: Checksum | None = None
     customer_salt: bytes = b""  # of its layout: a label tells it by this alone
+    claimed: Checksum | None = None  # the one that came with it, if that is another: a completion may repeat it
     extents: tuple[ExtentRef, ...] = ()
 
 

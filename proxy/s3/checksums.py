@@ -94,6 +94,12 @@ def decode(algorithm: ChecksumAlgorithm, value: str) -> bytes:
     return digest
 
 
+def is_digest(algorithm: ChecksumAlgorithm, value: str) -> bool:
+    """Tell whether a value is the base64 of a digest of this algorithm."""
+    digest = _strict_base64(value)
+    return digest is not None and len(digest) == _DIGEST_BYTES[algorithm]
+
+
 def parse_checksum_headers(headers: Mapping[str, str]) -> tuple[ChecksumAlgorithm, str] | None:
     """Return the one checksum of the body that headers (or trailers) with lower-case names claim, validated."""
     claim = find_claim(headers)
@@ -198,7 +204,7 @@ def parse_content_md5(value: str) -> bytes:
     """Return the 16 bytes of a Content-MD5 header; InvalidDigest if it is not one."""
     digest = _strict_base64(value.strip())
     if digest is None or len(digest) != 16:
-        raise S3Error("InvalidDigest")
+        raise S3Error("InvalidDigest", headers=None, **{"Content-MD5": value})
     return digest
 
 

@@ -40,7 +40,7 @@ ONE_MECHANISM = (
     "or the Authorization header should be specified"
 )
 _USE_SIGV4 = "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256."
-_NO_SIGV4A = "Multi-region signatures (AWS4-ECDSA-P256-SHA256) are not supported. Please use AWS4-HMAC-SHA256."
+_NO_SIGV4A = "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256."
 _BAD_PAYLOAD_HASH = (
     "x-amz-content-sha256 must be UNSIGNED-PAYLOAD, STREAMING-UNSIGNED-PAYLOAD-TRAILER, "
     "STREAMING-AWS4-HMAC-SHA256-PAYLOAD, STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER or a valid sha256 value."
@@ -135,7 +135,7 @@ def _refuse_scheme(scheme: str, authorization: str) -> NoReturn:
     if scheme == "AWS":
         raise S3Error("InvalidRequest", _USE_SIGV4)
     if scheme == "AWS4-ECDSA-P256-SHA256":
-        raise S3Error("NotImplemented", _NO_SIGV4A)
+        raise S3Error("InvalidRequest", _NO_SIGV4A)
     raise S3Error("InvalidArgument", "Unsupported Authorization Type", ArgumentName="Authorization", ArgumentValue=authorization)
 
 
@@ -216,7 +216,7 @@ def _presigned_parameters(query: Sequence[tuple[str, str]]) -> dict[str, str]:
         )
         raise S3Error("AuthorizationQueryParametersError", message)
     if parameters["X-Amz-Algorithm"] == "AWS4-ECDSA-P256-SHA256":
-        raise S3Error("NotImplemented", _NO_SIGV4A)
+        raise S3Error("InvalidRequest", _NO_SIGV4A)
     if parameters["X-Amz-Algorithm"] != ALGORITHM:
         raise S3Error("AuthorizationQueryParametersError", f'X-Amz-Algorithm only supports "{ALGORITHM}"')
     return parameters
@@ -237,7 +237,7 @@ def _check_payload_hash(value: str) -> str:
     if value in STREAMING_MODES or value == UNSIGNED_PAYLOAD or _HEX_SHA256.fullmatch(value):
         return value
     if value.startswith("STREAMING-AWS4-ECDSA-P256-SHA256-"):
-        raise S3Error("NotImplemented", _NO_SIGV4A)
+        raise S3Error("InvalidRequest", _NO_SIGV4A)
     raise S3Error("InvalidArgument", _BAD_PAYLOAD_HASH, ArgumentName="x-amz-content-sha256", ArgumentValue=value)
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from proxy.s3.errors import S3Error
+from proxy.s3.naming import climbs, is_bucket_name
 
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
@@ -27,9 +28,16 @@ def parse_copy_source(text: str) -> CopySource:
     except UnicodeError:  # of the escapes, or of the header itself
         bucket, key = "", ""
     if not bucket or not key:
-        message = "Copy Source must mention the source bucket and key: sourcebucket/sourcekey"
-        raise S3Error("InvalidArgument", message, ArgumentName="x-amz-copy-source", ArgumentValue=text)
+        raise _bad("Copy Source must mention the source bucket and key: sourcebucket/sourcekey", text)
+    if not is_bucket_name(bucket):
+        raise _bad("Invalid copy source bucket name", text)
+    if climbs(key):
+        raise _bad("Invalid copy source object key", text)
     return CopySource(bucket, key, query if mark else None)
+
+
+def _bad(message: str, text: str) -> S3Error:
+    return S3Error("InvalidArgument", message, ArgumentName="x-amz-copy-source", ArgumentValue=text)
 
 
 def _decode(path: str) -> str:

@@ -17,18 +17,41 @@ _RESERVED_SUFFIXES = ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3")
 
 def check_bucket_name(name: str) -> None:
     """Raise InvalidBucketName for a name no bucket may have."""
-    reserved = name.startswith(_RESERVED_PREFIXES) or name.endswith(_RESERVED_SUFFIXES)
-    if not _BUCKET.fullmatch(name) or ".." in name or _ADDRESS.fullmatch(name) or reserved:
+    if not is_bucket_name(name):
         raise S3Error("InvalidBucketName", BucketName=name)
 
 
+def is_bucket_name(name: str) -> bool:
+    """Tell whether a bucket may have this name."""
+    reserved = name.startswith(_RESERVED_PREFIXES) or name.endswith(_RESERVED_SUFFIXES)
+    return _BUCKET.fullmatch(name) is not None and ".." not in name and _ADDRESS.fullmatch(name) is None and not reserved
+
+
 def check_key(key: str) -> None:
-    """Raise KeyTooLongError over 1,024 UTF-8 bytes, InvalidArgument for no key at all."""
+    """Raise KeyTooLongError over 1,024 UTF-8 bytes, InvalidURI for one that climbs above the bucket, InvalidArgument for no key at all."""
     if not key:
         raise S3Error("InvalidArgument", "The key must not be empty", ArgumentName="Key", ArgumentValue="")
     size = len(key) if key.isascii() else len(key.encode())
     if size > MAX_KEY_BYTES:
         raise S3Error("KeyTooLongError", Size=size, MaxSizeAllowed=MAX_KEY_BYTES)
+    if ".." in key and climbs(key):
+        raise S3Error("InvalidURI", URI=key)
+
+
+def climbs(key: str) -> bool:
+    """Tell whether a key, read as a path, leads out of the bucket anywhere on its way. `a/../b` does not.
+
+    Source: Amazon S3 User Guide, "Naming Amazon S3 objects": read from the left, there must never be more ".." than other elements.
+    """
+    depth = 0
+    for element in key.split("/"):
+        if element == "..":
+            depth -= 1
+        elif element:
+            depth += 1
+        if depth < 0:
+            return True
+    return False
 
 
 def url_encode_key(text: str) -> str:

@@ -35,6 +35,11 @@ _PLACES = {
     "start-after": "startAfter only supported in REST.GET.BUCKET with list-type=2",
     "marker": "Marker unsupported with REST.GET.BUCKET in list-type=2",
 }
+# What GET says where a listing of a bucket is asked of a key, in AWS's words.
+_OF_BUCKETS = {
+    "uploads": "Key is not expected for the GET method ?uploads subresource",
+    "versions": "There is no such thing as the ?versions sub-resource for a key",
+}
 _READS = frozenset({"GET", "HEAD"})
 _COPY_SOURCE = "x-amz-copy-source"
 
@@ -89,8 +94,13 @@ class Router:
         operation = self._find(method, level, dict(query)) if query else self._plain.get((method, level))
         if operation is None:
             raise self._refusal(method, level)
+        if not _has_copy_source(query, headers):
+            return operation
         copy = self._copies.get(operation.name)
-        return operation if copy is None or not _has_copy_source(query, headers) else copy
+        if copy is None:
+            message = "You can only specify a copy source header for copy requests."
+            raise S3Error("InvalidArgument", message, ArgumentName=_COPY_SOURCE, ArgumentValue=headers.get(_COPY_SOURCE, ""))
+        return copy
 
     def _check_given_once(self, query: Sequence[tuple[str, str]]) -> None:
         seen: set[str] = set()
@@ -131,6 +141,8 @@ class Router:
             message = f"Conflicting query string parameters: {', '.join(named)}"
             raise S3Error("InvalidArgument", message, ArgumentName="ResourceType", ArgumentValue=named[0])
         candidates = self._subresource.get((method, level, named[0]))
+        if candidates is None and (method, level) == ("GET", "object") and named[0] in _OF_BUCKETS:
+            raise S3Error("InvalidRequest", _OF_BUCKETS[named[0]])
         if candidates is None:
             methods = (allowed for allowed, at, name in self._subresource if (at, name) == (level, named[0]))
             raise _not_allowed(method, named[0].upper(), methods)
@@ -170,6 +182,11 @@ def _meant(operation: Operation, given: Mapping[str, str]) -> bool:
 
 
 def _check_selectors(operation: Operation, given: Mapping[str, str]) -> None:
+    if operation.name == "PutObject" and "uploadId" in given and "partNumber" not in given:
+        raise _not_allowed("PUT", "UPLOAD", ("DELETE", "GET", "POST"))
+    if "partNumber" in given and "partNumber" not in operation.query and "uploadId" not in given:
+        message = "This operation does not accept partNumber without uploadId"
+        raise S3Error("InvalidArgument", message, ArgumentName="partNumber", ArgumentValue=given["partNumber"])
     for name in _SELECTORS:
         if name in given and name not in operation.query:
             message = "This operation does not accept a version-id." if name == "versionId" else f"This operation does not accept {name}."

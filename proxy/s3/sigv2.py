@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 from proxy.s3.claim import UNSIGNED_PAYLOAD, Claim
 from proxy.s3.errors import S3Error
-from proxy.s3.sigv4 import MAX_EXPIRES_SECONDS
+from proxy.s3.sigv4 import MAX_EXPIRES_SECONDS, iso_seconds
 
 _SIGNED_SUBRESOURCES = frozenset({
     "accelerate", "acl", "analytics", "cors", "delete", "inventory", "lifecycle", "location", "logging", "metrics", "notification",
@@ -44,12 +44,12 @@ def parse_presigned(query: Sequence[tuple[str, str]], now_ms: int) -> Claim | No
     _check_given_once(query)
     if not _SECONDS.fullmatch(given["Expires"]):
         raise S3Error("AccessDenied", "Invalid date (should be seconds since epoch)")
-    left = int(given["Expires"]) - now_ms // 1000
+    left, now = int(given["Expires"]) - now_ms // 1000, datetime.fromtimestamp(now_ms / 1000, UTC)
     if left < 0:
-        raise S3Error("AccessDenied", "Request has expired", Expires=given["Expires"])
+        expired = datetime.fromtimestamp(int(given["Expires"]), UTC)
+        raise S3Error("AccessDenied", "Request has expired", Expires=iso_seconds(expired), ServerTime=iso_seconds(now))
     if left > MAX_EXPIRES_SECONDS:
         raise S3Error("AccessDenied", f"A presigned URL may live for at most {MAX_EXPIRES_SECONDS} seconds")
-    now = datetime.fromtimestamp(now_ms / 1000, UTC)
     return Claim(
         access_key=given["AWSAccessKeyId"],
         date=now.strftime("%Y%m%d"),

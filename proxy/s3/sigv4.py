@@ -39,7 +39,7 @@ def check_time(claim: Claim, now_ms: int) -> None:
         raise S3Error(
             "RequestTimeTooSkewed",
             RequestTime=format_timestamp(claim.timestamp),
-            ServerTime=_iso(now),
+            ServerTime=iso_seconds(now),
             MaxAllowedSkewMilliseconds=MAX_SKEW_SECONDS * 1000,
         )
 
@@ -110,13 +110,15 @@ def _check_life(claim: Claim, now: datetime) -> None:
         raise S3Error("AuthorizationQueryParametersError", message)
     age_seconds = (now - claim.timestamp).total_seconds()
     if age_seconds < -MAX_SKEW_SECONDS:
-        raise S3Error("AccessDenied", "Request is not yet valid", ServerTime=_iso(now))
+        raise S3Error("AccessDenied", "Request is not yet valid", ServerTime=iso_seconds(now))
     if age_seconds > seconds:
         expired = claim.timestamp + timedelta(seconds=seconds)
-        raise S3Error("AccessDenied", "Request has expired", Expires=_iso(expired), ServerTime=_iso(now))
+        told: dict[str, str | int] = {"X-Amz-Expires": seconds, "Expires": iso_seconds(expired), "ServerTime": iso_seconds(now)}
+        raise S3Error("AccessDenied", "Request has expired", headers=None, **told)
 
 
-def _iso(moment: datetime) -> str:
+def iso_seconds(moment: datetime) -> str:
+    """Return a moment as S3's errors tell it."""
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

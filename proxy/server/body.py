@@ -122,7 +122,7 @@ class RequestBody:
         if self._claimed is not None and (self._value is None or not hmac.compare_digest(self._value[1], values[self._claimed])):
             raise S3Error("BadDigest", f"The {self._claimed} you specified did not match the calculated checksum.")
         checksum = Checksum(algorithm=self._recorded, type="FULL_OBJECT", value=values[self._recorded])
-        return Digests(md5=md5, checksum=checksum)
+        return Digests(md5=md5, checksum=checksum, claimed=None if self._claimed == self._recorded else self.claimed_checksum)
 
     def _begin(self) -> tuple[Hasher, ...]:
         algorithms = {self._recorded, self._claimed or self._recorded}

@@ -23,6 +23,7 @@ from proxy.errors import (
     PartInvalid,
     PartsOutOfOrder,
     PartTooSmall,
+    PartUnchecked,
     PolicyMissing,
     PreconditionUnmet,
     ProxyError,
@@ -69,6 +70,11 @@ def _too_small(error: ProxyError) -> S3Error:
     return S3Error("EntityTooSmall", ProposedSize=error.size, MinSizeAllowed=error.minimum, PartNumber=error.number, ETag=error.etag)
 
 
+def _unchecked(error: ProxyError) -> S3Error:
+    assert isinstance(error, PartUnchecked)
+    return S3Error("BadDigest", f"The {error.algorithm.lower()} you specified for part {error.number} did not match what we received.")
+
+
 def _too_large(error: ProxyError) -> S3Error:
     assert isinstance(error, ObjectTooLarge)
     return S3Error("EntityTooLarge", ProposedSize=error.size, MaxSizeAllowed=error.maximum)
@@ -104,6 +110,7 @@ _RULES: dict[type, Rule] = {
     PartInvalid: _part_invalid,
     PartsOutOfOrder: _plain("InvalidPartOrder"),
     PartTooSmall: _too_small,
+    PartUnchecked: _unchecked,
     ObjectTooLarge: _too_large,
     SizeMismatch: _other_size,
     ChecksumMismatch: lambda _error: S3Error("BadDigest", "The checksum you specified did not match the calculated checksum."),

@@ -21,7 +21,7 @@ AWKWARD_KEYS = (
     "trailing/",
     "percent%20sign%",
     "%2F",
-    "../../etc/passwd",
+    "a/b/../../etc/passwd",
     "./here/./there",
     "emoji-\U0001f600",
     "accent-\u00e9-e\u0301",

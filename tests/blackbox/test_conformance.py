@@ -51,14 +51,14 @@ def test_multipart_upload_that_names_no_algorithm_is_given_crc64nvme(s3: S3Clien
     assert_whole_is_described(s3, bucket, "k")
 
 
-def test_copied_parts_are_given_crc64nvme(s3: S3Client, bucket: str) -> None:
+def test_copied_parts_are_given_crc64nvme_which_is_told_of_the_object_alone(s3: S3Client, bucket: str) -> None:
     upload = s3.create_multipart_upload(Bucket=bucket, Key="k")["UploadId"]
     etags = []
     for number, body in enumerate(BODIES, 1):
         s3.put_object(Bucket=bucket, Key="source", Body=body)
         source: CopySourceTypeDef = {"Bucket": bucket, "Key": "source"}
         copied = s3.upload_part_copy(Bucket=bucket, Key="k", UploadId=upload, PartNumber=number, CopySource=source)["CopyPartResult"]
-        assert copied["ChecksumCRC64NVME"] == crc64(body)
+        assert not any(name.startswith("Checksum") for name in copied)  # nobody asked for one
         etags.append(copied["ETag"])
     parts = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]
     s3.complete_multipart_upload(Bucket=bucket, Key="k", UploadId=upload, MultipartUpload={"Parts": parts})  # type: ignore[typeddict-item]

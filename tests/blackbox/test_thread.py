@@ -24,7 +24,7 @@ AWKWARD_KEYS = [
     "%41",
     "100%",
     "emoji \N{GRINNING FACE}",
-    "../up",
+    "up/../and/away",
     "./x",
     "tail/",
     "q?x=1&y#z",

@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from proxy.engine.assembly import MAX_OBJECT_SIZE, MIN_PART_SIZE, Assembled, assemble
+from proxy.engine.assembly import MAX_OBJECT_SIZE, MIN_PART_SIZE, Assembled, PartClaim, assemble
 from proxy.errors import ChecksumMismatch, ObjectTooLarge, PartInvalid, PartsOutOfOrder, PartTooSmall, ProxyError, SizeMismatch
 from proxy.manifest.drafts import CompletedPart
 from proxy.manifest.records import BucketId, Checksum, ObjectKey, Part, TenantId, Upload, UploadId
@@ -56,7 +56,14 @@ def complete(
         checksum_algorithm="CRC32",
         checksum_type=kind,
     )
-    return assemble(upload, list(uploaded.values()), parts, part_checksums=claimed or {}, claimed_checksum=checksum, claimed_size=size)
+    return assemble(
+        upload,
+        list(uploaded.values()),
+        parts,
+        part_claims={number: PartClaim("CRC32", value) for number, value in (claimed or {}).items()},
+        claimed_checksum=checksum,
+        claimed_size=size,
+    )
 
 
 def test_an_object_is_its_parts_one_after_the_other() -> None:

@@ -13,6 +13,7 @@ from proxy.s3.policy.acl import Acl
 from proxy.s3.tagging import parse_tagging_header
 from proxy.server.call import Call
 
+MAX_REDIRECT_BYTES = 2048  # S3 User Guide, "Configuring a webpage redirect"
 DEFAULT_CONTENT_TYPE = "binary/octet-stream"  # what S3 gives an object that came with none
 _SYSTEM_HEADERS = {
     "cache-control": "CacheControl",
@@ -45,10 +46,16 @@ def system_headers(headers: Mapping[str, str]) -> dict[str, str]:
     for name, member in _SYSTEM_HEADERS.items():
         if (value := headers.get(name)) is not None:
             kept[member] = value
-    redirect = kept.get("WebsiteRedirectLocation")
-    if redirect is not None and not redirect.startswith(("/", "http://", "https://")):
-        raise S3Error("InvalidArgument", "The website redirect location must have a prefix of 'http://' or 'https://' or '/'.")
+    if (redirect := kept.get("WebsiteRedirectLocation")) is not None:
+        _check_redirect(redirect)
     return kept
+
+
+def _check_redirect(location: str) -> None:
+    if not location.startswith(("/", "http://", "https://")):
+        raise S3Error("InvalidRedirectLocation")
+    if len(location.encode()) > MAX_REDIRECT_BYTES:
+        raise S3Error("InvalidRedirectLocation", f"The length of website redirect location cannot exceed {MAX_REDIRECT_BYTES} characters.")
 
 
 def user_metadata(call: Call) -> dict[str, str]:

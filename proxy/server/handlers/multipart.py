@@ -9,13 +9,10 @@ import msgspec
 from proxy.manifest.drafts import CompletedPart
 from proxy.manifest.records import Upload, UploadId, Version
 from proxy.s3.checksums import (
-    ALGORITHMS,
     ChecksumAlgorithm,
     ChecksumType,
     check_type,
-    decode,
     default_type,
-    find_claim,
     parse_algorithm,
     type_mismatch,
 )
@@ -25,6 +22,7 @@ from proxy.s3.parsing import Params
 from proxy.server.body import DEFAULT_ALGORITHM
 from proxy.server.call import Call, rows
 from proxy.server.handlers.attributes import object_attributes
+from proxy.server.handlers.claims import check_type_claim, object_claim, part_claims, read_type
 from proxy.server.handlers.conditions import write_conditions
 from proxy.server.handlers.grants import acl_of_write
 from proxy.server.handlers.selection import MAX_PART_NUMBER, check_part_number
@@ -105,13 +103,13 @@ async def _complete(call: Call, entries: list[Params], parts: tuple[CompletedPar
     if upload is None:
         return await engine.completed_before(call.bucket, call.key, upload_id, parts)
     described = with_checksum(upload)
-    _check_type_claim(call, described)
+    check_type_claim(call, described)
     return await engine.complete_upload(
         call.bucket,
         described,
         parts,
-        checksum=_object_checksum(call, described, len(parts)),
-        part_checksums=_part_checksums(entries, upload),
+        checksum=object_claim(call, described, len(parts)),
+        part_claims=part_claims(entries, upload),
         object_size=call.integer("MpuObjectSize"),
         conditions=write_conditions(call),
         cause=call.cause("ObjectCreated:CompleteMultipartUpload"),
@@ -136,16 +134,9 @@ def _wanted_checksum(call: Call) -> tuple[ChecksumAlgorithm | None, ChecksumType
     algorithm = parse_algorithm(name)
     if wanted is None:
         return algorithm, default_type(algorithm)
-    checksum_type = _checksum_type(wanted)
+    checksum_type = read_type(wanted)
     check_type(algorithm, checksum_type)
     return algorithm, checksum_type
-
-
-def _checksum_type(text: str) -> ChecksumType:
-    types: dict[str, ChecksumType] = {"COMPOSITE": "COMPOSITE", "FULL_OBJECT": "FULL_OBJECT"}
-    if text not in types:
-        raise S3Error("InvalidRequest", "Value for x-amz-checksum-type header is invalid.")
-    return types[text]
 
 
 def _agree_on_checksum(call: Call, upload: Upload) -> None:
@@ -170,51 +161,3 @@ def _completed_parts(entries: list[Params]) -> tuple[CompletedPart, ...]:
             raise S3Error("MalformedXML")
         parts.append(CompletedPart(number=check_part_number(number), etag=etag.strip().strip('"')))
     return tuple(parts)
-
-
-def _check_type_claim(call: Call, upload: Upload) -> None:
-    claimed = call.text("ChecksumType")
-    if claimed is not None and upload.checksum_type is not None and _checksum_type(claimed) != upload.checksum_type:
-        message = (
-            f"The upload was created using the {upload.checksum_type} checksum mode. The complete request must use the same checksum mode."
-        )
-        raise S3Error("InvalidRequest", message)
-
-
-def _object_checksum(call: Call, upload: Upload, parts_count: int) -> str | None:
-    """Return the value claimed for the whole object. It must be of the upload's algorithm, and name no other number of parts."""
-    claim = find_claim(call.headers)
-    if claim is None:
-        return None
-    algorithm, value = claim
-    if upload.checksum_algorithm != algorithm:
-        raise type_mismatch(str(upload.checksum_algorithm), algorithm)
-    digest, mark, number = value.partition("-") if upload.checksum_type == "COMPOSITE" else (value, "", "")
-    decode(algorithm, digest)
-    if mark and number != str(parts_count):
-        raise S3Error("BadDigest", f"The {algorithm.lower()} you specified did not match the calculated checksum.")
-    return value
-
-
-def _part_checksums(entries: list[Params], upload: Upload) -> dict[int, str]:
-    """Return what is claimed of each part. Where no algorithm was named, other claims than CRC64NVME were checked as the parts came."""
-    if upload.checksum_type == "COMPOSITE":
-        _check_each_claimed(entries, str(upload.checksum_algorithm))
-    comparable = (DEFAULT_ALGORITHM,) if upload.checksum_algorithm is None else ALGORITHMS
-    claims = {}
-    for entry in entries:
-        values = [str(entry[name]) for algorithm in comparable if (name := f"Checksum{algorithm}") in entry]
-        number = entry.get("PartNumber")
-        if values and isinstance(number, int):
-            claims[number] = values[0]
-    return claims
-
-
-def _check_each_claimed(entries: list[Params], algorithm: str) -> None:
-    for entry in entries:
-        if f"Checksum{algorithm}" not in entry:
-            message = (
-                f"The upload was created using a {algorithm.lower()} checksum. The complete request must include the checksum "
-                f"for each part. It was missing for part {entry['PartNumber']} in the request."
-            )
-            raise S3Error("InvalidRequest", message)

@@ -89,7 +89,7 @@ async def _refuse_marker(call: Call, bucket: Bucket, version: Version, *, named:
     if not named:
         raise S3Error("NoSuchKey", headers=headers, Key=version.key)
     headers |= {"Allow": "DELETE", "Last-Modified": formatdate(version.modified_ms // 1000, usegmt=True)}
-    raise S3Error("MethodNotAllowed", headers=headers, Method="GET", ResourceType="DeleteMarker")
+    raise S3Error("MethodNotAllowed", headers=headers, Method=call.operation.method, ResourceType="DeleteMarker")
 
 
 def shown_id(bucket: Bucket, version: Version) -> str | None:

@@ -51,7 +51,13 @@ def test_bad_bucket_names(name: str) -> None:
         check_bucket_name(name)
 
 
-@pytest.mark.parametrize("key", ["k", "k" * 1024, "ü" * 512, "🙂" * 256, "/", "../", "a//b", "\x00"])
+@pytest.mark.parametrize("key", ["..", "../", "../a", "/../a", "a/../..", "a/../../b", "a//../../b", "a/b/../../../a/b/c", "./../.."])
+def test_a_key_that_climbs_above_the_bucket_is_refused(key: str) -> None:
+    with pytest.raises(S3Error, match="InvalidURI"):
+        check_key(key)
+
+
+@pytest.mark.parametrize("key", ["k", "k" * 1024, "ü" * 512, "🙂" * 256, "/", "a/../", "a/b/../../c", "..a", "a/..b/...", "a//b", "\x00"])
 def test_good_keys(key: str) -> None:
     check_key(key)
 

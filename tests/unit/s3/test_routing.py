@@ -85,8 +85,15 @@ def test_a_parameter_that_means_something_is_given_once(name: str) -> None:
 def test_a_copy_source_turns_writes_into_copies_and_nothing_else() -> None:
     assert route("PUT", OBJECT, copy=True) == "CopyObject"
     assert route("PUT", OBJECT, ("uploadId", "u"), ("partNumber", "1"), copy=True) == "UploadPartCopy"
-    assert route("PUT", OBJECT, ("tagging", ""), copy=True) == "PutObjectTagging"
-    assert route("GET", OBJECT, copy=True) == "GetObject"
+
+
+@pytest.mark.parametrize(
+    ("method", "query"), [("GET", ()), ("HEAD", ()), ("DELETE", ()), ("PUT", (("tagging", ""),)), ("POST", (("uploads", ""),))]
+)
+def test_a_copy_source_is_refused_where_nothing_is_copied(method: str, query: tuple[tuple[str, str], ...]) -> None:
+    with pytest.raises(S3Error) as caught:
+        route(method, OBJECT, *query, copy=True)
+    assert (caught.value.code, caught.value.details["ArgumentName"]) == ("InvalidArgument", "x-amz-copy-source")
 
 
 @pytest.mark.parametrize("name", sorted({name for operation in MODEL.operations.values() for name in operation.literals} - {"list-type"}))
@@ -98,7 +105,8 @@ def test_a_sub_resource_never_reaches_the_object_or_bucket_itself(name: str, met
     try:
         found = route(method, target, (name, ""))
     except S3Error as error:
-        assert error.code == "MethodNotAllowed"
+        of_bucket = method == "GET" and target == OBJECT and name in {"uploads", "versions"}
+        assert error.code == ("InvalidRequest" if of_bucket else "MethodNotAllowed")
     else:
         assert name in MODEL.operations[found].literals
 
@@ -106,13 +114,14 @@ def test_a_sub_resource_never_reaches_the_object_or_bucket_itself(name: str, met
 @pytest.mark.parametrize(
     ("method", "query", "argument"),
     [
-        ("PUT", [("uploadId", "u")], "uploadId"),
         ("PUT", [("partNumber", "1")], "partNumber"),
         ("PUT", [("versionId", "v")], "versionId"),
         ("DELETE", [("partNumber", "1")], "partNumber"),
     ],
 )
-def test_half_a_part_or_a_version_never_overwrites_the_object(method: str, query: list[tuple[str, str]], argument: str) -> None:
+def test_half_of_what_names_a_part_or_a_version_never_overwrites_the_object(
+    method: str, query: list[tuple[str, str]], argument: str
+) -> None:
     error = refusal(method, OBJECT, *query)
 
     assert (error.code, error.details["ArgumentName"]) == ("InvalidArgument", argument)
@@ -219,3 +228,8 @@ def test_any_path_is_split_or_refused(hosted: str | None, raw_path: str) -> None
     else:
         assert target.bucket != ""
         assert target.key != ""
+
+
+def test_an_upload_is_not_put() -> None:
+    error = refusal("PUT", OBJECT, ("uploadId", "u"))
+    assert (error.code, error.details["Method"], error.headers["Allow"]) == ("MethodNotAllowed", "PUT", "DELETE, GET, POST")
