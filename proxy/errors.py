@@ -46,6 +46,7 @@
             PolicyMoved           the bucket has got another policy since: what it would share is under the old one
             CampaignRefused       there is none, or it cannot do now what it is told
             MoveRefused           the segment is gone, has changed, or somebody else moves its shards
+        ReplicaRefused            a version cannot be copied to the bucket that its rules want
         TargetFailed              somebody who is told of events did not say that he has one
         MoveFailed                no store took any of the shards that were to be moved
         PolicyMissing             the bucket's policy is not configured any more
@@ -196,6 +197,10 @@ class ManifestFenced(ManifestUnavailable):
 
 class ManifestConflict(ProxyError):
     """The manifest's state does not allow this change; nothing was changed."""
+
+
+class ReplicaRefused(ProxyError):
+    """A version cannot be copied to another bucket as things are; the message says what stands in the way."""
 
 
 class TargetFailed(ProxyError):

@@ -30,6 +30,7 @@ from proxy.engine.journal.reading import CopyReader
 from proxy.engine.placement import Policy
 from proxy.engine.quorum import ShardPutter
 from proxy.engine.read import Reader
+from proxy.engine.replication import Replicator
 from proxy.engine.stragglers import Stragglers
 from proxy.engine.tasks import BackgroundTasks
 from proxy.engine.throttle import Throttle
@@ -164,7 +165,8 @@ async def open_services(
             manifest = acknowledged(manifest, journal.flusher, config.journal.acknowledge)
         engine = Engine(manifest=manifest, keyring=keyring, writer=writer, reader=reader, policies=policies, clock=clock)
         access_log = AccessLog(engine, clock, region=config.region, interval_seconds=config.limits.access_log_seconds)
-        background = (*make_workers(parts), access_log)
+        replicator = Replicator(manifest, engine, clock, parts.throttle.share())
+        background = (*make_workers(parts), access_log, replicator)
         runner = Runner(manifest, clock, background if serving else (), holder=owner)
         await opened.enter_async_context(_running(runner, tasks, ledger, access_log, journal if serving else None))
         yield Services(

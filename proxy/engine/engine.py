@@ -6,8 +6,8 @@ from proxy.engine.buckets import BucketVerbs
 from proxy.engine.deleting import DeletingVerbs
 from proxy.engine.listing import ListingVerbs
 from proxy.engine.multipart import UploadVerbs
-from proxy.engine.objects import ObjectVerbs
+from proxy.engine.replicas import ReplicaVerbs
 
 
-class Engine(BucketVerbs, ObjectVerbs, UploadVerbs, DeletingVerbs, ListingVerbs):
+class Engine(BucketVerbs, ReplicaVerbs, UploadVerbs, DeletingVerbs, ListingVerbs):
     """All verbs in one place. Who may use them on which bucket was settled before."""

@@ -22,6 +22,7 @@ from proxy.manifest.records import (
 )  # fmt: skip
 from proxy.s3.object_lock import HoldStatus
 from proxy.s3.policy.acl import Acl
+from proxy.s3.replication import ReplicationStatus
 
 
 class Conditions(Record, frozen=True, kw_only=True, omit_defaults=True):
@@ -79,7 +80,13 @@ class AttributeChange(Record, frozen=True, kw_only=True, omit_defaults=True):
     acl: Acl | UnsetType | None = UNSET
     retention: Retention | UnsetType | None = UNSET  # None takes it away
     legal_hold: HoldStatus | UnsetType = UNSET
+    replication: ReplicationStatus | UnsetType = UNSET
     bypass_governance: bool = False  # whoever asks may shorten or take away a retention in governance mode
+
+    @property
+    def is_copied(self) -> bool:
+        """Tell whether the copies of a version in other buckets are to be changed, too."""
+        return self.replication is UNSET
 
     @property
     def changes_lock(self) -> bool:

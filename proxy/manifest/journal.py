@@ -62,6 +62,12 @@ TABLES: tuple[Table, ...] = (
     Table(name="draw", key=("segment", "generation"), columns=("targets", "expires", "revoked"), quiet=("expires",)),
     # An id that was leased and not settled when the journal ends: its shards are of a write that was under way.
     Table(name="intent", key=("id",), columns=("owner", "expires", "ids", "settled"), quiet=("expires",)),
+    Table(
+        name="replica",
+        key=("sequence",),
+        columns=("bucket", "key", "version_id", "destination", "storage_class", "since", "due"),
+        quiet=("due",),
+    ),
     Table(name="campaign", key=("id",), columns=("planned", "record")),
     # Whoever recovers must not rebuild what an operator has not confirmed to be lost.
     Table(name="loss", key=("store",), columns=("since", "last", "found", "state", "shards")),
@@ -76,6 +82,7 @@ NOT_JOURNALED = {
     "state": "where background work stands; a new manifest begins it anew",
     "quarantine": "what nothing explains is found by the next fsck, too",
     "probe": "always empty",
+    "event": "what is still to be told; who listens is told of what comes later",
     "successor": "where copies share again what was stored anew; without it they do not, which costs space alone",
     "gone": "what was deleted and is not in the journal yet",
     "outbox": "the notes that the journal is made of",

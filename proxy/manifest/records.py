@@ -10,6 +10,7 @@ from proxy.codec.format import shard_name
 from proxy.s3.checksums import ChecksumAlgorithm, ChecksumType
 from proxy.s3.object_lock import HoldStatus, LockMode
 from proxy.s3.policy.acl import Acl
+from proxy.s3.replication import ReplicationStatus
 
 TenantId = NewType("TenantId", str)
 KmsKeyId = NewType("KmsKeyId", str)
@@ -188,6 +189,7 @@ class ObjectAttributes(Record, frozen=True, kw_only=True, omit_defaults=True):
     acl: Acl | None = None  # None: the bucket's owner owns it, and nobody else has anything
     retention: Retention | None = None
     legal_hold: HoldStatus | None = None  # None: never set, which S3 tells from "OFF"
+    replication: ReplicationStatus | None = None  # None: it is not copied to another bucket, and is no copy itself
     encryption: Encryption | None = None  # None: as every object is, under a key of its own that the tenant key wraps
 
 

@@ -102,6 +102,8 @@ def plan_attributes(version: Version | None, change: AttributeChange, *, trusted
     if change.retention is not UNSET:
         refuse_lighter_retention(attributes, change.retention, trusted_ms=trusted_ms, bypass_governance=change.bypass_governance)
         attributes = replace(attributes, retention=change.retention)
+    if change.replication is not UNSET:
+        attributes = replace(attributes, replication=change.replication)
     return replace(version, attributes=attributes)
 
 

@@ -117,11 +117,12 @@ class Objects(Protocol):
         now_ms: int,
         conditions: Conditions = NO_CONDITIONS,
         cause: Cause | None = None,
+        replicates: bool = True,
     ) -> Version | None: ...
 
     """S3's DELETE without a version id. The bucket's versioning at this instant decides: Unversioned removes the null version and returns
     None; Enabled adds a delete marker with `marker_id`; Suspended replaces the null version by a null delete marker.
-    Returns the marker added."""
+    Returns the marker added; it is copied to other buckets as their rules want if it `replicates`, as what clients delete does."""
 
     # Multipart
     async def begin_upload(self, upload: Upload) -> None: ...  # BucketMissing

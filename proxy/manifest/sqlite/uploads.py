@@ -18,6 +18,7 @@ from proxy.manifest.sqlite.campaigns import note_late_policy
 from proxy.manifest.sqlite.events import note_event
 from proxy.manifest.sqlite.extents import add_extents, change_references
 from proxy.manifest.sqlite.ledger import settle_commit
+from proxy.manifest.sqlite.replication import queue_replicas, to_replicate
 from proxy.manifest.sqlite.rows import Connection, encode, one
 from proxy.manifest.sqlite.versions import add_version, find_gone, find_replaceable, find_version
 
@@ -74,12 +75,14 @@ def complete_upload(
     check_upload(upload, draft.bucket_id, draft.key)
     bucket = need_bucket(connection, draft.bucket_id)
     newest, null = find_replaceable(connection, bucket, draft.key)
+    draft = to_replicate(bucket, draft)
     gone = find_gone(connection, bucket.id, draft.key)
     change = plan_commit(bucket, newest, null, draft, conditions, gone=gone, upload_id=upload_id)
     completion = plan_completion(list_parts(connection, upload_id, 0, 10_000), parts)
     change_references(connection, released=change.released + completion.released, now_ms=draft.modified_ms)
     version = add_version(connection, bucket.id, change, completion.extents, draft.parts)
     note_event(connection, bucket.id, version, draft.cause, draft.modified_ms)
+    queue_replicas(connection, bucket, version, draft.modified_ms)
     _end_upload(connection, upload_id)
     connection.execute(
         "INSERT OR REPLACE INTO completed_upload VALUES (?, ?, ?, ?, ?, ?)",

@@ -34,13 +34,16 @@ from proxy.manifest.records import (
     Version,
     VersionId,
 )  # fmt: skip
+from proxy.manifest.replication import PendingReplica
 from proxy.manifest.sqlite.buckets import need_bucket
 from proxy.manifest.sqlite.campaigns import note_late_policy, refuse_moved
 from proxy.manifest.sqlite.events import marker_made, note_event
 from proxy.manifest.sqlite.extents import add_extents, change_references, load_extents
 from proxy.manifest.sqlite.ledger import settle_commit
+from proxy.manifest.sqlite.replication import end_replica, pending_again, queue_replicas, to_replicate
 from proxy.manifest.sqlite.rows import Connection, encode
 from proxy.manifest.sqlite.trusted_time import trusted_ms
+from proxy.s3.replication import ReplicationStatus
 
 _versions = msgspec.msgpack.Decoder(Version)
 _parts = msgspec.msgpack.Decoder(tuple[PartSummary, ...])
@@ -108,6 +111,7 @@ def load_parts(connection: Connection, bucket_id: BucketId, version: Version) ->
 def commit_version(connection: Connection, draft: VersionDraft, conditions: Conditions, settlements: Sequence[Settlement]) -> Version:
     bucket = need_bucket(connection, draft.bucket_id)
     newest, null = find_replaceable(connection, bucket, draft.key)
+    draft = to_replicate(bucket, draft)
     change = plan_commit(bucket, newest, null, draft, conditions, gone=find_gone(connection, bucket.id, draft.key))
     settle_commit(connection, settlements)
     refuse_moved(connection, bucket, draft.shared_extents)
@@ -116,6 +120,7 @@ def commit_version(connection: Connection, draft: VersionDraft, conditions: Cond
     shared = change_references(connection, shared=draft.shared_extents, released=change.released, now_ms=draft.modified_ms)
     version = add_version(connection, bucket.id, change, new + shared, draft.parts)
     note_event(connection, bucket.id, version, draft.cause, draft.modified_ms)
+    queue_replicas(connection, bucket, version, draft.modified_ms)
     return version
 
 
@@ -184,14 +189,30 @@ def change_attributes(
     now_ms: int,
     cause: Cause | None,
 ) -> Version:
-    need_bucket(connection, bucket_id)
+    bucket = need_bucket(connection, bucket_id)
     version = find_version(connection, bucket_id, key, version_id)
     changed = plan_attributes(version, change, trusted_ms=_trusted_ms(connection, version, instant))
-    connection.execute(
-        "UPDATE version SET record = ? WHERE bucket = ? AND key = ? AND order_key = ?", (encode(changed), *_row(bucket_id, changed))
-    )
+    if change.is_copied:
+        changed = replace(changed, attributes=pending_again(changed.attributes))
+        queue_replicas(connection, bucket, changed, now_ms)
+    update_version(connection, bucket_id, changed)
     note_event(connection, bucket_id, changed, cause, now_ms)
     return changed
+
+
+def update_version(connection: Connection, bucket_id: BucketId, version: Version) -> None:
+    """Write the record of a version that is there."""
+    connection.execute(
+        "UPDATE version SET record = ? WHERE bucket = ? AND key = ? AND order_key = ?", (encode(version), *_row(bucket_id, version))
+    )
+
+
+def finish_replica(connection: Connection, replica: PendingReplica, status: ReplicationStatus | None) -> None:
+    if not end_replica(connection, replica.sequence) or status is None or replica.bucket is None:
+        return
+    version = find_version(connection, replica.bucket.id, replica.key, replica.version_id)
+    if version is not None and not version.is_delete_marker:
+        update_version(connection, replica.bucket.id, replace(version, attributes=replace(version.attributes, replication=status)))
 
 
 def delete_version(
@@ -225,6 +246,7 @@ def delete_latest(
     now_ms: int,
     conditions: Conditions,
     cause: Cause | None,
+    replicates: bool,  # noqa: FBT001 - as the caller says it, by name
 ) -> Version | None:
     bucket = need_bucket(connection, bucket_id)
     newest, null = find_replaceable(connection, bucket, key)
@@ -237,6 +259,8 @@ def delete_latest(
     change_references(connection, released=change.released, now_ms=now_ms)
     marker = add_version(connection, bucket_id, change)
     note_event(connection, bucket_id, marker, marker_made(cause), now_ms)
+    if replicates:
+        queue_replicas(connection, bucket, marker, now_ms)
     return marker
 
 

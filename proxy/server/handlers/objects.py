@@ -146,6 +146,7 @@ def _own_headers(call: Call, version: Version, selection: Selection) -> list[tup
         "ContentRange": selection.content_range,
         "PartsCount": selection.parts_count,
         "TagCount": len(attributes.tags) or None,
+        "ReplicationStatus": attributes.replication,
         "StorageClass": None if attributes.storage_class == "STANDARD" else attributes.storage_class,
     }
     if attributes.metadata:

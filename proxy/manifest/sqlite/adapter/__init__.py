@@ -10,9 +10,10 @@ from proxy.manifest.sqlite.adapter.events import Events
 from proxy.manifest.sqlite.adapter.journal import Journal
 from proxy.manifest.sqlite.adapter.objects import Objects
 from proxy.manifest.sqlite.adapter.recovery import Recovering
+from proxy.manifest.sqlite.adapter.replication import Replication
 from proxy.manifest.sqlite.adapter.scrub import Scrub
 from proxy.manifest.sqlite.adapter.upkeep import Upkeep
 
 
-class SqliteManifest(Accounts, Campaigns, Objects, Upkeep, DamageLedger, Journal, Recovering, Scrub, Events):
+class SqliteManifest(Accounts, Campaigns, Objects, Upkeep, DamageLedger, Journal, Recovering, Scrub, Events, Replication):
     """See the protocol for what each method promises."""

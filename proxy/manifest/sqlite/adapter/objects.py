@@ -104,8 +104,9 @@ class Objects(StepRunner):
         now_ms: int,
         conditions: Conditions = NO_CONDITIONS,
         cause: Cause | None = None,
+        replicates: bool = True,
     ) -> Version | None:
-        return await self._write(versions.delete_latest, bucket_id, key, marker_id, now_ms, conditions, cause)
+        return await self._write(versions.delete_latest, bucket_id, key, marker_id, now_ms, conditions, cause, replicates)
 
     # Multipart
 

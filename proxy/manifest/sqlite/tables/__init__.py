@@ -1,6 +1,6 @@
 """The statements that make the tables of a new database, by theme. The journal's come last: its triggers are on the tables of others."""
 
-from proxy.manifest.sqlite.tables import accounts, campaigns, damage, events, journal, locks, objects, scrub, upkeep
+from proxy.manifest.sqlite.tables import accounts, campaigns, damage, events, journal, locks, objects, replication, scrub, upkeep
 
 ALL: tuple[str, ...] = (
     *accounts.TABLES,
@@ -10,6 +10,7 @@ ALL: tuple[str, ...] = (
     *campaigns.TABLES,
     *scrub.TABLES,
     *events.TABLES,
+    *replication.TABLES,
     *locks.TABLES,
     *journal.TABLES,
 )
