@@ -11,6 +11,7 @@ from proxy.s3.errors import S3Error
 from proxy.s3.naming import check_bucket_name
 from proxy.s3.object_lock import encode_default
 from proxy.s3.parsing import Params
+from proxy.s3.replication import SETTING as REPLICATION
 from proxy.s3.tagging import MAX_BUCKET_TAGS, check_tags
 from proxy.server.call import Call, rows
 from proxy.server.handlers.grants import access_settings
@@ -73,6 +74,9 @@ async def put_bucket_versioning(call: Call) -> dict[str, object]:
     state = states.get(document.get("Status"))
     if state is None:
         raise S3Error("MalformedXML")
+    if state == "Suspended" and REPLICATION in call.bucket.settings:
+        message = "A replication configuration is present on this bucket, so you cannot change the versioning state."
+        raise S3Error("InvalidBucketState", f"{message} To change the versioning state, first delete the replication configuration.")
     await call.services.engine.set_versioning(call.bucket, state)
     return {}
 
