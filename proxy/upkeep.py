@@ -26,6 +26,8 @@ from proxy.engine.journal.scrub import CopyScrub
 from proxy.engine.journal.scrubbing import JournalScrubber
 from proxy.engine.journal.tidy import Tidier
 from proxy.engine.journal.worker import JournalWorker, NoJournal
+from proxy.engine.lifecycle.moving import ClassMover
+from proxy.engine.lifecycle.worker import LifecycleWorker
 from proxy.engine.moving import ShardMover
 from proxy.engine.placement import Policy
 from proxy.engine.quorum import ShardPutter
@@ -87,6 +89,7 @@ def make_workers(parts: Parts) -> tuple[Worker, ...]:
         LeavingWatch(parts.manifest, parts.fleet),
         TrustedTimeKeeper(parts.manifest, parts.clock),
         make_campaigns(parts),
+        _lifecycle(parts),
         _repairer(parts),
         _auditor(parts),
         *_scrubbers(parts),
@@ -142,8 +145,26 @@ def make_mover(parts: Parts, throttle: Throttle) -> ShardMover:
 
 def make_campaigns(parts: Parts) -> CampaignWorker:
     """Return what carries campaigns out; a command may run it, too."""
-    throttle, limits = parts.throttle.share(), parts.config.limits
-    rewriter = Rewriter(
+    throttle = parts.throttle.share()
+    return CampaignWorker(
+        manifest=parts.manifest,
+        policies=parts.policies,
+        carrier=Carrier(parts.manifest, parts.fleet, make_mover(parts, throttle)),
+        rewriter=_rewriter(parts, throttle),
+        clock=parts.clock,
+        journal=parts.journal is not None,
+    )
+
+
+def _lifecycle(parts: Parts) -> LifecycleWorker:
+    throttle = parts.throttle.share()
+    mover = ClassMover(parts.manifest, parts.policies, _rewriter(parts, throttle), parts.clock)
+    return LifecycleWorker(parts.manifest, parts.clock, mover, throttle)
+
+
+def _rewriter(parts: Parts, throttle: Throttle) -> Rewriter:
+    limits = parts.config.limits
+    return Rewriter(
         manifest=parts.manifest,
         keyring=parts.keyring,
         fleet=parts.fleet,
@@ -158,15 +179,6 @@ def make_campaigns(parts: Parts) -> CampaignWorker:
         throttle=throttle,
         memory=parts.memory,
         wait_seconds=limits.memory_wait_seconds + limits.put_timeout_seconds,
-    )
-    carrier = Carrier(parts.manifest, parts.fleet, make_mover(parts, throttle))
-    return CampaignWorker(
-        manifest=parts.manifest,
-        policies=parts.policies,
-        carrier=carrier,
-        rewriter=rewriter,
-        clock=parts.clock,
-        journal=parts.journal is not None,
     )
 
 

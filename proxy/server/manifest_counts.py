@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+from proxy.engine.lifecycle.state import LifecycleState, load_lifecycle
 from proxy.engine.scrub.reports import load_report
 from proxy.engine.scrub.workers import DEEP, LIGHT
 from proxy.engine.tally import load_tally
@@ -32,6 +33,7 @@ async def read_counts(manifest: Manifest) -> ManifestCounts:
         journal=await manifest.journal_position(),
         checkpoints=await manifest.checkpoint_state(before_ms=0),
         events=await manifest.event_backlogs(),
+        lifecycle=await load_lifecycle(manifest),
     )
 
 
@@ -50,6 +52,7 @@ class ManifestCounts:
         journal: JournalPosition,
         checkpoints: CheckpointState,
         events: Iterable[Backlog] = (),
+        lifecycle: LifecycleState | None = None,
     ) -> None:
         """`scrubs`: the last whole pass of each kind."""
         self._damage = damage
@@ -60,6 +63,7 @@ class ManifestCounts:
         self._journal = journal
         self._checkpoints = checkpoints
         self._events = tuple(events)
+        self._lifecycle = lifecycle
         self._scrubs = {kind: report for kind, report in scrubs.items() if report is not None}
 
     def collect(self) -> Iterator[Metric]:
@@ -78,6 +82,8 @@ class ManifestCounts:
         yield from self._of_scrubs()
         yield from self._of_journal()
         yield from self._of_events()
+        if self._lifecycle is not None:
+            yield from _of_lifecycle(self._lifecycle)
         yield from self._of_jobs()
 
     def _of_damage(self) -> Iterator[Metric]:
@@ -177,3 +183,12 @@ def _of_tally(tally: Tally) -> Iterator[Metric]:
         stored.add_metric((store,), size)
     yield from (segments, stored)
     yield GaugeMetricFamily("shardgate_counted_seconds", "When segments and bytes were last counted.", tally.ended_ms / 1000)
+
+
+def _of_lifecycle(state: LifecycleState) -> Iterator[Metric]:
+    done = CounterMetricFamily("shardgate_lifecycle_done", "What lifecycle rules have done to versions and uploads.", labels=("what",))
+    for what, count in sorted(state.totals.items()):
+        done.add_metric((what,), count)
+    yield done
+    yield GaugeMetricFamily("shardgate_lifecycle_ended_seconds", "When the last whole pass ended; 0: never.", state.ended_ms / 1000)
+    yield GaugeMetricFamily("shardgate_lifecycle_walked", "Versions and uploads that this pass has looked at.", state.rows)

@@ -7,12 +7,15 @@ from msgspec.structs import replace
 
 from proxy.clock import Instant
 from proxy.errors import BucketMissing
+from proxy.manifest.lifecycle import LIFECYCLE_WANTED
 from proxy.manifest.plans.buckets import check_new_bucket, with_setting, with_versioning
 from proxy.manifest.plans.locks import OBJECT_LOCK, check_lock_setting
 from proxy.manifest.records import Bucket, BucketId, BucketName, TenantId, Versioning
 from proxy.manifest.sqlite.accounts import find_tenant
+from proxy.manifest.sqlite.jobs import make_due, save_state
 from proxy.manifest.sqlite.rows import Connection, encode, one
 from proxy.manifest.sqlite.trusted_time import begin_trusted_time
+from proxy.s3.lifecycle.rules import SETTING as LIFECYCLE
 
 _buckets = msgspec.msgpack.Decoder(Bucket)
 
@@ -56,6 +59,9 @@ def put_bucket_setting(connection: Connection, bucket_id: BucketId, setting: str
     change_bucket(connection, with_setting(need_bucket(connection, bucket_id), setting, document))
     if setting == OBJECT_LOCK:
         begin_trusted_time(connection, instant)
+    if setting == LIFECYCLE and document is not None:  # what it wants is looked for at once, and not only after the next midnight
+        save_state(connection, LIFECYCLE_WANTED, b"1")
+        make_due(connection, LIFECYCLE)
 
 
 def change_bucket(connection: Connection, bucket: Bucket) -> None:

@@ -228,7 +228,7 @@ def delete_version(
     need_bucket(connection, bucket_id)
     version = find_version(connection, bucket_id, key, version_id)
     trusted = _trusted_ms(connection, version, instant)
-    _remove(connection, bucket_id, plan_delete_version(version, trusted_ms=trusted, bypass_governance=bypass_governance), now_ms)
+    remove_version(connection, bucket_id, plan_delete_version(version, trusted_ms=trusted, bypass_governance=bypass_governance), now_ms)
     note_event(connection, bucket_id, version, cause, now_ms)
     return version
 
@@ -252,7 +252,7 @@ def delete_latest(
     newest, null = find_replaceable(connection, bucket, key)
     change = plan_delete_latest(bucket, newest, null, key, marker_id=marker_id, now_ms=now_ms, conditions=conditions)
     if change.added is None:
-        _remove(connection, bucket_id, change, now_ms)
+        remove_version(connection, bucket_id, change, now_ms)
         for version in change.removed:
             note_event(connection, bucket_id, version, cause, now_ms)
         return None
@@ -264,6 +264,7 @@ def delete_latest(
     return marker
 
 
-def _remove(connection: Connection, bucket_id: BucketId, change: VersionChange, now_ms: int) -> None:
+def remove_version(connection: Connection, bucket_id: BucketId, change: VersionChange, now_ms: int) -> None:
+    """Carry out a change that adds nothing, and release what the versions used."""
     change_references(connection, released=change.released, now_ms=now_ms)
     change_versions(connection, bucket_id, change)

@@ -13,6 +13,7 @@ from proxy.server.call import Call, moment
 from proxy.server.handlers.attributes import object_lock, object_tags, retention_of, storage_class, system_headers, user_metadata
 from proxy.server.handlers.conditions import read_conditions, write_conditions
 from proxy.server.handlers.grants import acl_of_write
+from proxy.server.handlers.lifecycle import expiration
 from proxy.server.handlers.multipart import find_upload, with_checksum
 from proxy.server.handlers.selection import check_part_number
 from proxy.server.handlers.versions import again_if_replaced, checksum_fields, find_object, quoted, shown_id, written_fields
@@ -39,7 +40,12 @@ async def copy_object(call: Call) -> dict[str, object]:
         cause=call.cause("ObjectCreated:Copy"),
     )
     outcome = {"ETag": quoted(copied.etag), "LastModified": moment(copied.modified_ms), **checksum_fields(copied.checksum)}
-    return {"CopyObjectResult": outcome, "CopySourceVersionId": shown_id(call.source_bucket, version), **written_fields(copied)}
+    return {
+        "CopyObjectResult": outcome,
+        "CopySourceVersionId": shown_id(call.source_bucket, version),
+        "Expiration": expiration(call, copied),
+        **written_fields(copied),
+    }
 
 
 @again_if_replaced

@@ -25,6 +25,7 @@ from proxy.server.handlers.attributes import object_attributes
 from proxy.server.handlers.claims import check_type_claim, object_claim, part_claims, read_type
 from proxy.server.handlers.conditions import write_conditions
 from proxy.server.handlers.grants import acl_of_write
+from proxy.server.handlers.lifecycle import abort_fields, expiration
 from proxy.server.handlers.selection import MAX_PART_NUMBER, check_part_number
 from proxy.server.handlers.versions import ENCRYPTION, checksum_fields, quoted, written_fields
 
@@ -43,6 +44,7 @@ async def create_multipart_upload(call: Call) -> dict[str, object]:
         "ServerSideEncryption": ENCRYPTION,
         "ChecksumAlgorithm": algorithm,
         "ChecksumType": checksum_type,
+        **abort_fields(call, upload),
     }
 
 
@@ -66,6 +68,7 @@ async def complete_multipart_upload(call: Call) -> dict[str, object]:
         "Bucket": call.bucket.name,
         "Key": call.key,
         "ETag": quoted(version.etag),
+        "Expiration": expiration(call, version),
         **written_fields(version),
         **checksum_fields(version.checksum),
     }

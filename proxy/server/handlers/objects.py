@@ -14,6 +14,7 @@ from proxy.server.handlers.attributes import DEFAULT_CONTENT_TYPE, is_locked_by,
 from proxy.server.handlers.conditions import read_conditions, write_conditions
 from proxy.server.handlers.grants import acl_of_write
 from proxy.server.handlers.integrity import has_integrity_header
+from proxy.server.handlers.lifecycle import expiration
 from proxy.server.handlers.listing import page_limit, part_marker
 from proxy.server.handlers.locking import lock_fields
 from proxy.server.handlers.selection import Selection, select
@@ -64,7 +65,12 @@ async def _store(call: Call, event: str) -> dict[str, object]:
         conditions=write_conditions(call),
         cause=call.cause(event),
     )
-    return {"ETag": quoted(version.etag), **written_fields(version), **checksum_fields(version.checksum)}
+    return {
+        "ETag": quoted(version.etag),
+        "Expiration": expiration(call, version),
+        **written_fields(version),
+        **checksum_fields(version.checksum),
+    }
 
 
 @again_if_replaced
@@ -147,6 +153,7 @@ def _own_headers(call: Call, version: Version, selection: Selection) -> list[tup
         "PartsCount": selection.parts_count,
         "TagCount": len(attributes.tags) or None,
         "ReplicationStatus": attributes.replication,
+        "Expiration": expiration(call, version),
         "StorageClass": None if attributes.storage_class == "STANDARD" else attributes.storage_class,
     }
     if attributes.metadata:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from proxy.manifest.records import Part, Tenant, TenantId, Upload
 from proxy.s3.errors import S3Error
 from proxy.server.call import Call, moment
+from proxy.server.handlers.lifecycle import abort_fields
 from proxy.server.handlers.listing import Encoder, page_limit, part_marker
 from proxy.server.handlers.multipart import find_upload
 from proxy.server.handlers.owner import Owners, find_owners, owner_element
@@ -37,6 +38,7 @@ async def list_parts(call: Call) -> dict[str, object]:
         "IsTruncated": more,
         "ChecksumAlgorithm": upload.checksum_algorithm,
         "ChecksumType": upload.checksum_type,
+        **abort_fields(call, upload),
         "Parts": [_part(part, upload) for part in page],
     }
 

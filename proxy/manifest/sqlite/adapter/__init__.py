@@ -8,6 +8,7 @@ from proxy.manifest.sqlite.adapter.campaigns import Campaigns
 from proxy.manifest.sqlite.adapter.damage import DamageLedger
 from proxy.manifest.sqlite.adapter.events import Events
 from proxy.manifest.sqlite.adapter.journal import Journal
+from proxy.manifest.sqlite.adapter.lifecycle import Lifecycle
 from proxy.manifest.sqlite.adapter.objects import Objects
 from proxy.manifest.sqlite.adapter.recovery import Recovering
 from proxy.manifest.sqlite.adapter.replication import Replication
@@ -15,5 +16,5 @@ from proxy.manifest.sqlite.adapter.scrub import Scrub
 from proxy.manifest.sqlite.adapter.upkeep import Upkeep
 
 
-class SqliteManifest(Accounts, Campaigns, Objects, Upkeep, DamageLedger, Journal, Recovering, Scrub, Events, Replication):
+class SqliteManifest(Accounts, Campaigns, Objects, Upkeep, DamageLedger, Journal, Lifecycle, Recovering, Scrub, Events, Replication):
     """See the protocol for what each method promises."""
