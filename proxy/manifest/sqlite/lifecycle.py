@@ -239,7 +239,8 @@ def _carry_out(
     cause: Cause | None,
 ) -> Outcome:
     if due.action == "expire":
-        marker = delete_latest(connection, bucket.id, due.key, marker_id, now_ms, NO_CONDITIONS, cause)
+        # S3 User Guide, "What does Amazon S3 replicate?": not the markers that lifecycle rules make.
+        marker = delete_latest(connection, bucket.id, due.key, marker_id, now_ms, NO_CONDITIONS, cause, replicates=False)
         return "expired" if marker is None else "marked"
     trusted = trusted_ms(connection, instant) if is_lockable(version) else 0
     remove_version(connection, bucket.id, plan_delete_version(version, trusted_ms=trusted), now_ms)
