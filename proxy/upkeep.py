@@ -36,6 +36,7 @@ from proxy.engine.repair.audit import PlacementObserver
 from proxy.engine.repair.brake import Brake
 from proxy.engine.repair.segment import SegmentRepair
 from proxy.engine.repair.worker import Repairer
+from proxy.engine.scrub.asked import AskedScrubber
 from proxy.engine.scrub.findings import Report, to_repair
 from proxy.engine.scrub.inspector import Inspector
 from proxy.engine.scrub.passes import Tools
@@ -220,6 +221,7 @@ def _repairer(parts: Parts) -> Repairer:
 
 def _scrubbers(parts: Parts) -> Iterator[Worker]:
     days = parts.config.scrub
+    yield AskedScrubber(parts.manifest, comparing(parts, to_repair(parts.manifest, parts.clock), rest=REST))
     if days.light_days:
         tools = comparing(parts, to_repair(parts.manifest, parts.clock), rest=REST)
         yield LightScrubber(parts.manifest, parts.clock, tools, days=days.light_days)

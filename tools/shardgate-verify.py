@@ -63,7 +63,7 @@ from urllib.parse import unquote_plus
 # hh/<segment id>-<index>[.<generation>]; the manifest's own copy: <j, c or r>/<manifest identity>/<number>-<segment id>-<index>
 OBJECT_NAME = re.compile(r"([0-9a-f]{2})/(\1[0-9a-f]{30})-([0-9a-f]{2})(?:\.([1-9a-f][0-9a-f]{0,7}))?")
 COPY_NAME = re.compile(r"([jcr])/[0-9a-f]{32}/[0-9]{20}-([0-9a-f]{32})-([0-9a-f]{2})(?:\.([1-9a-f][0-9a-f]{0,7}))?")
-MARKER_NAME = re.compile(r"(?:epoch/[0-9]{20}-[0-9a-f]{32}-[0-9a-f]{32}|\.shardgate-store)")
+MARKER_NAME = re.compile(r"(?:epoch/[0-9]{20}(?:-[0-9a-f]{32}){3}|\.shardgate-store)")
 KINDS = {"": "objects", "j": "the journal", "c": "checkpoints", "r": "checkpoints"}
 FIXED = struct.Struct(">4sBBBB16sB3sIQ16s32s")  # magic, version, code, k, m, segment id, index, ...: at the end of each shard
 END = struct.Struct(">II")  # behind it: generation, size of the label

@@ -56,6 +56,7 @@ SALT_SIZE = 24  # random, of a message sealed under a key of its own: two are eq
 WRAPPED_KEY_SIZE = SALT_SIZE + KEY_SIZE + TAG_SIZE
 CUSTOMER_ETAG_SIZE = 16  # as an MD5
 EPOCH_NUMBER_SIZE = 8
+STORE_MARK_SIZE = 16
 EPOCH_PROOF_SIZE = 16  # nobody but its maker checks a proof, so guessing one takes 2^127 markers
 
 FIXED = struct.Struct(">4sBBBB16sB3sIQ16s32s")
@@ -80,6 +81,7 @@ INFO_CUSTOMER_CHECK = b"shardgate v1 customer check "  # + salt
 INFO_CUSTOMER_ETAG = b"shardgate v1 customer etag "  # + salt + MD5
 # From the root key:
 INFO_TENANT_KEY = b"shardgate v1 tenant key "  # + salt
+INFO_STORE = b"shardgate v1 store "  # + manifest identity + name of the store
 INFO_EPOCH = b"shardgate v1 epoch "  # + number + manifest identity
 INFO_JOURNAL = b"shardgate v1 journal"
 INFO_ROOT_KEY_ID = b"shardgate v1 root key id"

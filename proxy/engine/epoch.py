@@ -3,10 +3,10 @@
 The problem. A server that starts on an older copy of the manifest, beside newer stores, does not know what was written since. In this copy,
 ids that were leased and used meanwhile look unused: their leases expire, every store is searched for them, and what is found is deleted.
 
-The idea. The manifest has an identity and a number, and each store keeps both as a small object, the **marker**:
-`epoch/<number, 20 digits>-<identity>-<proof>`. The number moves at each start of a server, after each backup, and each minute in which
-something was changed. A manifest whose number is lower than a store's is an old copy. It is fenced: it is read, and nothing is written or
-collected.
+The idea. The manifest has an identity and a number, and each store keeps both as a small object, the **marker**, called
+`epoch/<number, 20 digits>-<identity>-<proof>-<mark>`. The number moves at each start of a server, after each backup, and each minute
+in which something was changed. A manifest whose number is lower than a store's is an old copy. It is fenced: it is read, and nothing is
+written or collected.
 
 The order. First the manifest moves, durably; then the markers are put; then older ones are deleted. So no store is ever ahead of the
 manifest that is in use, wherever this breaks off: a crash in between leaves markers that are behind, and so does a store that was down. A
@@ -23,6 +23,9 @@ Lies. One provider must not be able to stop the service with a number that it ma
 key, and one of ours without it means nothing, but is told. A provider can show an older marker again, which says less than the manifest
 knows, or hide those it has: then the other stores must notice the old copy.
 
+What else they tell. The mark says which store the marker was put into: see `proxy.engine.swapped`. A store that has no marker of ours any
+more has lost that, and nobody knows what else: it is scrubbed at once. So the markers are looked at now and then when nothing moves, too.
+
 Another's markers. A store may have belonged to another manifest before, or be shared with one: its markers are left alone, and mean nothing
 as long as ours are found as well. If all stores answer, and there are only another's, this manifest does not belong to these stores.
 """
@@ -31,6 +34,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -40,8 +44,10 @@ from typing import NamedTuple, Protocol
 from msgspec import Struct
 
 from proxy.clock import Clock
+from proxy.engine.scrub.wanted import ask_scrub
+from proxy.engine.swapped import find_swapped, swapped_in_words
 from proxy.engine.workers import Progress
-from proxy.errors import ManifestFenced, StoreError
+from proxy.errors import ConfigError, ManifestFenced, StoreError
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import Epoch
 from proxy.stores.protocol import ShardName, Store
@@ -51,10 +57,12 @@ logger = logging.getLogger(__name__)
 PREFIX = "epoch/"
 WINDOW_SECONDS = 60.0  # a copy of a running server that lacks more than this is noticed
 MAX_NUMBER = 2**63 - 1  # what a database holds
+LOOK_SECONDS = 600.0  # at the markers, while nothing is changed
+ASK_AGAIN_SECONDS = 3600.0  # a store that hides its markers must not be scrubbed all the time
 LEAP = 2**32  # of accepting: a store that was down, or hides what it has, may know of a higher number, but not of one so much higher
 STEP = 1000  # in its place for a manifest that has caught up with the journal: what no other store has heard of is some minutes at most
 NAMES = 1000  # of a store are looked at: it has one or two, unless it means harm
-_MARKER = re.compile(r"epoch/([0-9]{20})-([0-9a-f]{32})-([0-9a-f]{32})")
+_MARKER = re.compile(r"epoch/([0-9]{20})-([0-9a-f]{32})-([0-9a-f]{32})-([0-9a-f]{32})")
 _REMEDY = (
     "nothing is written or collected, so that nothing newer is deleted; put the newest manifest back, or let this one catch up with its "
     "journal: shardgate recover --resume; if there is neither, run: shardgate manifest accept"
@@ -65,6 +73,7 @@ class Prover(Protocol):
     """Gives the proof of an epoch: the keyring."""
 
     def prove_epoch(self, number: int, identity: str) -> str: ...
+    def mark_store(self, identity: str, store: str) -> str: ...
 
 
 class Fence(Protocol):
@@ -81,6 +90,7 @@ class Marker(NamedTuple):
     number: int
     identity: str
     proof: str = ""
+    mark: str = ""
 
 
 class Markers(Struct, frozen=True, kw_only=True):
@@ -93,13 +103,14 @@ class Markers(Struct, frozen=True, kw_only=True):
         return max((marker.number for markers in self.by_store.values() for marker in markers if marker.identity == identity), default=0)
 
 
-def marker_name(prover: Prover, epoch: Epoch) -> ShardName:
-    return ShardName(f"{PREFIX}{epoch.number:020d}-{epoch.identity}-{prover.prove_epoch(epoch.number, epoch.identity)}")
+def marker_name(prover: Prover, epoch: Epoch, store: str) -> ShardName:
+    proof, mark = prover.prove_epoch(epoch.number, epoch.identity), prover.mark_store(epoch.identity, store)
+    return ShardName(f"{PREFIX}{epoch.number:020d}-{epoch.identity}-{proof}-{mark}")
 
 
 def parse_marker(name: str) -> Marker | None:
     match = _MARKER.fullmatch(name)
-    return Marker(int(match[1]), match[2], match[3]) if match else None
+    return Marker(int(match[1]), match[2], match[3], match[4]) if match else None
 
 
 def without_forged(markers: Markers, identity: str, prover: Prover) -> tuple[Markers, tuple[str, ...]]:
@@ -181,20 +192,42 @@ class EpochKeeper:
         self._liars: tuple[str, ...] = ()  # stores of which it was said that they make markers up
         self._timeout_seconds = timeout_seconds
         self._journal = journal
+        self._compared_at = clock.monotonic()
+        self._asked_at: dict[str, float] = {}  # when a scrub of these stores was asked for
         self._behind: set[str] = set()  # stores whose marker could not be put
         self.idle_seconds = WINDOW_SECONDS / 2
 
     async def compare(self) -> str:
-        """Fence the manifest if it is behind; return why it is fenced, or ""."""
+        """Fence the manifest if it is behind; return why it is fenced, or "". Raises `ConfigError` if stores have changed places."""
+        self._compared_at = self._clock.monotonic()
         markers = await read_markers(self._stores, timeout_seconds=self._timeout_seconds)
         epoch = await self._manifest.find_epoch()
         markers = self._believed(markers, epoch.identity)
+        self._refuse_swapped(markers, epoch.identity)
         reason = epoch.fence or reason_to_fence(epoch, markers) or await self._reason_of_journal()
         if reason and not epoch.fence:
             await self._manifest.fence(reason)
         if reason:
             logger.error("%s", reason)
+        else:
+            await self._ask_for_scrub(markers, epoch.identity)
         return reason
+
+    def _refuse_swapped(self, markers: Markers, identity: str) -> None:
+        ours = {name: [marker for marker in found if marker.identity == identity] for name, found in markers.by_store.items()}
+        names = {self._prover.mark_store(identity, name): name for name in self._stores}
+        if swapped := find_swapped(ours, names):
+            raise ConfigError(swapped_in_words(swapped))
+
+    async def _ask_for_scrub(self, markers: Markers, identity: str) -> None:
+        """A known store without a marker of ours has lost it, unless it never took one."""
+        bare = {name for name, found in markers.by_store.items() if not any(marker.identity == identity for marker in found)}
+        now = self._clock.monotonic()
+        lost = {name for name in bare - self._behind if now - self._asked_at.get(name, -math.inf) >= ASK_AGAIN_SECONDS}
+        if lost and (lost := lost & await self._manifest.known_stores()):
+            logger.error("the stores %s have lost what says how far their manifest has come: they are scrubbed", ", ".join(sorted(lost)))
+            self._asked_at |= dict.fromkeys(lost, now)
+            await ask_scrub(self._manifest, lost)
 
     async def _reason_of_journal(self) -> str:
         reason = await self._journal.reason() if self._journal is not None else ""
@@ -243,6 +276,8 @@ class EpochKeeper:
         if self._is_due(epoch):
             await self.move()
             return self._progress(1)
+        if self._clock.monotonic() - self._compared_at >= LOOK_SECONDS:
+            await self.compare()
         if self._behind:
             await self._announce(epoch, {name: self._stores[name] for name in self._behind})
         return self._progress(0)
@@ -266,16 +301,16 @@ class EpochKeeper:
         return Progress(idle=True, done=done, trouble=trouble)
 
     async def _announce(self, epoch: Epoch, stores: Mapping[str, Store]) -> None:
-        told = await asyncio.gather(*(self._tell(store, epoch) for store in stores.values()))
+        told = await asyncio.gather(*(self._tell(name, store, epoch) for name, store in stores.items()))
         for name, heard in zip(stores, told, strict=True):
             (self._behind.discard if heard else self._behind.add)(name)
 
-    async def _tell(self, store: Store, epoch: Epoch) -> bool:
+    async def _tell(self, name: str, store: Store, epoch: Epoch) -> bool:
         """Put the marker of this number, then delete the older ones; return whether it is there."""
         text = f"epoch {epoch.number} of manifest {epoch.identity}\n".encode()
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                await store.put(marker_name(self._prover, epoch), [text])
+                await store.put(marker_name(self._prover, epoch, name), [text])
         except (StoreError, TimeoutError):
             return False
         with suppress(StoreError, TimeoutError):  # what is left does no harm, and goes the next time

@@ -5,7 +5,16 @@ from __future__ import annotations
 import secrets
 from typing import Protocol
 
-from proxy.codec.format import EPOCH_NUMBER_SIZE, EPOCH_PROOF_SIZE, INFO_EPOCH, INFO_JOURNAL, JOURNAL_KEY_ID, KEY_SIZE
+from proxy.codec.format import (
+    EPOCH_NUMBER_SIZE,
+    EPOCH_PROOF_SIZE,
+    INFO_EPOCH,
+    INFO_JOURNAL,
+    INFO_STORE,
+    JOURNAL_KEY_ID,
+    KEY_SIZE,
+    STORE_MARK_SIZE,
+)
 from proxy.keyring.protocol import RootKey
 from proxy.keyring.tenant import TenantCipher
 
@@ -35,6 +44,10 @@ class Keyring:
     def prove_epoch(self, number: int, identity: str) -> str:
         """Return 32 hex digits that only a holder of the root key can give to this epoch of this manifest."""
         return self._root.derive(INFO_EPOCH + number.to_bytes(EPOCH_NUMBER_SIZE, "big") + bytes.fromhex(identity))[:EPOCH_PROOF_SIZE].hex()
+
+    def mark_store(self, identity: str, store: str) -> str:
+        """Return 32 hex digits that stand for a store of this manifest, and tell nobody else its name."""
+        return self._root.derive(INFO_STORE + bytes.fromhex(identity) + store.encode())[:STORE_MARK_SIZE].hex()
 
     def journal_cipher(self) -> TenantCipher:
         """Return the cipher of the manifest's copy in the stores, whose key comes from the root key alone. Raises `KeyUnavailable`."""

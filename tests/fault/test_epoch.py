@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from proxy.engine.epoch import LEAP, NAMES, PREFIX, Marker, Markers, marker_name, parse_marker, reason_to_fence
-from proxy.errors import ManifestFenced
+from proxy.engine.epoch import LEAP, LOOK_SECONDS, NAMES, PREFIX, Marker, Markers, marker_name, parse_marker, reason_to_fence
+from proxy.engine.scrub.wanted import ask_scrub, wanted
+from proxy.engine.scrub.workers import RETRY_SECONDS
+from proxy.errors import ConfigError, ManifestFenced
 from proxy.keyring import Keyring
 from proxy.keyring.file import FileRootKey
 from proxy.manifest.records import Epoch, GarbageSegment, SegmentId, Settlement
@@ -44,8 +46,8 @@ async def markers_in(lab: Laboratory, store: str) -> list[str]:
     return [name async for name, _ in lab.stores[store].list(PREFIX)]
 
 
-async def own_marker(lab: Laboratory) -> ShardName:
-    return marker_name(lab.services.keyring, await lab.services.manifest.find_epoch())
+async def own_marker(lab: Laboratory, store: str = "elm") -> ShardName:
+    return marker_name(lab.services.keyring, await lab.services.manifest.find_epoch(), store)
 
 
 async def number(lab: Laboratory) -> int:
@@ -223,7 +225,8 @@ async def test_a_store_that_was_down_or_is_new_hears_of_the_epoch_when_it_answer
         lab.stores["elm"].down = False
         lab.clock.advance(10)
         assert (await lab.worker("epoch").step()).trouble == ""
-        assert await markers_in(lab, "elm") == await markers_in(lab, "fir") == [await own_marker(lab)]
+        for store in ("elm", "fir"):
+            assert await markers_in(lab, store) == [await own_marker(lab, store)]
 
 
 async def test_a_store_brought_back_with_old_markers_raises_no_alarm_and_loses_them(tmp_path: Path) -> None:
@@ -237,7 +240,7 @@ async def test_a_store_brought_back_with_old_markers_raises_no_alarm_and_loses_t
 
 
 async def test_a_store_that_another_manifest_used_before_raises_no_alarm_and_keeps_its_markers(tmp_path: Path) -> None:
-    anothers = marker_name(Keyring(FileRootKey(b"another's".ljust(32))), Epoch(identity=OTHERS, number=99, moved_ms=0))
+    anothers = marker_name(Keyring(FileRootKey(b"another's".ljust(32))), Epoch(identity=OTHERS, number=99, moved_ms=0), "elm")
     async with laboratory(tmp_path) as lab:
         await lab.stores["elm"].put(anothers, [b"another's"])
     async with laboratory(tmp_path) as lab:
@@ -317,8 +320,9 @@ def test_which_markers_fence_a_manifest(found: Markers, reason: str) -> None:
 def test_only_a_marker_is_taken_for_one() -> None:
     epoch = Epoch(identity=OURS, number=7, moved_ms=0)
     keyring = Keyring(FileRootKey(bytes(32)))
-    name = marker_name(keyring, epoch)
-    assert parse_marker(name) == (7, OURS, keyring.prove_epoch(7, OURS))
+    name = marker_name(keyring, epoch, "elm")
+    assert parse_marker(name) == (7, OURS, keyring.prove_epoch(7, OURS), keyring.mark_store(OURS, "elm"))
+    assert keyring.mark_store(OURS, "elm") != keyring.mark_store(OURS, "fir") != keyring.mark_store(OTHERS, "fir")
     for other in ("epoch/7-" + OURS, name[:-1], name + "0", f"x/{name}", f"epoch/{7:020d}-{OURS}", "ab/" + "ab" * 16 + "-00"):
         assert parse_marker(other) is None
 
@@ -332,7 +336,7 @@ async def test_a_marker_that_a_provider_makes_up_stops_nobody_and_is_told(
         epoch = await lab.services.manifest.find_epoch()
         if proof != "0" * 32:
             proof = lab.services.keyring.prove_epoch(1, epoch.identity)
-        await lab.stores["elm"].put(ShardName(f"epoch/{number:020d}-{epoch.identity}-{proof}"), [b"made up"])
+        await lab.stores["elm"].put(ShardName(f"epoch/{number:020d}-{epoch.identity}-{proof}-{proof}"), [b"made up"])
     async with laboratory(tmp_path) as lab:
         await lab.put("k", b"x")
         await lab.services.epoch.move()
@@ -344,7 +348,7 @@ async def test_a_marker_that_a_provider_makes_up_stops_nobody_and_is_told(
 async def test_a_made_up_marker_does_not_hinder_the_remedy_for_a_true_one(old_copy: Path) -> None:
     async with laboratory(old_copy) as lab:
         identity = (await lab.services.manifest.find_epoch()).identity
-        await lab.stores["elm"].put(ShardName(f"epoch/{10**20 - 1:020d}-{identity}-{'0' * 32}"), [b"made up"])
+        await lab.stores["elm"].put(ShardName(f"epoch/{10**20 - 1:020d}-{identity}-{'0' * 32}-{'0' * 32}"), [b"made up"])
         assert (await lab.services.epoch.accept()).number == 2 + LEAP + 1
         await lab.put("k", b"x")
 
@@ -354,7 +358,7 @@ async def test_a_store_that_hid_what_it_knew_while_a_copy_was_accepted_stops_nob
         identity = (await lab.services.manifest.find_epoch()).identity
         await lab.services.epoch.accept()
         hidden = Epoch(identity=identity, number=1_000_000, moved_ms=0)
-        await lab.stores["elm"].put(marker_name(lab.services.keyring, hidden), [b"of a newer manifest, as it went on"])
+        await lab.stores["elm"].put(marker_name(lab.services.keyring, hidden, "elm"), [b"of a newer manifest, as it went on"])
     async with laboratory(old_copy) as lab:
         await lab.put("k", b"x")
 
@@ -367,9 +371,125 @@ async def test_a_store_that_lists_markers_without_end_holds_nobody_up(tmp_path: 
             nonlocal listed
             while prefix == PREFIX:
                 listed += 1
-                yield ShardName(f"epoch/{listed:020d}-{OTHERS}-{OTHERS}"), 1
+                yield ShardName(f"epoch/{listed:020d}-{OTHERS}-{OTHERS}-{OTHERS}"), 1
 
         lab.stores["elm"].list = endless  # type: ignore[method-assign]
         await lab.services.epoch.move()
         await lab.put("k", b"x")
         assert listed <= 2 * NAMES
+
+
+# Stores that have changed places
+
+
+def swap(data: Path, *stores: str) -> None:
+    """Give each of these stores the bucket of the next one, as a configuration may. In a bucket nobody has written the store's name."""
+    places = [data / "stores" / store for store in stores]
+    names = [(place / ".shardgate-store").read_bytes() for place in places]
+    for place in places:
+        place.rename(place.with_suffix(".moving"))
+    for place, after in zip(places, [*places[1:], places[0]], strict=True):
+        after.with_suffix(".moving").rename(place)
+    for place, name in zip(places, names, strict=True):
+        (place / ".shardgate-store").write_bytes(name)
+
+
+@pytest.mark.parametrize("stores", [("elm", "fir"), ("elm", "fir", "alder")])
+async def test_stores_that_have_changed_places_are_refused_until_they_are_put_back(tmp_path: Path, stores: tuple[str, ...]) -> None:
+    async with laboratory(tmp_path) as lab:
+        await put_many(lab, "k", 3)
+        epoch = await number(lab)
+    swap(tmp_path, *stores)
+    with pytest.raises(ConfigError, match=r"stores\.elm.*store elm is at the place of fir.*put each store's place .* back"):
+        async with laboratory(tmp_path):
+            pass
+    with pytest.raises(ConfigError):
+        async with open_services(laboratory_config(tmp_path)):
+            pass
+    for _ in stores[1:]:
+        swap(tmp_path, *stores)
+    async with laboratory(tmp_path) as lab:
+        assert await number(lab) == epoch + 1
+        assert await lab.get("k2") == b"k2" * 100
+        assert (await lab.services.manifest.count_damage()).by_store == {}
+
+
+async def test_stores_that_change_places_under_a_running_server_are_told(tmp_path: Path) -> None:
+    async with laboratory(tmp_path) as lab:
+        stores = lab.stores["elm"], lab.stores["fir"]
+        stores[0].inner, stores[1].inner = stores[1].inner, stores[0].inner
+        with pytest.raises(ConfigError, match="store elm is at the place of fir"):
+            await lab.services.epoch.move()
+
+
+async def test_a_store_that_shows_anothers_mark_stops_nobody_while_that_shows_its_own(tmp_path: Path) -> None:
+    async with laboratory(tmp_path) as lab:
+        for name in await markers_in(lab, "elm"):
+            await lab.stores["elm"].delete(ShardName(name))
+        await lab.stores["elm"].put(await own_marker(lab, "fir"), [b"copied"])
+        await lab.services.epoch.move()
+        await lab.put("k", b"x")
+
+
+async def test_a_store_that_was_given_another_name_is_no_swap(tmp_path: Path) -> None:
+    async with laboratory(tmp_path) as lab:
+        await lab.stores["elm"].put(await own_marker(lab, "gum"), [b"as it was called before"])
+    async with laboratory(tmp_path) as lab:
+        await lab.put("k", b"x")
+
+
+# A store that has lost its marker
+
+
+async def test_a_store_that_was_emptied_is_scrubbed_at_once(tmp_path: Path) -> None:
+    async with laboratory(tmp_path) as lab:
+        await put_many(lab, "k", 3)
+        async for name, _ in lab.stores["elm"].list():
+            await lab.stores["elm"].inner.delete(name)
+        before = lab.stores["fir"].calls["list"]
+        await lab.services.epoch.move()
+        asked = lab.worker("scrub-asked")
+        assert not (await asked.step()).trouble
+        assert (await lab.services.manifest.count_damage()).by_store == {("elm", "missing"): 3}
+        assert lab.stores["fir"].calls["list"] == before + 2, "its markers were looked at and the old one deleted, no more"
+        assert (await asked.step()).idle
+        assert await markers_in(lab, "elm") == [await own_marker(lab)]
+
+
+async def test_a_server_at_rest_looks_for_its_markers_now_and_then(tmp_path: Path) -> None:
+    async with laboratory(tmp_path) as lab:
+        keeper = lab.worker("epoch")
+        for name in await markers_in(lab, "elm"):
+            await lab.stores["elm"].delete(ShardName(name))
+        await keeper.step()
+        assert await wanted(lab.services.manifest) == ()
+        lab.clock.advance(LOOK_SECONDS)
+        await keeper.step()
+        assert await wanted(lab.services.manifest) == ("elm",)
+
+
+async def test_a_store_that_hides_its_marker_or_takes_none_is_not_scrubbed_all_the_time(tmp_path: Path) -> None:
+    async with laboratory(tmp_path) as lab:
+        for name in await markers_in(lab, "elm"):
+            await lab.stores["elm"].delete(ShardName(name))
+        lab.stores["elm"].full = True
+        await lab.services.epoch.move()
+        await lab.worker("scrub-asked").step()
+        for _ in range(3):
+            await lab.services.epoch.move()
+            assert await wanted(lab.services.manifest) == ()
+
+
+async def test_a_store_that_does_not_list_is_scrubbed_later(tmp_path: Path) -> None:
+    async with laboratory(tmp_path) as lab:
+        await ask_scrub(lab.services.manifest, ["elm", "gone"])
+        lab.stores["elm"].down = True
+        asked = lab.worker("scrub-asked")
+        progress = await asked.step()
+        assert "elm did not list" in progress.trouble
+        assert asked.idle_seconds == RETRY_SECONDS
+        assert await wanted(lab.services.manifest) == ("elm",)
+        lab.stores["elm"].down = False
+        lab.clock.advance(RETRY_SECONDS)
+        assert not (await asked.step()).trouble
+        assert await wanted(lab.services.manifest) == ()

@@ -167,7 +167,7 @@ async def test_a_fenced_manifest_puts_nothing_into_quarantine_and_deletes_nothin
 async def test_orphans_in_a_store_that_another_manifest_uses_are_left_alone(lab: Laboratory) -> None:
     await put_orphan(lab, "elm")
     ours = await put_orphan(lab, "fir")
-    await lab.stores["elm"].put(ShardName(f"epoch/{1:020d}-{'ab' * 16}-{'cd' * 16}"), [b"another's"])
+    await lab.stores["elm"].put(ShardName(f"epoch/{1:020d}-{'ab' * 16}-{'cd' * 16}-{'ef' * 16}"), [b"another's"])
     checked = await fsck(lab, apply=True)
     assert checked.position is not None
     assert checked.position.compared.shared == ["elm"]

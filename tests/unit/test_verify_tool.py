@@ -216,7 +216,9 @@ def test_shards_under_false_names_are_found(tmp_path: Path) -> None:
 def test_what_is_not_a_shard_is_told_and_markers_are_not(tmp_path: Path) -> None:
     listings = list_names(tmp_path, spread(ID))
     with (tmp_path / "elm.txt").open("a") as listing:
-        listing.write(f"epoch/{1:020d}-{'ab' * 16}-{'cd' * 16}\n.shardgate-store\n\x1b[2Jholiday.jpg\n{shard_name(ID, 0).upper()}\n")
+        listing.write(
+            f"epoch/{1:020d}-{'ab' * 16}-{'cd' * 16}-{'ef' * 16}\n.shardgate-store\n\x1b[2Jholiday.jpg\n{shard_name(ID, 0).upper()}\n"
+        )
     told = run(state(tmp_path), *listings, "--k", 3)
     assert told.returncode == 0
     assert "nobody knows what they are: 2 in elm. Such as elm: '\\x1b[2Jholiday.jpg'; elm: " in told.stdout
