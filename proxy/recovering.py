@@ -14,6 +14,7 @@ from proxy.clock import Clock, SystemClock
 from proxy.config import Config
 from proxy.engine.epoch import EpochKeeper
 from proxy.engine.fleet import Fleet
+from proxy.engine.journal.flush import Flusher
 from proxy.engine.journal.writing import CopyWriter
 from proxy.engine.placement import Policy
 from proxy.engine.quorum import ShardPutter
@@ -53,12 +54,15 @@ async def recover(
             async with open_sqlite(Path(config.manifest.path), clock, timeout_seconds=seconds) as manifest:
                 with ThreadPoolExecutor(THREADS, thread_name_prefix="recover") as threads:
                     tasks = BackgroundTasks()
+                    writer = _writer(config, policies, keyring, stores, tasks, threads)
+                    flusher = Flusher(manifest, writer, clock, tasks, wait_seconds=config.journal.acknowledge_seconds)
                     parts = Parts(
                         manifest=manifest,
                         keyring=keyring,
                         fleet=stores,
                         policies=policies,
-                        writer=_writer(config, policies, keyring, stores, tasks, threads),
+                        writer=writer,
+                        flusher=flusher if config.journal.enabled else None,
                         epoch=EpochKeeper(manifest, stores.stores, keyring, clock, timeout_seconds=config.limits.store_open_seconds),
                         clock=clock,
                         notes=notes,

@@ -796,17 +796,27 @@ async def test_of_two_recoveries_at_once_one_is_refused(tmp_path: Path) -> None:
 async def test_the_journal_goes_on_from_an_end_that_survives_a_store_though_its_writer_died_in_the_middle(tmp_path: Path) -> None:
     async with laboratory(tmp_path / "old", journal=ALL) as lab:
         await lab.put("k", b"k")
-        await lab.services.engine.set_tags(lab.bucket, ObjectKey("k"), None, {"colour": "green"})
+        await lab.services.engine.change_attributes(lab.bucket, ObjectKey("k"), None, AttributeChange(tags={"colour": "green"}))
     data = lose_manifest(tmp_path / "old", tmp_path / "once")
     holders = sorted(data.glob("stores/*/j/*/*"), key=lambda path: path.name)[-6:]
     for shard in holders[:2]:
         shard.unlink()
     await recover_in(data)
     async with laboratory(data, journal=ALL) as lab:
-        await lab.services.engine.set_tags(lab.bucket, ObjectKey("k"), None, {"colour": "red"})
+        await lab.services.engine.change_attributes(lab.bucket, ObjectKey("k"), None, AttributeChange(tags={"colour": "red"}))
     again = lose_manifest(data, tmp_path / "twice", gone=(holders[2].relative_to(data / "stores").parts[0],))
     await recover_in(again)
     async with laboratory(again, journal=ALL) as lab:
         version = await lab.services.engine.find_version(lab.bucket, ObjectKey("k"))
         assert version is not None
         assert version.attributes.tags == {"colour": "red"}
+
+
+async def test_a_recovery_ends_with_a_journal_segment_so_that_the_next_one_finds_the_same_end(tmp_path: Path) -> None:
+    async with laboratory(tmp_path / "old", journal=JOURNAL) as lab:
+        await lab.put("k", b"k")
+    data = lose_manifest(tmp_path / "old", tmp_path / "new")
+    numbers = {path.name[:20] for path in data.glob("stores/*/j/*/*")}
+    report = await recover_in(data)
+    assert {path.name[:20] for path in data.glob("stores/*/j/*/*")} - numbers == {f"{report.journal.number + 1:020d}"}
+    assert not report.unproved

@@ -2,8 +2,9 @@
 
 The order. Everything that may turn out to be missing is read first, into a notebook beside the manifest; until then nothing is changed.
 Then the manifest is fenced, so that nobody takes a half for the whole, and filled: the checkpoint and the journal behind it, then what only
-labels tell of, then the shards as they are listed. At last it goes on as the manifest that was lost, in an epoch above all that were seen,
-and the fence is lifted. Killed anywhere, the same command goes on: the notebook knows which phases are over, and each may be done twice.
+labels tell of, then the shards as they are listed. At last it goes on as the manifest that was lost, in an epoch above all that were seen:
+the fence is lifted, and a journal segment says so. Killed anywhere, the same command goes on: the notebook knows which phases are over, and
+each may be done twice.
 
 What counts. The journal is the truth up to its end. A label tells of what came after: see `manifest.plans.recovery`. Nothing is ever
 deleted because a recovery did not find it.
@@ -23,6 +24,7 @@ from proxy.codec.format import JOURNAL_PREFIX, CopyName
 from proxy.engine.epoch import EpochKeeper
 from proxy.engine.fleet import Fleet
 from proxy.engine.hands import unit_of
+from proxy.engine.journal.flush import Flusher
 from proxy.engine.journal.reading import CopyReader
 from proxy.engine.journal.writing import CopyWriter
 from proxy.engine.placement import Policy
@@ -56,6 +58,7 @@ class Parts:
     fleet: Fleet
     policies: Mapping[str, Policy]
     writer: CopyWriter
+    flusher: Flusher | None  # None: no journal is kept from now on
     epoch: EpochKeeper
     clock: Clock
     notes: Notes
@@ -86,6 +89,7 @@ class Recovery:
         await parts.manifest.skip_ids()
         await parts.manifest.save_recovery_state(NOTEBOOK, None)
         epoch = await parts.epoch.accept(caught_up=True)
+        unmarked = await self._mark_end()
         return Report(
             stores=listed,
             journal=journal,
@@ -95,7 +99,7 @@ class Recovery:
             missing_shards=missing,
             finding_counts=await parts.notes.run(Notebook.count_findings),
             findings=await parts.notes.run(Notebook.findings, REPORTED),
-            unproved=(*doubts, *(_doubt(name, one) for name, one in listed.items() if one.failure)),
+            unproved=(*doubts, *unmarked, *(_doubt(name, one) for name, one in listed.items() if one.failure)),
             epoch=epoch.number,
             seconds=parts.clock.monotonic() - started,
         )
@@ -156,6 +160,18 @@ class Recovery:
             f"the stores have seen epoch {seen}, and the journal ends in epoch {history.epoch}: its end is hidden or lost, unless the "
             "manifest was lost within moments of that epoch's beginning",
         )
+
+    async def _mark_end(self) -> tuple[str, ...]:
+        """Let the journal go on from the end that was found, so that the next recovery finds the same; return what speaks against that.
+
+        Shards of another attempt at the last segment may still be under way: until a segment follows this one, either could count, and
+        clients would have seen what is not there any more.
+        """
+        flusher = self._parts.flusher
+        if flusher is None:
+            return ()
+        await flusher.mark()
+        return (f"that it goes on from there is not in the journal yet: {flusher.trouble}",) if flusher.trouble else ()
 
     async def _delete_rest(self, history: History) -> None:
         """Delete what was stored behind the last whole segment: the next segments get the same numbers, and would look like a fork."""

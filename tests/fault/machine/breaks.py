@@ -6,18 +6,25 @@ import secrets
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
+
+from msgspec import structs
 
 from proxy.codec.cells import CellCipher
 from proxy.codec.format import TAG_SIZE, is_shard_name
 from proxy.engine.collect import Collector
 from proxy.engine.destination import VersionDestination
 from proxy.engine.intents import IntentLedger
+from proxy.engine.journal.flush import Flusher
+from proxy.engine.moving import ShardMover
 from proxy.engine.objects import ObjectVerbs
+from proxy.engine.recover.history import HistoryReplay
 from proxy.engine.write import Writer
 from proxy.errors import CellForged, ProxyError
+from proxy.manifest.plans import recovery
 from proxy.manifest.records import NULL_VERSION, GarbageSegment
 from proxy.manifest.sqlite import extents
 from tests.fault.machine.audit import extents as stored_extents
@@ -157,6 +164,62 @@ def skip_the_fence() -> AbstractContextManager[object]:
     return patch("proxy.engine.epoch.reason_to_fence", lambda epoch, markers: "")
 
 
+def delete_the_old_before_the_move_is_committed() -> AbstractContextManager[object]:
+    """A shard that is moved is deleted where it was as soon as it is stored where it goes."""
+    commit = ShardMover._replace
+
+    async def too_early(self: Any, draw: Any, stores: Any) -> None:
+        for index in stores:
+            with suppress(ProxyError):
+                await self._fleet[draw.segment.stores[index]].delete(draw.segment.shard_name(index))
+        await commit(self, draw, stores)
+
+    return patch.object(ShardMover, "_replace", too_early)
+
+
+def acknowledge_before_the_journal() -> AbstractContextManager[object]:
+    """Whoever should wait until the journal has something is told at once that it has."""
+
+    async def at_once(self: Any) -> None:
+        """Wait for nothing."""
+
+    return patch.object(Flusher, "stored", at_once)
+
+
+def replay_the_journal_backwards() -> AbstractContextManager[object]:
+    """A recovery puts the segments of the journal into the manifest in the wrong order."""
+    return _replay(lambda links: links[::-1])
+
+
+def replay_the_journal_but_for_one() -> AbstractContextManager[object]:
+    """A recovery leaves out a segment of the journal."""
+    return _replay(lambda links: links[: len(links) // 2] + links[len(links) // 2 + 1 :])
+
+
+def _replay(order: Callable[[tuple[Any, ...]], tuple[Any, ...]]) -> AbstractContextManager[object]:
+    run = HistoryReplay.run
+
+    async def otherwise(self: Any, history: Any) -> int:
+        return await run(self, replace(history, chain=history.chain._replace(links=order(history.chain.links))))
+
+    return patch.object(HistoryReplay, "run", otherwise)
+
+
+def take_garbage_for_objects() -> AbstractContextManager[object]:
+    """A recovery brings back whatever labels tell of, also what was to be deleted."""
+    return patch("proxy.engine.recover.labelled.segment_of", lambda name: None)
+
+
+def recover_what_was_refused() -> AbstractContextManager[object]:
+    """A recovery takes a label for enough, though the write may have been refused."""
+    plan = recovery.plan_found_version
+
+    def whatever(bucket: Any, newer: Any, next_older: Any, same: Any, found: Any) -> Any:
+        return plan(bucket, newer, next_older, same, structs.replace(found, draft=structs.replace(found.draft, conditional=False)))
+
+    return patch("proxy.manifest.sqlite.recovery.plan_found_version", whatever)
+
+
 BREAKS: tuple[Break, ...] = (
     commit_before_quorum,
     collect_on_absence,
@@ -169,4 +232,10 @@ BREAKS: tuple[Break, ...] = (
     leave_what_a_failed_write_has_stored,
     remember_what_was_looked_up,
     skip_the_fence,
+    delete_the_old_before_the_move_is_committed,
+    acknowledge_before_the_journal,
+    replay_the_journal_backwards,
+    replay_the_journal_but_for_one,
+    take_garbage_for_objects,
+    recover_what_was_refused,
 )
