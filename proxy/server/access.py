@@ -17,9 +17,11 @@ from proxy.s3.model import Operation
 from proxy.s3.policy.actions import required_actions, source_action
 from proxy.s3.policy.context import Peer, RequestContext
 from proxy.s3.policy.decision import NO_OBJECT, Grants, ObjectFacts, Policy, Resource
+from proxy.s3.policy.evaluate import Judge
 from proxy.s3.policy.judges import Judges
 from proxy.s3.policy.lists import bucket_lists
 from proxy.s3.policy.principal import is_account_id
+from proxy.s3.policy.public_access import PUBLIC_ACCESS_BLOCK, public_access_block
 from proxy.s3.routing import Target
 from proxy.server.auth import Sender
 from proxy.server.call import Origin, OwnedBucket
@@ -91,7 +93,7 @@ class Gate:
         text = held.bucket.settings.get(POLICY) if held.bucket.settings else None
         policy = None if text is None else self._judges.of_bucket(text, held.bucket.name)
         lists = bucket_lists(held.bucket.settings, held.owner.canonical_id, creates=creates)
-        grants = Grants(held.owner.id, policy, limits, lists=lists)
+        grants = Grants(held.owner.id, policy, limits, lists=lists, restricted=policy is not None and _is_restricted(policy, held.bucket))
         return Guard(principal, grants, context, self._loader(held.bucket), held.owner.account_id)
 
     def _limits(self, sender: Sender) -> tuple[tuple[str, Policy], ...]:
@@ -106,6 +108,10 @@ class Gate:
             return ObjectFacts(tags=version.attributes.tags, acl=version.attributes.acl)
 
         return load
+
+
+def _is_restricted(policy: Judge, bucket: Bucket) -> bool:
+    return policy.public and public_access_block(bucket.settings.get(PUBLIC_ACCESS_BLOCK)).restrict_public_buckets
 
 
 def _found(caller: Caller, name: str | None) -> OwnedBucket:

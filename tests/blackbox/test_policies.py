@@ -29,7 +29,8 @@ def other_bucket(other_s3: S3Client) -> str:
 
 
 def put_policy(s3: S3Client, bucket: str, *statements: dict[str, object]) -> str:
-    """Put a policy; `%` stands for the bucket's ARN."""
+    """Put a policy, a public one too; `%` stands for the bucket's ARN."""
+    s3.delete_public_access_block(Bucket=bucket)
     text = json.dumps({"Version": "2012-10-17", "Statement": list(statements)}).replace("%", f"arn:aws:s3:::{bucket}")
     s3.put_bucket_policy(Bucket=bucket, Policy=text)
     return text

@@ -11,15 +11,17 @@ from collections.abc import Sequence
 from proxy.s3.policy.decision import Finding, ObjectNeeded, Question
 from proxy.s3.policy.document import Document, Statement
 from proxy.s3.policy.patterns import VariableMissing
+from proxy.s3.policy.public_policy import is_public
 
 
 class Judge:
-    """A policy document, asked. It is a `Policy` of the decision."""
+    """A policy document, asked. It is a `Policy` of the decision. `public`: it is a bucket's, and gives something to the public."""
 
-    __slots__ = ("_allowing", "_denying", "document")
+    __slots__ = ("_allowing", "_denying", "document", "public")
 
     def __init__(self, document: Document) -> None:
         self.document = document
+        self.public = is_public(document)
         self._denying = tuple(one for one in document.statements if one.effect == "Deny")
         self._allowing = tuple(one for one in document.statements if one.effect == "Allow")
 

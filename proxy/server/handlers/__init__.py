@@ -49,7 +49,7 @@ HANDLERS: Mapping[str, Handle] = {
     "GetBucketRequestPayment": settings.get_bucket_request_payment,
     "GetBucketPolicy": policy.get_bucket_policy,
     "PutBucketPolicy": policy.put_bucket_policy,
-    "GetBucketPolicyStatus": settings.not_set("NoSuchBucketPolicy"),
+    "GetBucketPolicyStatus": policy.get_bucket_policy_status,
     "DeleteBucketPolicy": policy.delete_bucket_policy,
     "GetBucketCors": cors.get_bucket_cors,
     "PutBucketCors": cors.put_bucket_cors,

@@ -9,6 +9,8 @@ from proxy.s3.policy.decision import Grants, Question, Resource, decide
 from proxy.s3.policy.document import Document, read_bucket_policy
 from proxy.s3.policy.evaluate import Judge
 from proxy.s3.policy.principals import read_arn
+from proxy.s3.policy.public_access import PUBLIC_ACCESS_BLOCK, public_access_block
+from proxy.s3.policy.public_policy import is_public
 from proxy.server.access import POLICY
 from proxy.server.call import Call
 
@@ -20,15 +22,26 @@ async def get_bucket_policy(call: Call) -> dict[str, object]:
 
 
 async def put_bucket_policy(call: Call) -> dict[str, object]:
-    """Replace the policy. MalformedPolicy; AccessDenied for one that bars the asker from putting the next, unless that is confirmed."""
+    """Replace the policy. MalformedPolicy; AccessDenied for one that is public where that is blocked, or that bars the asker
+    from putting the next, unless that is confirmed.
+    """
     _check_account(call)
     text = call.required_text("Policy")
     document = read_bucket_policy(text.encode(), call.bucket.name)
+    if is_public(document) and public_access_block(call.bucket.settings.get(PUBLIC_ACCESS_BLOCK)).block_public_policy:
+        message = "Access Denied: public policies are prevented by the BlockPublicPolicy setting in S3 Block Public Access"
+        raise S3Error("AccessDenied", message)
     await _check_principals(call, document)
     if call.headers.get("x-amz-confirm-remove-self-bucket-access", "false").lower() != "true":
         _check_not_locked_out(call, document)
     await call.services.engine.put_bucket_setting(call.bucket, POLICY, text)
     return {}
+
+
+async def get_bucket_policy_status(call: Call) -> dict[str, object]:
+    """Tell whether the policy is public, whatever the public access block makes of it."""
+    document = read_bucket_policy(policy_text(call.bucket).encode(), call.bucket.name)
+    return {"PolicyStatus": {"IsPublic": is_public(document)}}
 
 
 async def delete_bucket_policy(call: Call) -> dict[str, object]:
