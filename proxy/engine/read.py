@@ -37,9 +37,10 @@ from proxy.keyring import TenantCipher
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import Extent, Version
 
-PIECE_SIZE = 256 * 1024  # of one write: it stays in memory while a client takes nothing
+GROUP_SIZE = 256 * 1024  # of one write: it stays in memory while a client takes nothing
 
 Pieces = AsyncGenerator[bytes | memoryview]
+Groups = AsyncGenerator[list[memoryview]]
 _Fetched = asyncio.Task[tuple[list[memoryview], Grant]]
 
 
@@ -82,8 +83,8 @@ class Reader:
             extents, start = await self._load(version, start, length)
         return Reading(self, extents, keys, start, length)
 
-    async def read(self, windows: Iterator[Window], keys: ReadKeys, passing: deque[Grant] | None) -> Pieces:
-        """Return the windows' plaintext. While a piece is passed on, `passing` has the grant of its window.
+    async def read(self, windows: Iterator[Window], keys: ReadKeys, passing: deque[Grant] | None) -> Groups:
+        """Return the windows' plaintext, in groups of pieces. While one is passed on, `passing` has the grant of its window.
 
         Without `passing`, the memory is the caller's.
         """
@@ -101,7 +102,7 @@ class Reader:
                         passing.append(held)
                     pieces.reverse()
                     while pieces:  # what has been passed on is not kept beside the rest
-                        yield _joined(pieces)
+                        yield _group(pieces)
                 finally:
                     if passing is not None:
                         passing.clear()
@@ -136,9 +137,10 @@ class Reader:
         for low in range(start, start + length, run_size):
             run = min(run_size, start + length - low)
             windows = plan_windows(extents, low, run, first_size=SOURCE_WINDOW_SIZE, size=SOURCE_WINDOW_SIZE)
-            async with aclosing(self.read(windows, keys, None)) as pieces:
-                async for piece in pieces:
-                    yield piece
+            async with aclosing(self.read(windows, keys, None)) as groups:
+                async for group in groups:
+                    for piece in group:
+                        yield piece
 
     def _begin(self, window: Window | None, keys: ReadKeys, *, charged: bool) -> _Fetched | None:
         return None if window is None else asyncio.create_task(self._fetch(window, keys, charged=charged))
@@ -169,8 +171,8 @@ class Reader:
         return await asyncio.get_running_loop().run_in_executor(self._threads, _decipher, pieces, keystream)
 
 
-class Reading(AsyncIterator[bytes | memoryview]):
-    """Bytes on their way to a client, in pieces of up to `PIECE_SIZE`. Whoever has it closes it with `aclose`."""
+class Reading(AsyncIterator[memoryview]):
+    """Bytes on their way to a client, in pieces. Whoever has it closes it with `aclose`."""
 
     def __init__(self, reader: Reader, extents: Sequence[Extent], keys: ReadKeys, start: int, length: int) -> None:
         self._reader = reader
@@ -179,20 +181,31 @@ class Reading(AsyncIterator[bytes | memoryview]):
         self._position = start
         self._end = start + length
         self._first_size = FIRST_WINDOW_SIZE
-        self._pieces: Pieces | None = None
+        self._groups: Groups | None = None
+        self._begun: list[memoryview] = []  # the rest of a group of which pieces were taken
         self._held: deque[Grant] = deque(maxlen=1)
 
-    async def __anext__(self) -> bytes | memoryview:
-        if self._pieces is None:
-            windows = plan_windows(self._extents, self._position, self._end - self._position, first_size=self._first_size)
-            self._pieces = self._reader.read(windows, self._keys, self._held)
-        piece = await anext(self._pieces)
-        self._position += len(piece)
+    async def __anext__(self) -> memoryview:
+        group = await self.group()
+        if not group:
+            raise StopAsyncIteration
+        piece, *self._begun = group
         return piece
+
+    async def group(self) -> list[memoryview]:
+        """Return the next pieces, up to `GROUP_SIZE` bytes, to be sent by one write; none at the end."""
+        group, self._begun = self._begun, []
+        if not group:
+            if self._groups is None:
+                windows = plan_windows(self._extents, self._position, self._end - self._position, first_size=self._first_size)
+                self._groups = self._reader.read(windows, self._keys, self._held)
+            group = await anext(self._groups, [])
+            self._position += sum(map(len, group))
+        return group
 
     @asynccontextmanager
     async def passing(self) -> AsyncIterator[None]:
-        """The time in which a piece is passed on. Raises `BudgetExhausted` in the block when others want the memory: then `pause`."""
+        """The time in which pieces are passed on. Raises `BudgetExhausted` in the block when others want the memory: then `pause`."""
         if not self._held:
             yield
             return
@@ -201,14 +214,16 @@ class Reading(AsyncIterator[bytes | memoryview]):
 
     async def pause(self) -> None:
         """Give back all memory. What is beyond the last piece is fetched again when it is asked for."""
+        self._position -= sum(map(len, self._begun))
+        self._begun = []
         self._first_size = RESUMED_WINDOW_SIZE
         await self.aclose()
 
     async def aclose(self) -> None:
         """Stop reading."""
-        pieces, self._pieces = self._pieces, None
-        if pieces is not None:
-            await pieces.aclose()
+        groups, self._groups = self._groups, None
+        if groups is not None:
+            await groups.aclose()
 
 
 def _decipher(pieces: list[memoryview], keystream: Keystream) -> list[memoryview]:
@@ -217,13 +232,11 @@ def _decipher(pieces: list[memoryview], keystream: Keystream) -> list[memoryview
     return pieces
 
 
-def _joined(pieces: list[memoryview]) -> bytes | memoryview:
+def _group(pieces: list[memoryview]) -> list[memoryview]:
     """Take the next pieces off the end of a list: as many as one write of the server sends."""
-    piece = pieces.pop()
-    if not pieces or len(piece) + len(pieces[-1]) > PIECE_SIZE:
-        return piece
-    taken, size = [piece], len(piece)
-    while pieces and size + len(pieces[-1]) <= PIECE_SIZE:
-        taken.append(pieces.pop())
-        size += len(taken[-1])
-    return b"".join(taken)
+    group = [pieces.pop()]
+    size = len(group[0])
+    while pieces and size + len(pieces[-1]) <= GROUP_SIZE:
+        group.append(pieces.pop())
+        size += len(group[-1])
+    return group

@@ -18,12 +18,6 @@ logger = logging.getLogger(__name__)
 SINGLE_WRITE_SIZE = 128 * 1024  # up to here joining headers and body in one write beats a second system call
 
 
-class _Answer(web.StreamResponse):
-    """Its head leaves with the first bytes of its body, in one system call."""
-
-    _send_headers_immediately = False
-
-
 async def send_download(
     request: web.BaseRequest, download: Download, headers: CIMultiDict[str], *, idle_seconds: float
 ) -> web.StreamResponse:
@@ -44,8 +38,7 @@ async def send_download(
 
 
 async def _collect(chunks: Reading, length: int) -> bytes:
-    pieces = [bytes(piece) async for piece in chunks]
-    body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    body = b"".join([piece async for piece in chunks])
     if len(body) != length:
         raise IntegrityError(f"{len(body)} bytes of {length} could be read")
     return body
@@ -58,15 +51,15 @@ async def _stream(
     headers: CIMultiDict[str],
     idle_seconds: float,
 ) -> web.StreamResponse:
-    chunk = await anext(chunks, b"")  # before the status line: this may still become a 503
-    response = _Answer(status=download.status, headers=headers)
+    group = await chunks.group()  # before the status line: this may still become a 503
+    response = web.StreamResponse(status=download.status, headers=headers)
     sent = 0
     try:
         await response.prepare(request)
-        while chunk:
-            await _pass_on(request, chunks, chunk, idle_seconds)
-            sent += len(chunk)
-            chunk = await anext(chunks, b"")  # the stores have deadlines of their own
+        while group:
+            await _pass_on(request, chunks, group, idle_seconds)
+            sent += sum(map(len, group))
+            group = await chunks.group()  # the stores have deadlines of their own
         if sent != download.length:
             raise IntegrityError(f"{sent} bytes of {download.length} could be read")
         await response.write_eof()
@@ -84,12 +77,17 @@ async def _stream(
     return response
 
 
-async def _pass_on(request: web.BaseRequest, chunks: Reading, chunk: bytes | memoryview, idle_seconds: float) -> None:
-    """Write, and wait until the connection takes more. What is beyond the chunk is given up if others want its memory meanwhile."""
+async def _pass_on(request: web.BaseRequest, chunks: Reading, group: list[memoryview], idle_seconds: float) -> None:
+    """Write, and wait until the connection takes more. What is beyond the group is given up if others want its memory meanwhile.
+
+    aiohttp's writer would join the pieces with the head. uvloop sends a head that was just written with them, in one system call.
+    """
     writer, transport = request.writer, request.transport
     assert isinstance(writer, StreamWriter)
-    await writer.write(chunk, drain=False)
-    if transport is not None and not transport.get_write_buffer_size():
+    if transport is None or transport.is_closing():
+        raise ConnectionResetError("the client has gone")
+    transport.writelines(group)
+    if not transport.get_write_buffer_size():
         return  # the client keeps up: nobody has to wait, and no clock to be set
     async with asyncio.timeout(idle_seconds):
         try:

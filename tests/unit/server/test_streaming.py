@@ -31,11 +31,16 @@ class Pieces:
         return self
 
     async def __anext__(self) -> bytes:
+        for piece in await self.group():
+            return piece
+        raise StopAsyncIteration
+
+    async def group(self) -> list[bytes]:
         for piece in self._pieces:
             if isinstance(piece, Exception):
                 raise piece
-            return piece
-        raise StopAsyncIteration
+            return [piece]
+        return []
 
     @asynccontextmanager
     async def passing(self) -> AsyncIterator[None]:
