@@ -10,6 +10,7 @@ from proxy.s3.errors import S3Error
 MAX_KEY_BYTES = 1024
 # Amazon S3 User Guide, "General purpose bucket naming rules": 3-63 of these, no "..", no IP address, none of what is reserved.
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_PLAIN = re.compile(r"[A-Za-z0-9_.~/*-]*")  # of a key what encoding leaves as it is
 _ADDRESS = re.compile(r"\d+\.\d+\.\d+\.\d+")
 _RESERVED_PREFIXES = ("xn--", "sthree-", "amzn-s3-demo-")
 _RESERVED_SUFFIXES = ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3")
@@ -56,4 +57,4 @@ def climbs(key: str) -> bool:
 
 def url_encode_key(text: str) -> str:
     """Encode as encoding-type=url does: a form's encoding, that leaves "/" and "*" as they are."""
-    return quote_plus(text, safe="/*")
+    return text if _PLAIN.fullmatch(text) else quote_plus(text, safe="/*")

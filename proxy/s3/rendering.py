@@ -39,6 +39,12 @@ class Mixed(NamedTuple):
     items: Iterable[tuple[str, object]]
 
 
+class Written(str):
+    """An element that is written already. It may stand among the items of a list in a document."""
+
+    __slots__ = ()
+
+
 def render_response(operation: Operation, result: Mapping[str, object]) -> Rendered:
     """Return the response. Members that are None are left out; lists may be any iterable of what they hold.
 
@@ -137,7 +143,10 @@ def _written_list(parts: list[str], member: Member, content: Items, value: objec
         parts.append(f"<{member.wire}>")
     wire = member.wire if member.flattened else content.wire
     for number, item in enumerate(_items(value), start=1):
-        _write(parts, wire, content.item, item)
+        if type(item) is Written:
+            parts.append(item)
+        else:
+            _write(parts, wire, content.item, item)
         if number % _RUN == 0:
             yield
     if not member.flattened:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from proxy.manifest.drafts import ObjectPage
 from proxy.manifest.records import ListedVersion
+from proxy.s3.contents import contents
 from proxy.s3.errors import S3Error
 from proxy.s3.naming import url_encode_key
-from proxy.s3.rendering import Mixed, iso_milliseconds
+from proxy.s3.rendering import Mixed, Written, iso_milliseconds
 from proxy.server.call import Call
 from proxy.server.handlers.owner import Owners, find_owners
 from proxy.server.handlers.tokens import open_token, seal_token
@@ -35,7 +36,7 @@ async def list_objects(call: Call) -> dict[str, object]:
     page = await _page(call, marker, limit)
     result = {**_common(call, page, encode, limit), "Marker": encode(marker)}
     owners = await _owners(call, page)
-    result["Contents"] = (_entry(version, encode, owners) for version in page.versions)
+    result["Contents"] = (_contents(version, encode, owners) for version in page.versions)
     if page.truncated and call.text("Delimiter"):  # without a delimiter the last key is the next marker
         result["NextMarker"] = encode(page.next_key)
     return result
@@ -54,7 +55,7 @@ async def list_objects_v2(call: Call) -> dict[str, object]:
         "ContinuationToken": token,
         "NextContinuationToken": seal_token(page.next_key) if page.truncated else None,
         "StartAfter": None if start_after is None else encode(start_after),
-        "Contents": (_entry(version, encode, owners) for version in page.versions),
+        "Contents": (_contents(version, encode, owners) for version in page.versions),
     }
 
 
@@ -130,18 +131,30 @@ async def _owners(call: Call, page: ObjectPage) -> Owners:
     return await find_owners(call, (version.attributes.acl for version in page.versions))
 
 
-def _entry(version: ListedVersion, encode: Encoder, owners: Owners | None) -> dict[str, object]:
+def _contents(version: ListedVersion, encode: Encoder, owners: Owners | None) -> Written:
+    checksum, attributes = version.checksum, version.attributes
+    return contents(
+        encode(version.key),
+        etag=version.etag,
+        size=version.size,
+        modified_ms=version.modified_ms,
+        storage_class=attributes.storage_class,
+        checksum=None if checksum is None else (checksum.algorithm, checksum.type),
+        owner=None if owners is None else owners.of(attributes.acl),
+    )
+
+
+def _entry(version: ListedVersion, encode: Encoder, owners: Owners) -> dict[str, object]:
     entry: dict[str, object] = {
         "Key": encode(version.key),
         "LastModified": iso_milliseconds(version.modified_ms),
         "ETag": quoted(version.etag),
         "Size": version.size,
         "StorageClass": version.attributes.storage_class,
+        "Owner": owners.of(version.attributes.acl),
     }
     if version.checksum is not None:
         entry |= {"ChecksumAlgorithm": [version.checksum.algorithm], "ChecksumType": version.checksum.type}
-    if owners is not None:
-        entry["Owner"] = owners.of(version.attributes.acl)
     return entry
 
 
