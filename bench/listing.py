@@ -62,15 +62,15 @@ def main(
     place = Path(tempfile.mkdtemp(prefix="shardgate-listing-", dir=folder))
     try:
         path = place / "manifest.sqlite"
-        asyncio.run(_begin(path))
-        _fill(path, keys)
+        asyncio.run(begin(path))
+        fill(path, keys)
         title = f"{keys:,} keys, {path.stat().st_size / 1e9:.1f} GB"
         Console().print(asyncio.run(_measured(path, keys, title)))
     finally:
         shutil.rmtree(place, ignore_errors=True)
 
 
-async def _begin(path: Path) -> None:
+async def begin(path: Path) -> None:
     tenant = Tenant(
         id=TenantId("t"), name="t", display_name="t", canonical_id="t", account_id="1", root_key_id="", wrapped_key=b"", created_ms=0
     )
@@ -125,7 +125,7 @@ async def _timed(page: Page) -> float:
     return elapsed * 1000
 
 
-def _fill(path: Path, keys: int) -> None:
+def fill(path: Path, keys: int) -> None:
     """Insert the rows that as many PUTs leave, in key order, without their shards."""
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("PRAGMA synchronous = OFF")
@@ -134,7 +134,7 @@ def _fill(path: Path, keys: int) -> None:
         connection.execute("BEGIN")
         numbers = range(start, min(start + BATCH, keys))
         connection.executemany(
-            "INSERT INTO version VALUES (?, ?, ?, ?, ?, 0, ?)",
+            "INSERT INTO version VALUES (?, ?, ?, ?, ?, 0, ?, NULL)",
             (_version_row(bucket, _key(number, keys), number, VersionId("null"), is_latest=True) for number in numbers),
         )
         connection.executemany(
@@ -144,7 +144,7 @@ def _fill(path: Path, keys: int) -> None:
     connection.execute("BEGIN")
     history = range(keys // SPARSE)
     connection.executemany(
-        "INSERT INTO version VALUES (?, ?, ?, ?, ?, 0, ?)",
+        "INSERT INTO version VALUES (?, ?, ?, ?, ?, 0, ?, NULL)",
         (_version_row(bucket, HISTORY, keys + number, _history_id(number), is_latest=number == history[-1]) for number in history),
     )
     connection.execute("COMMIT")

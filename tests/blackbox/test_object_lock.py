@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import uuid
+from base64 import b64encode
 from datetime import UTC, datetime, timedelta
+from hashlib import md5
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -187,6 +189,32 @@ def test_compliance_grows_and_nothing_else(s3: S3Client, locked: str) -> None:
     assert [error["Code"] for error in answer["Errors"]] == ["AccessDenied"]
     assert [deleted["Key"] for deleted in answer["Deleted"]] == ["other"]
     assert s3.get_object_retention(Bucket=locked, Key="k")["Retention"] == longer
+
+
+def test_a_repository_of_backups_survives_whoever_has_its_keys(s3: S3Client, locked: str) -> None:
+    """As restic and rclone use it: they know nothing of locks, write packs, prune, and delete their lock files, with plain keys.
+
+    An intruder with the same keys deletes everything. Taking the delete markers away brings the repository back.
+    """
+    rule: Any = {"ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": {"Mode": "COMPLIANCE", "Days": 30}}}
+    s3.put_object_lock_configuration(Bucket=locked, ObjectLockConfiguration=rule)
+    files = {f"data/{number:02d}/pack": content(1000, number) for number in range(5)} | {"config": b"repository", "locks/1": b"pid"}
+    for key, data in files.items():
+        s3.put_object(Bucket=locked, Key=key, Body=data, ContentMD5=b64encode(md5(data).digest()).decode())
+    s3.delete_object(Bucket=locked, Key="locks/1")
+    kept = set(files) - {"locks/1"}
+    assert {entry["Key"] for entry in s3.list_objects_v2(Bucket=locked)["Contents"]} == kept
+    versions = s3.list_object_versions(Bucket=locked)["Versions"]
+    doomed: Any = [{"Key": version["Key"], "VersionId": version["VersionId"]} for version in versions]
+    refused = s3.delete_objects(Bucket=locked, Delete={"Objects": doomed}, BypassGovernanceRetention=True)
+    assert {error["Code"] for error in refused["Errors"]} == {"AccessDenied"}
+    assert len(refused["Errors"]) == len(files)
+    hidden = s3.delete_objects(Bucket=locked, Delete={"Objects": [{"Key": key} for key in kept]})
+    assert len(hidden["Deleted"]) == len(kept)
+    assert "Contents" not in s3.list_objects_v2(Bucket=locked)
+    for marker in s3.list_object_versions(Bucket=locked)["DeleteMarkers"]:
+        s3.delete_object(Bucket=locked, Key=marker["Key"], VersionId=marker["VersionId"])
+    assert {key: s3.get_object(Bucket=locked, Key=key)["Body"].read() for key in files} == files
 
 
 def test_a_legal_hold_comes_and_goes(s3: S3Client, locked: str) -> None:

@@ -10,7 +10,8 @@ never goes back. The mark is renewed each minute, and kept by the journal once a
 What it costs. Time in which the machine was off does not count, nor does time in which its clock was behind: then the trusted time stands
 still. It never catches up by itself, for a start with a clock that was set forward looks the same as one after a long pause. So locks
 last longer than their dates by as much, and never shorter. (Rejected: to believe the wall clock after a start, within some bound. A
-machine can be started again and again.)
+machine can be started again and again. And to believe what stores say the time is: of many installations all stores run on the machines
+whose clock is wrong.)
 
 What it does not do. Whoever writes to the database can do anything to it, as can whoever holds the keys of all stores. The first mark is
 made when the first bucket with object lock is: a clock that is ahead then is believed.

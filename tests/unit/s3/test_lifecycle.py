@@ -339,6 +339,7 @@ def configurations(draw: st.DrawFn) -> Configuration:
         {"Expiration": {"Date": datetime(2014, 1, 10 + draw(days), tzinfo=UTC)}},
         {"Expiration": {"ExpiredObjectDeleteMarker": True}},
         {"Transitions": [{"Days": draw(days), "StorageClass": "GLACIER"}]},
+        {"Transitions": [{"Days": draw(days), "StorageClass": "GLACIER"}], "Expiration": {"Days": 7}},
         {"NoncurrentVersionExpiration": {"NoncurrentDays": draw(days), "NewerNoncurrentVersions": draw(days)}},
         {"NoncurrentVersionTransitions": [{"NoncurrentDays": draw(days), "StorageClass": "COLD"}]},
     ]
