@@ -347,7 +347,17 @@ def configurations(draw: st.DrawFn) -> Configuration:
     return read(*(rule(ID=str(number), **action) for number, action in enumerate(chosen)))
 
 
-@given(configurations(), st.integers(0, 10 * DAY_MS), st.booleans(), st.booleans(), st.booleans(), st.integers(0, 3))
+def test_a_horizon_is_that_of_the_first_thing_that_any_rule_does() -> None:
+    several = rule(Transitions=[{"Days": 2, "StorageClass": "GLACIER"}], Expiration={"Days": 7})
+    noncurrent = rule(ID="n", NoncurrentVersionExpiration={"NoncurrentDays": 4})
+    assert horizons(read(several, noncurrent), 100) == (98 * DAY_MS, 96 * DAY_MS, 93 * DAY_MS)
+    assert horizons(read(noncurrent), 100) == (NEVER, 96 * DAY_MS, NEVER)
+
+
+AGES = st.tuples(st.integers(0, 10), st.sampled_from([0, 1, DAY_MS // 2])).map(lambda age: age[0] * DAY_MS + age[1])
+
+
+@given(configurations(), AGES, st.booleans(), st.booleans(), st.booleans(), st.integers(0, 3))
 def test_nothing_behind_its_horizon_is_ever_due(
     configuration: Configuration, age_ms: int, latest: bool, marker: bool, versioned: bool, newer: int
 ) -> None:
