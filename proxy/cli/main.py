@@ -7,7 +7,24 @@ from typing import Annotated
 
 import typer
 
-from proxy.cli import campaigns, fsck, init, jobs, key, manifest, objects, placement, policy, recover, scrub, serve, status, stores, tenant
+from proxy.cli import (
+    campaigns,
+    fsck,
+    init,
+    jobs,
+    key,
+    kms,
+    manifest,
+    objects,
+    placement,
+    policy,
+    recover,
+    scrub,
+    serve,
+    status,
+    stores,
+    tenant,
+)
 from proxy.errors import ConfigError, ProxyError
 
 app = typer.Typer(
@@ -22,6 +39,7 @@ app.command("recover")(recover.recover)
 app.command("status")(status.status)
 app.add_typer(tenant.app, name="tenant")
 app.add_typer(key.app, name="key")
+app.add_typer(kms.app, name="kms")
 app.add_typer(stores.app, name="stores")
 app.command("rebalance")(campaigns.rebalance)
 app.add_typer(policy.app, name="policy")

@@ -174,6 +174,10 @@ class NotificationsConfig(Section, frozen=True, kw_only=True, forbid_unknown_fie
     targets: dict[str, TargetConfig] = {}
 
 
+class S3Config(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    allow_customer_keys_without_tls: bool = False
+
+
 class TlsConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Paths of PEM files: the certificate with its chain, and its private key."""
 
@@ -201,6 +205,7 @@ class Config(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     default_policy: str
     locations: dict[str, str] = {}  # LocationConstraint → policy
     tls: TlsConfig | None = None  # none: plain HTTP
+    s3: S3Config = S3Config()
     limits: LimitsConfig = LimitsConfig()
     scrub: ScrubConfig = ScrubConfig()
     repair: RepairConfig = RepairConfig()

@@ -63,6 +63,8 @@ CODES: dict[str, tuple[int, str]] = {
     "InvalidToken": (400, "The provided token is malformed or otherwise invalid."),
     "InvalidURI": (400, "Couldn't parse the specified URI."),
     "InvalidPolicyDocument": (400, "The content of the form does not meet the conditions specified in the policy document."),
+    "KMS.DisabledException": (400, "The request was rejected because the specified KMS key is not enabled."),
+    "KMS.NotFoundException": (400, "The request was rejected because the specified entity or resource could not be found."),
     "KeyTooLongError": (400, "Your key is too long"),
     "MalformedACLError": (400, "The XML you provided was not well-formed or did not validate against our published schema"),
     "MalformedPOSTRequest": (400, "The body of your POST request is not well-formed multipart/form-data."),

@@ -19,6 +19,7 @@ from proxy.s3.parsing import Params
 from proxy.s3.policy.actions import BYPASS_GOVERNANCE, Action, deletion_action
 from proxy.s3.policy.decision import Resource
 from proxy.s3.policy.principal import ANONYMOUS, Principal
+from proxy.s3.rendering import object_headers
 from proxy.server.body import RequestBody
 from proxy.server.guard import CLOSED, Guard
 from proxy.services import Services
@@ -59,6 +60,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str = ""
     host_id: str = ""
     remote: str = ""  # the address that asks
+    early: dict[str, str] = {}  # headers of an answer that is begun before the outcome is known
 
     @property
     def body(self) -> RequestBody:
@@ -138,6 +140,10 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         except S3Error:
             return False
         return True
+
+    def tell_early(self, result: Mapping[str, object]) -> None:
+        """Say what is known already of the answer: it may be begun before the outcome is."""
+        self.early.update(object_headers(self.operation, result))
 
     def required_text(self, name: str) -> str:
         value = self.params.get(name)

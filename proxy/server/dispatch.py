@@ -285,10 +285,10 @@ class Dispatcher:
 
     async def _answer_long(self, visit: Visit, handle: Handle, call: Call) -> web.StreamResponse:
         """Answer what may take longer than a client waits."""
-        headers = self._common_headers(visit)
-        headers["Content-Type"], headers["x-amz-server-side-encryption"] = "application/xml", "AES256"
-        limits = self._limits
-        async with WhiteSpace(visit.request, headers, seconds=limits.white_space_seconds, idle_seconds=limits.body_idle_seconds) as waiting:
+        headers, limits = self._common_headers(visit), self._limits
+        headers["Content-Type"] = "application/xml"
+        waiting = WhiteSpace(visit.request, headers, call.early, seconds=limits.white_space_seconds, idle_seconds=limits.body_idle_seconds)
+        async with waiting:
             try:
                 answer = await handle(call)
             except Exception as error:

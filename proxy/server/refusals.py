@@ -1,8 +1,7 @@
 """Headers that ask for what is not served: refused in so many words, never ignored.
 
-A client that asks for a customer key or an event hold must not be told "done", nor one whose write has a condition. What is asked for and
-true anyway passes: every object is sealed with AES-256. What a client can ask of an upload by an option is refused by a 4xx: s3cmd tries an
-upload again for 45 seconds after a 501.
+A client that asks for an event hold must not be told "done", nor one whose write has a condition. What a client can ask of an upload by an
+option is refused by a 4xx: s3cmd tries an upload again for 45 seconds after a 501.
 """
 
 from __future__ import annotations
@@ -43,27 +42,6 @@ def _only(*served: str) -> Check:
     return check
 
 
-def _encryption(name: str, value: str) -> None:
-    if value in {"aws:kms", "aws:kms:dsse", "aws:fsx"}:
-        raise S3Error("InvalidEncryptionAlgorithmError")
-    if value != "AES256":
-        message = "The encryption method specified is not supported"
-        raise S3Error("InvalidArgument", message, ArgumentName=name, ArgumentValue=value)
-
-
-def _no_bucket_key(name: str, value: str) -> None:
-    if value.strip().lower() != "false":
-        _kms(name, value)
-
-
-def _kms(_name: str, _value: str) -> None:
-    raise S3Error("InvalidEncryptionAlgorithmError")
-
-
-def _customer_key(name: str, _value: str) -> None:
-    raise S3Error("InvalidRequest", "Encryption with customer-provided keys is not served", Header=name)
-
-
 def _event_hold(name: str, _value: str) -> None:
     raise S3Error("InvalidRequest", "Event holds are not served", Header=name)
 
@@ -78,19 +56,11 @@ _CONDITIONS = (
     "x-amz-if-match-size",
     "x-amz-if-match-initiated-time",
 )
-_CUSTOMER_KEY = ("algorithm", "key", "key-md5")
-
 _CHECKS: dict[str, Check] = {
-    "x-amz-server-side-encryption": _encryption,
-    "x-amz-server-side-encryption-bucket-key-enabled": _no_bucket_key,
     "x-amz-bucket-namespace": _only("global"),
     "x-amz-object-lock-event-hold": _event_hold,
     "x-amz-object-lock-event-hold-duration-days": _event_hold,
     "x-amz-object-lock-event-hold-duration-years": _event_hold,
-    **dict.fromkeys((f"x-amz-server-side-encryption-customer-{part}" for part in _CUSTOMER_KEY), _customer_key),
-    **dict.fromkeys((f"x-amz-copy-source-server-side-encryption-customer-{part}" for part in _CUSTOMER_KEY), _customer_key),
-    "x-amz-server-side-encryption-aws-kms-key-id": _kms,
-    "x-amz-server-side-encryption-context": _kms,
     **dict.fromkeys(
         (
             "x-amz-write-offset-bytes",

@@ -9,6 +9,7 @@ Source: Amazon S3 API Reference, CompleteMultipartUpload and CopyObject.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from types import TracebackType
 
 from aiohttp import web
@@ -20,9 +21,13 @@ PROLOG = b'<?xml version="1.0" encoding="UTF-8"?>\n'  # it must come first of al
 class WhiteSpace:
     """Runs beside the work on an answer. If that takes longer than `seconds`, the answer is begun, and goes on by a space each so often."""
 
-    def __init__(self, request: web.BaseRequest, headers: CIMultiDict[str], *, seconds: float, idle_seconds: float) -> None:
+    def __init__(
+        self, request: web.BaseRequest, headers: CIMultiDict[str], early: Mapping[str, str], *, seconds: float, idle_seconds: float
+    ) -> None:
+        """Answer with the headers, and with what the work on the answer has put into `early` by then."""
         self._request = request
         self._headers = headers
+        self._early = early
         self._seconds = seconds
         self._idle_seconds = idle_seconds
         self._over = asyncio.Event()
@@ -61,6 +66,7 @@ class WhiteSpace:
             while not await self._done_within(self._seconds):
                 async with asyncio.timeout(self._idle_seconds):
                     if self._response is None:
+                        self._headers.extend(self._early)
                         self._response = web.StreamResponse(headers=self._headers)
                         await self._response.prepare(self._request)
                         await self._response.write(PROLOG)

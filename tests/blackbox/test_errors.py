@@ -58,12 +58,6 @@ def test_object_operation_not_served_is_not_implemented(raw: RawClient, bucket: 
     assert raw.request(method, f"/{bucket}/k", query, body=b"" if method == "GET" else b"<x/>").verdict == (501, "NotImplemented")
 
 
-def test_server_side_encryption_with_customer_keys_is_not_silently_dropped(raw: RawClient, bucket: str) -> None:
-    headers = {"x-amz-server-side-encryption-customer-algorithm": "AES256"}
-    answer = raw.request("PUT", f"/{bucket}/k", headers=headers, body=b"x")
-    assert answer.status in (400, 501)
-
-
 @pytest.mark.parametrize(
     ("method", "path"), [("POST", "/"), ("PATCH", "/{bucket}/k"), ("DELETE", "/"), ("PUT", "/"), ("TRACE", "/{bucket}")]
 )

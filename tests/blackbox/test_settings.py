@@ -86,14 +86,6 @@ def test_what_is_true_of_every_bucket_is_told_and_may_be_put(s3: S3Client, bucke
     s3.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration=encryption)
 
 
-def test_another_encryption_is_refused(s3: S3Client, bucket: str) -> None:
-    with s3_error("InvalidEncryptionAlgorithmError", 400):
-        s3.put_bucket_encryption(
-            Bucket=bucket,
-            ServerSideEncryptionConfiguration={"Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms"}}]},
-        )
-
-
 def test_an_object_has_neither_retention_nor_legal_hold(s3: S3Client, bucket: str) -> None:
     s3.put_object(Bucket=bucket, Key="k")
     with s3_error("InvalidRequest", 400):

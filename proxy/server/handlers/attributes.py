@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from proxy.manifest.plans.locks import OBJECT_LOCK
-from proxy.manifest.records import ObjectAttributes, Retention
+from proxy.manifest.records import Encryption, ObjectAttributes, Retention
 from proxy.s3.errors import S3Error
 from proxy.s3.metadata import check_metadata
 from proxy.s3.object_lock import NO_LOCK, WantedLock, asks_for_lock, decode_default, read_lock_headers
@@ -24,7 +24,7 @@ _SYSTEM_HEADERS = {
 }
 
 
-def object_attributes(call: Call, acl: Acl | None) -> ObjectAttributes:
+def object_attributes(call: Call, acl: Acl | None, encryption: Encryption | None) -> ObjectAttributes:
     """Return everything a write says of the object. MetadataTooLarge, InvalidTag, InvalidStorageClass, InvalidArgument."""
     lock = object_lock(call)
     return ObjectAttributes(
@@ -35,6 +35,7 @@ def object_attributes(call: Call, acl: Acl | None) -> ObjectAttributes:
         acl=acl,
         retention=retention_of(lock),
         legal_hold=lock.hold,
+        encryption=encryption,
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from proxy.manifest.records import ObjectAttributes, ObjectKey, Version
+from proxy.engine.verbs import CustomerKeys
+from proxy.manifest.records import Encryption, ObjectAttributes, ObjectKey, Version
 from proxy.s3.checksums import parse_algorithm
+from proxy.s3.encryption import WRITE_HEADERS
 from proxy.s3.errors import S3Error
 from proxy.s3.policy.acl import Acl
 from proxy.s3.preconditions import check_copy_source
@@ -12,11 +14,12 @@ from proxy.server.body import MAX_UPLOAD_SIZE
 from proxy.server.call import Call, moment
 from proxy.server.handlers.attributes import object_lock, object_tags, retention_of, storage_class, system_headers, user_metadata
 from proxy.server.handlers.conditions import read_conditions, write_conditions
+from proxy.server.handlers.encryption import begun_fields, encryption_fields, new_encryption, part_key, source_key
 from proxy.server.handlers.grants import acl_of_write
 from proxy.server.handlers.lifecycle import expiration
 from proxy.server.handlers.multipart import find_upload, with_checksum
 from proxy.server.handlers.selection import check_part_number
-from proxy.server.handlers.versions import again_if_replaced, checksum_fields, find_object, quoted, shown_id, written_fields
+from proxy.server.handlers.versions import again_if_replaced, checksum_fields, find_object, quoted, shown_id, written_id
 
 
 @again_if_replaced
@@ -25,7 +28,9 @@ async def copy_object(call: Call) -> dict[str, object]:
     version = await _find_source(call)
     _check_size(version.size)
     _check_changes(call)
-    attributes = _attributes(call, version, await acl_of_write(call))
+    new, key = await new_encryption(call), source_key(call, version)
+    call.tell_early(begun_fields(call, new.encryption))
+    attributes = _attributes(call, version, await acl_of_write(call), new.encryption)
     algorithm = call.text("ChecksumAlgorithm")
     copied = await call.services.engine.copy_object(
         version,
@@ -36,6 +41,7 @@ async def copy_object(call: Call) -> dict[str, object]:
         call.key,
         attributes,
         checksum_algorithm=None if algorithm is None else parse_algorithm(algorithm),
+        customer_keys=CustomerKeys(key, new.customer_key),
         conditions=write_conditions(call),
         cause=call.cause("ObjectCreated:Copy"),
     )
@@ -44,7 +50,8 @@ async def copy_object(call: Call) -> dict[str, object]:
         "CopyObjectResult": outcome,
         "CopySourceVersionId": shown_id(call.source_bucket, version),
         "Expiration": expiration(call, copied),
-        **written_fields(copied),
+        "VersionId": written_id(copied),
+        **begun_fields(call, new.encryption),
     }
 
 
@@ -57,15 +64,18 @@ async def upload_part_copy(call: Call) -> dict[str, object]:
     wanted = parse_copy_source_range(call.text("CopySourceRange"), version.size)
     start, length = (0, version.size) if wanted is None else (wanted.start, wanted.length)
     _check_size(length)
+    keys = CustomerKeys(source_key(call, version), part_key(call, upload))
+    encrypted = encryption_fields(call, upload.attributes.encryption)
+    call.tell_early(encrypted)
     part = await call.services.engine.copy_part(
-        version, call.source_owner, start, length, call.bucket, call.owner, with_checksum(upload), number
+        version, call.source_owner, start, length, call.bucket, call.owner, with_checksum(upload), number, customer_keys=keys
     )
     outcome = {
         "ETag": quoted(part.etag),
         "LastModified": moment(part.modified_ms),
         **checksum_fields(part.checksum if upload.checksum_algorithm is not None else None, with_type=False),  # nobody asked for the others
     }
-    return {"CopyPartResult": outcome, "CopySourceVersionId": shown_id(call.source_bucket, version)}
+    return {"CopyPartResult": outcome, "CopySourceVersionId": shown_id(call.source_bucket, version), **encrypted}
 
 
 async def _find_source(call: Call) -> Version:
@@ -97,13 +107,13 @@ def _directive(call: Call, name: str, subject: str) -> str:
 
 def _check_changes(call: Call) -> None:
     """Refuse a copy onto itself that changes nothing. An older version copied up is a change."""
-    changing = ("x-amz-storage-class", "x-amz-website-redirect-location", "x-amz-server-side-encryption", "x-amz-checksum-algorithm")
+    changing = WRITE_HEADERS | {"x-amz-storage-class", "x-amz-website-redirect-location", "x-amz-checksum-algorithm"}
     source = call.origin.source
     if (
         (source.bucket, source.key) == (call.bucket.name, call.key)
         and source.version_id is None
         and _directive(call, "MetadataDirective", "metadata") == "COPY"
-        and not any(name in call.headers for name in changing)
+        and changing.isdisjoint(call.headers)
     ):
         raise S3Error(
             "InvalidRequest",
@@ -112,8 +122,8 @@ def _check_changes(call: Call) -> None:
         )
 
 
-def _attributes(call: Call, source: Version, acl: Acl | None) -> ObjectAttributes:
-    """Return what the copy will say of itself. Storage class, website redirect, ACL and lock are never copied."""
+def _attributes(call: Call, source: Version, acl: Acl | None, encryption: Encryption | None) -> ObjectAttributes:
+    """Return what the copy will say of itself. Storage class, website redirect, ACL, lock and encryption are never copied."""
     given = system_headers(call.headers)
     if _directive(call, "MetadataDirective", "metadata") == "REPLACE":
         headers, metadata = given, user_metadata(call)
@@ -132,4 +142,5 @@ def _attributes(call: Call, source: Version, acl: Acl | None) -> ObjectAttribute
         acl=acl,
         retention=retention_of(lock),
         legal_hold=lock.hold,
+        encryption=encryption,
     )

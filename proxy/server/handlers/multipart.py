@@ -24,16 +24,18 @@ from proxy.server.call import Call, rows
 from proxy.server.handlers.attributes import object_attributes
 from proxy.server.handlers.claims import check_type_claim, object_claim, part_claims, read_type
 from proxy.server.handlers.conditions import write_conditions
+from proxy.server.handlers.encryption import begun_fields, check_key_if_given, encryption_fields, new_encryption, part_key
 from proxy.server.handlers.grants import acl_of_write
 from proxy.server.handlers.lifecycle import abort_fields, expiration
 from proxy.server.handlers.selection import MAX_PART_NUMBER, check_part_number
-from proxy.server.handlers.versions import ENCRYPTION, checksum_fields, quoted, written_fields
+from proxy.server.handlers.versions import checksum_fields, quoted, written_id
 
 
 async def create_multipart_upload(call: Call) -> dict[str, object]:
     """Begin an upload; what the object will say of itself is settled now."""
     algorithm, checksum_type = _wanted_checksum(call)
-    attributes = object_attributes(call, await acl_of_write(call))
+    new = await new_encryption(call)
+    attributes = object_attributes(call, await acl_of_write(call), new.encryption)
     upload = await call.services.engine.begin_upload(
         call.bucket, call.tenant, call.key, attributes, checksum_algorithm=algorithm, checksum_type=checksum_type
     )
@@ -41,7 +43,7 @@ async def create_multipart_upload(call: Call) -> dict[str, object]:
         "Bucket": call.bucket.name,
         "Key": upload.key,
         "UploadId": upload.id,
-        "ServerSideEncryption": ENCRYPTION,
+        **begun_fields(call, new.encryption),
         "ChecksumAlgorithm": algorithm,
         "ChecksumType": checksum_type,
         **abort_fields(call, upload),
@@ -53,9 +55,11 @@ async def upload_part(call: Call) -> dict[str, object]:
     number = check_part_number(call.integer("PartNumber"))
     upload = await find_upload(call)
     _agree_on_checksum(call, upload)
-    part = await call.services.engine.upload_part(call.bucket, call.owner, upload, number, call.body)
+    key = part_key(call, upload)
+    part = await call.services.engine.upload_part(call.bucket, call.owner, upload, number, call.body, customer_key=key)
     told = call.body.claimed_checksum or part.checksum
-    return {"ETag": quoted(part.etag), "ServerSideEncryption": ENCRYPTION, **checksum_fields(told, with_type=False)}
+    encrypted = encryption_fields(call, upload.attributes.encryption)
+    return {"ETag": quoted(part.etag), **encrypted, **checksum_fields(told, with_type=False)}
 
 
 async def complete_multipart_upload(call: Call) -> dict[str, object]:
@@ -69,7 +73,8 @@ async def complete_multipart_upload(call: Call) -> dict[str, object]:
         "Key": call.key,
         "ETag": quoted(version.etag),
         "Expiration": expiration(call, version),
-        **written_fields(version),
+        "VersionId": written_id(version),
+        **encryption_fields(call, version.attributes.encryption),
         **checksum_fields(version.checksum),
     }
 
@@ -105,6 +110,8 @@ async def _complete(call: Call, entries: list[Params], parts: tuple[CompletedPar
     upload = await call.services.engine.find_upload(call.bucket, call.key, upload_id)
     if upload is None:
         return await engine.completed_before(call.bucket, call.key, upload_id, parts)
+    check_key_if_given(call, upload)
+    call.tell_early(encryption_fields(call, upload.attributes.encryption))
     described = with_checksum(upload)
     check_type_claim(call, described)
     return await engine.complete_upload(

@@ -12,6 +12,7 @@ from proxy.s3.rendering import object_headers, one_line
 from proxy.server.call import Call, Download, moment
 from proxy.server.handlers.attributes import DEFAULT_CONTENT_TYPE, is_locked_by, object_attributes
 from proxy.server.handlers.conditions import read_conditions, write_conditions
+from proxy.server.handlers.encryption import begun_fields, encryption_fields, new_encryption, read_key, refuse_strangers
 from proxy.server.handlers.grants import acl_of_write
 from proxy.server.handlers.integrity import has_integrity_header
 from proxy.server.handlers.lifecycle import expiration
@@ -19,14 +20,13 @@ from proxy.server.handlers.listing import page_limit, part_marker
 from proxy.server.handlers.locking import lock_fields
 from proxy.server.handlers.selection import Selection, select
 from proxy.server.handlers.versions import (
-    ENCRYPTION,
     again_if_replaced,
     checksum_fields,
     find_object,
     find_readable,
     quoted,
     shown_id,
-    written_fields,
+    written_id,
 )
 
 _OVERRIDES = {
@@ -52,7 +52,8 @@ async def post_object(call: Call) -> dict[str, object]:
 
 
 async def _store(call: Call, event: str) -> dict[str, object]:
-    attributes = object_attributes(call, await acl_of_write(call))
+    new = await new_encryption(call)
+    attributes = object_attributes(call, await acl_of_write(call), new.encryption)
     if is_locked_by(call) and not has_integrity_header(call.headers):
         message = "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock parameters"
         raise S3Error("InvalidRequest", message)
@@ -62,13 +63,15 @@ async def _store(call: Call, event: str) -> dict[str, object]:
         call.key,
         call.body,
         attributes,
+        customer_key=new.customer_key,
         conditions=write_conditions(call),
         cause=call.cause(event),
     )
     return {
         "ETag": quoted(version.etag),
         "Expiration": expiration(call, version),
-        **written_fields(version),
+        "VersionId": written_id(version),
+        **begun_fields(call, new.encryption),
         **checksum_fields(version.checksum),
     }
 
@@ -77,9 +80,13 @@ async def _store(call: Call, event: str) -> dict[str, object]:
 async def get_object(call: Call) -> Download:
     """Send an object, or the range or part of it asked for."""
     found = await find_readable(call)
-    version, selection = found.version, await _select(call, found.version)
+    version, key = found.version, read_key(call, found.version)
+    selection = await _select(call, version)
     headers = await _headers(call, version, selection)
-    chunks = await call.services.engine.open_read(version, call.owner, selection.start, selection.length, extents=found.extents)
+    refuse_strangers(call, version)
+    chunks = await call.services.engine.open_read(
+        version, call.owner, selection.start, selection.length, extents=found.extents, customer_key=key
+    )
     return Download(status=selection.status, headers=headers, length=selection.length, chunks=chunks)
 
 
@@ -87,6 +94,7 @@ async def get_object(call: Call) -> Download:
 async def head_object(call: Call) -> Download:
     """Answer as GetObject would, without the bytes."""
     version = await find_object(call, call.bucket, key=call.key, version_id=call.text("VersionId"))
+    read_key(call, version)
     selection = await _select(call, version)
     return Download(status=selection.status, headers=await _headers(call, version, selection), length=selection.length)
 
@@ -96,6 +104,7 @@ async def get_object_attributes(call: Call) -> dict[str, object]:
     """Tell the attributes asked for by name."""
     wanted = _wanted_attributes(call)
     version = await find_object(call, call.bucket, key=call.key, version_id=call.text("VersionId"))
+    read_key(call, version)
     known: dict[str, object] = {
         "ETag": version.etag,  # here, and only here, without quotes
         "Checksum": _checksum(version),
@@ -145,7 +154,7 @@ def _own_headers(call: Call, version: Version, selection: Selection) -> list[tup
         "AcceptRanges": "bytes",
         "LastModified": moment(version.modified_ms),
         "ETag": quoted(version.etag),
-        "ServerSideEncryption": ENCRYPTION,
+        **encryption_fields(call, attributes.encryption),
         "ContentType": DEFAULT_CONTENT_TYPE,
         **attributes.headers,
         "VersionId": shown_id(call.bucket, version),

@@ -6,8 +6,7 @@ Terraform and graphical clients read them all. A setting that cannot be made nee
 from __future__ import annotations
 
 from proxy.s3.errors import S3Error
-from proxy.server.call import Call, Handle, rows
-from proxy.server.handlers.versions import ENCRYPTION
+from proxy.server.call import Call, Handle
 
 
 class NotSet:
@@ -36,23 +35,3 @@ async def empty_list(_call: Call) -> dict[str, object]:
 
 async def get_bucket_request_payment(_call: Call) -> dict[str, object]:
     return {"Payer": "BucketOwner"}
-
-
-async def get_bucket_encryption(_call: Call) -> dict[str, object]:
-    rule = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": ENCRYPTION}, "BucketKeyEnabled": False}
-    return {"ServerSideEncryptionConfiguration": {"Rules": [rule]}}
-
-
-async def put_bucket_encryption(call: Call) -> dict[str, object]:
-    """Take the one configuration that is true already."""
-    rules = rows(call.document("ServerSideEncryptionConfiguration"), "Rules")
-    if len(rules) != 1:
-        raise S3Error("MalformedXML")
-    default, blocked = rules[0].get("ApplyServerSideEncryptionByDefault"), rules[0].get("BlockedEncryptionTypes")
-    if not isinstance(default, dict) or default.get("SSEAlgorithm") != ENCRYPTION:
-        raise S3Error("InvalidEncryptionAlgorithmError")
-    if "KMSMasterKeyID" in default:
-        raise S3Error("InvalidArgument", "a KMSMasterKeyID is not applicable if the default sse algorithm is not aws:kms or aws:kms:dsse")
-    if isinstance(blocked, dict) and blocked.get("EncryptionType") != ["SSE-C"]:
-        raise S3Error("InvalidRequest", "SSE-C is not served, and so it is always blocked")
-    return {}

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from proxy.manifest.records import Part, Tenant, TenantId, Upload
 from proxy.s3.errors import S3Error
 from proxy.server.call import Call, moment
+from proxy.server.handlers.encryption import check_key_if_given
 from proxy.server.handlers.lifecycle import abort_fields
 from proxy.server.handlers.listing import Encoder, page_limit, part_marker
 from proxy.server.handlers.multipart import find_upload
@@ -21,6 +22,7 @@ _UPLOAD_ID = re.compile(r"[A-Za-z0-9._-]{64,256}")
 async def list_parts(call: Call) -> dict[str, object]:
     """List the parts of an upload by number."""
     upload = await find_upload(call)
+    check_key_if_given(call, upload)
     marker = part_marker(call, "part-number-marker")
     limit = page_limit(call, "MaxParts", "max-parts")
     found = await call.services.engine.list_parts(upload, after=marker, limit=limit + 1)

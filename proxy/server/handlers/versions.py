@@ -16,7 +16,6 @@ from proxy.server.call import Answer, Call
 
 _VERSION_ID = re.compile(r"null|[A-Za-z0-9._-]{32}")  # as the engine draws them; AWS's have dots, too
 
-ENCRYPTION = "AES256"  # every object is sealed with AES-256; S3 says so of every object, too
 LOOKS = 10  # an overwrite must hit the same few microseconds of each
 
 Handled = TypeVar("Handled", bound=Answer)
@@ -111,6 +110,6 @@ def checksum_fields(checksum: Checksum | None, *, with_type: bool = True) -> dic
     return fields
 
 
-def written_fields(version: Version) -> dict[str, object]:
-    """Return what every answer to a write says of the version made. S3 tells an id of its own, but not "null"."""
-    return {"VersionId": None if version.id == NULL_VERSION else version.id, "ServerSideEncryption": ENCRYPTION}
+def written_id(version: Version) -> str | None:
+    """Return the version id that every answer to a write tells: one of its own, but not "null"."""
+    return None if version.id == NULL_VERSION else version.id

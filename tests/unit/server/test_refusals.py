@@ -14,10 +14,6 @@ OPERATIONS = load_model().operations
 @pytest.mark.parametrize(
     ("name", "value", "code"),
     [
-        ("x-amz-server-side-encryption", "aws:kms", "InvalidEncryptionAlgorithmError"),
-        ("x-amz-server-side-encryption", "ROT13", "InvalidArgument"),
-        ("x-amz-server-side-encryption-customer-algorithm", "AES256", "InvalidRequest"),
-        ("x-amz-copy-source-server-side-encryption-customer-key", "k", "InvalidRequest"),
         ("x-amz-object-lock-event-hold", "ON", "InvalidRequest"),
         ("x-amz-write-offset-bytes", "5", "NotImplemented"),
         ("x-amz-if-match-size", "5", "NotImplemented"),
@@ -34,7 +30,6 @@ def test_what_is_true_anyway_passes() -> None:
     refuse_unserved(
         OPERATIONS["PutObject"],
         {
-            "x-amz-server-side-encryption": "AES256",
             "x-amz-request-payer": "requester",
             "x-amz-meta-acl": "public-read",
         },
@@ -77,17 +72,3 @@ def test_a_condition_s3_does_not_know_of_a_write_is_refused(operation: str, serv
 
 def test_a_read_may_pass_over_a_condition() -> None:
     refuse_unserved(OPERATIONS["ListObjectsV2"], {"if-none-match": "x"})
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("x-amz-server-side-encryption", "aws:kms"),
-        ("x-amz-server-side-encryption-aws-kms-key-id", "key"),
-        ("x-amz-server-side-encryption-customer-algorithm", "AES256"),
-    ],
-)
-def test_an_option_of_an_upload_is_never_refused_by_what_clients_try_again(name: str, value: str) -> None:
-    with pytest.raises(S3Error) as caught:
-        refuse_unserved(OPERATIONS["PutObject"], {name: value})
-    assert caught.value.status == 400
