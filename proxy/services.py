@@ -24,6 +24,7 @@ from proxy.engine.epoch import EpochKeeper
 from proxy.engine.filling import Filler, segment_memory
 from proxy.engine.fleet import Fleet
 from proxy.engine.intents import IntentLedger
+from proxy.engine.inventory import InventoryMaker
 from proxy.engine.journal.acknowledge import acknowledged
 from proxy.engine.journal.fence import JournalFence
 from proxy.engine.journal.reading import CopyReader
@@ -166,7 +167,8 @@ async def open_services(
         engine = Engine(manifest=manifest, keyring=keyring, writer=writer, reader=reader, policies=policies, clock=clock)
         access_log = AccessLog(engine, clock, region=config.region, interval_seconds=config.limits.access_log_seconds)
         replicator = Replicator(manifest, engine, clock, parts.throttle.share())
-        background = (*make_workers(parts), access_log, replicator)
+        inventories = InventoryMaker(manifest, engine, clock, threads)
+        background = (*make_workers(parts), access_log, replicator, inventories)
         runner = Runner(manifest, clock, background if serving else (), holder=owner)
         await opened.enter_async_context(_running(runner, tasks, ledger, access_log, journal if serving else None))
         yield Services(

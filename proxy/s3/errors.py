@@ -54,6 +54,7 @@ CODES: dict[str, tuple[int, str]] = {
     "InvalidRange": (416, "The requested range is not satisfiable"),
     "InvalidRedirectLocation": (400, "The website redirect location must have a prefix of 'http://' or 'https://' or '/'."),
     "InvalidRequest": (400, "Invalid Request"),
+    "InvalidS3DestinationBucket": (400, "The specified destination bucket does not exist or is not of the same owner."),
     "InvalidStorageClass": (400, "The storage class you specified is not valid"),
     "InvalidTargetBucketForLogging": (
         400,
@@ -111,6 +112,7 @@ CODES: dict[str, tuple[int, str]] = {
         "The request signature we calculated does not match the signature you provided. Check your key and signing method.",
     ),
     "SlowDown": (503, "Please reduce your request rate."),
+    "TooManyConfigurations": (400, "You are attempting to create a new configuration but have already reached the limit."),
     "UnexpectedContent": (400, "This request does not support content"),
     "UnresolvableGrantByEmailAddress": (400, "The e-mail address you provided does not match any account on record."),
     "XAmzContentSHA256Mismatch": (400, "The provided 'x-amz-content-sha256' header does not match what was computed."),

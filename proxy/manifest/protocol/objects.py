@@ -80,6 +80,12 @@ class Objects(Protocol):
     """All versions and markers: keys ascending, newest first in a key. With `after_version` "" everything of `after_key` is skipped;
     otherwise listing resumes in `after_key` behind that version."""
 
+    async def walk_versions(
+        self, bucket_id: BucketId, *, prefix: str, after: tuple[str, int], limit: int
+    ) -> tuple[Version, ...]: ...  # fmt: skip
+
+    """All versions and markers, whole: keys ascending, newest first in a key, from behind (key, negated sequence)."""
+
     # Changing and deleting
     async def change_attributes(
         self,

@@ -79,6 +79,16 @@ def find_version(connection: Connection, bucket_id: BucketId, key: ObjectKey, ve
     return None if row is None else decode_version(row[0], row[1])
 
 
+def walk_versions(connection: Connection, bucket_id: BucketId, prefix: str, after: tuple[str, int], limit: int) -> tuple[Version, ...]:
+    low = prefix.encode()
+    rows = connection.execute(
+        "SELECT record, latest FROM version WHERE bucket = ?1 AND (key, order_key) > (?2, ?3) AND key >= ?4 AND key < ?5"
+        " ORDER BY key, order_key LIMIT ?6",
+        (bucket_id, after[0].encode(), after[1], low, low + b"\xff", limit),  # no byte of UTF-8 is as high
+    )
+    return tuple(decode_version(record, latest) for record, latest in rows)
+
+
 def find_readable(connection: Connection, bucket_id: BucketId, key: ObjectKey, version_id: VersionId | None = None) -> Readable | None:
     """Return a version with its extents. It is read in one transaction only if an overwrite came between: two statements more are felt."""
     try:

@@ -67,6 +67,9 @@ class Objects(StepRunner):
             limit=limit,
         )
 
+    async def walk_versions(self, bucket_id: BucketId, *, prefix: str, after: tuple[str, int], limit: int) -> tuple[Version, ...]:
+        return await self._list(versions.walk_versions, bucket_id, prefix, after, limit)
+
     # Changing and deleting
 
     async def change_attributes(

@@ -1,0 +1,215 @@
+"""Inventories: the worker that lists buckets by schedule, and stores the lists as objects.
+
+A step makes one file of at most 100,000 rows, and keeps in the manifest how far the list has come: a process that dies goes on there, and
+files have names that come from the day, so what is made again takes the place of itself. The manifest of a list comes last: whoever finds
+it finds all files. A list is no snapshot, as on AWS: it is made while the bucket changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import logging
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import Executor
+from datetime import UTC, datetime
+from functools import partial
+from hashlib import md5
+
+import msgspec
+from msgspec.structs import replace
+
+from proxy.clock import Clock
+from proxy.engine.engine import Engine
+from proxy.engine.parquet import parquet_of, parquet_schema
+from proxy.engine.whole_body import WholeBody
+from proxy.engine.workers import Progress
+from proxy.errors import ProxyError
+from proxy.manifest.protocol import Manifest
+from proxy.manifest.records import NULL_VERSION, Bucket, BucketName, ObjectAttributes, ObjectKey, Record, Tenant, Version
+from proxy.s3.inventory import (
+    SETTING,
+    Entry,
+    Inventory,
+    csv_of,
+    csv_schema,
+    due_day,
+    folder_of,
+    manifest_of,
+    moment_name,
+    read_inventory,
+)  # fmt: skip
+
+logger = logging.getLogger(__name__)
+
+FILE_ROWS = 100_000
+PAGE_ROWS = 1000
+IDLE_SECONDS = 300.0
+
+
+class ListState(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """How far an inventory has come. `done_day` is the day of the last whole list; the rest is of the one under way."""
+
+    done_day: int = 0
+    day: int = 0
+    started_ms: int = 0
+    after_key: str = ""
+    after_order: int = 0
+    files: tuple[tuple[str, int, str], ...] = ()  # key, size, MD5 in hex
+
+
+_states = msgspec.msgpack.Decoder(ListState)
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class InventoryMaker:
+    """The worker that makes inventories."""
+
+    name = "inventories"
+    everywhere = False
+    idle_seconds = IDLE_SECONDS
+
+    def __init__(self, manifest: Manifest, engine: Engine, clock: Clock, threads: Executor) -> None:
+        self._manifest = manifest
+        self._engine = engine
+        self._clock = clock
+        self._threads = threads
+
+    async def step(self) -> Progress:
+        troubles: list[str] = []
+        async for bucket, owner, inventory in self._configured():
+            day = due_day(inventory, self._clock.now_ms())
+            state = await self._load(bucket, inventory)
+            if state.done_day >= day:
+                continue
+            try:
+                rows = await self._make_file(bucket, owner, inventory, state, day)
+            except ProxyError as error:
+                troubles.append(f"{bucket.name}, {inventory.id}: {error}")
+                continue
+            return Progress(idle=False, done=rows, trouble="; ".join(troubles))
+        return Progress(idle=True, trouble="; ".join(troubles))
+
+    async def _configured(self) -> AsyncIterator[tuple[Bucket, Tenant, Inventory]]:
+        for tenant in await self._manifest.list_tenants():
+            after = ""
+            while page := await self._manifest.list_buckets(tenant.id, after=after, limit=1000):
+                after = page[-1].name
+                for bucket in page:
+                    for document in json.loads(bucket.settings.get(SETTING, "{}")).values():
+                        inventory = read_inventory(document)
+                        if inventory.enabled:
+                            yield bucket, tenant, inventory
+
+    async def _load(self, bucket: Bucket, inventory: Inventory) -> ListState:
+        value = await self._manifest.load_state(_state_name(bucket, inventory))
+        return ListState() if value is None else _states.decode(value)
+
+    async def _make_file(self, bucket: Bucket, owner: Tenant, inventory: Inventory, state: ListState, day: int) -> int:
+        """Make the next file of a list, and with the last one the manifest; return how many rows it has."""
+        if state.day != day:
+            state = ListState(done_day=state.done_day, day=day, started_ms=self._clock.now_ms())
+        destination = await self._destination(inventory, owner)
+        entries, state, ended = await self._collect(bucket, owner, inventory, state)
+        state = await self._store_file(bucket, owner, inventory, destination, state, entries)
+        if ended:
+            await self._store_manifest(bucket, owner, inventory, destination, state)
+            state = ListState(done_day=day)
+        await self._manifest.save_state(_state_name(bucket, inventory), _encode(state))
+        return len(entries)
+
+    async def _destination(self, inventory: Inventory, owner: Tenant) -> Bucket:
+        bucket = await self._engine.find_bucket(BucketName(inventory.destination))
+        if bucket is None or bucket.tenant_id != owner.id:
+            raise ProxyError(f"bucket {inventory.destination}, where it should go, is gone or not of the same owner")
+        return bucket
+
+    async def _collect(self, bucket: Bucket, owner: Tenant, inventory: Inventory, state: ListState) -> tuple[list[Entry], ListState, bool]:
+        """Return the next rows, where the list stands behind them, and whether it has ended."""
+        entries: list[Entry] = []
+        while len(entries) < FILE_ROWS:
+            page = await self._manifest.walk_versions(
+                bucket.id, prefix=inventory.only_prefix, after=(state.after_key, state.after_order), limit=PAGE_ROWS
+            )
+            entries += [_entry(bucket, owner, version) for version in page if inventory.all_versions or _is_current(version)]
+            if len(page) < PAGE_ROWS:
+                return entries, state, True
+            state = replace(state, after_key=page[-1].key, after_order=-page[-1].sequence)
+        return entries, state, False
+
+    async def _store_file(
+        self, bucket: Bucket, owner: Tenant, inventory: Inventory, destination: Bucket, state: ListState, entries: Sequence[Entry]
+    ) -> ListState:
+        make = _csv_gz if inventory.format == "CSV" else parquet_of
+        loop = asyncio.get_running_loop()
+        data = await loop.run_in_executor(self._threads, partial(make, inventory.columns, entries))
+        suffix = "csv.gz" if inventory.format == "CSV" else "parquet"
+        key = f"{folder_of(inventory, bucket.name)}/data/{state.day}-{len(state.files):06}.{suffix}"
+        await self._put(destination, owner, key, data, "application/gzip" if inventory.format == "CSV" else "application/octet-stream")
+        return replace(state, files=(*state.files, (key, len(data), md5(data, usedforsecurity=False).hexdigest())))
+
+    async def _store_manifest(self, bucket: Bucket, owner: Tenant, inventory: Inventory, destination: Bucket, state: ListState) -> None:
+        schema = csv_schema(inventory.columns) if inventory.format == "CSV" else parquet_schema(inventory.columns)
+        document = manifest_of(inventory, bucket.name, created_ms=state.started_ms, schema=schema, files=state.files)
+        folder = folder_of(inventory, bucket.name)
+        at = moment_name(state.started_ms)
+        links = "".join(f"s3://{inventory.destination}/{key}\n" for key, _, _ in state.files)
+        await self._put(destination, owner, f"{folder}/hive/dt={at[:13]}-00-00/symlink.txt", links.encode(), "text/plain")
+        digest = md5(document, usedforsecurity=False).hexdigest()
+        await self._put(destination, owner, f"{folder}/{at}/manifest.json", document, "application/json")
+        await self._put(destination, owner, f"{folder}/{at}/manifest.checksum", digest.encode(), "text/plain")
+
+    async def _put(self, bucket: Bucket, owner: Tenant, key: str, data: bytes, content_type: str) -> None:
+        attributes = ObjectAttributes(headers={"ContentType": content_type})
+        await self._engine.put_object(bucket, owner, ObjectKey(key), WholeBody(data), attributes)
+
+
+def _state_name(bucket: Bucket, inventory: Inventory) -> str:
+    return f"inventory/{bucket.id}/{inventory.id}"
+
+
+def _csv_gz(columns: Sequence[str], entries: Sequence[Entry]) -> bytes:
+    return gzip.compress(csv_of(columns, entries), compresslevel=6, mtime=0)
+
+
+def _is_current(version: Version) -> bool:
+    return version.is_latest and not version.is_delete_marker
+
+
+def _entry(bucket: Bucket, owner: Tenant, version: Version) -> Entry:
+    attributes, retention = version.attributes, version.attributes.retention
+    shown_id = "" if bucket.versioning == "Unversioned" and version.id == NULL_VERSION else version.id
+    facts: dict[str, str | int | bool | datetime | None] = {
+        "VersionId": shown_id,
+        "IsLatest": version.is_latest,
+        "IsDeleteMarker": version.is_delete_marker,
+        "LastModifiedDate": _moment(version.modified_ms),
+    }
+    if not version.is_delete_marker:
+        facts |= {
+            "Size": version.size,
+            "StorageClass": attributes.storage_class,
+            "ETag": version.etag,
+            "IsMultipartUploaded": version.parts_count > 0,
+            "ReplicationStatus": attributes.replication,
+            "EncryptionStatus": _encryption(attributes),
+            "ObjectLockRetainUntilDate": None if retention is None else _moment(retention.until_ms),
+            "ObjectLockMode": None if retention is None else retention.mode,
+            "ObjectLockLegalHoldStatus": attributes.legal_hold,
+            "BucketKeyStatus": "ENABLED" if attributes.encryption is not None and attributes.encryption.bucket_key else "DISABLED",
+            "ChecksumAlgorithm": None if version.checksum is None else version.checksum.algorithm,
+            "ObjectOwner": owner.canonical_id if attributes.acl is None else attributes.acl.owner,
+        }
+    return Entry(bucket.name, version.key, facts)
+
+
+def _encryption(attributes: ObjectAttributes) -> str:
+    asked = attributes.encryption
+    if asked is None:
+        return "SSE-S3"
+    return "SSE-C" if asked.customer_check else "SSE-KMS"
+
+
+def _moment(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC)

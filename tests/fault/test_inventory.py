@@ -1,0 +1,148 @@
+"""Inventories are made by schedule, whole, and go on where they were broken off."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import io
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from pyarrow import parquet
+
+from proxy.engine import inventory as module
+from proxy.manifest.records import Bucket, BucketName, ObjectKey
+from tests.laboratory import Laboratory, laboratory
+from tests.unit.s3.test_inventory import destination, document
+
+DAY = 24 * 3600
+FOLDER = "bucket/id"
+
+
+@pytest.fixture
+async def lab(tmp_path: Path) -> AsyncIterator[Laboratory]:
+    async with laboratory(tmp_path) as running:
+        made = Bucket(name=BucketName("lists"), tenant_id=running.tenant.id, policy="standard", created_ms=running.clock.now_ms())
+        await running.services.engine.create_bucket(made)
+        yield running
+
+
+async def configure(lab: Laboratory, **change: object) -> None:
+    kept = {"id": document(**{"Destination": destination(), **change})}
+    await lab.services.engine.put_bucket_setting(lab.bucket, "inventory", json.dumps(kept))
+
+
+async def run(lab: Laboratory) -> int:
+    """Let the worker go on until it has nothing to do; return how many steps it took."""
+    steps = 0
+    while not (await lab.worker("inventories").step()).idle:
+        steps += 1
+    return steps
+
+
+async def listed(lab: Laboratory) -> dict[str, bytes]:
+    """Return the files in the bucket of lists."""
+    bucket = await lab.services.manifest.find_bucket(BucketName("lists"))
+    assert bucket is not None
+    page = await lab.services.manifest.list_objects(bucket.id, prefix="", delimiter="", after="", limit=1000)
+    files = {}
+    for entry in page.versions:
+        version = await lab.services.manifest.find_version(bucket.id, entry.key)
+        assert version is not None
+        pieces = await lab.services.engine.open_read(version, lab.tenant, 0, version.size)
+        files[entry.key] = b"".join([bytes(piece) async for piece in pieces])
+    return files
+
+
+async def rows(lab: Laboratory) -> list[list[str]]:
+    """Return the rows of the last list, by way of its manifest."""
+    files = await listed(lab)
+    last = max(key for key in files if key.endswith("manifest.json"))
+    assert files[last.replace(".json", ".checksum")].decode() == hashlib.md5(files[last]).hexdigest()
+    found: list[list[str]] = []
+    for file in json.loads(files[last])["files"]:
+        data = files[file["key"]]
+        assert (len(data), hashlib.md5(data).hexdigest()) == (file["size"], file["MD5checksum"])
+        found += csv.reader(io.StringIO(gzip.decompress(data).decode()))
+    return found
+
+
+async def test_a_list_tells_of_every_version_once_a_day(lab: Laboratory) -> None:
+    await lab.services.engine.set_versioning(lab.bucket, "Enabled")
+    bucket = await lab.services.manifest.find_bucket(BucketName("bucket"))
+    assert bucket is not None
+    lab.bucket = bucket
+    first, second = await lab.put("a", b"1"), await lab.put("a", b"22")
+    marker = await lab.services.engine.delete_latest(bucket, ObjectKey("b"))
+    assert marker is not None
+    await configure(lab)
+    assert await run(lab) == 1
+    assert await rows(lab) == [
+        ["bucket", "a", second.id, "true", "false", "2", second.etag],
+        ["bucket", "a", first.id, "false", "false", "1", first.etag],
+        ["bucket", "b", marker.id, "true", "true", "", ""],
+    ]
+    assert await run(lab) == 0, "once a day"
+    lab.clock.advance(DAY)
+    await lab.put("c", b"333")
+    assert await run(lab) == 1
+    assert len(await rows(lab)) == 4
+
+
+async def test_current_versions_under_a_prefix_alone(lab: Laboratory) -> None:
+    for key in ("a/1", "b/1", "b/2", "c/1"):
+        await lab.put(key, b"x")
+    await configure(lab, IncludedObjectVersions="Current", Filter={"Prefix": "b/"}, OptionalFields=[])
+    await run(lab)
+    assert await rows(lab) == [["bucket", "b/1"], ["bucket", "b/2"]]
+
+
+async def test_an_empty_bucket_has_an_empty_list(lab: Laboratory) -> None:
+    await configure(lab)
+    await run(lab)
+    assert await rows(lab) == []
+
+
+async def test_a_list_that_is_broken_off_goes_on_where_it_was(lab: Laboratory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FILE_ROWS", 2)
+    monkeypatch.setattr(module, "PAGE_ROWS", 2)
+    for n in range(5):
+        await lab.put(f"k{n}", b"x")
+    await configure(lab, IncludedObjectVersions="Current", OptionalFields=[])
+    worker = lab.worker("inventories")
+    await worker.step()
+    fresh = module.InventoryMaker(lab.services.manifest, lab.services.engine, lab.clock, lab.services.parts.threads)
+    await fresh.step()
+    assert not any(key.endswith("manifest.json") for key in await listed(lab))
+    await fresh.step()
+    assert [key for _, key in await rows(lab)] == [f"k{n}" for n in range(5)]
+
+
+async def test_a_list_that_cannot_be_stored_is_told_and_others_are_made(lab: Laboratory) -> None:
+    await lab.put("k", b"x")
+    kept = {
+        "gone": document(Id="gone", Destination=destination(Bucket="arn:aws:s3:::nowhere")),
+        "id": document(Destination=destination()),
+    }
+    await lab.services.engine.put_bucket_setting(lab.bucket, "inventory", json.dumps(kept))
+    progress = await lab.worker("inventories").step()
+    assert "bucket nowhere" in progress.trouble
+    assert len(await rows(lab)) == 1
+
+
+async def test_a_disabled_configuration_makes_nothing(lab: Laboratory) -> None:
+    await configure(lab, IsEnabled=False)
+    assert await run(lab) == 0
+
+
+async def test_parquet_has_the_types_of_its_columns(lab: Laboratory, tmp_path: Path) -> None:
+    version = await lab.put("k", b"12345")
+    await configure(lab, Destination=destination(Format="Parquet"), OptionalFields=["Size", "LastModifiedDate", "ETag"])
+    await run(lab)
+    ((_, data),) = [(key, data) for key, data in (await listed(lab)).items() if key.endswith(".parquet")]
+    (row,) = parquet.read_table(io.BytesIO(data)).to_pylist()
+    assert (row["bucket"], row["key"], row["size"], row["e_tag"], row["is_latest"]) == ("bucket", "k", 5, version.etag, True)
+    assert row["last_modified_date"].timestamp() * 1000 == version.modified_ms
