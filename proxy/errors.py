@@ -14,6 +14,7 @@
             ShardMismatch         of a shard's description
             JournalBroken         a gap or a fork: what was acknowledged cannot be told for sure
         RecoveryRefused           what a recovery finds is not enough, or too much; nothing was changed
+        NoRoom                    what is only scratch would fill the manifest's disk
         NotEnoughShards           fewer than k to read, or than the policy wants to write
         BudgetExhausted           no memory came free in time
         KeyUnavailable            root or tenant key
@@ -122,6 +123,10 @@ class JournalBroken(IntegrityError):
 
 class RecoveryRefused(ProxyError):
     """A recovery cannot be made from what the stores hold, or into this manifest; nothing was changed."""
+
+
+class NoRoom(ProxyError):
+    """What is only scratch would fill the manifest's disk."""
 
 
 class NotEnoughShards(ProxyError):

@@ -13,16 +13,17 @@ import pytest
 from msgspec.structs import replace
 
 from proxy.codec.format import is_shard_name, shard_name
+from proxy.engine.recover import bounds, listing
 from proxy.engine.recover.labelled import LabelledRecovery, Place
 from proxy.engine.recover.listing import list_stores
 from proxy.engine.recover.notes import Notes, Tell, open_notes
 from proxy.engine.recover.shards import check_shards
-from proxy.errors import StoreUnavailable
+from proxy.errors import RecoveryRefused, StoreUnavailable
 from proxy.manifest.drafts import CompletedPart, Conditions, VersionDraft
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import Bucket, BucketName, ExtentId, ObjectAttributes, ObjectKey, VersionId
 from proxy.manifest.recovery import Finding
-from proxy.manifest.sqlite import open_sqlite
+from proxy.manifest.sqlite import open_sqlite, room
 from proxy.manifest.sqlite.notebook import Notebook
 from proxy.stores.protocol import ShardName
 from tests.laboratory import BytesBody, Laboratory, laboratory
@@ -364,3 +365,46 @@ async def test_a_store_that_fails_for_a_moment_is_asked_again(tmp_path: Path) ->
         async with recovered(lab, tmp_path) as (manifest, findings):
             assert findings == ()
             assert await read(lab, manifest, "k") == b"x" * 100
+
+
+# A store that lists too much
+
+
+def made_up(number: int) -> str:
+    return shard_name(number.to_bytes(16, "big"), number % 6)
+
+
+@pytest.mark.parametrize("name", [made_up, lambda _: made_up(1), lambda number: f"holiday-{number}"], ids=["new", "the same", "no shards"])
+async def test_a_store_that_lists_without_end_is_given_up_and_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: Callable[[int], str]
+) -> None:
+    monkeypatch.setattr(bounds, "FEW", 2000)
+    monkeypatch.setattr(listing, "BATCH", 100)
+    async with laboratory(tmp_path) as lab:
+        for number in range(20):
+            await lab.put(str(number), b"%d" % number * 1000)
+
+        async def endless(prefix: str = "") -> AsyncIterator[tuple[ShardName, int]]:
+            for number in itertools.count():
+                yield ShardName(name(number)), 100
+
+        lab.stores["elm"].list = endless  # type: ignore[method-assign]
+        async with blank_manifest(lab, tmp_path / "new.sqlite") as manifest, open_notes(tmp_path / "notes.sqlite") as notes:
+            ended = await list_stores(lab.services.stores, notes, silence)
+            assert {store for store, one in ended.items() if one.failure} == {"elm"}
+            assert "store elm: it lists more than" in ended["elm"].failure
+            await recover(lab, manifest, notes)
+            assert [await read(lab, manifest, str(number)) for number in range(20)] == [b"%d" % number * 1000 for number in range(20)]
+
+
+async def test_a_disk_that_is_too_small_for_the_listings_is_told_with_what_they_come_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "KEPT_BYTES", 2**62)
+    async with laboratory(tmp_path) as lab:
+        await lab.put("k", b"data")
+        async with open_notes(tmp_path / "notes.sqlite") as notes:
+            with pytest.raises(
+                RecoveryRefused, match=r"MiB left, and .* kept for the manifest; so far the stores list: .*elm .*; make room;"
+            ):
+                await list_stores(lab.services.stores, notes, silence)

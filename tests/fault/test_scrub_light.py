@@ -12,6 +12,7 @@ from proxy.engine.scrub import findings
 from proxy.engine.scrub.workers import LIGHT, RETRY_SECONDS
 from proxy.errors import StoreUnavailable
 from proxy.manifest.damage import Damage
+from proxy.manifest.sqlite import room
 from proxy.stores.protocol import ShardName
 from tests.laboratory import Laboratory, laboratory
 from tests.scrubbing import damage, hide, read, scrub, shards_of, spoil
@@ -132,3 +133,14 @@ async def test_a_shard_that_was_deleted_while_the_pass_looks_is_not_missing(lab:
     store.get_range = deleted_meanwhile  # type: ignore[method-assign]
     report = await scrub(lab, LIGHT)
     assert report.found == {}
+
+
+async def test_a_listing_that_does_not_fit_beside_the_manifest_is_given_up_and_says_nothing_of_what_is_missing(
+    lab: Laboratory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await lab.put("k", b"data" * 1000)
+    monkeypatch.setattr(room, "KEPT_BYTES", 2**62)
+    report = await scrub(lab, LIGHT)
+    assert set(report.unlisted) == set(lab.stores)
+    assert "kept for the manifest" in report.unlisted["elm"]
+    assert (report.found, report.orphans, await damage(lab)) == ({}, {}, {})

@@ -79,7 +79,8 @@ class Recovery:
         started = parts.clock.monotonic()
         await self._check_manifest(resume=resume)
         await self._check_notes()
-        listed = await list_stores(parts.fleet.stores, parts.notes, parts.tell)
+        alone = {str(policy.stores[0].name) for policy in parts.policies.values() if len(policy.stores) == 1}
+        listed = await list_stores(parts.fleet.stores, parts.notes, parts.tell, unbounded=alone)
         silent = {name for name, one in listed.items() if one.failure}
         refuse_if_too_many(parts.policies.values(), {name: one.failure for name, one in listed.items() if one.failure})
         journal, doubts = await self._recover_history(identity, silent, resume=resume)

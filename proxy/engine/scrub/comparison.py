@@ -43,7 +43,7 @@ from proxy.engine.scrub.inspector import Inspector, Shard
 from proxy.engine.scrub.names import kind_of_name
 from proxy.engine.scrub.slices import Slice
 from proxy.engine.throttle import Throttle
-from proxy.errors import BudgetExhausted, KeyUnavailable, StoreError, StoreUnavailable
+from proxy.errors import BudgetExhausted, KeyUnavailable, NoRoom, StoreError, StoreUnavailable
 from proxy.manifest.damage import Draw
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import ExtentId, Garbage, IntentId
@@ -127,12 +127,11 @@ class Comparison:
         self._compared.requests += 1
         try:
             page = await listing.next_page()
-        except StoreError as error:
+            bump(self._compared.listed, listing.store_name, len(page))
+            await self._in_thread(self._listings.add, listing.store_name, self._shards_of(listing.store_name, page, part))
+        except (StoreError, NoRoom) as error:
             listing.ended = True
             self._compared.unlisted[listing.store_name] = str(error)
-            return
-        bump(self._compared.listed, listing.store_name, len(page))
-        await self._in_thread(self._listings.add, listing.store_name, self._shards_of(listing.store_name, page, part))
 
     def _shards_of(self, store: str, page: Sequence[tuple[ShardName, int]], part: Slice) -> list[tuple[str, int]]:
         shards: list[tuple[str, int]] = []

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from proxy.codec.format import segment_prefix
+from proxy.manifest.sqlite.room import require_room
 
 # Nothing is rolled back, and nobody else looks. Without a journal, SQLite does not mind that the file has lost its name.
 _PRAGMAS = ("journal_mode = OFF", "synchronous = OFF", "locking_mode = EXCLUSIVE", "cache_size = -8192", "temp_store = FILE")
@@ -33,6 +34,7 @@ class Listings:
     """Names that stores have listed and that nothing has explained yet. Every call may wait for a disk: none is for the event loop."""
 
     def __init__(self, manifest_path: Path) -> None:
+        self._folder = manifest_path.parent
         path = manifest_path.with_name(f"{manifest_path.name}.scratch-{secrets.token_hex(8)}")
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         for pragma in _PRAGMAS:
@@ -42,6 +44,8 @@ class Listings:
         self._connection.execute("BEGIN")  # for good: what does not fit into the cache is written when it must be
 
     def add(self, store: str, entries: Iterable[tuple[str, int]]) -> None:
+        """Note what a store lists. Raises `NoRoom`."""
+        require_room(self._folder)
         rows = [(name, store, size) for name, size in entries]
         self._connection.executemany("INSERT OR REPLACE INTO listed VALUES (?, ?, ?)", rows)
 

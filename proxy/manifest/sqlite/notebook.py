@@ -16,6 +16,7 @@ import msgspec
 from proxy.errors import ConfigError
 from proxy.manifest.records import Layout, SegmentId
 from proxy.manifest.recovery import Finding, Found, FoundVersion, Labelled, Link, Sighting, UnnamedSegment
+from proxy.manifest.sqlite.room import require_room
 
 FORMAT = 1
 _TABLES = (
@@ -95,6 +96,8 @@ class Notebook:
     # What the stores list
 
     def add_sightings(self, sightings: Iterable[Sighting]) -> None:
+        """Note what a store lists. Raises `NoRoom`."""
+        require_room(self._path.parent)
         with self._transaction():
             self._connection.executemany("INSERT OR IGNORE INTO listed VALUES (?, ?, ?, ?, ?)", sightings)
 
