@@ -41,9 +41,7 @@ NEEDED_KEYS = {"s3": ("bucket",), "gcs": ("bucket",), "azure": ("bucket", "accou
 def check(config: Config) -> None:
     """Raise `ConfigError`, with the key and the remedy, for the first thing that does not hold."""
     listen_address(config.listen)
-    for domain in config.domains:
-        if not _DOMAIN.fullmatch(domain):
-            raise ConfigError(f'domains: "{domain}" is not a host name; write it as in "s3.example.org"')
+    _check_domains(config)
     if config.public_url and not _PUBLIC_URL.fullmatch(config.public_url):
         raise ConfigError(f'public_url: "{config.public_url}" is not SCHEME://HOST[:PORT]; write it as in "https://s3.example.org"')
     _check_networks(config.trusted_proxies)
@@ -68,6 +66,15 @@ def check(config: Config) -> None:
             if store_name not in config.stores:
                 known = ", ".join(sorted(config.stores))
                 raise ConfigError(f'policies.{name}.stores: there is no store "{store_name}"; one of: {known}')
+
+
+def _check_domains(config: Config) -> None:
+    for key, domains in (("domains", config.domains), ("website_domains", config.website_domains)):
+        for domain in domains:
+            if not _DOMAIN.fullmatch(domain):
+                raise ConfigError(f'{key}: "{domain}" is not a host name; write it as in "s3.example.org"')
+    if both := {domain.lower() for domain in config.domains} & {domain.lower() for domain in config.website_domains}:
+        raise ConfigError(f'website_domains: "{min(both)}" is one of `domains`, too; a bucket and its website need different names')
 
 
 def _check_locations(config: Config) -> None:

@@ -193,6 +193,7 @@ class LogConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Config(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     listen: str = "127.0.0.1:9000"
     domains: tuple[str, ...] = ()  # names of this server; virtual-hosted style: bucket.DOMAIN
+    website_domains: tuple[str, ...] = ()  # bucket.DOMAIN is the bucket's website
     public_url: str = ""  # as clients know it, behind a proxy
     trusted_proxies: tuple[str, ...] = ()  # networks; their X-Forwarded-For and X-Forwarded-Proto are believed
     region: Text = "us-east-1"

@@ -1,8 +1,7 @@
 """Cross-origin requests: a bucket's CORS rules, checked when they are put, and matched when a browser asks.
 
 A browser first asks with OPTIONS whether it may send a request (a preflight), without a signature. Other requests that name their Origin
-are answered like any; headers of the first rule that matches let the browser's script see the answer. S3 tells a stranger whether a bucket
-exists. Here a bucket without rules and no bucket at all have the same answer.
+are answered like any; headers of the first rule that matches let the browser's script see the answer.
 Source: Amazon S3 API Reference, PutBucketCors, CORSRule; User Guide, "Using cross-origin resource sharing (CORS)", "Troubleshooting CORS".
 """
 
@@ -87,13 +86,15 @@ def parse_rules(document: str) -> tuple[Rule, ...]:
     )
 
 
-def preflight_headers(rules: Sequence[Rule] | None, target: Target, headers: Mapping[str, str]) -> dict[str, str]:
-    """Return what a preflight is answered with. BadRequest, AccessForbidden; no rules (None) are those of no bucket, too."""
+def preflight_headers(
+    rules: Sequence[Rule] | None, target: Target, headers: Mapping[str, str], *, has_bucket: bool = True
+) -> dict[str, str]:
+    """Return what a preflight is answered with. BadRequest, AccessForbidden. Without a bucket there are no rules (None), either."""
     if "origin" not in headers:
         raise S3Error("BadRequest", "Insufficient information. Origin request header needed.")
     method = headers.get("access-control-request-method")
     if rules is None:
-        message = "CORSResponse: Bucket not found" if target.bucket is None else "CORSResponse: CORS is not enabled for this bucket."
+        message = "CORSResponse: CORS is not enabled for this bucket." if has_bucket else "CORSResponse: Bucket not found"
         raise S3Error("AccessForbidden", message, Method=method or "OPTIONS", ResourceType="BUCKET")
     if method not in _METHODS:
         raise S3Error("BadRequest", f"Invalid Access-Control-Request-Method: {'null' if method is None else method}")

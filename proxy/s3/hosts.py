@@ -24,7 +24,7 @@ class Hosts:
     def __init__(self, names: Iterable[str], domains: Sequence[str]) -> None:
         """Take the names that stand for the server alone, and the domains whose subdomains are buckets, in any case."""
         self._domains = tuple(domains)
-        self._names = frozenset(map(_plain, (*names, *domains)))
+        self._names = frozenset(map(plain_host, (*names, *domains)))
         self._find = lru_cache(_REMEMBERED)(self._look_up)
 
     def bucket(self, host: str) -> str | None:
@@ -34,7 +34,7 @@ class Hosts:
         return self._find(host)
 
     def _look_up(self, host: str) -> str | None:
-        name = _plain(host)
+        name = plain_host(host)
         bucket = bucket_of_host(host, self._domains)
         if bucket is None and name and name not in self._names and not _is_address(name):
             message = (
@@ -47,7 +47,7 @@ class Hosts:
 
 def bucket_of_host(host: str, domains: Sequence[str]) -> str | None:
     """Return what stands before a domain, the longest that fits: `b.s3.example` is no bucket `b.s3` of `example`."""
-    name = _plain(host)
+    name = plain_host(host)
     ours = [domain.lower() for domain in domains]
     if name in ours:
         return None
@@ -55,7 +55,7 @@ def bucket_of_host(host: str, domains: Sequence[str]) -> str | None:
     return None if domain is None else name[: -len(domain) - 1] or None
 
 
-def _plain(host: str) -> str:
+def plain_host(host: str) -> str:
     """Return a host in lower case, without its port and the dot of the root."""
     return _PORT.sub("", host.strip()).lower().removesuffix(".")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from proxy.manifest.protocol import Manifest
-from proxy.manifest.records import BucketName
+from proxy.manifest.records import Bucket, BucketName
 from proxy.s3.cors import Rule, cross_origin_headers, parse_rules, preflight_headers
 from proxy.s3.routing import Target
 
@@ -24,16 +24,18 @@ class CrossOrigin:
 
     async def allow(self, method: str, target: Target, headers: Mapping[str, str]) -> Mapping[str, str]:
         """Return the headers that every answer to this request has, whatever comes of it; names are in lower case."""
-        rules = await self._rules(target)
+        rules = _rules(await self._bucket(target))
         return {} if rules is None else cross_origin_headers(rules, method, headers)
 
     async def preflight(self, target: Target, headers: Mapping[str, str]) -> Mapping[str, str]:
         """Return the headers of the answer to OPTIONS. AccessForbidden, BadRequest."""
-        return preflight_headers(await self._rules(target) if "origin" in headers else None, target, headers)
+        bucket = await self._bucket(target) if "origin" in headers else None
+        return preflight_headers(_rules(bucket), target, headers, has_bucket=bucket is not None)
 
-    async def _rules(self, target: Target) -> Sequence[Rule] | None:
-        if target.bucket is None:
-            return None
-        bucket = await self._manifest.find_bucket(BucketName(target.bucket))
-        document = None if bucket is None else bucket.settings.get(CORS)
-        return None if document is None else parse_rules(document)
+    async def _bucket(self, target: Target) -> Bucket | None:
+        return None if target.bucket is None else await self._manifest.find_bucket(BucketName(target.bucket))
+
+
+def _rules(bucket: Bucket | None) -> Sequence[Rule] | None:
+    document = None if bucket is None else bucket.settings.get(CORS)
+    return None if document is None else parse_rules(document)

@@ -26,9 +26,10 @@ from proxy.s3.hosts import Hosts
 from proxy.s3.model import Operation, load_model
 from proxy.s3.naming import check_key
 from proxy.s3.parsing import Params, parse_request
-from proxy.s3.rendering import object_headers, render_response
+from proxy.s3.rendering import object_headers, one_line, render_response
 from proxy.s3.request import read_headers, read_query
 from proxy.s3.routing import Router, Target, split_target
+from proxy.s3.website import error_page, site_of_host
 from proxy.server.access import Access, Gate
 from proxy.server.access_lines import AccessLines
 from proxy.server.auth import Authenticator, Sender, hoisted_headers
@@ -42,12 +43,14 @@ from proxy.server.handlers import HANDLERS
 from proxy.server.handlers.multipart import object_address
 from proxy.server.inlet import Inlet
 from proxy.server.internal import INTERNAL, answer_internal, is_internal
+from proxy.server.payment import PAYMENT, agreed_to_pay
 from proxy.server.peers import Peers
 from proxy.server.refusals import refuse_unserved
 from proxy.server.streaming import send_download
 from proxy.server.telemetry import Telemetry
 from proxy.server.turns import Turns
 from proxy.server.visit import Visit
+from proxy.server.websites import METHODS, Asked, Missed, check_page, error_headers, visit_website, website_of
 from proxy.server.whitespace import WhiteSpace
 from proxy.services import Services
 
@@ -67,6 +70,8 @@ class Dispatcher:
         config = services.config
         self._services = services
         self._hosts = Hosts(("localhost", gethostname(), host, urlsplit(config.public_url).hostname or ""), config.domains)
+        self._website_domains = config.website_domains
+        self._all_domains = (*config.domains, *config.website_domains)
         self._limits = config.limits
         model = load_model()
         self._router = Router(model)
@@ -79,6 +84,7 @@ class Dispatcher:
         )
         self._gate = Gate(services.manifest, services.clock)
         self._peers = Peers(config.trusted_proxies)
+        self._reads = {"GET": model.operations["GetObject"], "HEAD": model.operations["HeadObject"]}
         self._cross_origin = CrossOrigin(services.manifest)
         self._tagging = tagging_document(model)
         self._forms = Forms(services.budget)
@@ -93,7 +99,7 @@ class Dispatcher:
         self._idle = asyncio.Event()
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
-        if request.raw_path.startswith(INTERNAL) and is_internal(request, self._services.config.domains):
+        if request.raw_path.startswith(INTERNAL) and is_internal(request, self._all_domains):
             return await answer_internal(request, self._services.manifest, self._services.fleet, self._telemetry, self._services.journal)
         self._telemetry.begin()
         visit = Visit(request, self._inlet(request))
@@ -157,6 +163,10 @@ class Dispatcher:
     async def _answer(self, visit: Visit) -> web.StreamResponse:
         request = visit.request
         headers = read_headers(request.headers.items())
+        if self._website_domains:
+            site = site_of_host(headers.get("host", ""), self._services.config.domains, self._website_domains)
+            if site is not None:
+                return await self._answer_site(visit, site, headers)
         hosted = self._hosts.bucket(headers.get("host", ""))
         target = visit.target = split_target(hosted, visit.raw_path)
         query = read_query(visit.raw_query)
@@ -176,6 +186,7 @@ class Dispatcher:
         if sender.claim.presigned:
             headers = hoisted_headers(query, headers)
         access = await self._gate.admit(operation, target, query, headers, sender, partial(self._peers.peer, request, headers))
+        visit.pays = agreed_to_pay((access.held, access.origin.held if access.origin is not None else None), sender.principal, headers)
         handle = _handle_of(operation)
         refuse_unserved(operation, headers)
         if target.key is not None:
@@ -202,6 +213,7 @@ class Dispatcher:
         sizes = check_policy(form, bucket or "", self._services.clock.now_ms()) if sender.tenant is not None else ANY_SIZE
         said = form_headers(form, headers, self._tagging)
         access = await self._gate.admit(operation, target, (), said, sender, partial(self._peers.peer, visit.request, headers))
+        visit.pays = agreed_to_pay((access.held,), sender.principal, said)
         refuse_unserved(operation, said)
         check_key(key)
         body = FormBody(upload, said, sender.claim, sizes=sizes)
@@ -218,6 +230,70 @@ class Dispatcher:
         headers.extend(object_headers(call.operation, result))
         headers.extend(answer.headers)
         return web.Response(status=answer.status, headers=headers, body=answer.body)
+
+    async def _answer_site(self, visit: Visit, bucket: str, headers: dict[str, str]) -> web.StreamResponse:
+        """Answer a visitor of a bucket's website, in words for people."""
+        request = visit.request
+        try:
+            target = visit.target = split_target(bucket, visit.raw_path)
+            if "origin" in headers and request.method != "OPTIONS":
+                visit.cross_origin = await self._cross_origin.allow(request.method, target, headers)
+            if request.method == "OPTIONS":
+                visit.cross_origin = await self._cross_origin.preflight(target, headers)
+                return web.Response(headers=self._common_headers(visit))
+            if request.method not in METHODS:
+                raise S3Error("MethodNotAllowed", headers={"Allow": ", ".join(METHODS)}, Method=request.method, ResourceType="OBJECT")
+            sender = visit.sender = await self._authenticator.check(None, bucket)
+            website = website_of(sender.caller.bucket, bucket)
+            path = f"{visit.raw_path}?{visit.raw_query}" if visit.raw_query else visit.raw_path
+            asked = Asked(
+                request.method,
+                target.key or "",
+                path,
+                "https" if self._peers.peer(request, headers).secure else "http",
+                headers["host"],
+                headers,
+            )
+            page = await visit_website(website, asked, partial(self._read_page, visit, sender, headers))
+            if isinstance(page, Download):
+                return await self._render(visit, self._reads[request.method], page)
+            moved = self._common_headers(visit)
+            moved["Location"] = one_line(page.location)
+            return web.Response(status=page.status, headers=moved)
+        except Missed as miss:
+            return self._error_page(visit, miss.error, miss.beside)
+        except Exception as error:
+            explained = self._explained(visit, error)
+            return self._refusal(visit, explained) if explained.status == 304 else self._error_page(visit, explained, None)
+
+    async def _read_page(
+        self, visit: Visit, sender: Sender, sent: Mapping[str, str], key: str, headers: Mapping[str, str], method: str
+    ) -> Download:
+        """Read a page of a website as GetObject or HeadObject would. NoSuchKey also where the visitor may not read: websites say so."""
+        operation = visit.operation = self._reads[method]
+        target = visit.target = Target(visit.target.bucket if visit.target else None, key)
+        try:
+            access = await self._gate.admit(operation, target, (), sent, sender, partial(self._peers.peer, visit.request, sent))
+            agreed_to_pay((access.held,), sender.principal, headers)
+        except S3Error as error:
+            bucket = sender.caller.bucket
+            if error.code == "AccessDenied" and bucket is not None and PAYMENT not in bucket.settings:
+                await check_page(self._services.engine, bucket, key)
+            raise
+        check_key(key)
+        call = self._call(visit, operation, parse_request(operation, target, (), headers), headers, sender, access, None)
+        answer = await _handle_of(operation)(call)
+        assert isinstance(answer, Download)
+        return answer
+
+    def _error_page(self, visit: Visit, error: S3Error, beside: S3Error | None) -> web.Response:
+        visit.code = error.code
+        headers = self._common_headers(visit)
+        headers.extend(error.headers)
+        headers.extend(error_headers(error))
+        headers["Content-Type"] = "text/html; charset=utf-8"
+        body = error_page(error, request_id=visit.request_id, host_id=self._host_id, beside=beside)
+        return web.Response(status=error.status, headers=headers, body=b"" if visit.request.method == "HEAD" else body)
 
     def _call(
         self,
@@ -331,6 +407,8 @@ class Dispatcher:
         headers = CIMultiDict({"x-amz-request-id": visit.request_id, "x-amz-id-2": self._host_id, "Server": "Shardgate"})
         if visit.cross_origin:
             headers.extend(visit.cross_origin)
+        if visit.pays:
+            headers["x-amz-request-charged"] = "requester"
         return headers
 
 

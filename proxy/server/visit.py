@@ -25,6 +25,7 @@ class Visit:
         "cross_origin",
         "inlet",
         "operation",
+        "pays",
         "raw_path",
         "raw_query",
         "request",
@@ -48,6 +49,7 @@ class Visit:
         self.tenant = ""
         self.sender: Sender | None = None  # once it is proved
         self.cross_origin: Mapping[str, str] = _SAME_ORIGIN  # headers of every answer to a cross-origin request
+        self.pays = False  # the requester, and not the bucket's owner
         self.code = ""
         self.status = 499  # nginx's number for a client that went away, if nothing else comes of it
         self.sent_bytes = 0

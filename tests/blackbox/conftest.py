@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 NewBucket = Callable[..., str]  # makes a bucket, and returns its name
 DOMAIN = "s3.test"
+WEBSITE_DOMAIN = "web.test"
 LOCATION = "eu-west-1"
 OTHER_ACCESS_KEY = "OTHEROTHEROTHEROTHER"
 OTHER_EMAIL = "other@tenants.example"
@@ -41,7 +42,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shardgate]:
     data = tmp_path_factory.mktemp("shardgate")
     config = data / "blackbox.toml"
     # As bench.toml (no fsync: these tests write a lot and never pull the plug), with a domain for virtual-hosted requests.
-    config.write_text(f'domains = ["{DOMAIN}"]\nlocations = {{ {LOCATION} = "standard" }}\n' + (ROOT / "config" / "bench.toml").read_text())
+    domains = f'domains = ["{DOMAIN}"]\nwebsite_domains = ["{WEBSITE_DOMAIN}"]\n'
+    config.write_text(f'{domains}locations = {{ {LOCATION} = "standard" }}\n' + (ROOT / "config" / "bench.toml").read_text())
     with shardgate(data, config=config) as running:
         keys = ["--access-key", OTHER_ACCESS_KEY, "--secret-key", OTHER_SECRET_KEY, "--account-id", OTHER_ACCOUNT, "--email", OTHER_EMAIL]
         add = ["tenant", "add", "other", "--config", str(config), *keys]

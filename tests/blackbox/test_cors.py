@@ -114,11 +114,11 @@ def test_a_preflight_that_no_rule_matches_is_refused(
     assert cross_origin(answer) == {}
 
 
-def test_a_bucket_without_rules_answers_as_one_that_is_not_there(raw: RawClient, bucket: str) -> None:
-    for path in (f"/{bucket}/k", "/no-such-bucket-here/k"):
+def test_a_bucket_without_rules_and_one_that_is_not_there_are_told_apart(raw: RawClient, bucket: str) -> None:
+    for path, fault in ((f"/{bucket}/k", "CORS is not enabled for this bucket."), ("/no-such-bucket-here/k", "Bucket not found")):
         answer = preflight(raw, path)
         assert answer.verdict == (403, "AccessForbidden")
-        assert answer.error["Message"] == "CORSResponse: CORS is not enabled for this bucket."
+        assert answer.error["Message"] == f"CORSResponse: {fault}"
         assert (answer.error["Method"], answer.error["ResourceType"]) == ("PUT", "BUCKET")
 
 

@@ -191,7 +191,7 @@ def test_a_form_that_claims_something_says_all_of_it(presign: Presign) -> None:
 def test_what_is_not_signed_is_nobodys_and_refused_by_a_private_bucket(raw: RawClient, bucket: str) -> None:
     body = multipart(("key", b"k", ""), ("file", b"x", ""))
     assert by_hand(raw, bucket, body).verdict == (403, "AccessDenied")
-    assert by_hand(raw, "no-such-bucket-here", body).verdict == (403, "AccessDenied")
+    assert by_hand(raw, "no-such-bucket-here", body).verdict == (404, "NoSuchBucket")
 
 
 def test_an_expired_policy_is_refused(presign: Presign) -> None:
@@ -365,3 +365,16 @@ def test_many_forms_at_once_are_all_stored(s3: S3Client, bucket: str, presign: P
         thread.join()
     assert statuses == [204] * 40
     assert all(s3.get_object(Bucket=bucket, Key=f"f{number}")["Body"].read() == content(300_000, number) for number in range(40))
+
+
+def test_anybody_may_upload_where_everybody_may_write(raw: RawClient, s3: S3Client, new_bucket: Callable[[], str]) -> None:
+    bucket = f"open-{new_bucket()}"[:63]
+    s3.create_bucket(Bucket=bucket, ObjectOwnership="ObjectWriter")
+    s3.delete_public_access_block(Bucket=bucket)
+    body = multipart(("key", b"k", ""), ("acl", b"public-read", ""), ("success_action_status", b"201", ""), ("file", b"bar", ""))
+    assert by_hand(raw, bucket, body).verdict == (403, "AccessDenied")
+    s3.put_bucket_acl(Bucket=bucket, ACL="public-read-write")
+    answer = by_hand(raw, bucket, body)
+    assert answer.status == 201
+    assert ElementTree.fromstring(answer.body).findtext("Key") == "k"
+    assert raw.send("GET", f"/{bucket}/k").body == b"bar"

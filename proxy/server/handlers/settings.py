@@ -31,7 +31,3 @@ async def nothing(_call: Call) -> dict[str, object]:
 
 async def empty_list(_call: Call) -> dict[str, object]:
     return {"IsTruncated": False}
-
-
-async def get_bucket_request_payment(_call: Call) -> dict[str, object]:
-    return {"Payer": "BucketOwner"}
