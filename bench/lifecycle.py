@@ -73,7 +73,7 @@ async def _set_rules(manifest: Manifest, filters: tuple[dict[str, object], ...])
 async def _walked(manifest: Manifest, now_ms: int) -> tuple[str, ...]:
     rows, pages, place, began = 0, 0, Place(), time.process_time()
     while True:
-        page = await manifest.walk_due(BUCKET, after=place, now_ms=now_ms, max_rows=ROWS, max_due=DUE)
+        page = await manifest.walk_due(BUCKET, after=place, now_ms=now_ms, moves=False, max_rows=ROWS, max_due=DUE)
         rows, pages, place = rows + page.rows, pages + 1, page.place
         if page.ended:
             break

@@ -26,7 +26,8 @@ from proxy.engine.journal.scrub import CopyScrub
 from proxy.engine.journal.scrubbing import JournalScrubber
 from proxy.engine.journal.tidy import Tidier
 from proxy.engine.journal.worker import JournalWorker, NoJournal
-from proxy.engine.lifecycle.moving import ClassMover
+from proxy.engine.lifecycle.expiring import Expirations
+from proxy.engine.lifecycle.moving import Transitions
 from proxy.engine.lifecycle.worker import LifecycleWorker
 from proxy.engine.moving import ShardMover
 from proxy.engine.placement import Policy
@@ -50,6 +51,7 @@ from proxy.engine.trusted_time import TrustedTimeKeeper
 from proxy.engine.workers import Worker
 from proxy.journaling import Journal
 from proxy.keyring import Keyring
+from proxy.manifest.lifecycle import EXPIRING, MOVING
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.sqlite.listings import Listings
 from proxy.targets.protocol import Target
@@ -90,7 +92,7 @@ def make_workers(parts: Parts) -> tuple[Worker, ...]:
         LeavingWatch(parts.manifest, parts.fleet),
         TrustedTimeKeeper(parts.manifest, parts.clock),
         make_campaigns(parts),
-        _lifecycle(parts),
+        *_lifecycle(parts),
         _repairer(parts),
         _auditor(parts),
         *_scrubbers(parts),
@@ -157,10 +159,11 @@ def make_campaigns(parts: Parts) -> CampaignWorker:
     )
 
 
-def _lifecycle(parts: Parts) -> LifecycleWorker:
-    throttle = parts.throttle.share()
-    mover = ClassMover(parts.manifest, parts.policies, _rewriter(parts, throttle), parts.clock)
-    return LifecycleWorker(parts.manifest, parts.clock, mover, throttle)
+def _lifecycle(parts: Parts) -> Iterator[Worker]:
+    manifest, clock = parts.manifest, parts.clock
+    yield LifecycleWorker(EXPIRING, manifest, clock, Expirations(manifest, clock, parts.throttle.share()))
+    transitions = Transitions(manifest, parts.policies, _rewriter(parts, parts.throttle.share()), clock)
+    yield LifecycleWorker(MOVING, manifest, clock, transitions)
 
 
 def _rewriter(parts: Parts, throttle: Throttle) -> Rewriter:

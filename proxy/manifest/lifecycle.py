@@ -7,8 +7,13 @@ from typing import Literal, TypeAlias
 from proxy.manifest.records import ObjectKey, Record, UploadId, VersionId
 
 Action: TypeAlias = Literal["expire", "remove", "move"]
-LIFECYCLE_WANTED = "lifecycle-wanted"  # the state that tells of rules that were put since the last pass began
+EXPIRING, MOVING = JOBS = ("lifecycle", "lifecycle-moves")  # who carries out what is due
 Outcome: TypeAlias = Literal["expired", "marked", "removed", "moved", "locked", "left"]  # `left`: it is not due any more, or gone
+
+
+def wanted_state(job: str) -> str:
+    """Return the name of the state that tells a job of rules that were put since its last pass began."""
+    return f"{job}-wanted"
 
 
 class Place(Record, frozen=True, kw_only=True, omit_defaults=True):

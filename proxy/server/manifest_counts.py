@@ -14,6 +14,7 @@ from proxy.engine.tally import load_tally
 from proxy.manifest.damage import DamageCount, Losses
 from proxy.manifest.events import Backlog
 from proxy.manifest.journal import CheckpointState, JournalPosition
+from proxy.manifest.lifecycle import JOBS as LIFECYCLE_JOBS
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import Job
 from proxy.manifest.scrub import ScrubReport
@@ -33,7 +34,7 @@ async def read_counts(manifest: Manifest) -> ManifestCounts:
         journal=await manifest.journal_position(),
         checkpoints=await manifest.checkpoint_state(before_ms=0),
         events=await manifest.event_backlogs(),
-        lifecycle=await load_lifecycle(manifest),
+        lifecycle={job: await load_lifecycle(manifest, job) for job in LIFECYCLE_JOBS},
     )
 
 
@@ -52,7 +53,7 @@ class ManifestCounts:
         journal: JournalPosition,
         checkpoints: CheckpointState,
         events: Iterable[Backlog] = (),
-        lifecycle: LifecycleState | None = None,
+        lifecycle: Mapping[str, LifecycleState] = {},
     ) -> None:
         """`scrubs`: the last whole pass of each kind."""
         self._damage = damage
@@ -82,8 +83,7 @@ class ManifestCounts:
         yield from self._of_scrubs()
         yield from self._of_journal()
         yield from self._of_events()
-        if self._lifecycle is not None:
-            yield from _of_lifecycle(self._lifecycle)
+        yield from _of_lifecycle(self._lifecycle)
         yield from self._of_jobs()
 
     def _of_damage(self) -> Iterator[Metric]:
@@ -185,10 +185,13 @@ def _of_tally(tally: Tally) -> Iterator[Metric]:
     yield GaugeMetricFamily("shardgate_counted_seconds", "When segments and bytes were last counted.", tally.ended_ms / 1000)
 
 
-def _of_lifecycle(state: LifecycleState) -> Iterator[Metric]:
+def _of_lifecycle(states: Mapping[str, LifecycleState]) -> Iterator[Metric]:
     done = CounterMetricFamily("shardgate_lifecycle_done", "What lifecycle rules have done to versions and uploads.", labels=("what",))
-    for what, count in sorted(state.totals.items()):
-        done.add_metric((what,), count)
-    yield done
-    yield GaugeMetricFamily("shardgate_lifecycle_ended_seconds", "When the last whole pass ended; 0: never.", state.ended_ms / 1000)
-    yield GaugeMetricFamily("shardgate_lifecycle_walked", "Versions and uploads that this pass has looked at.", state.rows)
+    ended = GaugeMetricFamily("shardgate_lifecycle_ended_seconds", "When the last whole pass ended; 0: never.", labels=("job",))
+    walked = GaugeMetricFamily("shardgate_lifecycle_walked", "Versions and uploads that this pass has looked at.", labels=("job",))
+    for job, state in states.items():
+        for what, count in sorted(state.totals.items()):
+            done.add_metric((what,), count)
+        ended.add_metric((job,), state.ended_ms / 1000)
+        walked.add_metric((job,), state.rows)
+    yield from (done, ended, walked)

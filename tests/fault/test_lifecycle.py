@@ -15,6 +15,7 @@ from proxy.engine.lifecycle.state import load_lifecycle
 from proxy.engine.workers import Progress
 from proxy.errors import ProxyError
 from proxy.manifest.drafts import AttributeChange
+from proxy.manifest.lifecycle import JOBS, MOVING
 from proxy.manifest.plans.locks import OBJECT_LOCK
 from proxy.manifest.records import Bucket, BucketName, ObjectAttributes, ObjectKey, Retention, Version
 from proxy.s3.lifecycle.reading import read_configuration
@@ -48,13 +49,14 @@ async def set_rules(lab: Laboratory, *rules: dict[str, Any], bucket: Bucket | No
 
 
 async def run(lab: Laboratory) -> Progress:
-    """Take steps until there is nothing left to do; return the sum of what they did."""
+    """Take steps of both jobs until there is nothing left to do; return the sum of what they did."""
     done, trouble = 0, ""
-    while True:
-        progress = await lab.worker(SETTING).step()
-        done, trouble = done + progress.done, trouble or progress.trouble
-        if progress.idle:
-            return Progress(idle=True, done=done, trouble=trouble)
+    for job in JOBS:
+        idle = False
+        while not idle:
+            progress = await lab.worker(job).step()
+            done, trouble, idle = done + progress.done, trouble or progress.trouble, progress.idle
+    return Progress(idle=True, done=done, trouble=trouble)
 
 
 async def put(lab: Laboratory, key: str, data: bytes = b"data", **attributes: Any) -> Version:
@@ -75,7 +77,8 @@ async def schemes(lab: Laboratory, version: Version) -> set[tuple[int, int]]:
 
 
 async def totals(lab: Laboratory) -> dict[str, int]:
-    return {name: count for name, count in (await load_lifecycle(lab.services.manifest)).totals.items() if count}
+    states = [await load_lifecycle(lab.services.manifest, job) for job in JOBS]
+    return {name: count for state in states for name, count in state.totals.items() if count}
 
 
 async def test_objects_expire_at_the_midnight_after_their_days_and_their_shards_are_collected(lab: Laboratory) -> None:
@@ -97,10 +100,10 @@ async def test_a_pass_is_made_once_a_day_and_after_rules_were_put(lab: Laborator
     manifest = lab.services.manifest
 
     async def passes() -> bool:
-        before = (await load_lifecycle(manifest)).ended_ms
+        before = (await load_lifecycle(manifest, SETTING)).ended_ms
         lab.clock.advance(1)
         await run(lab)
-        return (await load_lifecycle(manifest)).ended_ms > before
+        return (await load_lifecycle(manifest, SETTING)).ended_ms > before
 
     assert await passes()
     assert not await passes()
@@ -110,7 +113,7 @@ async def test_a_pass_is_made_once_a_day_and_after_rules_were_put(lab: Laborator
     lab.clock.advance(DAY)
     assert await passes()
     assert not await passes()
-    assert (await load_lifecycle(manifest)).rows == 1
+    assert (await load_lifecycle(manifest, SETTING)).rows == 1
 
 
 async def test_rules_that_are_put_wake_the_job_at_once(lab: Laboratory) -> None:
@@ -135,9 +138,9 @@ async def test_a_pass_goes_on_where_it_was_in_another_process(tmp_path: Path, mo
         for _ in range(2):
             assert not (await lab.worker(SETTING).step()).idle
         assert 0 < (await totals(lab))["expired"] < 9
-        state = await load_lifecycle(lab.services.manifest)
+        state = await load_lifecycle(lab.services.manifest, SETTING)
     async with laboratory(tmp_path, now_ms=now_ms) as again:
-        assert await load_lifecycle(again.services.manifest) == state
+        assert await load_lifecycle(again.services.manifest, SETTING) == state
         await run(again)
         assert await totals(again) == {"expired": 9}
         assert [await find(again, key) for key in keys] == [None] * 9
@@ -157,7 +160,7 @@ async def test_every_bucket_has_its_rules_carried_out_and_one_that_goes_meanwhil
     await put(lab, "k")
     last = await lab.services.engine.put_object(others[1], lab.tenant, ObjectKey("k"), BytesBody(b""), ObjectAttributes())
     lab.clock.advance(5 * DAY)
-    while (await load_lifecycle(manifest)).running is None or (await totals(lab)) == {}:
+    while (await load_lifecycle(manifest, SETTING)).running is None or (await totals(lab)) == {}:
         await lab.worker(SETTING).step()
     await manifest.delete_bucket(others[0].id)
     await run(lab)
@@ -264,11 +267,13 @@ async def test_a_store_that_is_down_holds_up_no_expiration(lab: Laboratory) -> N
     progress = await run(lab)
     assert progress.trouble
     assert await find(lab, "x") is None
+    assert (await lab.worker(MOVING).step()).trouble == progress.trouble, "it is told until a pass has gone well"
     for name in ("alder", "birch", "cedar"):
         lab.stores[name].down = False
     lab.clock.advance(DAY)
     await run(lab)
     assert await totals(lab) == {"expired": 1, "moved": 1}
+    assert (await lab.worker(MOVING).step()).trouble == ""
     assert await lab.get("m") == LARGE
 
 

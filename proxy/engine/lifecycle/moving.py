@@ -1,4 +1,4 @@
-"""Moving a version to another storage class: what it uses is stored anew under the scheme of that class, then it gets the class.
+"""Moving versions to another storage class: what one uses is stored anew under the scheme of that class, then it gets the class.
 
 In this order a crash leaves a version whose data lies as the new class has it, and that still bears the old one: the next pass finds it due
 again, and nothing left to move. Each extent is moved as a campaign moves it to another policy. Its ETag, its id and its dates stay.
@@ -6,24 +6,29 @@ again, and nothing left to move. Each extent is moved as a campaign moves it to 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from proxy.clock import Clock
 from proxy.codec.geometry import Scheme
 from proxy.engine.campaigns.rewriting import Rewriter
+from proxy.engine.lifecycle.deeds import cause_of
 from proxy.engine.placement import Policy
-from proxy.errors import ExtentMissing, PolicyMissing
+from proxy.errors import BucketMissing, ExtentMissing, PolicyMissing, ProxyError
 from proxy.manifest.campaigns import ExtentUser
 from proxy.manifest.events import Cause
 from proxy.manifest.lifecycle import DueVersion, Outcome
 from proxy.manifest.protocol import Manifest
-from proxy.manifest.records import Bucket, Layout
+from proxy.manifest.records import Bucket, Layout, UploadId
+from proxy.s3.lifecycle.rules import Configuration
 
 REFS = 50  # extents of one version that are looked at together
 
 
-class ClassMover:
-    """Moves versions."""
+class Transitions:
+    """Moves what is due."""
+
+    moves = True
 
     def __init__(self, manifest: Manifest, policies: Mapping[str, Policy], rewriter: Rewriter, clock: Clock) -> None:
         self._manifest = manifest
@@ -31,8 +36,26 @@ class ClassMover:
         self._rewriter = rewriter
         self._clock = clock
 
-    async def move(self, bucket: Bucket, due: DueVersion, cause: Cause | None) -> Outcome:
-        """Move a version, unless it has changed meanwhile. Raises what a store or the manifest does; then the next pass tries again."""
+    def wants(self, configuration: Configuration) -> bool:
+        return any(rule.transitions or rule.noncurrent_transitions for rule in configuration.enabled)
+
+    async def on_versions(self, bucket: Bucket, due: Sequence[DueVersion], done: Counter[str]) -> str:
+        cause = await cause_of(self._manifest, bucket, "LifecycleTransition") if due else None
+        trouble = ""
+        for one in due:
+            try:
+                done["moved"] += await self._move(bucket, one, cause) == "moved"
+            except BucketMissing:
+                raise
+            except ProxyError as error:  # the others can be moved all the same; the next pass tries this one again
+                trouble = trouble or str(error)
+        return trouble
+
+    async def on_uploads(self, bucket: Bucket, due: Sequence[UploadId], done: Counter[str]) -> None:
+        """Uploads have no class to move to: their parts lie as their object will."""
+
+    async def _move(self, bucket: Bucket, due: DueVersion, cause: Cause | None) -> Outcome:
+        """Move a version, unless it has changed meanwhile."""
         policy = self._policies.get(bucket.policy)
         if policy is None:
             raise PolicyMissing(f"the policy {bucket.policy} of bucket {bucket.name} is not configured any more")

@@ -17,10 +17,11 @@ class Lifecycle(Protocol):
 
     """The bucket of the next higher id that has a setting of this name."""
 
-    async def walk_due(self, bucket_id: BucketId, *, after: Place, now_ms: int, max_rows: int, max_due: int) -> DuePage: ...
+    async def walk_due(self, bucket_id: BucketId, *, after: Place, now_ms: int, moves: bool, max_rows: int, max_due: int) -> DuePage: ...
 
-    """Versions that the bucket's rules want something done with, in the order of keys, from behind a place. Keys that no rule is for are
-    not looked at. Of a version that is too young for any rule, no more is read than when it was made."""
+    """Versions that the bucket's rules want something done with, in the order of keys, from behind a place: with `moves` those that go to
+    another class, otherwise all others. Keys that no rule is for are not looked at. Of a version that is too young for any rule, no more is
+    read than when it was made."""
 
     async def carry_out(
         self, bucket_id: BucketId, due: Sequence[DueVersion], *, marker_ids: Sequence[VersionId], now_ms: int, cause: Cause | None = None

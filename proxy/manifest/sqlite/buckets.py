@@ -7,7 +7,8 @@ from msgspec.structs import replace
 
 from proxy.clock import Instant
 from proxy.errors import BucketMissing
-from proxy.manifest.lifecycle import LIFECYCLE_WANTED
+from proxy.manifest.lifecycle import JOBS as LIFECYCLE_JOBS
+from proxy.manifest.lifecycle import wanted_state
 from proxy.manifest.plans.buckets import check_new_bucket, with_setting, with_versioning
 from proxy.manifest.plans.locks import OBJECT_LOCK, check_lock_setting
 from proxy.manifest.records import Bucket, BucketId, BucketName, TenantId, Versioning
@@ -60,8 +61,9 @@ def put_bucket_setting(connection: Connection, bucket_id: BucketId, setting: str
     if setting == OBJECT_LOCK:
         begin_trusted_time(connection, instant)
     if setting == LIFECYCLE and document is not None:  # what it wants is looked for at once, and not only after the next midnight
-        save_state(connection, LIFECYCLE_WANTED, b"1")
-        make_due(connection, LIFECYCLE)
+        for job in LIFECYCLE_JOBS:
+            save_state(connection, wanted_state(job), b"1")
+            make_due(connection, job)
 
 
 def change_bucket(connection: Connection, bucket: Bucket) -> None:

@@ -96,14 +96,16 @@ def next_bucket_with(connection: Connection, setting: str, after: BucketId) -> B
 # Versions
 
 
-def walk_due(connection: Connection, bucket_id: BucketId, after: Place, now_ms: int, max_rows: int, max_due: int) -> DuePage:
+def walk_due(
+    connection: Connection, bucket_id: BucketId, after: Place, now_ms: int, max_rows: int, max_due: int, *, moves: bool
+) -> DuePage:
     try:
         bucket, configuration = _rules(connection, bucket_id)
     except BucketMissing:
         configuration = None
     if configuration is None:
         return DuePage(due=(), place=after, rows=0, ended=True)
-    walk = _Walk(bucket, configuration, now_ms, after)
+    walk = _Walk(bucket, configuration, now_ms, after, moves=moves)
     rows = 0
     for low, end in _spans(prefixes(configuration), after):
         for row, is_last in _with_last(map(_Row._make, connection.execute(_SCAN, (bucket_id, *low, end, max_rows - rows)))):
@@ -119,7 +121,7 @@ def walk_due(connection: Connection, bucket_id: BucketId, after: Place, now_ms: 
 class _Walk:
     """One page: what is due so far, and where it stands."""
 
-    def __init__(self, bucket: Bucket, configuration: Configuration, now_ms: int, after: Place) -> None:
+    def __init__(self, bucket: Bucket, configuration: Configuration, now_ms: int, after: Place, *, moves: bool) -> None:
         self._versioned = bucket.versioning != "Unversioned"
         self._configuration = configuration
         self._now_ms = now_ms
@@ -128,6 +130,7 @@ class _Walk:
         self._order_key = -after.sequence
         self._modified_ms = after.modified_ms
         self._noncurrent = after.noncurrent
+        self._moves = moves
         self.due: list[DueVersion] = []
 
     def see(self, row: _Row, *, is_last_of_key: bool) -> None:
@@ -136,7 +139,7 @@ class _Walk:
         modified_ms = _made.decode(row.record).modified_ms
         if (modified_ms if row.latest else self._modified_ms) < _horizon(self._horizons, row):
             decision = decide(self._configuration, self._facts(row, is_last_of_key=is_last_of_key), self._now_ms)
-            if decision is not None:
+            if decision is not None and (decision.action == "move") is self._moves:
                 self.due.append(_due(row, decision))
         self._order_key, self._modified_ms = row.order_key, modified_ms
         self._noncurrent += not row.latest and not row.marker

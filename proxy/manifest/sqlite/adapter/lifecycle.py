@@ -17,8 +17,8 @@ class Lifecycle(StepRunner):
     async def next_bucket_with(self, setting: str, *, after: BucketId) -> Bucket | None:
         return await self._list(lifecycle.next_bucket_with, setting, after)
 
-    async def walk_due(self, bucket_id: BucketId, *, after: Place, now_ms: int, max_rows: int, max_due: int) -> DuePage:
-        return await self._list(lifecycle.walk_due, bucket_id, after, now_ms, max_rows, max_due)
+    async def walk_due(self, bucket_id: BucketId, *, after: Place, now_ms: int, moves: bool, max_rows: int, max_due: int) -> DuePage:
+        return await self._list(lifecycle.walk_due, bucket_id, after, now_ms, max_rows, max_due, moves=moves)
 
     async def carry_out(
         self, bucket_id: BucketId, due: Sequence[DueVersion], *, marker_ids: Sequence[VersionId], now_ms: int, cause: Cause | None = None
