@@ -13,10 +13,13 @@ from proxy.clock import Clock
 from proxy.errors import ConfigError
 from proxy.keyring import Keyring
 from proxy.manifest.protocol import Manifest
-from proxy.manifest.records import AccessKey, AccessKeyId, KmsKey, KmsKeyId, Tenant, TenantId
-from proxy.s3.policy.principal import is_account_id
+from proxy.manifest.records import AccessKey, AccessKeyId, Caller, KmsKey, KmsKeyId, Tenant, TenantId
+from proxy.s3.policy.document import read_identity_policy
+from proxy.s3.policy.grants import UNRESTRICTED, Restrictions
+from proxy.s3.policy.principal import ANONYMOUS, Principal, is_account_id
 
 _KEY_ALPHABET = string.ascii_uppercase + "234567"
+_USER = re.compile(r"[A-Za-z0-9_+=,.@-]{1,64}")  # as IAM's
 _ALIAS = re.compile(r"[A-Za-z0-9/_-]{1,250}")  # as AWS has them, behind "alias/"
 
 
@@ -62,13 +65,30 @@ async def add_tenant(
 
 
 async def add_access_key(
-    manifest: Manifest, keyring: Keyring, clock: Clock, tenant: Tenant, *, access_key: str | None = None, secret_key: str | None = None
+    manifest: Manifest,
+    keyring: Keyring,
+    clock: Clock,
+    tenant: Tenant,
+    *,
+    access_key: str | None = None,
+    secret_key: str | None = None,
+    name: str = "",
+    policy: str = "",
 ) -> Credentials:
-    """Give a tenant another access key. Raises `TenantExists` if its id is taken."""
+    """Give a tenant another access key, with the name of a user and a policy if wanted.
+
+    Raises `TenantExists` if its id is taken, `ConfigError` for a name that is none, MalformedPolicy.
+    """
     access_key, secret_key = _new_or_checked(access_key, secret_key)
+    if name and not _USER.fullmatch(name):
+        raise ConfigError(f'"{name}" cannot be the name of a user: it must have 1 to 64 letters, digits or any of _+=,.@-')
+    if policy:
+        read_identity_policy(policy.encode())
     sealed = keyring.tenant_cipher(tenant).seal_secret(secret_key)
     await manifest.add_access_key(
-        AccessKey(id=AccessKeyId(access_key), tenant_id=tenant.id, sealed_secret=sealed, created_ms=clock.now_ms())
+        AccessKey(
+            id=AccessKeyId(access_key), tenant_id=tenant.id, sealed_secret=sealed, created_ms=clock.now_ms(), name=name, policy=policy
+        )
     )
     return Credentials(tenant=tenant.name, access_key=access_key, secret_key=secret_key)
 
@@ -82,6 +102,15 @@ async def add_kms_key(manifest: Manifest, keyring: Keyring, clock: Clock, tenant
     key = KmsKey(id=key_id, tenant_id=tenant.id, alias=alias, root_key_id=root_key_id, wrapped_key=wrapped, created_ms=clock.now_ms())
     await manifest.add_kms_key(key)
     return key
+
+
+def credentials_of(caller: Caller) -> tuple[Principal, Restrictions]:
+    """Return whom an access key stands for, and what it may do at most; without one, nobody in particular."""
+    tenant, key = caller.tenant, caller.access_key
+    if tenant is None or key is None:
+        return ANONYMOUS, UNRESTRICTED
+    principal = Principal(tenant.id, key.id, tenant.account_id, tenant.canonical_id, key.user)
+    return principal, Restrictions(limits=(("key policy", key.policy),)) if key.policy else UNRESTRICTED
 
 
 def _new_or_checked(access_key: str | None, secret_key: str | None) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from proxy.cli import (
+    access,
     campaigns,
     fsck,
     init,
@@ -40,6 +41,7 @@ app.command("status")(status.status)
 app.add_typer(tenant.app, name="tenant")
 app.add_typer(key.app, name="key")
 app.add_typer(kms.app, name="kms")
+app.add_typer(access.app, name="access")
 app.add_typer(stores.app, name="stores")
 app.command("rebalance")(campaigns.rebalance)
 app.add_typer(policy.app, name="policy")

@@ -5,7 +5,8 @@ All of it is settled here, once, before the body is read and the handler called.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from proxy.clock import Clock
@@ -16,22 +17,21 @@ from proxy.s3.errors import S3Error
 from proxy.s3.model import Operation
 from proxy.s3.policy.actions import required_actions, source_action
 from proxy.s3.policy.context import Peer, RequestContext
-from proxy.s3.policy.decision import NO_OBJECT, Grants, ObjectFacts, Policy, Resource
-from proxy.s3.policy.evaluate import Judge
+from proxy.s3.policy.decision import NO_OBJECT, Grants, ObjectFacts, Resource
+from proxy.s3.policy.grants import GOVERNING, UNRESTRICTED, Holder, bucket_grants, own_grants
 from proxy.s3.policy.judges import Judges
-from proxy.s3.policy.lists import bucket_lists
-from proxy.s3.policy.principal import is_account_id
-from proxy.s3.policy.public_access import PUBLIC_ACCESS_BLOCK, public_access_block
+from proxy.s3.policy.principal import Principal, is_account_id
 from proxy.s3.routing import Target
 from proxy.server.auth import Sender
 from proxy.server.call import Origin, OwnedBucket
-from proxy.server.guard import BodyContext, Guard, LoadObject, no_object
+from proxy.server.guard import NOTHING, Guard, LoadObject, no_object
+from proxy.server.peers import Connection, Peers
 
 _COPIES = frozenset({"CopyObject", "UploadPartCopy"})
 _CREATING = frozenset({"PutObject", "PostObject", "CopyObject", "CreateMultipartUpload"})
 _WITHOUT_BUCKET = frozenset({"ListBuckets", "CreateBucket"})  # the one has none, the other has none yet
 _COPY_SOURCE = "x-amz-copy-source"
-POLICY = "policy"  # among a bucket's settings
+MAX_OWNERS = 10_000  # guards that are kept; some 300 bytes each
 
 
 class Access(NamedTuple):
@@ -45,13 +45,24 @@ class Access(NamedTuple):
     guard: Guard
 
 
+class _Asked(NamedTuple):
+    """What is asked for, and over which connection."""
+
+    operation: str
+    query: Sequence[tuple[str, str]]
+    headers: Mapping[str, str]
+    connection: Connection | None
+
+
 class Gate:
     """Lets requests in to their buckets."""
 
-    def __init__(self, manifest: Manifest, clock: Clock) -> None:
+    def __init__(self, manifest: Manifest, clock: Clock, peers: Peers) -> None:
         self._manifest = manifest
         self._clock = clock
+        self._peers = peers
         self._judges = Judges()
+        self._owners: dict[Principal, Guard] = {}
 
     async def admit(
         self,
@@ -60,45 +71,64 @@ class Gate:
         query: Sequence[tuple[str, str]],
         headers: Mapping[str, str],
         sender: Sender,
-        peer: Callable[[], Peer] = Peer,
+        connection: Connection | None = None,
     ) -> Access:
         """Return the buckets. AccessDenied, NoSuchBucket; InvalidArgument for a copy source that is none."""
         held = None if operation.name in _WITHOUT_BUCKET else _found(sender.caller, target.bucket)
         version_id = next((value for name, value in query if name == "versionId"), None) if query else None
-        context = RequestContext(operation.name, query, headers, claim=sender.claim, now_ms=self._clock.now_ms(), peer=peer)
-        guard = self._guard(sender, held, context, creates=operation.name in _CREATING)
+        guard = self._owners_guard(sender, held)
+        if guard is None or operation.name in _COPIES:
+            asked = _Asked(operation.name, query, headers, connection)
+            guard = self._guard(sender, held, asked)
         resource = Resource(target.bucket, target.key)
         for action in required_actions(operation.name, headers, of_version=version_id is not None):
             await guard.check_head(action, resource, version_id)
-        if held is not None:
-            _check_expected_owner(held, headers.get("x-amz-expected-bucket-owner"))
-        origin = await self._admit_origin(headers, sender, context) if operation.name in _COPIES else None
+        if held is not None and (expected := headers.get("x-amz-expected-bucket-owner")) is not None:
+            _check_expected_owner(held, expected)
+        origin = await self._admit_origin(asked, sender) if operation.name in _COPIES else None
         return Access(held, origin, guard)
 
-    async def _admit_origin(self, headers: Mapping[str, str], sender: Sender, context: BodyContext) -> Origin:
-        if _COPY_SOURCE not in headers:  # only a presigned URL has in its query what stands for a header
+    async def _admit_origin(self, asked: _Asked, sender: Sender) -> Origin:
+        if _COPY_SOURCE not in asked.headers:  # only a presigned URL has in its query what stands for a header
             raise S3Error("InvalidRequest", "Where the signature is in a header, x-amz-copy-source is a header, too")
-        source = parse_copy_source(headers[_COPY_SOURCE])
+        source = parse_copy_source(asked.headers[_COPY_SOURCE])
         held = _found(await self._manifest.find_caller(None, BucketName(source.bucket)), source.bucket)
         action = source_action(of_version=source.version_id is not None)
-        guard = self._guard(sender, held, context)
+        guard = self._guard(sender, held, asked)
         await guard.check(action, Resource(source.bucket, source.key), source.version_id)
-        _check_expected_owner(held, headers.get("x-amz-source-expected-bucket-owner"))
+        if (expected := asked.headers.get("x-amz-source-expected-bucket-owner")) is not None:
+            _check_expected_owner(held, expected)
         return Origin(source=source, held=held, guard=guard)
 
-    def _guard(self, sender: Sender, held: OwnedBucket | None, context: BodyContext, *, creates: bool = False) -> Guard:
-        principal, limits = sender.principal, self._limits(sender)
+    def _owners_guard(self, sender: Sender, held: OwnedBucket | None) -> Guard | None:
+        """Return the guard of a bucket's own account, where nothing but ownership counts. It is kept: most requests are of that kind."""
+        principal = sender.principal
+        if held is None or principal.tenant_id != held.owner.id or sender.restrictions is not UNRESTRICTED:
+            return None
+        settings = held.bucket.settings
+        if settings and not settings.keys().isdisjoint(GOVERNING):
+            return None
+        guard = self._owners.get(principal)
+        if guard is None:
+            if len(self._owners) >= MAX_OWNERS:
+                self._owners.clear()
+            guard = self._owners[principal] = Guard(principal, Grants(held.owner.id), NOTHING, no_object, held.owner.account_id)
+        return guard
+
+    def _guard(self, sender: Sender, held: OwnedBucket | None, asked: _Asked) -> Guard:
+        principal, context = sender.principal, self._context(asked, sender)
         if held is None:  # of what is a tenant's own, or will be
-            return Guard(principal, Grants(principal.tenant_id, limits=limits), context, no_object, principal.account_id)
-        text = held.bucket.settings.get(POLICY) if held.bucket.settings else None
-        policy = None if text is None else self._judges.of_bucket(text, held.bucket.name)
-        lists = bucket_lists(held.bucket.settings, held.owner.canonical_id, creates=creates)
-        grants = Grants(held.owner.id, policy, limits, lists=lists, restricted=policy is not None and _is_restricted(policy, held.bucket))
+            grants = own_grants(self._judges, principal.tenant_id, sender.restrictions)
+            return Guard(principal, grants, context, no_object, principal.account_id)
+        holder = Holder(held.bucket.name, held.bucket.settings, held.owner.id, held.owner.canonical_id)
+        grants = bucket_grants(self._judges, holder, sender.restrictions, creates=asked.operation in _CREATING)
         return Guard(principal, grants, context, self._loader(held.bucket), held.owner.account_id)
 
-    def _limits(self, sender: Sender) -> tuple[tuple[str, Policy], ...]:
-        key = sender.caller.access_key
-        return () if key is None or not key.policy else (("key policy", self._judges.of_identity(key.policy)),)
+    def _context(self, asked: _Asked, sender: Sender) -> RequestContext:
+        peer = Peer if asked.connection is None else partial(self._peers.peer, asked.connection, asked.headers)
+        return RequestContext(
+            asked.operation, asked.query, asked.headers, claim=sender.claim, now_ms=self._clock.now_ms(), peer=peer, session=sender.session
+        )
 
     def _loader(self, bucket: Bucket) -> LoadObject:
         async def load(key: str, version_id: str | None) -> ObjectFacts:
@@ -110,19 +140,13 @@ class Gate:
         return load
 
 
-def _is_restricted(policy: Judge, bucket: Bucket) -> bool:
-    return policy.public and public_access_block(bucket.settings.get(PUBLIC_ACCESS_BLOCK)).restrict_public_buckets
-
-
 def _found(caller: Caller, name: str | None) -> OwnedBucket:
     if caller.bucket is not None and caller.owner is not None:
         return OwnedBucket(bucket=caller.bucket, owner=caller.owner)
     raise S3Error("NoSuchBucket", BucketName=name or "")
 
 
-def _check_expected_owner(held: OwnedBucket, expected: str | None) -> None:
-    if expected is None:
-        return
+def _check_expected_owner(held: OwnedBucket, expected: str) -> None:
     if not is_account_id(expected):
         raise S3Error("InvalidBucketOwnerAWSAccountID")
     if expected != held.owner.account_id:

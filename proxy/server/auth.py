@@ -18,8 +18,11 @@ from proxy.s3.claim import ANONYMOUS_CLAIM, STREAMING_MODES, Claim
 from proxy.s3.errors import S3Error
 from proxy.s3.evidence import Evidence, Place, evidence_of_form, evidence_of_request
 from proxy.s3.metadata import check_header
+from proxy.s3.policy.context import Session
+from proxy.s3.policy.grants import UNRESTRICTED, Restrictions
 from proxy.s3.policy.principal import ANONYMOUS, Principal
 from proxy.s3.sigv4 import signing_key
+from proxy.tenancy import credentials_of
 
 MAX_CACHED_KEYS = 10_000  # some 300 bytes each
 _SIGNING_PARAMETERS = {
@@ -35,6 +38,8 @@ class Sender(msgspec.Struct, frozen=True, kw_only=True):
     caller: Caller
     claim: Claim
     signing_key: bytes = b""
+    restrictions: Restrictions = UNRESTRICTED
+    session: Session | None = None  # of temporary credentials
 
     @property
     def tenant(self) -> Tenant | None:
@@ -84,9 +89,9 @@ class Authenticator:
         evidence.prove(keys)
         if not tenant.enabled:
             raise S3Error("AccessDenied", "This account is disabled")
-        principal = Principal(tenant.id, access_key.id, tenant.account_id, tenant.canonical_id, access_key.user)
+        principal, restrictions = credentials_of(caller)
         key = keys.signing_key(claim.date, claim.region) if claim.payload_hash in STREAMING_MODES else b""  # only chunks are signed further
-        return Sender(principal=principal, caller=caller, claim=claim, signing_key=key)
+        return Sender(principal=principal, caller=caller, claim=claim, signing_key=key, restrictions=restrictions)
 
     def _place(self) -> Place:
         return Place(self._clock.now_ms(), self._region, self._other_regions)

@@ -8,7 +8,6 @@ import os
 from base64 import b64encode
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import partial
 from socket import gethostname
 from urllib.parse import urlsplit
 
@@ -82,8 +81,7 @@ class Dispatcher:
             region=config.region,
             other_regions=services.policies.keys() | config.locations.keys(),
         )
-        self._gate = Gate(services.manifest, services.clock)
-        self._peers = Peers(config.trusted_proxies)
+        self._gate = Gate(services.manifest, services.clock, Peers(config.trusted_proxies))
         self._reads = {"GET": model.operations["GetObject"], "HEAD": model.operations["HeadObject"]}
         self._cross_origin = CrossOrigin(services.manifest)
         self._tagging = tagging_document(model)
@@ -185,7 +183,7 @@ class Dispatcher:
         visit.sender, visit.tenant = sender, "" if sender.tenant is None else sender.tenant.name
         if sender.claim.presigned:
             headers = hoisted_headers(query, headers)
-        access = await self._gate.admit(operation, target, query, headers, sender, partial(self._peers.peer, request, headers))
+        access = await self._gate.admit(operation, target, query, headers, sender, request)
         visit.pays = agreed_to_pay((access.held, access.origin.held if access.origin is not None else None), sender.principal, headers)
         handle = _handle_of(operation)
         refuse_unserved(operation, headers)
@@ -212,7 +210,7 @@ class Dispatcher:
         visit.sender, visit.tenant = sender, "" if sender.tenant is None else sender.tenant.name
         sizes = check_policy(form, bucket or "", self._services.clock.now_ms()) if sender.tenant is not None else ANY_SIZE
         said = form_headers(form, headers, self._tagging)
-        access = await self._gate.admit(operation, target, (), said, sender, partial(self._peers.peer, visit.request, headers))
+        access = await self._gate.admit(operation, target, (), said, sender, visit.request)
         visit.pays = agreed_to_pay((access.held,), sender.principal, said)
         refuse_unserved(operation, said)
         check_key(key)

@@ -37,7 +37,7 @@ class Guard:
         self._context = context
         self._load = load
         self._account_id = account_id
-        self._pending: list[tuple[Action, Resource, str | None]] = []
+        self._pending: tuple[tuple[Action, Resource, str | None], ...] = ()
 
     @property
     def context(self) -> BodyContext:
@@ -57,7 +57,7 @@ class Guard:
         try:
             await self.check(action, resource, version_id)
         except BodyNeeded:
-            self._pending.append((action, resource, version_id))
+            self._pending = (*self._pending, (action, resource, version_id))
 
     async def check_body(self, params: Params) -> None:
         """Decide what waits for the document. Must be called before anything is done for the request."""
@@ -65,7 +65,7 @@ class Guard:
             self._context.take_body(params)
             for action, resource, version_id in self._pending:
                 await self.check(action, resource, version_id)
-            self._pending.clear()
+            self._pending = ()
 
     async def may(self, action: Action, resource: Resource) -> bool:
         """Tell whether something would be allowed."""

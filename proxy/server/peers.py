@@ -6,16 +6,27 @@ address that it was asked by, and the last one that is no proxy of ours is the c
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from ssl import SSLObject
-
-from aiohttp import web
+from typing import Protocol
 
 from proxy.s3.policy.conditions import Address, read_address
 from proxy.s3.policy.context import Peer
 
 MAX_HOPS = 32
+
+
+class Connection(Protocol):
+    """What is asked of a connection: aiohttp's request has it."""
+
+    @property
+    def remote(self) -> str | None: ...
+    @property
+    def secure(self) -> bool: ...
+    @property
+    def transport(self) -> asyncio.Transport | None: ...
 
 
 class Peers:
@@ -25,7 +36,7 @@ class Peers:
         """Believe the proxies of these networks."""
         self._trusted: tuple[IPv4Network | IPv6Network, ...] = tuple(ip_network(one) for one in trusted)
 
-    def peer(self, request: web.BaseRequest, headers: Mapping[str, str]) -> Peer:
+    def peer(self, request: Connection, headers: Mapping[str, str]) -> Peer:
         """Return who sends this. `headers` has lower-case names, repeated ones joined by commas."""
         address = read_address((request.remote or "").partition("%")[0])
         if address is None or not self._is_proxy(address):
@@ -49,7 +60,7 @@ class Peers:
         return any(address in network for network in self._trusted)
 
 
-def _tls_version(request: web.BaseRequest) -> str | None:
+def _tls_version(request: Connection) -> str | None:
     connection = None if request.transport is None else request.transport.get_extra_info("ssl_object")
     version = connection.version() if isinstance(connection, SSLObject) else None
     return None if version is None else version.removeprefix("TLSv")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from proxy.s3.policy.actions import Action
 from proxy.s3.policy.patterns import Glob, read_tokens
 
 _OBJECT = """
@@ -29,10 +30,11 @@ _BUCKET = """
     PutBucketWebsite PutEncryptionConfiguration PutIntelligentTieringConfiguration PutInventoryConfiguration PutLifecycleConfiguration
     PutMetricsConfiguration PutReplicationConfiguration
 """
-OBJECT_ACTIONS = frozenset(f"s3:{name}" for name in _OBJECT.split())
-BUCKET_ACTIONS = frozenset(f"s3:{name}" for name in _BUCKET.split())
+OBJECT_ACTIONS = frozenset(Action(f"s3:{name}") for name in _OBJECT.split())
+BUCKET_ACTIONS = frozenset(Action(f"s3:{name}") for name in _BUCKET.split())
 # An account's: no policy of a bucket can give them.
-ACCOUNT_ACTIONS = frozenset({"s3:CreateBucket", "s3:ListAllMyBuckets", "s3:GetAccountPublicAccessBlock", "s3:PutAccountPublicAccessBlock"})
+_ACCOUNT = "CreateBucket ListAllMyBuckets GetAccountPublicAccessBlock PutAccountPublicAccessBlock"
+ACCOUNT_ACTIONS = frozenset(Action(f"s3:{name}") for name in _ACCOUNT.split())
 
 _BY_LOWER_CASE = {action.lower(): action for action in OBJECT_ACTIONS | BUCKET_ACTIONS | ACCOUNT_ACTIONS}
 
@@ -109,7 +111,7 @@ def goes_with(key: str, action: str) -> bool:
     return actions is None or action in actions
 
 
-def named_actions(pattern: str) -> frozenset[str]:
+def named_actions(pattern: str) -> frozenset[Action]:
     """Return the actions of S3 that a pattern names, in any case."""
     lower = pattern.lower()
     if lower in _BY_LOWER_CASE:

@@ -135,6 +135,11 @@ class Grants(NamedTuple):
     lists: Lists | None = None
     restricted: bool = False
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether there is nothing but ownership."""
+        return self.bucket_policy is None and not self.limits and self.role is None and self.lists is None
+
 
 class Decision(NamedTuple):
     """The answer, and what decided. `because` completes AWS's message about a denial."""
@@ -160,7 +165,7 @@ def authorise(question: Question, grants: Grants) -> None:
 def decide(question: Question, grants: Grants) -> Decision:
     """Return whether the principal may do this, and what decides. Raises `ObjectNeeded`."""
     owns = _owns(question.principal, grants)
-    if owns and grants.bucket_policy is None and not grants.limits and grants.role is None and grants.lists is None:
+    if owns and grants.is_plain:
         return BY_OWNER
     if owns and question.principal.is_root and question.action in _NEVER_LOCKED and not grants.limits:
         return Decision(allowed=True, by="the root of the account that owns the bucket is never locked out of its policy")

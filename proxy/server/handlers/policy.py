@@ -8,10 +8,10 @@ from proxy.s3.policy.actions import Action
 from proxy.s3.policy.decision import Grants, Question, Resource, decide
 from proxy.s3.policy.document import Document, read_bucket_policy
 from proxy.s3.policy.evaluate import Judge
+from proxy.s3.policy.grants import POLICY
 from proxy.s3.policy.principals import read_arn
 from proxy.s3.policy.public_access import PUBLIC_ACCESS_BLOCK, public_access_block
 from proxy.s3.policy.public_policy import is_public
-from proxy.server.access import POLICY
 from proxy.server.call import Call
 
 

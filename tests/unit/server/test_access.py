@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import cast
 
 import pytest
+from msgspec.structs import replace
 
+from proxy.manifest.drafts import AttributeChange
 from proxy.manifest.records import Bucket, BucketName, Caller, ObjectKey, Tenant
 from proxy.s3.claim import ANONYMOUS_CLAIM
 from proxy.s3.copy_source import parse_copy_source
 from proxy.s3.errors import S3Error
 from proxy.s3.model import load_model
+from proxy.s3.parsing import Params
+from proxy.s3.policy.grants import Restrictions
 from proxy.s3.policy.principal import ANONYMOUS, Principal
 from proxy.s3.routing import Target
 from proxy.server.access import Access, Gate
@@ -20,6 +25,7 @@ from proxy.server.auth import Sender
 from proxy.server.body import RequestBody
 from proxy.server.call import Call, Origin, OwnedBucket
 from proxy.server.handlers import HANDLERS
+from proxy.server.peers import Peers
 from proxy.tenancy import add_tenant
 from tests.laboratory import BytesBody, Laboratory, laboratory
 
@@ -44,13 +50,13 @@ async def other_tenant(lab: Laboratory) -> Tenant:
 async def sender(lab: Laboratory, tenant: Tenant | None, bucket: str) -> Sender:
     found = await lab.services.manifest.find_caller(None, BucketName(bucket))
     caller = Caller(tenant=tenant, bucket=found.bucket, owner=found.owner)
-    principal = ANONYMOUS if tenant is None else Principal(tenant.id, "AK")
+    principal = ANONYMOUS if tenant is None else Principal(tenant.id, "AK", tenant.account_id, tenant.canonical_id)
     return Sender(principal=principal, caller=caller, claim=ANONYMOUS_CLAIM)
 
 
 async def admit(lab: Laboratory, operation: str, tenant: Tenant | None, bucket: str = "bucket", **headers: str) -> Access:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    gate, asker = Gate(lab.services.manifest, lab.clock), await sender(lab, tenant, bucket)
+    gate, asker = Gate(lab.services.manifest, lab.clock, Peers(())), await sender(lab, tenant, bucket)
     return await gate.admit(OPERATIONS[operation], Target(bucket, "k"), [], {"x-amz-copy-source": "bucket/k", **named}, asker)
 
 
@@ -154,3 +160,54 @@ async def test_the_owner_of_what_is_listed_is_the_bucket_s_and_the_initiator_who
         assert told["Owner"]["ID"] == lab.tenant.canonical_id
         assert told["Initiator"]["ID"] == other.canonical_id
     assert acl["Owner"]["ID"] == lab.tenant.canonical_id
+
+
+READ_ONLY = '{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "s3:Get*", "Resource": "arn:aws:s3:::bucket/*"}}'
+
+
+def policy(effect: str, action: str, principal: object, **condition: object) -> str:
+    statement = {"Effect": effect, "Principal": principal, "Action": action, "Resource": "arn:aws:s3:::bucket/*", "Condition": condition}
+    return json.dumps({"Version": "2012-10-17", "Statement": statement})
+
+
+async def test_a_key_with_a_policy_may_what_that_allows(lab: Laboratory) -> None:
+    gate, asker = Gate(lab.services.manifest, lab.clock, Peers(())), await sender(lab, lab.tenant, "bucket")
+    limited = replace(asker, restrictions=Restrictions(limits=(("key policy", READ_ONLY),)))
+    await gate.admit(OPERATIONS["GetObject"], Target("bucket", "k"), [], {}, limited)
+    for operation in ("PutObject", "DeleteObject", "ListBuckets", "CreateBucket"):
+        with pytest.raises(S3Error, match="AccessDenied"):
+            await gate.admit(OPERATIONS[operation], Target("bucket", "k"), [], {}, limited)
+
+
+async def test_a_policy_denies_its_own_account_too(lab: Laboratory) -> None:
+    await lab.services.engine.put_bucket_setting(lab.bucket, "policy", policy("Deny", "s3:DeleteObject", "*"))
+    await admit(lab, "GetObject", lab.tenant)
+    assert await refusal(lab, "DeleteObject", lab.tenant) == "AccessDenied"
+
+
+async def test_a_decision_may_wait_for_the_document(lab: Laboratory) -> None:
+    other = {"AWS": (await other_tenant(lab)).account_id}
+    wanted = policy("Allow", "s3:PutObjectTagging", other, StringEquals={"s3:RequestObjectTag/team": "red"})
+    await lab.services.engine.put_bucket_setting(lab.bucket, "policy", wanted)
+    for value, may in (("red", True), ("blue", False)):
+        access = await admit(lab, "PutObjectTagging", await other_tenant(lab))
+        params: Params = {"Tagging": {"TagSet": [{"Key": "team", "Value": value}]}}
+        if may:
+            await access.guard.check_body(params)
+            continue
+        with pytest.raises(S3Error, match="AccessDenied"):
+            await access.guard.check_body(params)
+    assert await refusal(lab, "GetObject", await other_tenant(lab)) == "AccessDenied"
+
+
+async def test_the_object_is_loaded_where_its_tags_count(lab: Laboratory) -> None:
+    asker = await other_tenant(lab)
+    wanted = policy("Allow", "s3:GetObject", {"AWS": asker.account_id}, StringEquals={"s3:ExistingObjectTag/open": "yes"})
+    await lab.services.engine.put_bucket_setting(lab.bucket, "policy", wanted)
+    assert await refusal(lab, "GetObject", asker) == "AccessDenied"
+    await lab.put("k", b"data")
+    assert await refusal(lab, "GetObject", asker) == "AccessDenied"
+    version = await lab.services.engine.find_version(lab.bucket, ObjectKey("k"))
+    assert version is not None
+    await lab.services.engine.change_attributes(lab.bucket, ObjectKey("k"), version.id, AttributeChange(tags={"open": "yes"}))
+    await admit(lab, "GetObject", asker)

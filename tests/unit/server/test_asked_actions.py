@@ -19,6 +19,7 @@ from proxy.server.auth import Sender
 from proxy.server.call import Call, OwnedBucket
 from proxy.server.guard import NOTHING, Guard, no_object
 from proxy.server.handlers import HANDLERS
+from proxy.server.peers import Peers
 from tests.laboratory import Laboratory, laboratory
 
 
@@ -48,7 +49,9 @@ async def _asked_of_the_gate(lab: Laboratory, monkeypatch: pytest.MonkeyPatch, o
     caller = Caller(tenant=lab.tenant, bucket=found.bucket, owner=found.owner)
     sender = Sender(principal=Principal(lab.tenant.id, "AK"), caller=caller, claim=ANONYMOUS_CLAIM)
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    await Gate(lab.services.manifest, lab.clock).admit(load_model().operations[operation], Target("bucket", "k"), [], named, sender)
+    await Gate(lab.services.manifest, lab.clock, Peers(())).admit(
+        load_model().operations[operation], Target("bucket", "k"), [], named, sender
+    )
     return asked
 
 

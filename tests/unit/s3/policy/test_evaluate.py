@@ -11,9 +11,11 @@ from typing import NamedTuple
 
 import pytest
 
+from proxy.s3.errors import S3Error
 from proxy.s3.policy.decision import Finding, ObjectNeeded, Question
 from proxy.s3.policy.document import read_bucket_policy, read_identity_policy
 from proxy.s3.policy.evaluate import Judge
+from proxy.s3.policy.restrictions import restricting_policy
 from tests.unit.s3.policy.requests import DAVE, JANE, OTHER, OWNER, SESSION, STRANGER, ask
 
 BUCKET = "amzn-s3-demo-bucket"
@@ -318,3 +320,53 @@ def test_a_denial_by_the_object_is_never_passed_over() -> None:
         policy.judge(ask(STRANGER, "GetObject"))
     assert policy.judge(ask(STRANGER, "GetObject", tags={"a": "b"})).effect == "Deny"
     assert policy.judge(ask(STRANGER, "GetObject", tags={})).effect == "Allow"
+
+
+def restricted(*, read_only: bool = False, buckets: tuple[str, ...] = (), prefixes: tuple[str, ...] = ()) -> Judge:
+    return Judge(read_identity_policy(restricting_policy(read_only=read_only, buckets=buckets, prefixes=prefixes).encode()))
+
+
+def test_a_read_only_key_reads_everything_and_writes_nothing() -> None:
+    key = restricted(read_only=True)
+    for question in (
+        ask(DAVE, "GetObject"),
+        ask(DAVE, "ListBucket", None),
+        ask(DAVE, "ListAllMyBuckets", None),
+        ask(DAVE, "GetObjectTagging"),
+    ):
+        assert key.judge(question).effect == "Allow"
+    for action in ("PutObject", "DeleteObject", "PutObjectTagging", "AbortMultipartUpload", "PutBucketPolicy", "RestoreObject"):
+        assert key.judge(ask(DAVE, action)).effect is None
+
+
+def test_a_key_of_a_bucket_reaches_no_other() -> None:
+    key = restricted(buckets=("bucket", "second-bucket"))
+    for bucket, effect in (("bucket", "Allow"), ("second-bucket", "Allow"), ("bucket2", None)):
+        assert key.judge(ask(DAVE, "PutObject", bucket=bucket)).effect == effect
+        assert key.judge(ask(DAVE, "ListBucket", None, bucket=bucket)).effect == effect
+
+
+def below(action: str, key: str | None, **keys: str) -> Question:
+    return ask(DAVE, action, key, bucket="bucket", **keys)
+
+
+def test_a_key_of_a_prefix_reaches_what_is_below_it_and_lists_that() -> None:
+    key = restricted(read_only=True, buckets=("bucket",), prefixes=("a*/${x}",))
+    assert key.judge(below("GetObject", "a*/${x}/k")).effect == "Allow"
+    assert key.judge(below("ListBucket", None, s3__prefix="a*/${x}/")).effect == "Allow"
+    assert key.judge(below("GetBucketLocation", None)).effect == "Allow"
+    for question in (
+        below("GetObject", "ab/${x}/k"),
+        below("PutObject", "a*/${x}/k"),
+        below("ListBucket", None, s3__prefix="a"),
+        below("ListBucket", None),
+        below("GetBucketPolicy", None),
+    ):
+        assert key.judge(question).effect is None
+
+
+def test_a_prefix_needs_a_bucket_and_a_bucket_a_name() -> None:
+    with pytest.raises(ValueError, match="prefix"):
+        restricting_policy(read_only=False, buckets=(), prefixes=("a",))
+    with pytest.raises(S3Error, match="InvalidBucketName"):
+        restricting_policy(read_only=False, buckets=("*",), prefixes=())
