@@ -8,6 +8,7 @@ import os
 from base64 import b64encode
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from socket import gethostname
 from urllib.parse import urlsplit
 
@@ -81,7 +82,8 @@ class Dispatcher:
             region=config.region,
             other_regions=services.policies.keys() | config.locations.keys(),
         )
-        self._gate = Gate(services.manifest, services.clock, Peers(config.trusted_proxies))
+        self._peers = Peers(config.trusted_proxies)
+        self._gate = Gate(services.manifest, services.clock, self._peers)
         self._reads = {"GET": model.operations["GetObject"], "HEAD": model.operations["HeadObject"]}
         self._cross_origin = CrossOrigin(services.manifest)
         self._tagging = tagging_document(model)
@@ -271,7 +273,7 @@ class Dispatcher:
         operation = visit.operation = self._reads[method]
         target = visit.target = Target(visit.target.bucket if visit.target else None, key)
         try:
-            access = await self._gate.admit(operation, target, (), sent, sender, partial(self._peers.peer, visit.request, sent))
+            access = await self._gate.admit(operation, target, (), sent, sender, visit.request)
             agreed_to_pay((access.held,), sender.principal, headers)
         except S3Error as error:
             bucket = sender.caller.bucket
