@@ -62,7 +62,7 @@ def assemble(
         size=size,
         etag=f"{joined.hexdigest()}-{len(parts)}",
         checksum=checksum,
-        parts=tuple(PartSummary(number=part.number, size=part.size, checksum=part.checksum) for part in parts),
+        parts=tuple(PartSummary(number=part.number, size=part.size, checksum=part.checksum, etag=part.etag) for part in parts),
     )
 
 
@@ -92,7 +92,10 @@ def _is_as_claimed(part: Part, claim: PartClaim | None) -> bool:
 
 
 def _checksum(upload: Upload, parts: Sequence[Part]) -> Checksum | None:
+    """Parts that share what is stored have their source's algorithm: if all have the same one, so has the object."""
     algorithm, kind = upload.checksum_algorithm, upload.checksum_type
+    if kind == "FULL_OBJECT" and len(shared := {part.checksum.algorithm for part in parts if part.checksum is not None}) == 1:
+        algorithm = shared.pop()
     if algorithm is None or any(part.checksum is None or part.checksum.algorithm != algorithm for part in parts):
         return None
     digests = [(checksums.decode(algorithm, part.checksum.value), part.size) for part in parts if part.checksum is not None]

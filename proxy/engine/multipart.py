@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import NamedTuple
 
 from proxy.codec.customer import CustomerKey
 from proxy.engine.assembly import PartClaim, assemble
@@ -12,20 +14,33 @@ from proxy.engine.ciphers import check_customer_key
 from proxy.engine.copy import CopyBody
 from proxy.engine.destination import PartDestination
 from proxy.engine.locking import with_default_lock
-from proxy.engine.verbs import NO_KEYS, CustomerKeys, Verbs
+from proxy.engine.verbs import NO_KEYS, CustomerKeys, Verbs, has_customer_key
+from proxy.engine.windows import aligned_extents
+from proxy.errors import PolicyMoved
 from proxy.manifest.drafts import NO_CONDITIONS, CompletedPart, Conditions, UploadPage, VersionDraft
 from proxy.manifest.events import Cause
 from proxy.manifest.records import (
     Bucket,
+    Checksum,
+    ExtentRef,
     ObjectAttributes,
     ObjectKey,
     Part,
+    PartSummary,
     Tenant,
     Upload,
     UploadId,
     Version,
 )
-from proxy.s3.checksums import ChecksumAlgorithm, ChecksumType
+from proxy.s3.checksums import DEFAULT_ALGORITHM, ChecksumAlgorithm, ChecksumType, combines
+
+
+class _Piece(NamedTuple):
+    """A range of a version, as it is stored."""
+
+    etag: str
+    checksum: Checksum | None
+    refs: Sequence[ExtentRef]
 
 
 class UploadVerbs(Verbs):
@@ -83,6 +98,7 @@ class UploadVerbs(Verbs):
     async def copy_part(
         self,
         source: Version,
+        source_bucket: Bucket,
         source_owner: Tenant,
         start: int,
         length: int,
@@ -93,10 +109,60 @@ class UploadVerbs(Verbs):
         *,
         customer_keys: CustomerKeys = NO_KEYS,
     ) -> Part:
-        """Store a range of a version as a part."""
+        """Store a range of a version as a part: without a move of data, where `_shareable` finds that this can be."""
+        shared = await self._shareable(source, source_bucket, start, length, bucket, owner, upload, customer_keys.target)
+        if shared is not None:
+            part = Part(
+                number=number,
+                size=length,
+                etag=shared.etag,
+                modified_ms=self._clock.now_ms(),
+                written=self._order.next(),
+                checksum=shared.checksum,
+            )
+            with suppress(PolicyMoved):
+                return await self._manifest.commit_part(upload.id, part, shared_extents=[ref.id for ref in shared.refs])
         pieces = await self._open_source(source, source_owner, start, length, bucket, customer_keys.source)
-        body = CopyBody(pieces, length, upload.checksum_algorithm)
+        body = CopyBody(pieces, length, upload.checksum_algorithm or DEFAULT_ALGORITHM)
         return await self.upload_part(bucket, owner, upload, number, body, customer_key=customer_keys.target)
+
+    async def _shareable(
+        self,
+        source: Version,
+        source_bucket: Bucket,
+        start: int,
+        length: int,
+        bucket: Bucket,
+        owner: Tenant,
+        upload: Upload,
+        customer_key: CustomerKey | None,
+    ) -> _Piece | None:
+        """Return what is stored of a range, if a part may have it: None where its bytes must be read.
+
+        It is whole extents, under the keys and the promises of the upload, with an ETag and a checksum that are known: the whole of an
+        object that was put whole, or one part of another. Of any other range nobody knows the MD5.
+        """
+        if not length or not has_customer_key(source, customer_key):
+            return None
+        described = await self._described(source, source_bucket, start, length)
+        if described is None or not _is_checksum_for(upload, described.checksum):
+            return None
+        refs = aligned_extents(source.extents, start, length)
+        if not refs or not await self._may_share(source, source_bucket, bucket, owner, upload.attributes, refs):
+            return None
+        return _Piece(described.etag, described.checksum, refs)
+
+    async def _described(self, source: Version, source_bucket: Bucket, start: int, length: int) -> PartSummary | None:
+        """Return what is known of a range: of all, or of one part."""
+        if not source.parts_count:
+            whole = PartSummary(number=1, size=source.size, checksum=source.checksum, etag=source.etag)
+            return whole if (start, length) == (0, source.size) else None
+        position = 0
+        for part in await self._manifest.load_parts(source_bucket.id, source):
+            if position >= start:
+                return part if (position, part.size) == (start, length) and part.etag else None
+            position += part.size
+        return None
 
     async def complete_upload(
         self,
@@ -156,3 +222,10 @@ class UploadVerbs(Verbs):
         return await self._manifest.list_uploads(
             bucket.id, prefix=prefix, delimiter=delimiter, after_key=after_key, after_upload=after_upload, limit=limit
         )
+
+
+def _is_checksum_for(upload: Upload, checksum: Checksum | None) -> bool:
+    """Tell whether a part of the upload may have this checksum: one of its algorithm or, if it named none, one that can be combined."""
+    if checksum is None:
+        return False
+    return checksum.algorithm == upload.checksum_algorithm if upload.checksum_algorithm else combines(checksum.algorithm)

@@ -8,13 +8,12 @@ from functools import partial
 from proxy.codec.customer import CustomerKey
 from proxy.engine.body import Body
 from proxy.engine.ciphers import check_customer_key
-from proxy.engine.classify import keeps_promises
 from proxy.engine.copy import CopyBody
 from proxy.engine.destination import VersionDestination
 from proxy.engine.locking import with_default_lock
 from proxy.engine.read import Reading
-from proxy.engine.verbs import NO_KEYS, CustomerKeys, Verbs
-from proxy.errors import CustomerKeyRefused, PolicyMoved
+from proxy.engine.verbs import NO_KEYS, CustomerKeys, Verbs, has_customer_key
+from proxy.errors import PolicyMoved
 from proxy.manifest.conditions import check_conditions
 from proxy.manifest.drafts import NO_CONDITIONS, AttributeChange, Conditions, VersionDraft
 from proxy.manifest.events import Cause
@@ -124,9 +123,9 @@ class ObjectVerbs(Verbs):
         copy = partial(
             self._copy_data, source, source_owner, bucket, owner, key, attributes, checksum_algorithm, customer_keys, conditions, cause
         )
-        if not _has_checksum(source, checksum_algorithm) or not _same_customer_key(source, customer_keys.target):
+        if not _has_checksum(source, checksum_algorithm) or not has_customer_key(source, customer_keys.target):
             return await copy()
-        if not await self._may_share(source, source_bucket, bucket, owner, attributes):
+        if not await self._may_share(source, source_bucket, bucket, owner, attributes, source.extents):
             return await copy()
         written, modified_ms = self._order.next(), self._clock.now_ms()
         draft = VersionDraft(
@@ -174,25 +173,6 @@ class ObjectVerbs(Verbs):
         return await self.put_object(
             bucket, owner, key, body, attributes, customer_key=customer_keys.target, conditions=conditions, cause=cause
         )
-
-    async def _may_share(self, source: Version, source_bucket: Bucket, bucket: Bucket, owner: Tenant, attributes: ObjectAttributes) -> bool:
-        if (source_bucket.policy, source_bucket.tenant_id) != (bucket.policy, bucket.tenant_id):
-            return False
-        await self._cipher(owner, source.attributes)  # to a disabled key a copy is a read, whether data moves or not
-        cipher = await self._cipher(owner, attributes)
-        policy = self._policy(bucket)
-        scheme = policy.scheme_of(attributes.storage_class)
-        extents = await self._manifest.load_extents([extent.id for extent in source.extents])
-        return all(extent.layout.tenant_key_id == cipher.key_id and keeps_promises(policy, scheme, extent.layout) for extent in extents)
-
-
-def _same_customer_key(source: Version, customer_key: CustomerKey | None) -> bool:
-    """Tell whether a copy under this key may share what is stored of the source: that is under the same key, or both are under none."""
-    try:
-        check_customer_key(source.attributes.encryption, customer_key)
-    except CustomerKeyRefused:
-        return False
-    return True
 
 
 def _has_checksum(source: Version, wanted: ChecksumAlgorithm | None) -> bool:

@@ -39,7 +39,7 @@ class ReplicaVerbs(ObjectVerbs):
         storage_class = storage_class or source.attributes.storage_class
         attributes = replace(source.attributes, storage_class=storage_class, replication="REPLICA")
         parts = await self.load_parts(source_bucket, source)
-        if await self._may_share(source, source_bucket, bucket, owner, attributes):
+        if await self._may_share(source, source_bucket, bucket, owner, attributes, source.extents):
             draft = VersionDraft(
                 bucket_id=bucket.id,
                 key=source.key,

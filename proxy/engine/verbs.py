@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from proxy.clock import Clock, WriteOrder
 from proxy.codec.customer import CustomerKey
 from proxy.codec.format import SALT_SIZE
 from proxy.engine.ciphers import check_customer_key, cipher_for_client
+from proxy.engine.classify import keeps_promises
 from proxy.engine.placement import Policy
 from proxy.engine.read import Pieces, Reader, ReadKeys
 from proxy.engine.write import Writer
-from proxy.errors import PolicyMissing
+from proxy.errors import CustomerKeyRefused, PolicyMissing
 from proxy.keyring import Keyring, TenantCipher
 from proxy.manifest.protocol import Manifest
-from proxy.manifest.records import Bucket, ObjectAttributes, Tenant, Version, VersionId
+from proxy.manifest.records import Bucket, ExtentRef, ObjectAttributes, Tenant, Version, VersionId
 
 
 class CustomerKeys(NamedTuple):
@@ -72,3 +73,25 @@ class Verbs:
         segment_size = self._policy(target).segment_size
         keys = await self._read_keys(version, owner, customer_key)
         return await self._reader.open_source(version, keys, start, length, run_size=segment_size)
+
+    async def _may_share(
+        self, source: Version, source_bucket: Bucket, bucket: Bucket, owner: Tenant, attributes: ObjectAttributes, refs: Sequence[ExtentRef]
+    ) -> bool:
+        """Tell whether a copy may share extents of its source. Customers' keys are looked at elsewhere: see `has_customer_key`."""
+        if (source_bucket.policy, source_bucket.tenant_id) != (bucket.policy, bucket.tenant_id):
+            return False
+        await self._cipher(owner, source.attributes)  # to a disabled key a copy is a read, whether data moves or not
+        cipher = await self._cipher(owner, attributes)
+        policy = self._policy(bucket)
+        scheme = policy.scheme_of(attributes.storage_class)
+        extents = await self._manifest.load_extents([ref.id for ref in refs])
+        return all(extent.layout.tenant_key_id == cipher.key_id and keeps_promises(policy, scheme, extent.layout) for extent in extents)
+
+
+def has_customer_key(source: Version, customer_key: CustomerKey | None) -> bool:
+    """Tell whether what is stored of a version is under this key, or under none if there is none: then a copy may share it."""
+    try:
+        check_customer_key(source.attributes.encryption, customer_key)
+    except CustomerKeyRefused:
+        return False
+    return True

@@ -78,6 +78,17 @@ def touched_extents(extents: Sequence[ExtentRef], start: int, length: int) -> tu
     return touched, start - first
 
 
+def aligned_extents(extents: Sequence[ExtentRef], start: int, length: int) -> tuple[ExtentRef, ...]:
+    """Return the extents that are just the range; none if it begins or ends inside one."""
+    found: list[ExtentRef] = []
+    position = 0
+    for extent in extents:
+        if start <= position and position + extent.size <= start + length:
+            found.append(extent)
+        position += extent.size
+    return tuple(found) if sum(extent.size for extent in found) == length else ()
+
+
 def _window_end(extent: Extent, start: int, size_limit: int) -> int:
     stripe = extent.layout.k * CELL_SIZE
     return (start // stripe + max(size_limit // stripe, 1)) * stripe

@@ -157,6 +157,7 @@ class PartSummary(Record, frozen=True, kw_only=True, omit_defaults=True):
     number: int
     size: int
     checksum: Checksum | None = None
+    etag: str = ""  # without quotes: what a copy of just this part has, if it shares what is stored
 
 
 class Retention(Record, frozen=True, kw_only=True, omit_defaults=True):

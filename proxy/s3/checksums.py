@@ -19,6 +19,7 @@ ChecksumAlgorithm = Literal["CRC32", "CRC32C", "CRC64NVME", "SHA1", "SHA256", "S
 ChecksumType = Literal["COMPOSITE", "FULL_OBJECT"]
 Buffer = bytes | bytearray | memoryview
 
+DEFAULT_ALGORITHM: ChecksumAlgorithm = "CRC64NVME"  # what S3 computes when the client names none
 ALGORITHMS: tuple[ChecksumAlgorithm, ...] = get_args(ChecksumAlgorithm)
 
 _DIGEST_BYTES: dict[ChecksumAlgorithm, int] = {
@@ -187,6 +188,11 @@ def composite(algorithm: ChecksumAlgorithm, part_digests: Iterable[bytes]) -> st
     hasher = new_hasher(algorithm)
     hasher.update(b"".join(digests))
     return f"{encode(hasher.digest())}-{len(digests)}"
+
+
+def combines(algorithm: ChecksumAlgorithm) -> bool:
+    """Tell whether the checksum of the whole follows from those of its parts."""
+    return algorithm in _COMBINE
 
 
 def combine_full_object(algorithm: ChecksumAlgorithm, parts: Iterable[tuple[bytes, int]]) -> str:

@@ -17,6 +17,7 @@ from proxy.engine.budget import Grant
 from proxy.manifest.records import Checksum
 from proxy.s3.aws_chunked import ChunkedDecoder
 from proxy.s3.checksums import (
+    DEFAULT_ALGORITHM,
     ChecksumAlgorithm,
     Hasher,
     announced_algorithm,
@@ -32,7 +33,6 @@ from proxy.s3.md5 import new_md5
 
 MAX_UPLOAD_SIZE = 5 * 1024**3  # S3's limit of one PUT or one part
 MAX_DOCUMENT_SIZE = 2 * 1024**2  # 1,000 keys to delete, or 10,000 parts, fit well
-DEFAULT_ALGORITHM: ChecksumAlgorithm = "CRC64NVME"  # what S3 computes when the client names none
 EMPTY_SHA256 = hashlib.sha256().hexdigest()
 
 

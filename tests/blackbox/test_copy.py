@@ -180,3 +180,27 @@ def test_a_copy_source_in_the_query_of_a_request_signed_in_its_header_is_refused
 
     assert raw.request("PUT", f"/{bucket}/k", [(name, f"{bucket}/other")]).verdict == (400, "InvalidRequest")
     assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"kept"
+
+
+def test_a_part_that_is_a_part_of_another_object_is_the_same(s3: S3Client, bucket: str) -> None:
+    """As the transfer manager copies what it has uploaded: part by part, in ranges of the same size."""
+    bodies = [content(5 * MIB, 1), content(5 * MIB, 2), content(1000, 3)]
+    upload = s3.create_multipart_upload(Bucket=bucket, Key="a")["UploadId"]
+    parts = [
+        {"PartNumber": number, "ETag": s3.upload_part(Bucket=bucket, Key="a", UploadId=upload, PartNumber=number, Body=body)["ETag"]}
+        for number, body in enumerate(bodies, 1)
+    ]
+    source = s3.complete_multipart_upload(Bucket=bucket, Key="a", UploadId=upload, MultipartUpload={"Parts": parts})  # type: ignore[typeddict-item]
+    upload, start, copied = s3.create_multipart_upload(Bucket=bucket, Key="b")["UploadId"], 0, []
+    for number, body in enumerate(bodies, 1):
+        wanted = f"bytes={start}-{start + len(body) - 1}"
+        options = {"Bucket": bucket, "Key": "b", "UploadId": upload, "PartNumber": number, "CopySource": f"{bucket}/a"}
+        etag = s3.upload_part_copy(**options, CopySourceRange=wanted)["CopyPartResult"]["ETag"]  # type: ignore[arg-type]
+        copied.append({"PartNumber": number, "ETag": etag})
+        start += len(body)
+    assert copied == parts
+    done = s3.complete_multipart_upload(Bucket=bucket, Key="b", UploadId=upload, MultipartUpload={"Parts": copied})  # type: ignore[typeddict-item]
+    assert done["ETag"] == source["ETag"]
+    assert done.get("ChecksumCRC64NVME") == source.get("ChecksumCRC64NVME")
+    s3.delete_object(Bucket=bucket, Key="a")
+    assert get(s3, bucket, "b") == b"".join(bodies)

@@ -25,7 +25,7 @@ async def begin_upload(lab: Laboratory, key: str) -> Upload:
 
 async def copy_parts(lab: Laboratory, source: Version, count: int, size: int) -> None:
     async def copy(upload: Upload, start: int) -> None:
-        await lab.services.engine.copy_part(source, lab.tenant, start, size, lab.bucket, lab.tenant, upload, 1)
+        await lab.services.engine.copy_part(source, lab.bucket, lab.tenant, start, size, lab.bucket, lab.tenant, upload, 1)
 
     uploads = [await begin_upload(lab, f"part{number}") for number in range(count)]
     await asyncio.gather(*(copy(upload, number * 100_000) for number, upload in enumerate(uploads)))
@@ -97,7 +97,7 @@ async def test_a_copy_that_fails_stops_reading_at_once(tmp_path: Path) -> None:
     async with laboratory(tmp_path) as lab:
         source = await lab.put("source", os.urandom(20 * MIB))
         engine, running = lab.services.engine, asyncio.all_tasks()
-        chunks = await engine._open_source(source, lab.tenant, 0, source.size, lab.bucket)
+        chunks = await engine._open_source(source, lab.tenant, 0, source.size, lab.bucket, None)
         for store in lab.stores.values():  # what is read ahead of the first window never comes
             store.before = partial(_hang_from_second_read, store)
         with pytest.raises(ArithmeticError):

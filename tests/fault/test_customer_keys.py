@@ -160,7 +160,9 @@ async def test_no_keystream_is_ever_used_for_two_bodies(lab: Laboratory) -> None
         part = await engine.upload_part(lab.bucket, lab.tenant, upload, 1, BytesBody(body), customer_key=KEY)
         layouts += await lab.services.manifest.load_extents([ref.id for ref in part.extents])
     source = await find(lab, "b")
-    part = await engine.copy_part(source, lab.tenant, 0, 50_000, lab.bucket, lab.tenant, upload, 2, customer_keys=CustomerKeys(KEY, KEY))
+    part = await engine.copy_part(
+        source, lab.bucket, lab.tenant, 0, 50_000, lab.bucket, lab.tenant, upload, 2, customer_keys=CustomerKeys(KEY, KEY)
+    )
     layouts += await lab.services.manifest.load_extents([ref.id for ref in part.extents])
     salts = [extent.layout.customer_salt for extent in layouts]
     assert len(set(salts)) == len(salts)

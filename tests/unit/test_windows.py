@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.codec.geometry import Scheme, SegmentGeometry
-from proxy.engine.windows import touched_cells, touched_extents
+from proxy.engine.windows import aligned_extents, touched_cells, touched_extents
 from proxy.manifest.records import ExtentId, ExtentRef
 
 
@@ -23,6 +23,19 @@ def test_the_extents_of_a_range_hold_it_and_are_no_more_than_it_needs(sizes: lis
     held = [byte for extent in touched for byte in contents[extent.id]]
     assert held[low : low + length] == whole[start : start + length]
     assert {extent.id for extent in touched} == {number for number, _ in whole[start : start + length]}
+
+
+@given(sizes=st.lists(st.integers(1, 4), min_size=1, max_size=12), start=st.integers(0, 50), length=st.integers(1, 50))
+def test_extents_that_are_just_a_range_are_found_and_no_others(sizes: list[int], start: int, length: int) -> None:
+    extents = [ExtentRef(id=ExtentId(number), size=size) for number, size in enumerate(sizes)]
+    edges = [sum(sizes[:number]) for number in range(len(sizes) + 1)]
+
+    aligned = aligned_extents(extents, start, length)
+
+    if start in edges and start + length in edges:
+        assert aligned == tuple(extents[edges.index(start) : edges.index(start + length)])
+    else:
+        assert aligned == ()
 
 
 @given(k=st.integers(1, 12), size=st.integers(1, 5_000_000), picks=st.tuples(st.floats(0, 1), st.floats(0, 1)))

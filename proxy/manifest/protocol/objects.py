@@ -138,7 +138,7 @@ class Objects(Protocol):
         settlements: Sequence[Settlement] = ()
     ) -> Part: ...  # fmt: skip
 
-    """Add or replace a part. UploadMissing, IntentRevoked, ExtentMissing. The returned part carries its extents."""
+    """Add or replace a part. UploadMissing, IntentRevoked, ExtentMissing, PolicyMoved. The returned part carries its extents."""
 
     async def list_parts(self, upload_id: UploadId, *, after: int = 0, limit: int = 10_000) -> tuple[Part, ...]: ...
     async def complete_upload(

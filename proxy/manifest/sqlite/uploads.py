@@ -14,7 +14,7 @@ from proxy.manifest.plans.uploads import check_upload, completed_version, extent
 from proxy.manifest.plans.versions import plan_commit, written_above
 from proxy.manifest.records import BucketId, ExtentId, Layout, ObjectKey, Part, Settlement, Upload, UploadId, Version, VersionId
 from proxy.manifest.sqlite.buckets import need_bucket
-from proxy.manifest.sqlite.campaigns import note_late_policy
+from proxy.manifest.sqlite.campaigns import note_late_policy, refuse_moved
 from proxy.manifest.sqlite.events import note_event
 from proxy.manifest.sqlite.extents import add_extents, change_references
 from proxy.manifest.sqlite.ledger import settle_commit
@@ -51,7 +51,9 @@ def commit_part(
     if upload is None:
         raise UploadMissing(f"no upload {upload_id}")
     settle_commit(connection, settlements)
-    note_late_policy(connection, need_bucket(connection, upload.bucket_id), new_layouts)
+    bucket = need_bucket(connection, upload.bucket_id)
+    refuse_moved(connection, bucket, shared_extents)
+    note_late_policy(connection, bucket, new_layouts)
     before = one(connection, "SELECT record FROM part WHERE upload = ? AND number = ?", (upload_id, part.number), _parts)
     released = extents_of([before] if before is not None else [])
     new = add_extents(connection, new_layouts, now_ms=part.modified_ms)

@@ -17,7 +17,7 @@ from proxy.server.handlers.conditions import read_conditions, write_conditions
 from proxy.server.handlers.encryption import begun_fields, encryption_fields, new_encryption, part_key, source_key
 from proxy.server.handlers.grants import acl_of_write
 from proxy.server.handlers.lifecycle import expiration
-from proxy.server.handlers.multipart import find_upload, with_checksum
+from proxy.server.handlers.multipart import find_upload
 from proxy.server.handlers.selection import check_part_number
 from proxy.server.handlers.versions import again_if_replaced, checksum_fields, find_object, quoted, shown_id, written_id
 
@@ -68,7 +68,7 @@ async def upload_part_copy(call: Call) -> dict[str, object]:
     encrypted = encryption_fields(call, upload.attributes.encryption)
     call.tell_early(encrypted)
     part = await call.services.engine.copy_part(
-        version, call.source_owner, start, length, call.bucket, call.owner, with_checksum(upload), number, customer_keys=keys
+        version, call.source_bucket, call.source_owner, start, length, call.bucket, call.owner, upload, number, customer_keys=keys
     )
     outcome = {
         "ETag": quoted(part.etag),

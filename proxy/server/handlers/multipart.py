@@ -9,6 +9,7 @@ import msgspec
 from proxy.manifest.drafts import CompletedPart
 from proxy.manifest.records import Upload, UploadId, Version
 from proxy.s3.checksums import (
+    DEFAULT_ALGORITHM,
     ChecksumAlgorithm,
     ChecksumType,
     check_type,
@@ -19,7 +20,6 @@ from proxy.s3.checksums import (
 from proxy.s3.errors import S3Error
 from proxy.s3.hosts import bucket_of_host
 from proxy.s3.parsing import Params
-from proxy.server.body import DEFAULT_ALGORITHM
 from proxy.server.call import Call, rows
 from proxy.server.handlers.attributes import object_attributes
 from proxy.server.handlers.claims import check_type_claim, object_claim, part_claims, read_type
