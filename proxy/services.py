@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import secrets
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -235,8 +235,11 @@ async def _running(
     """Run the workers. On leaving, the lines of the access logs are stored, and the tasks of requests end, while their leases are kept
     alive; then the workers, and the leases.
 
-    The journal comes last: giving leases back is a change, too.
+    The journal comes first and last. First: the new epoch needs its segment, or a recovery would have to doubt whether the end of the
+    journal is hidden from it. Last: giving leases back is a change, too.
     """
+    if journal is not None:
+        await _in_time(journal.flusher.flush())
     async with runner.running():
         try:
             yield
@@ -248,10 +251,14 @@ async def _running(
     with suppress(ProxyError):  # what is not given back expires
         await ledger.give_back()
     if journal is not None:
-        with suppress(ProxyError, TimeoutError):  # what is not stored now is at the next start
-            async with asyncio.timeout(FLUSH_SECONDS):
-                await journal.flusher.stored()
+        await _in_time(journal.flusher.stored())
         await tasks.drain(FLUSH_SECONDS)
+
+
+async def _in_time(storing: Awaitable[None]) -> None:
+    with suppress(ProxyError, TimeoutError):  # what is not in the journal now is there soon, or at the next start
+        async with asyncio.timeout(FLUSH_SECONDS):
+            await storing
 
 
 def _warn_of_small_budget(budget: Budget, policies: Iterable[Policy]) -> None:

@@ -583,6 +583,16 @@ async def test_a_journal_that_was_rolled_back_in_all_stores_is_told(tmp_path: Pa
     assert (await recover_in(whole)).unproved == ()
 
 
+async def test_a_manifest_that_is_lost_right_after_a_start_leaves_no_doubt_about_the_journals_end(tmp_path: Path) -> None:
+    async with laboratory(tmp_path / "old", journal=JOURNAL) as lab:
+        await lab.put("k", b"x")
+    async with laboratory(tmp_path / "old", journal=JOURNAL) as lab:
+        assert await lab.get("k") == b"x"
+        data = lose_manifest(tmp_path / "old", tmp_path / "new")
+    report = await recover_in(data)
+    assert (report.unproved, report.journal.epoch) == ((), 2)
+
+
 async def test_what_the_journal_knows_and_too_few_shards_are_left_of_is_told_by_key(tmp_path: Path) -> None:
     async with laboratory(tmp_path / "old", journal=JOURNAL) as lab:
         version = await lab.put("lost/key", b"x")
