@@ -11,24 +11,25 @@ from typing import NamedTuple
 
 from proxy.clock import Clock
 from proxy.manifest.protocol import Manifest
-from proxy.manifest.records import Bucket, BucketName, Caller, ObjectKey, VersionId
+from proxy.manifest.records import Bucket, BucketName, Caller, ObjectKey, UploadId, VersionId
 from proxy.s3.copy_source import parse_copy_source
 from proxy.s3.errors import S3Error
 from proxy.s3.model import Operation
 from proxy.s3.policy.actions import required_actions, source_action
 from proxy.s3.policy.context import Peer, RequestContext
-from proxy.s3.policy.decision import NO_OBJECT, Grants, ObjectFacts, Resource
+from proxy.s3.policy.decision import Grants, ObjectFacts, Resource
 from proxy.s3.policy.grants import GOVERNING, UNRESTRICTED, Holder, bucket_grants, own_grants
 from proxy.s3.policy.judges import Judges
 from proxy.s3.policy.principal import Principal, is_account_id
 from proxy.s3.routing import Target
 from proxy.server.auth import Sender
 from proxy.server.call import Origin, OwnedBucket
-from proxy.server.guard import NOTHING, Guard, LoadObject, no_object
+from proxy.server.guard import NOTHING, Guard, LoadObject, facts_of, no_object
 from proxy.server.peers import Connection, Peers
 
 _COPIES = frozenset({"CopyObject", "UploadPartCopy"})
 _CREATING = frozenset({"PutObject", "PostObject", "CopyObject", "CreateMultipartUpload"})
+_OF_INITIATOR = frozenset({"AbortMultipartUpload", "ListParts"})
 _WITHOUT_BUCKET = frozenset({"ListBuckets", "CreateBucket"})  # the one has none, the other has none yet
 _COPY_SOURCE = "x-amz-copy-source"
 MAX_OWNERS = 10_000  # guards that are kept; some 300 bytes each
@@ -79,7 +80,8 @@ class Gate:
         guard = self._owners_guard(sender, held)
         if guard is None or operation.name in _COPIES:
             asked = _Asked(operation.name, query, headers, connection)
-            guard = self._guard(sender, held, asked)
+            initiated = operation.name in _OF_INITIATOR and held is not None and await self._began(sender, held.bucket, target, query)
+            guard = self._guard(sender, held, asked, initiated=initiated)
         resource = Resource(target.bucket, target.key)
         for action in required_actions(operation.name, headers, of_version=version_id is not None):
             await guard.check_head(action, resource, version_id)
@@ -115,13 +117,13 @@ class Gate:
             guard = self._owners[principal] = Guard(principal, Grants(held.owner.id), NOTHING, no_object, held.owner.account_id)
         return guard
 
-    def _guard(self, sender: Sender, held: OwnedBucket | None, asked: _Asked) -> Guard:
+    def _guard(self, sender: Sender, held: OwnedBucket | None, asked: _Asked, *, initiated: bool = False) -> Guard:
         principal, context = sender.principal, self._context(asked, sender)
         if held is None:  # of what is a tenant's own, or will be
             grants = own_grants(self._judges, principal.tenant_id, sender.restrictions)
             return Guard(principal, grants, context, no_object, principal.account_id)
         holder = Holder(held.bucket.name, held.bucket.settings, held.owner.id, held.owner.canonical_id)
-        grants = bucket_grants(self._judges, holder, sender.restrictions, creates=asked.operation in _CREATING)
+        grants = bucket_grants(self._judges, holder, sender.restrictions, creates=asked.operation in _CREATING, initiated=initiated)
         return Guard(principal, grants, context, self._loader(held.bucket), held.owner.account_id)
 
     def _context(self, asked: _Asked, sender: Sender) -> RequestContext:
@@ -130,12 +132,18 @@ class Gate:
             asked.operation, asked.query, asked.headers, claim=sender.claim, now_ms=self._clock.now_ms(), peer=peer, session=sender.session
         )
 
+    async def _began(self, sender: Sender, bucket: Bucket, target: Target, query: Sequence[tuple[str, str]]) -> bool:
+        """Tell whether the sender's account began the upload in somebody else's bucket that the request is about."""
+        if sender.principal.tenant_id in {None, bucket.tenant_id}:
+            return False
+        upload_id = UploadId(dict(query).get("uploadId", ""))
+        upload = await self._manifest.find_upload(bucket.id, ObjectKey(target.key or ""), upload_id)
+        return upload is not None and upload.tenant_id == sender.principal.tenant_id
+
     def _loader(self, bucket: Bucket) -> LoadObject:
         async def load(key: str, version_id: str | None) -> ObjectFacts:
-            version = await self._manifest.find_version(bucket.id, ObjectKey(key), None if version_id is None else VersionId(version_id))
-            if version is None or version.is_delete_marker:
-                return NO_OBJECT
-            return ObjectFacts(tags=version.attributes.tags, acl=version.attributes.acl)
+            wanted = None if version_id is None else VersionId(version_id)
+            return facts_of(await self._manifest.find_version(bucket.id, ObjectKey(key), wanted))
 
         return load
 

@@ -9,7 +9,7 @@ import msgspec
 
 from proxy.engine.read import Reading
 from proxy.manifest.events import Cause
-from proxy.manifest.records import Bucket, ObjectKey, Tenant
+from proxy.manifest.records import Bucket, ObjectKey, Tenant, Version
 from proxy.s3.copy_source import CopySource
 from proxy.s3.errors import S3Error
 from proxy.s3.model import Operation
@@ -123,8 +123,14 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
     async def may_list(self, bucket: Bucket) -> bool:
         """Tell whether the asker may list a bucket of this request: nobody else learns that a key is not there."""
-        guard = self.copied.guard if self.copied is not None and bucket is self.copied.held.bucket else self.guard
-        return await guard.may(Action("s3:ListBucket"), Resource(bucket.name))
+        return await self._guard_of(bucket).may(Action("s3:ListBucket"), Resource(bucket.name))
+
+    def confirm(self, bucket: Bucket, version: Version, version_id: str | None) -> None:
+        """Raise AccessDenied where the version found is another than access was decided by, and is not for the asker."""
+        self._guard_of(bucket).confirm(version, version_id)
+
+    def _guard_of(self, bucket: Bucket) -> Guard:
+        return self.copied.guard if self.copied is not None and bucket is self.copied.held.bucket else self.guard
 
     async def authorise_deletion(self, key: str, version_id: str | None) -> None:
         """Raise AccessDenied for a key that DeleteObjects lists: of all operations, it alone names in its body what it is about."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+from proxy.manifest.records import Version
 from proxy.s3.errors import S3Error
 from proxy.s3.parsing import Params
 from proxy.s3.policy.actions import Action
@@ -26,10 +27,21 @@ async def no_object(_key: str, _version_id: str | None) -> ObjectFacts:
     return NO_OBJECT
 
 
-class Guard:
-    """Lets one principal do what the grants of one bucket allow. `account_id` is the owner's."""
+def facts_of(version: Version | None) -> ObjectFacts:
+    """Return what a version says about access to it."""
+    if version is None or version.is_delete_marker:
+        return NO_OBJECT
+    return ObjectFacts(tags=version.attributes.tags, acl=version.attributes.acl)
 
-    __slots__ = ("_account_id", "_context", "_grants", "_load", "_pending", "_principal")
+
+class Guard:
+    """Lets one principal do what the grants of one bucket allow. `account_id` is the owner's.
+
+    What rests on an object is decided by the object as it was then. Another may have its key by the time the handler finds it, and be meant
+    for fewer eyes: so the handler has that one confirmed.
+    """
+
+    __slots__ = ("_account_id", "_context", "_grants", "_load", "_pending", "_principal", "_resting")
 
     def __init__(self, principal: Principal, grants: Grants, context: BodyContext, load: LoadObject, account_id: str = "") -> None:
         self._principal = principal
@@ -38,6 +50,7 @@ class Guard:
         self._load = load
         self._account_id = account_id
         self._pending: tuple[tuple[Action, Resource, str | None], ...] = ()
+        self._resting: tuple[Question, ...] = ()  # what was allowed by what an object says
 
     @property
     def context(self) -> BodyContext:
@@ -45,12 +58,15 @@ class Guard:
 
     async def check(self, action: Action, resource: Resource, version_id: str | None = None) -> None:
         """Raise AccessDenied unless this may be done. The object is loaded only if the decision depends on it."""
-        question = Question(self._principal, action, resource, self._context, None, version_id, self._account_id)
-        try:
-            authorise(question, self._grants)
-        except ObjectNeeded:
-            thing = NO_OBJECT if resource.key is None else await self._load(resource.key, version_id)
-            authorise(question._replace(thing=thing), self._grants)
+        question = await self._allowed(action, resource, version_id)
+        if question.thing is not None:
+            self._resting += (question,)
+
+    def confirm(self, version: Version, version_id: str | None) -> None:
+        """Raise AccessDenied unless what was allowed is allowed with this version, too. `version_id` is the one that was asked for."""
+        for question in self._resting:
+            if (question.resource.key, question.version_id) == (version.key, version_id) and question.thing != (thing := facts_of(version)):
+                authorise(question._replace(thing=thing), self._grants)
 
     async def check_head(self, action: Action, resource: Resource, version_id: str | None = None) -> None:
         """As `check`, before the request's document is read. Where the decision depends on that, it waits for `check_body`."""
@@ -70,10 +86,21 @@ class Guard:
     async def may(self, action: Action, resource: Resource) -> bool:
         """Tell whether something would be allowed."""
         try:
-            await self.check(action, resource)
+            await self._allowed(action, resource, None)
         except (S3Error, BodyNeeded):
             return False
         return True
+
+    async def _allowed(self, action: Action, resource: Resource, version_id: str | None) -> Question:
+        """Return the question as it was decided. Raises AccessDenied."""
+        question = Question(self._principal, action, resource, self._context, None, version_id, self._account_id)
+        try:
+            authorise(question, self._grants)
+        except ObjectNeeded:
+            thing = NO_OBJECT if resource.key is None else await self._load(resource.key, version_id)
+            question = question._replace(thing=thing)
+            authorise(question, self._grants)
+        return question
 
 
 class _Nothing(NoContext):

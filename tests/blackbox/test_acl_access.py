@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from urllib3 import PoolManager
+from urllib3.filepost import encode_multipart_formdata
+
 from tests.blackbox.conftest import NewBucket
 from tests.blackbox.expect import s3_error
 from tests.blackbox.test_acl import ALL_USERS, granted, set_ownership
@@ -230,3 +233,42 @@ def test_who_may_write_an_acl_may_give_himself_more(s3: S3Client, other_s3: S3Cl
     other_s3.put_object_acl(Bucket=bucket, Key="k", GrantFullControl=f'id="{other}"')
     assert read(other_s3, bucket) == b"x"
     assert read(s3, bucket) == b"x"
+
+
+def test_an_upload_is_its_initiator_s(s3: S3Client, other_s3: S3Client, stranger: S3Client, with_acls: NewBucket) -> None:
+    bucket = with_acls()
+    s3.put_bucket_acl(Bucket=bucket, ACL="public-read-write")
+    upload = other_s3.create_multipart_upload(Bucket=bucket, Key="k")["UploadId"]
+    mine = s3.create_multipart_upload(Bucket=bucket, Key="k")["UploadId"]
+    for client, its in ((stranger, upload), (other_s3, mine)):
+        with s3_error("AccessDenied", 403):
+            client.upload_part(Bucket=bucket, Key="k", UploadId=its, PartNumber=1, Body=b"x")
+        with s3_error("AccessDenied", 403):
+            client.list_parts(Bucket=bucket, Key="k", UploadId=its)
+        with s3_error("AccessDenied", 403):
+            client.abort_multipart_upload(Bucket=bucket, Key="k", UploadId=its)
+    other_s3.upload_part(Bucket=bucket, Key="k", UploadId=upload, PartNumber=1, Body=b"x")
+    assert len(other_s3.list_parts(Bucket=bucket, Key="k", UploadId=upload)["Parts"]) == 1
+    other_s3.abort_multipart_upload(Bucket=bucket, Key="k", UploadId=upload)
+    with s3_error("NoSuchUpload", 404):
+        s3.list_parts(Bucket=bucket, Key="k", UploadId=upload)
+
+
+def test_a_stranger_changes_nothing_of_an_answer_and_copies_nothing(s3: S3Client, stranger: S3Client, with_acls: NewBucket) -> None:
+    bucket = with_acls()
+    s3.put_bucket_acl(Bucket=bucket, ACL="public-read-write")
+    s3.put_object(Bucket=bucket, Key="k", Body=b"x", ACL="public-read")
+    with s3_error("InvalidRequest", 400):
+        stranger.get_object(Bucket=bucket, Key="k", ResponseContentType="text/html")
+    assert s3.get_object(Bucket=bucket, Key="k", ResponseContentType="text/html")["ContentType"] == "text/html"
+    with s3_error("AccessDenied", 403):
+        stranger.copy_object(Bucket=bucket, Key="copy", CopySource=f"{bucket}/k")
+
+
+def test_a_form_may_say_who_reads_what_it_brings(s3: S3Client, stranger: S3Client, with_acls: NewBucket) -> None:
+    bucket = with_acls()
+    form = s3.generate_presigned_post(bucket, "k", Fields={"acl": "public-read"}, Conditions=[{"acl": "public-read"}])
+    body, content_type = encode_multipart_formdata({**form["fields"], "file": ("name", b"open")})
+    answer = PoolManager().request("POST", form["url"], body=body, headers={"content-type": content_type})
+    assert answer.status == 204
+    assert read(stranger, bucket) == b"open"

@@ -126,6 +126,7 @@ class Grants(NamedTuple):
     `owner_id`: the tenant whose bucket it is, or will be when it is made. `limits`: policies of a key or a session, each with the name of
     its kind; all must allow. `role`: the policies of a session's role, None for who is no such session. `lists`: None where access control
     lists do not count. `restricted`: a policy that is public counts for principals of the owner's account alone (RestrictPublicBuckets).
+    `initiated`: the principal's account began the multipart upload that the request is about.
     """
 
     owner_id: str | None = None
@@ -134,6 +135,7 @@ class Grants(NamedTuple):
     role: tuple[Policy, ...] | None = None
     lists: Lists | None = None
     restricted: bool = False
+    initiated: bool = False
 
     @property
     def is_plain(self) -> bool:
@@ -150,7 +152,10 @@ class Decision(NamedTuple):
 
 
 BY_OWNER = Decision(allowed=True, by="the account owns the bucket")
+BY_INITIATOR = Decision(allowed=True, by="the account began the upload")
 BY_OBJECT_OWNER = Decision(allowed=True, by="the account owns the object")
+# S3 User Guide, "Multipart upload API and permissions": by default the bucket's owner may do this, and who began the upload.
+_OF_INITIATOR = frozenset({"s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"})
 # The root of the account that owns a bucket cannot lock itself out: S3 User Guide, "Bucket policies", PutBucketPolicy.
 _NEVER_LOCKED = frozenset({"s3:GetBucketPolicy", "s3:PutBucketPolicy", "s3:DeleteBucketPolicy"})
 
@@ -210,7 +215,9 @@ def _judged(question: Question, grants: Grants, *, owns: bool) -> Decision:
 
 
 def _given(question: Question, grants: Grants, bucket: Finding) -> Decision:
-    """Return whether the bucket's policy or its lists give this."""
+    """Return whether the bucket's policy or its lists give this, or the account's having begun the upload that it is about."""
+    if grants.initiated and question.action in _OF_INITIATOR:
+        return BY_INITIATOR
     if bucket.effect == "Allow":
         return Decision(allowed=True, by=f"bucket policy, {bucket.by}")
     listed = None if grants.lists is None else grants.lists.judge(question, grants.owner_id or "")

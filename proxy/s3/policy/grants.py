@@ -38,8 +38,8 @@ class Holder(NamedTuple):
     canonical_id: str
 
 
-def bucket_grants(judges: Judges, holder: Holder, restrictions: Restrictions, *, creates: bool = False) -> Grants:
-    """Return what counts for requests about a bucket. `creates`: the request makes an object."""
+def bucket_grants(judges: Judges, holder: Holder, restrictions: Restrictions, *, creates: bool = False, initiated: bool = False) -> Grants:
+    """Return what counts for requests about a bucket. `creates`: the request makes an object. `initiated`: see `Grants`."""
     text = holder.settings.get(POLICY)
     policy = None if text is None else judges.of_bucket(text, holder.bucket)
     own = own_grants(judges, holder.owner_id, restrictions)
@@ -47,6 +47,7 @@ def bucket_grants(judges: Judges, holder: Holder, restrictions: Restrictions, *,
         bucket_policy=policy,
         lists=bucket_lists(holder.settings, holder.canonical_id, creates=creates),
         restricted=policy is not None and _is_restricted(policy, holder.settings),
+        initiated=initiated,
     )
 
 

@@ -55,7 +55,7 @@ async def put_object_acl(call: Call) -> dict[str, object]:
     _check_owner(request, owner)
     acl = await resolved(call, request, owner=owner, bucket_owner=call.owner.canonical_id)
     change = AttributeChange(acl=kept_of_object(acl, call.owner))
-    await call.services.engine.change_attributes(call.bucket, version.key, version.id, change)
+    await call.services.engine.change_attributes(call.bucket, version.key, version.id, change, cause=call.cause("ObjectAcl:Put"))
     return {}
 
 

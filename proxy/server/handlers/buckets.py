@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from proxy.errors import BucketExists
+from proxy.errors import BucketExists, BucketNotEmpty
 from proxy.manifest.plans.locks import OBJECT_LOCK
 from proxy.manifest.records import Bucket, BucketName, Versioning
 from proxy.s3.errors import S3Error
@@ -51,7 +51,11 @@ async def head_bucket(call: Call) -> dict[str, object]:
 
 
 async def delete_bucket(call: Call) -> dict[str, object]:
-    await call.services.engine.delete_bucket(call.bucket)
+    try:
+        await call.services.engine.delete_bucket(call.bucket)
+    except BucketNotEmpty as error:
+        more = "" if call.bucket.versioning == "Unversioned" else ". You must delete all versions in the bucket."
+        raise S3Error("BucketNotEmpty", f"The bucket you tried to delete is not empty{more}", BucketName=call.bucket.name) from error
     return {}
 
 

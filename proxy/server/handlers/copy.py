@@ -17,7 +17,7 @@ from proxy.server.handlers.conditions import read_conditions, write_conditions
 from proxy.server.handlers.encryption import begun_fields, encryption_fields, new_encryption, part_key, source_key
 from proxy.server.handlers.grants import acl_of_write
 from proxy.server.handlers.lifecycle import expiration
-from proxy.server.handlers.multipart import find_upload
+from proxy.server.handlers.multipart import find_own_upload
 from proxy.server.handlers.selection import check_part_number
 from proxy.server.handlers.versions import again_if_replaced, checksum_fields, find_object, quoted, shown_id, written_id
 
@@ -25,6 +25,8 @@ from proxy.server.handlers.versions import again_if_replaced, checksum_fields, f
 @again_if_replaced
 async def copy_object(call: Call) -> dict[str, object]:
     """Copy a whole object, up to 5 GiB, with its description or with a new one."""
+    if call.principal.anonymous:
+        raise S3Error("AccessDenied", "Anonymous users cannot copy objects.  Please authenticate")
     version = await _find_source(call)
     _check_size(version.size)
     _check_changes(call)
@@ -59,7 +61,7 @@ async def copy_object(call: Call) -> dict[str, object]:
 async def upload_part_copy(call: Call) -> dict[str, object]:
     """Make a part of a range of an object."""
     number = check_part_number(call.integer("PartNumber"))
-    upload = await find_upload(call)
+    upload = await find_own_upload(call)
     version = await _find_source(call)
     wanted = parse_copy_source_range(call.text("CopySourceRange"), version.size)
     start, length = (0, version.size) if wanted is None else (wanted.start, wanted.length)

@@ -33,6 +33,8 @@ from proxy.server.handlers.versions import checksum_fields, quoted, written_id
 
 async def create_multipart_upload(call: Call) -> dict[str, object]:
     """Begin an upload; what the object will say of itself is settled now."""
+    if call.principal.anonymous:
+        raise S3Error("AccessDenied", "Anonymous users cannot initiate multipart uploads.  Please authenticate.")
     algorithm, checksum_type = _wanted_checksum(call)
     new = await new_encryption(call)
     attributes = object_attributes(call, await acl_of_write(call), new.encryption)
@@ -53,7 +55,7 @@ async def create_multipart_upload(call: Call) -> dict[str, object]:
 async def upload_part(call: Call) -> dict[str, object]:
     """Store a part; sending its number again replaces it."""
     number = check_part_number(call.integer("PartNumber"))
-    upload = await find_upload(call)
+    upload = await find_own_upload(call)
     _agree_on_checksum(call, upload)
     key = part_key(call, upload)
     part = await call.services.engine.upload_part(call.bucket, call.owner, upload, number, call.body, customer_key=key)
@@ -88,6 +90,13 @@ async def abort_multipart_upload(call: Call) -> dict[str, object]:
     return {}
 
 
+async def find_own_upload(call: Call) -> Upload:
+    """As `find_upload`, for who adds to it: the object will be its initiator's. AccessDenied for others, but the bucket's owner."""
+    upload = await find_upload(call)
+    _check_initiator(call, upload)
+    return upload
+
+
 async def find_upload(call: Call) -> Upload:
     """Return the upload of the request. NoSuchUpload if it was never begun for this key, or is over."""
     upload_id = UploadId(call.required_text("UploadId"))
@@ -95,6 +104,11 @@ async def find_upload(call: Call) -> Upload:
     if upload is None:
         raise S3Error("NoSuchUpload", UploadId=upload_id)
     return upload
+
+
+def _check_initiator(call: Call, upload: Upload) -> None:
+    if call.principal.tenant_id not in {upload.tenant_id, call.owner.id}:
+        raise S3Error("AccessDenied")
 
 
 def with_checksum(upload: Upload) -> Upload:
@@ -110,6 +124,7 @@ async def _complete(call: Call, entries: list[Params], parts: tuple[CompletedPar
     upload = await call.services.engine.find_upload(call.bucket, call.key, upload_id)
     if upload is None:
         return await engine.completed_before(call.bucket, call.key, upload_id, parts)
+    _check_initiator(call, upload)
     check_key_if_given(call, upload)
     call.tell_early(encryption_fields(call, upload.attributes.encryption))
     described = with_checksum(upload)

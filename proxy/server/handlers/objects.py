@@ -170,7 +170,10 @@ def _own_headers(call: Call, version: Version, selection: Selection) -> list[tup
         result["MissingMeta"] = len(attributes.metadata) - len(told) or None
     if call.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED":
         result |= checksum_fields(selection.checksum)
-    result |= {member: call.params[name] for name, member in _OVERRIDES.items() if name in call.params}
+    overrides = {member: call.params[name] for name, member in _OVERRIDES.items() if name in call.params}
+    if overrides and call.principal.anonymous:
+        raise S3Error("InvalidRequest", "Request specific response headers cannot be used for anonymous GET requests.")
+    result |= overrides
     expires = result.pop("Expires", None)  # as it was sent: the model would have a date
     headers = object_headers(call.operation, result)
     return headers if expires is None else [*headers, ("Expires", one_line(str(expires)))]

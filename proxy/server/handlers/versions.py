@@ -45,6 +45,7 @@ async def find_object(call: Call, bucket: Bucket, *, key: ObjectKey, version_id:
     if version is None:
         raise await _not_found(call, bucket, key, version_id)
     await _refuse_marker(call, bucket, version, named=version_id is not None)
+    call.confirm(bucket, version, version_id)
     return version
 
 
@@ -56,6 +57,7 @@ async def find_readable(call: Call) -> Readable:
     if readable is None:
         raise await _not_found(call, call.bucket, call.key, version_id)
     await _refuse_marker(call, call.bucket, readable.version, named=version_id is not None)
+    call.confirm(call.bucket, readable.version, version_id)
     return readable
 
 

@@ -153,3 +153,12 @@ def test_only_the_owner_s_account_is_told_why() -> None:
         with pytest.raises(S3Error) as caught:
             authorise(ask(principal), grants)
         assert caught.value.message == message
+
+
+@pytest.mark.parametrize("action", ["s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"])
+def test_who_began_an_upload_may_see_and_abort_it_unless_that_is_denied(action: str) -> None:
+    begun = OWN._replace(initiated=True)
+    assert not allowed(OTHER, OWN, action)
+    assert allowed(OTHER, begun, action)
+    assert not allowed(OTHER, begun._replace(bucket_policy=Says("Deny")), action)
+    assert not allowed(OTHER, begun, "s3:PutObject")
