@@ -7,6 +7,9 @@ each segment has k shards among them.
     python3 shardgate-decode.py --root-key root.key --list alder/ birch/ cedar/ dogwood/
     python3 shardgate-decode.py --root-key root.key --output objects alder/ birch/ cedar/ dogwood/
 
+An object under a customer's key (SSE-C) also needs that: --customer-key FILE, as often as there are keys. The file has the 32 bytes, or
+their base64.
+
 An argument is a directory, all of whose files are looked at, or a shard file. Names do not matter: a shard says in its footer what it is,
 and what is no shard is passed over. So it does not matter how a bucket was copied, or how many of them lie in one directory.
 
@@ -43,7 +46,10 @@ from typing import Any, BinaryIO
 from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CTR
 
 CELL, TAG, MAX_SEGMENT = 65_536, 16, 16 * 1024 * 1024
 FIXED = struct.Struct(">4sBBBB16sB3sIQ16s32s")
@@ -84,6 +90,35 @@ def read_root_key(path: Path) -> bytes:
     if len(key) != 32:
         raise SystemExit(f"{path} is not a root key file")
     return key
+
+
+def read_customer_key(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+        key = data if len(data) == 32 else base64.b64decode(data.strip(), validate=True)
+    except OSError as error:
+        raise SystemExit(f"cannot read the customer's key {path}: {error.strerror}") from None
+    except ValueError:
+        key = b""
+    if len(key) != 32:
+        raise SystemExit(f"{path} has neither 32 bytes nor the base64 of 32 bytes")
+    return key
+
+
+def fitting_key(customer_keys: Iterable[bytes], check: bytes) -> bytes:
+    """Return the customer's key that a check value was made with. Raises `Damaged`."""
+    for key in customer_keys:
+        if hmac.compare_digest(hkdf(key, b"shardgate v1 customer check " + check[:24]), check[24:]):
+            return key
+    raise Damaged("it is under a customer's key, and none was given that fits: see --customer-key")
+
+
+def decipher(customer_key: bytes, salt: bytes, offset: int, data: bytes) -> bytes:
+    """Return the plaintext of what lies at an offset of an extent."""
+    key = hkdf(customer_key, b"shardgate v1 customer stream " + salt)
+    stream = Cipher(AES(key), CTR((offset // 16).to_bytes(16, "big"))).decryptor()
+    stream.update(bytes(offset % 16))
+    return stream.update(data)
 
 
 def tenant_key(root_key: bytes, tenant_id: str, wrapped: bytes) -> bytes:
@@ -548,9 +583,18 @@ def replay(rows: Iterable[Any], path: Iterable[Mapping[str, Any]], told: Sequenc
 # Objects
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A segment of a version. With a `salt`, it is enciphered, and begins at `offset` of its keystream."""
+
+    segment_id: bytes
+    salt: bytes = b""
+    offset: int = 0
+
+
 @dataclass(slots=True)
 class Found:
-    """A version of an object, and the segments that it is made of."""
+    """A version of an object, and the segments that it is made of. `check` is of its customer's key, if it is under one."""
 
     bucket: str
     key: str
@@ -558,7 +602,8 @@ class Found:
     size: int
     etag: str
     written: int
-    segments: list[bytes]
+    check: bytes
+    pieces: list[Piece]
     is_latest: bool = False
     is_marker: bool = False
     origin: str = "journal"
@@ -571,10 +616,10 @@ def versions_of(manifest: Manifest) -> list[Found]:
     found = []
     for (bucket, *_), (version_id, latest, marker, record, _) in sorted(manifest.table("version").items()):
         version = unpack(record)
-        segments: list[bytes] = []
+        pieces: list[Piece] = []
         for reference in version.get("extents", ()):
             layout = layouts.get(reference["id"])
-            segments += [segment["id"] for segment in layout["segments"]] if layout else [b""]
+            pieces += pieces_of(layout) if layout else [Piece(b"")]
         found.append(
             Found(
                 bucket=buckets.get(bucket, f"_bucket-{bucket}"),
@@ -583,12 +628,25 @@ def versions_of(manifest: Manifest) -> list[Found]:
                 size=version.get("size", 0),
                 etag=version.get("etag", ""),
                 written=version.get("written") or version["modified_ms"] << 20,
-                segments=segments,
+                check=check_of(version),
+                pieces=pieces,
                 is_latest=bool(latest),
                 is_marker=bool(marker),
             )
         )
     return found
+
+
+def pieces_of(layout: Mapping[str, Any]) -> Iterator[Piece]:
+    offset = 0
+    for segment in layout["segments"]:
+        yield Piece(segment["id"], layout.get("customer_salt", b""), offset)
+        offset += segment["size"]
+
+
+def check_of(record: Mapping[str, Any]) -> bytes:
+    """Return the check value of a version's or draft's customer's key; empty if it is under none."""
+    return bytes((record.get("attributes", {}).get("encryption") or {}).get("customer_check", b""))
 
 
 def named_segments(manifest: Manifest) -> set[bytes]:
@@ -604,6 +662,7 @@ def named_segments(manifest: Manifest) -> set[bytes]:
 def labelled_versions(manifest: Manifest, shelf: Shelf, keys: Mapping[str, bytes], told: list[str]) -> list[Found]:
     """Return the versions that only labels tell of: written after the journal's end, or never acknowledged."""
     buckets = {(value[0], value[1]): key[0] for key, value in manifest.table("bucket").items()}
+    owners = {key[0]: value[0] for key, value in manifest.table("kms_key").items()}
     named = named_segments(manifest)
     attempts: dict[tuple[str, str, str, bytes], dict[int, tuple[bytes, dict[str, Any], str]]] = defaultdict(dict)
     for segment_id in sorted(shelf.paths.keys() - named - shelf.copies):
@@ -615,7 +674,7 @@ def labelled_versions(manifest: Manifest, shelf: Shelf, keys: Mapping[str, bytes
         label = opened.label
         if not label.get("upload_id"):
             attempt = label["bucket"], label["key"], label.get("version_id", ""), opened.data_key
-            attempts[attempt][label["segment"]] = segment_id, label, opened.shards[0].key_id
+            attempts[attempt][label["segment"]] = segment_id, label, owners.get(opened.shards[0].key_id, opened.shards[0].key_id)
     found = []
     for (bucket, key, version_id, _), parts in sorted(attempts.items()):
         made = _version(bucket, key, version_id, [parts[number] for number in sorted(parts)], buckets)
@@ -645,7 +704,8 @@ def _version(
         size=draft.get("size", 0),
         etag=draft.get("etag", ""),
         written=draft.get("written") or draft["modified_ms"] << 20,
-        segments=[segment_id for segment_id, _, _ in parts],
+        check=check_of(draft),
+        pieces=[Piece(segment_id, draft.get("customer_salt", b""), label["offset"]) for segment_id, label, _ in parts],
         origin="label",
     )
 
@@ -669,11 +729,13 @@ def merge(known: list[Found], labelled: Sequence[Found]) -> list[Found]:
     return sorted(merged, key=lambda one: (one.bucket, one.key.encode(), -one.written))
 
 
-def contents(found: Found, shelf: Shelf, keys: Mapping[str, bytes]) -> Iterator[bytes]:
+def contents(found: Found, shelf: Shelf, keys: Mapping[str, bytes], customer_keys: Sequence[bytes]) -> Iterator[bytes]:
     """Yield the plaintext of a version, segment by segment. Raises `Damaged`."""
-    for segment_id in found.segments:
-        shards = shelf.shards(segment_id)
-        yield read_segment(open_segment(shards, keys), shards)
+    customer_key = fitting_key(customer_keys, found.check) if found.check else b""
+    for piece in found.pieces:
+        shards = shelf.shards(piece.segment_id)
+        data = read_segment(open_segment(shards, keys), shards)
+        yield decipher(customer_key, piece.salt, piece.offset, data) if piece.salt else data
 
 
 # Files
@@ -733,7 +795,8 @@ def fill(file: BinaryIO, found: Found, pieces: Iterable[bytes]) -> None:
         file.write(piece)
         digest.update(piece)
         size += len(piece)
-    if size != found.size or (len(found.etag) == 32 and digest.hexdigest() != found.etag):
+    has_md5 = len(found.etag) == 32 and not found.check
+    if size != found.size or (has_md5 and digest.hexdigest() != found.etag):
         raise Damaged(f"its {size} bytes are not the {found.size} of its record, or not those of its ETag")
 
 
@@ -754,6 +817,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="shardgate-decode", description=(__doc__ or "").split("\n\n", 1)[0])
     parser.add_argument("copies", nargs="+", type=Path, help="directories with what stores hold, or shard files")
     parser.add_argument("--root-key", required=True, type=Path, help="the root key file")
+    parser.add_argument("--customer-key", action="append", default=[], type=Path, metavar="FILE", help="of objects under a customer's key")
     parser.add_argument("--identity", default="", help="of the manifest, if there are copies of several")
     parser.add_argument("--all-versions", action="store_true", help="every version, not only the latest of each object")
     what = parser.add_mutually_exclusive_group(required=True)
@@ -762,13 +826,14 @@ def main() -> int:
     arguments = parser.parse_args()
 
     root_key = read_root_key(arguments.root_key)
+    customer_keys = [read_customer_key(path) for path in arguments.customer_key]
     shelf = Shelf(arguments.copies)
     keys = {JOURNAL_KEY_ID: hkdf(root_key, b"shardgate v1 journal")}
     manifest = restore(read_copy(shelf, keys, arguments.identity), shelf, keys)
     told = list(manifest.told)
-    for (tenant_id,), tenant in manifest.records("tenant", 2):
+    for (key_id,), holder in chain(manifest.records("tenant", 3), manifest.records("kms_key", 2)):
         try:
-            keys[tenant_id] = tenant_key(root_key, tenant_id, tenant["wrapped_key"])
+            keys[key_id] = tenant_key(root_key, key_id, holder["wrapped_key"])
         except Damaged as error:
             told.append(str(error))
     found = merge(versions_of(manifest), labelled_versions(manifest, shelf, keys, told))
@@ -776,7 +841,7 @@ def main() -> int:
     if arguments.list:
         damaged = print_list(chosen, shelf, keys)
     else:
-        damaged = write_all(chosen, shelf, keys, arguments.output, versioned=arguments.all_versions)
+        damaged = write_all(chosen, shelf, keys, customer_keys, arguments.output, versioned=arguments.all_versions)
     for text in told:
         print(f"note: {escaped(text)}", file=sys.stderr)
     print(f"{len(chosen) - damaged} objects are whole, {damaged} are not", file=sys.stderr)
@@ -787,7 +852,7 @@ def print_list(chosen: Sequence[Found], shelf: Shelf, keys: Mapping[str, bytes])
     damaged = 0
     print("state\tbucket\tkey\tversion\tsize\tfrom")
     for one in chosen:
-        is_whole = all(_opens(segment_id, shelf, keys) for segment_id in one.segments)
+        is_whole = all(_opens(piece.segment_id, shelf, keys) for piece in one.pieces)
         damaged += not is_whole
         state = "whole" if is_whole else "damaged"
         print("\t".join(escaped(cell) for cell in (state, one.bucket, one.key, one.version_id, str(one.size), one.origin)))
@@ -803,10 +868,12 @@ def _opens(segment_id: bytes, shelf: Shelf, keys: Mapping[str, bytes]) -> bool:
     return True
 
 
-def write_all(chosen: Sequence[Found], shelf: Shelf, keys: Mapping[str, bytes], root: Path, *, versioned: bool) -> int:
+def write_all(
+    chosen: Sequence[Found], shelf: Shelf, keys: Mapping[str, bytes], customer_keys: Sequence[bytes], root: Path, *, versioned: bool
+) -> int:
     output = Output(root)
     try:
-        wrong = [output.write(one, contents(one, shelf, keys), versioned=versioned) for one in chosen]
+        wrong = [output.write(one, contents(one, shelf, keys, customer_keys), versioned=versioned) for one in chosen]
     finally:
         output.close()
     return sum(map(bool, wrong))

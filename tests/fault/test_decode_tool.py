@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 import subprocess
 import sys
@@ -12,9 +13,11 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from proxy.codec.customer import CustomerKey
 from proxy.config import JournalConfig
 from proxy.manifest.drafts import CompletedPart, Conditions
-from proxy.manifest.records import Bucket, BucketName, ObjectAttributes, ObjectKey
+from proxy.manifest.records import Bucket, BucketName, Encryption, ObjectAttributes, ObjectKey
+from proxy.tenancy import add_kms_key
 from tests.laboratory import ROOT, BytesBody, Laboratory, laboratory
 
 TOOL = ROOT / "tools/shardgate-decode.py"
@@ -209,3 +212,43 @@ def test_a_root_key_that_cannot_be_used_is_told_in_one_line(tmp_path: Path, pack
     done = decode(packages, tmp_path, "--list")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert told in done.stderr
+
+
+async def test_objects_under_kms_keys_and_customers_keys_are_read(tmp_path: Path, packages: Path) -> None:
+    """Before and behind the end of the journal, whole and in parts; a customer's only with its key."""
+    key = CustomerKey(bytes(range(32)))
+    secret = ObjectAttributes(encryption=Encryption(customer_check=key.check_value(bytes(24))))
+    async with laboratory(tmp_path / "old", journal=JOURNAL) as lab:
+        services, engine = lab.services, lab.services.engine
+        kms_key = await add_kms_key(services.manifest, services.keyring, lab.clock, lab.tenant)
+        under = ObjectAttributes(encryption=Encryption(kms_key_id=kms_key.id))
+        upload = await engine.begin_upload(lab.bucket, lab.tenant, ObjectKey("parts"), secret)
+        bodies = [LARGE[: 5 << 20], b"rest"]
+        parts = [
+            await engine.upload_part(lab.bucket, lab.tenant, upload, number, BytesBody(body), customer_key=key)
+            for number, body in enumerate(bodies, 1)
+        ]
+        await engine.complete_upload(lab.bucket, upload, [CompletedPart(number=part.number, etag=part.etag) for part in parts])
+        for name in ("journaled", "labelled"):
+            await engine.put_object(lab.bucket, lab.tenant, ObjectKey(f"kms-{name}"), BytesBody(LARGE), under)
+            await engine.put_object(lab.bucket, lab.tenant, ObjectKey(f"customer-{name}"), BytesBody(LARGE), secret, customer_key=key)
+            await lab.settled()
+            if name == "journaled":
+                assert services.journal is not None
+                await services.journal.flusher.stored()
+        data = snapshot(tmp_path / "old", tmp_path / "copy")
+    (tmp_path / "key").write_bytes(bytes(range(32)))
+    (tmp_path / "other").write_text(base64.b64encode(bytes(32)).decode() + "\n")
+    open_ones = {"kms-journaled": LARGE, "kms-labelled": LARGE}
+    closed = {"customer-journaled": LARGE, "customer-labelled": LARGE, "parts": b"".join(bodies)}
+
+    given = ["--customer-key", str(tmp_path / "other")]
+    ran = decode(packages, data, "--output", str(tmp_path / "all"), *given, "--customer-key", str(tmp_path / "key"))
+    assert (ran.returncode, ran.stderr) == (0, "5 objects are whole, 0 are not\n")
+    assert {name: (tmp_path / "all/bucket" / name).read_bytes() for name in open_ones | closed} == open_ones | closed
+
+    ran = decode(packages, data, "--output", str(tmp_path / "some"), *given)
+    assert (ran.returncode, ran.stderr) == (1, "2 objects are whole, 3 are not\n")
+    index = index_of(tmp_path / "some")
+    assert {name for (_, name), (state, _) in index.items() if state == "whole"} == open_ones.keys()
+    assert "none was given that fits" in (tmp_path / "some/index.tsv").read_text("utf-8")
