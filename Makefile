@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CONFIG ?= config/local.toml
 WORKERS ?= 1
 
-.PHONY: help run run-moto test test-azure test-clients mutants soak drill breaks check bench clean
+.PHONY: help run run-moto test test-azure test-clients mutants soak drill breaks fuzz check bench clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -32,6 +32,9 @@ mutants: $(VENV)/.installed-test ## Put known mistakes into copies of the tree: 
 soak: $(VENV)/.installed-bench ## MINUTES (10) of clients while workers are killed, a store loses and lies, and another is drained
 	$(BIN)/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES))
 
+fuzz: $(VENV)/.installed-fuzz ## Send clients' nonsense to every parser and to a server, for MINUTES (10): no failure, no hang, no growth
+	$(BIN)/python -m tests.fuzz $(if $(MINUTES),--minutes $(MINUTES)) $(if $(TARGET),--target $(TARGET))
+
 drill: $(VENV)/.installed-test ## Delete the manifest behind OBJECTS objects (100,000), and one store: recover, and compare every object
 	@$(BIN)/python -m tests.drill $(if $(OBJECTS),--objects $(OBJECTS))
 
@@ -48,7 +51,7 @@ bench: $(VENV)/.installed-bench ## Measure beside the yardsticks
 	$(BIN)/python -m bench
 
 clean: ## Remove what was installed (never data)
-	rm -rf $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz .import_linter_cache
 
 $(BIN)/python:
 	@echo "Making a virtual environment in $(VENV) with $(PYTHON) ..."
@@ -63,6 +66,10 @@ $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
 	@echo "Installing Shardgate and the tools of its tests into $(VENV), this once: it takes a few minutes ..."
 	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]'
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-fuzz: $(VENV)/.installed-test
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[fuzz]' || echo "There is no coverage-guided fuzzer for this platform: inputs are made without one."
+	@touch $@
 
 $(VENV)/.installed-bench: pyproject.toml | $(BIN)/python
 	@echo "Installing Shardgate, the tools of its tests and the yardsticks into $(VENV), this once: it takes a few minutes ..."

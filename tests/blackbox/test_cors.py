@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -81,6 +82,15 @@ def test_rules_that_are_refused_leave_the_old_ones(s3: S3Client, open_bucket: st
     with s3_error(code, 400):
         put_rules(s3, open_bucket, RULE | members)
     assert s3.get_bucket_cors(Bucket=open_bucket)["CORSRules"] == [RULE]
+
+
+def test_rules_come_with_a_checksum(raw: RawClient, bucket: str) -> None:
+    document = (
+        b"<CORSConfiguration><CORSRule><AllowedOrigin>*</AllowedOrigin><AllowedMethod>GET</AllowedMethod></CORSRule></CORSConfiguration>"
+    )
+    md5 = base64.b64encode(hashlib.md5(document).digest()).decode()
+    assert raw.request("PUT", f"/{bucket}", [("cors", "")], body=document).verdict == (400, "InvalidRequest")
+    assert raw.request("PUT", f"/{bucket}", [("cors", "")], {"content-md5": md5}, document).status == 200
 
 
 def test_a_preflight_needs_no_signature_and_no_object(raw: RawClient, open_bucket: str) -> None:

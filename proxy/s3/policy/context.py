@@ -21,7 +21,7 @@ from proxy.s3.policy.decision import Question
 from proxy.s3.tagging import parse_tagging_header
 
 _BODY_TAGS = frozenset({"s3:PutObjectTagging", "s3:PutObjectVersionTagging"})
-_CREATES = {"PutObject": "true", "CopyObject": "true", "CompleteMultipartUpload": "true"}
+_CREATES = {"PutObject": "true", "PostObject": "true", "CopyObject": "true", "CompleteMultipartUpload": "true"}
 
 
 class BodyNeeded(Exception):

@@ -8,6 +8,7 @@ from proxy.s3.cors import cors_document
 from proxy.s3.errors import S3Error
 from proxy.server.call import Call, rows
 from proxy.server.cross_origin import CORS
+from proxy.server.handlers.integrity import need_integrity_header
 
 
 async def get_bucket_cors(call: Call) -> dict[str, object]:
@@ -18,6 +19,7 @@ async def get_bucket_cors(call: Call) -> dict[str, object]:
 
 
 async def put_bucket_cors(call: Call) -> dict[str, object]:
+    need_integrity_header(call.headers)
     document = cors_document(rows(call.document("CORSConfiguration"), "CORSRules"))
     await call.services.engine.put_bucket_setting(call.bucket, CORS, document)
     return {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from proxy.s3.errors import S3Error
 from proxy.server.call import Call
+from proxy.server.handlers.integrity import need_integrity_header
 from proxy.server.payment import OWNER, PAYMENT, REQUESTER
 
 
@@ -12,6 +13,7 @@ async def get_bucket_request_payment(call: Call) -> dict[str, object]:
 
 
 async def put_bucket_request_payment(call: Call) -> dict[str, object]:
+    need_integrity_header(call.headers)
     payer = call.document("RequestPaymentConfiguration").get("Payer")
     if payer not in {OWNER, REQUESTER}:
         raise S3Error("MalformedXML")

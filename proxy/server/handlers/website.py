@@ -7,6 +7,7 @@ import json
 from proxy.s3.errors import S3Error
 from proxy.s3.website import website_document
 from proxy.server.call import Call
+from proxy.server.handlers.integrity import need_integrity_header
 from proxy.server.websites import WEBSITE
 
 
@@ -19,6 +20,7 @@ async def get_bucket_website(call: Call) -> dict[str, object]:
 
 
 async def put_bucket_website(call: Call) -> dict[str, object]:
+    need_integrity_header(call.headers)
     document = website_document(call.document("WebsiteConfiguration"))
     await call.services.engine.put_bucket_setting(call.bucket, WEBSITE, document)
     return {}
