@@ -3,6 +3,7 @@ import { createReadStream, writeFileSync } from "node:fs";
 import { randomBytes, createHash } from "node:crypto";
 import * as S3 from "@aws-sdk/client-s3";
 import { getSignedUrl } from "@aws-sdk/s3-request-presigner";
+import { createPresignedPost } from "@aws-sdk/s3-presigned-post";
 import { Upload } from "@aws-sdk/lib-storage";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -17,14 +18,21 @@ async function check(name, work) {
 }
 function same(a, b, what) { if (a !== b) throw new Error(`${what}: ${a} is not ${b}`); }
 // Node has no resolver for *.localhost; everything is on this machine.
-async function fetchRaw(url, method = "GET", body) {
+async function fetchRaw(url, method = "GET", body, headers = {}) {
   const u = new URL(url);
   return await new Promise((resolve, reject) => {
-    const request = http.request({ host: "127.0.0.1", port: u.port, path: u.pathname + u.search, method, headers: { host: u.host, ...(body ? {"content-length": Buffer.byteLength(body)} : {}) } }, (response) => {
+    const request = http.request({ host: "127.0.0.1", port: u.port, path: u.pathname + u.search, method, headers: { host: u.host, ...headers, ...(body ? {"content-length": Buffer.byteLength(body)} : {}) } }, (response) => {
       const pieces = []; response.on("data", (d) => pieces.push(d)); response.on("end", () => resolve({ status: response.statusCode, body: Buffer.concat(pieces).toString(), headers: response.headers }));
     });
     request.on("error", reject); if (body) request.write(body); request.end();
   });
+}
+// Encodes a form as browsers do, and sends it as a page of another origin would.
+async function submit(url, fields, file) {
+  const form = new FormData(); for (const [name, value] of Object.entries(fields)) form.append(name, value);
+  form.append("file", file, file.name); form.append("submit", "Upload");
+  const encoded = new Response(form);
+  return await fetchRaw(url, "POST", Buffer.from(await encoded.arrayBuffer()), { "content-type": encoded.headers.get("content-type"), origin: "https://app.test" });
 }
 async function ok(url, method, body) { const a = await fetchRaw(url, method, body); if (a.status !== 200) throw new Error(`${a.status} ${a.body}`); return a; }
 for (const forcePathStyle of [true, false]) {
@@ -79,6 +87,32 @@ for (const forcePathStyle of [true, false]) {
     await send(new S3.CompleteMultipartUploadCommand({ Bucket, Key: "pp", UploadId, MultipartUpload: { Parts: [{ PartNumber: 1, ETag: a.headers.etag }] } }));
   });
   await check(`${style} presigned list`, async () => { const a = await ok(await getSignedUrl(s3, new S3.ListObjectsV2Command({ Bucket }))); if (!a.body.includes("<Key>pp</Key>")) throw new Error(a.body); });
+  await check(`${style} presigned post`, async () => {
+    const rules = [{ AllowedOrigins: ["https://*.test"], AllowedMethods: ["POST", "PUT"], AllowedHeaders: ["*"], ExposeHeaders: ["ETag"] }];
+    await send(new S3.PutBucketCorsCommand({ Bucket, CORSConfiguration: { CORSRules: rules } }));
+    const { url, fields } = await createPresignedPost(s3, { Bucket, Key: "form/${filename}", Fields: { acl: "private", success_action_status: "201" },
+      Conditions: [["content-length-range", 1, 9 << 20], ["starts-with", "$Content-Type", "image/"]] });
+    const data = randomBytes(3 << 20);
+    const a = await submit(url, { ...fields, "Content-Type": "image/png" }, new File([data], "é \"x\".png"));
+    same(a.status, 201, "status"); same(a.headers["access-control-allow-origin"], "https://app.test", "origin");
+    const Key = /<Key>(.*)<\/Key>/.exec(a.body)[1].replaceAll("&quot;", '"');
+    const got = await send(new S3.GetObjectCommand({ Bucket, Key }));
+    same(Buffer.compare(Buffer.from(await got.Body.transformToByteArray()), data), 0, "content"); same(got.ContentType, "image/png", "type");
+    const wrong = await submit(url, { ...fields, "Content-Type": "text/html" }, new File(["x"], "x"));
+    same(wrong.status, 403, "status"); same(wrong.headers["access-control-allow-origin"], "https://app.test", "origin of an error");
+    const empty = await submit(url, { ...fields, "Content-Type": "image/png" }, new File([], "x"));
+    same(empty.status, 400, "status of an empty file");
+  });
+  await check(`${style} a browser's upload to a presigned address`, async () => {
+    const url = await getSignedUrl(s3, new S3.PutObjectCommand({ Bucket, Key: "page", ContentType: "text/plain" }));
+    const page = { origin: "https://app.test" };
+    const asked = { ...page, "access-control-request-method": "PUT", "access-control-request-headers": "content-type" };
+    const preflight = await fetchRaw(url, "OPTIONS", undefined, asked);
+    same(preflight.status, 200, "preflight"); same(preflight.headers["access-control-allow-headers"], "content-type", "allowed");
+    same((await fetchRaw(url, "OPTIONS", undefined, { ...asked, origin: "https://other.example" })).status, 403, "another origin");
+    const put = await fetchRaw(url, "PUT", "from a page", { ...page, "content-type": "text/plain" });
+    same(put.status, 200, "put"); same(put.headers["access-control-expose-headers"], "ETag", "exposed");
+  });
   await check(`${style} missing key`, async () => { try { await send(new S3.GetObjectCommand({ Bucket, Key: "nothing" })); } catch (e) { same(e.name, "NoSuchKey", "error"); return; } throw new Error("found"); });
   await check(`${style} empty and delete bucket`, async () => {
     const all = await send(new S3.ListObjectsV2Command({ Bucket })); for (const { Key } of all.Contents ?? []) await send(new S3.DeleteObjectCommand({ Bucket, Key }));
