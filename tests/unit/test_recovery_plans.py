@@ -243,7 +243,7 @@ STORED = Segment(id=SegmentId(b"s"), size=1, stores=("a", "b", "c"), missing=(2,
         ([seen(0, "a"), seen(2, "c")], (), replace(STORED, missing=(1,))),
         ([seen(0, "a"), seen(2, "c")], ("b",), replace(STORED, missing=())),
         ([seen(0, "a"), seen(1, "d", 3)], (), replace(STORED, stores=("a", "d", "c"), generations=(0, 3, 0), drawn=3)),
-        ([seen(0, "a"), seen(1, "b"), seen(1, "d", 3)], (), replace(STORED, drawn=3)),
+        ([seen(0, "a"), seen(1, "b"), seen(1, "d", 3)], (), replace(STORED, drawn=3, strays=True)),
         ([seen(0, "a"), seen(1, "d")], (), replace(STORED, missing=(1, 2))),
     ],
 )

@@ -86,6 +86,9 @@ class Carrier:
         found = await self._manifest.find_damaged(work.extent.id, work.segment.id)
         if found is None or found.drawn:
             return False
+        if found.segment.strays:  # of which nobody knows where they are: a hand could get too many
+            done.note(f"segment {work.segment.id.hex()} waits: shards of it lie where no record has them, and are to be deleted first")
+            return False
         situation = self._situation(work.policy, found.extent, found.segment, found)
         moves = wanted(work.campaign, situation)
         if moves.waiting:

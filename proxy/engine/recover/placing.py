@@ -71,12 +71,15 @@ def find_shards(segment: Segment, sightings: Iterable[Sighting], silent: Collect
             places[index] = max(newer, default=place)
             (missing.discard if newer else missing.add)(index)
     generations = tuple(generation for generation, _ in places)
+    # Put by a move that the journal does not know, not even as begun: until it is deleted, its store's hands hold one more.
+    unknown = any(found[0] > places[index][0] for index in range(count) for found in seen[index])
     return replace(
         segment,
         stores=tuple(store for _, store in places),
         generations=generations if any(generations) else (),
         missing=tuple(sorted(missing)),
         drawn=drawn,
+        strays=segment.strays or unknown,
     )
 
 
