@@ -16,9 +16,9 @@ import uvloop
 from rich.console import Console
 
 from bench import servers
+from bench.beside import BesideResult, Job, measure_beside
 from bench.machine import fill_file_cache, spread_folders
 from bench.memory import MemoryResult, upload_at_once
-from bench.repair import RepairResult, measure_repair
 from bench.report import as_json, as_markdown, print_table
 from bench.rounds import Measure, Starter, run_rounds
 from bench.workloads import FULL, QUICK, Scale
@@ -40,7 +40,8 @@ def main(
     uploads: Annotated[int, typer.Option(help="With --memory: uploads at once.")] = 64,
     upload_mib: Annotated[int, typer.Option(help="With --memory: MiB in each.")] = 1024,
     repair: Annotated[bool, typer.Option(help="Measure GETs with and without a repair at full speed instead.")] = False,
-    repair_mib: Annotated[int, typer.Option(help="With --repair: limits.background_mib_per_second.")] = 64,
+    scrub: Annotated[bool, typer.Option(help="Measure GETs with and without a deep scrub at full speed instead.")] = False,
+    background_mib: Annotated[int, typer.Option(help="With --repair or --scrub: limits.background_mib_per_second.")] = 64,
     memory_seconds: Annotated[float, typer.Option(help="With --memory: stop after this long.")] = 60.0,
 ) -> None:
     """Measure Shardgate beside two yardsticks: SeaweedFS written to directly, and rclone's S3 server over a crypt remote."""
@@ -53,9 +54,10 @@ def main(
             result = _measure_memory(data, config, workers, uploads, upload_mib, memory_seconds)
             _print_memory(result)
             _write(json_file, json.dumps(dataclasses.asdict(result), indent=1))
-        elif repair:
-            found = _measure_repair(data, config, workers, rounds or (1 if quick else 3), repair_mib, 2.0 if quick else 5.0)
-            _print_repair(found, repair_mib)
+        elif repair or scrub:
+            job: Job = "repair" if repair else "scrub-deep"
+            found = _measure_beside(job, data, config, workers, rounds or (1 if quick else 3), background_mib, 2.0 if quick else 5.0)
+            _print_beside(job, found, background_mib)
             _write(json_file, json.dumps(dataclasses.asdict(found), indent=1))
         else:
             scale = QUICK if quick else FULL
@@ -100,23 +102,25 @@ def _print_memory(result: MemoryResult) -> None:
         console.print(error, markup=False)
 
 
-def _measure_repair(data: Path, config: Path, workers: int, rounds: int, mib: int, seconds: float) -> RepairResult:
-    paced = data / "repair.toml"
-    paced.write_text(f"{config.read_text()}\n[limits]\nbackground_mib_per_second = {mib}\n")
-    folder = data / "repair"
+def _measure_beside(job: Job, data: Path, config: Path, workers: int, rounds: int, mib: int, seconds: float) -> BesideResult:
+    paced = data / f"{job}.toml"
+    # A pass that is due within a second is late from its first step, so it never waits.
+    never_waits = "[scrub]\nlight_days = 0\ndeep_days = 0.00001\n" if job == "scrub-deep" else ""
+    paced.write_text(f"{config.read_text()}\n[limits]\nbackground_mib_per_second = {mib}\n{never_waits}")
+    folder = data / job
     folder.mkdir()
     with servers.shardgate(folder, workers=workers, config=paced) as server:
-        return uvloop.run(measure_repair(server, folder, rounds=rounds, seconds=seconds))
+        return uvloop.run(measure_beside(job, server, folder, rounds=rounds, seconds=seconds))
 
 
-def _print_repair(result: RepairResult, mib: int) -> None:
-    rate = result.repaired_bytes / result.seconds / 1e6
+def _print_beside(job: Job, result: BesideResult, mib: int) -> None:
+    rate = result.size_bytes / result.seconds / 1e6
     console.print(
-        f"repair meanwhile: {result.repaired} shards in {result.seconds:.0f} s, {rate:.0f} MB/s read and written (paced to {mib} MiB/s)"
+        f"{job} meanwhile: {result.shards} shards in {result.seconds:.0f} s, {rate:.0f} MB/s read and written (paced to {mib} MiB/s)"
     )
     for size in result.calm:
         calm, busy = result.p99_ms(size)
-        console.print(f"GET {size}: p99 {calm:.1f} ms without repair, {busy:.1f} ms with it: x {busy / calm:.2f}")
+        console.print(f"GET {size}: p99 {calm:.1f} ms without {job}, {busy:.1f} ms with it: x {busy / calm:.2f}")
     for error in result.errors[:3]:
         console.print(error, markup=False)
 
