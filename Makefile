@@ -29,7 +29,7 @@ test-clients: $(VENV)/.installed-test ## Clients of other languages (node and np
 mutants: $(VENV)/.installed-test ## Put known mistakes into copies of the tree: the tests must notice each
 	$(BIN)/python -m tools.mutants
 
-soak: $(VENV)/.installed-bench ## MINUTES (10) of clients while workers are killed, a store loses and lies, and another is drained
+soak: $(VENV)/.installed-bench ## MINUTES (10) of clients while workers are killed, a store misbehaves, others are drained, and the manifest is lost
 	$(BIN)/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES))
 
 fuzz: $(VENV)/.installed-fuzz ## Send clients' nonsense to every parser and to a server, for MINUTES (10): no failure, no hang, no growth
@@ -38,8 +38,9 @@ fuzz: $(VENV)/.installed-fuzz ## Send clients' nonsense to every parser and to a
 drill: $(VENV)/.installed-test ## Delete the manifest behind OBJECTS objects (100,000), and one store: recover, and compare every object
 	@$(BIN)/python -m tests.drill $(if $(OBJECTS),--objects $(OBJECTS))
 
-breaks: $(VENV)/.installed-test ## Break what keeps data safe, in eleven ways: the simulation must find each
+breaks: $(VENV)/.installed-test ## Break what keeps data safe, in seventeen ways: the simulation must find each; then let it run for long on what is whole
 	SHARDGATE_BREAKS=1 $(BIN)/python -m pytest -q tests/fault/machine/test_breaks.py
+	SHARDGATE_EXAMPLES=$(or $(EXAMPLES),200) $(BIN)/python -m pytest -q tests/fault/machine/test_machine.py
 
 check: $(VENV)/.installed-test ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from proxy.manifest.records import Bucket, Version
+from proxy.manifest.records import Bucket, SegmentId, Version
+from tests.fault.machine.audit import extents
 
 SUFFIXES = ("", "-wal", "-shm")
 
@@ -56,6 +57,11 @@ class ManifestFile:
             (number,) = connection.execute("SELECT id FROM bucket WHERE name = ?", (bucket,)).fetchone()
             records = connection.execute(wanted, (number, key.encode())).fetchall()
         return [msgspec.msgpack.decode(record, type=Version) for (record,) in records]
+
+    def segments_of(self, version: Version) -> list[SegmentId]:
+        with self._open() as connection:
+            wanted = {ref.id for ref in version.extents}
+            return [segment.id for extent, _ in extents(connection) if extent.id in wanted for segment in extent.layout.segments]
 
     def is_fenced(self) -> bool:
         with self._open() as connection:

@@ -1,4 +1,4 @@
-"""The machine must find nothing. Longer with SHARDGATE_EXAMPLES=n; what it once found is an example below."""
+"""The machine must find nothing. Longer with SHARDGATE_EXAMPLES=n, as `make breaks` does; what it found once is in `test_scenarios`."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from random import Random
 
 from proxy.clock import Instant
 from proxy.engine.epoch import parse_marker
-from proxy.manifest.records import Bucket, BucketName, Tenant
+from proxy.manifest.records import Bucket, BucketName, SegmentId, Tenant
 from proxy.services import Services
 from proxy.stores.build import store_info
 from proxy.stores.protocol import ShardName
@@ -160,6 +160,13 @@ class World:
         for event in events:
             versions = self.manifest.versions(*event.place)
             self.history.end(event, tuple(self.contents.entry(version) for version in versions))
+
+    def unacknowledged_segments(self) -> set[SegmentId]:
+        """Return what belongs to writes that nobody was promised. A recovery may have found k shards of one, and no more."""
+        put = {event.body for event in self.history.events if event.kind == "put" and event.answered}
+        versions = [version for place in PLACES for version in self.manifest.versions(*place)]
+        unknown = [version for version in versions if self.contents.entry(version).body not in put]
+        return {segment for version in unknown for segment in self.manifest.segments_of(version)}
 
     def _serve_while_it_is_behind(self) -> None:
         """A proxy that is started notices, and says so."""
