@@ -1,62 +1,67 @@
-"""`python -m tests.clients`: run the clients of other languages against a server of config/local.toml; those without tools are skipped."""
+"""`python -m tests.clients [NAME ...]`: run clients that others wrote against a server of config/local.toml.
+
+Those that cannot be had are skipped, with the reason.
+
+What clients need is installed in virtual environments of their own, beside the server's: they ask for other versions of the same libraries.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from tests.servers import ROOT, shardgate
+from tests.clients.running import Outcome, run_program, skipped
+from tests.clients.scripts import run_script, scripts
+from tests.servers import ROOT, Shardgate, shardgate
 
 HERE = Path(__file__).parent
-INSTALL_SECONDS = 600
+_LEFT_OUT = {"PYTHONPATH", "AWS_CA_BUNDLE"}  # a client must find neither our code nor certificates that nobody asks for
 
 
-def main() -> int:
+def main(names: list[str]) -> int:
     """Return 1 if a client failed, 0 if all that could run are content."""
     with (
         tempfile.TemporaryDirectory(prefix="shardgate-clients-") as folder,
         shardgate(Path(folder), config=ROOT / "config/local.toml") as server,
     ):
-        keys = {"AWS_ACCESS_KEY_ID": server.access_key, "AWS_SECRET_ACCESS_KEY": server.secret_key}
-        environ = {**os.environ, **keys}
-        results = [_javascript(Path(folder), server.port, environ), _golang(Path(folder), server.port, environ)]
-    return 1 if False in results else 0
+        outcomes = {name: _run(name, Path(folder), server) for name in names or ["javascript", "golang", *scripts()]}
+    print("\n" + "\n".join(f"{outcome:8} {name}" for name, outcome in outcomes.items()), flush=True)
+    return 1 if "failed" in outcomes.values() else 0
 
 
-def _javascript(folder: Path, port: int, environ: dict[str, str]) -> bool | None:
-    """Run the AWS SDK for JavaScript; None if it cannot be had."""
-    program = Path(shutil.copytree(HERE / "javascript", folder / "javascript"))
-    if not _prepared("JavaScript", "npm", ["npm", "install", "--silent", "--no-audit", "--no-fund"], program):
-        return None
-    return _run("JavaScript", ["node", "check.mjs", f"http://localhost:{port}"], program, environ)
-
-
-def _golang(folder: Path, port: int, environ: dict[str, str]) -> bool | None:
-    """Run minio-go; None if it cannot be had."""
-    program = Path(shutil.copytree(HERE / "golang", folder / "golang"))
-    if not _prepared("Go", "go", ["go", "build", "-o", "check", "."], program):
-        return None
-    return _run("Go", ["./check", f"localhost:{port}"], program, environ)
-
-
-def _prepared(name: str, tool: str, command: list[str], folder: Path) -> bool:
-    if shutil.which(tool) is None:
-        print(f"{name}: skipped, there is no {tool} on this machine", flush=True)
-        return False
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False)
-    if done.returncode:
-        print(f"{name}: skipped, {' '.join(command)} failed: {done.stderr.strip()[-500:]}", flush=True)
-    return done.returncode == 0
-
-
-def _run(name: str, command: list[str], folder: Path, environ: dict[str, str]) -> bool:
+def _run(name: str, folder: Path, server: Shardgate) -> Outcome:
+    keys = {"AWS_ACCESS_KEY_ID": server.access_key, "AWS_SECRET_ACCESS_KEY": server.secret_key, "AWS_DEFAULT_REGION": "us-east-1"}
+    environ = {key: value for key, value in os.environ.items() if key not in _LEFT_OUT} | keys
     print(f"{name}:", flush=True)
-    return subprocess.run(command, cwd=folder, env=environ, check=False).returncode == 0
+    match name:
+        case "javascript":
+            return _javascript(folder, server.port, environ)
+        case "golang":
+            return _golang(folder, server.port, environ)
+        case _:
+            return run_script(name, server.endpoint, environ)
+
+
+def _javascript(folder: Path, port: int, environ: dict[str, str]) -> Outcome:
+    """Run the AWS SDK for JavaScript."""
+    program = Path(shutil.copytree(HERE / "javascript", folder / "javascript"))
+    why_not = run_program(["npm", "install", "--silent", "--no-audit", "--no-fund"], program, quiet=True)
+    if why_not:
+        return skipped(why_not)
+    return "failed" if run_program(["node", "check.mjs", f"http://localhost:{port}"], program, environ) else "content"
+
+
+def _golang(folder: Path, port: int, environ: dict[str, str]) -> Outcome:
+    """Run minio-go."""
+    program = Path(shutil.copytree(HERE / "golang", folder / "golang"))
+    why_not = run_program(["go", "build", "-o", "check", "."], program, quiet=True)
+    if why_not:
+        return skipped(why_not)
+    return "failed" if run_program(["./check", f"localhost:{port}"], program, environ) else "content"
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
