@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NewType
+from typing import Literal, NamedTuple, NewType
 
 import msgspec
 
@@ -88,15 +88,6 @@ class Bucket(Record, frozen=True, kw_only=True, omit_defaults=True):
     versioning: Versioning = "Unversioned"
     created_ms: int
     settings: dict[str, str] = {}
-
-
-class Caller(Record, frozen=True, kw_only=True, omit_defaults=True):
-    """Who asks, and of whose bucket: what the start of every request needs, as it was at one instant. None is what there is not."""
-
-    access_key: AccessKey | None = None
-    tenant: Tenant | None = None  # whose key it is
-    bucket: Bucket | None = None
-    owner: Tenant | None = None  # whose bucket it is
 
 
 class Segment(Record, frozen=True, kw_only=True, omit_defaults=True):
@@ -218,6 +209,23 @@ class Readable(Record, frozen=True, kw_only=True, omit_defaults=True):
 
     version: Version
     extents: tuple[Extent, ...] = ()  # the version's, where they are few; of a version of many, those a range touches are loaded
+
+
+class Look(NamedTuple):
+    """A key whose newest version is looked up together with who asks for it."""
+
+    key: ObjectKey
+    to_read: bool  # the version's extents, too
+
+
+class Caller(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """Who asks, and of whose bucket: what the start of every request needs, as it was at one instant. None is what there is not."""
+
+    access_key: AccessKey | None = None
+    tenant: Tenant | None = None  # whose key it is
+    bucket: Bucket | None = None
+    owner: Tenant | None = None  # whose bucket it is
+    found: Readable | None = None  # the newest version of the key that was looked up with them, a moment later
 
 
 class ListedAcl(Record, frozen=True, kw_only=True, omit_defaults=True):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from proxy.clock import Clock
 from proxy.manifest.protocol import Manifest
-from proxy.manifest.records import Bucket, BucketName, Caller, ObjectKey, UploadId, VersionId
+from proxy.manifest.records import Bucket, BucketName, Caller, ObjectKey, Readable, UploadId, VersionId
 from proxy.s3.copy_source import parse_copy_source
 from proxy.s3.errors import S3Error
 from proxy.s3.model import Operation
@@ -124,7 +124,7 @@ class Gate:
             return Guard(principal, grants, context, no_object, principal.account_id)
         holder = Holder(held.bucket.name, held.bucket.settings, held.owner.id, held.owner.canonical_id)
         grants = bucket_grants(self._judges, holder, sender.restrictions, creates=asked.operation in _CREATING, initiated=initiated)
-        return Guard(principal, grants, context, self._loader(held.bucket), held.owner.account_id)
+        return Guard(principal, grants, context, self._loader(held.bucket, sender.caller.found), held.owner.account_id)
 
     def _context(self, asked: _Asked, sender: Sender) -> RequestContext:
         peer = Peer if asked.connection is None else partial(self._peers.peer, asked.connection, asked.headers)
@@ -140,8 +140,10 @@ class Gate:
         upload = await self._manifest.find_upload(bucket.id, ObjectKey(target.key or ""), upload_id)
         return upload is not None and upload.tenant_id == sender.principal.tenant_id
 
-    def _loader(self, bucket: Bucket) -> LoadObject:
+    def _loader(self, bucket: Bucket, found: Readable | None) -> LoadObject:
         async def load(key: str, version_id: str | None) -> ObjectFacts:
+            if found is not None and version_id is None and key == found.version.key:  # what is judged is what is read
+                return facts_of(found.version)
             wanted = None if version_id is None else VersionId(version_id)
             return facts_of(await self._manifest.find_version(bucket.id, ObjectKey(key), wanted))
 

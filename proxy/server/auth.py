@@ -11,7 +11,7 @@ from proxy.clock import Clock
 from proxy.keyring import Keyring
 from proxy.keyring.tenant import TenantCipher
 from proxy.manifest.protocol import Manifest
-from proxy.manifest.records import AccessKey, AccessKeyId, BucketName, Caller, Tenant
+from proxy.manifest.records import AccessKey, AccessKeyId, BucketName, Caller, Look, Tenant
 from proxy.s3 import sigv2
 from proxy.s3.checksums import claims_body
 from proxy.s3.claim import ANONYMOUS_CLAIM, STREAMING_MODES, Claim
@@ -62,26 +62,36 @@ class Authenticator:
         self._signing_keys = _SigningKeys()
 
     async def authenticate(
-        self, method: str, raw_path: str, query: Sequence[tuple[str, str]], headers: Mapping[str, str], *, resource: str, bucket: str | None
+        self,
+        method: str,
+        raw_path: str,
+        query: Sequence[tuple[str, str]],
+        headers: Mapping[str, str],
+        *,
+        resource: str,
+        bucket: str | None,
+        look: Look | None = None,
     ) -> Sender:
         """Return who sent this. `raw_path` is as sent, without the query; `resource` has the bucket before it if the host names that.
+
+        `look` is what to look up in the bucket meanwhile: nobody may learn of it who is not let in.
 
         Without a signature, that is the anonymous principal. Raises S3Error for anything that is wrong with a signature.
         """
         evidence = evidence_of_request(method, raw_path, query, headers, resource=resource, place=self._place())
-        return await self.check(evidence, bucket)
+        return await self.check(evidence, bucket, look)
 
     async def authenticate_form(self, fields: Mapping[str, str], *, bucket: str | None) -> Sender:
         """Return who signed the policy among a form's fields, by lower-case name. Without one, that is the anonymous principal."""
         return await self.check(evidence_of_form(fields, self._place()), bucket)
 
-    async def check(self, evidence: Evidence | None, bucket: str | None) -> Sender:
+    async def check(self, evidence: Evidence | None, bucket: str | None, look: Look | None = None) -> Sender:
         """Check evidence, from whatever part of a request it comes, and return who sent it."""
         about = None if bucket is None else BucketName(bucket)
         if evidence is None:
-            return Sender(principal=ANONYMOUS, caller=await self._manifest.find_caller(None, about), claim=ANONYMOUS_CLAIM)
+            return Sender(principal=ANONYMOUS, caller=await self._manifest.find_caller(None, about, look), claim=ANONYMOUS_CLAIM)
         claim = evidence.claim
-        caller = await self._manifest.find_caller(AccessKeyId(claim.access_key), about)
+        caller = await self._manifest.find_caller(AccessKeyId(claim.access_key), about, look)
         access_key, tenant = caller.access_key, caller.tenant
         if access_key is None or tenant is None or not access_key.enabled:
             raise S3Error("InvalidAccessKeyId", AWSAccessKeyId=claim.access_key)

@@ -9,7 +9,7 @@ import msgspec
 
 from proxy.engine.read import Reading
 from proxy.manifest.events import Cause
-from proxy.manifest.records import Bucket, ObjectKey, Tenant, Version
+from proxy.manifest.records import Bucket, ObjectKey, Readable, Tenant, Version
 from proxy.s3.copy_source import CopySource
 from proxy.s3.errors import S3Error
 from proxy.s3.model import Operation
@@ -56,6 +56,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     held: OwnedBucket | None = None  # the bucket of the request, unless it has none yet
     copied: Origin | None = None  # of the operations that copy
     guard: Guard = CLOSED  # asked again where the body names what a request is about
+    ahead: list[Readable] = []  # what was looked up already; to be taken once, as it grows old
     upload: RequestBody | None = None  # of the operations that stream
     request_id: str = ""
     host_id: str = ""

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from socket import gethostname
@@ -18,13 +18,14 @@ from multidict import CIMultiDict
 
 from proxy.engine.budget import Grant
 from proxy.errors import ProxyError
+from proxy.manifest.records import Look, ObjectKey
 from proxy.s3.claim import ONE_MECHANISM
 from proxy.s3.errors import S3Error, render_error
 from proxy.s3.form import Form, check_policy, form_answer, form_headers, tagging_document
 from proxy.s3.form_policy import ANY_SIZE
 from proxy.s3.hosts import Hosts
 from proxy.s3.model import Operation, load_model
-from proxy.s3.naming import check_key
+from proxy.s3.naming import MAX_KEY_BYTES, check_key
 from proxy.s3.parsing import Params, parse_request
 from proxy.s3.rendering import object_headers, one_line, render_response
 from proxy.s3.request import read_headers, read_query
@@ -59,6 +60,7 @@ logger = logging.getLogger(__name__)
 LONG = frozenset({"CopyObject", "UploadPartCopy", "CompleteMultipartUpload"})
 _TELL_REGION = frozenset({301, 400, 403})
 FORM = "PostObject"
+_LOOKED_UP = {"GetObject": True, "HeadObject": False}  # and whether its bytes are asked for
 STREAMED = frozenset({"PutObject", "UploadPart"})  # their bodies are never held whole
 
 
@@ -180,7 +182,7 @@ class Dispatcher:
             return await self._answer_form(visit, operation, headers)
         resource = visit.raw_path if hosted is None else f"/{hosted}{visit.raw_path}"
         sender = await self._authenticator.authenticate(
-            request.method, visit.raw_path, query, headers, resource=resource, bucket=target.bucket
+            request.method, visit.raw_path, query, headers, resource=resource, bucket=target.bucket, look=_look(operation, target, query)
         )
         visit.sender, visit.tenant = sender, "" if sender.tenant is None else sender.tenant.name
         if sender.claim.presigned:
@@ -315,6 +317,7 @@ class Dispatcher:
             held=access.held,
             copied=access.origin,
             guard=access.guard,
+            ahead=[] if sender.caller.found is None else [sender.caller.found],
             upload=body,
             request_id=visit.request_id,
             host_id=self._host_id,
@@ -420,6 +423,15 @@ def _document(operation: Operation, answer: Answer) -> bytes:
 def _owner(call: Call) -> str:
     """Return whose share of the memory a request takes."""
     return "" if call.asker is None else call.asker.id
+
+
+def _look(operation: Operation, target: Target, query: Sequence[tuple[str, str]]) -> Look | None:
+    """Return what to look up together with who asks for it: of what is read most, the newest version."""
+    to_read = _LOOKED_UP.get(operation.name)
+    if to_read is None or target.key is None or any(name == "versionId" for name, _ in query):
+        return None
+    # Nobody has checked the key yet. One that might not be stored in this form is left to whoever does.
+    return Look(ObjectKey(target.key), to_read) if target.key.isprintable() and len(target.key) <= MAX_KEY_BYTES else None
 
 
 def _handle_of(operation: Operation) -> Handle:

@@ -40,6 +40,7 @@ from proxy.manifest.records import (
     GarbageSegment,
     KmsKey,
     Layout,
+    Look,
     Part,
     PartSummary,
     Readable,
@@ -168,6 +169,18 @@ async def test_a_caller_is_found_with_the_bucket_and_its_owner_in_one_read(manif
     assert await manifest.find_caller("no key", "no bucket") == Caller()
     own = await manifest.create_bucket(Bucket(name="own", tenant_id="other", policy="p", created_ms=NOW))
     assert await manifest.find_caller("AK", "own") == Caller(access_key=key, tenant=tenant("other"), bucket=own, owner=tenant("other"))
+
+
+async def test_a_version_is_found_with_who_asks_for_it(manifest: Manifest) -> None:
+    await manifest.add_access_key(AccessKey(id="AK", tenant_id="t", sealed_secret=b"s", created_ms=NOW))
+    written = await manifest.commit_version(draft("k"))
+    readable = await manifest.find_readable(BUCKET, "k")
+    assert (await manifest.find_caller("AK", "b", Look("k", to_read=True))).found == readable
+    assert (await manifest.find_caller(None, "b", Look("k", to_read=True))).found == readable
+    assert (await manifest.find_caller("AK", "b", Look("k", to_read=False))).found == Readable(version=written)
+    assert (await manifest.find_caller("AK", "b", Look("other", to_read=False))).found is None
+    assert (await manifest.find_caller("AK", "no bucket", Look("k", to_read=True))).found is None
+    assert (await manifest.find_caller("no key", "b", Look("k", to_read=True))).found is None
 
 
 async def test_buckets(manifest: Manifest) -> None:

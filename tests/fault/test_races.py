@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from proxy.engine.engine import Engine
 from proxy.errors import BucketMissing, ExtentMissing
@@ -93,6 +94,16 @@ async def test_get_of_an_overwritten_object_returns_its_successor(lab: Laborator
     download = await get_object(call(lab, "GetObject", 3))
     assert await content(download) == b"newer 0"
     assert download.length == len(b"newer 0")
+
+
+async def test_get_of_what_was_replaced_since_it_was_looked_up_returns_its_successor(lab: Laboratory) -> None:
+    found = await lab.services.manifest.find_readable(lab.bucket.id, ObjectKey("k"))
+    assert found is not None
+    await lab.put("k", b"second")
+
+    download = await get_object(structs.replace(call(lab, "GetObject", 0), ahead=[structs.replace(found, extents=())]))
+
+    assert await content(download) == b"second"
 
 
 async def test_get_gives_up_when_it_is_overwritten_every_time(lab: Laboratory) -> None:

@@ -14,6 +14,7 @@ from proxy.manifest.records import (
     Caller,
     KmsKey,
     KmsKeyId,
+    Look,
     Tenant,
     TenantId,
     Versioning,
@@ -38,9 +39,12 @@ class Accounts(Protocol):
     async def set_tenant_enabled(self, tenant_id: TenantId, enabled: bool) -> None: ...  # noqa: FBT001 - the new state; TenantMissing
     async def remove_tenant(self, tenant_id: TenantId) -> None: ...  # TenantMissing, TenantNotEmpty; its keys go with it
     async def add_access_key(self, key: AccessKey) -> None: ...  # TenantMissing, TenantExists
-    async def find_caller(self, access_key: AccessKeyId | None, bucket: BucketName | None) -> Caller: ...
+    async def find_caller(self, access_key: AccessKeyId | None, bucket: BucketName | None, look: Look | None = None) -> Caller: ...
 
-    """The key with its tenant, and the bucket with its owner, in one read. What is not asked for, or not there, is None."""
+    """The key with its tenant, and the bucket with its owner, in one read. What is not asked for, or not there, is None.
+
+    The same call may look up a version in the bucket; not for an access key that there is not.
+    """
 
     async def list_access_keys(self, tenant_id: TenantId) -> tuple[AccessKey, ...]: ...
     async def remove_access_key(self, access_key: AccessKeyId) -> bool: ...

@@ -93,7 +93,7 @@ async def get_object(call: Call) -> Download:
 @again_if_replaced
 async def head_object(call: Call) -> Download:
     """Answer as GetObject would, without the bytes."""
-    version = await find_object(call, call.bucket, key=call.key, version_id=call.text("VersionId"))
+    version = (await find_readable(call)).version
     read_key(call, version)
     selection = await _select(call, version)
     return Download(status=selection.status, headers=await _headers(call, version, selection), length=selection.length)

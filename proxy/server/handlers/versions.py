@@ -50,10 +50,12 @@ async def find_object(call: Call, bucket: Bucket, *, key: ObjectKey, version_id:
 
 
 async def find_readable(call: Call) -> Readable:
-    """As `find_object`, of the key of the request, for a version that is to be read."""
+    """As `find_object`, of the key of the request, for a version that is to be read. The first time, it may be known already."""
     version_id = call.text("VersionId")
-    wanted = None if version_id is None else check_version_id(version_id)
-    readable = await call.services.engine.find_readable(call.bucket, call.key, wanted)
+    readable = call.ahead.pop() if call.ahead else None
+    if readable is None or readable.version.key != call.key:
+        wanted = None if version_id is None else check_version_id(version_id)
+        readable = await call.services.engine.find_readable(call.bucket, call.key, wanted)
     if readable is None:
         raise await _not_found(call, call.bucket, call.key, version_id)
     await _refuse_marker(call, call.bucket, readable.version, named=version_id is not None)

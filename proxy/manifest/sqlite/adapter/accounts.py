@@ -13,6 +13,7 @@ from proxy.manifest.records import (
     Caller,
     KmsKey,
     KmsKeyId,
+    Look,
     Tenant,
     TenantId,
     Versioning,
@@ -62,8 +63,8 @@ class Accounts(StepRunner):
     async def add_access_key(self, key: AccessKey) -> None:
         await self._write(accounts.add_access_key, key)
 
-    async def find_caller(self, access_key: AccessKeyId | None, bucket: BucketName | None) -> Caller:
-        return await self._read(callers.find_caller, access_key, bucket)
+    async def find_caller(self, access_key: AccessKeyId | None, bucket: BucketName | None, look: Look | None = None) -> Caller:
+        return await self._read(callers.find_caller, access_key, bucket, look)
 
     async def list_access_keys(self, tenant_id: TenantId) -> tuple[AccessKey, ...]:
         return await self._list(accounts.list_access_keys, tenant_id)
