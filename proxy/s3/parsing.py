@@ -80,4 +80,7 @@ def _located(field: Field, name: str, value: str) -> object:
     try:
         return read_value(field.kind, value.strip())
     except (ValueError, OverflowError) as error:
-        raise S3Error("InvalidArgument", f"Provided {name} not valid", ArgumentName=name, ArgumentValue=value) from error
+        if field.name == "MpuObjectSize":
+            raise S3Error("InvalidRequest", f"Value for x-amz-mp-object-size header is invalid: '{value}'") from error
+        fault = "not an integer or within integer range" if field.kind in {"integer", "long"} else "not valid"
+        raise S3Error("InvalidArgument", f"Provided {name} {fault}", ArgumentName=name, ArgumentValue=value) from error

@@ -186,3 +186,41 @@ def test_multi_region_signatures_are_not_supported(raw: RawClient, bucket: str) 
     headers = {"host": raw.signer.host, "authorization": authorization, "x-amz-date": "20260101T000000Z"}
     answer = raw.send("GET", f"/{bucket}/k", (), headers)
     assert (answer.verdict, "AWS4-HMAC-SHA256" in answer.error["Message"]) == ((400, "InvalidRequest"), True)
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ("-1", "Value for x-amz-mp-object-size header is less than zero: '-1'"),
+        ("x", "Value for x-amz-mp-object-size header is invalid: 'x'"),
+        ("5", "The provided 'x-amz-mp-object-size' header value 5 does not match what was computed: 4"),
+    ],
+)
+def test_the_size_of_a_completed_object_is_the_one_it_has(raw: RawClient, s3: S3Client, bucket: str, size: str, message: str) -> None:
+    upload = s3.create_multipart_upload(Bucket=bucket, Key="k")["UploadId"]
+    etag = s3.upload_part(Bucket=bucket, Key="k", UploadId=upload, PartNumber=1, Body=BODY)["ETag"]
+    body = f"<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>{etag}</ETag></Part></CompleteMultipartUpload>".encode()
+    answer = raw.request("POST", f"/{bucket}/k", [("uploadId", upload)], {"x-amz-mp-object-size": size}, body)
+    assert (answer.verdict, answer.error["Message"]) == ((400, "InvalidRequest"), message)
+
+
+def test_parts_are_counted_from_one(s3: S3Client, bucket: str) -> None:
+    upload = s3.create_multipart_upload(Bucket=bucket, Key="k")["UploadId"]
+    parts: Any = {"Parts": [{"PartNumber": 0, "ETag": "0" * 32}]}
+    with s3_error("InvalidArgument", 400) as caught:
+        s3.complete_multipart_upload(Bucket=bucket, Key="k", UploadId=upload, MultipartUpload=parts)
+    assert caught.value.response["Error"]["Message"] == "PartNumber must be >= 1"
+
+
+@pytest.mark.parametrize("value", ["x", "1.5", "99999999999999999999"])
+def test_what_is_no_number_of_keys_is_called_so(raw: RawClient, bucket: str, value: str) -> None:
+    answer = raw.request("GET", f"/{bucket}", [("list-type", "2"), ("max-keys", value)])
+    assert (answer.verdict, answer.error["ArgumentName"], answer.error["ArgumentValue"]) == ((400, "InvalidArgument"), "max-keys", value)
+
+
+def test_a_versioned_bucket_is_empty_without_its_versions_only(s3: S3Client, versioned: str) -> None:
+    s3.put_object(Bucket=versioned, Key="k")
+    s3.delete_object(Bucket=versioned, Key="k")
+    with s3_error("BucketNotEmpty", 409) as caught:
+        s3.delete_bucket(Bucket=versioned)
+    assert "You must delete all versions in the bucket." in caught.value.response["Error"]["Message"]

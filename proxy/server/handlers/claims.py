@@ -45,6 +45,14 @@ def object_claim(call: Call, upload: Upload, parts_count: int) -> str | None:
     return value
 
 
+def object_size_claim(call: Call) -> int | None:
+    """Return the size claimed for the whole object. InvalidRequest for one below zero."""
+    size = call.integer("MpuObjectSize")
+    if size is not None and size < 0:
+        raise S3Error("InvalidRequest", f"Value for x-amz-mp-object-size header is less than zero: '{size}'")
+    return size
+
+
 def part_claims(entries: list[Params], upload: Upload) -> dict[int, PartClaim]:
     """Return what is claimed of each part, by its number. Of a COMPOSITE upload, each must be claimed."""
     claims: dict[int, PartClaim] = {}

@@ -22,7 +22,7 @@ from proxy.s3.hosts import bucket_of_host
 from proxy.s3.parsing import Params
 from proxy.server.call import Call, rows
 from proxy.server.handlers.attributes import object_attributes
-from proxy.server.handlers.claims import check_type_claim, object_claim, part_claims, read_type
+from proxy.server.handlers.claims import check_type_claim, object_claim, object_size_claim, part_claims, read_type
 from proxy.server.handlers.conditions import write_conditions
 from proxy.server.handlers.encryption import begun_fields, check_key_if_given, encryption_fields, new_encryption, part_key
 from proxy.server.handlers.grants import acl_of_write
@@ -135,7 +135,7 @@ async def _complete(call: Call, entries: list[Params], parts: tuple[CompletedPar
         parts,
         checksum=object_claim(call, described, len(parts)),
         part_claims=part_claims(entries, upload),
-        object_size=call.integer("MpuObjectSize"),
+        object_size=object_size_claim(call),
         conditions=write_conditions(call),
         cause=call.cause("ObjectCreated:CompleteMultipartUpload"),
     )
@@ -184,5 +184,7 @@ def _completed_parts(entries: list[Params]) -> tuple[CompletedPart, ...]:
         number, etag = entry.get("PartNumber"), entry.get("ETag")
         if not isinstance(number, int) or not isinstance(etag, str):
             raise S3Error("MalformedXML")
+        if number < 1:
+            raise S3Error("InvalidArgument", "PartNumber must be >= 1", ArgumentName="PartNumber", ArgumentValue=number)
         parts.append(CompletedPart(number=check_part_number(number), etag=etag.strip().strip('"')))
     return tuple(parts)

@@ -132,7 +132,6 @@ def test_a_page_s_number_without_a_value_is_not_given() -> None:
     [
         ("PutObject", "x-amz-server-side-encryption-bucket-key-enabled", "perhaps"),
         ("CopyObject", "x-amz-copy-source-if-modified-since", "perhaps"),
-        ("CompleteMultipartUpload", "x-amz-mp-object-size", "many"),
     ],
 )
 def test_a_bad_header_is_an_invalid_argument(name: str, header: str, value: str) -> None:
