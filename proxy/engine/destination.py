@@ -94,20 +94,22 @@ class VersionDestination(Destination[VersionDraft, Version]):
         return Label(bucket=self.bucket.name, key=self.key, version_id=self.version_id, segment=segment, offset=offset, record=record)
 
     def record(self, digests: Digests, size_bytes: int) -> VersionDraft:
-        written, modified_ms = self.order.next(), self.clock.now_ms()
-        return VersionDraft(
-            bucket_id=self.bucket.id,
-            key=self.key,
-            id=self.version_id,
-            versioning=self.bucket.versioning,
-            conditional=self.conditions != NO_CONDITIONS,
-            written=written,
-            size=size_bytes,
-            etag=self.etag(digests),
-            modified_ms=modified_ms,
-            attributes=with_default_lock(self.bucket, self.attributes, modified_ms=modified_ms, written=written),
-            checksum=digests.checksum,
-            customer_salt=self.customer_salt,
+        return with_default_lock(
+            self.bucket,
+            VersionDraft(
+                bucket_id=self.bucket.id,
+                key=self.key,
+                id=self.version_id,
+                versioning=self.bucket.versioning,
+                conditional=self.conditions != NO_CONDITIONS,
+                written=self.order.next(),
+                size=size_bytes,
+                etag=self.etag(digests),
+                modified_ms=self.clock.now_ms(),
+                attributes=self.attributes,
+                checksum=digests.checksum,
+                customer_salt=self.customer_salt,
+            ),
         )
 
     async def commit(self, recorded: VersionDraft, layouts: tuple[Layout, ...], settlements: Sequence[Settlement]) -> Version:

@@ -186,20 +186,22 @@ class UploadVerbs(Verbs):
             claimed_checksum=checksum,
             claimed_size=object_size,
         )
-        written, modified_ms = self._order.next(), self._clock.now_ms()
-        draft = VersionDraft(
-            bucket_id=bucket.id,
-            key=upload.key,
-            id=self._new_version_id(),
-            versioning=bucket.versioning,
-            size=assembled.size,
-            etag=assembled.etag,
-            modified_ms=modified_ms,
-            written=written,
-            attributes=with_default_lock(bucket, upload.attributes, modified_ms=modified_ms, written=written),
-            checksum=assembled.checksum,
-            parts=assembled.parts,
-            cause=cause,
+        draft = with_default_lock(
+            bucket,
+            VersionDraft(
+                bucket_id=bucket.id,
+                key=upload.key,
+                id=self._new_version_id(),
+                versioning=bucket.versioning,
+                size=assembled.size,
+                etag=assembled.etag,
+                modified_ms=self._clock.now_ms(),
+                written=self._order.next(),
+                attributes=upload.attributes,
+                checksum=assembled.checksum,
+                parts=assembled.parts,
+                cause=cause,
+            ),
         )
         return await self._manifest.complete_upload(upload.id, parts, draft, conditions=conditions)
 

@@ -127,21 +127,23 @@ class ObjectVerbs(Verbs):
             return await copy()
         if not await self._may_share(source, source_bucket, bucket, owner, attributes, source.extents):
             return await copy()
-        written, modified_ms = self._order.next(), self._clock.now_ms()
-        draft = VersionDraft(
-            bucket_id=bucket.id,
-            key=key,
-            id=self._new_version_id(),
-            versioning=bucket.versioning,
-            size=source.size,
-            etag=source.etag,
-            modified_ms=modified_ms,
-            written=written,
-            attributes=with_default_lock(bucket, attributes, modified_ms=modified_ms, written=written),
-            checksum=source.checksum,
-            parts=await self.load_parts(source_bucket, source),
-            shared_extents=tuple(extent.id for extent in source.extents),
-            cause=cause,
+        draft = with_default_lock(
+            bucket,
+            VersionDraft(
+                bucket_id=bucket.id,
+                key=key,
+                id=self._new_version_id(),
+                versioning=bucket.versioning,
+                size=source.size,
+                etag=source.etag,
+                modified_ms=self._clock.now_ms(),
+                written=self._order.next(),
+                attributes=attributes,
+                checksum=source.checksum,
+                parts=await self.load_parts(source_bucket, source),
+                shared_extents=tuple(extent.id for extent in source.extents),
+                cause=cause,
+            ),
         )
         try:
             return await self._manifest.commit_version(draft, conditions=conditions)

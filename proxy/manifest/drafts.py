@@ -70,6 +70,7 @@ class VersionDraft(Record, frozen=True, kw_only=True, omit_defaults=True):
     customer_salt: bytes = b""  # of its new layout: a label tells it by this alone
     new_layouts: tuple[Layout, ...] = ()
     shared_extents: tuple[ExtentId, ...] = ()
+    default_lock: bool = False  # its retention is that of the bucket's configuration
     cause: Cause | None = None  # set for the commit alone: what those who listen are told
 
 

@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from proxy.clock import ManualClock
 from proxy.errors import VersionLocked
 from proxy.manifest.drafts import AttributeChange, CompletedPart
 from proxy.manifest.plans.locks import OBJECT_LOCK
 from proxy.manifest.records import ObjectAttributes, ObjectKey, Retention, Version
 from proxy.s3.object_lock import DefaultRetention, encode_default
+from proxy.services import open_services
 from tests.fault.test_recover import JOURNAL, recovered
-from tests.laboratory import BytesBody, Laboratory, laboratory
+from tests.laboratory import BytesBody, Laboratory, laboratory, laboratory_config
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -86,6 +88,26 @@ async def test_a_default_retention_counts_from_the_write_and_no_clock_that_is_se
         second = await put(lab, "second", ObjectAttributes())
         assert second.attributes.retention is not None
         assert second.attributes.retention.until_ms >= start_ms + 2 * DAY_MS
+
+
+async def test_a_restart_with_a_clock_that_is_set_back_makes_no_default_retention_shorter(tmp_path: Path) -> None:
+    """The order of writes begins anew with the process; the trusted time does not."""
+    async with laboratory(tmp_path, journal=JOURNAL) as lab:
+        await lock_bucket(lab, DefaultRetention("COMPLIANCE", days=2))
+        start_ms, bucket, tenant = lab.clock.now_ms(), lab.bucket, lab.tenant
+    config = laboratory_config(tmp_path, journal=JOURNAL)
+    clock = ManualClock(start_ms)
+    clock.set_by(-365 * 24 * 3600)
+    async with open_services(config, clock=clock) as services:
+        engine, key = services.engine, ObjectKey("k")
+        put = await engine.put_object(bucket, tenant, key, BytesBody(b"data"), ObjectAttributes())
+        upload = await engine.begin_upload(bucket, tenant, key, ObjectAttributes())
+        part = await engine.upload_part(bucket, tenant, upload, 1, BytesBody(b"part"))
+        completed = await engine.complete_upload(bucket, upload, [CompletedPart(number=1, etag=part.etag)])
+        copied = await engine.copy_object(put, bucket, tenant, bucket, tenant, key, ObjectAttributes())
+        wanted = Retention(mode="COMPLIANCE", until_ms=start_ms + 2 * DAY_MS)
+        assert [version.attributes.retention for version in (put, completed, copied)] == [wanted] * 3
+        assert (await services.manifest.journal_position()).rows == 0, "no label tells so much: it waits for the journal"
 
 
 async def test_an_own_retention_comes_before_the_default_one(tmp_path: Path) -> None:

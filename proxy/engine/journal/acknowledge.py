@@ -30,10 +30,13 @@ def _always(*_: object, **__: object) -> bool:
 def _version_needs_journal(version: object | None, draft: VersionDraft, *, conditions: Conditions = NO_CONDITIONS, **_: object) -> bool:
     """A copy's data has the label of its source, an empty object has none, and no label tells whether a condition was met.
 
-    Nor does one tell that the write came last, if the manifest had to raise its number above that of what it replaced.
+    Nor does one tell that the write came last, if the manifest had to raise its number above that of what it replaced; or how long its lock
+    is, if the manifest had to make that longer.
     """
     has_label = bool(draft.new_layouts) and not draft.shared_extents and conditions == NO_CONDITIONS
-    return not has_label or (isinstance(version, Version) and version.written != draft.written)
+    if not has_label or not isinstance(version, Version):
+        return not has_label
+    return version.written != draft.written or version.attributes.retention != draft.attributes.retention
 
 
 def _part_needs_journal(

@@ -9,8 +9,12 @@ be as a version may be deleted. Source: Amazon S3 User Guide, "Object Lock reten
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from proxy.errors import BucketLocked, VersionLocked
+from proxy.manifest.drafts import VersionDraft
 from proxy.manifest.records import Bucket, ObjectAttributes, Retention, Version, Versioning
+from proxy.s3.object_lock import decode_default
 
 OBJECT_LOCK = "object_lock"  # its name among a bucket's settings
 
@@ -35,6 +39,16 @@ def refuse_lighter_retention(attributes: ObjectAttributes, wanted: Retention | N
     is_longer = before is not None and wanted is not None and wanted.mode == before.mode and wanted.until_ms >= before.until_ms
     if not is_longer and _is_bound(before, trusted_ms, bypass_governance=bypass_governance):
         raise VersionLocked("the retention can be made longer, not shorter, and its mode cannot be changed")
+
+
+def with_trusted_start(bucket: Bucket, draft: VersionDraft, trusted_ms: int) -> VersionDraft:
+    """Return a draft whose default retention counts from the trusted time at least: a clock that was set back makes it no shorter."""
+    setting, given = bucket.settings.get(OBJECT_LOCK), draft.attributes.retention
+    default = None if setting is None else decode_default(setting)
+    if default is None or given is None or default.until_ms(trusted_ms) <= given.until_ms:
+        return draft
+    longer = replace(given, until_ms=default.until_ms(trusted_ms))
+    return replace(draft, attributes=replace(draft.attributes, retention=longer))
 
 
 def check_versioning(bucket: Bucket, wanted: Versioning) -> None:

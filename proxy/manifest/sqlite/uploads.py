@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 from msgspec.structs import replace
 
+from proxy.clock import Instant
 from proxy.errors import UploadMissing
 from proxy.manifest.drafts import CompletedPart, Conditions, VersionDraft
 from proxy.manifest.plans.buckets import check_empty
@@ -20,7 +21,7 @@ from proxy.manifest.sqlite.extents import add_extents, change_references
 from proxy.manifest.sqlite.ledger import settle_commit
 from proxy.manifest.sqlite.replication import queue_replicas, to_replicate
 from proxy.manifest.sqlite.rows import Connection, encode, one
-from proxy.manifest.sqlite.versions import add_version, find_gone, find_replaceable, find_version
+from proxy.manifest.sqlite.versions import add_version, find_gone, find_replaceable, find_version, with_full_lock
 
 _uploads = msgspec.msgpack.Decoder(Upload)
 _parts = msgspec.msgpack.Decoder(Part)
@@ -69,7 +70,12 @@ def list_parts(connection: Connection, upload_id: UploadId, after: int, limit: i
 
 
 def complete_upload(
-    connection: Connection, upload_id: UploadId, parts: Sequence[CompletedPart], draft: VersionDraft, conditions: Conditions
+    connection: Connection,
+    upload_id: UploadId,
+    parts: Sequence[CompletedPart],
+    draft: VersionDraft,
+    conditions: Conditions,
+    instant: Instant,
 ) -> Version:
     upload = one(connection, "SELECT record FROM upload WHERE id = ?", (upload_id,), _uploads)
     if upload is None:
@@ -77,7 +83,7 @@ def complete_upload(
     check_upload(upload, draft.bucket_id, draft.key)
     bucket = need_bucket(connection, draft.bucket_id)
     newest, null = find_replaceable(connection, bucket, draft.key)
-    draft = to_replicate(bucket, draft)
+    draft = to_replicate(bucket, with_full_lock(connection, bucket, draft, instant))
     gone = find_gone(connection, bucket.id, draft.key)
     change = plan_commit(bucket, newest, null, draft, conditions, gone=gone, upload_id=upload_id)
     completion = plan_completion(list_parts(connection, upload_id, 0, 10_000), parts)

@@ -11,7 +11,7 @@ from proxy.clock import Instant
 from proxy.errors import ExtentMissing
 from proxy.manifest.drafts import AttributeChange, Conditions, VersionDraft
 from proxy.manifest.events import Cause
-from proxy.manifest.plans.locks import is_lockable
+from proxy.manifest.plans.locks import is_lockable, with_trusted_start
 from proxy.manifest.plans.versions import (
     VersionChange,
     is_same,
@@ -118,10 +118,12 @@ def load_parts(connection: Connection, bucket_id: BucketId, version: Version) ->
     return () if row[2] is None else _parts.decode(row[2])
 
 
-def commit_version(connection: Connection, draft: VersionDraft, conditions: Conditions, settlements: Sequence[Settlement]) -> Version:
+def commit_version(
+    connection: Connection, draft: VersionDraft, conditions: Conditions, settlements: Sequence[Settlement], instant: Instant
+) -> Version:
     bucket = need_bucket(connection, draft.bucket_id)
     newest, null = find_replaceable(connection, bucket, draft.key)
-    draft = to_replicate(bucket, draft)
+    draft = to_replicate(bucket, with_full_lock(connection, bucket, draft, instant))
     change = plan_commit(bucket, newest, null, draft, conditions, gone=find_gone(connection, bucket.id, draft.key))
     settle_commit(connection, settlements)
     refuse_moved(connection, bucket, draft.shared_extents)
@@ -132,6 +134,11 @@ def commit_version(connection: Connection, draft: VersionDraft, conditions: Cond
     note_event(connection, bucket.id, version, draft.cause, draft.modified_ms)
     queue_replicas(connection, bucket, version, draft.modified_ms)
     return version
+
+
+def with_full_lock(connection: Connection, bucket: Bucket, draft: VersionDraft, instant: Instant) -> VersionDraft:
+    """Return a draft whose default retention is as long as it should be, whatever the clock was when it began."""
+    return with_trusted_start(bucket, draft, trusted_ms(connection, instant)) if draft.default_lock else draft
 
 
 def find_replaceable(connection: Connection, bucket: Bucket, key: ObjectKey) -> tuple[Version | None, Version | None]:

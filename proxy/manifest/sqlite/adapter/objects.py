@@ -33,7 +33,7 @@ class Objects(StepRunner):
     async def commit_version(
         self, draft: VersionDraft, *, conditions: Conditions = NO_CONDITIONS, settlements: Sequence[Settlement] = ()
     ) -> Version:
-        return await self._write(versions.commit_version, draft, conditions, settlements)
+        return await self._write(versions.commit_version, draft, conditions, settlements, self._clock.instant())
 
     # Reading
 
@@ -136,7 +136,7 @@ class Objects(StepRunner):
     async def complete_upload(
         self, upload_id: UploadId, parts: Sequence[CompletedPart], draft: VersionDraft, *, conditions: Conditions = NO_CONDITIONS
     ) -> Version:
-        return await self._write(uploads.complete_upload, upload_id, parts, draft, conditions)
+        return await self._write(uploads.complete_upload, upload_id, parts, draft, conditions, self._clock.instant())
 
     async def find_completed(self, upload_id: UploadId, parts: Sequence[CompletedPart], bucket_id: BucketId, key: ObjectKey) -> Version:
         return await self._list(uploads.find_completed, upload_id, parts, bucket_id, key)
