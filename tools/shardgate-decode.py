@@ -58,6 +58,7 @@ ROOT_KEY_PREFIX = "shardgate-root-key-v1:"
 INDEX = "index.tsv"
 OTHER = "_other"  # no bucket has this name: it has an underscore
 MAX_NAME = 255  # bytes of one part of a path, on the usual file systems
+MOST_NOTES = 20  # that are printed: without a store too many, each segment has one
 MAX_TRIES = 2_000  # ways to choose k shares of a segment
 
 
@@ -842,8 +843,10 @@ def main() -> int:
         damaged = print_list(chosen, shelf, keys)
     else:
         damaged = write_all(chosen, shelf, keys, customer_keys, arguments.output, versioned=arguments.all_versions)
-    for text in told:
+    for text in told[:MOST_NOTES]:
         print(f"note: {escaped(text)}", file=sys.stderr)
+    if len(told) > MOST_NOTES:
+        print(f"note: and {len(told) - MOST_NOTES:,} more like these; are shards of enough stores here?", file=sys.stderr)
     print(f"{len(chosen) - damaged} objects are whole, {damaged} are not", file=sys.stderr)
     return 1 if damaged or told else 0
 

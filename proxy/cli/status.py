@@ -14,7 +14,7 @@ from proxy.config import load_config
 from proxy.manifest import jobs
 from proxy.manifest.copies import in_words
 from proxy.status.verdict import Verdict, judge
-from proxy.status.words import ago, duration, size
+from proxy.status.words import ago, duration, number, size
 
 if TYPE_CHECKING:
     from proxy.status.facts import Facts, JournalFacts, ManifestFacts, ScrubFacts, StoreFacts
@@ -99,7 +99,7 @@ def _redundancy(facts: Facts) -> str:
         return "not counted yet"
     levels = f": {_levels(facts.tally.redundancy)}" if facts.tally.segments else ""
     counted = ago(facts.tally.ended_ms, facts.now_ms)
-    return f"{facts.tally.segments:,} segments, {size(facts.tally.plaintext_bytes)}{levels} (counted {counted})"
+    return f"{number(facts.tally.segments, 'segment', 'segments')}, {size(facts.tally.plaintext_bytes)}{levels} (counted {counted})"
 
 
 def _repair(facts: Facts) -> str:
@@ -108,7 +108,7 @@ def _repair(facts: Facts) -> str:
         return "nothing waits for repair"
     oldest = "" if facts.damage.oldest_ms is None else f"; the oldest damage was found {ago(facts.damage.oldest_ms, facts.now_ms)}"
     levels = _levels(facts.damage.waiting)
-    return f"{waiting:,} segments wait ({levels}){oldest}"
+    return f"{number(waiting, 'segment waits', 'segments wait')} ({levels}){oldest}"
 
 
 def _levels(levels: Mapping[int, int]) -> str:
@@ -130,7 +130,7 @@ def _journal(journal: JournalFacts, now_ms: int) -> str:
     lag = f"{journal.waiting:,} changes wait, none was stored for {duration(journal.lag_ms)}" if journal.waiting else "up to date"
     checkpoint = "no checkpoint yet" if journal.checkpoint_ms is None else f"last checkpoint {ago(journal.checkpoint_ms, now_ms)}"
     damaged = f"; damaged shards: {in_words(journal.damaged)}" if journal.damaged else ""
-    return f"{lag}; {checkpoint}, {journal.since_checkpoint:,} segments behind it{damaged}"
+    return f"{lag}; {checkpoint}, {number(journal.since_checkpoint, 'segment', 'segments')} behind it{damaged}"
 
 
 def _garbage(facts: Facts) -> str:

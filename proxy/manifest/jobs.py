@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from proxy.manifest.records import Job, JobReport
 
 NOBODY = ""
+LEAST_SECONDS = 1.0  # of a turn: one that did two things in a millisecond does not do 2,000 a second
 
 
 def take(job: Job, holder: str, *, now_ms: int, lease_ms: int) -> Job | None:
@@ -39,7 +40,7 @@ def finish(job: Job, holder: str, report: JobReport, *, now_ms: int) -> Job | No
 
 def report_turn(job: Job, report: JobReport, *, now_ms: int) -> Job:
     """Return the job with what a turn did on record."""
-    rate = report.done / report.seconds if report.done and report.seconds else job.rate
+    rate = report.done / max(report.seconds, LEAST_SECONDS) if report.done else job.rate
     return replace(
         job,
         done=job.done + report.done,

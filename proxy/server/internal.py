@@ -54,14 +54,21 @@ async def answer_internal(
     if request.raw_path == f"{INTERNAL}health":
         return await _health(manifest, journal)
     if request.raw_path == f"{INTERNAL}metrics":
-        body = telemetry.exposition() + (await read_counts(manifest)).exposition()
-        if journal is not None:
-            body += (await read_journal_counts(manifest, journal)).exposition()
+        body = telemetry.exposition() + await _counted(manifest, journal)
         return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
     if request.raw_path == f"{INTERNAL}status":
         live = Live(process=os.getpid(), in_flight=telemetry.in_flight, stores=fleet.conditions())
         return web.Response(body=msgspec.json.encode(live), headers={"Content-Type": "application/json"})
     return web.Response(status=404)
+
+
+async def _counted(manifest: Manifest, journal: Journal | None) -> bytes:
+    """Return what the manifest counts, or nothing if it does not answer: what this process counts is told all the same."""
+    try:
+        body = (await read_counts(manifest)).exposition()
+        return body if journal is None else body + (await read_journal_counts(manifest, journal)).exposition()
+    except ManifestUnavailable:  # health says so, and why
+        return b""
 
 
 def _is_loopback(request: web.BaseRequest) -> bool:

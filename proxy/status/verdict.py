@@ -16,7 +16,7 @@ from proxy.manifest import jobs
 from proxy.manifest.copies import in_words
 from proxy.manifest.recovery import RECOVERING
 from proxy.status.facts import Facts, JournalFacts, StoreFacts
-from proxy.status.words import ago, duration, size
+from proxy.status.words import ago, duration, number, size
 
 Severity = Literal["fine", "attention", "urgent", "broken"]
 SEVERITIES: tuple[Severity, ...] = ("fine", "attention", "urgent", "broken")
@@ -137,11 +137,11 @@ def _unconfigured(store: StoreFacts) -> Iterator[Problem]:
 
 def _at_damage(facts: Facts) -> Iterator[Problem]:
     if lost := _unreadable(facts.damage.waiting):
-        yield _broken(f"{lost:,} segments cannot be read: too few of their shards are left", "shardgate stores check")
+        yield _broken(f"{number(lost, 'segment', 'segments')} cannot be read: too few shards are left", "shardgate stores check")
     if bare := facts.damage.waiting.get(0, 0):
-        yield _urgent(f"{bare:,} segments can lose no more shard", "shardgate jobs")
+        yield _urgent(f"{number(bare, 'segment', 'segments')} can lose no more shard", "shardgate jobs")
     if waiting := sum(count for level, count in facts.damage.waiting.items() if level >= EVERYDAY_REDUNDANCY):
-        yield _attention(f"{waiting:,} segments wait for repair; each can still lose a shard", "shardgate jobs")
+        yield _attention(f"{number(waiting, 'segment waits', 'segments wait')} for repair; each can still lose a shard", "shardgate jobs")
     if facts.damage.oldest_ms is not None and facts.now_ms - facts.damage.oldest_ms > OLD_DAMAGE_MS:
         yield _attention(f"the oldest damage was found {ago(facts.damage.oldest_ms, facts.now_ms)}, and is not repaired", "shardgate jobs")
 
@@ -160,23 +160,24 @@ def _at_tally(facts: Facts) -> Iterator[Problem]:
     """What was counted may have been repaired since; what is damaged but not on record yet is known from here alone."""
     if facts.tally is None:
         return
-    counted = f"when they were last counted, {ago(facts.tally.ended_ms, facts.now_ms)}"
+    counted = f"when last counted, {ago(facts.tally.ended_ms, facts.now_ms)}"
     lost, bare = _unreadable(facts.tally.redundancy), facts.tally.redundancy.get(0, 0)
     if lost > _unreadable(facts.damage.waiting):
-        yield _urgent(f"{lost:,} segments could not be read {counted}", "shardgate stores check")
+        yield _urgent(f"{number(lost, 'segment', 'segments')} could not be read {counted}", "shardgate stores check")
     if bare > facts.damage.waiting.get(0, 0):
-        yield _attention(f"{bare:,} segments could lose no more shard {counted}", "shardgate jobs")
+        yield _attention(f"{number(bare, 'segment', 'segments')} could lose no more shard {counted}", "shardgate jobs")
 
 
 def _at_placement(facts: Facts) -> Iterator[Problem]:
     for policy, count in sorted(facts.placement.outdated.items()):
         yield _attention(
-            f"{count:,} segments under policy {policy} have a scheme that it does not have any more",
+            f"policy {policy} does not have the scheme of {number(count, 'segment', 'segments')} under it any more",
             f"shardgate policy move BUCKET {policy}",
         )
     for policy, count in sorted(facts.placement.orphaned.items()):
         yield _attention(
-            f"{count:,} segments are kept under policy {policy}, which is not configured", "shardgate policy move BUCKET POLICY"
+            f"{number(count, 'segment is', 'segments are')} kept under policy {policy}, which is not configured",
+            "shardgate policy move BUCKET POLICY",
         )
 
 

@@ -15,6 +15,11 @@ def duration(milliseconds: float) -> str:
     return f"{seconds:.0f} second{'s' * (round(seconds) != 1)}"
 
 
+def number(count: int, one: str, several: str) -> str:
+    """Return as in "1 segment waits" and "2,000 segments wait"."""
+    return f"{count:,} {one if count == 1 else several}"
+
+
 def ago(then_ms: int, now_ms: int) -> str:
     """Return as in "3 hours ago". A clock that was set back makes it "just now"."""
     return f"{duration(now_ms - then_ms)} ago" if now_ms - then_ms >= 1000 else "just now"

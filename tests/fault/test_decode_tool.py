@@ -252,3 +252,17 @@ async def test_objects_under_kms_keys_and_customers_keys_are_read(tmp_path: Path
     index = index_of(tmp_path / "some")
     assert {name for (_, name), (state, _) in index.items() if state == "whole"} == open_ones.keys()
     assert "none was given that fits" in (tmp_path / "some/index.tsv").read_text("utf-8")
+
+
+async def test_where_shards_of_a_store_too_many_are_missing_it_says_so_in_a_few_lines(tmp_path: Path, packages: Path) -> None:
+    async with laboratory(tmp_path / "lab", journal=JOURNAL) as lab:
+        for number in range(40):
+            await lab.put(str(number), b"%d" % number * 1000)
+        data = snapshot(tmp_path / "lab", tmp_path / "copy")
+    for folder in (data / "stores/elm").glob("[0-9a-f][0-9a-f]"):
+        shutil.rmtree(folder)
+    ran = decode(packages, data, "--list", stores=("alder", "cedar", "elm", "fir"))
+    assert ran.returncode == 1
+    notes = [line for line in ran.stderr.splitlines() if line.startswith("note: ")]
+    assert len(notes) == 21
+    assert "more like these; are shards of enough stores here?" in notes[-1]

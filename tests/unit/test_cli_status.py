@@ -56,7 +56,7 @@ def test_the_page_has_everything_an_operator_needs(capsys: pytest.CaptureFixture
     text = page(facts, capsys)
     lines = text.splitlines()
     assert lines[0] == "BROKEN: something cannot be read or written; act now"
-    assert lines[1] == "  broken     3 segments cannot be read: too few of their shards are left"
+    assert lines[1] == "  broken     3 segments cannot be read: too few shards are left"
     assert lines[2] == "             → shardgate stores check"
     for words in (
         "http://127.0.0.1:9000: serves, 3 requests in flight",

@@ -230,3 +230,13 @@ async def test_a_fenced_manifest_runs_no_step(runner_of: Callable[..., Runner], 
     await manifest.fence("an old copy")
     assert await runner_of("a").turn(work) == POLL_SECONDS
     assert work.steps == 0
+
+
+async def test_a_turn_that_took_no_time_says_nothing_of_a_rate(
+    runner_of: Callable[..., Runner], manifest: Manifest, clock: ManualClock
+) -> None:
+    work = Work()
+    work.before = lambda: clock.advance(0.002)
+    await runner_of("a").turn(work)
+    (job,) = await manifest.list_jobs()
+    assert (job.done, job.rate) == (3, 3.0), "not 1,500 a second"

@@ -11,6 +11,7 @@ from multidict import CIMultiDict
 from prometheus_client import CollectorRegistry
 
 from proxy.engine.fleet import Fleet
+from proxy.errors import ManifestUnavailable
 from proxy.manifest.protocol import Manifest
 from proxy.server.internal import answer_internal
 from proxy.server.telemetry import Telemetry
@@ -45,3 +46,15 @@ async def test_another_machine_is_not(remote: str | None) -> None:
 @pytest.mark.parametrize("header", ["Via", "forwarded", "X-Forwarded-For", "x-real-ip", "CF-Connecting-IP"])
 async def test_who_comes_through_a_proxy_is_not_answered(header: str) -> None:
     assert await _status("127.0.0.1", **{header.replace("-", "_"): "10.0.0.1"}) == 403
+
+
+async def test_metrics_without_a_manifest_tell_what_the_process_counts() -> None:
+    async def gone() -> None:
+        raise ManifestUnavailable("it is on another disk")
+
+    registry = CollectorRegistry()
+    manifest = cast(Manifest, SimpleNamespace(known_stores=gone, trouble=""))
+    request = cast(web.BaseRequest, SimpleNamespace(remote="127.0.0.1", headers=CIMultiDict(), raw_path="/-/metrics"))
+    answer = await answer_internal(request, manifest, Fleet({}), Telemetry(registry))
+    assert answer.status == 200
+    assert b"shardgate_requests_in_flight 0.0" in cast(bytes, answer.body)
