@@ -284,6 +284,7 @@ class Dispatcher:
             raise
         check_key(key)
         call = self._call(visit, operation, parse_request(operation, target, (), headers), headers, sender, access, None)
+        await call.guard.check_body(call.params)
         answer = await _handle_of(operation)(call)
         assert isinstance(answer, Download)
         return answer

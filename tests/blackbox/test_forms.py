@@ -378,3 +378,33 @@ def test_anybody_may_upload_where_everybody_may_write(raw: RawClient, s3: S3Clie
     assert answer.status == 201
     assert ElementTree.fromstring(answer.body).findtext("Key") == "k"
     assert raw.send("GET", f"/{bucket}/k").body == b"bar"
+
+
+@pytest.mark.parametrize("size", [10, 3 * MIB])
+def test_a_form_may_bring_a_customers_key(s3: S3Client, bucket: str, presign: Presign, size: int) -> None:
+    key = hashlib.sha256(b"key").digest()
+    prefix = "x-amz-server-side-encryption-customer"
+    fields = {
+        f"{prefix}-algorithm": "AES256",
+        f"{prefix}-key": base64.b64encode(key).decode(),
+        f"{prefix}-key-md5": base64.b64encode(hashlib.md5(key).digest()).decode(),
+    }
+    form = presign("k", *({name: value} for name, value in fields.items()))
+    answer = form.send(content(size), **fields)
+    assert (answer.status_code, answer.headers[f"{prefix}-algorithm"]) == (204, "AES256")
+    with s3_error("InvalidRequest", 400):
+        s3.get_object(Bucket=bucket, Key="k")
+    wrong = form.send(content(size), **fields | {f"{prefix}-key": base64.b64encode(bytes(32)).decode()})
+    assert verdict(wrong) == (403, "AccessDenied")  # the policy names the key
+
+
+def test_a_form_may_lock_what_it_brings(s3: S3Client, new_client: Callable[..., S3Client], new_bucket: Callable[[], str]) -> None:
+    bucket = f"locked-{new_bucket()}"[:63]
+    s3.create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=True)
+    until = (datetime.now(UTC) + timedelta(minutes=5)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    fields = {"x-amz-object-lock-mode": "GOVERNANCE", "x-amz-object-lock-retain-until-date": until}
+    form = Form(new_client(), bucket, "k", fields, (), 300)
+    assert verdict(form.send(b"x")) == (400, "InvalidRequest")  # S3 wants a checksum with it
+    checksum = base64.b64encode(hashlib.sha256(b"x").digest()).decode()
+    assert form.send(b"x", **{"x-amz-checksum-sha256": checksum}).status_code == 204
+    assert s3.get_object_retention(Bucket=bucket, Key="k")["Retention"]["Mode"] == "GOVERNANCE"
