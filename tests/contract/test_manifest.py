@@ -554,6 +554,16 @@ async def test_an_aborted_upload_leaves_no_part_and_its_shards_are_garbage(manif
     assert await manifest.list_parts("u") == ()
 
 
+async def test_a_bucket_takes_its_uploads_with_it_and_their_shards_are_garbage(manifest: Manifest) -> None:
+    await manifest.begin_upload(upload("u"))
+    for number in (1, 2):
+        await manifest.commit_part("u", Part(number=number, size=10, etag="e", modified_ms=NOW), new_layouts=[layout(number)])
+    await manifest.delete_bucket(BUCKET)
+    assert await garbage(manifest) == {segment_id(1), segment_id(2)}
+    assert await manifest.find_upload(BUCKET, "k", "u") is None
+    assert await manifest.list_parts("u") == ()
+
+
 async def test_a_marker_that_replaces_the_null_version_releases_its_shards(manifest: Manifest) -> None:
     await manifest.commit_version(draft("k", new_layouts=(layout(1),)))
     await manifest.set_versioning(BUCKET, "Suspended")
