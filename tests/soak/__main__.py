@@ -17,6 +17,7 @@ from tests.soak.site import Site, soaked
 from tests.soak.trouble import Trouble
 
 CLIENTS = 12
+WHEN = ("before the last recovery", "after it")
 
 
 def main() -> int:
@@ -62,8 +63,8 @@ def report(site: Site, clients: Sequence[Client], trouble: Trouble, books: Seque
     outcomes = sum((client.outcomes for client in clients), Counter[str]())
     lost = [line for client in clients for line in client.lost]
     stale = [line for client in clients for line in client.stale]
-    orphans = sorted({orphan for audit in books for orphan in audit.orphans})
-    missing = sorted({gone for audit in books for gone in audit.missing})
+    orphans = [f"{name} in {store}, {when}" for when, audit in zip(WHEN, books, strict=True) for store, name in sorted(audit.orphans)]
+    missing = [f"{name} in {store}, {when}" for when, audit in zip(WHEN, books, strict=True) for store, name in sorted(audit.missing)]
     miscounted = [line for audit in books for line in audit.miscounted]
     print(f"operations: {outcomes.total()}, of which {outcomes['ok']} went well; others: {dict(outcomes - Counter(ok=outcomes['ok']))}")
     print(f"faults: {trouble.counts.total()}: {dict(+trouble.counts)}; kills: {trouble.counts['kill']}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,7 +41,7 @@ def extents(connection: sqlite3.Connection) -> Iterator[tuple[Extent, int]]:
         yield Extent(id=ExtentId(extent_id), layout=msgspec.msgpack.decode(layout, type=Layout)), references
 
 
-def _named(connection: sqlite3.Connection, stores: Iterable[str]) -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
+def _named(connection: sqlite3.Connection, stores: Mapping[str, set[str]]) -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
     """Return the shards that must be there, and those that may be: known to be missing, strays in any store, or to be deleted."""
     expected: set[tuple[str, str]] = set()
     possible: set[tuple[str, str]] = set()
@@ -52,6 +52,8 @@ def _named(connection: sqlite3.Connection, stores: Iterable[str]) -> tuple[set[t
                 (possible if index in segment.missing else expected).add((store, name))
                 possible.update((other, name) for other in stores if segment.strays)
     possible.update(connection.execute("SELECT store, name FROM garbage WHERE NOT search"))
+    for store, prefix in connection.execute("SELECT store, name FROM garbage WHERE search"):
+        possible.update((store, name) for name in stores.get(store, ()) if name.startswith(prefix))
     return expected, possible
 
 

@@ -233,6 +233,8 @@ BREAKS: tuple[Break, ...] = (
     remember_what_was_looked_up,
     skip_the_fence,
     delete_the_old_before_the_move_is_committed,
+)
+IN_RECOVERY: tuple[Break, ...] = (
     acknowledge_before_the_journal,
     replay_the_journal_backwards,
     replay_the_journal_but_for_one,

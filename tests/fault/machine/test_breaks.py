@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.fault.machine.breaks import BREAKS, Break
+from tests.fault.machine.breaks import BREAKS, IN_RECOVERY, Break
 from tests.fault.machine.rules import Machine
 from tests.fault.machine.world import fresh_installation
 
@@ -18,13 +18,32 @@ pytestmark = [
 ]
 
 
+class RecoveringMachine(Machine):
+    """The machine with fewer rules, so that the manifest is lost more often, and soon after something was done."""
+
+    break_a_store = mend_a_store = mend_all_stores = None
+    make_it_lose_what_it_acknowledges = lose_what_it_holds = None
+    suspend_a_process_for_a_while = serve_an_old_copy_for_a_while = stop = None
+    begin_a_campaign = give_an_order_to_a_campaign = None
+
+
 @pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize("broken", BREAKS, ids=lambda broken: broken.__name__)
 def test_the_machine_finds_it(broken: Break) -> None:
+    find(broken, Machine)
+
+
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("broken", IN_RECOVERY, ids=lambda broken: broken.__name__)
+def test_the_machine_finds_it_where_the_manifest_is_often_lost(broken: Break) -> None:
+    find(broken, RecoveringMachine)
+
+
+def find(broken: Break, machine: type[Machine]) -> None:
     fresh_installation()  # made while all is well
     with broken(), pytest.raises(BaseException) as found:
         run_state_machine_as_test(
-            Machine,
+            machine,
             settings=settings(
                 max_examples=400,
                 stateful_step_count=40,
