@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from proxy.codec.format import parse_copy_name
 from proxy.config.sections import JournalConfig
@@ -24,7 +25,7 @@ from tests.fault.campaigns.operating import (
     planner,
     traffic,
 )
-from tests.laboratory import Laboratory, laboratory
+from tests.laboratory import Laboratory, laboratory, stored
 
 
 async def test_a_live_store_is_left_under_traffic_by_copies_of_its_own_shards(tmp_path: Path) -> None:
@@ -162,3 +163,19 @@ async def test_the_journal_leaves_the_store_with_the_next_checkpoint(tmp_path: P
 
 async def of_journal(lab: Laboratory, store: str) -> list[str]:
     return [name async for name, _ in lab.stores[store].inner.list() if parse_copy_name(name) is not None]
+
+
+async def test_a_segment_with_strays_is_not_moved_before_they_are_gone(tmp_path: Path) -> None:
+    """Nobody knows where they are: with one shard more, a hand could have enough to read the segment."""
+    async with laboratory(tmp_path) as lab:
+        await lab.put("k", b"k" * 100)
+        extent, segment = await stored(lab)
+        with_strays = replace(extent, layout=replace(extent.layout, segments=(replace(segment, strays=True),)))
+        await lab.services.manifest.correct_extents([with_strays], now_ms=lab.clock.now_ms())
+        campaign = await applied(lab, await planner(lab).drain(segment.stores[0]))
+        await lab.worker("campaigns").step()
+        assert (await stored(lab))[1].stores == segment.stores
+        assert "shards of it lie where no record has them" in (await found(lab, campaign.id)).trouble
+        await lab.services.manifest.settle_strays(extent.id, segment.id)
+        await carried_out(lab, campaign)
+        assert segment.stores[0] not in (await stored(lab))[1].stores
