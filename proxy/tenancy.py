@@ -13,12 +13,14 @@ from proxy.clock import Clock
 from proxy.errors import ConfigError
 from proxy.keyring import Keyring
 from proxy.manifest.protocol import Manifest
-from proxy.manifest.records import AccessKey, AccessKeyId, Caller, KmsKey, KmsKeyId, Tenant, TenantId
-from proxy.s3.policy.document import read_identity_policy
+from proxy.manifest.records import AccessKey, AccessKeyId, Caller, KmsKey, KmsKeyId, Role, Tenant, TenantId
+from proxy.s3.policy.document import read_identity_policy, read_trust_policy
 from proxy.s3.policy.grants import UNRESTRICTED, Restrictions
 from proxy.s3.policy.principal import ANONYMOUS, Principal, is_account_id
+from proxy.s3.sts.requests import MAX_SECONDS
 
 _KEY_ALPHABET = string.ascii_uppercase + "234567"
+MIN_ROLE_SECONDS = 3600  # as IAM's MaxSessionDuration
 _USER = re.compile(r"[A-Za-z0-9_+=,.@-]{1,64}")  # as IAM's
 _ALIAS = re.compile(r"[A-Za-z0-9/_-]{1,250}")  # as AWS has them, behind "alias/"
 
@@ -102,6 +104,28 @@ async def add_kms_key(manifest: Manifest, keyring: Keyring, clock: Clock, tenant
     key = KmsKey(id=key_id, tenant_id=tenant.id, alias=alias, root_key_id=root_key_id, wrapped_key=wrapped, created_ms=clock.now_ms())
     await manifest.add_kms_key(key)
     return key
+
+
+async def put_role(
+    manifest: Manifest, clock: Clock, tenant: Tenant, name: str, *, trust: str, policy: str, max_session_seconds: int = MIN_ROLE_SECONDS
+) -> None:
+    """Make a role, or change the one of this name. Raises MalformedPolicy, and `ConfigError` for a name or a time that AWS would refuse."""
+    if not _USER.fullmatch(name):
+        raise ConfigError(f'"{name}" cannot be the name of a role: it must have 1 to 64 letters, digits or any of _+=,.@-')
+    if not MIN_ROLE_SECONDS <= max_session_seconds <= MAX_SECONDS:
+        raise ConfigError(f"a role's sessions may live for {MIN_ROLE_SECONDS} to {MAX_SECONDS} seconds")
+    read_trust_policy(trust.encode())
+    read_identity_policy(policy.encode())
+    await manifest.put_role(
+        Role(
+            tenant_id=tenant.id,
+            name=name,
+            trust=trust,
+            policy=policy,
+            max_session_seconds=max_session_seconds,
+            created_ms=clock.now_ms(),
+        )
+    )
 
 
 def credentials_of(caller: Caller) -> tuple[Principal, Restrictions]:

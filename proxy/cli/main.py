@@ -20,6 +20,7 @@ from proxy.cli import (
     placement,
     policy,
     recover,
+    role,
     scrub,
     serve,
     status,
@@ -41,6 +42,7 @@ app.command("status")(status.status)
 app.add_typer(tenant.app, name="tenant")
 app.add_typer(key.app, name="key")
 app.add_typer(kms.app, name="kms")
+app.add_typer(role.app, name="role")
 app.add_typer(access.app, name="access")
 app.add_typer(stores.app, name="stores")
 app.command("rebalance")(campaigns.rebalance)

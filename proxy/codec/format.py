@@ -75,6 +75,7 @@ INFO_COMMITMENT = b"shardgate v1 commitment "  # + segment id
 INFO_SHARES = b"shardgate v1 shares "  # + segment id
 INFO_DATA_KEY = b"shardgate v1 data key "  # + salt
 INFO_SECRET = b"shardgate v1 secret "  # + salt
+INFO_SESSION = b"shardgate v1 session "  # + salt
 # From a customer's key:
 INFO_CUSTOMER_STREAM = b"shardgate v1 customer stream "  # + salt
 INFO_CUSTOMER_CHECK = b"shardgate v1 customer check "  # + salt

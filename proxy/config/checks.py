@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from proxy.config.coalitions import check_coalitions
-from proxy.config.sections import Config, LimitsConfig, StoreConfig, TargetConfig
+from proxy.config.sections import Config, LimitsConfig, OidcConfig, StoreConfig, TargetConfig
 from proxy.config.values import listen_address, private_text
 from proxy.errors import ConfigError
 
@@ -45,6 +45,8 @@ def check(config: Config) -> None:
     if config.public_url and not _PUBLIC_URL.fullmatch(config.public_url):
         raise ConfigError(f'public_url: "{config.public_url}" is not SCHEME://HOST[:PORT]; write it as in "https://s3.example.org"')
     _check_networks(config.trusted_proxies)
+    for name, provider in config.oidc.items():
+        _check_provider(f"oidc.{name}", provider)
     if config.tls is not None:
         private_text(Path(config.tls.key), "tls.key")
     if not config.stores:
@@ -83,6 +85,16 @@ def _check_locations(config: Config) -> None:
             raise ConfigError(f'locations.{name}: there is no policy "{policy}"; one of: {", ".join(sorted(config.policies))}')
         if name in config.policies:
             raise ConfigError(f"locations.{name}: a policy has this name, and a LocationConstraint means it already; remove the line")
+
+
+def _check_provider(key: str, provider: OidcConfig) -> None:
+    scheme, _, rest = provider.issuer.partition("://")
+    host = rest.partition("/")[0]
+    is_here = scheme == "http" and (host.partition(":")[0] in {"127.0.0.1", "localhost"} or host.startswith("[::1]"))
+    if not host or "?" in rest or "#" in rest or not (scheme == "https" or is_here):
+        raise ConfigError(f'{key}.issuer: "{provider.issuer}" is not https://HOST[/PATH]; write it as the provider does in its tokens')
+    if not provider.audiences:
+        raise ConfigError(f"{key}.audiences: there are none; name what the provider makes its tokens for")
 
 
 def _check_networks(networks: Iterable[str]) -> None:

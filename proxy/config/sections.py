@@ -151,6 +151,13 @@ class JournalConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     keep_seconds: SecondsOrNone = 24 * 3600.0
 
 
+class OidcConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An OpenID Connect provider whose tokens may stand for a role. `audiences`: what it makes them for."""
+
+    issuer: Text
+    audiences: tuple[Text, ...]
+
+
 class TargetConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Somebody who is told of events."""
 
@@ -205,6 +212,7 @@ class Config(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     policies: dict[str, PolicyConfig]
     default_policy: str
     locations: dict[str, str] = {}  # LocationConstraint → policy
+    oidc: dict[str, OidcConfig] = {}
     tls: TlsConfig | None = None  # none: plain HTTP
     s3: S3Config = S3Config()
     limits: LimitsConfig = LimitsConfig()

@@ -51,6 +51,9 @@ class BucketVerbs(Verbs):
         """Return a tenant by its account id or canonical id."""
         return await self._manifest.find_account(account)
 
+    async def has_role(self, tenant: Tenant, name: str) -> bool:
+        return await self._manifest.find_role(tenant.id, name) is not None
+
     async def has_user(self, tenant: Tenant, name: str) -> bool:
         """Tell whether a key of the tenant stands for a user of this name."""
         return any(key.user == name for key in await self._manifest.list_access_keys(tenant.id))

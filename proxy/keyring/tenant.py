@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Sequence
 
 from proxy.codec.footer import Footer
-from proxy.codec.format import INFO_DATA_KEY, INFO_SECRET, KEY_SIZE
+from proxy.codec.format import INFO_DATA_KEY, INFO_SECRET, INFO_SESSION, KEY_SIZE
 from proxy.codec.keys import Derivation, ShareCipher
 from proxy.codec.segment import SegmentKeys
 from proxy.codec.sharing import key_sharing
@@ -63,6 +63,14 @@ class TenantCipher:
 
     def open_secret(self, sealed: bytes) -> str:
         return self._open(INFO_SECRET, sealed, "secret").decode()
+
+    def seal_session(self, message: bytes, header: bytes) -> bytes:
+        """Return the sealed part of a session token, whose `header` must be given again to open it."""
+        return seal_message(self._key, INFO_SESSION, message, self.key_id.encode() + header)
+
+    def open_session(self, sealed: bytes, header: bytes) -> bytes:
+        """Return what a session token holds. Raises `KeyUnavailable`."""
+        return open_message(self._key, INFO_SESSION, sealed, self.key_id.encode() + header)
 
     def _open(self, use: bytes, sealed: bytes, what: str) -> bytes:
         try:

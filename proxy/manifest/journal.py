@@ -47,6 +47,7 @@ TABLES: tuple[Table, ...] = (
     Table(name="store", key=("name",)),
     Table(name="tenant", key=("id",), columns=("name", "canonical_id", "account_id", "record")),
     Table(name="access_key", key=("id",), columns=("tenant_id", "record")),
+    Table(name="role", key=("tenant_id", "name"), columns=("record",)),
     Table(name="kms_key", key=("id",), columns=("tenant_id", "alias", "record")),
     Table(name="bucket", key=("id",), columns=("name", "tenant_id", "record")),
     Table(name="version", key=("bucket", "key", "order_key"), columns=("version_id", "latest", "marker", "record", "parts")),

@@ -65,6 +65,17 @@ class AccessKey(Record, frozen=True, kw_only=True, omit_defaults=True):
         return self.name or (self.id if self.policy else "")
 
 
+class Role(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """What a tenant lets others become for a while: who may, and what they may do then. Both are policy documents."""
+
+    tenant_id: TenantId
+    name: str  # unique in the tenant
+    trust: str
+    policy: str
+    max_session_seconds: int = 3600
+    created_ms: int
+
+
 class KmsKey(Record, frozen=True, kw_only=True, omit_defaults=True):
     """A key of a tenant's keyring, beside the tenant key: it wraps data keys as that does. It stays as long as the tenant."""
 

@@ -6,11 +6,12 @@ claim, and verifies the evidence with its keys.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from proxy.s3 import form_claim, sigv2, sigv4
-from proxy.s3.claim import Claim, parse_authorization
+from proxy.s3.claim import Claim, parse_authorization, parse_service_authorization
 
 
 class Keys(Protocol):
@@ -20,8 +21,8 @@ class Keys(Protocol):
         """Return the secret access key: version 2 signs with it."""
         ...
 
-    def signing_key(self, date: str, region: str) -> bytes:
-        """Return the key derived from it that signs a day's requests to a region: version 4."""
+    def signing_key(self, date: str, region: str, service: str = "s3") -> bytes:
+        """Return the key derived from it that signs a day's requests to a region's service: version 4."""
         ...
 
 
@@ -81,6 +82,21 @@ def evidence_of_form(fields: Mapping[str, str], place: Place) -> Evidence | None
             return
         form_claim.check_region(claim, place.region, place.other_regions, credential=fields["x-amz-credential"])
         form_claim.verify_version_4(claim, keys.signing_key(claim.date, claim.region), policy)
+
+    return Evidence(claim, prove)
+
+
+def evidence_of_service(headers: Mapping[str, str], body: bytes, *, service: str, place: Place) -> Evidence | None:
+    """Return what the header of a POST to another service claims; None of an anonymous request."""
+    claim = parse_service_authorization(headers, service=service, payload_hash=hashlib.sha256(body).hexdigest())
+    if claim is None:
+        return None
+
+    def prove(keys: Keys) -> None:
+        _check_region(claim, place)
+        sigv4.check_time(claim, place.now_ms)
+        key = keys.signing_key(claim.date, claim.region, service)
+        sigv4.verify(claim, key, method="POST", raw_path="/", query=(), headers=headers)
 
     return Evidence(claim, prove)
 

@@ -93,8 +93,6 @@ def _check_fields(fields: Mapping[str, str], *names: str) -> None:
 
 
 def _compare(claim: Claim, expected: str, policy: str) -> None:
-    if claim.security_token is not None:
-        raise S3Error("InvalidToken")  # no temporary credentials are ever issued here
     if not hmac.compare_digest(expected.encode(), claim.signature.encode()):
         raise S3Error(
             "SignatureDoesNotMatch",

@@ -60,6 +60,7 @@ def parse_presigned(query: Sequence[tuple[str, str]], now_ms: int) -> Claim | No
         payload_hash=UNSIGNED_PAYLOAD,
         presigned=True,
         expires_seconds=left,
+        security_token=next((value for name, value in query if name.lower() == "x-amz-security-token"), None),
     )
 
 
@@ -68,7 +69,7 @@ def verify_presigned(
 ) -> None:
     """Raise SignatureDoesNotMatch unless `secret` signed this URL. `resource` is "/bucket/key" as sent, in either addressing style."""
     signed = {name.lower(): value for name, value in query if is_signed_header(name)} | dict(headers)
-    if "x-amz-security-token" in signed:  # of temporary credentials, which are never issued here
+    if signed.get("x-amz-security-token") != claim.security_token:  # one in a header is nothing that a URL claims
         raise S3Error("InvalidToken")
     text = ""
     for written in _spellings(resource):

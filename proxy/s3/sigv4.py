@@ -58,9 +58,6 @@ def verify(claim: Claim, key: bytes, *, method: str, raw_path: str, query: Seque
     `raw_path` is the path as sent, still percent-encoded and without the query; `query` and `headers` are as in
     `parse_authorization`. Raises AccessDenied if headers that matter are not signed, SignatureDoesNotMatch otherwise.
     """
-    if claim.security_token is not None:
-        # No temporary credentials are ever issued here, so any session token is someone else's.
-        raise S3Error("InvalidToken")
     _check_coverage(claim, headers)
     canonical = canonical_request(claim, method=method, raw_path=raw_path, query=query, headers=headers)
     text = string_to_sign(claim, canonical)
@@ -75,10 +72,10 @@ def verify(claim: Claim, key: bytes, *, method: str, raw_path: str, query: Seque
         )
 
 
-def signing_key(secret: str, date: str, region: str) -> bytes:
+def signing_key(secret: str, date: str, region: str, service: str = "s3") -> bytes:
     """Derive the key that signs one day's requests to one region; worth caching."""
     key = hmac.digest(f"AWS4{secret}".encode(), date.encode(), "sha256")
-    for part in (region, "s3", "aws4_request"):
+    for part in (region, service, "aws4_request"):
         key = hmac.digest(key, part.encode(), "sha256")
     return key
 

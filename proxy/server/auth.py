@@ -16,12 +16,14 @@ from proxy.s3 import sigv2
 from proxy.s3.checksums import claims_body
 from proxy.s3.claim import ANONYMOUS_CLAIM, STREAMING_MODES, Claim
 from proxy.s3.errors import S3Error
-from proxy.s3.evidence import Evidence, Place, evidence_of_form, evidence_of_request
+from proxy.s3.evidence import Evidence, Keys, Place, evidence_of_form, evidence_of_request, evidence_of_service
 from proxy.s3.metadata import check_header
 from proxy.s3.policy.context import Session
 from proxy.s3.policy.grants import UNRESTRICTED, Restrictions
 from proxy.s3.policy.principal import ANONYMOUS, Principal
 from proxy.s3.sigv4 import signing_key
+from proxy.s3.sts.token import Temporary, read_token
+from proxy.server.sessions import Sessions
 from proxy.tenancy import credentials_of
 
 MAX_CACHED_KEYS = 10_000  # some 300 bytes each
@@ -40,6 +42,7 @@ class Sender(msgspec.Struct, frozen=True, kw_only=True):
     signing_key: bytes = b""
     restrictions: Restrictions = UNRESTRICTED
     session: Session | None = None  # of temporary credentials
+    made_with: str = ""  # the permanent key that signed, or that the session was made with
 
     @property
     def tenant(self) -> Tenant | None:
@@ -60,6 +63,7 @@ class Authenticator:
         self._region = region
         self._other_regions = frozenset(other_regions)
         self._signing_keys = _SigningKeys()
+        self.sessions = Sessions(manifest, keyring)
 
     async def authenticate(
         self,
@@ -85,11 +89,17 @@ class Authenticator:
         """Return who signed the policy among a form's fields, by lower-case name. Without one, that is the anonymous principal."""
         return await self.check(evidence_of_form(fields, self._place()), bucket)
 
+    async def authenticate_service(self, headers: Mapping[str, str], body: bytes, *, service: str) -> Sender:
+        """Return who signed a POST to another service of this endpoint."""
+        return await self.check(evidence_of_service(headers, body, service=service, place=self._place()), None)
+
     async def check(self, evidence: Evidence | None, bucket: str | None, look: Look | None = None) -> Sender:
         """Check evidence, from whatever part of a request it comes, and return who sent it."""
         about = None if bucket is None else BucketName(bucket)
         if evidence is None:
             return Sender(principal=ANONYMOUS, caller=await self._manifest.find_caller(None, about, look), claim=ANONYMOUS_CLAIM)
+        if evidence.claim.security_token is not None:
+            return await self._check_session(evidence, evidence.claim.security_token, about, look)
         claim = evidence.claim
         caller = await self._manifest.find_caller(AccessKeyId(claim.access_key), about, look)
         access_key, tenant = caller.access_key, caller.tenant
@@ -100,8 +110,37 @@ class Authenticator:
         if not tenant.enabled:
             raise S3Error("AccessDenied", "This account is disabled")
         principal, restrictions = credentials_of(caller)
-        key = keys.signing_key(claim.date, claim.region) if claim.payload_hash in STREAMING_MODES else b""  # only chunks are signed further
-        return Sender(principal=principal, caller=caller, claim=claim, signing_key=key, restrictions=restrictions)
+        return Sender(
+            principal=principal,
+            caller=caller,
+            claim=claim,
+            signing_key=_chunk_key(claim, keys),
+            restrictions=restrictions,
+            made_with=access_key.id,
+        )
+
+    async def _check_session(self, evidence: Evidence, token: str, about: BucketName | None, look: Look | None) -> Sender:
+        """As `check`, for temporary credentials. InvalidToken, ExpiredToken."""
+        claim = evidence.claim
+        holder = await self.sessions.find(token, about, self._clock.now_ms(), look)
+        if holder.temporary.access_key != claim.access_key:
+            raise S3Error("InvalidAccessKeyId", AWSAccessKeyId=claim.access_key)
+        keys = _KeysOfSession(holder.temporary, self._signing_keys)
+        evidence.prove(keys)
+        if holder.caller.tenant is None or not holder.caller.tenant.enabled:
+            raise S3Error("AccessDenied", "This account is disabled")
+        return Sender(
+            principal=holder.principal,
+            caller=holder.caller,
+            claim=claim,
+            signing_key=_chunk_key(claim, keys),
+            restrictions=holder.restrictions,
+            session=holder.session,
+            made_with=read_token(token).made_with,
+        )
+
+    def now_ms(self) -> int:
+        return self._clock.now_ms()
 
     def _place(self) -> Place:
         return Place(self._clock.now_ms(), self._region, self._other_regions)
@@ -114,13 +153,13 @@ class _SigningKeys:
     """
 
     def __init__(self) -> None:
-        self._keys: OrderedDict[tuple[bytes, str, str], bytes] = OrderedDict()
+        self._keys: OrderedDict[tuple[bytes, str, str, str], bytes] = OrderedDict()
 
-    def find(self, sealed_secret: bytes, date: str, region: str) -> bytes | None:
-        return self._keys.get((sealed_secret, date, region))
+    def find(self, sealed_secret: bytes, date: str, region: str, service: str = "s3") -> bytes | None:
+        return self._keys.get((sealed_secret, date, region, service))
 
-    def keep(self, sealed_secret: bytes, date: str, region: str, key: bytes) -> None:
-        self._keys[sealed_secret, date, region] = key
+    def keep(self, sealed_secret: bytes, date: str, region: str, key: bytes, service: str = "s3") -> None:
+        self._keys[sealed_secret, date, region, service] = key
         if len(self._keys) > MAX_CACHED_KEYS:
             self._keys.popitem(last=False)
 
@@ -136,12 +175,36 @@ class _KeysOf:
     def secret(self) -> str:
         return self._cipher.open_secret(self._sealed)
 
-    def signing_key(self, date: str, region: str) -> bytes:
-        key = self._derived.find(self._sealed, date, region)
+    def signing_key(self, date: str, region: str, service: str = "s3") -> bytes:
+        key = self._derived.find(self._sealed, date, region, service)
         if key is None:
-            key = signing_key(self.secret(), date, region)
-            self._derived.keep(self._sealed, date, region, key)
+            key = signing_key(self.secret(), date, region, service)
+            self._derived.keep(self._sealed, date, region, key, service)
         return key
+
+
+class _KeysOfSession:
+    """The keys of temporary credentials. Their own id stands for their secret: both are drawn together."""
+
+    def __init__(self, temporary: Temporary, derived: _SigningKeys) -> None:
+        self._temporary = temporary
+        self._id = f"session {temporary.access_key} {temporary.secret_key}".encode()
+        self._derived = derived
+
+    def secret(self) -> str:
+        return self._temporary.secret_key
+
+    def signing_key(self, date: str, region: str, service: str = "s3") -> bytes:
+        key = self._derived.find(self._id, date, region, service)
+        if key is None:
+            key = signing_key(self._temporary.secret_key, date, region, service)
+            self._derived.keep(self._id, date, region, key, service)
+        return key
+
+
+def _chunk_key(claim: Claim, keys: Keys) -> bytes:
+    """Return the key that a body's chunks are signed with; only chunks are signed further."""
+    return keys.signing_key(claim.date, claim.region) if claim.payload_hash in STREAMING_MODES else b""
 
 
 def hoisted_headers(query: Sequence[tuple[str, str]], headers: Mapping[str, str]) -> dict[str, str]:

@@ -30,6 +30,7 @@ from proxy.s3.parsing import Params, parse_request
 from proxy.s3.rendering import object_headers, one_line, render_response
 from proxy.s3.request import read_headers, read_query
 from proxy.s3.routing import Router, Target, split_target
+from proxy.s3.sts.answers import render_answer, render_sts_error
 from proxy.s3.website import error_page, site_of_host
 from proxy.server.access import Access, Gate
 from proxy.server.access_lines import AccessLines
@@ -44,10 +45,12 @@ from proxy.server.handlers import HANDLERS
 from proxy.server.handlers.multipart import object_address
 from proxy.server.inlet import Inlet
 from proxy.server.internal import INTERNAL, answer_internal, is_internal
+from proxy.server.oidc import Providers
 from proxy.server.payment import PAYMENT, agreed_to_pay
 from proxy.server.peers import Peers
 from proxy.server.refusals import refuse_unserved
 from proxy.server.streaming import send_download
+from proxy.server.sts import TokenService, body_size, is_for_tokens, read_small, told
 from proxy.server.telemetry import Telemetry
 from proxy.server.turns import Turns
 from proxy.server.visit import Visit
@@ -87,6 +90,9 @@ class Dispatcher:
         self._peers = Peers(config.trusted_proxies)
         self._gate = Gate(services.manifest, services.clock, self._peers)
         self._reads = {"GET": model.operations["GetObject"], "HEAD": model.operations["HeadObject"]}
+        self._tokens = TokenService(
+            services.manifest, self._authenticator, self._authenticator.sessions, Providers(config.oidc, services.clock), self._peers
+        )
         self._cross_origin = CrossOrigin(services.manifest)
         self._tagging = tagging_document(model)
         self._forms = Forms(services.budget)
@@ -177,6 +183,8 @@ class Dispatcher:
             return web.Response(headers=self._common_headers(visit))
         if "origin" in headers:
             visit.cross_origin = await self._cross_origin.allow(request.method, target, headers)
+        if is_for_tokens(request.method, headers, at_root=target == (None, None)):
+            return await self._answer_tokens(visit, headers)
         operation = visit.operation = self._router.route(request.method, target, query, headers)
         if operation.name == FORM:
             return await self._answer_form(visit, operation, headers)
@@ -202,6 +210,21 @@ class Dispatcher:
             check_bodiless(sender.claim)
         await call.guard.check_body(call.params)
         return await self._serve(visit, handle, call, None)
+
+    async def _answer_tokens(self, visit: Visit, headers: Mapping[str, str]) -> web.Response:
+        """Answer a request to the Security Token Service, errors too in its own form."""
+        answers = self._common_headers(visit)
+        answers["Content-Type"] = "text/xml"
+        try:
+            size = body_size(headers)
+            async with document_memory(self._services.budget, size, owner="") as held:
+                body = await read_small(visit.inlet, size, held)
+                action, result = await self._tokens.answer(headers, body, visit.request)
+            return web.Response(headers=answers, body=render_answer(action, result, visit.request_id))
+        except ProxyError as error:
+            refusal = told(error)
+            visit.code = refusal.code
+            return web.Response(status=refusal.status, headers=answers, body=render_sts_error(refusal, visit.request_id))
 
     async def _answer_form(self, visit: Visit, operation: Operation, headers: dict[str, str]) -> web.StreamResponse:
         """Answer a browser's form: what other requests say in their head, it says in fields before its file."""

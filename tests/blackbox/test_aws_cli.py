@@ -162,22 +162,3 @@ def test_delete_objects_by_api(aws: Callable[..., str], bucket: str, tree: Path)
     names = json.dumps({"Objects": [{"Key": name} for name in TREE]})
     deleted = json.loads(aws("s3api", "delete-objects", "--bucket", bucket, "--delete", names))["Deleted"]
     assert {one["Key"] for one in deleted} == set(TREE)
-
-
-def test_files_are_encrypted_as_the_options_say(aws: Callable[..., str], tmp_path: Path) -> None:
-    """With a customer's key through upload, download, copy and head, in parts; and with KMS."""
-    bucket, body = "encrypted-by-the-command-line", content(11 * MIB)
-    aws("s3", "mb", f"s3://{bucket}")
-    (tmp_path / "up").write_bytes(body)
-    (tmp_path / "key").write_bytes(bytes(range(32)))
-    key = ["--sse-c", "AES256", "--sse-c-key", f"fileb://{tmp_path / 'key'}"]
-    source = ["--sse-c-copy-source", "AES256", "--sse-c-copy-source-key", f"fileb://{tmp_path / 'key'}"]
-    aws("s3", "cp", str(tmp_path / "up"), f"s3://{bucket}/a", *key)
-    assert "HeadObject" in aws("s3", "cp", f"s3://{bucket}/a", str(tmp_path / "never"), succeeds=False)
-    aws("s3", "cp", f"s3://{bucket}/a", f"s3://{bucket}/b", *source, *key)
-    aws("s3", "cp", f"s3://{bucket}/b", str(tmp_path / "down"), *key)
-    assert (tmp_path / "down").read_bytes() == body
-    aws("s3", "cp", f"s3://{bucket}/b", f"s3://{bucket}/c", *source, "--sse", "aws:kms")
-    aws("s3", "cp", f"s3://{bucket}/c", str(tmp_path / "again"))
-    assert (tmp_path / "again").read_bytes() == body
-    assert json.loads(aws("s3api", "head-object", "--bucket", bucket, "--key", "c"))["ServerSideEncryption"] == "aws:kms"

@@ -44,6 +44,7 @@ from proxy.manifest.records import (
     Part,
     PartSummary,
     Readable,
+    Role,
     Segment,
     Settlement,
     Upload,
@@ -94,6 +95,25 @@ async def test_stores_are_known_for_good(manifest: Manifest) -> None:
     await manifest.know_stores(["a", "b"])
     await manifest.know_stores(["b", "c"])
     assert await manifest.known_stores() == {"a", "b", "c"}
+
+
+async def test_roles_are_put_listed_and_removed_with_their_tenant(manifest: Manifest) -> None:
+    role = Role(tenant_id="t", name="reader", trust="{}", policy="{}", created_ms=NOW)
+    with pytest.raises(TenantMissing):
+        await manifest.put_role(replace(role, tenant_id="nobody"))
+    await manifest.put_role(role)
+    await manifest.put_role(replace(role, name="another"))
+    changed = replace(role, policy="[]")
+    await manifest.put_role(changed)
+    assert await manifest.find_role("t", "reader") == changed
+    assert [one.name for one in await manifest.list_roles("t")] == ["another", "reader"]
+    assert await manifest.remove_role("t", "another")
+    assert not await manifest.remove_role("t", "another")
+    await manifest.add_tenant(tenant("u"))
+    assert await manifest.find_role("u", "reader") is None
+    await manifest.put_role(replace(role, tenant_id="u"))
+    await manifest.remove_tenant("u")
+    assert await manifest.list_roles("u") == ()
 
 
 async def test_an_account_is_found_by_either_of_its_ids(manifest: Manifest) -> None:

@@ -9,12 +9,13 @@ import msgspec
 from msgspec.structs import replace
 
 from proxy.errors import KmsKeyExists, KmsKeyMissing, TenantExists, TenantMissing, TenantNotEmpty
-from proxy.manifest.records import AccessKey, AccessKeyId, KmsKey, KmsKeyId, Tenant, TenantId
+from proxy.manifest.records import AccessKey, AccessKeyId, KmsKey, KmsKeyId, Role, Tenant, TenantId
 from proxy.manifest.sqlite.rows import Connection, encode, one
 
 _tenants = msgspec.msgpack.Decoder(Tenant)
 _access_keys = msgspec.msgpack.Decoder(AccessKey)
 _kms_keys = msgspec.msgpack.Decoder(KmsKey)
+_roles = msgspec.msgpack.Decoder(Role)
 
 
 def add_tenant(connection: Connection, tenant: Tenant) -> None:
@@ -68,6 +69,7 @@ def remove_tenant(connection: Connection, tenant_id: TenantId) -> None:
         raise TenantNotEmpty(f"tenant {tenant_id} still owns buckets: delete them first")
     connection.execute("DELETE FROM access_key WHERE tenant_id = ?", (tenant_id,))
     connection.execute("DELETE FROM kms_key WHERE tenant_id = ?", (tenant_id,))
+    connection.execute("DELETE FROM role WHERE tenant_id = ?", (tenant_id,))
     connection.execute("DELETE FROM tenant WHERE id = ?", (tenant_id,))
 
 
@@ -87,6 +89,26 @@ def list_access_keys(connection: Connection, tenant_id: TenantId) -> tuple[Acces
 
 def remove_access_key(connection: Connection, access_key: AccessKeyId) -> bool:
     return connection.execute("DELETE FROM access_key WHERE id = ?", (access_key,)).rowcount > 0
+
+
+def put_role(connection: Connection, role: Role) -> None:
+    if find_tenant(connection, role.tenant_id) is None:
+        raise TenantMissing(f"no tenant {role.tenant_id}")
+    connection.execute("DELETE FROM role WHERE tenant_id = ? AND name = ?", (role.tenant_id, role.name))
+    connection.execute("INSERT INTO role VALUES (?, ?, ?)", (role.tenant_id, role.name, encode(role)))
+
+
+def find_role(connection: Connection, tenant_id: TenantId, name: str) -> Role | None:
+    return one(connection, "SELECT record FROM role WHERE tenant_id = ? AND name = ?", (tenant_id, name), _roles)
+
+
+def list_roles(connection: Connection, tenant_id: TenantId) -> tuple[Role, ...]:
+    rows = connection.execute("SELECT record FROM role WHERE tenant_id = ? ORDER BY name", (tenant_id,))
+    return tuple(_roles.decode(row[0]) for row in rows)
+
+
+def remove_role(connection: Connection, tenant_id: TenantId, name: str) -> bool:
+    return connection.execute("DELETE FROM role WHERE tenant_id = ? AND name = ?", (tenant_id, name)).rowcount > 0
 
 
 def add_kms_key(connection: Connection, key: KmsKey) -> None:

@@ -215,6 +215,21 @@ class RequestContext:
         return self._headers.get("x-amz-object-lock-legal-hold")
 
 
+class TrustContext(RequestContext):
+    """Condition keys of who wants to become a role: what the request says, and what a provider says of a web identity."""
+
+    __slots__ = ("_said",)
+
+    def say(self, said: Mapping[str, Sequence[str]]) -> TrustContext:
+        """Take values by key, in lower case."""
+        self._said = said
+        return self
+
+    def values(self, key: str, question: Question) -> Sequence[str] | None:
+        """See `Context`."""
+        return self._said[key] if key in self._said else super().values(key, question)
+
+
 class StatedContext(RequestContext):
     """Condition keys as somebody states them, for a request that is not made. What the principal and the time say is known."""
 

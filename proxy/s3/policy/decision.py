@@ -38,9 +38,12 @@ class Resource(NamedTuple):
 
     bucket: str | None = None
     key: str | None = None
+    named: str = ""  # the ARN of what is neither
 
     @property
     def arn(self) -> str:
+        if self.named:
+            return self.named
         if self.bucket is None:
             return "*"
         return f"arn:aws:s3:::{self.bucket}" if self.key is None else f"arn:aws:s3:::{self.bucket}/{self.key}"

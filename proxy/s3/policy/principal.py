@@ -25,6 +25,7 @@ class Principal(NamedTuple):
     user: str = ""  # none: the root of the account
     role: str = ""  # of a session
     session: str = ""  # its name
+    federated: str = ""  # the ARN of the provider that vouches for who is no principal of ours yet
 
     @property
     def anonymous(self) -> bool:

@@ -30,6 +30,8 @@ class Principals(NamedTuple):
 
     def match(self, principal: Principal) -> Match:
         """Tell whether a principal is meant: itself, or everybody, or by its account alone."""
+        if principal.federated:
+            return "direct" if principal.federated in self.federated else "none"
         if self.everybody:
             return "direct"
         if principal.anonymous:

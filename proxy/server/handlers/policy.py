@@ -76,7 +76,9 @@ async def _exists(call: Call, name: str) -> bool:
     tenant = await engine.find_account(name if named is None else named.account_id)
     if tenant is None or named is None:
         return tenant is not None
-    return named.kind != "user" or await engine.has_user(tenant, named.name)
+    if named.kind == "user":
+        return await engine.has_user(tenant, named.name)
+    return await engine.has_role(tenant, named.name.partition("/")[0] if named.kind == "assumed-role" else named.name)
 
 
 def _check_not_locked_out(call: Call, document: Document) -> None:

@@ -117,9 +117,14 @@ def test_an_address_lives_until_it_says_and_for_a_week_at_most(expires: str, goo
         refused("AccessDenied", "GET", "/b/k", query)
 
 
-def test_a_session_token_is_refused() -> None:
+def test_a_session_token_is_claimed_where_it_is_signed() -> None:
     text = "GET\n\n\nEXPIRES\nx-amz-security-token:t\n/b/k"
-    refused("InvalidToken", "GET", "/b/k", signed(text, ("x-amz-security-token", "t")))
+    query = signed(text, ("x-amz-security-token", "t"))
+    check("GET", "/b/k", query)
+    claim = parse_presigned(query, NOW_MS)
+    assert claim is not None
+    assert claim.security_token == "t"
+    refused("InvalidToken", "GET", "/b/k", signed("GET\n\n\nEXPIRES\n/b/k"), {"x-amz-security-token": "t"})
 
 
 def test_no_operation_can_be_made_another_by_a_parameter_that_is_not_signed() -> None:

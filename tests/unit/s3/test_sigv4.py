@@ -253,8 +253,13 @@ def test_unsigned_host_is_refused() -> None:
 
 
 @pytest.mark.parametrize("presigned", [False, True])
-def test_session_token_is_refused(presigned: bool) -> None:
-    refused("InvalidToken", "GET", *signed("GET", "key", [], presigned=presigned, token="session"))
+def test_a_session_token_is_signed_with_the_rest(presigned: bool) -> None:
+    path, query, headers = signed("GET", "key", [], presigned=presigned, token="session")
+    check("GET", path, query, headers)
+    other = {**headers, "x-amz-security-token": "another"}
+    changed = [(name, "another" if name == "X-Amz-Security-Token" else value) for name, value in query]
+    with pytest.raises(S3Error, match="SignatureDoesNotMatch"):
+        check("GET", path, changed, headers if presigned else other)
 
 
 # --- time

@@ -137,22 +137,6 @@ async def test_a_quick_copy_has_its_headers(lab: Laboratory) -> None:
         assert not client.bodies[-1].startswith(BEGUN)
 
 
-async def test_an_answer_that_is_begun_early_tells_the_encryption_that_was_asked_for(lab: Laboratory) -> None:
-    async with serving(lab, SlowEngine(lab.services, SLOW_SECONDS)) as client:
-        plain = await client.ask("copy_object", Key="copy", CopySource="bucket/k")
-        kms = await client.ask("copy_object", Key="copy", CopySource="bucket/k", ServerSideEncryption="aws:kms")
-        assert client.bodies[-1].startswith(BEGUN)
-        assert (plain["ServerSideEncryption"], kms["ServerSideEncryption"]) == ("AES256", "aws:kms")
-        assert str(kms["SSEKMSKeyId"]).endswith(f":key/{lab.tenant.id}")
-        created = await client.ask("create_multipart_upload", Key="whole", ServerSideEncryption="aws:kms")
-        upload = str(created["UploadId"])
-        part = await client.ask("upload_part", Key="whole", UploadId=upload, PartNumber=1, Body=b"hello")
-        parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
-        done = await client.ask("complete_multipart_upload", Key="whole", UploadId=upload, MultipartUpload=parts)
-        assert client.bodies[-1].startswith(BEGUN)
-        assert (done["ServerSideEncryption"], done["SSEKMSKeyId"]) == ("aws:kms", kms["SSEKMSKeyId"])
-
-
 async def test_a_copy_goes_on_for_a_client_that_went_away(lab: Laboratory) -> None:
     engine = SlowEngine(lab.services, SLOW_SECONDS)
     async with serving(lab, engine) as client:

@@ -14,6 +14,7 @@ from proxy.manifest.records import (
     KmsKey,
     KmsKeyId,
     Look,
+    Role,
     Tenant,
     TenantId,
     Versioning,
@@ -71,6 +72,18 @@ class Accounts(StepRunner):
 
     async def remove_access_key(self, access_key: AccessKeyId) -> bool:
         return await self._write(accounts.remove_access_key, access_key)
+
+    async def put_role(self, role: Role) -> None:
+        await self._write(accounts.put_role, role)
+
+    async def find_role(self, tenant_id: TenantId, name: str) -> Role | None:
+        return await self._read(accounts.find_role, tenant_id, name)
+
+    async def list_roles(self, tenant_id: TenantId) -> tuple[Role, ...]:
+        return await self._list(accounts.list_roles, tenant_id)
+
+    async def remove_role(self, tenant_id: TenantId, name: str) -> bool:
+        return await self._write(accounts.remove_role, tenant_id, name)
 
     async def add_kms_key(self, key: KmsKey) -> None:
         await self._write(accounts.add_kms_key, key)

@@ -1,0 +1,1 @@
+"""The protocol of AWS's Security Token Service, as far as it is served: requests, answers, tokens, web identities. Pure."""
