@@ -101,13 +101,13 @@ async def test_a_restart_with_a_clock_that_is_set_back_makes_no_default_retentio
     async with open_services(config, clock=clock) as services:
         engine, key = services.engine, ObjectKey("k")
         put = await engine.put_object(bucket, tenant, key, BytesBody(b"data"), ObjectAttributes())
+        assert (await services.manifest.journal_position()).rows == 0, "its label tells of less: it waited for the journal"
         upload = await engine.begin_upload(bucket, tenant, key, ObjectAttributes())
         part = await engine.upload_part(bucket, tenant, upload, 1, BytesBody(b"part"))
         completed = await engine.complete_upload(bucket, upload, [CompletedPart(number=1, etag=part.etag)])
         copied = await engine.copy_object(put, bucket, tenant, bucket, tenant, key, ObjectAttributes())
         wanted = Retention(mode="COMPLIANCE", until_ms=start_ms + 2 * DAY_MS)
         assert [version.attributes.retention for version in (put, completed, copied)] == [wanted] * 3
-        assert (await services.manifest.journal_position()).rows == 0, "no label tells so much: it waits for the journal"
 
 
 async def test_an_own_retention_comes_before_the_default_one(tmp_path: Path) -> None:
