@@ -15,6 +15,7 @@ from proxy.errors import BucketMissing, ExtentMissing
 from proxy.manifest.records import NULL_VERSION, Bucket, ObjectAttributes, ObjectKey, Readable, Version, VersionId
 from proxy.s3.copy_source import parse_copy_source
 from proxy.s3.model import load_model
+from proxy.s3.policy.principal import Principal
 from proxy.server.call import Call, Download, Origin, OwnedBucket
 from proxy.server.handlers.copy import copy_object, upload_part_copy
 from proxy.server.handlers.objects import get_object
@@ -78,6 +79,7 @@ def call(lab: Laboratory, operation: str, times: int, **params: object) -> Call:
         operation=load_model().operations[operation],
         params={"Bucket": "bucket", "Key": "k", **params},
         headers={},
+        principal=Principal(lab.tenant.id),
         asker=lab.tenant,
         services=replace(lab.services, engine=engine),
         held=held,
