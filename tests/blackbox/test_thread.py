@@ -395,9 +395,7 @@ def test_another_tenants_bucket_is_closed(server: Shardgate, s3, bucket: str) ->
 @pytest.mark.parametrize(
     ("operation", "arguments"),
     [
-        ("put_bucket_policy", {"Policy": "{}"}),
-        ("put_bucket_website", {"WebsiteConfiguration": {"IndexDocument": {"Suffix": "index.html"}}}),
-        ("put_bucket_request_payment", {"RequestPaymentConfiguration": {"Payer": "Requester"}}),
+        ("put_bucket_accelerate_configuration", {"AccelerateConfiguration": {"Status": "Enabled"}}),
         ("get_object_torrent", {"Key": "k"}),
     ],
 )
