@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from proxy.engine.body import Digests
 from proxy.engine.copy import CopyBody
 from proxy.engine.destination import VersionDestination
+from proxy.engine.locking import with_default_lock
 from proxy.engine.objects import ObjectVerbs
 from proxy.errors import PolicyMoved, ReplicaRefused
 from proxy.manifest.drafts import VersionDraft
@@ -25,7 +26,7 @@ class ReplicaDestination(VersionDestination):
 
     def record(self, digests: Digests, size_bytes: int) -> VersionDraft:
         draft = VersionDestination.record(self, digests, size_bytes)  # a class with slots has no `super()` of its own
-        return _as_source(draft, self.source, self.attributes, self.parts)
+        return _as_source(draft, self.source, self.attributes, self.parts, self.bucket)
 
 
 class ReplicaVerbs(ObjectVerbs):
@@ -51,7 +52,7 @@ class ReplicaVerbs(ObjectVerbs):
                 shared_extents=tuple(extent.id for extent in source.extents),
             )
             with suppress(PolicyMoved):
-                return await self._manifest.commit_version(_as_source(draft, source, attributes, parts))
+                return await self._manifest.commit_version(_as_source(draft, source, attributes, parts, bucket))
         await self._refuse_enciphered(source)
         policy = self._policy(bucket)
         destination = ReplicaDestination(
@@ -77,5 +78,9 @@ class ReplicaVerbs(ObjectVerbs):
             raise ReplicaRefused("its bytes are under a customer's key, so that only a bucket of the same placement policy can have them")
 
 
-def _as_source(draft: VersionDraft, source: Version, attributes: ObjectAttributes, parts: tuple[PartSummary, ...]) -> VersionDraft:
-    return replace(draft, etag=source.etag, checksum=source.checksum, modified_ms=source.modified_ms, attributes=attributes, parts=parts)
+def _as_source(
+    draft: VersionDraft, source: Version, attributes: ObjectAttributes, parts: tuple[PartSummary, ...], bucket: Bucket
+) -> VersionDraft:
+    """Return the draft of a replica. Where its source has no retention, it has the default of its own bucket, as on AWS."""
+    draft = replace(draft, etag=source.etag, checksum=source.checksum, modified_ms=source.modified_ms, attributes=attributes, parts=parts)
+    return with_default_lock(bucket, replace(draft, default_lock=False))

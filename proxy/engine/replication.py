@@ -2,7 +2,7 @@
 
 A version is queued by the step that makes it, in the same transaction, and is PENDING until every destination has it. Of one key the
 versions are copied in their order, so the latest of the source becomes the latest of the copy. A change of tags, ACL or lock is queued like
-a version, and makes the copy's the same.
+a version, and makes the copy's the same; but it never weakens a lock.
 
 What cannot be copied now is tried again for a day, then it is FAILED. A version that is gone by then is passed over.
 """
@@ -21,7 +21,7 @@ from proxy.engine.workers import Progress
 from proxy.errors import ProxyError, ReplicaRefused
 from proxy.manifest.drafts import AttributeChange
 from proxy.manifest.protocol import Manifest
-from proxy.manifest.records import Bucket, Tenant, Version
+from proxy.manifest.records import Bucket, Retention, Tenant, Version
 from proxy.manifest.replication import PendingReplica
 
 AT_ONCE = 16
@@ -90,20 +90,26 @@ class Replicator:
         return bucket, owner
 
     async def _change(self, bucket: Bucket, present: Version, source: Version) -> None:
-        """Make what a copy says of itself the same as its source does. A version that a client put there under this id is left alone."""
+        """Make what a copy says of itself the same as its source does. A version that a client put there under this id is left alone.
+
+        Its lock becomes as strong as the source's, and no weaker than it is: who may unlock here need not have that right there.
+        """
         told, wanted = present.attributes, source.attributes
         if present.is_delete_marker or told.replication != "REPLICA":
             return
+        now_ms = self._clock.now_ms()
+        retention = stronger(told.retention, wanted.retention, now_ms)
+        hold = "ON" if told.legal_hold == "ON" else wanted.legal_hold or told.legal_hold
         change = AttributeChange(
             tags=wanted.tags,
             acl=wanted.acl,
-            retention=wanted.retention,
-            legal_hold=UNSET if wanted.legal_hold is None else wanted.legal_hold,
+            retention=retention,
+            legal_hold=UNSET if hold is None else hold,
             replication="REPLICA",
-            bypass_governance=True,  # whoever changed the source was allowed to
+            bypass_governance=True,  # only to make it COMPLIANCE, which changes its mode
         )
-        if (told.tags, told.acl, told.retention, told.legal_hold) != (wanted.tags, wanted.acl, wanted.retention, wanted.legal_hold):
-            await self._manifest.change_attributes(bucket.id, present.key, present.id, change, now_ms=self._clock.now_ms())
+        if (told.tags, told.acl, told.retention, told.legal_hold) != (wanted.tags, wanted.acl, retention, hold):
+            await self._manifest.change_attributes(bucket.id, present.key, present.id, change, now_ms=now_ms)
 
     async def _mark(self, bucket: Bucket, marker: Version) -> None:
         await self._manifest.delete_latest(bucket.id, marker.key, marker_id=marker.id, now_ms=marker.modified_ms, replicates=False)
@@ -117,6 +123,15 @@ class Replicator:
             delay = min(max(age_seconds, FIRST_DELAY_SECONDS), MAX_DELAY_SECONDS)  # so it doubles
             await self._manifest.put_off_replica(replica.sequence, due_ms=now + int(delay * 1000))
         return f"{replica.key} to {replica.destination}: {error}"
+
+
+def stronger(told: Retention | None, wanted: Retention | None, now_ms: int) -> Retention | None:
+    """Return the retention that is wanted, unless the one that is there would be weakened by it."""
+    if told is None or (wanted is not None and told.until_ms <= now_ms):
+        return wanted
+    if wanted is None or wanted.until_ms < told.until_ms or (told.mode == "COMPLIANCE" and wanted.mode != "COMPLIANCE"):
+        return told
+    return wanted
 
 
 def _trouble(outcomes: Sequence[int | str]) -> str:

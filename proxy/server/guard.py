@@ -83,6 +83,15 @@ class Guard:
                 await self.check(action, resource, version_id)
             self._pending = ()
 
+    def check_elsewhere(self, action: Action, bucket: str, prefix: str) -> None:
+        """Raise AccessDenied unless the principal may do this with all keys of a prefix, in a bucket of the same owner.
+
+        It is for what a setting lets the server do later, on the owner's behalf: no key may have that done which it may not do itself. That
+        bucket's policy is not asked, as it is not when the server does it: so this is for nobody but the owner's own credentials.
+        """
+        question = Question(self._principal, action, Resource(bucket, f"{prefix}*"), self._context, NO_OBJECT, None, self._account_id)
+        authorise(question, Grants(self._grants.owner_id, limits=self._grants.limits, role=self._grants.role))
+
     async def may(self, action: Action, resource: Resource) -> bool:
         """Tell whether something would be allowed."""
         try:

@@ -6,18 +6,22 @@ import json
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import pytest
 
 from proxy.config import Config
+from proxy.engine.replication import stronger
 from proxy.manifest.drafts import AttributeChange
-from proxy.manifest.records import Bucket, BucketName, ObjectAttributes, ObjectKey, Version
+from proxy.manifest.records import Bucket, BucketName, ObjectAttributes, ObjectKey, Retention, Version
+from proxy.s3.object_lock import DefaultRetention, encode_default
 from tests.laboratory import BytesBody, Laboratory, laboratory
 from tests.unit.s3.test_replication import document, rule
 
 DATA = os.urandom(300_000)
 DAY = 24 * 3600
+Told = tuple[Literal["GOVERNANCE", "COMPLIANCE"], int] | None
 
 
 def two_policies(config: Config) -> Config:
@@ -167,3 +171,44 @@ async def test_what_no_rule_wants_is_not_marked(lab: Laboratory) -> None:
     await lab.services.engine.put_bucket_setting(lab.bucket, "replication", json.dumps(document(rule(Filter={"Prefix": "a/"}))))
     assert (await put(lab, "b/k")).attributes.replication is None
     assert (await put(lab, "a/k")).attributes.replication == "PENDING"
+
+
+async def test_a_replica_has_the_default_retention_of_its_own_bucket_and_no_change_of_the_source_weakens_its_lock(lab: Laboratory) -> None:
+    ten_days = encode_default(DefaultRetention(mode="COMPLIANCE", days=10))
+    await lab.services.engine.put_bucket_setting(await find(lab, "copy"), "object_lock", ten_days)
+    version = await put(lab, "k")
+    await run(lab)
+    before = await copied(lab, "k")
+    assert before is not None
+    assert before.attributes.retention == Retention(mode="COMPLIANCE", until_ms=version.modified_ms + 10 * DAY * 1000)
+    held = AttributeChange(legal_hold="ON")
+    await lab.services.engine.change_attributes(await find(lab, "copy"), version.key, version.id, held)
+    change = AttributeChange(
+        tags={"a": "b"}, legal_hold="OFF", retention=Retention(mode="GOVERNANCE", until_ms=version.modified_ms + DAY * 1000)
+    )
+    await lab.services.engine.change_attributes(lab.bucket, version.key, version.id, change)
+    assert await run(lab) == ""
+    after = await copied(lab, "k")
+    assert after is not None
+    assert (after.attributes.tags, after.attributes.retention, after.attributes.legal_hold) == (
+        {"a": "b"},
+        before.attributes.retention,
+        "ON",
+    )
+
+
+@pytest.mark.parametrize(
+    ("told", "wanted", "outcome"),
+    [
+        (None, ("GOVERNANCE", 5), "wanted"),
+        (("GOVERNANCE", 5), None, "told"),
+        (("GOVERNANCE", 5), ("GOVERNANCE", 4), "told"),
+        (("GOVERNANCE", 5), ("GOVERNANCE", 6), "wanted"),
+        (("GOVERNANCE", 5), ("COMPLIANCE", 5), "wanted"),
+        (("COMPLIANCE", 5), ("GOVERNANCE", 6), "told"),
+        (("COMPLIANCE", 1), ("GOVERNANCE", 6), "wanted"),
+    ],
+)
+def test_of_two_retentions_the_stronger_one_stays(told: Told, wanted: Told, outcome: str) -> None:
+    there, asked = (None if one is None else Retention(mode=one[0], until_ms=one[1]) for one in (told, wanted))
+    assert stronger(there, asked, now_ms=2) == {"told": there, "wanted": asked}[outcome]

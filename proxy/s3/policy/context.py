@@ -121,6 +121,10 @@ class RequestContext:
 
     # The keys, one a function.
 
+    def _max_keys(self, _question: Question) -> str | None:
+        """Return it as listings read it: white space around it counts for nothing, and an empty one is none."""
+        return (self._query_value("max-keys") or "").strip() or None
+
     def _request_tag_keys(self, question: Question) -> tuple[str, ...] | None:
         tags = self._request_tags(question)
         return tuple(tags) if tags else None
@@ -291,7 +295,7 @@ _KEYS: Mapping[str, Callable[[RequestContext, Question], str | tuple[str, ...] |
     "s3:resourceaccount": _of_principal(lambda question: question.account_id),
     "s3:prefix": _of_query("prefix"),
     "s3:delimiter": _of_query("delimiter"),
-    "s3:max-keys": _of_query("max-keys"),
+    "s3:max-keys": RequestContext._max_keys,
     "s3:versionid": _of_principal(lambda question: question.version_id or ""),
     "s3:authtype": RequestContext._auth_type,
     "s3:signatureversion": RequestContext._signature_version,

@@ -7,7 +7,8 @@ import json
 from proxy.engine.parquet import is_parquet_there
 from proxy.manifest.records import BucketName
 from proxy.s3.errors import S3Error
-from proxy.s3.inventory import MAX_CONFIGURATIONS, PAGE_CONFIGURATIONS, SETTING, check_inventory
+from proxy.s3.inventory import MAX_CONFIGURATIONS, PAGE_CONFIGURATIONS, SETTING, check_inventory, folder_of
+from proxy.s3.policy.actions import Action
 from proxy.server.call import Call
 from proxy.server.handlers.tokens import open_token, seal_token
 
@@ -23,6 +24,7 @@ async def put_bucket_inventory(call: Call) -> dict[str, object]:
     inventory = check_inventory(document, configuration_id)
     if inventory.format == "Parquet" and not is_parquet_there():
         raise S3Error("NotImplemented", "Parquet needs a library that is not installed here: pip install 'shardgate[parquet]'")
+    call.guard.check_elsewhere(Action("s3:PutObject"), inventory.destination, folder_of(inventory, call.bucket.name))
     bucket = await call.services.engine.find_bucket(BucketName(inventory.destination))
     if bucket is None or bucket.tenant_id != call.owner.id:
         raise S3Error("InvalidS3DestinationBucket")

@@ -7,6 +7,7 @@ import json
 from proxy.manifest.records import BucketName
 from proxy.s3.access_log import SETTING, check_logging
 from proxy.s3.errors import S3Error
+from proxy.s3.policy.actions import Action
 from proxy.server.call import Call
 
 
@@ -20,6 +21,7 @@ async def put_bucket_logging(call: Call) -> dict[str, object]:
     document = call.document("BucketLoggingStatus")
     target = check_logging(document)
     if target is not None:
+        call.guard.check_elsewhere(Action("s3:PutObject"), target.bucket, target.prefix)
         found = await call.services.engine.find_bucket(BucketName(target.bucket))
         if found is None or found.tenant_id != call.owner.id:
             message = "The target bucket for logging does not exist, or its owner is not that of the bucket to be logged"

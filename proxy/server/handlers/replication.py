@@ -8,8 +8,13 @@ import secrets
 from proxy.manifest.records import BucketName
 from proxy.s3.errors import S3Error
 from proxy.s3.parsing import Params
-from proxy.s3.replication import SETTING, check_replication, destinations_of
+from proxy.s3.policy.actions import Action
+from proxy.s3.replication import SETTING, Rule, check_replication, destinations_of
 from proxy.server.call import Call, rows
+
+_READS = (Action("s3:GetObject"), Action("s3:GetObjectVersion"))
+_WRITES = (Action("s3:PutObject"), Action("s3:ReplicateObject"))
+_MARKS = Action("s3:DeleteObject")
 
 
 async def get_bucket_replication(call: Call) -> dict[str, object]:
@@ -22,7 +27,8 @@ async def get_bucket_replication(call: Call) -> dict[str, object]:
 async def put_bucket_replication(call: Call) -> dict[str, object]:
     """Take rules whose buckets keep versions and have the same owner. What is there already is not copied."""
     document = call.document("ReplicationConfiguration")
-    check_replication(document)
+    for rule in check_replication(document):
+        _check_rights(call, rule)
     if call.bucket.versioning != "Enabled":
         raise S3Error("InvalidRequest", "Versioning must be 'Enabled' on the bucket to apply a replication configuration")
     for name in sorted(destinations_of(document)):
@@ -35,6 +41,14 @@ async def put_bucket_replication(call: Call) -> dict[str, object]:
 async def delete_bucket_replication(call: Call) -> dict[str, object]:
     await call.services.engine.put_bucket_setting(call.bucket, SETTING, None)
     return {}
+
+
+def _check_rights(call: Call, rule: Rule) -> None:
+    """AccessDenied unless who asks may read what the rule copies, and write it where it goes."""
+    for action in _READS:
+        call.guard.check_elsewhere(action, call.bucket.name, rule.prefix)
+    for action in (*_WRITES, _MARKS) if rule.markers else _WRITES:
+        call.guard.check_elsewhere(action, rule.destination, rule.prefix)
 
 
 async def _check_destination(call: Call, name: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import cast
 
@@ -211,3 +211,78 @@ async def test_the_object_is_loaded_where_its_tags_count(lab: Laboratory) -> Non
     assert version is not None
     await lab.services.engine.change_attributes(lab.bucket, ObjectKey("k"), version.id, AttributeChange(tags={"open": "yes"}))
     await admit(lab, "GetObject", asker)
+
+
+def replication() -> Params:
+    rule = {
+        "Status": "Enabled",
+        "Priority": 1,
+        "Filter": {"Prefix": "a/"},
+        "DeleteMarkerReplication": {"Status": "Disabled"},
+        "Destination": {"Bucket": "arn:aws:s3:::other"},
+    }
+    return {"ReplicationConfiguration": {"Role": "r", "Rules": [rule]}}
+
+
+def inventory() -> Params:
+    destination = {"S3BucketDestination": {"Bucket": "arn:aws:s3:::other", "Format": "CSV", "Prefix": "a"}}
+    document = {
+        "Id": "i",
+        "IsEnabled": True,
+        "IncludedObjectVersions": "All",
+        "Schedule": {"Frequency": "Daily"},
+        "Destination": destination,
+    }
+    return {"Id": "i", "InventoryConfiguration": document}
+
+
+def logging() -> Params:
+    return {"BucketLoggingStatus": {"LoggingEnabled": {"TargetBucket": "other", "TargetPrefix": "a/"}}}
+
+
+WRITES_OTHER = [["s3:*"], ["arn:aws:s3:::bucket", "arn:aws:s3:::bucket/*", "arn:aws:s3:::other/a/*"]]
+WRITES_ONE_PREFIX_BELOW = [["s3:*"], ["arn:aws:s3:::bucket", "arn:aws:s3:::bucket/*", "arn:aws:s3:::other/a/*/b"]]
+WRITES_BUCKET_ALONE = [["s3:*"], ["arn:aws:s3:::bucket", "arn:aws:s3:::bucket/*"]]
+READS_NOTHING = [["s3:Put*", "s3:Replicate*"], ["*"]]
+
+
+@pytest.mark.parametrize(
+    ("operation", "ask", "allowed", "may"),
+    [
+        ("PutBucketReplication", replication, WRITES_OTHER, True),
+        ("PutBucketReplication", replication, WRITES_BUCKET_ALONE, False),
+        ("PutBucketReplication", replication, WRITES_ONE_PREFIX_BELOW, False),
+        ("PutBucketReplication", replication, READS_NOTHING, False),
+        ("PutBucketInventoryConfiguration", inventory, WRITES_OTHER, True),
+        ("PutBucketInventoryConfiguration", inventory, WRITES_BUCKET_ALONE, False),
+        ("PutBucketLogging", logging, WRITES_OTHER, True),
+        ("PutBucketLogging", logging, WRITES_BUCKET_ALONE, False),
+    ],
+)
+async def test_a_key_has_the_server_do_nothing_elsewhere_that_it_may_not_do_itself(
+    lab: Laboratory, operation: str, ask: Callable[[], Params], allowed: list[list[str]], may: bool
+) -> None:
+    other = Bucket(name=BucketName("other"), tenant_id=lab.tenant.id, policy="standard", created_ms=0, versioning="Enabled")
+    await lab.services.manifest.create_bucket(other)
+    await lab.services.engine.set_versioning(lab.bucket, "Enabled")
+    statement = {"Effect": "Allow", "Action": allowed[0], "Resource": allowed[1]}
+    limit = json.dumps({"Version": "2012-10-17", "Statement": statement})
+    asker = replace(await sender(lab, lab.tenant, "bucket"), restrictions=Restrictions(limits=(("key policy", limit),)))
+    access = await Gate(lab.services.manifest, lab.clock, Peers(())).admit(OPERATIONS[operation], Target("bucket", None), [], {}, asker)
+    call = Call(
+        operation=OPERATIONS[operation],
+        params=ask(),
+        headers={},
+        principal=asker.principal,
+        services=lab.services,
+        held=access.held,
+        guard=access.guard,
+    )
+    if may:
+        await HANDLERS[operation](call)
+        return
+    with pytest.raises(S3Error, match="AccessDenied"):
+        await HANDLERS[operation](call)
+    bucket = await lab.services.manifest.find_bucket(BucketName("bucket"))
+    assert bucket is not None
+    assert not bucket.settings

@@ -114,6 +114,12 @@ def test_a_listing_has_the_keys_of_a_listing(key: str, expected: object) -> None
     assert value(key, "ListBucket", "ListObjectsV2") == expected
 
 
+@pytest.mark.parametrize(("written", "expected"), [(" 7", ("7",)), ("7 ", ("7",)), ("", None), (" ", None)])
+def test_the_number_of_keys_is_what_the_listing_reads(written: str, expected: object) -> None:
+    context = RequestContext("ListObjectsV2", [("max-keys", written)], {})
+    assert context.values("s3:max-keys", Question(OWNER, Action("s3:ListBucket"), Resource("bucket"), context)) == expected
+
+
 def test_the_source_of_a_copy_has_none_of_its_target_s_headers() -> None:
     for key in ("s3:x-amz-acl", "s3:x-amz-copy-source", "s3:x-amz-server-side-encryption", "s3:RequestObjectTagKeys"):
         assert value(key, "GetObject", "CopyObject") is None
