@@ -11,8 +11,6 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-from msgspec import structs
-
 from proxy.codec.cells import CellCipher
 from proxy.codec.format import TAG_SIZE, is_shard_name
 from proxy.engine.collect import Collector
@@ -24,7 +22,6 @@ from proxy.engine.objects import ObjectVerbs
 from proxy.engine.recover.history import HistoryReplay
 from proxy.engine.write import Writer
 from proxy.errors import CellForged, ProxyError
-from proxy.manifest.plans import recovery
 from proxy.manifest.records import NULL_VERSION, GarbageSegment
 from proxy.manifest.sqlite import extents
 from tests.fault.machine.audit import extents as stored_extents
@@ -210,16 +207,6 @@ def take_garbage_for_objects() -> AbstractContextManager[object]:
     return patch("proxy.engine.recover.labelled.segment_of", lambda name: None)
 
 
-def recover_what_was_refused() -> AbstractContextManager[object]:
-    """A recovery takes a label for enough, though the write may have been refused."""
-    plan = recovery.plan_found_version
-
-    def whatever(bucket: Any, newer: Any, next_older: Any, same: Any, found: Any) -> Any:
-        return plan(bucket, newer, next_older, same, structs.replace(found, draft=structs.replace(found.draft, conditional=False)))
-
-    return patch("proxy.manifest.sqlite.recovery.plan_found_version", whatever)
-
-
 BREAKS: tuple[Break, ...] = (
     commit_before_quorum,
     collect_on_absence,
@@ -239,5 +226,4 @@ IN_RECOVERY: tuple[Break, ...] = (
     replay_the_journal_backwards,
     replay_the_journal_but_for_one,
     take_garbage_for_objects,
-    recover_what_was_refused,
 )

@@ -63,6 +63,11 @@ class ManifestFile:
             wanted = {ref.id for ref in version.extents}
             return [segment.id for extent, _ in extents(connection) if extent.id in wanted for segment in extent.layout.segments]
 
+    def points_to(self, store: str, name: str) -> bool:
+        with self._open() as connection:
+            segments = [segment for extent, _ in extents(connection) for segment in extent.layout.segments if segment.id.hex() in name]
+        return any((held, segment.shard_name(index)) == (store, name) for segment in segments for index, held in enumerate(segment.stores))
+
     def is_fenced(self) -> bool:
         with self._open() as connection:
             (fence,) = connection.execute("SELECT fence FROM epoch").fetchone()

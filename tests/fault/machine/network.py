@@ -61,7 +61,9 @@ class _Message:
 class Wire:
     """A store as one process sees it: each request arrives in a turn of its own, and so does its answer."""
 
-    def __init__(self, store: Store, life: Life, turns: Turns, chance: Random) -> None:
+    def __init__(self, store: Store, life: Life, turns: Turns, chance: Random, *, deletes: Callable[[str, ShardName], None]) -> None:
+        """`deletes` is told of each delete that arrives while its process lives."""
+        self._deletes = deletes
         self._store = store
         self._life = life
         self._turns = turns
@@ -89,7 +91,12 @@ class Wire:
             yield entry
 
     async def delete(self, name: ShardName) -> None:
-        await self._carry(f"delete {name}", lambda: self._store.delete(name))
+        def arrive() -> Coroutine[object, object, None]:
+            if not self._life.dead:
+                self._deletes(str(self.info.name), name)
+            return self._store.delete(name)
+
+        await self._carry(f"delete {name}", arrive)
 
     async def close(self) -> None:
         """Nothing is kept open."""

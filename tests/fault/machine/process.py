@@ -93,7 +93,8 @@ class Process:
         return SimulatedLanes(self.life, self.world.turns, at_end=at_end)
 
     def make_wire(self, info: StoreInfo) -> Wire:
-        return Wire(self.world.stores[info.name], self.life, self.world.turns, self.world.chance)
+        world = self.world
+        return Wire(world.stores[info.name], self.life, world.turns, world.chance, deletes=world.look_at_a_delete)
 
 
 class Recovery(Process):

@@ -15,6 +15,7 @@ from pathlib import Path
 from random import Random
 
 from proxy.clock import Instant
+from proxy.codec.format import is_shard_name
 from proxy.engine.epoch import parse_marker
 from proxy.manifest.records import Bucket, BucketName, SegmentId, Tenant
 from proxy.services import Services
@@ -248,6 +249,11 @@ class World:
         """Let whatever is on its way come to its end, or be lost."""
         self.pass_time(2 * LATEST_SECONDS)
         self.until(lambda: self.turns.idle)
+
+    def look_at_a_delete(self, store: str, name: ShardName) -> None:
+        """To be called before each: what the manifest points to is not deleted, not even for a moment."""
+        if is_shard_name(name) and self.manifest.points_to(store, name):
+            self.wrong(f"{name} is deleted in {store}, where the manifest points to it")
 
     def wrong(self, fault: str) -> None:
         self.faults.append(fault)
