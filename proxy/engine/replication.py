@@ -4,7 +4,8 @@ A version is queued by the step that makes it, in the same transaction, and is P
 versions are copied in their order, so the latest of the source becomes the latest of the copy. A change of tags, ACL or lock is queued like
 a version, and makes the copy's the same; but it never weakens a lock.
 
-What cannot be copied now is tried again for a day, then it is FAILED. A version that is gone by then is passed over.
+What cannot be copied now is tried again for a day, then it is FAILED, also if other destinations have it. A version that is gone by then is
+passed over.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ from proxy.errors import ProxyError, ReplicaRefused
 from proxy.manifest.drafts import AttributeChange
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import Bucket, Retention, Tenant, Version
-from proxy.manifest.replication import PendingReplica
+from proxy.manifest.replication import LONGEST_DELAY_MS, PendingReplica
 
 AT_ONCE = 16
 FIRST_DELAY_SECONDS = 5.0
-MAX_DELAY_SECONDS = 900.0
 TRIED_SECONDS = 24 * 3600.0
+RUNNING_SECONDS = 3600.0  # that a process tries at least: a server that was off for a day has not tried
 IDLE_SECONDS = 2.0
 
 
@@ -43,6 +44,7 @@ class Replicator:
         self._engine = engine
         self._clock = clock
         self._throttle = throttle
+        self._started = clock.monotonic()
 
     async def step(self) -> Progress:
         due = await self._manifest.due_replicas(now_ms=self._clock.now_ms(), limit=AT_ONCE)
@@ -117,11 +119,11 @@ class Replicator:
     async def _put_off(self, replica: PendingReplica, error: ProxyError) -> str:
         now = self._clock.now_ms()
         age_seconds = (now - replica.since_ms) / 1000
-        if age_seconds > TRIED_SECONDS:
+        if age_seconds > TRIED_SECONDS and self._clock.monotonic() - self._started > RUNNING_SECONDS:
             await self._manifest.finish_replica(replica, "FAILED")
         else:
-            delay = min(max(age_seconds, FIRST_DELAY_SECONDS), MAX_DELAY_SECONDS)  # so it doubles
-            await self._manifest.put_off_replica(replica.sequence, due_ms=now + int(delay * 1000))
+            delay_ms = min(int(max(age_seconds, FIRST_DELAY_SECONDS) * 1000), LONGEST_DELAY_MS)  # so it doubles
+            await self._manifest.put_off_replica(replica.sequence, due_ms=now + delay_ms)
         return f"{replica.key} to {replica.destination}: {error}"
 
 

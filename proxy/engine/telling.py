@@ -75,20 +75,26 @@ class Teller:
     async def _tell_target(self, name: str, epoch: int) -> int:
         """Tell one target what waits for it; return how many events it took."""
         deliveries = await self._manifest.due_events(name, limit=AT_ONCE)
-        turn = asyncio.Semaphore(UNDER_WAY)
-        outcomes = await asyncio.gather(*(self._tell(name, delivery, epoch, turn) for delivery in deliveries))
+        turn, failures = asyncio.Semaphore(UNDER_WAY), list[str]()
+        outcomes = await asyncio.gather(*(self._tell(name, delivery, epoch, turn, failures) for delivery in deliveries))
         told = [delivery.sequence for delivery, failure in zip(deliveries, outcomes, strict=True) if failure is None]
         if told:
             await self._manifest.finish_events(told)
         self._note(name, next((failure for failure in outcomes if failure is not None), None))
         return len(told)
 
-    async def _tell(self, name: str, delivery: Delivery, epoch: int, turn: asyncio.Semaphore) -> str | None:
-        """Return why the event could not be told, or None."""
+    async def _tell(self, name: str, delivery: Delivery, epoch: int, turn: asyncio.Semaphore, failures: list[str]) -> str | None:
+        """Return why the event could not be told, or None.
+
+        After as many failures as are under way at once no more is asked: a target that hangs costs the others one timeout, not eight.
+        """
         async with turn:
+            if len(failures) >= UNDER_WAY:
+                return failures[0]
             try:
                 await self._targets[name].tell(self._message(delivery, epoch), message_id=_sequencer(epoch, delivery))
             except TargetFailed as error:
+                failures.append(str(error))
                 return str(error)
         return None
 

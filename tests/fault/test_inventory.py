@@ -92,6 +92,17 @@ async def test_a_list_tells_of_every_version_once_a_day(lab: Laboratory) -> None
     assert len(await rows(lab)) == 4
 
 
+async def test_a_list_under_a_clock_that_was_years_ahead_is_not_the_last_for_years(lab: Laboratory) -> None:
+    await configure(lab)
+    lab.clock.set_by(10 * 365 * DAY)
+    assert await run(lab) == 1
+    lab.clock.set_by(-10 * 365 * DAY)
+    assert await run(lab) == 1
+    assert await run(lab) == 0
+    lab.clock.advance(DAY)
+    assert await run(lab) == 1
+
+
 async def test_current_versions_under_a_prefix_alone(lab: Laboratory) -> None:
     for key in ("a/1", "b/1", "b/2", "c/1"):
         await lab.put(key, b"x")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,10 +19,10 @@ from proxy.engine.journal import flush, store
 from proxy.engine.journal.acknowledge import ALL, NEEDED
 from proxy.engine.journal.worker import ROWS_DUE
 from proxy.errors import JournalBusy, JournalUnavailable, NotEnoughShards
-from proxy.manifest.drafts import CompletedPart, Conditions, VersionDraft
+from proxy.manifest.drafts import AttributeChange, CompletedPart, Conditions, VersionDraft
 from proxy.manifest.journal import Row
 from proxy.manifest.protocol import Manifest
-from proxy.manifest.records import ObjectAttributes, ObjectKey, Upload
+from proxy.manifest.records import ObjectAttributes, ObjectKey, Role, Upload
 from proxy.server.journal_counts import journal_trouble, read_journal_counts
 from tests.fault.journal_child import KEPT, STEPS
 from tests.laboratory import BytesBody, Laboratory, laboratory
@@ -109,6 +110,27 @@ async def test_a_deletion_waits_if_that_is_configured(tmp_path: Path, acknowledg
         await lab.services.manifest.delete_latest(lab.bucket.id, ObjectKey("k"), marker_id="m", now_ms=0)  # type: ignore[arg-type]
         found = await replay(lab)
         assert len(found.keys("version")) == (0 if acknowledge == "all" else 1)
+
+
+async def test_what_says_who_may_do_what_is_in_the_journal_when_it_is_acknowledged(lab: Laboratory) -> None:
+    manifest = lab.services.manifest
+    version = await lab.put("k", b"data")
+    steps: list[Callable[[], Awaitable[object]]] = [
+        partial(manifest.put_bucket_setting, lab.bucket.id, "policy", "{}"),
+        partial(manifest.put_bucket_setting, lab.bucket.id, "public_access_block", None),
+        partial(manifest.put_bucket_setting, lab.bucket.id, "acl", None),
+        partial(manifest.put_bucket_setting, lab.bucket.id, "ownership", None),
+        partial(manifest.change_attributes, lab.bucket.id, version.key, version.id, AttributeChange(acl=None), now_ms=0),
+        partial(manifest.put_role, Role(tenant_id=lab.tenant.id, name="r", trust="{}", policy="{}", created_ms=0)),
+        partial(manifest.remove_role, lab.tenant.id, "r"),
+    ]
+    for step in steps:
+        before = (await replay(lab)).numbers
+        await step()
+        assert len((await replay(lab)).numbers) == len(before) + 1, step
+    before = (await replay(lab)).numbers
+    await manifest.put_bucket_setting(lab.bucket.id, "tagging", "{}")
+    assert (await replay(lab)).numbers == before, "an operator may decide on the rest"
 
 
 def test_each_step_that_waits_is_one_of_the_manifest() -> None:

@@ -24,6 +24,7 @@ from proxy.s3.notification import SETTING as NOTIFICATION
 from tests.laboratory import BytesBody, Laboratory, laboratory
 
 DAY = DAY_MS // 1000
+NOW_MS = 1_750_000_000_000
 LARGE = b"large enough to move" * 10_000
 CLASSES = ("STANDARD_IA", "ONEZONE_IA", "GLACIER_IR", "REDUCED_REDUNDANCY")
 
@@ -114,6 +115,18 @@ async def test_a_pass_is_made_once_a_day_and_after_rules_were_put(lab: Laborator
     assert await passes()
     assert not await passes()
     assert (await load_lifecycle(manifest, SETTING)).rows == 1
+
+
+async def test_a_pass_under_a_clock_that_was_years_ahead_is_not_the_last_for_years(tmp_path: Path) -> None:
+    years = 10 * 365 * DAY
+    async with laboratory(tmp_path, now_ms=NOW_MS + years * 1000) as ahead:
+        await set_rules(ahead, EXPIRE)
+        await run(ahead)
+    async with laboratory(tmp_path, now_ms=NOW_MS) as lab:
+        await put(lab, "k")
+        await run(lab)
+        lab.clock.advance(5 * DAY)
+        assert (await run(lab)).done == 1
 
 
 async def test_rules_that_are_put_wake_the_job_at_once(lab: Laboratory) -> None:

@@ -16,11 +16,12 @@ from proxy.engine.replication import stronger
 from proxy.manifest.drafts import AttributeChange
 from proxy.manifest.records import Bucket, BucketName, ObjectAttributes, ObjectKey, Retention, Version
 from proxy.s3.object_lock import DefaultRetention, encode_default
+from tests.fault.test_recover import JOURNAL, recovered
 from tests.laboratory import BytesBody, Laboratory, laboratory
 from tests.unit.s3.test_replication import document, rule
 
 DATA = os.urandom(300_000)
-DAY = 24 * 3600
+HOUR, DAY = 3600, 24 * 3600
 Told = tuple[Literal["GOVERNANCE", "COMPLIANCE"], int] | None
 
 
@@ -143,6 +144,66 @@ async def test_a_destination_that_is_gone_is_tried_for_a_day_and_then_the_versio
     await run(lab)
     assert await status(lab, version) == "FAILED"
     assert await lab.services.manifest.count_replicas() == (0, 0)
+
+
+async def test_one_destination_that_failed_is_told_though_another_has_the_version(lab: Laboratory) -> None:
+    both = document(rule(1, bucket="copy"), rule(2, bucket="nowhere"))
+    await lab.services.engine.put_bucket_setting(await find(lab, "bucket"), "replication", json.dumps(both))
+    version = await put(lab, "k")
+    await lab.services.engine.set_versioning(await find(lab, "copy"), "Suspended")
+    lab.clock.advance(DAY + 1)
+    replicas = {
+        str(replica.destination): replica for replica in await lab.services.manifest.due_replicas(now_ms=lab.clock.now_ms(), limit=9)
+    }
+    await lab.services.manifest.finish_replica(replicas["nowhere"], "FAILED")
+    assert await status(lab, version) == "FAILED"
+    await lab.services.engine.set_versioning(await find(lab, "copy"), "Enabled")
+    await run(lab)
+    assert await copied(lab, "k") is not None
+    assert await status(lab, version) == "FAILED"
+    await lab.services.manifest.finish_replica(replicas["nowhere"], "COMPLETED")
+    assert await status(lab, version) == "FAILED", "one that was taken out already says nothing"
+
+
+async def test_a_server_that_was_off_for_a_day_has_not_tried_for_a_day(lab: Laboratory) -> None:
+    version = await put(lab, "k")
+    await lab.services.engine.set_versioning(await find(lab, "copy"), "Suspended")
+    lab.clock.set_by(2 * DAY)
+    assert "keeps no versions" in await run(lab)
+    assert await status(lab, version) == "PENDING"
+    await lab.services.engine.set_versioning(await find(lab, "copy"), "Enabled")
+    lab.clock.advance(HOUR)
+    await run(lab)
+    assert await status(lab, version) == "COMPLETED"
+
+
+async def test_what_was_put_off_by_a_clock_that_was_years_ahead_is_tried_when_it_is_right(lab: Laboratory) -> None:
+    version = await put(lab, "k")
+    await lab.services.engine.set_versioning(await find(lab, "copy"), "Suspended")
+    lab.clock.set_by(10 * 365 * DAY)
+    await run(lab)
+    lab.clock.set_by(-10 * 365 * DAY)
+    await lab.services.engine.set_versioning(await find(lab, "copy"), "Enabled")
+    await run(lab)
+    assert await status(lab, version) == "COMPLETED"
+
+
+async def test_a_version_that_comes_back_from_its_label_is_copied(tmp_path: Path) -> None:
+    async with laboratory(tmp_path / "old", journal=JOURNAL) as old:
+        engine = old.services.engine
+        copy = Bucket(name=BucketName("copy"), tenant_id=old.tenant.id, policy="standard", created_ms=old.clock.now_ms())
+        for bucket in (old.bucket, await engine.create_bucket(copy)):
+            await engine.set_versioning(bucket, "Enabled")
+        await engine.put_bucket_setting(old.bucket, "replication", json.dumps(document(rule())))
+        assert old.services.journal is not None
+        await old.services.journal.flusher.flush()
+        version = await put(old, "k")
+        await old.settled()
+        async with recovered(tmp_path / "old") as (lab, _):
+            assert await status(lab, version) == "PENDING"
+            await run(lab)
+            assert await copied(lab, "k", version) is not None
+            assert await status(lab, version) == "COMPLETED"
 
 
 async def test_a_replica_is_not_copied_on(lab: Laboratory) -> None:

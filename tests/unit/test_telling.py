@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from proxy.clock import ManualClock
-from proxy.engine.telling import Teller
+from proxy.engine.telling import AT_ONCE, UNDER_WAY, Teller
 from proxy.errors import TargetFailed
 from proxy.manifest.events import Cause, Event
 from proxy.manifest.protocol import Manifest
@@ -88,6 +88,18 @@ async def test_a_target_that_is_down_holds_up_no_other_and_hears_later(manifest:
     clock.advance(2)
     await worker.step()
     assert (keys(deaf), keys(ear)) == (["a", "b"], ["a", "b"])
+
+
+async def test_a_target_that_fails_for_all_is_asked_no_more_than_once_for_each_that_is_under_way(
+    manifest: Manifest, clock: ManualClock
+) -> None:
+    """If it hangs, a step takes one timeout, and not one for each sixteen events."""
+    deaf = Ear(deaf=True)
+    worker = teller(manifest, clock, deaf=deaf)
+    await queue(manifest, *(f"k{n}" for n in range(AT_ONCE)), targets=("deaf",))
+    await worker.step()
+    assert deaf.asked == UNDER_WAY
+    assert len(await manifest.due_events("deaf", limit=AT_ONCE)) == AT_ONCE
 
 
 async def test_an_event_that_is_told_again_has_the_same_id(manifest: Manifest, clock: ManualClock) -> None:

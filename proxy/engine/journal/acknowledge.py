@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Literal, Protocol, TypeAlias, cast
 
+from msgspec import UNSET
+
 from proxy.manifest.drafts import NO_CONDITIONS, AttributeChange, Conditions, VersionDraft
 from proxy.manifest.plans.locks import OBJECT_LOCK
 from proxy.manifest.protocol import Manifest
@@ -21,6 +23,9 @@ from proxy.manifest.records import BucketId, ExtentId, Layout, ObjectKey, Part, 
 
 Acknowledge: TypeAlias = Literal["needed", "all"]
 _Step: TypeAlias = Callable[..., Awaitable[object]]
+
+
+OF_ACCESS = ("policy", "acl", "public_access_block", "ownership")  # settings of a bucket that say who may do what
 
 
 def _always(*_: object, **__: object) -> bool:
@@ -55,12 +60,13 @@ def _part_needs_journal(
 def _change_needs_journal(
     _changed: object, _bucket_id: BucketId, _key: ObjectKey, _version_id: VersionId | None, change: AttributeChange, **_: object
 ) -> bool:
-    """A lock that is acknowledged holds, whatever is lost."""
-    return change.changes_lock
+    """A lock that is acknowledged holds, whatever is lost, and what was shut is not open again."""
+    return change.changes_lock or change.acl is not UNSET
 
 
 def _setting_needs_journal(_done: object, _bucket_id: BucketId, setting: str, _document: str | None) -> bool:
-    return setting == OBJECT_LOCK
+    """As a key that was removed must not open anything again, nor must a policy that was put away."""
+    return setting in {OBJECT_LOCK, *OF_ACCESS}
 
 
 def _never(*_: object, **__: object) -> bool:
@@ -74,6 +80,8 @@ NEEDED: Mapping[str, Callable[..., bool]] = {
     "remove_tenant": _always,
     "add_access_key": _always,
     "remove_access_key": _always,
+    "put_role": _always,
+    "remove_role": _always,
     "add_kms_key": _always,  # what it wraps is lost without it
     "set_kms_key_enabled": _always,
     "create_bucket": _always,

@@ -72,7 +72,8 @@ class LifecycleWorker:
             return state
         now_ms = self._clock.now_ms()
         today = now_ms // DAY_MS
-        if today <= state.day and await self._manifest.load_state(wanted_state(self.name)) is None:
+        # Another day, not a later one: a pass under a clock that was far ahead must not be the last for years.
+        if today == state.day and await self._manifest.load_state(wanted_state(self.name)) is None:
             return None
         await self._manifest.save_state(wanted_state(self.name), None)  # rules that are put from now on want another pass
         return replace(state, running=Pass(begun_ms=now_ms), day=today)

@@ -12,13 +12,14 @@ from proxy.manifest.journal import TABLES
 from proxy.manifest.plans.damage import changed_shards, damage_at_commit
 from proxy.manifest.plans.recovery import Insertion, belongs, id_of, plan_found_part, plan_found_version
 from proxy.manifest.plans.versions import order_of
-from proxy.manifest.records import Bucket, BucketId, Extent, Part, Upload, Version
+from proxy.manifest.records import Bucket, Extent, Part, Upload, Version
 from proxy.manifest.recovery import Found, FoundPart, FoundVersion, Outcome
 from proxy.manifest.sqlite.accounts import key_owner
 from proxy.manifest.sqlite.damage import forget_damage, report_damage
 from proxy.manifest.sqlite.extents import add_extents, change_references
 from proxy.manifest.sqlite.jobs import save_state
 from proxy.manifest.sqlite.layouts import find_layout, save_layout
+from proxy.manifest.sqlite.replication import queue_replicas, to_replicate
 from proxy.manifest.sqlite.rows import Connection, encode, one
 from proxy.manifest.sqlite.versions import change_versions, decode_version, find_version, store_version
 
@@ -57,7 +58,7 @@ def _apply_version(connection: Connection, found: FoundVersion, now_ms: int) -> 
         return "homeless"
     insertion = _plan(connection, bucket, found)
     if insertion.outcome == "applied":
-        _insert(connection, bucket.id, insertion, found, now_ms)
+        _insert(connection, bucket, insertion, found, now_ms)
     return insertion.outcome
 
 
@@ -78,8 +79,12 @@ def _plan(connection: Connection, bucket: Bucket, found: FoundVersion) -> Insert
     return plan_found_version(bucket, newer, next_older, same, found)
 
 
-def _insert(connection: Connection, bucket_id: BucketId, insertion: Insertion, found: FoundVersion, now_ms: int) -> None:
-    draft = found.draft
+def _insert(connection: Connection, bucket: Bucket, insertion: Insertion, found: FoundVersion, now_ms: int) -> None:
+    """Put a version where it belongs, and queue it for the buckets that it is copied to, as its commit did.
+
+    One that comes below others is not copied: in the other bucket it would be the latest. It says so.
+    """
+    bucket_id, draft = bucket.id, to_replicate(bucket, found.draft)
     if insertion.change.added is None:
         raise ValueError("nothing is added")
     extents = add_extents(connection, draft.new_layouts, now_ms=now_ms)
@@ -90,8 +95,13 @@ def _insert(connection: Connection, bucket_id: BucketId, insertion: Insertion, f
             (-moved.sequence, encode(moved), bucket_id, moved.key.encode(), 1 - moved.sequence),
         )
     change_versions(connection, bucket_id, insertion.change)
-    version = replace(insertion.change.added, extents=extents)
+    attributes = draft.attributes
+    if attributes.replication == "PENDING" and insertion.above:
+        attributes = replace(attributes, replication="FAILED")
+    version = replace(insertion.change.added, extents=extents, attributes=attributes)
     store_version(connection, bucket_id, version, draft.parts)
+    if not insertion.above:
+        queue_replicas(connection, bucket, version, now_ms)
 
 
 def _apply_part(connection: Connection, found: FoundPart, now_ms: int) -> Outcome:

@@ -7,15 +7,16 @@ from msgspec.structs import replace
 
 from proxy.manifest.drafts import VersionDraft
 from proxy.manifest.records import Bucket, BucketName, ObjectAttributes, ObjectKey, Version, VersionId
-from proxy.manifest.replication import PendingReplica
+from proxy.manifest.replication import LONGEST_DELAY_MS, PendingReplica
 from proxy.manifest.sqlite.rows import Connection
 from proxy.s3.replication import SETTING, rules_of, wanted_of
 
 _buckets = msgspec.msgpack.Decoder(Bucket)
-# Of one key, a version waits for those before it: the last one that comes is the latest.
+# Of one key, a version waits for those before it: the last one that comes is the latest. What is put off for longer than anything ever is
+# was put off by a clock that was ahead, and is due.
 _DUE = (
     "SELECT sequence, b.record, key, version_id, destination, storage_class, since FROM replica r LEFT JOIN bucket b ON b.id = r.bucket"
-    " WHERE due <= ?1 AND NOT EXISTS"
+    " WHERE (due <= ?1 OR due > ?3) AND NOT EXISTS"
     " (SELECT 1 FROM replica e WHERE e.bucket = r.bucket AND e.key = r.key AND e.destination = r.destination AND e.sequence < r.sequence)"
     " ORDER BY sequence LIMIT ?2"
 )
@@ -60,7 +61,9 @@ def due_replicas(connection: Connection, now_ms: int, limit: int) -> tuple[Pendi
             storage_class=storage_class,
             since_ms=since,
         )
-        for sequence, bucket, key, version_id, destination, storage_class, since in connection.execute(_DUE, (now_ms, limit))
+        for sequence, bucket, key, version_id, destination, storage_class, since in connection.execute(
+            _DUE, (now_ms, limit, now_ms + LONGEST_DELAY_MS)
+        )
     )
 
 
@@ -68,11 +71,11 @@ def put_off_replica(connection: Connection, sequence: int, due_ms: int) -> None:
     connection.execute("UPDATE replica SET due = ? WHERE sequence = ?", (due_ms, sequence))
 
 
-def end_replica(connection: Connection, sequence: int) -> bool:
-    """Take a replica out; tell whether the version waits for no other."""
+def end_replica(connection: Connection, sequence: int) -> bool | None:
+    """Take a replica out; tell whether the version waits for no other. None: it was out already."""
     row = connection.execute("DELETE FROM replica WHERE sequence = ? RETURNING bucket, key, version_id", (sequence,)).fetchone()
     if row is None:
-        return False
+        return None
     return connection.execute("SELECT 1 FROM replica WHERE bucket = ? AND key = ? AND version_id = ? LIMIT 1", row).fetchone() is None
 
 

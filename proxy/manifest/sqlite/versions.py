@@ -225,10 +225,12 @@ def update_version(connection: Connection, bucket_id: BucketId, version: Version
 
 
 def finish_replica(connection: Connection, replica: PendingReplica, status: ReplicationStatus | None) -> None:
-    if not end_replica(connection, replica.sequence) or status is None or replica.bucket is None:
+    """Take a replica out. A version is COMPLETED with its last one, unless one before has FAILED."""
+    is_last = end_replica(connection, replica.sequence)
+    if is_last is None or status is None or replica.bucket is None or not (is_last or status == "FAILED"):
         return
     version = find_version(connection, replica.bucket.id, replica.key, replica.version_id)
-    if version is not None and not version.is_delete_marker:
+    if version is not None and not version.is_delete_marker and version.attributes.replication == "PENDING":
         update_version(connection, replica.bucket.id, replace(version, attributes=replace(version.attributes, replication=status)))
 
 
