@@ -121,8 +121,9 @@ def error_page(error: S3Error, *, request_id: str, host_id: str, beside: S3Error
 
 
 def folder_location(key: str) -> str:
-    """Return where the folder of this name is."""
-    return f"/{quote(key, safe=_KEY_SAFE)}/"
+    """Return where the folder of this name is: on this host, though a name that begins with a slash would be read as another host."""
+    path = quote(key, safe=_KEY_SAFE)
+    return f"/%2F{path[1:]}/" if path.startswith("/") else f"/{path}/"
 
 
 def _told(error: S3Error) -> dict[str, str]:

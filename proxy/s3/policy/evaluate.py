@@ -72,14 +72,17 @@ def _names_action(statement: Statement, action: str) -> bool:
 
 
 def _names_resource(statement: Statement, question: Question) -> bool:
+    """Tell whether the statement is about the resource. A pattern whose variable has no value is none; the others count."""
     if not statement.resources:
         return True
-    arn = question.resource.arn
-    try:
-        named = any(template.matches(arn, _Variables(question)) for template in statement.resources)
-    except VariableMissing:
-        return False
-    return named is not statement.but_resources
+    arn, resolve, missing = question.resource.arn, _Variables(question), False
+    for template in statement.resources:
+        try:
+            if template.matches(arn, resolve):
+                return not statement.but_resources
+        except VariableMissing:
+            missing = True
+    return statement.but_resources and not missing
 
 
 def _conditions_hold(statement: Statement, question: Question) -> bool:

@@ -12,7 +12,7 @@ from proxy.s3.policy.document import Document, read_bucket_policy, read_identity
 from proxy.s3.policy.evaluate import Judge
 
 MAX_WEIGHT = 16 * 1024 * 1024
-MAX_KEPT_WEIGHT = 512 * 1024  # of one document: 20 KiB can be written so that they take megabytes
+MAX_KEPT_WEIGHT = 2 * 1024 * 1024  # of one document: 20 KiB can be written so that they take that, and 30 ms to read
 
 
 class Judges:

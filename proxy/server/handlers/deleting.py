@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
 
 from proxy.engine.deleting import Deletion
@@ -18,6 +19,7 @@ from proxy.server.handlers.integrity import need_integrity_header
 from proxy.server.handlers.versions import check_version_id, is_version_id
 
 MAX_KEYS = 1000
+READ_AT_ONCE = 16
 _REMOVED = "ObjectRemoved:Delete"
 
 
@@ -50,7 +52,11 @@ async def delete_objects(call: Call) -> dict[str, object]:
 
 async def _delete_each(call: Call, wanted: list[Params]) -> list[dict[str, object]]:
     """Return an element of Deleted or, with a Code, of Errors, for each key in the order of the list."""
-    read = [await _read_entry(call, entry) for entry in wanted]
+    read: list[Deletion | S3Error] = []
+    for entry in wanted:
+        if len(read) % READ_AT_ONCE == READ_AT_ONCE - 1:
+            await asyncio.sleep(0)  # a long policy is asked for each key: others have a turn meanwhile
+        read.append(await _read_entry(call, entry))
     results = iter(await call.services.engine.delete_many(call.bucket, [entry for entry in read if isinstance(entry, Deletion)]))
     outcomes = [next(results) if isinstance(entry, Deletion) else entry for entry in read]
     return [_told(entry, outcome) for entry, outcome in zip(wanted, outcomes, strict=True)]

@@ -143,3 +143,4 @@ def test_an_error_page_tells_of_the_error_and_of_the_page_that_could_not_be_had(
 
 def test_a_folder_is_an_address_with_a_slash_behind_it() -> None:
     assert folder_location("a b/c") == "/a%20b/c/"
+    assert folder_location("/other.example") == "/%2Fother.example/"

@@ -370,3 +370,10 @@ def test_a_prefix_needs_a_bucket_and_a_bucket_a_name() -> None:
         restricting_policy(read_only=False, buckets=(), prefixes=("a",))
     with pytest.raises(S3Error, match="InvalidBucketName"):
         restricting_policy(read_only=False, buckets=("*",), prefixes=())
+
+
+def test_a_pattern_whose_variable_has_no_value_spares_nobody_the_others() -> None:
+    nameless = ask(STRANGER, "GetObject", "secret/x")
+    assert judge(deny("s3:GetObject", [f"{ARN}/${{aws:username}}/*", f"{ARN}/secret/*"])).judge(nameless).effect == "Deny"
+    all_but = without(allow("s3:GetObject", NotResource=[f"{ARN}/${{aws:username}}/*", f"{ARN}/open/*"]), "Resource")
+    assert judge(all_but).judge(nameless).effect is None

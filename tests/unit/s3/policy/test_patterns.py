@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -79,12 +80,21 @@ class Counted(str):
 
     looks = 0
 
-    def __getitem__(self, index: object) -> str:  # type: ignore[override]  # as far as it is used
-        Counted.looks += 1
-        return super().__getitem__(index)  # type: ignore[index]  # a number
+    def __iter__(self) -> Iterator[str]:
+        for character in super().__iter__():
+            Counted.looks += 1
+            yield character
 
 
-def test_each_character_is_looked_at_once_however_the_pattern_is_made() -> None:
-    text = Counted("a" * 1000)
-    assert not Glob(read_tokens("*" + "a?" * 400 + "b*")).matches(text)
-    assert Counted.looks <= len(text)
+def test_a_text_is_looked_at_once_for_all_patterns_however_they_are_made() -> None:
+    text = Counted("ab" * 1000)
+    for index in range(100):
+        assert not Glob(read_tokens(f"*{'a?' * index}c*")).matches(text)
+        assert Glob(read_tokens(f"*?{'a?' * index}b*")).matches(text) is (index == 0)
+    assert Counted.looks == len(text)
+
+
+def test_a_value_that_cannot_fit_is_no_pattern_to_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    template = Template(read_tokens("*${aws:userid}?"))
+    monkeypatch.setattr("proxy.s3.policy.patterns.Glob", None)
+    assert not template.matches("x" * 8, lambda _key: "x" * 8)
