@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 from urllib.parse import quote
 
 from proxy.s3.errors import S3Error
-from proxy.s3.naming import check_bucket_name
+from proxy.s3.naming import check_bucket_name, climbs
 
 SETTING = "logging"  # its name among the bucket's settings
 MAX_PREFIX_CHARACTERS = 800  # a key has 1,024, and what follows the prefix takes some 200
@@ -107,7 +107,9 @@ def check_logging(document: Mapping[str, object]) -> LogTarget | None:
     if not isinstance(bucket, str) or not isinstance(prefix, str):
         raise S3Error("MalformedXML")
     check_bucket_name(bucket)
-    if len(prefix) > MAX_PREFIX_CHARACTERS:
+    if climbs(prefix):
+        raise S3Error("InvalidArgument", "A TargetPrefix must not lead out of its bucket", ArgumentName="TargetPrefix")
+    if len(prefix.encode()) > MAX_PREFIX_CHARACTERS:
         raise S3Error("InvalidArgument", f"A TargetPrefix has at most {MAX_PREFIX_CHARACTERS} characters", ArgumentName="TargetPrefix")
     if enabled.get("TargetGrants"):
         raise S3Error("InvalidArgument", "TargetGrants are not served: set the rights to the logs on their bucket")

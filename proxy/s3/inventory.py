@@ -15,11 +15,15 @@ from typing import Literal, NamedTuple
 from urllib.parse import quote
 
 from proxy.s3.errors import S3Error
+from proxy.s3.naming import check_key
 
 SETTING = "inventory"  # its name among the bucket's settings: a map of configurations by id
 MAX_CONFIGURATIONS = 100
+MAX_SIZE = 8 * 1024  # bytes of one, as it is kept: a bucket's record has all of them, and is read for each request
 PAGE_CONFIGURATIONS = 100
 FORMAT_VERSION = "2016-11-30"
+_LONGEST_BUCKET = "b" * 63
+_LONGEST_REST = "/hive/dt=2026-01-01-00-00/symlink.txt"
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _ARN = "arn:aws:s3:::"
 _OF_VERSIONS = ("VersionId", "IsLatest", "IsDeleteMarker")
@@ -78,7 +82,10 @@ def check_inventory(document: Mapping[str, object], configuration_id: str) -> In
     encryption = destination.get("Encryption")
     if isinstance(encryption, Mapping) and "SSEKMS" in encryption:
         raise S3Error("NotImplemented", "Encryption is that of the destination bucket: set it there")
+    if len(json.dumps(document)) > MAX_SIZE:
+        raise S3Error("MaxMessageLengthExceeded", MaxMessageLengthBytes=MAX_SIZE)
     inventory = read_inventory(document)
+    check_key(f"{folder_of(inventory, _LONGEST_BUCKET)}{_LONGEST_REST}")
     if not inventory.destination:
         raise S3Error("InvalidS3DestinationBucket", "Invalid bucket ARN")
     if destination.get("Format") == "ORC":

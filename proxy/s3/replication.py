@@ -15,11 +15,17 @@ from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from proxy.s3.errors import S3Error
+from proxy.s3.naming import is_bucket_name
+from proxy.s3.tagging import check_tags
 
 SETTING = "replication"  # its name among the bucket's settings
 ReplicationStatus = Literal["PENDING", "COMPLETED", "FAILED", "REPLICA"]
 MAX_RULES = 1000
 MAX_ID_CHARACTERS = 255
+MAX_PREFIX_CHARACTERS = 1024
+MAX_ROLE_CHARACTERS = 2048
+MAX_TAGS = 10
+MAX_CLASS_CHARACTERS = 64
 _ARN = "arn:aws:s3:::"
 # What a rule may ask for, and is not done here: (path, the value that is refused; None: any).
 _UNSERVED: tuple[tuple[tuple[str, ...], str | None], ...] = (
@@ -57,7 +63,7 @@ class Wanted(NamedTuple):
 
 def check_replication(document: Mapping[str, object]) -> tuple[Rule, ...]:
     """Return the rules that are enabled. MalformedXML, InvalidArgument, InvalidRequest; NotImplemented for what is not done here."""
-    if not isinstance(document.get("Role"), str) or not document["Role"]:
+    if not 1 <= len(str(document.get("Role") or "")) <= MAX_ROLE_CHARACTERS:
         raise S3Error("InvalidArgument", "A replication configuration needs a Role", ArgumentName="Role")
     rules = list(_documents(document))
     if not 1 <= len(rules) <= MAX_RULES:
@@ -124,7 +130,12 @@ def _check_rule(rule: Mapping[str, object]) -> None:
         value = _at(rule, path)
         if value is not None and (refused is None or refused == value):
             raise S3Error("NotImplemented", f"{'.'.join(path)} is not served")
-    if not _bucket_name(rule):
+    if len(_prefix(rule)) > MAX_PREFIX_CHARACTERS:
+        raise S3Error("InvalidRequest", f"The maximum size of a prefix is {MAX_PREFIX_CHARACTERS}.")
+    check_tags(_tag_rows(rule), limit=MAX_TAGS)
+    if len(str(_at(rule, ("Destination", "StorageClass")) or "")) > MAX_CLASS_CHARACTERS:
+        raise S3Error("MalformedXML")
+    if not is_bucket_name(_bucket_name(rule)):
         raise S3Error("InvalidArgument", "Invalid bucket ARN", ArgumentName="Bucket")
 
 
@@ -137,16 +148,23 @@ def _rules(document: Mapping[str, object]) -> Iterator[Rule]:
                 priority=priority if isinstance(priority, int) else 0,
                 destination=_bucket_name(rule),
                 storage_class=str(_at(rule, ("Destination", "StorageClass")) or ""),
-                prefix=str(rule.get("Prefix") or _at(rule, ("Filter", "Prefix")) or _at(rule, ("Filter", "And", "Prefix")) or ""),
+                prefix=_prefix(rule),
                 tags=_tags(rule),
                 markers=_at(rule, ("DeleteMarkerReplication", "Status")) == "Enabled",
             )
 
 
+def _prefix(rule: Mapping[str, object]) -> str:
+    return str(rule.get("Prefix") or _at(rule, ("Filter", "Prefix")) or _at(rule, ("Filter", "And", "Prefix")) or "")
+
+
 def _tags(rule: Mapping[str, object]) -> dict[str, str]:
+    return {str(tag.get("Key", "")): str(tag.get("Value", "")) for tag in _tag_rows(rule)}
+
+
+def _tag_rows(rule: Mapping[str, object]) -> list[Mapping[str, object]]:
     one, several = _at(rule, ("Filter", "Tag")), _at(rule, ("Filter", "And", "Tags"))
-    tags = [one] if isinstance(one, Mapping) else several if isinstance(several, list) else []
-    return {str(tag.get("Key", "")): str(tag.get("Value", "")) for tag in tags}
+    return [one] if isinstance(one, Mapping) else several if isinstance(several, list) else []
 
 
 def _bucket_name(rule: Mapping[str, object]) -> str:

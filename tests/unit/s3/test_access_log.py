@@ -99,6 +99,8 @@ def with_format(**key_format: object) -> dict[str, object]:
         ({"TargetPrefix": ""}, "MalformedXML"),
         ({"TargetBucket": "UPPER_case", "TargetPrefix": ""}, "InvalidBucketName"),
         ({"TargetBucket": "logs", "TargetPrefix": "x" * 801}, "InvalidArgument"),
+        ({"TargetBucket": "logs", "TargetPrefix": "ü" * 401}, "InvalidArgument"),
+        ({"TargetBucket": "logs", "TargetPrefix": "a/../../b"}, "InvalidArgument"),
         ({"TargetBucket": "logs", "TargetPrefix": "", "TargetGrants": [{}]}, "InvalidArgument"),
         (
             {"TargetBucket": "logs", "TargetPrefix": "", "TargetObjectKeyFormat": {"SimplePrefix": {}, "PartitionedPrefix": {}}},

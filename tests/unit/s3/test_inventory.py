@@ -47,6 +47,10 @@ def test_columns_come_in_the_order_of_aws() -> None:
         ({"Destination": destination(Bucket="lists")}, "InvalidS3DestinationBucket"),
         ({"Destination": destination(Encryption={"SSEKMS": {"KeyId": "k"}})}, "NotImplemented"),
         ({"OptionalFields": ["IntelligentTieringAccessTier"]}, "NotImplemented"),
+        ({"OptionalFields": ["ETag"] * 2000}, "MaxMessageLengthExceeded"),
+        ({"Destination": destination(AccountId="1" * 9000)}, "MaxMessageLengthExceeded"),
+        ({"Destination": destination(Prefix="p" * 960)}, "KeyTooLongError"),
+        ({"Destination": destination(Prefix="../p")}, "InvalidURI"),
     ],
 )
 def test_a_configuration_that_cannot_be_is_refused(change: dict[str, object], code: str) -> None:
