@@ -267,3 +267,20 @@ def test_refusals_to_strangers_say_nothing(s3: S3Client, other_s3: S3Client, buc
     with pytest.raises(ClientError) as caught:
         other_s3.get_object(Bucket=bucket, Key="a")
     assert caught.value.response["Error"]["Message"] == "Access Denied"
+
+
+def test_a_copy_takes_tags_along_only_for_whom_may_read_and_give_them(s3: S3Client, other_s3: S3Client, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="a", Body=b"data", Tagging="open=yes")
+    s3.put_object(Bucket=bucket, Key="plain", Body=b"data")
+    copies, source = allow(["s3:GetObject", "s3:PutObject"]), {"Bucket": bucket, "Key": "a"}
+    for more in ([], ["s3:GetObjectTagging"], ["s3:PutObjectTagging"]):
+        put_policy(s3, bucket, copies, *([allow(more)] if more else []))
+        with s3_error("AccessDenied", 403):
+            other_s3.copy_object(Bucket=bucket, Key="b", CopySource=source)
+    other_s3.copy_object(Bucket=bucket, Key="b", CopySource={"Bucket": bucket, "Key": "plain"})
+    put_policy(s3, bucket, copies)
+    other_s3.copy_object(Bucket=bucket, Key="b", CopySource=source, TaggingDirective="REPLACE")
+    assert s3.get_object_tagging(Bucket=bucket, Key="b")["TagSet"] == []
+    put_policy(s3, bucket, copies, allow(["s3:GetObjectTagging", "s3:PutObjectTagging"]))
+    other_s3.copy_object(Bucket=bucket, Key="b", CopySource=source)
+    assert s3.get_object_tagging(Bucket=bucket, Key="b")["TagSet"] == [{"Key": "open", "Value": "yes"}]

@@ -8,6 +8,8 @@ from proxy.s3.checksums import parse_algorithm
 from proxy.s3.encryption import WRITE_HEADERS
 from proxy.s3.errors import S3Error
 from proxy.s3.policy.acl import Acl
+from proxy.s3.policy.actions import Action
+from proxy.s3.policy.decision import Resource
 from proxy.s3.preconditions import check_copy_source
 from proxy.s3.ranges import parse_copy_source_range
 from proxy.server.body import MAX_UPLOAD_SIZE
@@ -30,6 +32,8 @@ async def copy_object(call: Call) -> dict[str, object]:
     version = await _find_source(call)
     _check_size(version.size)
     _check_changes(call)
+    if version.attributes.tags and not _replaces_tags(call):
+        await _check_tagging(call)
     new, key = await new_encryption(call), source_key(call, version)
     call.tell_early(begun_fields(call, new.encryption))
     attributes = _attributes(call, version, await acl_of_write(call), new.encryption)
@@ -94,6 +98,18 @@ async def _find_source(call: Call) -> Version:
     return version
 
 
+async def _check_tagging(call: Call) -> None:
+    """AccessDenied unless the asker may read the source's tags and give them to the copy: S3 User Guide, "Copying objects"."""
+    source = call.origin.source
+    read = "s3:GetObjectTagging" if source.version_id is None else "s3:GetObjectVersionTagging"
+    await call.origin.guard.check(Action(read), Resource(source.bucket, source.key), source.version_id)
+    await call.guard.check(Action("s3:PutObjectTagging"), Resource(call.bucket.name, call.key))
+
+
+def _replaces_tags(call: Call) -> bool:
+    return _directive(call, "TaggingDirective", "tagging") == "REPLACE"
+
+
 def _check_size(size: int) -> None:
     if size > MAX_UPLOAD_SIZE:
         message = f"The specified copy source is larger than the maximum allowable size for a copy source: {MAX_UPLOAD_SIZE}"
@@ -133,8 +149,7 @@ def _attributes(call: Call, source: Version, acl: Acl | None, encryption: Encryp
         headers = {name: value for name, value in source.attributes.headers.items() if name != "WebsiteRedirectLocation"}
         headers |= {name: value for name, value in given.items() if name == "WebsiteRedirectLocation"}
         metadata = source.attributes.metadata
-    replace_tags = _directive(call, "TaggingDirective", "tagging") == "REPLACE"
-    tags = object_tags(call) if replace_tags else source.attributes.tags
+    tags = object_tags(call) if _replaces_tags(call) else source.attributes.tags
     lock = object_lock(call)
     return ObjectAttributes(
         headers=headers,
