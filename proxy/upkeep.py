@@ -197,6 +197,7 @@ def _collector(parts: Parts) -> Collector:
         parts.memory,
         delay_seconds=limits.collect_after_seconds,
         idle_seconds=limits.collect_interval_seconds,
+        journaled=parts.journal is not None,
     )
 
 

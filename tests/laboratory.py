@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from proxy.codec.format import is_shard_name
 from proxy.config import Config, JournalConfig, LimitsConfig, load_config
 from proxy.engine.body import Digests
 from proxy.engine.workers import Progress, Worker
+from proxy.errors import ProxyError
 from proxy.manifest.records import Bucket, BucketName, Extent, ObjectAttributes, ObjectKey, Segment, Tenant, Version
 from proxy.services import Services, open_services
 from proxy.tenancy import add_tenant
@@ -92,7 +93,14 @@ class Laboratory:
         await self.run_collector()
 
     async def run_collector(self) -> Progress:
-        """Let the collector work until there is no more to do."""
+        """Let the collector work until there is no more to do. What the journal does not have is not deleted, so that is stored first."""
+        if self.services.journal is not None:
+            with suppress(ProxyError):  # the stores are down
+                await self.services.journal.flusher.flush()
+        return await self.run_collector_alone()
+
+    async def run_collector_alone(self) -> Progress:
+        """Let the collector work on what the journal has."""
         while True:
             progress = await self.worker("collect").step()
             if progress.idle:

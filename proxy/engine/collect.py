@@ -6,6 +6,9 @@ So a store that is down keeps its own deletes queued and no others, and one that
 back. Where a shard lies is not always known: then every store is searched for it, and each search is finished on its own. The delay
 between queueing and deleting lets readers that began before finish.
 
+The delay ends with the journal: what became garbage since that was stored last is not deleted, however long ago that was. If the manifest
+were lost then, the journal would tell of data that was moved as lying where it lay before, and there would be nothing any more.
+
 What a store does not delete goes to the end of its queue: one object that a provider does not let go must not hold up the
 others. Nor does a store
 that takes its time, or lists names without end, keep the other stores' garbage: a step ends, whatever one store does.
@@ -58,6 +61,7 @@ class Collector:
         *,
         delay_seconds: float,
         idle_seconds: float,
+        journaled: bool,
     ) -> None:
         self._manifest = manifest
         self._ledger = ledger
@@ -66,6 +70,7 @@ class Collector:
         self._throttle = throttle
         self._memory = memory
         self._delay_ms = int(delay_seconds * 1000)
+        self._journaled = journaled
         self.idle_seconds = idle_seconds
 
     async def step(self) -> Progress:
@@ -76,9 +81,9 @@ class Collector:
         await self._manifest.revoke_expired_draws(now_ms=self._clock.now_ms())
         more = await self._manifest.bury_extents(now_ms=self._clock.now_ms()) > 0
         more |= await self._manifest.spread_garbage(self._fleet.stores, limit=BATCH) == BATCH
-        until = self._clock.monotonic() + STEP_SECONDS
+        until, before = self._clock.monotonic() + STEP_SECONDS, await self._before_ms()
         sweeps = [_Sweep(store) for store in self._fleet.stores.values()]
-        await self._sweep_all(sweeps, until)
+        await self._sweep_all(sweeps, until, before)
         left = await self._manifest.count_garbage()
         return Progress(
             idle=not more and not any(sweep.more for sweep in sweeps),
@@ -88,19 +93,26 @@ class Collector:
             trouble="; ".join([*(sweep.trouble for sweep in sweeps if sweep.trouble), *self._homeless(left)]),
         )
 
-    async def _sweep_all(self, sweeps: Sequence[_Sweep], until: float) -> None:
+    async def _before_ms(self) -> int:
+        """Return until when what became garbage may be deleted."""
+        now = self._clock.now_ms()
+        if self._journaled:
+            position = await self._manifest.journal_position()
+            now = min(now, position.stored_ms) if position.rows else now
+        return now - self._delay_ms
+
+    async def _sweep_all(self, sweeps: Sequence[_Sweep], until: float, before: int) -> None:
         """Sweep all stores at once. When one sweep fails, as when the manifest does not answer, the others end before that is raised."""
         try:
             async with asyncio.TaskGroup() as group:
                 for sweep in sweeps:
-                    group.create_task(self._sweep(sweep, until))
+                    group.create_task(self._sweep(sweep, until, before))
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None
 
-    async def _sweep(self, sweep: _Sweep, until: float) -> None:
+    async def _sweep(self, sweep: _Sweep, until: float, before: int) -> None:
         """Delete what is due in one store until there is no more, it deletes nothing, or the time is up."""
         name = str(sweep.store.info.name)
-        before = self._clock.now_ms() - self._delay_ms
         while sweep.more and self._fleet[name].ready_for("delete"):
             if self._clock.monotonic() > until:
                 return

@@ -15,6 +15,9 @@ from proxy.engine.background import PART
 from proxy.engine.collect import AT_ONCE, NAME_SIZE, NAMES, STEP_SECONDS
 from proxy.errors import ManifestUnavailable
 from proxy.manifest.records import GarbageSegment, SegmentId, Settlement
+from tests.fault.test_lifecycle import TO_OTHER_SCHEME, set_rules
+from tests.fault.test_lifecycle import run as run_lifecycle
+from tests.fault.test_recover import JOURNAL, recovered
 from tests.laboratory import Laboratory, laboratory
 
 COLLECT_AFTER_SECONDS = 3600
@@ -210,3 +213,26 @@ async def test_a_step_that_fails_leaves_nothing_running_that_would_delete_beside
     manifest.finish_garbage = finish  # type: ignore[method-assign]
     await lab.collect()
     assert await lab.garbage() == 0
+
+
+async def test_what_was_moved_stays_where_it_was_until_the_journal_has_the_move(tmp_path: Path) -> None:
+    """Else whoever loses the manifest meanwhile has the journal's word for where nothing lies any more."""
+    data = b"large enough to move" * 10_000
+    async with laboratory(tmp_path / "old", journal=JOURNAL) as lab:
+        await lab.put("k", data)
+        await set_rules(lab, TO_OTHER_SCHEME)
+        assert lab.services.journal is not None
+        await lab.services.journal.flusher.flush()
+        lab.clock.advance(40 * 24 * 3600)
+        assert (await run_lifecycle(lab)).done == 1
+        lab.clock.advance(100_000)
+        assert await lab.garbage() == 6
+        await lab.run_collector_alone()
+        assert await lab.garbage() == 6
+        async with recovered(tmp_path / "old") as (new, report):
+            assert await new.get("k") == data
+            assert "lost" not in report.finding_counts
+        await lab.services.journal.flusher.flush()
+        await lab.run_collector_alone()
+        assert await lab.garbage() == 0
+        assert await lab.get("k") == data
