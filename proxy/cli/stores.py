@@ -127,7 +127,8 @@ def rebuild(name: str, config: ConfigOption = DEFAULT_CONFIG) -> None:
 
 
 async def _rebuild(services: Services, name: str) -> None:
-    from proxy.engine.repair.brake import how_many, rebuild_lost
+    from proxy.engine.repair.brake import rebuild_lost
+    from proxy.manifest.damage import how_many
 
     losses = await rebuild_lost(services.manifest, name, now_ms=services.clock.now_ms())
     if losses is None:

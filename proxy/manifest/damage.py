@@ -107,3 +107,8 @@ class DamageCount(Record, frozen=True, kw_only=True, omit_defaults=True):
     by_store: Mapping[tuple[str, DamageKind], int]
     by_redundancy: Mapping[int, int]
     oldest_ms: int | None = None
+
+
+def how_many(found: int, placed: int) -> str:
+    """Say how many shards a store has lost, and of how many, if that is known and means something."""
+    return f"{found:,} of its {placed:,} shards" if placed >= found else f"{found:,} shards"

@@ -11,9 +11,9 @@ from typing import Literal
 
 from msgspec import Struct
 
-from proxy.engine.repair.brake import how_many
 from proxy.manifest import jobs
 from proxy.manifest.copies import in_words
+from proxy.manifest.damage import how_many
 from proxy.manifest.recovery import RECOVERING
 from proxy.status.facts import Facts, JournalFacts, StoreFacts
 from proxy.status.words import ago, duration, number, size

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.engine.repair.brake import WINDOW_MS, Step, decide, how_many
-from proxy.manifest.damage import BrakeState, Losses
+from proxy.engine.repair.brake import WINDOW_MS, Step, decide
+from proxy.manifest.damage import BrakeState, Losses, how_many
 
 NOW = 1_750_000_000_000
 JUST_NOW, LONG_AGO, AHEAD = NOW - 1, NOW - WINDOW_MS, NOW + 5000

@@ -24,7 +24,7 @@ from typing import Literal
 
 from proxy.clock import Clock
 from proxy.engine.tally import load_tally
-from proxy.manifest.damage import Losses
+from proxy.manifest.damage import Losses, how_many
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import ExtentId, SegmentId
 
@@ -86,11 +86,6 @@ def decide(losses: Losses, *, limit: int, configured: bool, now_ms: int) -> Step
     if is_much and losses.state == "counting":  # however old: nobody may have looked for days
         return "pause"
     return "count" if 0 <= now_ms - losses.last_ms < WINDOW_MS else "forget"  # also if the clock was set back
-
-
-def how_many(found: int, placed: int) -> str:
-    """Say how many shards a store has lost, and of how many, if that is known and means something."""
-    return f"{found:,} of its {placed:,} shards" if placed >= found else f"{found:,} shards"
 
 
 async def rebuild_lost(manifest: Manifest, store: str, *, now_ms: int) -> Losses | None:
