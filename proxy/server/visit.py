@@ -24,6 +24,7 @@ class Visit:
         "code",
         "cross_origin",
         "inlet",
+        "of_website",
         "operation",
         "pays",
         "raw_path",
@@ -46,6 +47,7 @@ class Visit:
         self.raw_path, _, self.raw_query = _origin_form(request.raw_path).partition("?")
         self.target: Target | None = None
         self.operation: Operation | None = None
+        self.of_website = False
         self.tenant = ""
         self.sender: Sender | None = None  # once it is proved
         self.cross_origin: Mapping[str, str] = _SAME_ORIGIN  # headers of every answer to a cross-origin request
@@ -63,6 +65,10 @@ class Visit:
         if self.target is None or self.target.bucket is None:
             return self.raw_path
         return f"/{self.target.bucket}" if self.target.key is None else f"/{self.target.bucket}/{self.target.key}"
+
+    def proved(self, sender: Sender) -> None:
+        """It is known who has sent the request."""
+        self.sender, self.tenant = sender, "" if sender.tenant is None else sender.tenant.name
 
     def answered(self, response: web.StreamResponse) -> None:
         self.status = response.status

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from proxy.s3.errors import S3Error
+from proxy.s3.model import Operation
 from proxy.server.call import Handle
 from proxy.server.handlers import (
     acl,
@@ -120,3 +122,11 @@ HANDLERS: Mapping[str, Handle] = {
     "ListParts": uploads.list_parts,
     "ListMultipartUploads": uploads.list_multipart_uploads,
 }
+
+
+def handle_of(operation: Operation) -> Handle:
+    """Return what serves an operation. NotImplemented."""
+    handle = HANDLERS.get(operation.name)
+    if handle is None:
+        raise S3Error("NotImplemented", f"{operation.name} is not served")
+    return handle

@@ -1,0 +1,83 @@
+"""Answers: what a handler returns or raises, made into what is sent."""
+
+from __future__ import annotations
+
+import logging
+import os
+from base64 import b64encode
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from proxy.errors import ProxyError
+from proxy.s3.errors import S3Error, render_error
+from proxy.s3.model import Operation
+from proxy.s3.rendering import render_response
+from proxy.server.call import Answer, Download
+from proxy.server.errors import translate
+from proxy.server.streaming import send_download
+from proxy.server.turns import Turns
+from proxy.server.visit import Visit
+
+logger = logging.getLogger(__name__)
+
+_TELL_REGION = frozenset({301, 400, 403})
+
+
+class Answers:
+    """Makes the answers of one process."""
+
+    def __init__(self, *, region: str, turns: Turns, idle_seconds: float) -> None:
+        """Cut a download off whose client takes nothing for `idle_seconds`."""
+        self.host_id = b64encode(os.urandom(32)).decode()
+        self._region = region
+        self._turns = turns
+        self._idle_seconds = idle_seconds
+
+    def headers(self, visit: Visit) -> CIMultiDict[str]:
+        """Return what the headers of every answer begin with."""
+        headers = CIMultiDict({"x-amz-request-id": visit.request_id, "x-amz-id-2": self.host_id, "Server": "Shardgate"})
+        if visit.cross_origin:
+            headers.extend(visit.cross_origin)
+        if visit.pays:
+            headers["x-amz-request-charged"] = "requester"
+        return headers
+
+    async def render(self, visit: Visit, operation: Operation, answer: Answer) -> web.StreamResponse:
+        """Return the answer of a handler; a download has been sent by then."""
+        if isinstance(answer, Download):
+            headers = self.headers(visit)
+            headers.extend(answer.headers)
+            response = await send_download(visit.request, answer, headers, idle_seconds=self._idle_seconds)
+            visit.code = answer.failure
+            return response
+        rendered = render_response(operation, answer)
+        headers = self.headers(visit)
+        headers.extend(rendered.headers)
+        return web.Response(status=rendered.status, headers=headers, body=await self._turns.join(rendered.pieces))
+
+    def explain(self, visit: Visit, error: Exception) -> S3Error:
+        """Return what a client is told of an error. What an operator has to know of it is logged."""
+        if not isinstance(error, ProxyError):
+            logger.error("%s %s", visit.request_id, visit.operation_name, exc_info=error)
+            return S3Error("InternalError")
+        answer = translate(error, writing=visit.request.method not in {"GET", "HEAD"})
+        if answer.status >= 500 and answer is not error:
+            logger.warning("%s %s: %s", visit.request_id, visit.operation_name, error)
+        return answer
+
+    def refusal(self, visit: Visit, error: S3Error) -> web.Response:
+        visit.code = error.code
+        headers = self.headers(visit)
+        headers.extend(error.headers)
+        if error.status in _TELL_REGION and visit.target is not None and visit.target.bucket is not None:
+            # From it boto3 learns which region to sign for. It is the same for every bucket, and tells of none whether it exists.
+            headers["x-amz-bucket-region"] = self._region
+        if visit.request.method == "HEAD" or error.status == 304:
+            return web.Response(status=error.status, headers=headers)
+        headers["Content-Type"] = "application/xml"
+        return web.Response(status=error.status, headers=headers, body=self.error_document(visit, error))
+
+    def error_document(self, visit: Visit, error: S3Error) -> bytes:
+        visit.code = error.code
+        return render_error(error, resource=visit.resource, request_id=visit.request_id, host_id=self.host_id)

@@ -1,0 +1,135 @@
+"""Serving: a request that may be served becomes a call, its handler is called, and what comes of that is sent.
+
+Most answers are made, and then sent. Two kinds are not. What may take longer than a client waits is begun before the outcome is known (see
+`whitespace`). Documents that may be large are made in turns and sent within the budget (see `documents`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+from aiohttp import web
+
+from proxy.engine.budget import Grant
+from proxy.s3.model import Operation
+from proxy.s3.parsing import Params
+from proxy.s3.rendering import render_response
+from proxy.server.access import Access
+from proxy.server.answers import Answers
+from proxy.server.auth import Sender
+from proxy.server.body import MAX_DOCUMENT_SIZE, RequestBody, read_document
+from proxy.server.call import Answer, Call, Download, Handle
+from proxy.server.documents import LARGE, Documents, document_memory
+from proxy.server.turns import Turns
+from proxy.server.visit import Visit
+from proxy.server.whitespace import WhiteSpace
+from proxy.services import Services
+
+LONG = frozenset({"CopyObject", "UploadPartCopy", "CompleteMultipartUpload"})
+
+
+class Serving:
+    """Calls the handlers of one process."""
+
+    def __init__(self, services: Services, answers: Answers, turns: Turns) -> None:
+        self._services = services
+        self._limits = services.config.limits
+        self._answers = answers
+        self._turns = turns
+        self._documents = Documents(
+            services.budget, wait_seconds=self._limits.memory_wait_seconds, idle_seconds=self._limits.reader_idle_seconds
+        )
+
+    def call(
+        self,
+        visit: Visit,
+        operation: Operation,
+        params: Params,
+        headers: Mapping[str, str],
+        sender: Sender,
+        access: Access,
+        body: RequestBody | None,
+    ) -> Call:
+        """Return what a handler is told of a request. `body` is what it streams."""
+        return Call(
+            operation=operation,
+            params=params,
+            headers=headers,
+            principal=sender.principal,
+            asker=sender.tenant,
+            services=self._services,
+            held=access.held,
+            copied=access.origin,
+            guard=access.guard,
+            ahead=[] if sender.caller.found is None else [sender.caller.found],
+            upload=body,
+            request_id=visit.request_id,
+            host_id=self._answers.host_id,
+            remote=visit.request.remote or "",
+        )
+
+    async def serve_document(self, visit: Visit, handle: Handle, call: Call, sender: Sender) -> web.StreamResponse:
+        """Read the document whole, then serve. Its memory is held as long as what was read of it is in use."""
+        operation = call.operation
+        body = RequestBody(
+            visit.inlet,
+            call.headers,
+            sender.claim,
+            sender.signing_key,
+            max_size=MAX_DOCUMENT_SIZE,
+            checksum_is_of_body=operation.name != "CompleteMultipartUpload",
+        )
+        async with document_memory(self._services.budget, body.size_bytes, owner=owner_of(call)) as held:
+            document = await read_document(body, held)
+            if document and operation.document is not None:
+                params = call.params | await self._turns.read(operation.document, document)
+                call = msgspec.structs.replace(call, params=params)
+            del document
+            await call.guard.check_body(call.params)
+            return await self.serve(visit, handle, call, held)
+
+    async def serve(self, visit: Visit, handle: Handle, call: Call, held: Grant | None = None) -> web.StreamResponse:
+        """Call the handler, and send its answer. `held` is the memory of the request's document."""
+        if call.operation.name in LONG:
+            return await self._serve_long(visit, handle, call)
+        if call.operation.name in LARGE:
+            return await self._serve_large(visit, handle, call, held)
+        return await self._answers.render(visit, call.operation, await handle(call))
+
+    async def _serve_large(self, visit: Visit, handle: Handle, call: Call, held: Grant | None) -> web.StreamResponse:
+        """Answer with a document that may have megabytes."""
+        async with self._documents.turn(call.operation.name):
+            response = await self._answers.render(visit, call.operation, await handle(call))
+            if held is not None:  # nobody holds one part of what he needs while he waits for another
+                held.release()
+            charged = await self._documents.charge(response, owner=owner_of(call))
+        visit.code = await self._documents.send(visit.request, response, charged)
+        return response
+
+    async def _serve_long(self, visit: Visit, handle: Handle, call: Call) -> web.StreamResponse:
+        """Answer what may take longer than a client waits."""
+        answers, limits = self._answers, self._limits
+        headers = answers.headers(visit)
+        headers["Content-Type"] = "application/xml"
+        waiting = WhiteSpace(visit.request, headers, call.early, seconds=limits.white_space_seconds, idle_seconds=limits.body_idle_seconds)
+        async with waiting:
+            try:
+                answer = await handle(call)
+            except Exception as error:
+                if not await waiting.end():
+                    raise
+                return await waiting.finish(answers.error_document(visit, answers.explain(visit, error)))
+            if not await waiting.end():
+                return await answers.render(visit, call.operation, answer)
+            return await waiting.finish(_document(call.operation, answer))
+
+
+def _document(operation: Operation, answer: Answer) -> bytes:
+    assert not isinstance(answer, Download)  # no operation that sends an object is among the long ones
+    return render_response(operation, answer).body
+
+
+def owner_of(call: Call) -> str:
+    """Return whose share of the memory a request takes."""
+    return "" if call.asker is None else call.asker.id
