@@ -31,6 +31,7 @@ _RESOURCES = {
     "ListMultipartUploads": "UPLOADS",
     "ListObjectVersions": "BUCKETVERSIONS",
     "ListParts": "UPLOAD",
+    "PostObject": "OBJECT",
     "UploadPart": "PART",
     "UploadPartCopy": "PART",
 }
@@ -122,8 +123,10 @@ def target_of(setting: str) -> LogTarget | None:
     return check_logging(json.loads(setting))
 
 
-def operation_name(operation: str, method: str, *, has_key: bool) -> str:
-    """Return S3's name of an operation: REST.GET.OBJECT, REST.PUT.ACL."""
+def operation_name(operation: str, method: str, *, has_key: bool, of_website: bool = False) -> str:
+    """Return S3's name of an operation: REST.GET.OBJECT, REST.PUT.ACL, WEBSITE.GET.OBJECT."""
+    if of_website:
+        return f"WEBSITE.{method}.OBJECT"
     verb = "COPY" if operation in {"CopyObject", "UploadPartCopy"} else method
     resource = _RESOURCES.get(operation)
     if resource is None:

@@ -46,7 +46,7 @@ class AccessLines:
             remote=request.remote or "",
             requester="" if sender.tenant is None else sender.tenant.canonical_id,
             request_id=visit.request_id,
-            operation=operation_name(visit.operation_name, request.method, has_key=key is not None),
+            operation=operation_name(visit.operation_name, request.method, has_key=key is not None, of_website=visit.of_website),
             key=key,
             request_uri=f"{request.method} {request.raw_path} HTTP/{request.version.major}.{request.version.minor}",
             status=visit.status,
@@ -70,6 +70,8 @@ def _object_size(visit: Visit, response: web.StreamResponse | None) -> int | Non
     """Return the size of the object that was read or written, where the request tells it."""
     if response is None or response.status >= 400:
         return None
+    if visit.file_size is not None:
+        return visit.file_size
     if visit.operation_name == "PutObject":
         headers = visit.request.headers
         length = headers.get("x-amz-decoded-content-length", headers.get("Content-Length", ""))

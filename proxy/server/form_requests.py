@@ -61,6 +61,7 @@ class FormRequests:
         await call.guard.check_body(call.params)
         async with self._forms.held(body, owner=owner_of(call)):
             result = await handle_of(operation)(call)
+        visit.file_size = body.size_bytes
         return self._render(visit, call, form, result)
 
     def _render(self, visit: Visit, call: Call, form: Form, result: Answer) -> web.Response:

@@ -23,6 +23,7 @@ class Visit:
     __slots__ = (
         "code",
         "cross_origin",
+        "file_size",
         "inlet",
         "of_website",
         "operation",
@@ -48,6 +49,7 @@ class Visit:
         self.target: Target | None = None
         self.operation: Operation | None = None
         self.of_website = False
+        self.file_size: int | None = None  # of the file that a form has brought: only its end tells
         self.tenant = ""
         self.sender: Sender | None = None  # once it is proved
         self.cross_origin: Mapping[str, str] = _SAME_ORIGIN  # headers of every answer to a cross-origin request

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+import requests
 
 from tests.blackbox.expect import s3_error
 from tests.servers import ROOT, Shardgate, shardgate
@@ -25,7 +26,7 @@ def logging(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shardgate]:
     config = data / "logging.toml"
     bench = (ROOT / "config" / "bench.toml").read_text()
     assert "[limits]" not in bench
-    config.write_text(bench + "\n[limits]\naccess_log_seconds = 0.5\n")
+    config.write_text('website_domains = ["website.example.com"]\n' + bench + "\n[limits]\naccess_log_seconds = 0.5\n")
     with shardgate(data, config=config) as running:
         yield running
 
@@ -71,6 +72,19 @@ def test_requests_are_written_down_with_what_came_of_them(s3: S3Client) -> None:
     assert fields[1] == "source"
     assert fields[3] == "127.0.0.1"
     assert (fields[19], fields[21]) == ("SigV4", "AuthHeader")
+
+
+def test_forms_and_visitors_of_websites_are_told_apart(logging: Shardgate, s3: S3Client) -> None:
+    s3.create_bucket(Bucket="site")
+    s3.put_bucket_website(Bucket="site", WebsiteConfiguration={"IndexDocument": {"Suffix": "index.html"}})
+    s3.put_bucket_logging(Bucket="site", BucketLoggingStatus={"LoggingEnabled": {"TargetBucket": "logs", "TargetPrefix": "c/"}})
+    size = 2 * 1024 * 1024  # more than is held: its end is known late
+    form = s3.generate_presigned_post("site", "index.html")
+    assert requests.post(form["url"], data=form["fields"], files={"file": b"x" * size}, timeout=30).status_code == 204
+    requests.get(logging.endpoint, headers={"Host": "site.website.example.com"}, timeout=30)
+    told = {(f[6], f[7], f[9], f[12]) for f in lines(s3, "c/", 2)}
+    assert ("REST.POST.OBJECT", "index.html", "204", str(size)) in told
+    assert ("WEBSITE.GET.OBJECT", "index.html", "403", "-") in told
 
 
 def test_lines_that_wait_are_stored_when_the_server_stops(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -77,6 +77,12 @@ def test_an_operation_is_called_as_in_aws_logs(operation: str, method: str, name
     assert operation_name(operation, method, has_key=has_key) == name
 
 
+def test_requests_to_websites_and_forms_have_names_of_their_own() -> None:
+    assert operation_name("GetObject", "GET", has_key=True, of_website=True) == "WEBSITE.GET.OBJECT"
+    assert operation_name("", "GET", has_key=False, of_website=True) == "WEBSITE.GET.OBJECT"  # sent elsewhere before anything was read
+    assert operation_name("PostObject", "POST", has_key=False) == "REST.POST.OBJECT"  # refused before its key was known
+
+
 @pytest.mark.parametrize(
     ("target", "key"),
     [
