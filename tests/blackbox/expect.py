@@ -1,16 +1,18 @@
-"""What the tests say of errors, contents and keys."""
+"""What the tests say of errors, contents, keys and what takes its time."""
 
 from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
 from botocore.exceptions import ClientError
 
 MIB = 1024 * 1024
+PATIENCE_SECONDS = 40
 
 AWKWARD_KEYS = (
     "plain",
@@ -52,3 +54,11 @@ def s3_error(code: str | tuple[str, ...], status: int) -> Iterator[pytest.Except
 def content(size: int, seed: int = 0) -> bytes:
     """Return `size` bytes that are the same in each run and compress to nothing less."""
     return random.Random(f"{size} {seed}").randbytes(size)
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait for what the server does in its own time."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not holds():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.1)

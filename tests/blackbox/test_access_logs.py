@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 import requests
 
-from tests.blackbox.expect import s3_error
+from tests.blackbox.expect import s3_error, until
 from tests.servers import ROOT, Shardgate, shardgate
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
-PATIENCE_SECONDS = 30
 FIELDS = re.compile(r'\[[^\]]*\]|"[^"]*"|\S+')
 
 
@@ -41,16 +39,14 @@ def s3(logging: Shardgate) -> S3Client:
 
 def lines(s3: S3Client, prefix: str, wanted: int) -> list[list[str]]:
     """Wait for as many lines under a prefix, and return their fields."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        found: list[list[str]] = []
-        for entry in s3.list_objects_v2(Bucket="logs", Prefix=prefix).get("Contents", []):
-            text = s3.get_object(Bucket="logs", Key=entry["Key"])["Body"].read().decode()
-            found += [FIELDS.findall(line) for line in text.splitlines()]
-        if len(found) >= wanted:
-            return found
-        assert time.monotonic() < deadline, found
-        time.sleep(0.1)
+    until(lambda: len(written(s3, prefix)) >= wanted)
+    return written(s3, prefix)
+
+
+def written(s3: S3Client, prefix: str) -> list[list[str]]:
+    keys = [entry["Key"] for entry in s3.list_objects_v2(Bucket="logs", Prefix=prefix).get("Contents", [])]
+    texts = [s3.get_object(Bucket="logs", Key=key)["Body"].read().decode() for key in keys]
+    return [FIELDS.findall(line) for text in texts for line in text.splitlines()]
 
 
 def test_requests_are_written_down_with_what_came_of_them(s3: S3Client) -> None:

@@ -6,8 +6,7 @@ import asyncio
 import json
 import subprocess
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,13 +17,12 @@ from uuid import uuid4
 import nats
 import pytest
 
-from tests.blackbox.expect import MIB, s3_error
+from tests.blackbox.expect import MIB, PATIENCE_SECONDS, s3_error, until
 from tests.servers import ROOT, Shardgate, free_port, shardgate, stop
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
-PATIENCE_SECONDS = 30
 SUBJECT = "s3.events"
 
 
@@ -136,14 +134,6 @@ def bucket(s3: S3Client) -> str:
 def listen(s3: S3Client, bucket: str, target: str, *events: str, **options: object) -> None:
     rule = {"Id": "rule", "QueueArn": f"arn:aws:sqs:us-east-1:000000000000:{target}", "Events": list(events), **options}
     s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration={"QueueConfigurations": [rule]})
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """Wait for what the server does in its own time."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
 
 
 def test_a_configuration_comes_back_as_it_was_put(s3: S3Client, bucket: str) -> None:

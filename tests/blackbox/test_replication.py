@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
 
-from tests.blackbox.expect import MIB, content, s3_error
+from tests.blackbox.expect import MIB, content, s3_error, until
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
-PATIENCE_SECONDS = 40
 ROLE = "arn:aws:iam::000000000000:role/replication"
 
 
@@ -36,14 +33,6 @@ def rules(destination: str) -> dict:
         "Destination": {"Bucket": f"arn:aws:s3:::{destination}"},
     }
     return {"Role": ROLE, "Rules": [rule]}
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """Wait for what the server does in its own time."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.1)
 
 
 def test_a_configuration_comes_back_and_goes(s3: S3Client, versioned: str, copy: str) -> None:
