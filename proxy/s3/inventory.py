@@ -15,7 +15,8 @@ from typing import Literal, NamedTuple
 from urllib.parse import quote
 
 from proxy.s3.errors import S3Error
-from proxy.s3.naming import check_key
+from proxy.s3.naming import BUCKET_ARN, bucket_of_arn, check_key
+from proxy.s3.values import value_at
 
 SETTING = "inventory"  # its name among the bucket's settings: a map of configurations by id
 MAX_CONFIGURATIONS = 100
@@ -25,7 +26,6 @@ FORMAT_VERSION = "2016-11-30"
 _LONGEST_BUCKET = "b" * 63
 _LONGEST_REST = "/hive/dt=2026-01-01-00-00/symlink.txt"
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_ARN = "arn:aws:s3:::"
 _OF_VERSIONS = ("VersionId", "IsLatest", "IsDeleteMarker")
 # The optional fields that there are here; of the others nothing is known.
 FIELDS = (
@@ -76,7 +76,7 @@ def check_inventory(document: Mapping[str, object], configuration_id: str) -> In
         raise S3Error(
             "InvalidArgument", "The Id of the configuration is not that of the request, or has other characters", ArgumentName="id"
         )
-    destination = _at(document, "Destination", "S3BucketDestination")
+    destination = value_at(document, "Destination", "S3BucketDestination")
     if not isinstance(destination, Mapping):
         raise S3Error("MalformedXML")
     encryption = destination.get("Encryption")
@@ -92,7 +92,7 @@ def check_inventory(document: Mapping[str, object], configuration_id: str) -> In
         raise S3Error("NotImplemented", "Inventories are made as CSV and as Parquet here")
     if document.get("IncludedObjectVersions") not in {"All", "Current"} or destination.get("Format") not in {"CSV", "Parquet"}:
         raise S3Error("MalformedXML")
-    if _at(document, "Schedule", "Frequency") not in {"Daily", "Weekly"} or not isinstance(document.get("IsEnabled"), bool):
+    if value_at(document, "Schedule", "Frequency") not in {"Daily", "Weekly"} or not isinstance(document.get("IsEnabled"), bool):
         raise S3Error("MalformedXML")
     unknown = [name for name in _optional(document) if name not in FIELDS]
     if unknown:
@@ -104,17 +104,16 @@ def read_inventory(document: Mapping[str, object]) -> Inventory:
     """Return a configuration that was checked when it was put."""
     all_versions = document.get("IncludedObjectVersions") == "All"
     optional = tuple(name for name in FIELDS if name in _optional(document))
-    arn = str(_at(document, "Destination", "S3BucketDestination", "Bucket") or "")
     return Inventory(
         id=str(document.get("Id", "")),
         enabled=document.get("IsEnabled") is True,
-        destination=arn.removeprefix(_ARN) if arn.startswith(_ARN) and "/" not in arn else "",
-        prefix=str(_at(document, "Destination", "S3BucketDestination", "Prefix") or ""),
-        format="Parquet" if _at(document, "Destination", "S3BucketDestination", "Format") == "Parquet" else "CSV",
+        destination=bucket_of_arn(str(value_at(document, "Destination", "S3BucketDestination", "Bucket") or "")),
+        prefix=str(value_at(document, "Destination", "S3BucketDestination", "Prefix") or ""),
+        format="Parquet" if value_at(document, "Destination", "S3BucketDestination", "Format") == "Parquet" else "CSV",
         all_versions=all_versions,
         columns=("Bucket", "Key", *(_OF_VERSIONS if all_versions else ()), *optional),
-        weekly=_at(document, "Schedule", "Frequency") == "Weekly",
-        only_prefix=str(_at(document, "Filter", "Prefix") or ""),
+        weekly=value_at(document, "Schedule", "Frequency") == "Weekly",
+        only_prefix=str(value_at(document, "Filter", "Prefix") or ""),
     )
 
 
@@ -143,7 +142,7 @@ def manifest_of(inventory: Inventory, bucket: str, *, created_ms: int, schema: s
     """Return the manifest of a list; `files` are (key, size, MD5 in hex)."""
     document = {
         "sourceBucket": bucket,
-        "destinationBucket": f"{_ARN}{inventory.destination}",
+        "destinationBucket": f"{BUCKET_ARN}{inventory.destination}",
         "version": FORMAT_VERSION,
         "creationTimestamp": str(created_ms),
         "fileFormat": inventory.format,
@@ -180,10 +179,3 @@ def _text(column: str, entry: Entry) -> str:
 def _optional(document: Mapping[str, object]) -> list[str]:
     fields = document.get("OptionalFields")
     return [str(name) for name in fields] if isinstance(fields, list) else []
-
-
-def _at(document: Mapping[str, object], *path: str) -> object:
-    value: object = document
-    for name in path:
-        value = value.get(name) if isinstance(value, Mapping) else None
-    return value

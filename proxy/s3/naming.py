@@ -8,6 +8,7 @@ from urllib.parse import quote_plus
 from proxy.s3.errors import S3Error
 
 MAX_KEY_BYTES = 1024
+BUCKET_ARN = "arn:aws:s3:::"  # and its name
 # Amazon S3 User Guide, "General purpose bucket naming rules": 3-63 of these, no "..", no IP address, none of what is reserved.
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _PLAIN = re.compile(r"[A-Za-z0-9_.~/*-]*")  # of a key what encoding leaves as it is
@@ -26,6 +27,11 @@ def is_bucket_name(name: str) -> bool:
     """Tell whether a bucket may have this name."""
     reserved = name.startswith(_RESERVED_PREFIXES) or name.endswith(_RESERVED_SUFFIXES)
     return _BUCKET.fullmatch(name) is not None and ".." not in name and _ADDRESS.fullmatch(name) is None and not reserved
+
+
+def bucket_of_arn(arn: str) -> str:
+    """Return the name in a bucket's ARN, "" if that is none."""
+    return arn.removeprefix(BUCKET_ARN) if arn.startswith(BUCKET_ARN) and "/" not in arn else ""
 
 
 def check_key(key: str) -> None:

@@ -15,8 +15,9 @@ from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from proxy.s3.errors import S3Error
-from proxy.s3.naming import is_bucket_name
+from proxy.s3.naming import bucket_of_arn, is_bucket_name
 from proxy.s3.tagging import check_tags
+from proxy.s3.values import value_at
 
 SETTING = "replication"  # its name among the bucket's settings
 ReplicationStatus = Literal["PENDING", "COMPLETED", "FAILED", "REPLICA"]
@@ -26,7 +27,6 @@ MAX_PREFIX_CHARACTERS = 1024
 MAX_ROLE_CHARACTERS = 2048
 MAX_TAGS = 10
 MAX_CLASS_CHARACTERS = 64
-_ARN = "arn:aws:s3:::"
 # What a rule may ask for, and is not done here: (path, the value that is refused; None: any).
 _UNSERVED: tuple[tuple[tuple[str, ...], str | None], ...] = (
     (("ExistingObjectReplication", "Status"), "Enabled"),
@@ -121,19 +121,19 @@ def _check_rule(rule: Mapping[str, object]) -> None:
             raise S3Error("MalformedXML")
         if "Priority" not in rule:
             raise S3Error("InvalidRequest", "Priority must be specified for this version of Cross Region Replication configuration schema.")
-        if _at(rule, ("DeleteMarkerReplication", "Status")) not in {"Enabled", "Disabled"}:
+        if value_at(rule, "DeleteMarkerReplication", "Status") not in {"Enabled", "Disabled"}:
             message = "DeleteMarkerReplication must be specified for this version of Cross Region Replication configuration schema."
             raise S3Error("InvalidRequest", message)
-        if _tags(rule) and _at(rule, ("DeleteMarkerReplication", "Status")) == "Enabled":
+        if _tags(rule) and value_at(rule, "DeleteMarkerReplication", "Status") == "Enabled":
             raise S3Error("InvalidRequest", "Delete marker replication is not supported if any Tag filter is specified.")
     for path, refused in _UNSERVED:
-        value = _at(rule, path)
+        value = value_at(rule, *path)
         if value is not None and (refused is None or refused == value):
             raise S3Error("NotImplemented", f"{'.'.join(path)} is not served")
     if len(_prefix(rule)) > MAX_PREFIX_CHARACTERS:
         raise S3Error("InvalidRequest", f"The maximum size of a prefix is {MAX_PREFIX_CHARACTERS}.")
     check_tags(_tag_rows(rule), limit=MAX_TAGS)
-    if len(str(_at(rule, ("Destination", "StorageClass")) or "")) > MAX_CLASS_CHARACTERS:
+    if len(str(value_at(rule, "Destination", "StorageClass") or "")) > MAX_CLASS_CHARACTERS:
         raise S3Error("MalformedXML")
     if not is_bucket_name(_bucket_name(rule)):
         raise S3Error("InvalidArgument", "Invalid bucket ARN", ArgumentName="Bucket")
@@ -147,15 +147,15 @@ def _rules(document: Mapping[str, object]) -> Iterator[Rule]:
                 id=str(rule.get("ID", at)),
                 priority=priority if isinstance(priority, int) else 0,
                 destination=_bucket_name(rule),
-                storage_class=str(_at(rule, ("Destination", "StorageClass")) or ""),
+                storage_class=str(value_at(rule, "Destination", "StorageClass") or ""),
                 prefix=_prefix(rule),
                 tags=_tags(rule),
-                markers=_at(rule, ("DeleteMarkerReplication", "Status")) == "Enabled",
+                markers=value_at(rule, "DeleteMarkerReplication", "Status") == "Enabled",
             )
 
 
 def _prefix(rule: Mapping[str, object]) -> str:
-    return str(rule.get("Prefix") or _at(rule, ("Filter", "Prefix")) or _at(rule, ("Filter", "And", "Prefix")) or "")
+    return str(rule.get("Prefix") or value_at(rule, "Filter", "Prefix") or value_at(rule, "Filter", "And", "Prefix") or "")
 
 
 def _tags(rule: Mapping[str, object]) -> dict[str, str]:
@@ -163,18 +163,10 @@ def _tags(rule: Mapping[str, object]) -> dict[str, str]:
 
 
 def _tag_rows(rule: Mapping[str, object]) -> list[Mapping[str, object]]:
-    one, several = _at(rule, ("Filter", "Tag")), _at(rule, ("Filter", "And", "Tags"))
+    one, several = value_at(rule, "Filter", "Tag"), value_at(rule, "Filter", "And", "Tags")
     return [one] if isinstance(one, Mapping) else several if isinstance(several, list) else []
 
 
 def _bucket_name(rule: Mapping[str, object]) -> str:
     """Return the name of a destination, or "" if its ARN is none."""
-    arn = str(_at(rule, ("Destination", "Bucket")) or "")
-    return arn.removeprefix(_ARN) if arn.startswith(_ARN) and "/" not in arn else ""
-
-
-def _at(rule: Mapping[str, object], path: tuple[str, ...]) -> object:
-    value: object = rule
-    for name in path:
-        value = value.get(name) if isinstance(value, Mapping) else None
-    return value
+    return bucket_of_arn(str(value_at(rule, "Destination", "Bucket") or ""))

@@ -16,6 +16,14 @@ def read_value(kind: str, text: str) -> object:
     return _READERS[kind](text)
 
 
+def value_at(document: Mapping[str, object], *path: str) -> object:
+    """Return what stands deep in a document, by the names on the way; None where one is missing."""
+    value: object = document
+    for name in path:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
+
+
 def _integer(text: str) -> int:
     if not _INTEGER.fullmatch(text):
         raise ValueError(text)
