@@ -49,7 +49,6 @@ def test_operation_not_served_is_not_implemented(raw: RawClient, bucket: str, qu
     [
         ("GET", [("torrent", "")]),
         ("POST", [("select", ""), ("select-type", "2")]),
-        ("POST", [("restore", "")]),
         ("PUT", [("renameObject", "")]),
     ],
 )
