@@ -38,6 +38,10 @@ class TextFormatter(logging.Formatter):
             self._second, self._words = second, time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
         return f"{self._words},{int(record.msecs):03d}"
 
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = _in_one_line(record.message)
+        return super().formatMessage(record)
+
     def format(self, record: logging.LogRecord) -> str:
         return _writable(super().format(record))
 
@@ -61,6 +65,13 @@ class JsonFormatter(logging.Formatter):
             return msgspec.json.encode(
                 {name: _writable(value) if isinstance(value, str) else value for name, value in line.items()}
             ).decode()
+
+
+def _in_one_line(text: str) -> str:
+    """Return a message as one line that does nothing to a terminal: a client's key in it may have any characters."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def _writable(text: str) -> str:

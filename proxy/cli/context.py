@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ Result = TypeVar("Result")
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", envvar="SHARDGATE_CONFIG", help="Configuration file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DEFAULT_CONFIG = Path("config/local.toml")
+_CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")  # what a client may have in a key, and a terminal obeys
 
 
 def with_services(config: Path, command: Callable[[Services], Awaitable[Result]], *, first: bool = False) -> Result:
@@ -50,6 +52,10 @@ def print_json(data: object) -> None:
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(data), indent=2).decode() + "\n")
 
 
+def _escaped(control: re.Match[str]) -> str:
+    return control[0].encode("unicode_escape").decode()
+
+
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     from rich.console import Console  # 50 ms, where a table is printed
     from rich.table import Table
@@ -60,7 +66,7 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     for column in columns:
         table.add_column(column, overflow="fold")  # a name that is cut cannot be looked for
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(_CONTROLS.sub(_escaped, cell)) for cell in row))
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(Text(title, style="bold"), soft_wrap=True)
     console.print(table)

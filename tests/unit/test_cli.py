@@ -569,3 +569,10 @@ def _alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_a_table_does_nothing_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table("Keys", ["key"], [["k\x1b[2J\x9b\r\nl"]])
+    shown = capsys.readouterr().out
+    assert r"k\x1b[2J\x9b\r" in shown
+    assert not {"\x1b", "\x9b", "\r"} & set(shown)

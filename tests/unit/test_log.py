@@ -70,3 +70,10 @@ def test_bytes_that_are_no_text_do_not_cost_the_line(log_format: Literal["text",
     assert "\u00fc" in line
     if log_format == "json":
         assert (json.loads(line)["resource"], json.loads(line)["status"]) == ("/\\udcff", 400)
+
+
+def test_a_message_is_one_line_whatever_a_key_has_in_it(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(LogConfig())
+    logging.getLogger("a").warning("%s cannot be read", "k\n2026-01-01 00:00:00,000 INFO a: all is well\x1b[2J")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(r"k\n2026-01-01 00:00:00,000 INFO a: all is well\x1b[2J cannot be read")
