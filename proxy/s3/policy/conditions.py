@@ -16,6 +16,7 @@ from binascii import Error as BadBase64
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Literal, NamedTuple, Protocol
 
@@ -107,7 +108,13 @@ class _Text(NamedTuple):
 
     def holds(self, value: str, resolve: Resolve) -> bool:
         wanted = literal(self.tokens, resolve)
-        return value.casefold() == wanted.casefold() if self.fold else value == wanted
+        return _folded_value(value) == wanted.casefold() if self.fold else value == wanted
+
+
+@lru_cache(maxsize=4)
+def _folded_value(value: str) -> str:
+    """Fold a request's value once for all that it is compared with: it may have kilobytes, and a policy thousands of values."""
+    return value.casefold()
 
 
 class _Like(NamedTuple):

@@ -132,3 +132,19 @@ def test_only_aws_s_operators_are_operators(name: str) -> None:
 def test_a_value_that_does_not_fit_its_operator_is_refused(operator: str, value: str) -> None:
     with pytest.raises(ValueError):
         read_condition(operator, "aws:key", [value], variables=True)
+
+
+class Counted(str):
+    """A text that counts how often its case is folded."""
+
+    folded = 0
+
+    def casefold(self) -> str:
+        Counted.folded += 1
+        return super().casefold()
+
+
+def test_a_long_value_is_folded_once_for_all_that_it_is_compared_with() -> None:
+    condition = read_condition("StringEqualsIgnoreCase", "aws:useragent", [str(index) for index in range(100)], variables=True)
+    assert not condition.holds([Counted("A client" * 100)], lambda _key: None)
+    assert Counted.folded == 1
