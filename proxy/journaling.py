@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from proxy.clock import Clock
 from proxy.config import Config
 from proxy.engine.fleet import Fleet
+from proxy.engine.journal.fence import JournalFence
 from proxy.engine.journal.flush import Flusher
+from proxy.engine.journal.lookout import LOOK_SECONDS, Lookout
 from proxy.engine.journal.reading import CopyReader
 from proxy.engine.journal.writing import CopyWriter
 from proxy.engine.placement import Policy
@@ -52,10 +54,12 @@ def make_journal(
     _warn_of_weaker_policy(policy, policies)
     cipher = keyring.journal_cipher()
     writer = CopyWriter(putter, policy, cipher, tasks, threads)
+    reader = CopyReader(fleet.stores, cipher)
+    lookout = Lookout(fleet.stores, JournalFence(manifest, reader, timeout_seconds=LOOK_SECONDS), clock)
     return Journal(
         writer=writer,
-        reader=CopyReader(fleet.stores, cipher),
-        flusher=Flusher(manifest, writer, clock, tasks, wait_seconds=settings.acknowledge_seconds),
+        reader=reader,
+        flusher=Flusher(manifest, writer, clock, tasks, wait_seconds=settings.acknowledge_seconds, lookout=lookout),
         cipher=cipher,
     )
 

@@ -55,7 +55,7 @@ async def recover(
                 with ThreadPoolExecutor(THREADS, thread_name_prefix="recover") as threads:
                     tasks = BackgroundTasks()
                     writer = _writer(config, policies, keyring, stores, tasks, threads)
-                    flusher = Flusher(manifest, writer, clock, tasks, wait_seconds=config.journal.acknowledge_seconds)
+                    flusher = Flusher(manifest, writer, clock, tasks, wait_seconds=config.journal.acknowledge_seconds, lookout=None)
                     parts = Parts(
                         manifest=manifest,
                         keyring=keyring,

@@ -63,7 +63,7 @@ LEAP = 2**32  # of accepting: a store that was down, or hides what it has, may k
 STEP = 1000  # in its place for a manifest that has caught up with the journal: what no other store has heard of is some minutes at most
 NAMES = 1000  # of a store are looked at: it has one or two, unless it means harm
 _MARKER = re.compile(r"epoch/([0-9]{20})-([0-9a-f]{32})-([0-9a-f]{32})-([0-9a-f]{32})")
-_REMEDY = (
+REMEDY = (
     "nothing is written or collected, so that nothing newer is deleted; put the newest manifest back, or let this one catch up with its "
     "journal: shardgate recover --resume; if there is neither, run: shardgate manifest accept"
 )
@@ -136,11 +136,11 @@ def reason_to_fence(epoch: Epoch, markers: Markers) -> str:
     if ahead:
         return (
             f"this manifest is an older copy: it is at epoch {epoch.number}, and the stores {', '.join(ahead)} have seen epoch "
-            f"{markers.highest(epoch.identity)}; {_REMEDY}"
+            f"{markers.highest(epoch.identity)}; {REMEDY}"
         )
     others = sorted(name for name, found in markers.by_store.items() if found)
     if others and markers.complete and not markers.highest(epoch.identity):
-        return f"this manifest does not belong to these stores: {', '.join(others)} know another one; {_REMEDY}"
+        return f"this manifest does not belong to these stores: {', '.join(others)} know another one; {REMEDY}"
     return ""
 
 
@@ -231,7 +231,7 @@ class EpochKeeper:
 
     async def _reason_of_journal(self) -> str:
         reason = await self._journal.reason() if self._journal is not None else ""
-        return f"{reason}; {_REMEDY}" if reason else ""
+        return f"{reason}; {REMEDY}" if reason else ""
 
     async def move(self) -> Epoch:
         """Go on to the next number. Raises `ManifestFenced`."""

@@ -11,9 +11,9 @@ another process that goes on meanwhile raises no alarm.
 Names are only what a store says, so what they promise is read and authenticated. One provider cannot stop the service with made-up names,
 and one that hides its own shards hides nothing as long as k others show theirs.
 
-Two manifests that write to the same stores are a fork. Each is compared at its start and whenever its epoch moves, in each minute with a
-change. The one whose journal is behind finds a segment that does not follow its own, and stops. Until then both have acknowledged; what the
-one that stopped has acknowledged since they parted is in its journal, which stays in the stores.
+Two manifests that write to the same stores are a fork. Each is compared at its start, whenever its epoch moves, and when its journal meets
+another's (`proxy.engine.journal.lookout`). The one whose journal is behind finds a segment that does not follow its own, and stops. What it
+has acknowledged since they parted is in its journal, which stays in the stores.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ class Ahead(Struct, frozen=True, kw_only=True):
     number: int
     previous: bytes
     sequence: int
+    epoch: int = 0
 
 
 class Seen(Struct, frozen=True, kw_only=True):
@@ -48,8 +49,8 @@ class Seen(Struct, frozen=True, kw_only=True):
     segments: tuple[Ahead, ...] = ()
 
 
-def reason_to_stop(position: JournalPosition, seen: Seen) -> str:
-    """Return why this manifest must not be written, or "". Pure; `position` was read after the stores."""
+def reason_to_stop(position: JournalPosition, seen: Seen, *, epoch: int) -> str:
+    """Return why this manifest must not be written, or "". Pure; `position` and the manifest's `epoch` were read after the stores."""
     beyond = [segment for segment in seen.segments if segment.number > position.number]
     following = [segment for segment in beyond if segment.number == position.number + 1]
     if any(segment.previous != position.digest for segment in following):
@@ -58,7 +59,7 @@ def reason_to_stop(position: JournalPosition, seen: Seen) -> str:
             "has stored as the last, so another manifest writes to these stores"
         )
     highest = max(seen.checkpoint, *(segment.number for segment in beyond), 0)
-    unknown = any(segment.sequence > position.noted for segment in following)
+    unknown = any(segment.sequence > position.noted or segment.epoch > epoch for segment in following)
     if seen.checkpoint > position.number or highest > position.number + 1 or unknown:
         return f"this manifest is an older copy: its journal is at segment {position.number}, and the stores have segment {highest}"
     return ""
@@ -76,7 +77,10 @@ class JournalFence:
         """Return why this manifest must not be written, or "". A store that does not answer in time proves nothing."""
         before = await self._manifest.journal_position()
         seen = await self._look((await self._manifest.find_epoch()).identity, before.number)
-        return reason_to_stop(await self._manifest.journal_position(), seen) if seen != _NOTHING else ""
+        if seen == _NOTHING:
+            return ""
+        epoch = await self._manifest.find_epoch()
+        return reason_to_stop(await self._manifest.journal_position(), seen, epoch=epoch.number)
 
     async def _look(self, identity: str, number: int) -> Seen:
         checkpoint = await self._newest_checkpoint(identity, number)
@@ -103,7 +107,7 @@ class JournalFence:
             segment = (await read_segment(self._reader, copy)).segment
         except (NotEnoughShards, IntegrityError):
             return None
-        return Ahead(number=segment.number, previous=segment.previous, sequence=segment.sequence), segment.whole
+        return Ahead(number=segment.number, previous=segment.previous, sequence=segment.sequence, epoch=segment.epoch), segment.whole
 
     async def _find(self, prefix: str, identity: str, number: int | None = None) -> Sequence[FoundCopy]:
         return (await self._reader.find(prefix, identity=identity, number=number, timeout_seconds=self._timeout_seconds)).found

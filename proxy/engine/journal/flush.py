@@ -5,13 +5,15 @@ The order, and what a crash leaves:
 1. The changed rows are read at one instant, with number and digest of the segment they follow. *Crash: nothing.*
 2. They are sealed and put under the next number, and an id drawn for this attempt. *Crash: shards of an attempt that the manifest does not
    know. The next attempt has the same number and holds the same changes, or more; the next checkpoint removes the former.*
-3. The manifest records the segment, and forgets the notes that it covers, in one step. It refuses, if the journal has gone on meanwhile.
+3. Its number is looked for in a store: if another manifest has written it, too, this one is fenced, and nothing is acknowledged (see
+   `proxy.engine.journal.lookout`). *Crash: as before.*
+4. The manifest records the segment, and forgets the notes that it covers, in one step. It refuses, if the journal has gone on meanwhile.
    *Crash: it happened or it did not.*
-4. Those who wait are answered. So whatever was acknowledged is in a segment that the manifest has recorded, and the one that comes next
+5. Those who wait are answered. So whatever was acknowledged is in a segment that the manifest has recorded, and the one that comes next
    follows that one: no later attempt can be without it.
 
 Among processes, one flushes at a time, and its flush serves them all: the others wait for the turn, and find their changes stored. The turn
-only saves work. That two segments never follow the same one is up to step 3.
+only saves work. That two segments never follow the same one is up to step 4.
 
 **A backlog.** While the stores are away, notes pile up, and who waits has to wait for all of them. No waiter can be served first: a segment
 holds rows as they are now. If a later step has changed a row, too, it would come without the other rows of that step. A manifest that is
@@ -32,11 +34,13 @@ import logging
 from dataclasses import dataclass
 
 from proxy.clock import Clock
+from proxy.engine.epoch import REMEDY
+from proxy.engine.journal.lookout import Lookout
 from proxy.engine.journal.store import put_segment
 from proxy.engine.journal.writing import CopyWriter
 from proxy.engine.tasks import BackgroundTasks
 from proxy.errors import JournalBusy, JournalUnavailable, ManifestConflict, ManifestFenced, ProxyError
-from proxy.manifest.journal import Changes, JournalPosition, JournalSegment
+from proxy.manifest.journal import Changes, JournalPosition, JournalSegment, StoredSegment
 from proxy.manifest.protocol import Manifest
 
 logger = logging.getLogger(__name__)
@@ -60,19 +64,30 @@ class Flushed:
 
 
 class Flusher:
-    """Writes the journal on behalf of this process."""
+    """Writes the journal on behalf of this process. Without a `lookout`, nobody else can be writing it."""
 
-    def __init__(self, manifest: Manifest, writer: CopyWriter, clock: Clock, tasks: BackgroundTasks, *, wait_seconds: float) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        writer: CopyWriter,
+        clock: Clock,
+        tasks: BackgroundTasks,
+        *,
+        wait_seconds: float,
+        lookout: Lookout | None,
+    ) -> None:
         self._manifest = manifest
         self._writer = writer
         self._clock = clock
         self._tasks = tasks
+        self._lookout = lookout
         self._wait_seconds = wait_seconds
         self._flush: asyncio.Task[None] | None = None
         self._marking = False
         self._sequence = 0  # up to which everything is known to be stored
         self._backlog = 0  # notes that no segment has, as far as this process knows
         self._done = Flushed()
+        self._fenced = ""  # why the last flush found that the manifest must not be written
         self.trouble = ""  # why the last flush failed; "" if it did not
         self._failing_since: float | None = None
         self._caught_up_at = clock.monotonic()
@@ -106,7 +121,7 @@ class Flusher:
     async def stored(self) -> None:
         """Return when everything that the manifest has noted by now is stored.
 
-        Raises `JournalUnavailable` after a bounded time, and `JournalBusy` at once if that would not be enough.
+        Raises `JournalUnavailable` after a bounded time, and at once `JournalBusy` if that would not be enough, or `ManifestFenced`.
         """
         noted = (await self.look()).noted
         if self._backlog > MANY_NOTES:
@@ -115,6 +130,8 @@ class Flusher:
             async with asyncio.timeout(self._wait_seconds):
                 while self._sequence < noted:
                     await self.flush()
+                    if self._fenced and self._sequence < noted:
+                        raise ManifestFenced(self._fenced)
         except TimeoutError:
             raise JournalUnavailable(
                 f"this has been done, but it is not in the journal yet, which could not be stored within {self._wait_seconds:g} s: "
@@ -138,6 +155,7 @@ class Flusher:
         return done
 
     async def _flush_in_turn(self) -> None:
+        self._fenced = ""
         try:
             with self._manifest.journal_turn() as mine:
                 if mine:
@@ -148,6 +166,9 @@ class Flusher:
             others, self._sequence = position.sequence > self._sequence, position.sequence
         except ManifestConflict as error:  # another process was faster, and has perhaps stored what we wait for
             logger.debug("%s", error)
+        except ManifestFenced as error:
+            self._fenced = str(error)
+            self._failed(error)
         except ProxyError as error:
             self._failed(error)
             await asyncio.sleep(RETRY_SECONDS)
@@ -180,10 +201,20 @@ class Flusher:
             rows=changes.rows,
         )
         stored = await put_segment(self._writer, segment)
+        await self._stop_if_another_writes(segment.identity, stored)
         await self._manifest.record_segment(stored, previous=changes.previous)
         self._done.rows += len(changes.rows)
-        self._done.requests += self._writer.policy.scheme.n
+        self._done.requests += self._writer.policy.scheme.n + (self._lookout is not None)
         self._done.size_bytes += stored.size_bytes
+
+    async def _stop_if_another_writes(self, identity: str, stored: StoredSegment) -> None:
+        """Raise `ManifestFenced`: what was put is not recorded then, so nothing in it is acknowledged."""
+        reason = await self._lookout.reason(identity, stored) if self._lookout is not None else ""
+        if reason:
+            reason = f"{reason}; {REMEDY}"
+            logger.error("%s", reason)
+            await self._manifest.fence(reason)
+            raise ManifestFenced(reason)
 
     def _busy(self) -> str:
         why = f"; it fails: {self.trouble}" if self.trouble else ""
