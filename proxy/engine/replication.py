@@ -22,7 +22,7 @@ from proxy.engine.workers import Progress
 from proxy.errors import ProxyError, ReplicaRefused
 from proxy.manifest.drafts import AttributeChange
 from proxy.manifest.protocol import Manifest
-from proxy.manifest.records import Bucket, Retention, Tenant, Version
+from proxy.manifest.records import Bucket, BucketName, Retention, Tenant, Version
 from proxy.manifest.replication import LONGEST_DELAY_MS, PendingReplica
 
 AT_ONCE = 16
@@ -30,6 +30,7 @@ FIRST_DELAY_SECONDS = 5.0
 TRIED_SECONDS = 24 * 3600.0
 RUNNING_SECONDS = 3600.0  # that a process tries at least: a server that was off for a day has not tried
 IDLE_SECONDS = 2.0
+REST_SECONDS = 30.0  # of a destination that takes nothing: what waits for it is not in the way of others
 
 
 class Replicator:
@@ -45,9 +46,12 @@ class Replicator:
         self._clock = clock
         self._throttle = throttle
         self._started = clock.monotonic()
+        self._resting: dict[BucketName, float] = {}  # destinations that take nothing, and until when they are left alone
 
     async def step(self) -> Progress:
-        due = await self._manifest.due_replicas(now_ms=self._clock.now_ms(), limit=AT_ONCE)
+        now = self._clock.monotonic()
+        self._resting = {destination: until for destination, until in self._resting.items() if until > now}
+        due = await self._manifest.due_replicas(now_ms=self._clock.now_ms(), limit=AT_ONCE, but_for=self._resting)
         if not due:
             return Progress(idle=True, remaining=(await self._manifest.count_replicas())[0])
         outcomes = await asyncio.gather(*(self._copy(replica) for replica in due))
@@ -86,10 +90,14 @@ class Replicator:
         bucket = await self._manifest.find_bucket(replica.destination)
         owner = None if bucket is None else await self._manifest.find_tenant(bucket.tenant_id)
         if bucket is None or owner is None or bucket.tenant_id != source.tenant_id:
-            raise ReplicaRefused(f"bucket {replica.destination} is gone, or not of the same owner")
+            raise self._rested(replica.destination, "is gone, or not of the same owner")
         if bucket.versioning != "Enabled":
-            raise ReplicaRefused(f"bucket {replica.destination} keeps no versions: enable versioning")
+            raise self._rested(replica.destination, "keeps no versions: enable versioning")
         return bucket, owner
+
+    def _rested(self, destination: BucketName, why: str) -> ReplicaRefused:
+        self._resting[destination] = self._clock.monotonic() + REST_SECONDS
+        return ReplicaRefused(f"bucket {destination} {why}")
 
     async def _change(self, bucket: Bucket, present: Version, source: Version) -> None:
         """Make what a copy says of itself the same as its source does. A version that a client put there under this id is left alone.

@@ -273,3 +273,14 @@ async def test_a_replica_has_the_default_retention_of_its_own_bucket_and_no_chan
 def test_of_two_retentions_the_stronger_one_stays(told: Told, wanted: Told, outcome: str) -> None:
     there, asked = (None if one is None else Retention(mode=one[0], until_ms=one[1]) for one in (told, wanted))
     assert stronger(there, asked, now_ms=2) == {"told": there, "wanted": asked}[outcome]
+
+
+async def test_a_destination_that_is_gone_is_not_in_the_way_of_others(lab: Laboratory) -> None:
+    both = document(rule(1, bucket="nowhere", Filter={"Prefix": "old/"}), rule(2, Filter={"Prefix": "new/"}))
+    await lab.services.engine.put_bucket_setting(lab.bucket, "replication", json.dumps(both))
+    for n in range(40):
+        await put(lab, f"old/{n}", b"x")
+    version = await put(lab, "new/k")
+    await lab.worker("replication").step()
+    await lab.worker("replication").step()
+    assert await status(lab, version) == "COMPLETED"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Protocol
 
+from proxy.manifest.records import BucketName
 from proxy.manifest.replication import PendingReplica
 from proxy.s3.replication import ReplicationStatus
 
@@ -11,9 +13,11 @@ from proxy.s3.replication import ReplicationStatus
 class Replication(Protocol):
     """See `Manifest`."""
 
-    async def due_replicas(self, *, now_ms: int, limit: int) -> tuple[PendingReplica, ...]: ...
+    async def due_replicas(
+        self, *, now_ms: int, limit: int, but_for: Collection[BucketName] = ()
+    ) -> tuple[PendingReplica, ...]: ...  # fmt: skip
 
-    """What is to be copied now, oldest first; of one key and destination, the first alone. To copy twice does no harm."""
+    """What is to be copied now, but for some destinations, oldest first; of one key and destination, the first alone. To copy twice does no harm."""
 
     async def put_off_replica(self, sequence: int, *, due_ms: int) -> None: ...
     async def finish_replica(self, replica: PendingReplica, status: ReplicationStatus | None) -> None: ...

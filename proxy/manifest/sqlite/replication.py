@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import msgspec
 from msgspec.structs import replace
 
@@ -16,7 +18,7 @@ _buckets = msgspec.msgpack.Decoder(Bucket)
 # was put off by a clock that was ahead, and is due.
 _DUE = (
     "SELECT sequence, b.record, key, version_id, destination, storage_class, since FROM replica r LEFT JOIN bucket b ON b.id = r.bucket"
-    " WHERE (due <= ?1 OR due > ?3) AND NOT EXISTS"
+    " WHERE (due <= ?1 OR due > ?3) AND destination NOT IN (SELECT value FROM json_each(?4)) AND NOT EXISTS"
     " (SELECT 1 FROM replica e WHERE e.bucket = r.bucket AND e.key = r.key AND e.destination = r.destination AND e.sequence < r.sequence)"
     " ORDER BY sequence LIMIT ?2"
 )
@@ -50,7 +52,7 @@ def pending_again(attributes: ObjectAttributes) -> ObjectAttributes:
     return replace(attributes, replication="PENDING") if attributes.replication in {"COMPLETED", "FAILED"} else attributes
 
 
-def due_replicas(connection: Connection, now_ms: int, limit: int) -> tuple[PendingReplica, ...]:
+def due_replicas(connection: Connection, now_ms: int, limit: int, but_for: tuple[BucketName, ...] = ()) -> tuple[PendingReplica, ...]:
     return tuple(
         PendingReplica(
             sequence=sequence,
@@ -62,7 +64,7 @@ def due_replicas(connection: Connection, now_ms: int, limit: int) -> tuple[Pendi
             since_ms=since,
         )
         for sequence, bucket, key, version_id, destination, storage_class, since in connection.execute(
-            _DUE, (now_ms, limit, now_ms + LONGEST_DELAY_MS)
+            _DUE, (now_ms, limit, now_ms + LONGEST_DELAY_MS, json.dumps(but_for))
         )
     )
 
