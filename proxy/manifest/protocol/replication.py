@@ -17,7 +17,8 @@ class Replication(Protocol):
         self, *, now_ms: int, limit: int, but_for: Collection[BucketName] = ()
     ) -> tuple[PendingReplica, ...]: ...  # fmt: skip
 
-    """What is to be copied now, but for some destinations, oldest first; of one key and destination, the first alone. To copy twice does no harm."""
+    """What is to be copied now, but for some destinations: oldest first; of one key and destination, the first alone. To copy twice does
+    no harm."""
 
     async def put_off_replica(self, sequence: int, *, due_ms: int) -> None: ...
     async def finish_replica(self, replica: PendingReplica, status: ReplicationStatus | None) -> None: ...
