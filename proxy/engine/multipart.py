@@ -55,8 +55,9 @@ class UploadVerbs(Verbs):
         *,
         checksum_algorithm: ChecksumAlgorithm | None = None,
         checksum_type: ChecksumType | None = None,
+        begun_with: Mapping[str, str] = {},
     ) -> Upload:
-        """Begin an upload; what its object will say of itself is settled now."""
+        """Begin an upload; what its object will say of itself is settled now. `begun_with`: see `Upload`."""
         upload = Upload(
             id=UploadId(secrets.token_urlsafe(48)),
             bucket_id=bucket.id,
@@ -66,6 +67,7 @@ class UploadVerbs(Verbs):
             attributes=attributes,
             checksum_algorithm=checksum_algorithm,
             checksum_type=checksum_type,
+            begun_with=dict(begun_with),
         )
         await self._manifest.begin_upload(upload)
         return upload

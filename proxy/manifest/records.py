@@ -277,6 +277,7 @@ class Upload(Record, frozen=True, kw_only=True, omit_defaults=True):
     attributes: ObjectAttributes = ObjectAttributes()
     checksum_algorithm: ChecksumAlgorithm | None = None
     checksum_type: ChecksumType | None = None
+    begun_with: dict[str, str] = {}  # headers of the request that began it, by lower-case name: policies judge its parts by them
 
 
 class Part(Record, frozen=True, kw_only=True, omit_defaults=True):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from proxy.clock import Clock
 from proxy.manifest.protocol import Manifest
-from proxy.manifest.records import Bucket, BucketName, Caller, ObjectKey, Readable, UploadId, VersionId
+from proxy.manifest.records import Bucket, BucketName, Caller, ObjectKey, Readable, Upload, UploadId, VersionId
 from proxy.s3.copy_source import parse_copy_source
 from proxy.s3.errors import S3Error
 from proxy.s3.model import Operation
@@ -81,7 +81,7 @@ class Gate:
         if guard is None or operation.name in _COPIES:
             asked = _Asked(operation.name, query, headers, connection)
             initiated = operation.name in _OF_INITIATOR and held is not None and await self._began(sender, held.bucket, target, query)
-            guard = self._guard(sender, held, asked, initiated=initiated)
+            guard = self._guard(sender, held, asked, target.key or "", initiated=initiated)
         resource = Resource(target.bucket, target.key)
         for action in required_actions(operation.name, headers, of_version=version_id is not None):
             await guard.check_head(action, resource, version_id)
@@ -96,7 +96,7 @@ class Gate:
         source = parse_copy_source(asked.headers[_COPY_SOURCE])
         held = _found(await self._manifest.find_caller(None, BucketName(source.bucket)), source.bucket)
         action = source_action(of_version=source.version_id is not None)
-        guard = self._guard(sender, held, asked)
+        guard = self._guard(sender, held, asked, source.key)
         await guard.check(action, Resource(source.bucket, source.key), source.version_id)
         if (expected := asked.headers.get("x-amz-source-expected-bucket-owner")) is not None:
             _check_expected_owner(held, expected)
@@ -117,14 +117,15 @@ class Gate:
             guard = self._owners[principal] = Guard(principal, Grants(held.owner.id), NOTHING, no_object, held.owner.account_id)
         return guard
 
-    def _guard(self, sender: Sender, held: OwnedBucket | None, asked: _Asked, *, initiated: bool = False) -> Guard:
+    def _guard(self, sender: Sender, held: OwnedBucket | None, asked: _Asked, key: str, *, initiated: bool = False) -> Guard:
         principal, context = sender.principal, self._context(asked, sender)
         if held is None:  # of what is a tenant's own, or will be
             grants = own_grants(self._judges, principal.tenant_id, sender.restrictions)
             return Guard(principal, grants, context, no_object, principal.account_id)
         holder = Holder(held.bucket.name, held.bucket.settings, held.owner.id, held.owner.canonical_id)
         grants = bucket_grants(self._judges, holder, sender.restrictions, creates=asked.operation in _CREATING, initiated=initiated)
-        return Guard(principal, grants, context, self._loader(held.bucket, sender.caller.found), held.owner.account_id)
+        load, load_upload = self._loader(held.bucket, sender.caller.found), partial(self._begun_with, held.bucket, key, asked.query)
+        return Guard(principal, grants, context, load, held.owner.account_id, load_upload=load_upload)
 
     def _context(self, asked: _Asked, sender: Sender) -> RequestContext:
         peer = Peer if asked.connection is None else partial(self._peers.peer, asked.connection, asked.headers)
@@ -136,9 +137,16 @@ class Gate:
         """Tell whether the sender's account began the upload in somebody else's bucket that the request is about."""
         if sender.principal.tenant_id in {None, bucket.tenant_id}:
             return False
-        upload_id = UploadId(dict(query).get("uploadId", ""))
-        upload = await self._manifest.find_upload(bucket.id, ObjectKey(target.key or ""), upload_id)
+        upload = await self._find_upload(bucket, target.key or "", query)
         return upload is not None and upload.tenant_id == sender.principal.tenant_id
+
+    async def _begun_with(self, bucket: Bucket, key: str, query: Sequence[tuple[str, str]]) -> Mapping[str, str] | None:
+        upload = await self._find_upload(bucket, key, query)
+        return None if upload is None else upload.begun_with
+
+    async def _find_upload(self, bucket: Bucket, key: str, query: Sequence[tuple[str, str]]) -> Upload | None:
+        """Return the upload of a request; of an id that is given twice the last counts, as for the handler."""
+        return await self._manifest.find_upload(bucket.id, ObjectKey(key), UploadId(dict(query).get("uploadId", "")))
 
     def _loader(self, bucket: Bucket, found: Readable | None) -> LoadObject:
         async def load(key: str, version_id: str | None) -> ObjectFacts:

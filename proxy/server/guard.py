@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 from proxy.manifest.records import Version
@@ -10,21 +10,39 @@ from proxy.s3.errors import S3Error
 from proxy.s3.parsing import Params
 from proxy.s3.policy.actions import Action
 from proxy.s3.policy.context import BodyNeeded
-from proxy.s3.policy.decision import NO_OBJECT, Context, Grants, NoContext, ObjectFacts, ObjectNeeded, Question, Resource, authorise
+from proxy.s3.policy.decision import (
+    NO_OBJECT,
+    Context,
+    Grants,
+    NoContext,
+    ObjectFacts,
+    ObjectNeeded,
+    Question,
+    Resource,
+    UploadNeeded,
+    authorise,
+)
 from proxy.s3.policy.principal import ANONYMOUS, Principal
 
 LoadObject = Callable[[str, str | None], Awaitable[ObjectFacts]]  # of a key, and a version of it
+LoadUpload = Callable[[], Awaitable[Mapping[str, str] | None]]  # what the request's upload began with; None if there is none
 
 
 class BodyContext(Context, Protocol):
-    """A context that takes the request's document once it was read."""
+    """A context that takes the request's document once it was read, and what its upload began with."""
 
     def take_body(self, params: Params) -> None: ...
+
+    def take_upload(self, begun_with: Mapping[str, str] | None) -> None: ...
 
 
 async def no_object(_key: str, _version_id: str | None) -> ObjectFacts:
     """Stand for a bucket without objects."""
     return NO_OBJECT
+
+
+async def no_upload() -> None:
+    """Stand for a request that is about none."""
 
 
 def facts_of(version: Version | None) -> ObjectFacts:
@@ -41,13 +59,23 @@ class Guard:
     for fewer eyes: so the handler has that one confirmed.
     """
 
-    __slots__ = ("_account_id", "_context", "_grants", "_load", "_pending", "_principal", "_resting")
+    __slots__ = ("_account_id", "_context", "_grants", "_load", "_load_upload", "_pending", "_principal", "_resting")
 
-    def __init__(self, principal: Principal, grants: Grants, context: BodyContext, load: LoadObject, account_id: str = "") -> None:
+    def __init__(
+        self,
+        principal: Principal,
+        grants: Grants,
+        context: BodyContext,
+        load: LoadObject,
+        account_id: str = "",
+        *,
+        load_upload: LoadUpload = no_upload,
+    ) -> None:
         self._principal = principal
         self._grants = grants
         self._context = context
         self._load = load
+        self._load_upload = load_upload
         self._account_id = account_id
         self._pending: tuple[tuple[Action, Resource, str | None], ...] = ()
         self._resting: tuple[Question, ...] = ()  # what was allowed by what an object says
@@ -57,7 +85,7 @@ class Guard:
         return self._context
 
     async def check(self, action: Action, resource: Resource, version_id: str | None = None) -> None:
-        """Raise AccessDenied unless this may be done. The object is loaded only if the decision depends on it."""
+        """Raise AccessDenied unless this may be done. The object or upload is loaded only if the decision depends on it."""
         question = await self._allowed(action, resource, version_id)
         if question.thing is not None:
             self._resting += (question,)
@@ -103,17 +131,23 @@ class Guard:
     async def _allowed(self, action: Action, resource: Resource, version_id: str | None) -> Question:
         """Return the question as it was decided. Raises AccessDenied."""
         question = Question(self._principal, action, resource, self._context, None, version_id, self._account_id)
-        try:
-            authorise(question, self._grants)
-        except ObjectNeeded:
-            thing = NO_OBJECT if resource.key is None else await self._load(resource.key, version_id)
-            question = question._replace(thing=thing)
-            authorise(question, self._grants)
-        return question
+        while True:  # at most once for the object, and once for the upload
+            try:
+                authorise(question, self._grants)
+            except ObjectNeeded:
+                thing = NO_OBJECT if resource.key is None else await self._load(resource.key, version_id)
+                question = question._replace(thing=thing)
+            except UploadNeeded:
+                self._context.take_upload(await self._load_upload())
+            else:
+                return question
 
 
 class _Nothing(NoContext):
     def take_body(self, params: Params) -> None:
+        """Of a request without one."""
+
+    def take_upload(self, begun_with: Mapping[str, str] | None) -> None:
         """Of a request without one."""
 
 

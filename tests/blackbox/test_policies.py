@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import urllib.error
 import urllib.request
 import uuid
@@ -253,6 +255,74 @@ def test_uploads_without_encryption_are_refused_where_the_policy_says_so(s3: S3C
     with s3_error("AccessDenied", 403):
         s3.put_object(Bucket=bucket, Key="a", Body=b"data")
     s3.put_object(Bucket=bucket, Key="a", Body=b"data", ServerSideEncryption="AES256")
+
+
+SSE = "s3:x-amz-server-side-encryption"
+PART = b"p" * (5 * 1024 * 1024)
+UNENCRYPTED = deny("s3:PutObject", Condition={"Null": {SSE: "true"}})
+
+
+@pytest.mark.parametrize("condition", [{"Null": {SSE: "true"}}, {"StringNotEquals": {SSE: ["AES256", "aws:kms"]}}])
+@pytest.mark.parametrize("encryption", ["AES256", "aws:kms"])
+def test_a_large_file_is_judged_by_the_encryption_that_its_upload_began_with(
+    s3: S3Client, bucket: str, condition: dict[str, object], encryption: str
+) -> None:
+    put_policy(s3, bucket, deny("s3:PutObject", Condition=condition))
+    data = os.urandom(1024 * 1024) * 20
+    with s3_error("AccessDenied", 403):
+        s3.upload_fileobj(io.BytesIO(data), bucket, "large")
+    s3.upload_fileobj(io.BytesIO(data), bucket, "large", ExtraArgs={"ServerSideEncryption": encryption})
+    assert s3.get_object(Bucket=bucket, Key="large")["Body"].read() == data
+
+
+def test_parts_of_another_encryption_than_the_policy_s_are_refused(s3: S3Client, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="source", Body=PART)
+    upload = s3.create_multipart_upload(Bucket=bucket, Key="k", ServerSideEncryption="AES256")["UploadId"]
+    part = s3.upload_part(Bucket=bucket, Key="k", UploadId=upload, PartNumber=1, Body=PART)
+    put_policy(s3, bucket, deny("s3:PutObject", Condition={"StringNotEquals": {SSE: "aws:kms"}}))
+    with s3_error("AccessDenied", 403):
+        s3.upload_part(Bucket=bucket, Key="k", UploadId=upload, PartNumber=2, Body=PART)
+    with s3_error("AccessDenied", 403):
+        s3.upload_part_copy(Bucket=bucket, Key="k", UploadId=upload, PartNumber=2, CopySource=f"{bucket}/source")
+    with s3_error("AccessDenied", 403):
+        s3.complete_multipart_upload(
+            Bucket=bucket, Key="k", UploadId=upload, MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+        )
+    s3.abort_multipart_upload(Bucket=bucket, Key="k", UploadId=upload)
+
+
+def test_an_upload_that_leaves_its_encryption_to_the_bucket_has_named_none(s3: S3Client, bucket: str) -> None:
+    put_policy(s3, bucket, deny("s3:PutObject", Condition={"Null": {SSE: "false"}, "StringNotEquals": {SSE: "aws:kms"}}))
+    s3.upload_fileobj(io.BytesIO(PART * 2), bucket, "large")
+    assert s3.head_object(Bucket=bucket, Key="large")["ContentLength"] == 2 * len(PART)
+
+
+def test_an_upload_that_is_not_there_is_told_to_who_might_write_to_it(s3: S3Client, other_s3: S3Client, bucket: str) -> None:
+    put_policy(s3, bucket, UNENCRYPTED)
+    with s3_error("NoSuchUpload", 404):
+        s3.upload_part(Bucket=bucket, Key="k", UploadId="x" * 64, PartNumber=1, Body=b"data")
+    with s3_error("AccessDenied", 403):
+        other_s3.upload_part(Bucket=bucket, Key="k", UploadId="x" * 64, PartNumber=1, Body=b"data")
+    put_policy(s3, bucket, allow("s3:PutObject", Condition={"StringEquals": {SSE: "AES256"}}))
+    with s3_error("NoSuchUpload", 404):
+        other_s3.upload_part(Bucket=bucket, Key="k", UploadId="x" * 64, PartNumber=1, Body=b"data")
+    with s3_error("AccessDenied", 403):
+        other_s3.create_multipart_upload(Bucket=bucket, Key="k")
+
+
+def test_a_completion_is_answered_again_under_a_policy_about_encryption(s3: S3Client, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="source", Body=PART)
+    put_policy(s3, bucket, UNENCRYPTED)
+    upload = s3.create_multipart_upload(Bucket=bucket, Key="k", ServerSideEncryption="AES256")["UploadId"]
+    copied = s3.upload_part_copy(Bucket=bucket, Key="k", UploadId=upload, PartNumber=1, CopySource=f"{bucket}/source")
+    etag = copied["CopyPartResult"]["ETag"]
+    answers = [
+        s3.complete_multipart_upload(Bucket=bucket, Key="k", UploadId=upload, MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": etag}]})[
+            "ETag"
+        ]
+        for _ in range(2)
+    ]
+    assert answers[0] == answers[1]
 
 
 def test_an_unsigned_upload_is_taken_where_everybody_may_write(s3: S3Client, bucket: str, server: Shardgate) -> None:

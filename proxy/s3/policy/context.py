@@ -2,6 +2,10 @@
 
 Only what goes with the action is there: a listing has a prefix, a copy's source has none of the headers of its target.
 
+How an object of parts is encrypted is said once, by the request that begins the upload, and S3 refuses to hear it again. So a policy that
+asks for it is answered from the upload. Other headers of that request say nothing about its parts: AWS refuses parts where a policy asks
+for tags or an ACL.
+
 Source: docs.aws.amazon.com/service-authorization/latest/reference/list_s3.html, "Condition keys for Amazon S3"; S3 User Guide, "Bucket
 policy examples using condition keys"; IAM User Guide, "AWS global condition context keys"
 """
@@ -17,11 +21,19 @@ from proxy.s3.claim import ANONYMOUS_CLAIM, Claim
 from proxy.s3.errors import S3Error
 from proxy.s3.parsing import Params
 from proxy.s3.policy.catalogue import goes_with
-from proxy.s3.policy.decision import Question
+from proxy.s3.policy.decision import Question, UploadGone, UploadNeeded
 from proxy.s3.tagging import parse_tagging_header
 
 _BODY_TAGS = frozenset({"s3:PutObjectTagging", "s3:PutObjectVersionTagging"})
+_OF_UPLOAD = frozenset({"UploadPart", "UploadPartCopy", "CompleteMultipartUpload"})
+_SSE = "x-amz-server-side-encryption"
+_SAID_ONCE = (_SSE, f"{_SSE}-aws-kms-key-id", f"{_SSE}-customer-algorithm")  # headers that hold of an upload's parts, too
 _CREATES = {"PutObject": "true", "PostObject": "true", "CopyObject": "true", "CompleteMultipartUpload": "true"}
+
+
+def kept_for_parts(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return those headers of a request that begins an upload which its parts are judged by."""
+    return {name: headers[name] for name in _SAID_ONCE if name in headers}
 
 
 class BodyNeeded(Exception):
@@ -46,7 +58,7 @@ class Session(NamedTuple):
 class RequestContext:
     """What one request says of itself. `peer` is asked only if a policy does."""
 
-    __slots__ = ("_claim", "_headers", "_now_ms", "_operation", "_params", "_peer", "_query", "_session")
+    __slots__ = ("_claim", "_headers", "_now_ms", "_operation", "_params", "_peer", "_query", "_session", "_upload")
 
     def __init__(
         self,
@@ -68,13 +80,18 @@ class RequestContext:
         self._peer = peer
         self._session = session
         self._params: Params | None = None
+        self._upload: tuple[Mapping[str, str] | None] | None = None  # None until it was looked up
 
     def take_body(self, params: Params) -> None:
         """Take the parameters with those of the document, once it was read."""
         self._params = params
 
+    def take_upload(self, begun_with: Mapping[str, str] | None) -> None:
+        """Take the headers that the request's upload began with, once it was looked up: None if there is no such upload."""
+        self._upload = (begun_with,)
+
     def values(self, key: str, question: Question) -> Sequence[str] | None:
-        """See `Context`. Raises `BodyNeeded`, too."""
+        """See `Context`. Raises `BodyNeeded`, `UploadNeeded` and `UploadGone`, too."""
         if not goes_with(key, question.action):
             return None
         family, slash, rest = key.partition("/")
@@ -84,9 +101,19 @@ class RequestContext:
             found = find(self, question)
             return found if found is None or isinstance(found, tuple) else (found,)
         if key.startswith("s3:x-amz-") or key in {"s3:if-match", "s3:if-none-match"}:
-            header = self._headers.get(key.removeprefix("s3:"))
+            header = self._header(key.removeprefix("s3:"))
             return None if header is None else (header,)
         return None
+
+    def _header(self, name: str) -> str | None:
+        if name not in _SAID_ONCE or self._operation not in _OF_UPLOAD:
+            return self._headers.get(name)
+        if self._upload is None:
+            raise UploadNeeded
+        (begun_with,) = self._upload
+        if begun_with is None:
+            raise UploadGone
+        return begun_with.get(name)
 
     def _tag(self, family: str, name: str, question: Question) -> tuple[str] | None:
         """Condition keys know no case, and so the tag's key is looked for without it."""

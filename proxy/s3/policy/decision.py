@@ -33,6 +33,14 @@ class ObjectNeeded(Exception):
     """The decision depends on the object, and the question came without it."""
 
 
+class UploadNeeded(Exception):
+    """The decision depends on what the multipart upload began with, and the context came without it."""
+
+
+class UploadGone(Exception):
+    """A condition is about what the multipart upload began with, and there is no such upload."""
+
+
 class Resource(NamedTuple):
     """What is asked for. Without a bucket it is the service itself, without a key the bucket."""
 

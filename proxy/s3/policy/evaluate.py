@@ -2,13 +2,16 @@
 
 A statement is about a question if its principal, action, resource and all conditions are. Of those that are, one that denies decides; then
 one that allows. Conditions come last, for they may need the object: and of statements that allow, only if none allows without it.
+
+A condition about an upload that does not exist denies nothing, and takes nothing back from what is allowed. Nothing can be written to such
+an upload. Whoever might have written to it is told that it is not there, and a completion that is repeated gets its answer again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from proxy.s3.policy.decision import Finding, ObjectNeeded, Question
+from proxy.s3.policy.decision import Finding, ObjectNeeded, Question, UploadGone
 from proxy.s3.policy.document import Document, Statement
 from proxy.s3.policy.patterns import VariableMissing
 from proxy.s3.policy.public_policy import is_public
@@ -80,7 +83,7 @@ def _names_resource(statement: Statement, question: Question) -> bool:
         try:
             if template.matches(arn, resolve):
                 return not statement.but_resources
-        except VariableMissing:
+        except (VariableMissing, UploadGone):
             missing = True
     return statement.but_resources and not missing
 
@@ -94,6 +97,9 @@ def _conditions_hold(statement: Statement, question: Question) -> bool:
                 return False
         except VariableMissing:
             return False
+        except UploadGone:
+            if statement.effect == "Deny":
+                return False
         except ObjectNeeded:  # another one may fail, and spare the object
             needed = True
     if needed:

@@ -20,6 +20,7 @@ from proxy.s3.checksums import (
 from proxy.s3.errors import S3Error
 from proxy.s3.hosts import bucket_of_host
 from proxy.s3.parsing import Params
+from proxy.s3.policy.context import kept_for_parts
 from proxy.server.call import Call, rows
 from proxy.server.handlers.attributes import object_attributes
 from proxy.server.handlers.claims import check_type_claim, object_claim, object_size_claim, part_claims, read_type
@@ -39,7 +40,13 @@ async def create_multipart_upload(call: Call) -> dict[str, object]:
     new = await new_encryption(call)
     attributes = object_attributes(call, await acl_of_write(call), new.encryption)
     upload = await call.services.engine.begin_upload(
-        call.bucket, call.tenant, call.key, attributes, checksum_algorithm=algorithm, checksum_type=checksum_type
+        call.bucket,
+        call.tenant,
+        call.key,
+        attributes,
+        checksum_algorithm=algorithm,
+        checksum_type=checksum_type,
+        begun_with=kept_for_parts(call.headers),
     )
     return {
         "Bucket": call.bucket.name,

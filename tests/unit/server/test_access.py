@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from proxy.manifest.drafts import AttributeChange
-from proxy.manifest.records import Bucket, BucketName, Caller, ObjectKey, Tenant
+from proxy.manifest.records import Bucket, BucketId, BucketName, Caller, ObjectKey, Tenant, Upload, UploadId
 from proxy.s3.claim import ANONYMOUS_CLAIM
 from proxy.s3.copy_source import parse_copy_source
 from proxy.s3.errors import S3Error
@@ -211,6 +211,27 @@ async def test_the_object_is_loaded_where_its_tags_count(lab: Laboratory) -> Non
     assert version is not None
     await lab.services.engine.change_attributes(lab.bucket, ObjectKey("k"), version.id, AttributeChange(tags={"open": "yes"}))
     await admit(lab, "GetObject", asker)
+
+
+async def test_an_upload_is_loaded_only_where_a_policy_asks_how_it_is_encrypted(lab: Laboratory, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[UploadId] = []
+    find_upload = lab.services.manifest.find_upload
+
+    async def noted(bucket_id: BucketId, key: ObjectKey, upload_id: UploadId) -> Upload | None:
+        asked.append(upload_id)
+        return await find_upload(bucket_id, key, upload_id)
+
+    monkeypatch.setattr(lab.services.manifest, "find_upload", noted)
+    put = lab.services.engine.put_bucket_setting
+    await admit(lab, "UploadPart", lab.tenant)
+    await put(lab.bucket, "policy", policy("Deny", "s3:PutObject", "*", StringEquals={"s3:x-amz-storage-class": "GLACIER"}))
+    await admit(lab, "UploadPart", lab.tenant)
+    await put(lab.bucket, "policy", policy("Deny", "s3:PutObject", "*", Null={"s3:x-amz-server-side-encryption": "true"}))
+    await admit(lab, "GetObject", lab.tenant)
+    assert await refusal(lab, "PutObject", lab.tenant) == "AccessDenied"
+    assert asked == []
+    await admit(lab, "UploadPart", lab.tenant)
+    assert asked == [""]
 
 
 def replication() -> Params:

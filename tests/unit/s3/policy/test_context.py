@@ -10,8 +10,8 @@ from msgspec.structs import replace
 from proxy.s3.claim import ANONYMOUS_CLAIM
 from proxy.s3.policy.actions import Action
 from proxy.s3.policy.catalogue import is_condition_key
-from proxy.s3.policy.context import _KEYS, BodyNeeded, Peer, RequestContext, Session
-from proxy.s3.policy.decision import ObjectFacts, ObjectNeeded, Question, Resource
+from proxy.s3.policy.context import _KEYS, BodyNeeded, Peer, RequestContext, Session, kept_for_parts
+from proxy.s3.policy.decision import ObjectFacts, ObjectNeeded, Question, Resource, UploadGone, UploadNeeded
 from proxy.s3.policy.principal import ANONYMOUS, Principal
 from tests.unit.s3.policy.requests import DAVE, OWNER, SESSION
 
@@ -142,6 +142,59 @@ def test_tags_need_the_object() -> None:
 @pytest.mark.parametrize(("operation", "creates"), [("PutObject", "true"), ("CompleteMultipartUpload", "true"), ("UploadPart", "false")])
 def test_only_what_makes_an_object_creates_one(operation: str, creates: str) -> None:
     assert value("s3:ObjectCreationOperation", operation=operation) == creates
+
+
+ENCRYPTED = {
+    "x-amz-server-side-encryption": "aws:kms",
+    "x-amz-server-side-encryption-aws-kms-key-id": "alias/mine",
+    "x-amz-storage-class": "STANDARD_IA",
+    "x-amz-tagging": "team=red",
+    "x-amz-acl": "private",
+}
+PARTS = ["UploadPart", "UploadPartCopy", "CompleteMultipartUpload"]
+
+
+def of_part(context: RequestContext, key: str, action: str = "PutObject") -> object:
+    return context.values(key, Question(OWNER, Action(f"s3:{action}"), Resource("b", "k"), context))
+
+
+@pytest.mark.parametrize("operation", PARTS)
+def test_the_encryption_of_a_part_is_what_its_upload_began_with(operation: str) -> None:
+    context = RequestContext(operation, (), {"x-amz-server-side-encryption": "AES256"})
+    with pytest.raises(UploadNeeded):
+        of_part(context, "s3:x-amz-server-side-encryption")
+    context.take_upload(kept_for_parts(ENCRYPTED))
+    assert of_part(context, "s3:x-amz-server-side-encryption") == ("aws:kms",)
+    assert of_part(context, "s3:x-amz-server-side-encryption-aws-kms-key-id") == ("alias/mine",)
+    assert of_part(context, "s3:x-amz-server-side-encryption-customer-algorithm") is None
+
+
+@pytest.mark.parametrize("operation", PARTS)
+def test_a_part_says_nothing_of_itself_where_its_upload_said_nothing(operation: str) -> None:
+    context = RequestContext(operation, (), ENCRYPTED)
+    context.take_upload({})
+    assert of_part(context, "s3:x-amz-server-side-encryption") is None
+
+
+def test_what_an_upload_is_no_longer_there_to_tell_is_no_missing_header() -> None:
+    context = RequestContext("UploadPart", (), {})
+    context.take_upload(None)
+    with pytest.raises(UploadGone):
+        of_part(context, "s3:x-amz-server-side-encryption")
+
+
+@pytest.mark.parametrize(
+    "key", ["s3:x-amz-storage-class", "s3:x-amz-acl", "s3:requestobjecttagkeys", "s3:object-lock-mode", "aws:sourceip"]
+)
+def test_nothing_else_needs_the_upload(key: str) -> None:
+    assert of_part(RequestContext("UploadPart", (), {}), key) is None
+
+
+def test_only_what_is_written_to_an_upload_needs_it() -> None:
+    key = "s3:x-amz-server-side-encryption"
+    assert of_part(RequestContext("CreateMultipartUpload", (), ENCRYPTED), key) == ("aws:kms",)
+    assert of_part(RequestContext("UploadPartCopy", (), {}), key, "GetObject") is None
+    assert of_part(RequestContext("ListParts", (), {}), key, "ListMultipartUploadParts") is None
 
 
 def test_a_session_says_when_it_began_and_whose_it_is() -> None:

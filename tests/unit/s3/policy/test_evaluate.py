@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from proxy.s3.errors import S3Error
-from proxy.s3.policy.decision import Finding, ObjectNeeded, Question
+from proxy.s3.policy.decision import Finding, NoContext, ObjectNeeded, Question, UploadGone
 from proxy.s3.policy.document import read_bucket_policy, read_identity_policy
 from proxy.s3.policy.evaluate import Judge
 from proxy.s3.policy.restrictions import restricting_policy
@@ -320,6 +320,27 @@ def test_a_denial_by_the_object_is_never_passed_over() -> None:
         policy.judge(ask(STRANGER, "GetObject"))
     assert policy.judge(ask(STRANGER, "GetObject", tags={"a": "b"})).effect == "Deny"
     assert policy.judge(ask(STRANGER, "GetObject", tags={})).effect == "Allow"
+
+
+UPLOAD = {"StringNotEquals": {"s3:x-amz-server-side-encryption": "AES256"}}
+
+
+class Gone(NoContext):
+    """Of a request about an upload that does not exist."""
+
+    def values(self, key: str, question: Question) -> None:
+        if key == "s3:x-amz-server-side-encryption":
+            raise UploadGone
+
+
+def test_an_upload_that_does_not_exist_denies_nothing_and_takes_nothing_back() -> None:
+    about = ask(STRANGER, "PutObject")._replace(context=Gone())
+    assert judge(allow("s3:PutObject"), deny("s3:PutObject", Condition=UPLOAD)).judge(about).effect == "Allow"
+    assert judge(allow("s3:PutObject", Condition=UPLOAD)).judge(about).effect == "Allow"
+    assert judge(deny("s3:PutObject", Condition=UPLOAD)).judge(about).effect is None
+    narrowed = {**UPLOAD, "Bool": {"aws:SecureTransport": "true"}}
+    assert judge(allow("s3:PutObject", Condition=narrowed)).judge(about).effect is None
+    assert judge(allow("s3:PutObject"), deny("s3:PutObject")).judge(about).effect == "Deny"
 
 
 def restricted(*, read_only: bool = False, buckets: tuple[str, ...] = (), prefixes: tuple[str, ...] = ()) -> Judge:
