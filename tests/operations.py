@@ -21,7 +21,7 @@ _OLDER = {
     "PutBucketLifecycle": "PutBucketLifecycleConfiguration",
     "PutBucketNotification": "PutBucketNotificationConfiguration",
 }  # whose request line another operation has by now
-_OFF = frozenset({settings.nothing, settings.empty_list})
+_OFF = frozenset({settings.nothing, settings.abac_is_off, settings.empty_list})
 
 
 def operations_table(handlers: Mapping[str, Handle] = HANDLERS) -> str:

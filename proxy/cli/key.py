@@ -51,7 +51,7 @@ def list_all(tenant: str, config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOp
         {
             "access_key": key.id,
             "name": key.name,
-            "created": datetime.fromtimestamp(key.created_ms / 1000, UTC).isoformat(),
+            "created": datetime.fromtimestamp(key.created_ms / 1000, UTC).isoformat(timespec="seconds"),
             "policy": msgspec.json.decode(key.policy) if key.policy else None,
         }
         for key in keys

@@ -80,6 +80,6 @@ def _row(services: Services, tenant: Tenant, key_id: str, alias: str, created_ms
         "key": key_id,
         "alias": alias,
         "enabled": enabled,
-        "created": datetime.fromtimestamp(created_ms / 1000, UTC).isoformat(),
+        "created": datetime.fromtimestamp(created_ms / 1000, UTC).isoformat(timespec="seconds"),
         "arn": key_arn(key_id, region=services.config.region, account_id=tenant.account_id),
     }

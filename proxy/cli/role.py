@@ -78,7 +78,7 @@ async def _list(services: Services, name: str) -> list[Row]:
         {
             "name": role.name,
             "arn": role_arn(tenant.account_id, role.name),
-            "created": datetime.fromtimestamp(role.created_ms / 1000, UTC).isoformat(),
+            "created": datetime.fromtimestamp(role.created_ms / 1000, UTC).isoformat(timespec="seconds"),
             "max_session_seconds": role.max_session_seconds,
             "trust": msgspec.json.decode(role.trust),
             "policy": msgspec.json.decode(role.policy),

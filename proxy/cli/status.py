@@ -139,9 +139,12 @@ def _garbage(facts: Facts) -> str:
 
 
 def _jobs(facts: Facts) -> str:
+    """Name the jobs that do not just wait for their turn: mostly all do."""
     trouble = " (with trouble: see shardgate jobs)"
-    states = [f"{job.name} {jobs.state(job, now_ms=facts.now_ms)}{trouble if job.last_error else ''}" for job in facts.jobs]
-    return ", ".join(states) or "none has run yet"
+    states = [(job, jobs.state(job, now_ms=facts.now_ms)) for job in facts.jobs]
+    named = [f"{job.name} {state}{trouble if job.last_error else ''}" for job, state in states if job.last_error or state != "waiting"]
+    waiting = len(states) - len(named)
+    return ", ".join([*named, *([f"{waiting} waiting"] if waiting else [])]) or "none has run yet"
 
 
 def _store_cells(store: StoreFacts) -> list[str]:

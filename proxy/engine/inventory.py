@@ -155,7 +155,7 @@ class InventoryMaker:
         folder = folder_of(inventory, bucket.name)
         at = moment_name(state.started_ms)
         links = "".join(f"s3://{inventory.destination}/{key}\n" for key, _, _ in state.files)
-        await self._put(destination, owner, f"{folder}/hive/dt={at[:13]}-00-00/symlink.txt", links.encode(), "text/plain")
+        await self._put(destination, owner, f"{folder}/hive/dt={at[:10]}-{at[11:13]}-00/symlink.txt", links.encode(), "text/plain")
         digest = md5(document, usedforsecurity=False).hexdigest()
         await self._put(destination, owner, f"{folder}/{at}/manifest.json", document, "application/json")
         await self._put(destination, owner, f"{folder}/{at}/manifest.checksum", digest.encode(), "text/plain")

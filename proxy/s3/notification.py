@@ -64,7 +64,7 @@ class Rule(NamedTuple):
 def check_notification(document: Mapping[str, object], targets: Collection[str], *, skip_targets: bool = False) -> tuple[Rule, ...]:
     """Return the rules of a configuration, as boto3 names its members. InvalidArgument; NotImplemented for EventBridge."""
     if document.get("EventBridgeConfiguration") is not None:
-        raise S3Error("NotImplemented", "Events are not told to EventBridge here: name a queue, a topic or a function")
+        raise S3Error("NotImplemented", "EventBridge is not served: name a queue, a topic or a function instead")
     rules = tuple(_rules(document))
     if len(rules) > MAX_CONFIGURATIONS:
         raise _invalid(f"A bucket can have at most {MAX_CONFIGURATIONS} notification configurations")

@@ -86,17 +86,22 @@ class WebsiteRequests:
     async def _read(
         self, visit: Visit, sender: Sender, sent: Mapping[str, str], key: str, headers: Mapping[str, str], method: str
     ) -> Download:
-        """Read a page as GetObject or HeadObject would. NoSuchKey also where the visitor may not read: websites say so."""
-        operation = visit.operation = self._reads[method]
-        target = visit.target = Target(visit.target.bucket if visit.target else None, key)
+        """Read a page as GetObject or HeadObject would. What is missing is NoSuchKey, also to those who may not list: websites say so."""
         try:
-            access = await self._gate.admit(operation, target, (), sent, sender, visit.request)
-            agreed_to_pay((access.held,), sender.principal, headers)
+            return await self._read_object(visit, sender, sent, key, headers, method)
         except S3Error as error:
             bucket = sender.caller.bucket
             if error.code == "AccessDenied" and bucket is not None and PAYMENT not in bucket.settings:
                 await check_page(self._engine, bucket, key)
             raise
+
+    async def _read_object(
+        self, visit: Visit, sender: Sender, sent: Mapping[str, str], key: str, headers: Mapping[str, str], method: str
+    ) -> Download:
+        operation = visit.operation = self._reads[method]
+        target = visit.target = Target(visit.target.bucket if visit.target else None, key)
+        access = await self._gate.admit(operation, target, (), sent, sender, visit.request)
+        agreed_to_pay((access.held,), sender.principal, headers)
         check_key(key)
         call = self._serving.call(visit, operation, parse_request(operation, target, (), headers), headers, sender, access, None)
         await call.guard.check_body(call.params)

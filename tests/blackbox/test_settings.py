@@ -54,6 +54,10 @@ def test_a_setting_that_is_off_is_an_empty_document(s3: S3Client, bucket: str, r
     assert answer["ResponseMetadata"]["HTTPStatusCode"] == 200
 
 
+def test_tags_of_a_bucket_play_no_part_in_who_may_do_what(s3: S3Client, bucket: str) -> None:
+    assert s3.get_bucket_abac(Bucket=bucket)["AbacStatus"] == {"Status": "Disabled"}
+
+
 @pytest.mark.parametrize(
     "remove",
     [

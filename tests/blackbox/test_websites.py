@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -119,6 +120,16 @@ def test_what_is_missing_is_answered_by_the_sites_own_page(get: Get) -> None:
         assert (told(answer), answer.body) == ((404, "NoSuchKey"), b"sorry")
         assert answer.headers["content-type"] == "text/html"
     assert (get("/none", "HEAD").status, get("/none", "HEAD").body) == (404, b"")
+
+
+def test_a_site_made_public_by_a_policy_tells_what_is_missing(s3: S3Client, site: str, get: Get) -> None:
+    everybody_reads = {"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{site}/*"}
+    s3.put_bucket_policy(Bucket=site, Policy=json.dumps({"Version": "2012-10-17", "Statement": [everybody_reads]}))
+    assert told(get("/private.html")) == (200, "")
+    assert (told(get("/none")), get("/none").body) == ((404, "NoSuchKey"), b"sorry")
+    assert get("/none", "HEAD").status == 404
+    folder = get("/docs")
+    assert (folder.status, folder.headers["location"]) == (302, "/docs/")
 
 
 def test_what_is_not_public_is_forbidden(get: Get) -> None:

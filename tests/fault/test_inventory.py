@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import io
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -68,6 +69,16 @@ async def rows(lab: Laboratory) -> list[list[str]]:
         assert (len(data), hashlib.md5(data).hexdigest()) == (file["size"], file["MD5checksum"])
         found += csv.reader(io.StringIO(gzip.decompress(data).decode()))
     return found
+
+
+async def test_hive_finds_a_list_by_its_hour(lab: Laboratory) -> None:
+    await lab.put("a", b"1")
+    await configure(lab)
+    await run(lab)
+    files = await listed(lab)
+    (links,) = (key for key in files if key.endswith("symlink.txt"))
+    assert re.search(r"/hive/dt=\d{4}-\d\d-\d\d-\d\d-00/symlink\.txt$", links)
+    assert files[links].decode().splitlines() == [f"s3://lists/{key}" for key in sorted(files) if key.endswith(".csv.gz")]
 
 
 async def test_a_list_tells_of_every_version_once_a_day(lab: Laboratory) -> None:

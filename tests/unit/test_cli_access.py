@@ -101,7 +101,7 @@ def test_an_explanation_names_the_statement_that_decides(run: Run, tmp_path: Pat
     denied = explained(run, "--key", key, *delete, *resource)
     assert (denied["allowed"], denied["decided_by"]) == (False, 'bucket policy, statement 2 "kept"')
     by_limit = explained(run, "--key", limited, "--action", "s3:PutObject", *resource)
-    assert (by_limit["allowed"], by_limit["decided_by"]) == (False, "no statement allows it: key policy")
+    assert (by_limit["allowed"], by_limit["decided_by"]) == (False, "no statement of the key policy allows it")
     stranger = explained(run, *read, *resource)
     assert (stranger["allowed"], stranger["not_given"]) == (False, ["aws:sourceip"])
     inside = explained(run, *read, *resource, "--context", "aws:SourceIp=192.0.2.7")

@@ -51,7 +51,7 @@ def test_the_page_has_everything_an_operator_needs(capsys: pytest.CaptureFixture
         scrubs=(ScrubFacts(kind="deep", days=30, ended_ms=NOW - 60 * MINUTE, shards=5000, damaged=2, remaining=30),),
         journal=JournalFacts(waiting=5, lag_ms=2000, checkpoint_ms=NOW - 10 * MINUTE, since_checkpoint=12),
         campaigns=(CampaignFacts(id="d-1", what="drain of alder", state="running", done=5, planned=20),),
-        jobs=(Job(name="collect", last_run_ms=1), Job(name="repair", last_error="no room")),
+        jobs=(Job(name="collect", last_run_ms=1), Job(name="audit", last_run_ms=1), Job(name="repair", last_error="no room")),
     )  # fmt: skip
     text = page(facts, capsys)
     lines = text.splitlines()
@@ -66,7 +66,7 @@ def test_the_page_has_everything_an_operator_needs(capsys: pytest.CaptureFixture
         "deep: the last pass ended 1 hour ago: 5,000 shards, 2 of them damaged; another goes on, 30 steps to go",
         "5 changes wait, none was stored for 2 seconds; last checkpoint 10 minutes ago, 12 segments behind it",
         "9 deleted shards are still in the stores",
-        "collect waiting, repair new (with trouble: see shardgate jobs)",
+        "repair new (with trouble: see shardgate jobs), 2 waiting",
         "put open",
         "12.3 ms",
         "3.0 TiB",

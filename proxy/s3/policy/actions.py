@@ -105,6 +105,7 @@ _ACTIONS: Mapping[str, tuple[str, ...]] = {
     "GetObjectLockConfiguration": ("GetBucketObjectLockConfiguration",),
     "GetBucketLogging": ("GetBucketLogging",),
     "GetBucketNotificationConfiguration": ("GetBucketNotification",),
+    "GetBucketAbac": ("GetBucketAbac",),
     "GetBucketAccelerateConfiguration": ("GetAccelerateConfiguration",),
     "ListBucketAnalyticsConfigurations": ("GetAnalyticsConfiguration",),
     "ListBucketIntelligentTieringConfigurations": ("GetIntelligentTieringConfiguration",),

@@ -244,9 +244,8 @@ def _denied(kind: str, found: Finding) -> Decision:
 
 
 def _not_allowed(kind: str, question: Question) -> Decision:
-    return Decision(
-        allowed=False, by=f"no statement allows it: {kind}", because=f"because no {_KINDS[kind]} policy allows the {question.action} action"
-    )
+    because = f"because no {_KINDS[kind]} policy allows the {question.action} action"
+    return Decision(allowed=False, by=f"no statement of the {kind} allows it", because=because)
 
 
 def _told(question: Question, grants: Grants, decision: Decision) -> str | None:

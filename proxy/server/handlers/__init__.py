@@ -80,6 +80,7 @@ HANDLERS: Mapping[str, Handle] = {
     "PutBucketLogging": logging.put_bucket_logging,
     "GetBucketNotificationConfiguration": notification.get_bucket_notification,
     "PutBucketNotificationConfiguration": notification.put_bucket_notification,
+    "GetBucketAbac": settings.abac_is_off,
     "GetBucketAccelerateConfiguration": settings.nothing,
     "ListBucketAnalyticsConfigurations": settings.empty_list,
     "ListBucketIntelligentTieringConfigurations": settings.empty_list,

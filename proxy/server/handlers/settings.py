@@ -29,5 +29,10 @@ async def nothing(_call: Call) -> dict[str, object]:
     return {}
 
 
+async def abac_is_off(_call: Call) -> dict[str, object]:
+    """Answer that tags of the bucket play no part in who may do what, as in each new bucket of AWS."""
+    return {"AbacStatus": {"Status": "Disabled"}}
+
+
 async def empty_list(_call: Call) -> dict[str, object]:
     return {"IsTruncated": False}
