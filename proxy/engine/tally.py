@@ -9,7 +9,6 @@ import msgspec
 
 from proxy.clock import Clock
 from proxy.codec.geometry import Scheme, SegmentGeometry
-from proxy.codec.proof import smallest_shard_size
 from proxy.engine.walk import Positions
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import Extent, Layout, Segment, SegmentId
@@ -59,7 +58,7 @@ class TallyObserver:
         await self._manifest.save_state(TALLY, msgspec.msgpack.encode(self._tally(self._clock.now_ms())))
 
     def _count(self, layout: Layout, segment: Segment, lost: Collection[tuple[SegmentId, int]]) -> None:
-        size = smallest_shard_size(SegmentGeometry(Scheme(layout.k, layout.m), segment.size))
+        size = SegmentGeometry(Scheme(layout.k, layout.m), segment.size).cells_size + segment.footer_size
         there = [store for index, store in enumerate(segment.stores) if index not in segment.missing and (segment.id, index) not in lost]
         self._shards += len(there)
         self._placed.update(segment.stores)

@@ -46,14 +46,14 @@ class Operator:
         return answer
 
     def interrupted(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run a command that watches, and press Ctrl-C once what was planned has moved."""
+        """Run a command that watches, and press Ctrl-C once the work has begun: it goes on until every server has left the store alone."""
         process = subprocess.Popen(
             self.command(*arguments), cwd=ROOT, env=self.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         until = time.monotonic() + DEADLINE_SECONDS
         while time.monotonic() < until:
             standing = self.json(*arguments[:3])
-            if standing["actual"]["segments"] >= standing["planned"]["segments"]:  # type: ignore[index]
+            if standing["state"] == "running":
                 break
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=DEADLINE_SECONDS)
@@ -110,7 +110,7 @@ def test_a_drain_is_planned_with_its_price_watched_detached_from_and_cancelled(
     check(running, objects, etags)
     standing = operator.json("stores", "drain", "elm")
     assert (standing["id"], standing["state"]) == (plan["id"], "running")
-    assert standing["actual"]["usd"] == pytest.approx(plan["planned"]["usd"])  # type: ignore[index]
+    assert standing["actual"]["usd"] <= plan["planned"]["usd"] * 1.001  # type: ignore[index]
     assert "takes new shards again" in operator.run("stores", "drain", "elm", "--cancel", str(plan["id"])).stdout
 
 

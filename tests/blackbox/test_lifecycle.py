@@ -150,3 +150,11 @@ def test_nothing_is_archived_so_nothing_is_restored(s3: S3Client, bucket: str) -
     assert caught.value.response["Error"]["StorageClass"] == "GLACIER_IR"  # type: ignore[typeddict-item]
     with s3_error("NoSuchKey", 404):
         s3.restore_object(Bucket=bucket, Key="gone", RestoreRequest={"Days": 1})
+
+
+def test_a_rule_without_an_id_gets_one(s3: S3Client, bucket: str) -> None:
+    rule = {"Status": "Enabled", "Filter": {"Prefix": ""}, "Expiration": {"Days": 3}}
+    other = {**rule, "Filter": {"Prefix": "a/"}}
+    set_rules(s3, bucket, rule, other)
+    first, second = s3.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
+    assert first["ID"] != second["ID"]

@@ -5,7 +5,6 @@ Source: Amazon S3 User Guide, "Lifecycle configuration elements", and the API Re
 
 from __future__ import annotations
 
-import secrets
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -84,8 +83,7 @@ def _rule(element: Element, storage_classes: Collection[str]) -> Rule:
 
 
 def _id(value: object) -> str:
-    """Return the rule's id; S3 gives one to a rule that came without."""
-    text = str(value) if value else secrets.token_urlsafe(36)
+    text = str(value or "")
     if len(text) > MAX_ID_LENGTH:
         raise S3Error("InvalidArgument", f"ID length should not exceed allowed limit of {MAX_ID_LENGTH}")
     return text

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import secrets
+
 from proxy.manifest.records import Upload, Version
 from proxy.s3.errors import S3Error
 from proxy.s3.lifecycle.deciding import abort_at, expiry_header
 from proxy.s3.lifecycle.reading import read_configuration
 from proxy.s3.lifecycle.rules import SETTING, configuration_of, encode_configuration, told_rules
-from proxy.server.call import Call, moment
+from proxy.s3.parsing import Params
+from proxy.server.call import Call, moment, rows
 from proxy.server.handlers.integrity import need_integrity_header
 from proxy.server.handlers.versions import find_object
 
@@ -25,12 +28,18 @@ async def put_bucket_lifecycle_configuration(call: Call) -> dict[str, object]:
     need_integrity_header(call.headers)
     policy = call.services.policies.get(call.bucket.policy)
     configuration = read_configuration(
-        call.document("LifecycleConfiguration"),
+        _with_ids(call.document("LifecycleConfiguration")),
         minimum_size=call.text("TransitionDefaultMinimumObjectSize"),
         storage_classes=() if policy is None else policy.storage_classes.keys(),
     )
     await call.services.engine.put_bucket_setting(call.bucket, SETTING, encode_configuration(configuration))
     return {"TransitionDefaultMinimumObjectSize": configuration.minimum_size}
+
+
+def _with_ids(document: Params) -> Params:
+    """Return the document with an id for each rule that came without: S3 gives it one."""
+    rules = rows(document, "Rules")
+    return {**document, "Rules": [rule if rule.get("ID") else {**rule, "ID": secrets.token_urlsafe(36)} for rule in rules]}
 
 
 async def delete_bucket_lifecycle(call: Call) -> dict[str, object]:

@@ -138,11 +138,6 @@ def test_a_rule_of_the_old_form_has_its_prefix_to_itself_and_counts_no_versions(
     assert caught.value.code == "InvalidRequest"
 
 
-def test_a_rule_without_an_id_gets_one() -> None:
-    first, second = read({"Status": "Enabled", "Filter": {}} | EXPIRE_3, {"Status": "Enabled", "Filter": {}} | EXPIRE_3).rules
-    assert first.id != second.id
-
-
 EVERYTHING = (
     rule(ID="and", Filter={"And": {"Prefix": "a/", "Tags": [{"Key": "k", "Value": "v"}], "ObjectSizeGreaterThan": 5}}, **EXPIRE_3),
     rule(ID="tag", Status="Disabled", Filter={"Tag": {"Key": "k", "Value": ""}}, Expiration={"Date": MIDNIGHT}),

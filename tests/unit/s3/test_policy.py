@@ -87,6 +87,7 @@ EXPECTED: dict[str, tuple[str, str | None]] = {
     "GetPublicAccessBlock": ("GetBucketPublicAccessBlock", None),
     "DeletePublicAccessBlock": ("PutBucketPublicAccessBlock", None),
     "GetObjectLockConfiguration": ("GetBucketObjectLockConfiguration", None),
+    "GetBucketAbac": ("GetBucketAbac", None),
     "GetBucketLogging": ("GetBucketLogging", None),
     "GetBucketNotificationConfiguration": ("GetBucketNotification", None),
     "GetBucketAccelerateConfiguration": ("GetAccelerateConfiguration", None),
