@@ -131,7 +131,7 @@ def test_a_rule_of_the_old_form_has_its_prefix_to_itself_and_counts_no_versions(
     old = {"Status": "Enabled", "Prefix": "p"}
     assert read(old | EXPIRE_3).rules[0].filter.prefix == "p"
     with pytest.raises(S3Error) as caught:
-        read(old | EXPIRE_3, old | EXPIRE_3)
+        read({"ID": "a"} | old | EXPIRE_3, {"ID": "b"} | old | EXPIRE_3)
     assert caught.value.code == "InvalidRequest"
     with pytest.raises(S3Error) as caught:
         read(old | {"NoncurrentVersionExpiration": {"NoncurrentDays": 1, "NewerNoncurrentVersions": 1}})
