@@ -71,7 +71,7 @@ class AccessLog:
             return
         stream = _Stream(bucket.name, owner.id, owner.account_id, target)
         waiting = self._waiting.get(stream)
-        if waiting is None or waiting.size + len(data) > HELD_BYTES:
+        if waiting is None:
             waiting = self._waiting[stream] = _Lines(since=self._clock.monotonic(), at_ms=at_ms)
         waiting.lines.append(data)
         waiting.size += len(data)

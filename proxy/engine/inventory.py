@@ -27,7 +27,7 @@ from proxy.engine.whole_body import WholeBody
 from proxy.engine.workers import Progress
 from proxy.errors import ProxyError
 from proxy.manifest.protocol import Manifest
-from proxy.manifest.records import NULL_VERSION, Bucket, BucketName, ObjectAttributes, ObjectKey, Record, Tenant, Version
+from proxy.manifest.records import NULL_VERSION, Bucket, BucketId, BucketName, ObjectAttributes, ObjectKey, Record, Tenant, Version
 from proxy.s3.inventory import (
     SETTING,
     Entry,
@@ -92,15 +92,14 @@ class InventoryMaker:
         return Progress(idle=True, trouble="; ".join(troubles))
 
     async def _configured(self) -> AsyncIterator[tuple[Bucket, Tenant, Inventory]]:
-        for tenant in await self._manifest.list_tenants():
-            after = ""
-            while page := await self._manifest.list_buckets(tenant.id, after=after, limit=1000):
-                after = page[-1].name
-                for bucket in page:
-                    for document in json.loads(bucket.settings.get(SETTING, "{}")).values():
-                        inventory = read_inventory(document)
-                        if inventory.enabled:
-                            yield bucket, tenant, inventory
+        after = BucketId(0)
+        while bucket := await self._manifest.next_bucket_with(SETTING, after=after):
+            after = bucket.id
+            owner = await self._manifest.find_tenant(bucket.tenant_id)
+            for document in json.loads(bucket.settings[SETTING]).values():
+                inventory = read_inventory(document)
+                if owner is not None and inventory.enabled:
+                    yield bucket, owner, inventory
 
     async def _load(self, bucket: Bucket, inventory: Inventory) -> ListState:
         value = await self._manifest.load_state(_state_name(bucket, inventory))

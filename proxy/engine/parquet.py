@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Sequence
 from importlib.util import find_spec
 
@@ -37,11 +38,8 @@ def parquet_schema(columns: Sequence[str]) -> str:
 
 
 def _name(column: str) -> str:
-    """Return the name of a column in a Parquet file: lower case, with underscores."""
-    spelled = column.replace("ETag", "Etag")
-    return "".join(f"_{letter.lower()}" if letter.isupper() and at else letter.lower() for at, letter in enumerate(spelled)).replace(
-        "etag", "e_tag"
-    )
+    """Return the name of a column in a Parquet file: lower case, with underscores. ETag is e_tag."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", column).lower()
 
 
 def _type(column: str) -> str:

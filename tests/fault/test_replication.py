@@ -220,7 +220,6 @@ async def test_a_worker_that_died_after_the_copy_does_not_copy_again(lab: Labora
     (replica,) = await lab.services.manifest.due_replicas(now_ms=lab.clock.now_ms(), limit=1)
     await run(lab)
     before = await lab.shards()
-    await lab.services.manifest.find_bucket(BucketName("copy"))
     version = await lab.services.manifest.find_version(lab.bucket.id, ObjectKey("k"))
     assert version is not None
     await lab.services.engine.change_attributes(lab.bucket, version.key, version.id, AttributeChange(tags={}))  # queued once more
