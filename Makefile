@@ -48,8 +48,9 @@ check: $(VENV)/.installed-test ## ruff, mypy --strict, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.installed-bench ## Measure beside the yardsticks
-	$(BIN)/python -m bench
+bench: $(VENV)/.installed-bench ## Measure beside the yardsticks; the raw results and a picture of them go to build/
+	@mkdir -p build
+	$(BIN)/python -m bench --json build/bench.json --picture build/bench.svg
 
 clean: ## Remove what was installed (never data)
 	rm -rf $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz .import_linter_cache

@@ -18,9 +18,11 @@ from rich.console import Console
 from bench import servers
 from bench.beside import BesideResult, Job, measure_beside
 from bench.machine import fill_file_cache, spread_folders
+from bench.measures import Measure
 from bench.memory import MemoryResult, upload_at_once
+from bench.picture import draw, ratios_of
 from bench.report import as_json, as_markdown, print_table
-from bench.rounds import Measure, Starter, run_rounds
+from bench.rounds import Starter, run_rounds
 from bench.workloads import FULL, QUICK, Scale
 
 console = Console(width=150)
@@ -35,6 +37,7 @@ def main(
     config: Annotated[Path, typer.Option(help="Shardgate's configuration.")] = servers.REPOSITORY / "config" / "bench.toml",
     folder: Annotated[Path | None, typer.Option(help="Where the servers keep their data; all of them on the same disk.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the measures here.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Draw the ratios as an SVG here.")] = None,
     markdown: Annotated[bool, typer.Option(help="Print the table for docs/MEASUREMENTS.md as well.")] = False,
     memory: Annotated[bool, typer.Option(help="Measure memory under many large uploads instead.")] = False,
     uploads: Annotated[int, typer.Option(help="With --memory: uploads at once.")] = 64,
@@ -66,6 +69,7 @@ def main(
             measures = _compare(data, config, workers, dataclasses.replace(scale, rounds=rounds or scale.rounds), only, workload)
             print_table(console, measures)
             _write(json_file, as_json(measures))
+            _write(picture, draw(ratios_of([measure.as_dict() for measure in measures])))
             if markdown:
                 print(as_markdown(measures))
     except servers.ServerFailed as error:

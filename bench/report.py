@@ -10,24 +10,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from bench.rounds import Measure
+from bench.measures import Measure
 
 SUBJECT = "shardgate"
 
 
 def print_table(console: Console, measures: Sequence[Measure]) -> None:
-    """Print every measure, and beside Shardgate's the ratio of its rate to each yardstick's."""
+    """Print a line for each workload: how Shardgate compares with each yardstick first, then its own numbers, then theirs."""
     yardsticks = _yardsticks(measures)
     table = Table(title=f"{os.cpu_count()} cores, {platform.machine()}, client and stores on the same machine", title_justify="left")
-    headers = ["", "server", "op/s", "MB/s", "p50 ms", "p99 ms", "CPU s/GiB", "CPU s/1,000 op", "peak RSS MiB"]
-    for header in [*headers, *(f"x {name}" for name in yardsticks)]:
-        table.add_column(header, justify="left" if header in ("", "server") else "right")
+    for header in headers(yardsticks):
+        table.add_column(header, justify="left" if header == "workload" else "right")
     for group in _groups(measures):
-        for measure in group:
-            label = f"{measure.workload} {measure.size}" if measure is group[0] else ""
-            mark = " [red]errors[/red]" if measure.errors else ""
-            table.add_row(label, measure.target + mark, *_numbers(measure), *_ratios(measure, group, yardsticks))
-        table.add_section()
+        table.add_row(*cells(group, yardsticks))
     console.print(table)
     for measure in measures:
         if measure.errors:
@@ -37,19 +32,28 @@ def print_table(console: Console, measures: Sequence[Measure]) -> None:
             )
 
 
+def headers(yardsticks: Sequence[str]) -> list[str]:
+    """Return the titles of the columns. A ratio of rates above 1 is good, one of p99 below 1."""
+    ratios = [f"{kind} {name}" for name in yardsticks for kind in ("×", "p99 ×")]
+    return ["workload", *ratios, "op/s", "MB/s", "p50 ms", "p99 ms", "CPU ms/op", "RSS MiB", *(f"{name} op/s" for name in yardsticks)]
+
+
+def cells(group: Sequence[Measure], yardsticks: Sequence[str]) -> list[str]:
+    """Return the line of one workload; what was not measured is empty."""
+    by_target = {measure.target: measure for measure in group}
+    ours = by_target.get(SUBJECT)
+    label = f"{group[0].workload} {group[0].size}" + (" (errors)" if any(measure.errors for measure in group) else "")
+    ratios = [cell for name in yardsticks for cell in _ratios(ours, by_target.get(name))]
+    rates = [_rate(by_target[name].operations_per_second) if name in by_target else "" for name in yardsticks]
+    return [label, *ratios, *([""] * 6 if ours is None else _numbers(ours)), *rates]
+
+
 def as_markdown(measures: Sequence[Measure]) -> str:
-    """Return a table with one line per workload: Shardgate's numbers and its rate as a multiple of each yardstick's."""
+    """Return the same table for docs/MEASUREMENTS.md."""
     yardsticks = _yardsticks(measures)
-    headers = ["workload", "op/s", "MB/s", "p50 ms", "p99 ms", "CPU s/GiB", "CPU s/1,000 op", "peak RSS MiB"]
-    headers += [f"{name} op/s" for name in yardsticks] + [f"x {name}" for name in yardsticks]
-    lines = [_row(headers), _row(["---"] + ["---:"] * (len(headers) - 1))]
-    for group in _groups(measures):
-        ours = next((measure for measure in group if measure.target == SUBJECT), None)
-        if ours is None:
-            continue
-        rates = [_rate(next((m.operations_per_second for m in group if m.target == name), None)) for name in yardsticks]
-        lines.append(_row([f"{ours.workload} {ours.size}", *_numbers(ours), *rates, *_ratios(ours, group, yardsticks)]))
-    return "\n".join(lines) + "\n"
+    titles = headers(yardsticks)
+    lines = [_row(titles), _row(["---"] + ["---:"] * (len(titles) - 1))]
+    return "\n".join([*lines, *(_row(cells(group, yardsticks)) for group in _groups(measures))]) + "\n"
 
 
 def as_json(measures: Sequence[Measure]) -> str:
@@ -71,17 +75,15 @@ def _numbers(measure: Measure) -> list[str]:
         _rate(measure.megabytes_per_second),
         f"{measure.p50_ms:.2f}",
         f"{measure.p99_ms:.2f}",
-        "" if measure.cpu_seconds_per_gib is None else f"{measure.cpu_seconds_per_gib:.2f}",
         f"{measure.cpu_seconds_per_1000_operations:.2f}",
         f"{measure.peak_rss_mib:,.0f}",
     ]
 
 
-def _ratios(measure: Measure, group: Sequence[Measure], yardsticks: Sequence[str]) -> list[str]:
-    if measure.target != SUBJECT:
-        return [""] * len(yardsticks)
-    rates = {other.target: other.operations_per_second for other in group}
-    return [f"{measure.operations_per_second / rates[name]:.2f}" if rates.get(name) else "" for name in yardsticks]
+def _ratios(ours: Measure | None, yardstick: Measure | None) -> list[str]:
+    if ours is None or yardstick is None or not yardstick.operations_per_second:
+        return ["", ""]
+    return [f"{ours.operations_per_second / yardstick.operations_per_second:.2f}", f"{ours.p99_ms / yardstick.p99_ms:.2f}"]
 
 
 def _rate(value: float | None) -> str:

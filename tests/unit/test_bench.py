@@ -1,0 +1,108 @@
+"""The bench's own arithmetic: its table, its picture and its bills."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from xml.etree.ElementTree import fromstring
+
+import pytest
+
+from bench.cost import (
+    GB,
+    JournalUse,
+    Load,
+    Prices,
+    monthly_bills,
+    packed_use,
+    placeholders,
+    plain_use,
+    read_prices,
+    replicated_bill,
+    shares_of,
+)
+from bench.measures import Measure
+from bench.picture import draw, ratios_of
+from bench.report import cells, headers
+from proxy.codec.geometry import Scheme
+from proxy.config import load_config
+from proxy.policies import make_policies
+
+REPOSITORY = Path(__file__).parents[2]
+OURS = Measure(
+    target="shardgate", workload="PUT", size="4 KiB", operations=100, operations_per_second=2000.0, megabytes_per_second=8.2, p50_ms=4.0,
+    p99_ms=9.0, cpu_seconds_per_gib=1.0, cpu_seconds_per_1000_operations=0.5, peak_rss_mib=100.0, client_cpu_share=0.5,
+)  # fmt: skip
+THEIRS = replace(OURS, target="rclone", operations_per_second=1000.0, p99_ms=18.0)
+POLICY = make_policies(
+    load_config(REPOSITORY / "config/multicloud.toml", placeholders((REPOSITORY / "config/multicloud.toml").read_text()))
+)["anywhere"]
+LOAD = Load(objects=1_000_000, size=16384, puts=300_000, gets=2_000_000, together=16)
+
+
+def test_a_line_tells_how_shardgate_compares_before_anything_else() -> None:
+    line = dict(zip(headers(["rclone"]), cells([THEIRS, OURS], ["rclone"]), strict=True))
+    assert (line["workload"], line["× rclone"], line["p99 × rclone"], line["rclone op/s"]) == ("PUT 4 KiB", "2.00", "0.50", "1,000")
+
+
+def test_a_workload_that_the_yardstick_did_not_do_has_no_ratio() -> None:
+    line = dict(zip(headers(["rclone"]), cells([OURS], ["rclone"]), strict=True))
+    assert (line["× rclone"], line["op/s"], line["rclone op/s"]) == ("", "2,000", "")
+
+
+def test_the_picture_has_a_bar_for_each_workload_that_both_did() -> None:
+    ratios = ratios_of([OURS.as_dict(), THEIRS.as_dict(), replace(OURS, workload="GET").as_dict()])
+    assert ratios == [("PUT 4 KiB", 2.0)]
+    picture = draw([*ratios, ("GET <4 KiB>", 0.3)])
+    texts = [element.text for element in fromstring(picture).iter("{http://www.w3.org/2000/svg}text")]
+    assert {"PUT 4 KiB", "2.00", "GET <4 KiB>", "0.30", "1"} <= set(texts)
+
+
+def test_every_store_of_the_example_has_a_price_with_a_date() -> None:
+    lists = read_prices(REPOSITORY / "config/prices.toml")
+    assert {info.provider for info in POLICY.stores} <= lists.keys()
+    assert all(prices.as_of for prices in lists.values())
+
+
+def test_shards_and_reads_are_spread_evenly_where_the_policy_has_no_reason_to_do_otherwise() -> None:
+    shares = shares_of(POLICY)
+    for parts in (shares.shards, shares.data):
+        assert sum(parts.values()) == pytest.approx(1)
+        assert all(part == pytest.approx(1 / 6, abs=0.03) for part in parts.values())
+
+
+def test_an_object_of_its_own_costs_all_its_shards_and_one_in_a_pack_its_part_of_them() -> None:
+    alone, packed = plain_use(4096, Scheme(4, 2), 16 * 2**20), packed_use(4096, Scheme(4, 2), 16)
+    assert (alone.puts, alone.gets) == (6, 4)
+    assert (packed.puts, packed.gets, packed.read) == (6 / 16, 1, 4096 + 16)
+    assert packed.stored < alone.stored
+
+
+def test_a_long_object_is_read_in_windows() -> None:
+    assert plain_use(16 * 2**20, Scheme(4, 2), 16 * 2**20).gets == 4 * 6  # 1 + 2 + 4 + 4 + 4 + 1 MiB
+
+
+def test_the_bill_of_a_replicated_bucket() -> None:
+    prices = Prices(storage_gb_month=0.02, put_per_thousand=0.005, get_per_thousand=0.0004, egress_gb=0.09, between_regions_gb=0.02)
+    bill = replicated_bill(Load(objects=1000, size=10**9, puts=100, gets=10, together=1), "X", prices)
+    assert bill.storage == pytest.approx(2 * 1000 * 0.02)
+    assert bill.puts == pytest.approx(2 * 0.1 * 0.005 + 100 * 0.02)
+    assert bill.egress == pytest.approx(10 * 0.09)
+    assert bill.total == pytest.approx(bill.storage + bill.puts + bill.gets + bill.egress)
+
+
+def test_the_journal_is_put_at_most_once_in_each_interval_and_not_more_often_than_something_is_written() -> None:
+    journal = JournalUse(1.0, POLICY)
+    rare = replace(LOAD, puts=100, together=1)
+    assert journal.puts(rare) == pytest.approx(600, rel=0.01)
+    busy = replace(LOAD, puts=10**12)
+    assert journal.puts(busy) == pytest.approx(6 * 30 * 86400)
+
+
+def test_packing_is_cheaper_and_large_objects_are_not_packed() -> None:
+    lists = read_prices(REPOSITORY / "config/prices.toml")
+    journal = JournalUse(1.0, POLICY)
+    packed, plain, _ = monthly_bills(LOAD, POLICY, journal, lists, below=131072, beside="AWS")
+    assert packed.total < plain.total
+    assert packed.stored_gb == pytest.approx(LOAD.objects * packed_use(16384, POLICY.scheme, 16).stored / GB)
+    assert len(monthly_bills(replace(LOAD, size=200_000), POLICY, journal, lists, below=131072, beside="AWS")) == 2
