@@ -1,13 +1,15 @@
-"""Fetching one window: from the stores that hold its cells or, where one fails, lies or is late, from any others.
+"""Fetching the same bytes of some columns of a segment: from the stores that hold them or, where one fails, lies or is late, of any others.
 
-Only the data cells that the window covers are asked for: one store, for a small range. When one of them fails, is forged or is late, any k
-columns of the window are gathered instead and its stripes decoded. Nothing leaves before its cells have been authenticated.
+Only the data columns that are wanted are asked for: one store, for a small range. When one of them fails, is forged or is late, any k
+columns are gathered instead, to be decoded. Nothing leaves before it has been authenticated: a window by its cells, here; a slot of a pack
+by its own tag, in `slot_fetch`.
 """
 
 from __future__ import annotations
 
 import asyncio
 from concurrent.futures import Executor
+from typing import NamedTuple, Protocol
 
 from proxy.codec.geometry import Scheme, SegmentGeometry
 from proxy.codec.segment import ColumnReader, SegmentKeys
@@ -17,6 +19,7 @@ from proxy.engine.flight import Flight
 from proxy.engine.windows import Window, touched_cells
 from proxy.errors import IntegrityError, NotEnoughShards, ProxyError, ShardTruncated, StoreError, StoreNotAsked
 from proxy.keyring import TenantCipher
+from proxy.manifest.records import Extent, Segment
 from proxy.stores.observe import ObservedStore
 from proxy.stores.protocol import ShardName
 
@@ -24,24 +27,41 @@ INLINE_SIZE = 2 * 1024 * 1024  # sealed bytes, a column of a window: 0.4 ms to o
 MIN_HEDGE_SECONDS = 0.02
 
 
-class WindowFetch:
-    """One window's requests, from the first to the last that is needed. Runs once."""
+class Columns(Protocol):
+    """What has been fetched, by shard index."""
 
-    def __init__(self, window: Window, cipher: TenantCipher, fleet: Fleet, threads: Executor, reporter: DamageReporter) -> None:
-        layout, self._segment = window.extent.layout, window.segment
-        self._window = window
-        self._fleet = fleet
-        self._threads = threads
-        self._reporter = reporter
-        self._scheme = Scheme(layout.k, layout.m)
-        geometry = SegmentGeometry(self._scheme, self._segment.size)
-        self._first, self._last = geometry.stripes_of(window.start, window.length)
-        self._offset, self._span = geometry.cells_span(self._first, self._last)
-        keys = SegmentKeys(
-            geometry, segment_id=self._segment.id, data_key=cipher.unwrap(layout.wrapped_key), tenant_key_id=layout.tenant_key_id
-        )
-        self._reader = ColumnReader(keys, first=self._first, last=self._last)
-        self._wanted, self._cells_size = touched_cells(geometry, window.start, window.length)
+    @property
+    def indexes(self) -> frozenset[int]:
+        """Those at hand, opened."""
+        ...
+
+    def add(self, shard_index: int, sealed: bytes | memoryview) -> None:
+        """Open what one shard has. Raises an `IntegrityError`. May be called in a thread."""
+        ...
+
+
+class Upstream(NamedTuple):
+    """What every fetch works with."""
+
+    fleet: Fleet
+    threads: Executor
+    reporter: DamageReporter
+
+
+class ColumnFetch:
+    """The requests for one range of bytes of a segment's shards, from the first to the last that is needed. Runs once."""
+
+    def __init__(
+        self, extent: Extent, segment: Segment, columns: Columns, *, wanted: frozenset[int], span: tuple[int, int], upstream: Upstream
+    ) -> None:
+        """`wanted` are the data columns that suffice, beside any k; `span` is where the bytes are in every shard, and how many."""
+        self._extent_id = extent.id
+        self._segment = segment
+        self._scheme = Scheme(extent.layout.k, extent.layout.m)
+        self._fleet, self._threads, self._reporter = upstream
+        self._reader = columns
+        self._wanted = wanted
+        self._offset, self._span = span
         self._reads: Flight[bytes | memoryview] = Flight()
         self._late: set[int] = set()
         self._untried: list[int] = []
@@ -51,21 +71,17 @@ class WindowFetch:
         self._reasons: list[str] = []
 
     @property
-    def memory_bytes(self) -> int:
-        """The memory of the sealed and the opened cells of the columns asked for. If one of their stores is known to be down, it is that of
-        k columns and of the decoded stripes. A store that fails later is not counted in advance."""
-        if all(self._is_readable(column) for column in self._wanted):
-            return 2 * len(self._wanted) * self._cells_size
-        return 3 * self._scheme.k * self._cells_size
+    def is_healthy(self) -> bool:
+        """Whether none of the stores wanted is known to be down."""
+        return all(self._is_readable(column) for column in self._wanted)
 
-    async def run(self) -> list[memoryview]:
-        """Return the window's plaintext in pieces. Raises `NotEnoughShards`."""
+    async def gather(self) -> None:
+        """Fetch the columns wanted, or any k. Raises `NotEnoughShards`."""
         try:
             self._begin()
             while not self._enough():
                 await self._step()
             self._note_overtaken()
-            return self._reader.plaintext(self._window.start, self._window.length)
         finally:
             await self._reads.cancel()
 
@@ -136,7 +152,7 @@ class WindowFetch:
             self._do_without(index, error)
 
     def _do_without(self, index: int, error: ProxyError) -> None:
-        self._reporter.found(self._window.extent.id, self._segment, index, error)
+        self._reporter.found(self._extent_id, self._segment, index, error)
         self._reasons.append(str(error))
         self._top_up()
 
@@ -166,3 +182,32 @@ class WindowFetch:
 
     def _store(self, index: int) -> ObservedStore:
         return self._fleet[self._segment.stores[index]]
+
+
+class WindowFetch:
+    """The fetch of one window. Runs once."""
+
+    def __init__(self, window: Window, cipher: TenantCipher, upstream: Upstream) -> None:
+        layout, segment = window.extent.layout, window.segment
+        geometry = SegmentGeometry(Scheme(layout.k, layout.m), segment.size)
+        first, last = geometry.stripes_of(window.start, window.length)
+        keys = SegmentKeys(geometry, segment_id=segment.id, data_key=cipher.unwrap(layout.wrapped_key), tenant_key_id=layout.tenant_key_id)
+        wanted, cells_size = touched_cells(geometry, window.start, window.length)
+        self._window = window
+        self._reader = ColumnReader(keys, first=first, last=last)
+        self._columns = ColumnFetch(
+            window.extent, segment, self._reader, wanted=wanted, span=geometry.cells_span(first, last), upstream=upstream
+        )
+        self._healthy_memory = 2 * len(wanted) * cells_size
+        self._degraded_memory = 3 * layout.k * cells_size
+
+    @property
+    def memory_bytes(self) -> int:
+        """The memory of the sealed and the opened cells of the columns asked for. If one of their stores is known to be down, it is that of
+        k columns and of the decoded stripes. A store that fails later is not counted in advance."""
+        return self._healthy_memory if self._columns.is_healthy else self._degraded_memory
+
+    async def run(self) -> list[memoryview]:
+        """Return the window's plaintext in pieces. Raises `NotEnoughShards`."""
+        await self._columns.gather()
+        return self._reader.plaintext(self._window.start, self._window.length)

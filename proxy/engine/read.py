@@ -21,7 +21,7 @@ from typing import NamedTuple
 from proxy.codec.customer import CustomerKey, Keystream
 from proxy.engine.budget import BLOCKED_SECONDS, Budget, Grant
 from proxy.engine.damage import DamageReporter
-from proxy.engine.fetch import INLINE_SIZE, WindowFetch
+from proxy.engine.fetch import INLINE_SIZE, Upstream, WindowFetch
 from proxy.engine.fleet import Fleet
 from proxy.engine.windows import (
     FIRST_WINDOW_SIZE,
@@ -67,10 +67,9 @@ class Reader:
 
     def __init__(self, *, manifest: Manifest, fleet: Fleet, budget: Budget, threads: Executor, reporter: DamageReporter) -> None:
         self._manifest = manifest
-        self._fleet = fleet
         self._budget = budget
         self._threads = threads
-        self._reporter = reporter
+        self._upstream = Upstream(fleet, threads, reporter)
 
     async def open(self, version: Version, keys: ReadKeys, start: int, length: int, *, extents: Sequence[Extent] = ()) -> Reading:
         """Return the plaintext bytes start .. start+length-1, as they are fetched.
@@ -154,7 +153,7 @@ class Reader:
     async def _fetch(self, window: Window, keys: ReadKeys, *, charged: bool) -> tuple[list[memoryview], Grant]:
         """Return a window's plaintext and the memory granted for it."""
         keystream = keys.keystream(window)
-        fetch = WindowFetch(window, keys.cipher, self._fleet, self._threads, self._reporter)
+        fetch = WindowFetch(window, keys.cipher, self._upstream)
         held = await self._budget.acquire(fetch.memory_bytes if charged else 0, owner=keys.owner)
         try:
             return await self._deciphered(await fetch.run(), keystream, window.length), held
