@@ -52,7 +52,7 @@ def shardgate(data: Path, *, workers: int, config: Path = REPOSITORY / "config" 
         credentials = data / "credentials"
         # It says so when all its workers listen: before, one might get all connections.
         _wait(process, data, lambda: credentials.exists() and b"serves S3" in (data / "log").read_bytes())
-        access_key, secret_key = _read_credentials(credentials)
+        access_key, secret_key = read_credentials(credentials)
         yield _ready(process, data, "shardgate", Endpoint("127.0.0.1", port, access_key, secret_key))
 
 
@@ -119,7 +119,7 @@ def free_port() -> int:
 _given: set[int] = set()
 
 
-def _read_credentials(path: Path) -> tuple[str, str]:
+def read_credentials(path: Path) -> tuple[str, str]:
     parser = configparser.ConfigParser()
     parser.read(path)
     section = parser["default"]
@@ -170,11 +170,11 @@ def _wait(process: subprocess.Popen[bytes], data: Path, ready: Callable[[], bool
 
 
 def _ready(process: subprocess.Popen[bytes], data: Path, name: str, endpoint: Endpoint) -> Running:
-    _wait(process, data, lambda: _creates_bucket(endpoint))
+    _wait(process, data, lambda: creates_bucket(endpoint))
     return Running(name, endpoint, process.pid)
 
 
-def _creates_bucket(endpoint: Endpoint) -> bool:
+def creates_bucket(endpoint: Endpoint) -> bool:
     """Create the bench's bucket: a server that can do that is up in all its parts."""
     lines = endpoint.sign("PUT", "/bench").decode().split("\r\n")[1:-2]
     headers = dict(line.split(": ", 1) for line in lines)
