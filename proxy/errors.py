@@ -11,6 +11,7 @@
                 ShardTruncated    it is there, and shorter than it was
         IntegrityError            bytes read back are not the bytes written
             CellForged            of one cell
+            SlotForged            of one slot of a pack
             ShardMismatch         of a shard's description
             JournalBroken         a gap or a fork: what was acknowledged cannot be told for sure
         RecoveryRefused           what a recovery finds is not enough, or too much; nothing was changed
@@ -111,6 +112,10 @@ class IntegrityError(ProxyError):
 
 class CellForged(IntegrityError):
     """A cell's authentication tag does not match: corrupt, truncated, stale or swapped."""
+
+
+class SlotForged(IntegrityError):
+    """A slot of a pack did not open: it, or a column that it was decoded from, is forged."""
 
 
 class ShardMismatch(IntegrityError):

@@ -9,18 +9,25 @@ no footer.
 from __future__ import annotations
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import CTR
 
 from proxy.codec.format import TAG_SIZE
 from proxy.errors import CellForged
+
+BLOCK_SIZE = 16  # AES's
+FIRST_COUNTER = 2  # of GCM's stream: block 1 enciphers the tag (NIST SP 800-38D, 7.1)
 
 
 class CellCipher:
     """Seals and opens the cells of one shard."""
 
-    __slots__ = ("_aead", "_last_stripe", "fixed_part")
+    __slots__ = ("_aead", "_key", "_last_stripe", "fixed_part")
 
     def __init__(self, key: bytes, *, fixed_part: bytes, stripe_count: int) -> None:
+        self._key = key
         self._aead = AESGCM(key)
         self.fixed_part = fixed_part
         self._last_stripe = stripe_count - 1
@@ -37,6 +44,17 @@ class CellCipher:
             return self._aead.decrypt(self._nonce(stripe), sealed, self.fixed_part)
         except InvalidTag:
             raise CellForged(f"the cell of stripe {stripe} does not open") from None
+
+    def decipher(self, stripe: int, offset: int, data: bytes | memoryview) -> bytes:
+        """Return what `data`, from `offset` on in a sealed cell, was before it was sealed. NOTHING of it is authenticated.
+
+        It is for bytes that bear a seal of their own inside the cell: the slots of a pack.
+        """
+        block, skipped = divmod(offset, BLOCK_SIZE)
+        stream = Cipher(AES(self._key), CTR(self._nonce(stripe) + (FIRST_COUNTER + block).to_bytes(4, "big"))).decryptor()
+        if skipped:
+            stream.update(bytes(skipped))
+        return stream.update(data)
 
     def _nonce(self, stripe: int) -> bytes:
         return stripe.to_bytes(11, "big") + (b"\x01" if stripe == self._last_stripe else b"\x00")

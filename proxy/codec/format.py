@@ -54,6 +54,9 @@ LABEL_STEP = 256  # labels are padded to a multiple: how long one is says little
 LABEL_LENGTH_SIZE = 4  # before the label, inside its seal
 SALT_SIZE = 24  # random, of a message sealed under a key of its own: two are equal once in 2^96 messages
 WRAPPED_KEY_SIZE = SALT_SIZE + KEY_SIZE + TAG_SIZE
+MAX_PACK_SIZE = 4 * 1024 * 1024  # of the bodies in a pack: what one broken-off write takes with it stays small
+MAX_PACK_SLOTS = 256
+MAX_RECORDS_SIZE = 256 * 1024  # of the records in a pack: its table lies in one column, and makes all others as long
 CUSTOMER_ETAG_SIZE = 16  # as an MD5
 EPOCH_NUMBER_SIZE = 8
 STORE_MARK_SIZE = 16
@@ -71,6 +74,7 @@ MAX_GENERATION = 2**32 - 1
 INFO_CELLS = b"shardgate v1 cells "  # + segment id + shard index
 INFO_LABEL = b"shardgate v1 label "  # + segment id
 INFO_COMMITMENT = b"shardgate v1 commitment "  # + segment id
+INFO_SLOTS = b"shardgate v1 slots "  # + segment id
 # From a tenant key:
 INFO_SHARES = b"shardgate v1 shares "  # + segment id
 INFO_DATA_KEY = b"shardgate v1 data key "  # + salt

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hmac import HMAC
 
-from proxy.codec.format import INFO_CELLS, INFO_COMMITMENT, INFO_LABEL, INFO_SHARES, NONCE_SIZE
+from proxy.codec.format import INFO_CELLS, INFO_COMMITMENT, INFO_LABEL, INFO_SHARES, INFO_SLOTS, NONCE_SIZE
 from proxy.errors import ShardMismatch
 
 ONLY_NONCE = bytes(NONCE_SIZE)  # of a key that seals one message
@@ -55,6 +55,10 @@ class DerivedKeys:
     def label_key(self) -> bytes:
         """Return the key of the segment's label."""
         return self._derivation.expand(INFO_LABEL + self._segment_id)
+
+    def slots_key(self) -> bytes:
+        """Return the key of the slots, if the segment is a pack."""
+        return self._derivation.expand(INFO_SLOTS + self._segment_id)
 
     def commitment(self) -> bytes:
         """Return 32 bytes that no other data key yields for this segment: AES-GCM alone does not commit to its key."""

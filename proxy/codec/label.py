@@ -29,6 +29,8 @@ class Label(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     segment: int  # 0, 1, ... within the version or part
     offset: int  # of its first byte within the version or part
     record: bytes = b""  # MessagePack of the version or part record, in the last segment only
+    table_offset: int = 0  # of a pack: where the slot with its table begins. Bucket and key are "" then
+    table_size: int = 0  # of a pack: the table's plaintext bytes; 0: it is none
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -18,6 +18,7 @@ from proxy.codec.format import TAG_SIZE
 from proxy.codec.geometry import SegmentGeometry
 from proxy.codec.keys import DerivedKeys
 from proxy.codec.label import LabelCipher
+from proxy.codec.slot_cipher import SlotCipher
 from proxy.errors import ShardMismatch
 
 
@@ -56,6 +57,10 @@ class SegmentKeys:
     def label_cipher(self) -> LabelCipher:
         """Return the cipher of the segment's label."""
         return LabelCipher(self._derived.label_key(), first_fixed_part=self._first_fixed_part)
+
+    def slot_cipher(self) -> SlotCipher:
+        """Return the cipher of the segment's slots, if it is a pack."""
+        return SlotCipher(self._derived.slots_key(), first_fixed_part=self._first_fixed_part)
 
 
 def keys_of_footer(fixed: FixedPart, data_key: bytes) -> SegmentKeys:

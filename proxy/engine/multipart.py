@@ -123,7 +123,7 @@ class UploadVerbs(Verbs):
                 checksum=shared.checksum,
             )
             with suppress(PolicyMoved):
-                return await self._manifest.commit_part(upload.id, part, shared_extents=[ref.id for ref in shared.refs])
+                return await self._manifest.commit_part(upload.id, part, shared_extents=shared.refs)
         pieces = await self._open_source(source, source_owner, start, length, bucket, customer_keys.source)
         body = CopyBody(pieces, length, upload.checksum_algorithm or DEFAULT_ALGORITHM)
         return await self.upload_part(bucket, owner, upload, number, body, customer_key=customer_keys.target)

@@ -141,7 +141,7 @@ class ObjectVerbs(Verbs):
                 attributes=attributes,
                 checksum=source.checksum,
                 parts=await self.load_parts(source_bucket, source),
-                shared_extents=tuple(extent.id for extent in source.extents),
+                shared_extents=source.extents,
                 cause=cause,
             ),
         )

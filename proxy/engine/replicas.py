@@ -49,7 +49,7 @@ class ReplicaVerbs(ObjectVerbs):
                 size=source.size,
                 written=self._order.next(),
                 modified_ms=source.modified_ms,
-                shared_extents=tuple(extent.id for extent in source.extents),
+                shared_extents=source.extents,
             )
             with suppress(PolicyMoved):
                 return await self._manifest.commit_version(_as_source(draft, source, attributes, parts, bucket))

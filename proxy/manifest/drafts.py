@@ -8,7 +8,7 @@ from proxy.manifest.events import Cause
 from proxy.manifest.records import (
     BucketId,
     Checksum,
-    ExtentId,
+    ExtentRef,
     Layout,
     ListedVersion,
     ObjectAttributes,
@@ -69,7 +69,7 @@ class VersionDraft(Record, frozen=True, kw_only=True, omit_defaults=True):
     parts: tuple[PartSummary, ...] = ()
     customer_salt: bytes = b""  # of its new layout: a label tells it by this alone
     new_layouts: tuple[Layout, ...] = ()
-    shared_extents: tuple[ExtentId, ...] = ()
+    shared_extents: tuple[ExtentRef, ...] = ()
     default_lock: bool = False  # its retention is that of the bucket's configuration
     cause: Cause | None = None  # set for the commit alone: what those who listen are told
 

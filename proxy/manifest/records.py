@@ -128,6 +128,7 @@ class Layout(Record, frozen=True, kw_only=True, omit_defaults=True):
     tenant_key_id: str  # the tenant's id, or that of a KMS key of the tenant
     wrapped_key: bytes  # the data key, wrapped by that key
     customer_salt: bytes = b""  # what is stored is enciphered under a customer's key and this; empty: it is the plaintext
+    slots: int = 0  # > 0: it is a pack, made with so many objects in it; one segment
     segments: tuple[Segment, ...]
 
 
@@ -139,10 +140,11 @@ class Extent(Record, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ExtentRef(Record, frozen=True, kw_only=True, omit_defaults=True):
-    """A version's use of an extent, whole."""
+    """A version's use of an extent: of all of it, or of one slot of a pack. A slot is the only one that its version has."""
 
     id: ExtentId
-    size: int
+    size: int  # plaintext bytes of what is used
+    offset: int | None = None  # of the slot, as `codec.slots` counts; None: the extent is used whole
 
 
 class Checksum(Record, frozen=True, kw_only=True, omit_defaults=True):

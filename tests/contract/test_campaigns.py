@@ -190,7 +190,7 @@ async def test_what_lies_under_the_former_policy_is_not_shared_any_more(manifest
     source = await store(manifest, "k", 1)
     await applied(manifest, MOVE)
     with pytest.raises(PolicyMoved):
-        await manifest.commit_version(draft("copy", shared_extents=(source.extents[0].id,)))
+        await manifest.commit_version(draft("copy", shared_extents=(source.extents[0],)))
     assert await manifest.find_version(BUCKET, "copy") is None  # type: ignore[arg-type]
 
 
@@ -230,7 +230,7 @@ async def test_an_extent_of_one_user_is_put_under_another_policy(manifest: Manif
 async def test_an_extent_of_two_users_stays_under_its_policy(manifest: Manifest) -> None:
     version = await store(manifest, "k", 1)
     (ref,) = version.extents
-    copy = await manifest.commit_version(draft("copy", shared_extents=(ref.id,)))
+    copy = await manifest.commit_version(draft("copy", shared_extents=(ref,)))
     assert not await manifest.adopt_extent(user(version), ref.id, "q")
     await manifest.delete_version(BUCKET, version.key, version.id, now_ms=NOW)  # type: ignore[arg-type]
     assert not await manifest.adopt_extent(user(version), ref.id, "q")  # its one user is another now
@@ -275,7 +275,7 @@ async def test_an_exchange_under_a_version_that_is_gone_changes_nothing(manifest
 async def test_copies_go_on_to_share_after_an_exchange(manifest: Manifest) -> None:
     version = await store(manifest, "k", 1)
     old = version.extents[0].id
-    copy = await manifest.commit_version(draft("copy", shared_extents=(old,)))
+    copy = await manifest.commit_version(draft("copy", shared_extents=version.extents))
     assert not await manifest.share_successor(user(copy), old, "q", 3, 1, now_ms=NOW)
     new = await manifest.exchange_extent(user(version), old, moved(2), settlements=[], now_ms=NOW)
     assert not await manifest.share_successor(user(copy), old, "q", 4, 1, now_ms=NOW)  # another scheme
@@ -293,7 +293,7 @@ async def test_copies_go_on_to_share_after_an_exchange(manifest: Manifest) -> No
 async def test_a_successor_that_is_gone_is_not_shared(manifest: Manifest) -> None:
     version = await store(manifest, "k", 1)
     old = version.extents[0].id
-    copy = await manifest.commit_version(draft("copy", shared_extents=(old,)))
+    copy = await manifest.commit_version(draft("copy", shared_extents=version.extents))
     await manifest.exchange_extent(user(version), old, moved(2), settlements=[], now_ms=NOW)
     await manifest.delete_version(BUCKET, version.key, version.id, now_ms=NOW)  # type: ignore[arg-type]
     assert not await manifest.share_successor(user(copy), old, "q", 3, 1, now_ms=NOW)

@@ -288,8 +288,7 @@ class Steps:
     async def _copy(self, at: int) -> None:
         source = await self.manifest.find_version(1, f"k{at}")
         if source is not None:
-            shared = [ref.id for ref in source.extents]
-            await self.manifest.commit_version(draft(f"k{at + 1}", f"v{self.number}", shared_extents=shared))
+            await self.manifest.commit_version(draft(f"k{at + 1}", f"v{self.number}", shared_extents=source.extents))
 
     async def _delete(self, at: int) -> None:
         version = await self.manifest.find_version(1, f"k{at}")

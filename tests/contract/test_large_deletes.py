@@ -52,7 +52,7 @@ async def test_an_extent_that_is_shared_again_before_its_turn_stays(manifest: Ma
     version = await manifest.commit_version(draft("k", new_layouts=layouts()))
     await manifest.delete_version(BUCKET, "k", "null", now_ms=NOW)
     last = version.extents[-1]
-    await manifest.commit_version(VersionDraft(bucket_id=BUCKET, key="again", id="d", etag="e", modified_ms=NOW, shared_extents=(last.id,)))
+    await manifest.commit_version(VersionDraft(bucket_id=BUCKET, key="again", id="d", etag="e", modified_ms=NOW, shared_extents=(last,)))
     while await manifest.bury_extents(now_ms=NOW):
         pass
     assert [extent.id for extent in await manifest.walk_extents(after=ExtentId(0), limit=10)] == [last.id]

@@ -307,7 +307,7 @@ async def test_a_commit_or_delete_begun_before_versioning_was_enabled_keeps_what
 
 async def test_shared_extents_live_until_the_last_reference(manifest: Manifest) -> None:
     first = await manifest.commit_version(draft("k", new_layouts=(layout(1),)))
-    await manifest.commit_version(draft("copy", shared_extents=(first.extents[0].id,)))
+    await manifest.commit_version(draft("copy", shared_extents=(first.extents[0],)))
     await manifest.delete_version(BUCKET, "k", "null", now_ms=NOW)
     assert await garbage(manifest) == set()
     await manifest.delete_version(BUCKET, "copy", "null", now_ms=NOW)
@@ -315,7 +315,7 @@ async def test_shared_extents_live_until_the_last_reference(manifest: Manifest) 
     with pytest.raises(VersionMissing):
         await manifest.load_extents([first.extents[0].id])
     with pytest.raises(VersionMissing):
-        await manifest.commit_version(draft("late", shared_extents=(first.extents[0].id,)))
+        await manifest.commit_version(draft("late", shared_extents=(first.extents[0],)))
 
 
 async def test_what_is_found_to_be_read_comes_with_its_extents_where_they_are_few(manifest: Manifest) -> None:
@@ -643,10 +643,10 @@ async def test_a_version_written_between_two_pages_of_a_history_hides_no_other(m
 async def test_an_extent_that_a_step_both_shares_and_releases_stays(manifest: Manifest) -> None:
     first = await manifest.commit_version(draft("k", new_layouts=(layout(1),)))
     (ref,) = first.extents
-    onto_itself = await manifest.commit_version(draft("k", etag="copied onto itself", shared_extents=(ref.id,)))
+    onto_itself = await manifest.commit_version(draft("k", etag="copied onto itself", shared_extents=(ref,)))
     assert onto_itself.extents == first.extents
     assert await garbage(manifest) == set()
-    await manifest.commit_version(draft("twice", shared_extents=(ref.id, ref.id)))
+    await manifest.commit_version(draft("twice", shared_extents=(ref, ref)))
     await manifest.delete_version(BUCKET, "k", "null", now_ms=NOW)
     assert await garbage(manifest) == set()
     await manifest.delete_version(BUCKET, "twice", "null", now_ms=NOW)

@@ -176,7 +176,7 @@ async def test_a_policy_that_moves_meanwhile_is_noticed(lab: Laboratory) -> None
     campaign = await applied(lab, await planner(lab).move_policy("bucket", "wide"))
     manifest = lab.services.manifest
     with pytest.raises(PolicyMoved):
-        await manifest.commit_part(upload.id, Part(number=1, size=1, etag="", modified_ms=0), shared_extents=[source.extents[0].id])
+        await manifest.commit_part(upload.id, Part(number=1, size=1, etag="", modified_ms=0), shared_extents=[source.extents[0]])
     part = await copy(lab, source, upload, 1, 0, source.size)  # as a request does that found the bucket before
     assert part.extents != source.extents
     await carried_out(lab, campaign)

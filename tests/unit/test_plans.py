@@ -192,18 +192,21 @@ REFERENCES: dict[str, tuple[tuple[CountedExtent, ...], tuple[int, ...], tuple[in
 }
 
 
+def refs_to(extents: tuple[int, ...]) -> list[ExtentRef]:
+    return [ExtentRef(id=extent_id, size=10) for extent_id in extents]
+
+
 @pytest.mark.parametrize("case", REFERENCES)
 def test_references(case: str) -> None:
     stored, shared, released, counts, gone = REFERENCES[case]
-    change = plan_references(stored, shared=shared, released=[ExtentRef(id=extent_id, size=10) for extent_id in released])
+    change = plan_references(stored, shared=refs_to(shared), released=refs_to(released))
     extents = {item.extent.id: item.extent for item in stored}
-    refs = tuple(ExtentRef(id=extent_id, size=10) for extent_id in shared)
-    assert change == ReferenceChange(shared=refs, counts=counts, gone=tuple(extents[extent_id] for extent_id in gone))
+    assert change == ReferenceChange(counts=counts, gone=tuple(extents[extent_id] for extent_id in gone))
 
 
 def test_an_extent_that_is_gone_cannot_be_shared() -> None:
     with pytest.raises(ExtentMissing):
-        plan_references([counted(1, 1)], shared=(1, 2))
+        plan_references([counted(1, 1)], shared=refs_to((1, 2)))
 
 
 def test_garbage_is_looked_for_everywhere_where_a_shard_may_have_strayed() -> None:

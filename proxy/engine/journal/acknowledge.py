@@ -11,7 +11,7 @@ before it is made.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Literal, Protocol, TypeAlias, cast
 
 from msgspec import UNSET
@@ -19,7 +19,7 @@ from msgspec import UNSET
 from proxy.manifest.drafts import NO_CONDITIONS, AttributeChange, Conditions, VersionDraft
 from proxy.manifest.plans.locks import OBJECT_LOCK
 from proxy.manifest.protocol import Manifest
-from proxy.manifest.records import BucketId, ExtentId, Layout, ObjectKey, Part, UploadId, Version, VersionId
+from proxy.manifest.records import BucketId, ExtentRef, Layout, ObjectKey, Part, UploadId, Version, VersionId
 
 Acknowledge: TypeAlias = Literal["needed", "all"]
 _Step: TypeAlias = Callable[..., Awaitable[object]]
@@ -50,7 +50,7 @@ def _part_needs_journal(
     part: Part,
     *,
     new_layouts: tuple[Layout, ...] = (),
-    shared_extents: tuple[ExtentId, ...] = (),
+    shared_extents: Sequence[ExtentRef] = (),
     **_: object,
 ) -> bool:
     has_label = bool(new_layouts) and not shared_extents

@@ -19,24 +19,22 @@ class CountedExtent(Record, frozen=True, kw_only=True, omit_defaults=True):
 class ReferenceChange(Record, frozen=True, kw_only=True, omit_defaults=True):
     """Counts to write, and extents to remove."""
 
-    shared: tuple[ExtentRef, ...] = ()  # in the order asked
     counts: tuple[tuple[ExtentId, int], ...] = ()
     gone: tuple[Extent, ...] = ()  # their shards are garbage from now on
 
 
 def plan_references(
-    stored: Iterable[CountedExtent], *, shared: Sequence[ExtentId] = (), released: Iterable[ExtentRef] = ()
+    stored: Iterable[CountedExtent], *, shared: Sequence[ExtentRef] = (), released: Iterable[ExtentRef] = ()
 ) -> ReferenceChange:
     """Count references up and down, all of a step together: what it both shares and releases stays. ExtentMissing of one to be shared."""
     known = {counted.extent.id: counted for counted in stored}
-    for extent_id in shared:
-        if extent_id not in known:
-            raise ExtentMissing(f"extent {extent_id} is gone")
-    changes = Counter(shared)
+    for ref in shared:
+        if ref.id not in known:
+            raise ExtentMissing(f"extent {ref.id} is gone")
+    changes = Counter(ref.id for ref in shared)
     changes.subtract(ref.id for ref in released if ref.id in known)
     counts = {extent_id: known[extent_id].references + change for extent_id, change in changes.items()}
     return ReferenceChange(
-        shared=tuple(ExtentRef(id=extent_id, size=known[extent_id].extent.layout.size) for extent_id in shared),
         counts=tuple((extent_id, count) for extent_id, count in counts.items() if count > 0 and changes[extent_id]),
         gone=tuple(known[extent_id].extent for extent_id, count in counts.items() if count <= 0),
     )

@@ -11,6 +11,7 @@ from proxy.manifest.records import (
     BucketId,
     Extent,
     ExtentId,
+    ExtentRef,
     GarbageSegment,
     Intent,
     IntentId,
@@ -134,7 +135,7 @@ class Objects(Protocol):
     async def begin_upload(self, upload: Upload) -> None: ...  # BucketMissing
     async def find_upload(self, bucket_id: BucketId, key: ObjectKey, upload_id: UploadId) -> Upload | None: ...
     async def commit_part(
-        self, upload_id: UploadId, part: Part, *, new_layouts: Sequence[Layout] = (), shared_extents: Sequence[ExtentId] = (),
+        self, upload_id: UploadId, part: Part, *, new_layouts: Sequence[Layout] = (), shared_extents: Sequence[ExtentRef] = (),
         settlements: Sequence[Settlement] = ()
     ) -> Part: ...  # fmt: skip
 

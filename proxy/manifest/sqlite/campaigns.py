@@ -102,9 +102,9 @@ def note_late_shards(connection: Connection, stores: Collection[str]) -> None:
             reopen_campaign(connection, campaign.id)
 
 
-def refuse_moved(connection: Connection, bucket: Bucket, shared: Sequence[ExtentId]) -> None:
+def refuse_moved(connection: Connection, bucket: Bucket, shared: Sequence[ExtentRef]) -> None:
     """PolicyMoved if what is to be shared is kept under another policy than the bucket's: the one or the other was moved meanwhile."""
-    if any(counted.extent.layout.policy != bucket.policy for counted in counted_extents(connection, shared)):
+    if any(counted.extent.layout.policy != bucket.policy for counted in counted_extents(connection, [ref.id for ref in shared])):
         raise PolicyMoved(f"what is copied into {bucket.name} is not kept under its policy any more")
 
 
@@ -162,9 +162,10 @@ def share_successor(connection: Connection, user: ExtentUser, extent_id: ExtentI
         "SELECT successor FROM successor s JOIN extent e ON e.id = s.successor WHERE s.extent = ? AND policy = ? AND k = ? AND m = ?",
         (extent_id, policy, k, m),
     ).fetchone()
-    if row is None or not _uses(connection, user, extent_id):
+    old = next((ref for ref in _extents(connection, user) if ref.id == extent_id), None)
+    if row is None or old is None:
         return False
-    (new,) = change_references(connection, shared=[ExtentId(row[0])], now_ms=now_ms)
+    (new,) = change_references(connection, shared=[ExtentRef(id=ExtentId(row[0]), size=old.size)], now_ms=now_ms)
     _exchange(connection, user, extent_id, new, now_ms)
     return True
 

@@ -27,11 +27,11 @@ def add_extents(connection: Connection, layouts: Iterable[Layout], *, now_ms: in
 
 
 def change_references(
-    connection: Connection, *, shared: Sequence[ExtentId] = (), released: Iterable[ExtentRef] = (), now_ms: int
+    connection: Connection, *, shared: Sequence[ExtentRef] = (), released: Iterable[ExtentRef] = (), now_ms: int
 ) -> tuple[ExtentRef, ...]:
     """Count references as one step changes them, and return those to what is shared. What nobody refers to any more becomes garbage."""
-    released = tuple(released)
-    plan = plan_references(counted_extents(connection, {*shared, *(ref.id for ref in released)}), shared=shared, released=released)
+    shared, released = tuple(shared), tuple(released)
+    plan = plan_references(counted_extents(connection, {ref.id for ref in (*shared, *released)}), shared=shared, released=released)
     connection.executemany("UPDATE extent SET refs = ? WHERE id = ?", [(count, extent_id) for extent_id, count in plan.counts])
     room = SEGMENTS_AT_ONCE
     for extent in plan.gone:
@@ -40,7 +40,7 @@ def change_references(
             _bury(connection, extent, now_ms)
         else:  # an object of a TiB has 64 Ki segments, and clients wait for this step: the rest is the collector's
             connection.execute("UPDATE extent SET refs = 0 WHERE id = ?", (extent.id,))
-    return plan.shared
+    return shared
 
 
 def bury_extents(connection: Connection, now_ms: int) -> int:

@@ -13,7 +13,7 @@ from proxy.manifest.drafts import CompletedPart, Conditions, VersionDraft
 from proxy.manifest.plans.buckets import check_empty
 from proxy.manifest.plans.uploads import check_upload, completed_version, extents_of, plan_completion
 from proxy.manifest.plans.versions import plan_commit, written_above
-from proxy.manifest.records import BucketId, ExtentId, Layout, ObjectKey, Part, Settlement, Upload, UploadId, Version, VersionId
+from proxy.manifest.records import BucketId, ExtentRef, Layout, ObjectKey, Part, Settlement, Upload, UploadId, Version, VersionId
 from proxy.manifest.sqlite.buckets import need_bucket
 from proxy.manifest.sqlite.campaigns import note_late_policy, refuse_moved
 from proxy.manifest.sqlite.events import note_event
@@ -45,7 +45,7 @@ def commit_part(
     upload_id: UploadId,
     part: Part,
     new_layouts: Sequence[Layout],
-    shared_extents: Sequence[ExtentId],
+    shared_extents: Sequence[ExtentRef],
     settlements: Sequence[Settlement],
 ) -> Part:
     upload = one(connection, "SELECT record FROM upload WHERE id = ?", (upload_id,), _uploads)

@@ -10,6 +10,7 @@ from proxy.manifest.records import (
     BucketId,
     Extent,
     ExtentId,
+    ExtentRef,
     Layout,
     ObjectKey,
     Part,
@@ -125,7 +126,7 @@ class Objects(StepRunner):
         part: Part,
         *,
         new_layouts: Sequence[Layout] = (),
-        shared_extents: Sequence[ExtentId] = (),
+        shared_extents: Sequence[ExtentRef] = (),
         settlements: Sequence[Settlement] = (),
     ) -> Part:
         return await self._write(uploads.commit_part, upload_id, part, new_layouts, shared_extents, settlements)
