@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CONFIG ?= config/local.toml
 WORKERS ?= 1
 
-.PHONY: help run run-moto test test-azure test-clients mutants soak drill breaks fuzz check bench clean
+.PHONY: help run run-moto test test-azure test-clients mutants soak drill breaks fuzz check bench bench-wan clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -51,6 +51,9 @@ check: $(VENV)/.installed-test ## ruff, mypy --strict, import-linter
 bench: $(VENV)/.installed-bench ## Measure beside the yardsticks; the raw results and a picture of them go to build/
 	@mkdir -p build
 	$(BIN)/python -m bench --json build/bench.json --picture build/bench.svg
+
+bench-wan: $(VENV)/.installed-bench ## Measure over six distant buckets, healthy, slow, dead and hanging; QUICK=1 for a minute
+	$(BIN)/python -m bench.wan $(if $(QUICK),--quick)
 
 clean: ## Remove what was installed (never data)
 	rm -rf $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz .import_linter_cache

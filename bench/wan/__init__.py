@@ -1,0 +1,1 @@
+"""`python -m bench.wan`: Shardgate over six distant buckets, beside one such bucket used directly."""

@@ -1,0 +1,47 @@
+"""`python -m bench.wan`: measure Shardgate over six distant buckets, in every state they can be in."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from bench.servers import ServerFailed
+from bench.wan.campaign import FULL, QUICK, TROUBLES, measure
+from bench.wan.table import as_json, tables
+
+console = Console(width=160)
+
+
+def main(
+    quick: Annotated[bool, typer.Option(help="Fewer requests and operations, under a minute.")] = False,
+    state: Annotated[list[str] | None, typer.Option(help=f"Only these beside healthy: {', '.join(TROUBLES)}.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write every latency here.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Where the manifest is.")] = None,
+    keep_log: Annotated[Path | None, typer.Option(help="Keep the proxy's log here.")] = None,
+) -> None:
+    """Measure, and print the ratio first."""
+    data = Path(tempfile.mkdtemp(prefix="shardgate-wan-", dir=folder))
+    began = time.monotonic()
+    try:
+        findings = measure(data, QUICK if quick else FULL, console.print, states=state or tuple(TROUBLES))
+        for table in tables(findings):
+            console.print(table)
+        if json_file is not None:
+            json_file.write_text(as_json(findings) + "\n")
+        console.print(f"{time.monotonic() - began:.0f} s")
+    except ServerFailed as error:
+        console.print(f"bench: {error}", markup=False)
+        raise typer.Exit(1) from error
+    finally:
+        if keep_log is not None:
+            shutil.copy(data / "shardgate" / "log", keep_log)
+        shutil.rmtree(data, ignore_errors=True)
+
+
+typer.run(main)
