@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from time import perf_counter
 
-from aiohttp import web
-
 from proxy.clock import Clock
 from proxy.engine.access_log import AccessLog
 from proxy.s3.access_log import SETTING, Entry, line_of, operation_name, target_of
+from proxy.server.request import Request
+from proxy.server.response import Response
 from proxy.server.visit import Visit
 
 
@@ -20,7 +20,7 @@ class AccessLines:
         self._clock = clock
         self._host_id = host_id
 
-    def note(self, visit: Visit, response: web.StreamResponse | None) -> None:
+    def note(self, visit: Visit, response: Response | None) -> None:
         """Write down a visit that is over, whatever came of it. `response` is None if there was none."""
         sender = visit.sender
         if sender is None or sender.caller.bucket is None or (setting := sender.caller.bucket.settings.get(SETTING)) is None:
@@ -31,7 +31,7 @@ class AccessLines:
             line = line_of(self._entry(visit, response, now))
             self._log.note(sender.caller.bucket, sender.caller.owner, target, line, now)
 
-    def _entry(self, visit: Visit, response: web.StreamResponse | None, now_ms: int) -> Entry:
+    def _entry(self, visit: Visit, response: Response | None, now_ms: int) -> Entry:
         request, sender = visit.request, visit.sender
         assert sender is not None
         assert sender.caller.bucket is not None
@@ -43,7 +43,7 @@ class AccessLines:
             owner=sender.caller.owner.canonical_id,
             bucket=sender.caller.bucket.name,
             at_ms=now_ms - milliseconds,
-            remote=request.remote or "",
+            remote=request.remote,
             requester="" if sender.tenant is None else sender.tenant.canonical_id,
             request_id=visit.request_id,
             operation=operation_name(visit.operation_name, request.method, has_key=key is not None, of_website=visit.of_website),
@@ -56,7 +56,7 @@ class AccessLines:
             milliseconds=milliseconds,
             referer=request.headers.get("Referer", ""),
             user_agent=request.headers.get("User-Agent", ""),
-            version_id="" if response is None else response.headers.get("x-amz-version-id", ""),
+            version_id="" if response is None else response.header("x-amz-version-id"),
             host_id=self._host_id,
             signature_version="" if sender.principal.anonymous else "SigV2" if "AWSAccessKeyId=" in visit.raw_query else "SigV4",
             cipher_suite=cipher,
@@ -66,7 +66,7 @@ class AccessLines:
         )
 
 
-def _object_size(visit: Visit, response: web.StreamResponse | None) -> int | None:
+def _object_size(visit: Visit, response: Response | None) -> int | None:
     """Return the size of the object that was read or written, where the request tells it."""
     if response is None or response.status >= 400:
         return None
@@ -77,12 +77,12 @@ def _object_size(visit: Visit, response: web.StreamResponse | None) -> int | Non
         length = headers.get("x-amz-decoded-content-length", headers.get("Content-Length", ""))
         return int(length) if length.isdecimal() else None
     if visit.operation_name in {"GetObject", "HeadObject"}:
-        total = response.headers.get("Content-Range", "").rpartition("/")[2]
-        return int(total) if total.isdecimal() else response.content_length
+        total = response.header("content-range").rpartition("/")[2]
+        return int(total) if total.isdecimal() else response.length_bytes
     return None
 
 
-def _tls(request: web.BaseRequest) -> tuple[str, str]:
+def _tls(request: Request) -> tuple[str, str]:
     """Return (cipher suite, version) of the connection; empty without TLS."""
     secured = None if request.transport is None else request.transport.get_extra_info("ssl_object")
     if secured is None:

@@ -6,15 +6,13 @@ import logging
 import os
 from base64 import b64encode
 
-from aiohttp import web
-from multidict import CIMultiDict
-
 from proxy.errors import ProxyError
 from proxy.s3.errors import S3Error, render_error
 from proxy.s3.model import Operation
 from proxy.s3.rendering import render_response
 from proxy.server.call import Answer, Download
 from proxy.server.errors import translate
+from proxy.server.response import Response
 from proxy.server.streaming import send_download
 from proxy.server.turns import Turns
 from proxy.server.visit import Visit
@@ -34,27 +32,27 @@ class Answers:
         self._turns = turns
         self._idle_seconds = idle_seconds
 
-    def headers(self, visit: Visit) -> CIMultiDict[str]:
+    def headers(self, visit: Visit) -> list[tuple[str, str]]:
         """Return what the headers of every answer begin with."""
-        headers = CIMultiDict({"x-amz-request-id": visit.request_id, "x-amz-id-2": self.host_id, "Server": "Shardgate"})
+        headers = [("x-amz-request-id", visit.request_id), ("x-amz-id-2", self.host_id)]
         if visit.cross_origin:
-            headers.extend(visit.cross_origin)
+            headers.extend(visit.cross_origin.items())
         if visit.pays:
-            headers["x-amz-request-charged"] = "requester"
+            headers.append(("x-amz-request-charged", "requester"))
         return headers
 
-    async def render(self, visit: Visit, operation: Operation, answer: Answer) -> web.StreamResponse:
+    async def render(self, visit: Visit, operation: Operation, answer: Answer) -> Response:
         """Return the answer of a handler; a download has been sent by then."""
         if isinstance(answer, Download):
             headers = self.headers(visit)
             headers.extend(answer.headers)
-            response = await send_download(visit.request, answer, headers, idle_seconds=self._idle_seconds)
+            response = await send_download(visit.request.outlet, answer, headers, idle_seconds=self._idle_seconds)
             visit.code = answer.failure
             return response
         rendered = render_response(operation, answer)
         headers = self.headers(visit)
         headers.extend(rendered.headers)
-        return web.Response(status=rendered.status, headers=headers, body=await self._turns.join(rendered.pieces))
+        return Response(rendered.status, headers, await self._turns.join(rendered.pieces))
 
     def explain(self, visit: Visit, error: Exception) -> S3Error:
         """Return what a client is told of an error. What an operator has to know of it is logged."""
@@ -66,17 +64,17 @@ class Answers:
             logger.warning("%s %s: %s", visit.request_id, visit.operation_name, error)
         return answer
 
-    def refusal(self, visit: Visit, error: S3Error) -> web.Response:
+    def refusal(self, visit: Visit, error: S3Error) -> Response:
         visit.code = error.code
         headers = self.headers(visit)
-        headers.extend(error.headers)
+        headers.extend(error.headers.items())
         if error.status in _TELL_REGION and visit.target is not None and visit.target.bucket is not None:
             # From it boto3 learns which region to sign for. It is the same for every bucket, and tells of none whether it exists.
-            headers["x-amz-bucket-region"] = self._region
+            headers.append(("x-amz-bucket-region", self._region))
         if visit.request.method == "HEAD" or error.status == 304:
-            return web.Response(status=error.status, headers=headers)
-        headers["Content-Type"] = "application/xml"
-        return web.Response(status=error.status, headers=headers, body=self.error_document(visit, error))
+            return Response(error.status, headers)
+        headers.append(("Content-Type", "application/xml"))
+        return Response(error.status, headers, self.error_document(visit, error))
 
     def error_document(self, visit: Visit, error: S3Error) -> bytes:
         visit.code = error.code

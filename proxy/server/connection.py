@@ -18,6 +18,9 @@ from proxy.server.admission import BoundedServer
 from proxy.server.dispatch import Dispatcher
 from proxy.server.heads import MAX_HEAD_SIZE, MAX_HEADERS_SIZE, BoundedParser, HeadTooLarge
 from proxy.server.inflow import Inflow
+from proxy.server.outlet import Outlet
+from proxy.server.request import request_of
+from proxy.server.response import Response
 
 KEEPALIVE_SECONDS = 75.0
 LINGER_SECONDS = 5.0  # reading on after an early answer, so that it is not lost to a reset
@@ -32,12 +35,35 @@ class Endpoint(BoundedServer):
     """Makes a connection of each that is accepted."""
 
     def __init__(self, dispatcher: Dispatcher, *, limit: int) -> None:
-        super().__init__(dispatcher, limit=limit)
+        super().__init__(self._serve, limit=limit)
         self._dispatcher = dispatcher
         self._buffer = memoryview(bytearray(READ_SIZE))  # of all connections: what is read is copied out at once
 
     def __call__(self) -> asyncio.BaseProtocol:  # type: ignore[override]  # aiohttp says which one
         return _Reading(Connection(self, self._dispatcher), self._buffer)
+
+    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        ours = request_of(request)
+        return _Passed(await self._dispatcher.answer(ours), ours.outlet)
+
+
+class _Passed(web.StreamResponse):
+    """Stands for a response of ours where aiohttp takes one of its own."""
+
+    def __init__(self, response: Response, outlet: Outlet) -> None:
+        super().__init__(status=response.status)
+        self._response = response
+        self._outlet = outlet
+
+    @property
+    def keep_alive(self) -> bool:
+        return not self._response.closes
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Leave it to the outlet."""
+
+    async def write_eof(self, data: bytes = b"") -> None:  # noqa: ARG002 - aiohttp's
+        await self._outlet.send(self._response)
 
 
 class _Reading(asyncio.BufferedProtocol):
@@ -141,8 +167,8 @@ class Connection(web.RequestHandler):
         """Answer what was no request: some clients understand only S3's errors, and a scanner is not worth a traceback."""
         if not isinstance(exc, HttpProcessingError):
             return super().handle_error(request, status, exc, message)
-        request._version = HttpVersion11  # its stand-in claims 1.0, and so would the answer
-        return self._dispatcher.refuse_unreadable(request, _refusal(exc))
+        ours = request_of(request, version=HttpVersion11)  # its stand-in claims 1.0, and so would the answer
+        return _Passed(self._dispatcher.refuse_unreadable(ours, _refusal(exc)), ours.outlet)
 
     def log_exception(self, *args: object, **kw: object) -> None:
         """Log what nobody expected. That the rest of a body, read after its answer, is refused by the parser is no defect of ours."""
@@ -161,8 +187,6 @@ class Connection(web.RequestHandler):
             sent = await super().finish_response(request, resp, start_time)
         finally:
             self._patience_seconds = None
-        if isinstance(resp, web.Response):
-            resp.body = None  # aiohttp keeps the answer until the next request, which may never come
         if self._bounded.is_refusing and self.transport is not None and not sent[1]:
             self._lost = self._loop.create_future()
             with suppress(TimeoutError):

@@ -8,8 +8,6 @@ from contextlib import suppress
 from socket import gethostname
 from urllib.parse import urlsplit
 
-from aiohttp import web
-
 from proxy.manifest.records import Look, ObjectKey
 from proxy.s3.errors import S3Error
 from proxy.s3.hosts import Hosts
@@ -33,6 +31,8 @@ from proxy.server.oidc import Providers
 from proxy.server.payment import agreed_to_pay
 from proxy.server.peers import Peers
 from proxy.server.refusals import refuse_unserved
+from proxy.server.request import Request
+from proxy.server.response import Response
 from proxy.server.serving import Serving
 from proxy.server.sts import TokenService, is_for_tokens
 from proxy.server.telemetry import Telemetry
@@ -83,7 +83,8 @@ class Dispatcher:
         self._finishing = False
         self._idle = asyncio.Event()
 
-    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def answer(self, request: Request) -> Response:
+        """Return the answer to a request, by whichever door it came. One that is large, or takes long, has been sent by then."""
         if request.raw_path.startswith(INTERNAL) and is_internal(request, self._all_domains):
             return await answer_internal(request, self._services.manifest, self._services.fleet, self._telemetry, self._services.journal)
         self._telemetry.begin()
@@ -93,7 +94,7 @@ class Dispatcher:
             response = await self._respond(visit)
             visit.answered(response)
             if self._finishing or not await visit.inlet.spent():
-                response.force_close()
+                response.closes = True
             return response
         finally:
             self._telemetry.end(visit.outcome())
@@ -101,12 +102,12 @@ class Dispatcher:
             if self._finishing and not self._telemetry.in_flight:
                 self._idle.set()
 
-    def refuse_unreadable(self, request: web.BaseRequest, error: S3Error) -> web.Response:
+    def refuse_unreadable(self, request: Request, error: S3Error) -> Response:
         """Answer for what HTTP's parser refused. Nothing that follows on the connection can be trusted to be a request."""
         self._telemetry.begin()
         visit = Visit(request, self._inlet(request))
         response = self._answers.refusal(visit, error)
-        response.force_close()
+        response.closes = True
         visit.answered(response)
         self._telemetry.end(visit.outcome())
         return response
@@ -125,18 +126,18 @@ class Dispatcher:
                     await self._idle.wait()
         return not self._telemetry.in_flight
 
-    def _inlet(self, request: web.BaseRequest) -> Inlet:
+    def _inlet(self, request: Request) -> Inlet:
         limits = self._limits
         return Inlet(request, idle_seconds=limits.body_idle_seconds, min_bytes_per_second=limits.body_min_bytes_per_second)
 
-    async def _respond(self, visit: Visit) -> web.StreamResponse:
+    async def _respond(self, visit: Visit) -> Response:
         try:
             return await self._answer(visit)
         except Exception as error:
             # Kept in this frame, an answer that is the error would hold its traceback, the traceback the frames, they the body read so far.
             return self._answers.refusal(visit, self._answers.explain(visit, error))
 
-    async def _answer(self, visit: Visit) -> web.StreamResponse:
+    async def _answer(self, visit: Visit) -> Response:
         request = visit.request
         headers = read_headers(request.headers.items())
         if self._website_domains:
@@ -148,7 +149,7 @@ class Dispatcher:
         query = read_query(visit.raw_query)
         if request.method == "OPTIONS":
             visit.cross_origin = await self._cross_origin.preflight(target, headers)
-            return web.Response(headers=self._answers.headers(visit))
+            return Response(headers=self._answers.headers(visit))
         if "origin" in headers:
             visit.cross_origin = await self._cross_origin.allow(request.method, target, headers)
         if is_for_tokens(request.method, headers, at_root=target == (None, None)):

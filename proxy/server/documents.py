@@ -11,10 +11,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from aiohttp import web
-
 from proxy.engine.budget import BLOCKED_SECONDS, SMALL_SIZE, Budget, Grant
 from proxy.errors import BudgetExhausted
+from proxy.server.outlet import Outlet
+from proxy.server.response import Response
 
 LISTINGS = frozenset(
     {"GetObjectAttributes", "ListBuckets", "ListMultipartUploads", "ListObjects", "ListObjectsV2", "ListObjectVersions", "ListParts"}
@@ -53,22 +53,20 @@ class Documents:
         finally:
             self._turns.release()
 
-    async def charge(self, response: web.StreamResponse, *, owner: str) -> Grant:
+    async def charge(self, response: Response, *, owner: str) -> Grant:
         """Take the memory of an answer, which `send` gives back. Raises `BudgetExhausted`."""
-        return await self._budget.acquire(COPIES * (response.content_length or 0), owner=owner)
+        return await self._budget.acquire(COPIES * response.length_bytes, owner=owner)
 
-    async def send(self, request: web.BaseRequest, response: web.StreamResponse, held: Grant) -> str:
+    async def send(self, outlet: Outlet, response: Response, held: Grant) -> str:
         """Send an answer, and wait until the client has taken nearly all of it. Return why it was cut off, "" if it was not."""
         try:
-            await response.prepare(request)
             async with asyncio.timeout(self._idle_seconds), held.filling(idle_seconds=BLOCKED_SECONDS):
-                await response.write_eof()
+                await outlet.send(response)
         except ConnectionError:
             return "ClientClosed"
         except (BudgetExhausted, TimeoutError) as error:
-            response.force_close()
-            if request.transport is not None:
-                request.transport.abort()
+            response.closes = True
+            outlet.cut()
             return "SlowDown" if isinstance(error, BudgetExhausted) else "RequestTimeout"
         finally:
             held.release()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from aiohttp import web
-
 from proxy.s3.claim import ONE_MECHANISM
 from proxy.s3.errors import S3Error
 from proxy.s3.form import Form, check_policy, form_answer, form_headers, tagging_document
@@ -22,6 +20,7 @@ from proxy.server.handlers import handle_of
 from proxy.server.handlers.multipart import object_address
 from proxy.server.payment import agreed_to_pay
 from proxy.server.refusals import refuse_unserved
+from proxy.server.response import Response
 from proxy.server.serving import Serving, owner_of
 from proxy.server.visit import Visit
 from proxy.services import Services
@@ -41,7 +40,7 @@ class FormRequests:
         self._tagging = tagging_document(model)
         self._forms = Forms(services.budget)
 
-    async def answer(self, visit: Visit, operation: Operation, headers: dict[str, str]) -> web.StreamResponse:
+    async def answer(self, visit: Visit, operation: Operation, headers: dict[str, str]) -> Response:
         """Store the file of a form, and answer as its fields ask."""
         if "authorization" in headers:
             raise S3Error("InvalidArgument", ONE_MECHANISM, ArgumentName="Authorization", ArgumentValue=headers["authorization"])
@@ -64,10 +63,10 @@ class FormRequests:
         visit.file_size = body.size_bytes
         return self._render(visit, call, form, result)
 
-    def _render(self, visit: Visit, call: Call, form: Form, result: Answer) -> web.Response:
+    def _render(self, visit: Visit, call: Call, form: Form, result: Answer) -> Response:
         assert not isinstance(result, Download)
         answer = form_answer(form, address=object_address(call, safe=""), bucket=call.bucket.name, etag=str(result["ETag"]))
         headers = self._answers.headers(visit)
         headers.extend(object_headers(call.operation, result))
-        headers.extend(answer.headers)
-        return web.Response(status=answer.status, headers=headers, body=answer.body)
+        headers.extend(answer.headers.items())
+        return Response(answer.status, headers, answer.body)

@@ -7,6 +7,7 @@ import asyncio
 from aiohttp import web
 
 from proxy.s3.errors import S3Error
+from proxy.server.request import Request
 
 _DRAIN_SIZE = 256 * 1024  # a rejected body of this size is cheaper to read than a new connection
 _DRAIN_SECONDS = 1.0
@@ -39,7 +40,7 @@ class Pace:
 class Inlet:
     """The raw bytes of one request as they come in. A client may be silent for `idle_seconds`, which is also the window of its pace."""
 
-    def __init__(self, request: web.BaseRequest, *, idle_seconds: float, min_bytes_per_second: float = 0.0) -> None:
+    def __init__(self, request: Request, *, idle_seconds: float, min_bytes_per_second: float = 0.0) -> None:
         self._request = request
         self._content = request.content
         self._idle_seconds = idle_seconds

@@ -7,7 +7,6 @@ import os
 from collections.abc import Sequence
 
 import msgspec
-from aiohttp import web
 
 from proxy.engine.fleet import Fleet
 from proxy.errors import ManifestUnavailable
@@ -16,6 +15,8 @@ from proxy.manifest.protocol import Manifest
 from proxy.s3.hosts import bucket_of_host
 from proxy.server.journal_counts import journal_trouble, read_journal_counts
 from proxy.server.manifest_counts import read_counts
+from proxy.server.request import Request
+from proxy.server.response import Response
 from proxy.server.telemetry import Telemetry
 from proxy.status.live import Live
 
@@ -40,26 +41,26 @@ _FORWARDED = (
 )
 
 
-def is_internal(request: web.BaseRequest, domains: Sequence[str]) -> bool:
+def is_internal(request: Request, domains: Sequence[str]) -> bool:
     """Tell whether "-" stands where a bucket would: behind a host that names one, "-/" begins a key. The path begins with INTERNAL."""
     return request.method in {"GET", "HEAD"} and bucket_of_host(request.headers.get("Host", ""), domains) is None
 
 
 async def answer_internal(
-    request: web.BaseRequest, manifest: Manifest, fleet: Fleet, telemetry: Telemetry, journal: Journal | None = None
-) -> web.Response:
+    request: Request, manifest: Manifest, fleet: Fleet, telemetry: Telemetry, journal: Journal | None = None
+) -> Response:
     """Answer this machine only: not whoever comes through a proxy that runs on it."""
     if not _is_loopback(request) or any(name in request.headers for name in _FORWARDED):
-        return web.Response(status=403)
+        return Response(403)
     if request.raw_path == f"{INTERNAL}health":
         return await _health(manifest, journal)
     if request.raw_path == f"{INTERNAL}metrics":
         body = telemetry.exposition() + await _counted(manifest, journal)
-        return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+        return Response(200, [("Content-Type", "text/plain; version=0.0.4; charset=utf-8")], body)
     if request.raw_path == f"{INTERNAL}status":
         live = Live(process=os.getpid(), in_flight=telemetry.in_flight, stores=fleet.conditions())
-        return web.Response(body=msgspec.json.encode(live), headers={"Content-Type": "application/json"})
-    return web.Response(status=404)
+        return Response(200, [("Content-Type", "application/json")], msgspec.json.encode(live))
+    return Response(404)
 
 
 async def _counted(manifest: Manifest, journal: Journal | None) -> bytes:
@@ -71,19 +72,23 @@ async def _counted(manifest: Manifest, journal: Journal | None) -> bytes:
         return b""
 
 
-def _is_loopback(request: web.BaseRequest) -> bool:
+def _is_loopback(request: Request) -> bool:
     try:
-        return ipaddress.ip_address(request.remote or "").is_loopback
+        return ipaddress.ip_address(request.remote).is_loopback
     except ValueError:
         return False
 
 
-async def _health(manifest: Manifest, journal: Journal | None) -> web.Response:
+async def _health(manifest: Manifest, journal: Journal | None) -> Response:
     if trouble := manifest.trouble or await _fence(manifest):
-        return web.Response(status=503, text=f"{trouble}\n")
+        return _text(f"{trouble}\n", status=503)
     if trouble := journal_trouble(journal):  # all processes have it; without any, nothing could be read, either
-        return web.Response(text=f"ok, but {trouble}\n")
-    return web.Response(text="ok\n")
+        return _text(f"ok, but {trouble}\n")
+    return _text("ok\n")
+
+
+def _text(text: str, *, status: int = 200) -> Response:
+    return Response(status, [("Content-Type", "text/plain; charset=utf-8")], text.encode())
 
 
 async def _fence(manifest: Manifest) -> str:

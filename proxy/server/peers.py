@@ -19,10 +19,10 @@ MAX_HOPS = 32
 
 
 class Connection(Protocol):
-    """What is asked of a connection: aiohttp's request has it."""
+    """What is asked of a connection: a request has it."""
 
     @property
-    def remote(self) -> str | None: ...
+    def remote(self) -> str: ...
     @property
     def secure(self) -> bool: ...
     @property
@@ -38,7 +38,7 @@ class Peers:
 
     def peer(self, request: Connection, headers: Mapping[str, str]) -> Peer:
         """Return who sends this. `headers` has lower-case names, repeated ones joined by commas."""
-        address = read_address((request.remote or "").partition("%")[0])
+        address = read_address(request.remote.partition("%")[0])
         if address is None or not self._is_proxy(address):
             return Peer(str(address or ""), request.secure, _tls_version(request))
         secure = headers.get("x-forwarded-proto", "").rpartition(",")[2].strip().lower() == "https"

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import msgspec
-from aiohttp import web
 
 from proxy.engine.budget import Grant
 from proxy.s3.model import Operation
@@ -21,6 +20,7 @@ from proxy.server.auth import Sender
 from proxy.server.body import MAX_DOCUMENT_SIZE, RequestBody, read_document
 from proxy.server.call import Answer, Call, Download, Handle
 from proxy.server.documents import LARGE, Documents, document_memory
+from proxy.server.response import Response
 from proxy.server.turns import Turns
 from proxy.server.visit import Visit
 from proxy.server.whitespace import WhiteSpace
@@ -66,10 +66,10 @@ class Serving:
             upload=body,
             request_id=visit.request_id,
             host_id=self._answers.host_id,
-            remote=visit.request.remote or "",
+            remote=visit.request.remote,
         )
 
-    async def serve_document(self, visit: Visit, handle: Handle, call: Call, sender: Sender) -> web.StreamResponse:
+    async def serve_document(self, visit: Visit, handle: Handle, call: Call, sender: Sender) -> Response:
         """Read the document whole, then serve. Its memory is held as long as what was read of it is in use."""
         operation = call.operation
         body = RequestBody(
@@ -89,7 +89,7 @@ class Serving:
             await call.guard.check_body(call.params)
             return await self.serve(visit, handle, call, held)
 
-    async def serve(self, visit: Visit, handle: Handle, call: Call, held: Grant | None = None) -> web.StreamResponse:
+    async def serve(self, visit: Visit, handle: Handle, call: Call, held: Grant | None = None) -> Response:
         """Call the handler, and send its answer. `held` is the memory of the request's document."""
         if call.operation.name in LONG:
             return await self._serve_long(visit, handle, call)
@@ -97,22 +97,23 @@ class Serving:
             return await self._serve_large(visit, handle, call, held)
         return await self._answers.render(visit, call.operation, await handle(call))
 
-    async def _serve_large(self, visit: Visit, handle: Handle, call: Call, held: Grant | None) -> web.StreamResponse:
+    async def _serve_large(self, visit: Visit, handle: Handle, call: Call, held: Grant | None) -> Response:
         """Answer with a document that may have megabytes."""
         async with self._documents.turn(call.operation.name):
             response = await self._answers.render(visit, call.operation, await handle(call))
             if held is not None:  # nobody holds one part of what he needs while he waits for another
                 held.release()
             charged = await self._documents.charge(response, owner=owner_of(call))
-        visit.code = await self._documents.send(visit.request, response, charged)
+        visit.code = await self._documents.send(visit.request.outlet, response, charged)
         return response
 
-    async def _serve_long(self, visit: Visit, handle: Handle, call: Call) -> web.StreamResponse:
+    async def _serve_long(self, visit: Visit, handle: Handle, call: Call) -> Response:
         """Answer what may take longer than a client waits."""
         answers, limits = self._answers, self._limits
         headers = answers.headers(visit)
-        headers["Content-Type"] = "application/xml"
-        waiting = WhiteSpace(visit.request, headers, call.early, seconds=limits.white_space_seconds, idle_seconds=limits.body_idle_seconds)
+        headers.append(("Content-Type", "application/xml"))
+        outlet = visit.request.outlet
+        waiting = WhiteSpace(outlet, headers, call.early, seconds=limits.white_space_seconds, idle_seconds=limits.body_idle_seconds)
         async with waiting:
             try:
                 answer = await handle(call)

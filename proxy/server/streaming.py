@@ -5,34 +5,32 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from aiohttp import web
-from aiohttp.http import StreamWriter
-from multidict import CIMultiDict
-
 from proxy.engine.read import Reading
 from proxy.errors import BudgetExhausted, IntegrityError
 from proxy.server.call import Download
+from proxy.server.outlet import Outlet
+from proxy.server.response import Response
 
 logger = logging.getLogger(__name__)
 
 SINGLE_WRITE_SIZE = 128 * 1024  # up to here joining headers and body in one write beats a second system call
 
 
-async def send_download(
-    request: web.BaseRequest, download: Download, headers: CIMultiDict[str], *, idle_seconds: float
-) -> web.StreamResponse:
+async def send_download(outlet: Outlet, download: Download, headers: list[tuple[str, str]], *, idle_seconds: float) -> Response:
     """Answer with the download. What fails before the first byte is raised; later the connection is cut and `failure` says why.
 
     A client that takes nothing for `idle_seconds` is cut off too. Until then it may pause; what was read ahead for it gives way to others.
     """
-    headers["Content-Length"] = str(download.length)
+    response = Response(download.status, headers, length_bytes=download.length)
     chunks = download.chunks
     if chunks is None or download.length == 0:
-        return web.Response(status=download.status, headers=headers)
+        return response
     try:
         if download.length <= SINGLE_WRITE_SIZE:
-            return web.Response(status=download.status, headers=headers, body=await _collect(chunks, download.length))
-        return await _stream(request, chunks, download, headers, idle_seconds)
+            response.body = await _collect(chunks, download.length)
+        else:
+            await _stream(outlet, chunks, download, response, idle_seconds)
+        return response
     finally:
         await chunks.aclose()  # left to the garbage collector, requests to stores would go on for a client that has gone
 
@@ -44,25 +42,17 @@ async def _collect(chunks: Reading, length: int) -> bytes:
     return body
 
 
-async def _stream(
-    request: web.BaseRequest,
-    chunks: Reading,
-    download: Download,
-    headers: CIMultiDict[str],
-    idle_seconds: float,
-) -> web.StreamResponse:
+async def _stream(outlet: Outlet, chunks: Reading, download: Download, response: Response, idle_seconds: float) -> None:
     group = await chunks.group()  # before the status line: this may still become a 503
-    response = web.StreamResponse(status=download.status, headers=headers)
     sent = 0
     try:
-        await response.prepare(request)
+        outlet.begin(response, length_bytes=download.length)
         while group:
-            await _pass_on(request, chunks, group, idle_seconds)
+            await _pass_on(outlet, chunks, group, idle_seconds)
             sent += sum(map(len, group))
             group = await chunks.group()  # the stores have deadlines of their own
         if sent != download.length:
             raise IntegrityError(f"{sent} bytes of {download.length} could be read")
-        await response.write_eof()
     except ConnectionError:
         download.failure = "ClientClosed"
     except TimeoutError:
@@ -71,28 +61,21 @@ async def _stream(
         download.failure = "ShortRead"
         logger.warning("connection cut after %d of %d bytes: %r", sent, download.length, error)
     if download.failure:
-        response.force_close()
-        if request.transport is not None:
-            request.transport.abort()
-    return response
+        response.closes = True
+        outlet.cut()
 
 
-async def _pass_on(request: web.BaseRequest, chunks: Reading, group: list[memoryview], idle_seconds: float) -> None:
+async def _pass_on(outlet: Outlet, chunks: Reading, group: list[memoryview], idle_seconds: float) -> None:
     """Write, and wait until the connection takes more. What is beyond the group is given up if others want its memory meanwhile.
 
-    aiohttp's writer would join the pieces with the head. uvloop sends a head that was just written with them, in one system call.
+    uvloop sends a head that was just written with the pieces, in one system call.
     """
-    writer, transport = request.writer, request.transport
-    assert isinstance(writer, StreamWriter)
-    if transport is None or transport.is_closing():
-        raise ConnectionResetError("the client has gone")
-    transport.writelines(group)
-    if not transport.get_write_buffer_size():
+    if outlet.pass_on(group):
         return  # the client keeps up: nobody has to wait, and no clock to be set
     async with asyncio.timeout(idle_seconds):
         try:
             async with chunks.passing():
-                await writer.drain()
+                await outlet.drain()
         except BudgetExhausted:
             await chunks.pause()
-            await writer.drain()
+            await outlet.drain()

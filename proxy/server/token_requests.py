@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from aiohttp import web
-
 from proxy.engine.budget import Budget
 from proxy.errors import ProxyError
 from proxy.s3.sts.answers import render_answer, render_sts_error
 from proxy.server.answers import Answers
 from proxy.server.documents import document_memory
+from proxy.server.response import Response
 from proxy.server.sts import TokenService, body_size, read_small, told
 from proxy.server.visit import Visit
 
@@ -23,17 +22,16 @@ class TokenRequests:
         self._tokens = tokens
         self._answers = answers
 
-    async def answer(self, visit: Visit, headers: Mapping[str, str]) -> web.Response:
+    async def answer(self, visit: Visit, headers: Mapping[str, str]) -> Response:
         """Answer one request, errors too in the service's form."""
-        answers = self._answers.headers(visit)
-        answers["Content-Type"] = "text/xml"
+        answers = [*self._answers.headers(visit), ("Content-Type", "text/xml")]
         try:
             size = body_size(headers)
             async with document_memory(self._budget, size, owner="") as held:
                 body = await read_small(visit.inlet, size, held)
                 action, result = await self._tokens.answer(headers, body, visit.request)
-            return web.Response(headers=answers, body=render_answer(action, result, visit.request_id))
+            return Response(200, answers, render_answer(action, result, visit.request_id))
         except ProxyError as error:
             refusal = told(error)
             visit.code = refusal.code
-            return web.Response(status=refusal.status, headers=answers, body=render_sts_error(refusal, visit.request_id))
+            return Response(refusal.status, answers, render_sts_error(refusal, visit.request_id))

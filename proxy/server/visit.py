@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from random import getrandbits
 from time import perf_counter
 
-from aiohttp import web
-
 from proxy.s3.model import Operation
 from proxy.s3.routing import Target
 from proxy.server.auth import Sender
 from proxy.server.inlet import Inlet
+from proxy.server.request import Request
+from proxy.server.response import Response
 from proxy.server.telemetry import Answered
 
 _SAME_ORIGIN: Mapping[str, str] = {}
@@ -40,7 +40,7 @@ class Visit:
         "tenant",
     )
 
-    def __init__(self, request: web.BaseRequest, inlet: Inlet) -> None:
+    def __init__(self, request: Request, inlet: Inlet) -> None:
         self.started = perf_counter()
         self.request = request
         self.inlet = inlet
@@ -72,10 +72,10 @@ class Visit:
         """It is known who has sent the request."""
         self.sender, self.tenant = sender, "" if sender.tenant is None else sender.tenant.name
 
-    def answered(self, response: web.StreamResponse) -> None:
+    def answered(self, response: Response) -> None:
         self.status = response.status
         if self.request.method != "HEAD":
-            self.sent_bytes = response.content_length or 0
+            self.sent_bytes = response.length_bytes
 
     def outcome(self) -> Answered:
         return Answered(
@@ -84,7 +84,7 @@ class Visit:
             resource=self.resource,
             operation=self.operation_name,
             tenant=self.tenant,
-            remote=self.request.remote or "",
+            remote=self.request.remote,
             status=self.status,
             code=self.code,
             received_bytes=self.inlet.received_bytes,

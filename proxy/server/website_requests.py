@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from aiohttp import web
-
 from proxy.engine.engine import Engine
 from proxy.s3.errors import S3Error
 from proxy.s3.model import Model
@@ -23,6 +21,7 @@ from proxy.server.cross_origin import CrossOrigin
 from proxy.server.handlers import handle_of
 from proxy.server.payment import PAYMENT, agreed_to_pay
 from proxy.server.peers import Peers
+from proxy.server.response import Response
 from proxy.server.serving import Serving
 from proxy.server.visit import Visit
 from proxy.server.websites import METHODS, Asked, Missed, Moved, check_page, error_headers, visit_website, website_of
@@ -51,7 +50,7 @@ class WebsiteRequests:
         self._serving = serving
         self._answers = answers
 
-    async def answer(self, visit: Visit, bucket: str, headers: Mapping[str, str]) -> web.StreamResponse:
+    async def answer(self, visit: Visit, bucket: str, headers: Mapping[str, str]) -> Response:
         """Answer a visitor of a bucket's website, whatever comes of it."""
         visit.of_website = True
         try:
@@ -62,12 +61,12 @@ class WebsiteRequests:
             explained = self._answers.explain(visit, error)
             return self._answers.refusal(visit, explained) if explained.status == 304 else self._error_page(visit, explained, None)
 
-    async def _answer(self, visit: Visit, bucket: str, headers: Mapping[str, str]) -> web.StreamResponse:
+    async def _answer(self, visit: Visit, bucket: str, headers: Mapping[str, str]) -> Response:
         method = visit.request.method
         target = visit.target = split_target(bucket, visit.raw_path)
         if method == "OPTIONS":
             visit.cross_origin = await self._cross_origin.preflight(target, headers)
-            return web.Response(headers=self._answers.headers(visit))
+            return Response(headers=self._answers.headers(visit))
         if "origin" in headers:
             visit.cross_origin = await self._cross_origin.allow(method, target, headers)
         if method not in METHODS:
@@ -109,16 +108,14 @@ class WebsiteRequests:
         assert isinstance(answer, Download)
         return answer
 
-    def _moved(self, visit: Visit, moved: Moved) -> web.Response:
+    def _moved(self, visit: Visit, moved: Moved) -> Response:
         headers = self._answers.headers(visit)
-        headers["Location"] = one_line(moved.location)
-        return web.Response(status=moved.status, headers=headers)
+        headers.append(("Location", one_line(moved.location)))
+        return Response(moved.status, headers)
 
-    def _error_page(self, visit: Visit, error: S3Error, beside: S3Error | None) -> web.Response:
+    def _error_page(self, visit: Visit, error: S3Error, beside: S3Error | None) -> Response:
         visit.code = error.code
         headers = self._answers.headers(visit)
-        headers.extend(error.headers)
-        headers.extend(error_headers(error))
-        headers["Content-Type"] = "text/html; charset=utf-8"
+        headers += [*error.headers.items(), *error_headers(error).items(), ("Content-Type", "text/html; charset=utf-8")]
         body = error_page(error, request_id=visit.request_id, host_id=self._answers.host_id, beside=beside)
-        return web.Response(status=error.status, headers=headers, body=b"" if visit.request.method == "HEAD" else body)
+        return Response(error.status, headers, b"" if visit.request.method == "HEAD" else body)

@@ -12,8 +12,8 @@ import asyncio
 from collections.abc import Mapping
 from types import TracebackType
 
-from aiohttp import web
-from multidict import CIMultiDict
+from proxy.server.outlet import Outlet
+from proxy.server.response import Response
 
 PROLOG = b'<?xml version="1.0" encoding="UTF-8"?>\n'  # it must come first of all: white space before it is no XML
 
@@ -22,16 +22,16 @@ class WhiteSpace:
     """Runs beside the work on an answer. If that takes longer than `seconds`, the answer is begun, and goes on by a space each so often."""
 
     def __init__(
-        self, request: web.BaseRequest, headers: CIMultiDict[str], early: Mapping[str, str], *, seconds: float, idle_seconds: float
+        self, outlet: Outlet, headers: list[tuple[str, str]], early: Mapping[str, str], *, seconds: float, idle_seconds: float
     ) -> None:
         """Answer with the headers, and with what the work on the answer has put into `early` by then."""
-        self._request = request
+        self._outlet = outlet
         self._headers = headers
         self._early = early
         self._seconds = seconds
         self._idle_seconds = idle_seconds
         self._over = asyncio.Event()
-        self._response: web.StreamResponse | None = None
+        self._response: Response | None = None
         self._gone = False
 
     async def __aenter__(self) -> WhiteSpace:
@@ -48,17 +48,17 @@ class WhiteSpace:
         await self._sending
         return self._response is not None
 
-    async def finish(self, document: bytes) -> web.StreamResponse:
+    async def finish(self, document: bytes) -> Response:
         """Send the rest of the answer. The client may be gone: the work was done all the same."""
         response = self._response
         assert response is not None
         try:
             if not self._gone:
                 async with asyncio.timeout(self._idle_seconds):
-                    await response.write(document.removeprefix(PROLOG))
-                    await response.write_eof()
+                    await self._outlet.write(document.removeprefix(PROLOG))
+                    await self._outlet.end()
         except (ConnectionError, TimeoutError):
-            response.force_close()
+            response.closes = True
         return response
 
     async def _send(self) -> None:
@@ -66,12 +66,11 @@ class WhiteSpace:
             while not await self._done_within(self._seconds):
                 async with asyncio.timeout(self._idle_seconds):
                     if self._response is None:
-                        self._headers.extend(self._early)
-                        self._response = web.StreamResponse(headers=self._headers)
-                        await self._response.prepare(self._request)
-                        await self._response.write(PROLOG)
+                        self._response = Response(headers=[*self._headers, *self._early.items()])
+                        self._outlet.begin(self._response, length_bytes=None)
+                        await self._outlet.write(PROLOG)
                     else:
-                        await self._response.write(b" ")
+                        await self._outlet.write(b" ")
         except (ConnectionError, TimeoutError):
             self._gone = True
 

@@ -7,10 +7,11 @@ import socket
 from typing import cast
 
 import pytest
-from aiohttp import web
 
 from proxy.server.connection import Endpoint
 from proxy.server.dispatch import Dispatcher
+from proxy.server.request import Request
+from proxy.server.response import Response
 
 WHOLE = b"x" * 50 * 1024 * 1024  # far more than sockets hold
 
@@ -24,11 +25,11 @@ class Answers:
         self._body = body
         self.is_over = asyncio.Event()
 
-    async def __call__(self, _request: web.BaseRequest) -> web.StreamResponse:
+    async def answer(self, _request: Request) -> Response:
         task = asyncio.current_task()
         assert task is not None
         task.add_done_callback(lambda _: self.is_over.set())  # aiohttp's, which also sends what is returned
-        return web.Response(body=self._body)
+        return Response(body=self._body)
 
 
 async def test_who_takes_nothing_of_an_answer_made_whole_is_cut_off() -> None:

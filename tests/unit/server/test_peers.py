@@ -14,7 +14,7 @@ from proxy.server.peers import MAX_HOPS, Peers
 class Line(NamedTuple):
     """A connection."""
 
-    remote: str | None
+    remote: str
     secure: bool = False
     transport: asyncio.Transport | None = None
 
@@ -70,4 +70,4 @@ def test_so_is_what_it_says_of_tls(remote: str, secure: bool, proto: str | None,
 
 
 def test_without_a_connection_there_is_nobody() -> None:
-    assert Peers(()).peer(Line(None), {}) == Peer()
+    assert Peers(()).peer(Line(""), {}) == Peer()

@@ -8,12 +8,14 @@ from contextlib import asynccontextmanager, suppress
 from typing import cast
 
 import pytest
-from aiohttp import web
-from multidict import CIMultiDict
 
 from proxy.engine.read import Reading
 from proxy.errors import IntegrityError, NotEnoughShards
 from proxy.server.call import Download
+from proxy.server.connection import Endpoint
+from proxy.server.dispatch import Dispatcher
+from proxy.server.request import Request
+from proxy.server.response import Response
 from proxy.server.streaming import SINGLE_WRITE_SIZE, send_download
 
 LARGE = 4 * SINGLE_WRITE_SIZE
@@ -51,29 +53,30 @@ class Pieces:
 
 
 class Sending:
-    """A download that is sent, and what came of it here."""
+    """A download that is sent, and what came of it here. Stands for the dispatcher."""
+
+    idle_seconds = 30
 
     def __init__(self, length: int, *pieces: bytes | Exception) -> None:
         self.pieces = Pieces(pieces)
         self.download = Download(status=200, headers=[], length=length, chunks=cast(Reading, self.pieces))
         self.raised: Exception | None = None
 
-    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def answer(self, request: Request) -> Response:
         try:
-            return await send_download(request, self.download, CIMultiDict(), idle_seconds=30)
+            return await send_download(request.outlet, self.download, [], idle_seconds=30)
         except Exception as error:
             self.raised = error
-            refusal = web.Response(status=503)
-            refusal.force_close()
+            refusal = Response(503)
+            refusal.closes = True
             return refusal
 
-    async def answer(self) -> bytes:
+    async def received(self) -> bytes:
         """Return all that a client gets until the server closes the connection."""
-        runner = web.ServerRunner(web.Server(self._answer))  # type: ignore[arg-type]  # streams are responses, too
-        await runner.setup()
+        endpoint = Endpoint(cast(Dispatcher, self), limit=10)
+        server = await asyncio.get_running_loop().create_server(endpoint, "127.0.0.1", 0)
         try:
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            reader, writer = await asyncio.open_connection(*runner.addresses[0])
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
             writer.write(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
             with suppress(ConnectionError):
                 async with asyncio.timeout(20):
@@ -81,20 +84,21 @@ class Sending:
             return b""
         finally:
             writer.close()
-            await runner.cleanup()
+            server.close()
+            await endpoint.shutdown(0.1)
 
 
 @pytest.mark.parametrize("ends", [(), (FAILURE,), (ZeroDivisionError("a fault of ours"),)])
 async def test_what_breaks_off_in_the_middle_ends_the_connection(ends: tuple[Exception, ...]) -> None:
     sending = Sending(LARGE, bytes(LARGE // 2), *ends)
-    assert len(await sending.answer()) < LARGE
+    assert len(await sending.received()) < LARGE
     assert sending.download.failure == "ShortRead"
     assert sending.pieces.closed
 
 
 async def test_what_fails_before_its_first_byte_is_not_begun() -> None:
     sending = Sending(LARGE, FAILURE)
-    assert (await sending.answer()).startswith(b"HTTP/1.1 503 ")
+    assert (await sending.received()).startswith(b"HTTP/1.1 503 ")
     assert sending.raised is FAILURE
     assert sending.pieces.closed
 
@@ -102,6 +106,6 @@ async def test_what_fails_before_its_first_byte_is_not_begun() -> None:
 @pytest.mark.parametrize("pieces", [(b"half",), (b"half", FAILURE), (FAILURE,)])
 async def test_what_is_sent_at_once_is_whole_or_not_begun(pieces: tuple[bytes | Exception, ...]) -> None:
     sending = Sending(1000, *pieces)
-    assert (await sending.answer()).startswith(b"HTTP/1.1 503 ")
+    assert (await sending.received()).startswith(b"HTTP/1.1 503 ")
     assert isinstance(sending.raised, IntegrityError | NotEnoughShards)
     assert sending.pieces.closed
