@@ -23,7 +23,7 @@ test-azure: $(VENV)/.installed-test ## The stores' contract on Azurite, which np
 	@command -v npm >/dev/null || { echo "npm is not installed: the Azure contract is skipped"; exit 0; }; \
 	npm install --silent --prefix $(VENV)/node azurite && $(BIN)/python -m pytest -q tests/contract/test_stores.py -k azure
 
-test-clients: $(VENV)/.installed-test ## Clients that others wrote, in Python, JavaScript and Go, NAMES or all (skipped where they cannot be had)
+test-clients: $(VENV)/.installed-test ## Clients that others wrote, in Python, JavaScript, Go and Java, NAMES or all (skipped where they cannot be had)
 	$(BIN)/python -m tests.clients $(NAMES)
 
 mutants: $(VENV)/.installed-test ## Put known mistakes into copies of the tree: the tests must notice each

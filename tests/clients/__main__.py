@@ -8,16 +8,16 @@ What clients need is installed in virtual environments of their own, beside the 
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import tempfile
 from pathlib import Path
 
-from tests.clients.running import Outcome, run_program, skipped
+from tests.clients.programs import PROGRAMS, run_built
+from tests.clients.running import Outcome
 from tests.clients.scripts import run_script, scripts
 from tests.servers import ROOT, Shardgate, shardgate
 
-HERE = Path(__file__).parent
+REGION = "us-east-1"
 _LEFT_OUT = {"PYTHONPATH", "AWS_CA_BUNDLE"}  # a client must find neither our code nor certificates that nobody asks for
 
 
@@ -27,40 +27,23 @@ def main(names: list[str]) -> int:
         tempfile.TemporaryDirectory(prefix="shardgate-clients-") as folder,
         shardgate(Path(folder), config=ROOT / "config/local.toml") as server,
     ):
-        outcomes = {name: _run(name, Path(folder), server) for name in names or ["javascript", "golang", *scripts()]}
+        outcomes = {name: _run(name, Path(folder), server) for name in names or [*PROGRAMS, *scripts()]}
     print("\n" + "\n".join(f"{outcome:8} {name}" for name, outcome in outcomes.items()), flush=True)
     return 1 if "failed" in outcomes.values() else 0
 
 
 def _run(name: str, folder: Path, server: Shardgate) -> Outcome:
-    keys = {"AWS_ACCESS_KEY_ID": server.access_key, "AWS_SECRET_ACCESS_KEY": server.secret_key, "AWS_DEFAULT_REGION": "us-east-1"}
+    keys = {
+        "AWS_ACCESS_KEY_ID": server.access_key,
+        "AWS_SECRET_ACCESS_KEY": server.secret_key,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_REGION": REGION,
+    }
     environ = {key: value for key, value in os.environ.items() if key not in _LEFT_OUT} | keys
     print(f"{name}:", flush=True)
-    match name:
-        case "javascript":
-            return _javascript(folder, server.port, environ)
-        case "golang":
-            return _golang(folder, server.port, environ)
-        case _:
-            return run_script(name, server.endpoint, environ)
-
-
-def _javascript(folder: Path, port: int, environ: dict[str, str]) -> Outcome:
-    """Run the AWS SDK for JavaScript."""
-    program = Path(shutil.copytree(HERE / "javascript", folder / "javascript"))
-    why_not = run_program(["npm", "install", "--silent", "--no-audit", "--no-fund"], program, quiet=True)
-    if why_not:
-        return skipped(why_not)
-    return "failed" if run_program(["node", "check.mjs", f"http://localhost:{port}"], program, environ) else "content"
-
-
-def _golang(folder: Path, port: int, environ: dict[str, str]) -> Outcome:
-    """Run minio-go."""
-    program = Path(shutil.copytree(HERE / "golang", folder / "golang"))
-    why_not = run_program(["go", "build", "-o", "check", "."], program, quiet=True)
-    if why_not:
-        return skipped(why_not)
-    return "failed" if run_program(["./check", f"localhost:{port}"], program, environ) else "content"
+    if name in PROGRAMS:
+        return run_built(name, folder, server.port, environ)
+    return run_script(name, server.endpoint, environ)
 
 
 if __name__ == "__main__":

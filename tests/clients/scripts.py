@@ -1,6 +1,7 @@
-"""Clients that are checked by a script in Python, each with what it needs: packages of Python, and programs in Go.
+"""Clients that are checked by a script in Python, each with what it needs: packages of Python, and programs.
 
-A script says so in its docstring: `Needs: PACKAGE ...` and `Go: PROGRAM MODULE@VERSION`.
+A script says so in its docstring: `Needs: PACKAGE ...`, `Go: PROGRAM MODULE@VERSION` for what is built, and `Programs: PROGRAM ...` for
+what the machine must have.
 """
 
 from __future__ import annotations
@@ -8,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.clients.python.checking import places
 from tests.clients.running import Outcome, run_program, skipped
 from tests.servers import ROOT
 
@@ -31,6 +34,9 @@ def run_script(name: str, endpoint: str, environ: Mapping[str, str]) -> Outcome:
         return skipped(f"there is no such client; there are {', '.join(scripts())}")
     text = script.read_text("utf-8")
     packages = _told(text, "Needs")
+    why_not = _missing(_told(text, "Programs"))
+    if why_not:
+        return skipped(why_not)
     python, why_not = _environment(packages)
     why_not = why_not or _programs(_told(text, "Go"))
     if why_not:
@@ -42,6 +48,11 @@ def run_script(name: str, endpoint: str, environ: Mapping[str, str]) -> Outcome:
 def _told(text: str, word: str) -> list[str]:
     found = re.search(rf"^{word}: (.+)$", text, flags=re.MULTILINE)
     return found[1].split() if found else []
+
+
+def _missing(programs: list[str]) -> str:
+    gone = [name for name in programs if shutil.which(name, path=places()) is None]
+    return f"there is no {' and no '.join(gone)} on this machine" if gone else ""
 
 
 def _environment(packages: list[str]) -> tuple[Path, str]:

@@ -77,6 +77,19 @@ def tool(name: str) -> str:
     return found
 
 
+def program(name: str) -> str:
+    """Return the path of a program that the machine has."""
+    found = shutil.which(name, path=places())
+    if found is None:
+        raise FileNotFoundError(name)
+    return found
+
+
+def places() -> str:
+    """Return where programs may be; Debian keeps those of PostgreSQL aside."""
+    return os.pathsep.join([os.environ["PATH"], *map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True))])
+
+
 def run(*command: str | Path, given: str | None = None, **environ: str) -> str:
     """Run a program; return what it printed. Raises with what it complained of."""
     words, found = [str(part) for part in command], {**os.environ, **environ}
