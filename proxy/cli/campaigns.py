@@ -6,13 +6,15 @@ The work is the servers'. While a command is attached it takes turns with them, 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Concatenate, ParamSpec, get_type_hints
 
 import typer
-from msgspec import Struct
+from msgspec import Struct, convert
+from msgspec.structs import fields
 
 from proxy.cli.campaign_views import Leftovers, print_plan, print_standing, view_of
 from proxy.cli.context import DEFAULT_CONFIG, ConfigOption, JsonOption, print_json, with_services
@@ -24,11 +26,7 @@ if TYPE_CHECKING:
     from proxy.engine.campaigns.planning import Planner
     from proxy.services import Services
 
-ApplyOption = Annotated[str | None, typer.Option("--apply", metavar="ID", help="Carry out this plan, and watch it.")]
-PauseOption = Annotated[str | None, typer.Option("--pause", metavar="ID", help="Let it rest until it is resumed.")]
-ResumeOption = Annotated[str | None, typer.Option("--resume", metavar="ID", help="Go on with what was paused, and watch it.")]
-CancelOption = Annotated[str | None, typer.Option("--cancel", metavar="ID", help="Give it up: what has moved stays where it is now.")]
-DetachOption = Annotated[bool, typer.Option("--detach", help="Do not watch: leave the work to the servers.")]
+Arguments = ParamSpec("Arguments")
 
 INTERRUPTED = 130
 LOOK_SECONDS = 1.0
@@ -51,14 +49,15 @@ class Wish(Struct, frozen=True, kw_only=True):
 
 
 class Orders(Struct, frozen=True, kw_only=True):
-    """What is to be done, as the command line says it."""
+    """What is to be done, as the command line says it. Each field is an option of all the commands that take orders."""
 
-    apply: str | None = None
-    pause: str | None = None
-    resume: str | None = None
-    cancel: str | None = None
-    detach: bool = False
-    as_json: bool = False
+    config: ConfigOption = DEFAULT_CONFIG
+    apply: Annotated[str | None, typer.Option("--apply", metavar="ID", help="Carry out this plan, and watch it.")] = None
+    pause: Annotated[str | None, typer.Option("--pause", metavar="ID", help="Let it rest until it is resumed.")] = None
+    resume: Annotated[str | None, typer.Option("--resume", metavar="ID", help="Go on with what was paused, and watch it.")] = None
+    cancel: Annotated[str | None, typer.Option("--cancel", metavar="ID", help="Give it up: what has moved stays where it is now.")] = None
+    detach: Annotated[bool, typer.Option("--detach", help="Do not watch: leave the work to the servers.")] = False
+    as_json: JsonOption = False
 
     def given(self) -> tuple[Order, CampaignId] | None:
         """Return the one order there is. Raises `ConfigError` if there are several."""
@@ -71,33 +70,44 @@ class Orders(Struct, frozen=True, kw_only=True):
         return given[0] if given else None
 
 
-def rebalance(
-    config: ConfigOption = DEFAULT_CONFIG,
-    apply: ApplyOption = None,
-    pause: PauseOption = None,
-    resume: ResumeOption = None,
-    cancel: CancelOption = None,
-    detach: DetachOption = False,
-    as_json: JsonOption = False,
-) -> None:
+def takes_orders(command: Callable[Concatenate[Orders, Arguments], None]) -> Callable[..., None]:
+    """Give a command the options of `Orders` behind its own arguments. typer reads them from the signature."""
+    _, *own = inspect.signature(command, eval_str=True).parameters.values()
+    types = get_type_hints(Orders, include_extras=True)
+    options = [
+        inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=types[field.name])
+        for field in fields(Orders)
+    ]
+
+    def run_command(**given: object) -> None:
+        orders = convert({option.name: given.pop(option.name) for option in options}, Orders)
+        command(orders, **given)  # type: ignore[arg-type, call-arg]  # by the names that the signature gives
+
+    run_command.__doc__ = command.__doc__
+    run_command.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
+    run_command.__annotations__ = {parameter.name: parameter.annotation for parameter in (*own, *options)}
+    return run_command
+
+
+@takes_orders
+def rebalance(orders: Orders) -> None:
     """Spread what is stored as new writes would be, such as after a store was added. Without an option, plan it."""
-    orders = Orders(apply=apply, pause=pause, resume=resume, cancel=cancel, detach=detach, as_json=as_json)
-    run(config, Wish(words="rebalance", verb="rebalance"), orders, lambda planner: planner.rebalance())
+    run(orders, Wish(words="rebalance", verb="rebalance"), lambda planner: planner.rebalance())
 
 
-def run(config: Path, wish: Wish, orders: Orders, plan: Callable[[Planner], Awaitable[Campaign]]) -> None:
+def run(orders: Orders, wish: Wish, plan: Callable[[Planner], Awaitable[Campaign]]) -> None:
     """Plan, or give an order to what was planned."""
     given = orders.given()
     if given is None:
-        campaign, leftovers = with_services(config, lambda services: _plan(services, wish, plan))
+        campaign, leftovers = with_services(orders.config, lambda services: _plan(services, wish, plan))
         _show(campaign, wish, leftovers, as_json=orders.as_json)
         return
     order, campaign_id = given
-    campaign = with_services(config, lambda services: _order(services, wish, order, campaign_id))
+    campaign = with_services(orders.config, lambda services: _order(services, wish, order, campaign_id))
     if orders.detach or order in {"pause", "cancel"}:
         _show(campaign, wish, None, as_json=orders.as_json)
     else:
-        _watch(config, campaign, wish, as_json=orders.as_json)
+        _watch(orders.config, campaign, wish, as_json=orders.as_json)
 
 
 def _show(campaign: Campaign, wish: Wish, leftovers: Leftovers | None, *, as_json: bool) -> None:

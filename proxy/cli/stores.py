@@ -12,7 +12,7 @@ import typer
 from msgspec import Struct
 
 from proxy.cli import analyses
-from proxy.cli.campaigns import ApplyOption, CancelOption, DetachOption, Orders, PauseOption, ResumeOption, Wish, run
+from proxy.cli.campaigns import Orders, Wish, run, takes_orders
 from proxy.cli.context import DEFAULT_CONFIG, ConfigOption, JsonOption, print_json, print_table, with_services
 from proxy.config import load_config
 from proxy.errors import ConfigError, ProxyError
@@ -87,37 +87,18 @@ def _check_quickly(config: Path, names: list[str], *, as_json: bool) -> None:
 
 
 @app.command("drain")
-def drain(
-    name: str,
-    config: ConfigOption = DEFAULT_CONFIG,
-    apply: ApplyOption = None,
-    pause: PauseOption = None,
-    resume: ResumeOption = None,
-    cancel: CancelOption = None,
-    detach: DetachOption = False,
-    as_json: JsonOption = False,
-) -> None:
+@takes_orders
+def drain(orders: Orders, name: str) -> None:
     """Leave a store: move all it holds to others. Without an option, plan it, or show how far it is."""
-    orders = Orders(apply=apply, pause=pause, resume=resume, cancel=cancel, detach=detach, as_json=as_json)
-    run(config, Wish(words=f"stores drain {name}", verb="drain", store=name), orders, lambda planner: planner.drain(name))
+    run(orders, Wish(words=f"stores drain {name}", verb="drain", store=name), lambda planner: planner.drain(name))
 
 
 @app.command("replace")
-def replace(
-    old: str,
-    new: str,
-    config: ConfigOption = DEFAULT_CONFIG,
-    apply: ApplyOption = None,
-    pause: PauseOption = None,
-    resume: ResumeOption = None,
-    cancel: CancelOption = None,
-    detach: DetachOption = False,
-    as_json: JsonOption = False,
-) -> None:
+@takes_orders
+def replace(orders: Orders, old: str, new: str) -> None:
     """Move all that a store holds to another. Without an option, plan it, or show how far it is."""
-    orders = Orders(apply=apply, pause=pause, resume=resume, cancel=cancel, detach=detach, as_json=as_json)
     wish = Wish(words=f"stores replace {old} {new}", verb="replace", store=old, new_store=new)
-    run(config, wish, orders, lambda planner: planner.replace(old, new))
+    run(orders, wish, lambda planner: planner.replace(old, new))
 
 
 @app.command("rebuild")

@@ -19,10 +19,10 @@ def prove_shard(keys: SegmentKeys, whole: bytes | memoryview, *, name: str, shar
     footer = parse_footer(whole, name=name, size_bytes=len(whole))
     if not hmac.compare_digest(footer.fixed.pack(), keys.fixed_part(shard_index)):
         raise ShardMismatch(f"shard {name} has a footer of another segment, scheme or key")
-    view, cipher = memoryview(whole), keys.cipher(shard_index)
+    view, cipher, room = memoryview(whole), keys.cipher(shard_index), memoryview(bytearray(keys.geometry.cell_size(0)))
     for stripe in range(keys.geometry.stripe_count):
         start, length = keys.geometry.cells_span(stripe, stripe)
-        cipher.open(stripe, view[start : start + length])
+        cipher.check(stripe, view[start : start + length], room)
     keys.label_cipher().open(footer.sealed_label)
     return footer
 

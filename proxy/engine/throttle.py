@@ -13,7 +13,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 BURST_SECONDS = 0.1  # what was not used this long ago may be made up for; more would be felt as a burst
 YIELD_SECONDS = 0.05  # how soon it is looked again whether clients still wait
@@ -55,9 +55,16 @@ class Throttle:
         other._pace, other._share = self._pace, _Share()
         return other
 
-    async def take(self, size_bytes: int = 0) -> None:
-        """Wait until the next request, which moves so many bytes, may be made."""
-        await self._pace.wait_for_turn(self._share, size_bytes)
+    async def take(self, size_bytes: int = 0, *, requests: int = 1) -> None:
+        """Wait until the next request, or several at once, may be made; `size_bytes` is what they move together."""
+        await self._pace.wait_for_turn(self._share, _Turn(requests, size_bytes))
+
+
+class _Turn(NamedTuple):
+    """What is done in one turn."""
+
+    requests: int
+    size_bytes: int
 
 
 class _Share:
@@ -67,7 +74,7 @@ class _Share:
 
     def __init__(self) -> None:
         self.used = 0.0
-        self.waiting: deque[tuple[asyncio.Future[None], int]] = deque()
+        self.waiting: deque[tuple[asyncio.Future[None], _Turn]] = deque()
 
 
 class _Pace:
@@ -92,14 +99,14 @@ class _Pace:
         self._yields_since: float | None = None
         self._had_least = 0.0  # of whoever went last: one that comes after a pause has no claim on what it did not use
 
-    async def wait_for_turn(self, share: _Share, size_bytes: int) -> None:
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        share.waiting.append((turn, size_bytes))
+    async def wait_for_turn(self, share: _Share, turn: _Turn) -> None:
+        comes: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        share.waiting.append((comes, turn))
         if share not in self._waiting:
             share.used = max(share.used, self._had_least)
             self._waiting.append(share)
         self._serve()
-        await turn
+        await comes
 
     def _serve(self) -> None:
         while not self._timed and (share := self._first()) is not None:
@@ -108,9 +115,9 @@ class _Pace:
                 self._timed = True
                 self._later(seconds, self._wake)
                 return
-            turn, size_bytes = share.waiting.popleft()
-            self._charge(share, size_bytes)
-            turn.set_result(None)
+            comes, turn = share.waiting.popleft()
+            self._charge(share, turn)
+            comes.set_result(None)
 
     def _wake(self) -> None:
         self._timed = False
@@ -132,10 +139,10 @@ class _Pace:
         self._yields_since = None
         return max(self._next_request, self._next_byte) - now
 
-    def _charge(self, share: _Share, size_bytes: int) -> None:
+    def _charge(self, share: _Share, turn: _Turn) -> None:
         earliest = self._now() - BURST_SECONDS
-        of_bytes = size_bytes * self._seconds_a_byte
-        self._next_request = max(self._next_request, earliest) + self._seconds_a_request
+        of_requests, of_bytes = turn.requests * self._seconds_a_request, turn.size_bytes * self._seconds_a_byte
+        self._next_request = max(self._next_request, earliest) + of_requests
         self._next_byte = max(self._next_byte, earliest) + of_bytes
         self._had_least = share.used
-        share.used += max(self._seconds_a_request, of_bytes)
+        share.used += max(of_requests, of_bytes)

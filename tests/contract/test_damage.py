@@ -79,6 +79,21 @@ async def kinds(manifest: Manifest, extent: int, number: int) -> dict[int, str]:
 # Damage
 
 
+async def test_what_is_known_already_is_told_apart_without_a_change(manifest: Manifest) -> None:
+    extent = await commit(manifest, 1, 2)
+    known = damage(extent, 1, 0, "misplaced")
+    await manifest.report_damage([known], now_ms=NOW)
+    worse, elsewhere, newer = (
+        damage(extent, 1, 0, "missing"),
+        damage(extent, 2, 0, "misplaced"),
+        damage(extent, 1, 0, "misplaced", generation=1),
+    )
+    assert await manifest.unknown_damage([known, worse, elsewhere, newer]) == (worse, elsewhere, newer)
+    assert await manifest.unknown_damage([worse]) == (worse,), "to ask is no report"
+    await manifest.report_damage([worse], now_ms=NOW)
+    assert await manifest.unknown_damage([known, worse]) == ()
+
+
 async def test_what_a_commit_could_not_store_is_damage_and_due_once_it_had_time_to_arrive(manifest: Manifest) -> None:
     extent = await commit(manifest, 1, missing=(2, 4))
     await commit(manifest, 2)

@@ -24,6 +24,8 @@ from proxy.manifest.journal import Row
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import ObjectAttributes, ObjectKey, Role, Upload
 from proxy.server.journal_counts import journal_trouble, read_journal_counts
+from tests.fault.campaigns.operating import planner
+from tests.fault.campaigns.test_policy import wide_too
 from tests.fault.journal_child import KEPT, STEPS
 from tests.laboratory import BytesBody, Laboratory, laboratory
 
@@ -110,6 +112,34 @@ async def test_a_deletion_waits_if_that_is_configured(tmp_path: Path, acknowledg
         await lab.services.manifest.delete_latest(lab.bucket.id, ObjectKey("k"), marker_id="m", now_ms=0)  # type: ignore[arg-type]
         found = await replay(lab)
         assert len(found.keys("version")) == (0 if acknowledge == "all" else 1)
+
+
+@pytest.mark.parametrize("acknowledge", ["needed", "all"])
+async def test_an_order_to_a_campaign_waits_if_that_is_configured(tmp_path: Path, acknowledge: str) -> None:
+    """Applied, one gives a bucket another policy."""
+    async with laboratory(tmp_path, journal=msgspec.structs.replace(KEPT, acknowledge=acknowledge), adjust=wide_too) as lab:
+        plan = await planner(lab).move_policy("bucket", "wide")
+        before = len((await replay(lab)).numbers)
+        await lab.services.manifest.order_campaign(plan.id, "apply", now_ms=0)
+        found = await replay(lab)
+        assert len(found.numbers) == before + (acknowledge == "all")
+        assert (found.keys("campaign") == [(plan.id,)]) == (acknowledge == "all")
+
+
+async def test_a_campaign_is_paused_although_the_journal_is_far_behind(tmp_path: Path) -> None:
+    async with laboratory(tmp_path, journal=msgspec.structs.replace(KEPT, acknowledge="all"), adjust=wide_too) as lab:
+        plan = await planner(lab).move_policy("bucket", "wide")
+        await lab.services.manifest.order_campaign(plan.id, "apply", now_ms=0)
+        flusher = lab.services.journal.flusher
+        flusher.admit = refused_if_it_waits  # type: ignore[method-assign]
+        with pytest.raises(JournalBusy):
+            await lab.services.manifest.order_campaign(plan.id, "resume", now_ms=0)
+        assert (await lab.services.manifest.order_campaign(plan.id, "pause", now_ms=0)).state == "paused"
+
+
+def refused_if_it_waits(*, waits: bool) -> None:
+    if waits:
+        raise JournalBusy("much waits")
 
 
 async def test_what_says_who_may_do_what_is_in_the_journal_when_it_is_acknowledged(lab: Laboratory) -> None:

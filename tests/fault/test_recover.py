@@ -327,6 +327,20 @@ async def test_what_comes_back_from_labels_is_in_the_journal_of_the_new_manifest
         assert (await new.get("journaled"), await new.get("labelled")) == (b"j", b"l")
 
 
+async def test_a_recovery_asks_for_a_checkpoint_so_that_the_next_one_has_less_to_read(tmp_path: Path) -> None:
+    async with laboratory(tmp_path / "old", journal=JOURNAL) as lab:
+        await lab.put("k", b"k")
+        data = lose_manifest(tmp_path / "old", tmp_path / "new")
+    await recover_in(data)
+    async with laboratory(data, journal=JOURNAL) as new:
+        while not (await new.worker("checkpoint").step()).idle:
+            pass
+        again = lose_manifest(data, tmp_path / "again")
+    report = await recover_in(again)
+    assert report.journal.checkpoint
+    assert report.versions_from_labels == 0
+
+
 async def test_an_old_copy_catches_up_and_is_written_again(tmp_path: Path) -> None:
     async with laboratory(tmp_path, journal=ALL) as lab:
         await lab.put("before", b"b")

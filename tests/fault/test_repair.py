@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 from pathlib import Path
 
 import pytest
@@ -242,6 +242,28 @@ async def test_a_jurisdiction_that_is_forbidden_is_left_by_copies(lab: Laborator
     assert await damage_left(lab) == {}
     assert await is_whole(lab)
     assert await lab.get("k") == DATA
+
+
+async def test_what_the_audit_has_told_already_is_no_step_of_the_manifest_again(lab: Laboratory, monkeypatch: pytest.MonkeyPatch) -> None:
+    await lab.put("k", DATA)
+    policy = lab.services.policies["standard"]
+    now_policy(lab, stores=tuple(info for info in policy.stores if info.name != "fir"))
+    told: list[int] = []
+
+    async def report_damage(damage: Sequence[Damage], *, now_ms: int) -> int:
+        told.append(len(damage))
+        return await whole(damage, now_ms=now_ms)
+
+    whole = lab.services.parts.manifest.report_damage
+    monkeypatch.setattr(lab.services.parts.manifest, "report_damage", report_damage)
+    await audit(lab)
+    lab.services.engine._policies["standard"] = policy  # type: ignore[index]  # of a process that was not started again yet
+    await lab.put("l", DATA)
+    for _ in range(3):
+        lab.clock.advance(HOUR)
+        await audit(lab)
+    assert told == [1, 1]
+    assert await damage_left(lab) == {("fir", "misplaced"): 2}
 
 
 async def test_a_store_that_left_the_configuration_is_rebuilt_from_the_others(lab: Laboratory) -> None:

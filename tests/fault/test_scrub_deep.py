@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from proxy.codec.format import END, FIXED_PART_SIZE, SHARE_SIZE, shard_name
+from proxy.config import Config
 from proxy.engine.scrub.deep import NO_MEMORY
 from proxy.engine.scrub.inspector import Inspector, Look, Shard
 from proxy.engine.scrub.pace import LONGEST_WAIT_SECONDS
 from proxy.engine.scrub.workers import DEEP, DEEP_BATCH, load_report
 from proxy.engine.walk import load_position
-from proxy.errors import BudgetExhausted
-from proxy.manifest.records import ExtentId
+from proxy.errors import BudgetExhausted, StoreError
+from proxy.manifest.records import Extent, ExtentId
 from proxy.stores.protocol import ShardName
 from tests.laboratory import Laboratory, laboratory
 from tests.scrubbing import damage, flip, read, scrub, shards_of, spoil
@@ -194,16 +196,58 @@ async def test_a_shard_that_was_moved_while_it_was_read_is_not_damaged(lab: Labo
 
 
 async def test_a_shard_that_there_is_no_memory_for_is_told_and_the_pass_goes_on(lab: Laboratory, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Shard] = []
+    asked: list[Sequence[Shard]] = []
 
-    async def open_shard(self: Inspector, shard: Shard) -> Look:
-        asked.append(shard)
+    async def open_together(self: Inspector, shards: Sequence[Shard]) -> tuple[Look | StoreError, ...]:
+        asked.append(shards)
         if len(asked) == 3:
             raise BudgetExhausted("clients have it all")
-        return await whole(self, shard)
+        return await whole(self, shards)
 
-    whole = Inspector.open
-    monkeypatch.setattr(Inspector, "open", open_shard)
+    whole = Inspector.open_together
+    monkeypatch.setattr(Inspector, "open_together", open_together)
     report = await scrub(lab, DEEP)
-    assert report.unreachable == {NO_MEMORY: 1}
-    assert report.shards == len(asked) - 1 == len(await shards_of(lab)) - 1
+    assert report.unreachable == {NO_MEMORY: len(asked[2])}
+    assert report.shards == len(await shards_of(lab)) - len(asked[2])
+
+
+async def test_small_shards_of_a_segment_are_opened_together_and_large_ones_one_by_one(
+    lab: Laboratory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each time costs the loop, which serves clients, too: a turn, memory and a thread."""
+    asked: list[int] = []
+
+    async def open_together(self: Inspector, shards: Sequence[Shard]) -> tuple[Look | StoreError, ...]:
+        asked.append(len(shards))
+        return await whole(self, shards)
+
+    whole = Inspector.open_together
+    monkeypatch.setattr(Inspector, "open_together", open_together)
+    await lab.put("large", os.urandom(3_000_000))
+    report = await scrub(lab, DEEP)
+    assert sorted(asked) == [1] * 6 + [6] * 4
+    assert report.requests == report.shards == 30
+
+
+def small_segments(config: Config) -> Config:
+    policies = {"standard": msgspec.structs.replace(config.policies["standard"], segment_mib=1)}
+    return msgspec.structs.replace(config, policies=policies)
+
+
+async def test_an_extent_of_many_segments_is_read_once_for_all_that_is_found_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with laboratory(tmp_path, adjust=small_segments, background_requests_per_second=1_000_000) as lab:
+        await lab.put("k", os.urandom(10 * 2**20))
+        shards = await shards_of(lab)
+        for shard in shards[::6]:
+            await lab.stores[shard.store].delete(shard.name)
+        read: list[ExtentId] = []
+
+        async def walk_extents(*, after: ExtentId, limit: int) -> tuple[Extent, ...]:
+            read.append(after)
+            return await whole(after=after, limit=limit)
+
+        whole = lab.services.parts.manifest.walk_extents
+        monkeypatch.setattr(lab.services.parts.manifest, "walk_extents", walk_extents)
+        report = await scrub(lab, DEEP)
+        assert report.found == {"missing": 10}
+        assert len(read) <= 3, "the walk, what lies behind it, and all that was found"

@@ -16,6 +16,7 @@ from typing import Literal, Protocol, TypeAlias, cast
 
 from msgspec import UNSET
 
+from proxy.manifest.campaigns import CampaignId, Order
 from proxy.manifest.drafts import NO_CONDITIONS, AttributeChange, Conditions, VersionDraft
 from proxy.manifest.plans.locks import OBJECT_LOCK
 from proxy.manifest.protocol import Manifest
@@ -69,6 +70,11 @@ def _setting_needs_journal(_done: object, _bucket_id: BucketId, setting: str, _d
     return setting in {OBJECT_LOCK, *OF_ACCESS}
 
 
+def _order_needs_journal(ordered: object | None, _campaign_id: CampaignId, order: Order, **_: object) -> bool:
+    """To pause or to cancel is not refused, however much is to be stored: then an operator wants less work."""
+    return ordered is not None or order in {"apply", "resume"}
+
+
 def _never(*_: object, **__: object) -> bool:
     return False
 
@@ -102,6 +108,7 @@ ALL: Mapping[str, Callable[..., bool]] = {
     "delete_version": _always,
     "delete_latest": _always,
     "abort_upload": _always,
+    "order_campaign": _order_needs_journal,
 }
 
 

@@ -24,6 +24,7 @@ from proxy.codec.format import JOURNAL_PREFIX, CopyName
 from proxy.engine.epoch import EpochKeeper
 from proxy.engine.fleet import Fleet
 from proxy.engine.hands import unit_of
+from proxy.engine.journal.checkpointing import WANTED
 from proxy.engine.journal.flush import Flusher
 from proxy.engine.journal.reading import CopyReader
 from proxy.engine.journal.writing import CopyWriter
@@ -88,6 +89,7 @@ class Recovery:
         missing = await check_shards(parts.manifest, parts.notes, parts.clock, parts.tell, silent=silent, configured=listed)
         counts = await parts.manifest.count_all()
         await parts.manifest.skip_ids()
+        await parts.manifest.save_recovery_state(WANTED, b"1")  # or the next recovery reads again all that this one found
         await parts.manifest.save_recovery_state(NOTEBOOK, None)
         epoch = await parts.epoch.accept(caught_up=True)
         unmarked = await self._mark_end()

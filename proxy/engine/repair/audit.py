@@ -63,7 +63,9 @@ class PlacementObserver:
     async def see(self, extents: Sequence[Extent]) -> None:
         found = [damage for extent in extents for damage in self._wrong(extent)]
         for start in range(0, len(found), BATCH):
-            await self._manifest.report_damage(found[start : start + BATCH], now_ms=self._clock.now_ms())
+            news = await self._manifest.unknown_damage(found[start : start + BATCH])
+            if news:
+                await self._manifest.report_damage(news, now_ms=self._clock.now_ms())
 
     def keep(self) -> bytes:
         return msgspec.msgpack.encode(self._report(0))

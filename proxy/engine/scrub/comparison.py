@@ -190,7 +190,9 @@ class Comparison:
         gate, requests = asyncio.Semaphore(AT_ONCE), self._inspector.requests
         looks = await asyncio.gather(*(self._look(suspect, gate) for suspect in suspects))
         self._compared.requests += self._inspector.requests - requests
-        findings = [finding for finding in looks if finding is not None]
+        found = [finding for finding in looks if finding is not None]
+        still_expected = await self._inspector.still_expected(finding.shard for finding in found)
+        findings = [finding for finding in found if finding.shard.name in still_expected]
         for finding in findings:
             bump(self._compared.found, finding.kind)
         await self._report(findings)
@@ -207,7 +209,7 @@ class Comparison:
             except (StoreError, KeyUnavailable, BudgetExhausted):
                 bump(self._compared.unreachable, shard.store)
                 return None
-            return Finding.of(shard, look) if look.kind and await self._inspector.is_current(shard) else None
+            return Finding.of(shard, look) if look.kind else None
 
     async def _in_thread(self, call: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._threads, partial(call, *args, **kwargs))

@@ -17,14 +17,14 @@ from msgspec.structs import replace
 from proxy.clock import Clock
 from proxy.engine.fleet import Fleet
 from proxy.engine.scrub.findings import Finding, Report
-from proxy.engine.scrub.inspector import Inspector, Look, Shard, odd_labels
+from proxy.engine.scrub.inspector import Inspector, Look, Shard, odd_labels, room_for
 from proxy.errors import BudgetExhausted, KeyUnavailable, StoreError
 from proxy.manifest.records import Extent, ExtentId, Record, Segment
 from proxy.manifest.scrub import ScrubReport
 
-AT_ONCE = 4  # shards being read: of 16 MiB segments at 4+2, as many as the memory of background work holds
-
-SEGMENTS = 64  # in work: a task for each shard of them
+AT_ONCE = 4  # portions being read: of 16 MiB segments at 4+2, as many as the memory of background work holds
+TOGETHER = 3 * 1024 * 1024  # bytes: the shards of an object of 1 MiB at 4+2 are read at once
+SEGMENTS = 64  # in work: a task for each, or for each shard of a large one
 NO_MEMORY = "(no memory for them)"
 
 
@@ -90,8 +90,12 @@ class DeepScrub:
     async def see(self, extents: Sequence[Extent]) -> None:
         segments = [(extent, segment) for extent in extents for segment in extent.layout.segments]
         for start in range(0, len(segments), SEGMENTS):
-            findings = await asyncio.gather(*(self._inspect(*pair) for pair in segments[start : start + SEGMENTS]))
-            await self._report([finding for found in findings for finding in found])
+            found = await asyncio.gather(*(self._inspect(*pair) for pair in segments[start : start + SEGMENTS]))
+            findings = [finding for of_segment in found for finding in of_segment]
+            expected = await self._inspector.still_expected(finding.shard for finding in findings)
+            current = [finding for finding in findings if finding.shard.name in expected]
+            self._found.update(finding.kind for finding in current)
+            await self._report(current)
 
     def keep(self) -> bytes:
         return msgspec.msgpack.encode(self.rounds)
@@ -101,36 +105,41 @@ class DeepScrub:
 
     async def _inspect(self, extent: Extent, segment: Segment) -> list[Finding]:
         shards = [shard for shard in (Shard(extent, segment, index) for index in range(len(segment.stores))) if self._is_due(shard)]
-        looks = await asyncio.gather(*(self._look(shard) for shard in shards))
-        by_index = {shard.index: look for shard, look in zip(shards, looks, strict=True) if look is not None}
+        looks = await asyncio.gather(*(self._look(together) for together in _in_portions(shards)))
+        by_index = {index: look for portion in looks for index, look in portion.items()}
         by_index |= odd_labels(by_index)
-        found = [Finding.of(shard, by_index[shard.index]) for shard in shards if shard.index in by_index and by_index[shard.index].kind]
-        current = [finding for finding in found if await self._inspector.is_current(finding.shard)]
-        self._found.update(finding.kind for finding in current)
-        return current
+        return [Finding.of(shard, by_index[shard.index]) for shard in shards if shard.index in by_index and by_index[shard.index].kind]
 
     def _is_due(self, shard: Shard) -> bool:
         """A store that is not configured is the audit's to tell; a shard on record as missing waits for repair already."""
         only = self._rounds.only
         return shard.index not in shard.segment.missing and shard.store in self._fleet and (not only or shard.store in only)
 
-    async def _look(self, shard: Shard) -> Look | None:
+    async def _look(self, shards: Sequence[Shard]) -> dict[int, Look]:
         async with self._gate:
-            if shard.store in self._behind:  # one that hangs would be waited for again and again
-                self._unreachable[shard.store] += 1
-                return None
+            asked = [shard for shard in shards if shard.store not in self._behind]  # one that hangs would be waited for again and again
+            self._unreachable.update(shard.store for shard in shards if shard.store in self._behind)
             try:
-                look = await self._inspector.open(shard)
-            except StoreError:
-                self._behind.setdefault(shard.store, ExtentId(shard.extent.id - 1))
-                self._unreachable[shard.store] += 1
-                return None
+                looks = await self._inspector.open_together(asked) if asked else ()
             except BudgetExhausted:  # clients have the memory; the batch goes on, and what it had to leave out is told
-                self._unreachable[NO_MEMORY] += 1
-                return None
+                self._unreachable[NO_MEMORY] += len(asked)
+                return {}
             except KeyUnavailable:
-                self._unreachable[f"(key of tenant {shard.extent.layout.tenant_key_id})"] += 1
-                return None
+                self._unreachable[f"(key of tenant {asked[0].extent.layout.tenant_key_id})"] += len(asked)
+                return {}
+        return {shard.index: look for shard, answer in zip(asked, looks, strict=True) if (look := self._counted(shard, answer)) is not None}
+
+    def _counted(self, shard: Shard, answer: Look | StoreError) -> Look | None:
+        if isinstance(answer, StoreError):
+            before = ExtentId(shard.extent.id - 1)
+            self._behind[shard.store] = min(self._behind.get(shard.store, before), before)  # several are read at once, and end in any order
+            self._unreachable[shard.store] += 1
+            return None
         self._shards += 1
-        self._size_bytes += look.size_bytes
-        return look
+        self._size_bytes += answer.size_bytes
+        return answer
+
+
+def _in_portions(shards: Sequence[Shard]) -> Sequence[Sequence[Shard]]:
+    """Return the shards of a segment as they are read: all at once if they are small, else one by one."""
+    return [shards] if sum(map(room_for, shards)) <= TOGETHER else [[shard] for shard in shards]

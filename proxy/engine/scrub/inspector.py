@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from itertools import groupby
 
-from proxy.codec.footer import Footer
 from proxy.codec.format import SEALED_CELL_SIZE, TAG_SIZE
 from proxy.codec.geometry import Scheme, SegmentGeometry
 from proxy.codec.proof import prove_shard, smallest_shard_size
@@ -16,7 +16,7 @@ from proxy.engine.background import BackgroundMemory
 from proxy.engine.ciphers import cipher_of
 from proxy.engine.fleet import Fleet
 from proxy.engine.throttle import Throttle
-from proxy.errors import IntegrityError, ShardMissing
+from proxy.errors import IntegrityError, ShardMissing, StoreError
 from proxy.keyring import Keyring, TenantCipher
 from proxy.manifest.damage import DamageKind
 from proxy.manifest.protocol import Manifest
@@ -86,32 +86,36 @@ class Inspector:
 
     async def open(self, shard: Shard) -> Look:
         """Read a whole shard, and open all that can be opened. Raises `StoreError`, `KeyUnavailable`, `BudgetExhausted`."""
-        keys, cipher = await self._keys(shard)
-        room = shard.geometry.cells_size + SEALED_CELL_SIZE + LABEL_ROOM
-        async with self._memory.held(room):
-            await self._ask(room)
-            try:
-                whole = await self._fleet[shard.store].get(shard.name)
-            except ShardMissing:
-                return Look(kind="missing", detail="its store does not have it")
-            try:
-                footer = await asyncio.get_running_loop().run_in_executor(self._threads, _prove, keys, cipher, shard, whole)
-            except IntegrityError as error:
-                kind: DamageKind = "truncated" if len(whole) < smallest_shard_size(shard.geometry) else "forged"
-                return Look(kind=kind, detail=str(error), size_bytes=len(whole))
-            return Look(size_bytes=len(whole), sealed_label=footer.sealed_label)
+        (look,) = await self.open_together([shard])
+        if isinstance(look, StoreError):
+            raise look
+        return look
 
-    async def is_current(self, shard: Shard) -> bool:
-        """Tell whether the manifest still expects the very same shard: it may have been moved or deleted while one looked."""
-        found = await self._manifest.walk_extents(after=ExtentId(shard.extent.id - 1), limit=1)
-        return any(
-            segment.id == shard.segment.id
-            and shard.index not in segment.missing
-            and (segment.stores[shard.index], segment.shard_name(shard.index)) == (shard.store, shard.name)
-            for extent in found
-            if extent.id == shard.extent.id
-            for segment in extent.layout.segments
-        )
+    async def open_together(self, shards: Sequence[Shard]) -> tuple[Look | StoreError, ...]:
+        """Read shards of one segment at once, and open all that can be opened. Raises `KeyUnavailable`, `BudgetExhausted`.
+
+        What a store fails with comes in place of its shard's look. This is for small shards: most of what one costs is to wait for a turn,
+        for memory and for a thread, and the loop that does this serves clients, too.
+        """
+        layout = shards[0].extent.layout
+        cipher = await cipher_of(self._manifest, self._keyring, layout)
+        room = sum(room_for(shard) for shard in shards)
+        async with self._memory.held(room):
+            await self._ask(room, requests=len(shards))
+            read = await asyncio.gather(*(self._read(shard) for shard in shards))
+            return await asyncio.get_running_loop().run_in_executor(self._threads, _open_all, cipher, shards, read)
+
+    async def still_expected(self, shards: Iterable[Shard]) -> frozenset[ShardName]:
+        """Return the names of those that the manifest expects where they were: others may have been moved or deleted while one looked.
+
+        An extent has up to thousands of segments, and is read once for all its shards.
+        """
+        expected: set[ShardName] = set()
+        for extent_id, of_extent in groupby(sorted(shards, key=_extent_id), key=_extent_id):
+            found = await self._manifest.walk_extents(after=ExtentId(extent_id - 1), limit=1)
+            segments = {segment.id: segment for extent in found if extent.id == extent_id for segment in extent.layout.segments}
+            expected |= {shard.name for shard in of_extent if _is_expected(shard, segments.get(shard.segment.id))}
+        return frozenset(expected)
 
     async def _has(self, shard: Shard, start: int, length: int) -> bool:
         await self._ask(length)
@@ -121,17 +125,30 @@ class Inspector:
             return False
         return True
 
-    async def _ask(self, size_bytes: int) -> None:
-        await self._throttle.take(size_bytes)
-        self.requests += 1
+    async def _read(self, shard: Shard) -> bytes | memoryview | StoreError:
+        try:
+            return await self._fleet[shard.store].get(shard.name)
+        except StoreError as error:
+            return error
 
-    async def _keys(self, shard: Shard) -> tuple[SegmentKeys, TenantCipher]:
-        layout = shard.extent.layout
-        cipher = await cipher_of(self._manifest, self._keyring, layout)
-        keys = SegmentKeys(
-            shard.geometry, segment_id=shard.segment.id, data_key=cipher.unwrap(layout.wrapped_key), tenant_key_id=layout.tenant_key_id
-        )
-        return keys, cipher
+    async def _ask(self, size_bytes: int, *, requests: int = 1) -> None:
+        await self._throttle.take(size_bytes, requests=requests)
+        self.requests += requests
+
+
+def room_for(shard: Shard) -> int:
+    """Return the memory that it takes to open a shard."""
+    return shard.geometry.cells_size + SEALED_CELL_SIZE + LABEL_ROOM
+
+
+def _extent_id(shard: Shard) -> ExtentId:
+    return shard.extent.id
+
+
+def _is_expected(shard: Shard, segment: Segment | None) -> bool:
+    if segment is None or shard.index in segment.missing:
+        return False
+    return (segment.stores[shard.index], segment.shard_name(shard.index)) == (shard.store, shard.name)
 
 
 def odd_labels(looks: Mapping[int, Look]) -> dict[int, Look]:
@@ -147,7 +164,28 @@ def odd_labels(looks: Mapping[int, Look]) -> dict[int, Look]:
     }
 
 
-def _prove(keys: SegmentKeys, cipher: TenantCipher, shard: Shard, whole: bytes | memoryview) -> Footer:
-    footer = prove_shard(keys, whole, name=shard.name, shard_index=shard.index)
-    cipher.open_share(footer)
-    return footer
+def _open_all(
+    cipher: TenantCipher, shards: Sequence[Shard], read: Sequence[bytes | memoryview | StoreError]
+) -> tuple[Look | StoreError, ...]:
+    """Raises `KeyUnavailable`. All of it takes a thread: the keys of a segment alone are some 50 us."""
+    layout, geometry = shards[0].extent.layout, shards[0].geometry
+    data_key, segment_id = cipher.unwrap(layout.wrapped_key), shards[0].segment.id
+    keys = SegmentKeys(geometry, segment_id=segment_id, data_key=data_key, tenant_key_id=layout.tenant_key_id)
+    return tuple(
+        _open(keys, cipher, shard, whole) if not isinstance(whole, StoreError) else _not_read(whole)
+        for shard, whole in zip(shards, read, strict=True)
+    )
+
+
+def _not_read(error: StoreError) -> Look | StoreError:
+    return Look(kind="missing", detail="its store does not have it") if isinstance(error, ShardMissing) else error
+
+
+def _open(keys: SegmentKeys, cipher: TenantCipher, shard: Shard, whole: bytes | memoryview) -> Look:
+    try:
+        footer = prove_shard(keys, whole, name=shard.name, shard_index=shard.index)
+        cipher.open_share(footer)
+    except IntegrityError as error:
+        kind: DamageKind = "truncated" if len(whole) < smallest_shard_size(shard.geometry) else "forged"
+        return Look(kind=kind, detail=str(error), size_bytes=len(whole))
+    return Look(size_bytes=len(whole), sealed_label=footer.sealed_label)

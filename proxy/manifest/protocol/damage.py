@@ -18,6 +18,10 @@ class DamageLedger(Protocol):
     """Put on record what is wrong, and the segment in the queue of repairs; return how much of it was not known. There is one row a shard:
     a loss takes the place of what is not one. A report of what has gone or was replaced since is ignored. May be called twice."""
 
+    async def unknown_damage(self, damage: Sequence[Damage]) -> tuple[Damage, ...]: ...
+
+    """Return those of the reports that would be news. It only reads: whoever finds the same again and again asks this first."""
+
     async def settle_damage(self, damage: Sequence[Damage]) -> None: ...
 
     """Somebody looked, and it is well: forget it. A shard is taken out of its segment's `missing`, too."""

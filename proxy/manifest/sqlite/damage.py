@@ -34,6 +34,7 @@ Key = TypeVar("Key", ExtentId, SegmentId)
 
 _COLUMNS = "extent, segment, shard, kind, store, generation"
 _DAMAGE_OF = f"SELECT {_COLUMNS}, since FROM damage WHERE extent = ? AND segment = ? ORDER BY shard"  # noqa: S608 - of constants
+_DAMAGE_AT = f"SELECT {_COLUMNS} FROM damage WHERE extent = ? AND segment = ? AND shard = ?"  # noqa: S608 - of constants
 _FORGET = "DELETE FROM damage WHERE extent = ? AND segment = ? AND shard = ?"
 # A seek each redundancy there is: how many rows wait for later does not matter.
 _REDUNDANCIES = (
@@ -111,6 +112,16 @@ def _report(connection: Connection, rows: SegmentRows, reports: Iterable[Damage]
     for new in news.values():
         _queue(connection, new.extent_id, rows.layout, new.segment_id, now_ms + waits_ms(new, level))
     return len(news)
+
+
+def unknown_damage(connection: Connection, reports: Sequence[Damage]) -> tuple[Damage, ...]:
+    """Return those that nothing on record outweighs, without a look at their extents."""
+    return tuple(report for report in reports if outweighs(report, _known_damage(connection, report)))
+
+
+def _known_damage(connection: Connection, report: Damage) -> Damage | None:
+    row = connection.execute(_DAMAGE_AT, (report.extent_id, report.segment_id, report.shard_index)).fetchone()
+    return None if row is None else _damage(*row)
 
 
 def settle_damage(connection: Connection, settled: Sequence[Damage]) -> None:

@@ -19,6 +19,9 @@ class DamageLedger(StepRunner):
     async def report_damage(self, damage: Sequence[Damage], *, now_ms: int) -> int:
         return await self._note(ledger.report_damage, damage, now_ms)
 
+    async def unknown_damage(self, damage: Sequence[Damage]) -> tuple[Damage, ...]:
+        return await self._list(ledger.unknown_damage, damage)
+
     async def settle_damage(self, damage: Sequence[Damage]) -> None:
         await self._write(ledger.settle_damage, damage)
 
