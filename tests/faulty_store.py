@@ -33,6 +33,7 @@ class FaultyStore:
         self.lists_late = False  # what is put meanwhile is listed once this is cleared
         self.before: Callable[[str], None] | None = None
         self.calls: Counter[str] = Counter()
+        self.ranges: list[tuple[ShardName, int, int]] = []  # asked for: name, start, length
         self.sent: set[ShardName] = set()  # whatever came of it: what it may hold
         self.deleted: set[ShardName] = set()  # and has said that it is gone
         self._unlisted: set[ShardName] = set()
@@ -67,6 +68,7 @@ class FaultyStore:
             raise StoreRejected(self.info.name, "stored, and refused on purpose")
 
     async def get_range(self, name: ShardName, start: int, length: int) -> bytes | memoryview:
+        self.ranges.append((name, start, length))
         await self._enter("get_range")
         return self._spoilt(await self.inner.get_range(self._answered_for(name), start, length))
 

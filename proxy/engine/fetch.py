@@ -13,13 +13,12 @@ from typing import NamedTuple, Protocol
 
 from proxy.codec.geometry import Scheme, SegmentGeometry
 from proxy.codec.segment import ColumnReader, SegmentKeys
-from proxy.engine.damage import DamageReporter
 from proxy.engine.fleet import Fleet
 from proxy.engine.flight import Flight
 from proxy.engine.windows import Window, touched_cells
 from proxy.errors import IntegrityError, NotEnoughShards, ProxyError, ShardTruncated, StoreError, StoreNotAsked
 from proxy.keyring import TenantCipher
-from proxy.manifest.records import Extent, Segment
+from proxy.manifest.records import Extent, ExtentId, Segment
 from proxy.stores.observe import ObservedStore
 from proxy.stores.protocol import ShardName
 
@@ -40,12 +39,18 @@ class Columns(Protocol):
         ...
 
 
+class DamageReports(Protocol):
+    """Whoever takes reports of damaged shards: see `DamageReporter`."""
+
+    def found(self, extent_id: ExtentId, segment: Segment, shard_index: int, failure: ProxyError) -> None: ...
+
+
 class Upstream(NamedTuple):
     """What every fetch works with."""
 
     fleet: Fleet
     threads: Executor
-    reporter: DamageReporter
+    reporter: DamageReports
 
 
 class ColumnFetch:

@@ -23,13 +23,16 @@ from proxy.engine.budget import BLOCKED_SECONDS, Budget, Grant
 from proxy.engine.damage import DamageReporter
 from proxy.engine.fetch import INLINE_SIZE, Upstream, WindowFetch
 from proxy.engine.fleet import Fleet
+from proxy.engine.slot_fetch import SlotFetch
 from proxy.engine.windows import (
     FIRST_WINDOW_SIZE,
     READ_AHEAD_SIZE,
     RESUMED_WINDOW_SIZE,
     SOURCE_WINDOW_SIZE,
+    SlotWindow,
+    Stored,
     Window,
-    plan_windows,
+    slot_of,
     touched_extents,
 )
 from proxy.errors import CustomerKeyMissing
@@ -52,7 +55,7 @@ class ReadKeys(NamedTuple):
     customer: CustomerKey | None = None
     as_stored: bool = False  # enciphered as it is, to be stored elsewhere
 
-    def keystream(self, window: Window) -> Keystream | None:
+    def keystream(self, window: Window | SlotWindow) -> Keystream | None:
         """Return what deciphers a window. Raises `CustomerKeyMissing`: what is enciphered never passes for plaintext."""
         salt = window.extent.layout.customer_salt
         if not salt or self.as_stored:
@@ -80,9 +83,9 @@ class Reader:
         """
         if not extents:
             extents, start = await self._load(version, start, length)
-        return Reading(self, extents, keys, start, length)
+        return Reading(self, Stored(extents, slot_of(version.extents)), keys, start, length)
 
-    async def read(self, windows: Iterator[Window], keys: ReadKeys, passing: deque[Grant] | None) -> Groups:
+    async def read(self, windows: Iterator[Window | SlotWindow], keys: ReadKeys, passing: deque[Grant] | None) -> Groups:
         """Return the windows' plaintext, in groups of pieces. While one is passed on, `passing` has the grant of its window.
 
         Without `passing`, the memory is the caller's.
@@ -116,14 +119,14 @@ class Reader:
     async def open_source(self, version: Version, keys: ReadKeys, start: int, length: int, *, run_size: int) -> Pieces:
         """As `open`, for a copy into segments of `run_size`, whose writer has memory for the source as well: see `source_memory`."""
         extents, start = await self._load(version, start, length)
-        return self._read_runs(extents, keys, start, length, run_size)
+        return self._read_runs(Stored(extents, slot_of(version.extents)), keys, start, length, run_size)
 
     def open_extent(self, extent: Extent, keys: ReadKeys, *, run_size: int) -> Pieces:
         """Return what is coded in an extent, to be written into segments of `run_size`: of a customer's, enciphered as it is.
 
         Its writer has the memory, as in `open_source`.
         """
-        return self._read_runs((extent,), keys, 0, extent.layout.size, run_size)
+        return self._read_runs(Stored((extent,)), keys, 0, extent.layout.size, run_size)
 
     async def _load(self, version: Version, start: int, length: int) -> tuple[Sequence[Extent], int]:
         # All extents that will be read, at once: were the version deleted meanwhile, its shards stay a while, but not its extents.
@@ -132,16 +135,16 @@ class Reader:
             return (), start
         return await self._manifest.load_extents([ref.id for ref in refs]), start
 
-    async def _read_runs(self, extents: Sequence[Extent], keys: ReadKeys, start: int, length: int, run_size: int) -> Pieces:
+    async def _read_runs(self, stored: Stored, keys: ReadKeys, start: int, length: int, run_size: int) -> Pieces:
         for low in range(start, start + length, run_size):
             run = min(run_size, start + length - low)
-            windows = plan_windows(extents, low, run, first_size=SOURCE_WINDOW_SIZE, size=SOURCE_WINDOW_SIZE)
+            windows = stored.windows(low, run, first_size=SOURCE_WINDOW_SIZE, size=SOURCE_WINDOW_SIZE)
             async with aclosing(self.read(windows, keys, None)) as groups:
                 async for group in groups:
                     for piece in group:
                         yield piece
 
-    def _begin(self, window: Window | None, keys: ReadKeys, *, charged: bool) -> _Fetched | None:
+    def _begin(self, window: Window | SlotWindow | None, keys: ReadKeys, *, charged: bool) -> _Fetched | None:
         return None if window is None else asyncio.create_task(self._fetch(window, keys, charged=charged))
 
     async def _drop(self, ahead: _Fetched) -> None:
@@ -150,10 +153,14 @@ class Reader:
         if isinstance(outcome, tuple):
             outcome[1].release()
 
-    async def _fetch(self, window: Window, keys: ReadKeys, *, charged: bool) -> tuple[list[memoryview], Grant]:
+    async def _fetch(self, window: Window | SlotWindow, keys: ReadKeys, *, charged: bool) -> tuple[list[memoryview], Grant]:
         """Return a window's plaintext and the memory granted for it."""
         keystream = keys.keystream(window)
-        fetch = WindowFetch(window, keys.cipher, self._upstream)
+        fetch = (
+            WindowFetch(window, keys.cipher, self._upstream)
+            if isinstance(window, Window)
+            else SlotFetch(window, keys.cipher, self._upstream)
+        )
         held = await self._budget.acquire(fetch.memory_bytes if charged else 0, owner=keys.owner)
         try:
             return await self._deciphered(await fetch.run(), keystream, window.length), held
@@ -173,9 +180,9 @@ class Reader:
 class Reading(AsyncIterator[memoryview]):
     """Bytes on their way to a client, in pieces. Whoever has it closes it with `aclose`."""
 
-    def __init__(self, reader: Reader, extents: Sequence[Extent], keys: ReadKeys, start: int, length: int) -> None:
+    def __init__(self, reader: Reader, stored: Stored, keys: ReadKeys, start: int, length: int) -> None:
         self._reader = reader
-        self._extents = extents
+        self._stored = stored
         self._keys = keys
         self._position = start
         self._end = start + length
@@ -196,7 +203,7 @@ class Reading(AsyncIterator[memoryview]):
         group, self._begun = self._begun, []
         if not group:
             if self._groups is None:
-                windows = plan_windows(self._extents, self._position, self._end - self._position, first_size=self._first_size)
+                windows = self._stored.windows(self._position, self._end - self._position, first_size=self._first_size)
                 self._groups = self._reader.read(windows, self._keys, self._held)
             group = await anext(self._groups, [])
             self._position += sum(map(len, group))

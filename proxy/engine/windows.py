@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from proxy.codec.format import CELL_SIZE
 from proxy.codec.geometry import SegmentGeometry
@@ -25,6 +26,46 @@ class Window:
     start: int
     length: int
     offset: int = 0  # of `start` in the extent
+
+
+@dataclass(frozen=True, slots=True)
+class SlotWindow:
+    """The plaintext start .. start+length-1 wanted of an object of `size` bytes that is one slot of a pack."""
+
+    extent: Extent
+    segment: Segment
+    slot_offset: int  # in the pack
+    size: int
+    start: int
+    length: int
+
+    @property
+    def offset(self) -> int:
+        """Return where `start` is in what the version refers to, as `Window.offset`."""
+        return self.start
+
+
+class Stored(NamedTuple):
+    """Where a version's bytes, or a stretch of them, are: in extents, one behind the other, or in one slot of a pack."""
+
+    extents: Sequence[Extent]
+    slot: ExtentRef | None = None
+
+    def windows(
+        self, start: int, length: int, *, first_size: int = FIRST_WINDOW_SIZE, size: int = WINDOW_SIZE
+    ) -> Iterator[Window | SlotWindow]:
+        """Cut the plaintext start .. start+length-1 into windows, as `plan_windows` does. A slot is always one: its tag needs all of it."""
+        if self.slot is None or self.slot.offset is None:
+            return plan_windows(self.extents, start, length, first_size=first_size, size=size)
+        if not length:
+            return iter(())
+        extent = self.extents[0]
+        return iter((SlotWindow(extent, extent.layout.segments[0], self.slot.offset, self.slot.size, start, length),))
+
+
+def slot_of(refs: Sequence[ExtentRef]) -> ExtentRef | None:
+    """Return a version's use of a pack, if that is where it is: then it is its only one."""
+    return refs[0] if len(refs) == 1 and refs[0].offset is not None else None
 
 
 def plan_windows(
@@ -79,7 +120,9 @@ def touched_extents(extents: Sequence[ExtentRef], start: int, length: int) -> tu
 
 
 def aligned_extents(extents: Sequence[ExtentRef], start: int, length: int) -> tuple[ExtentRef, ...]:
-    """Return the extents that are just the range; none if it begins or ends inside one."""
+    """Return the extents that are just the range; none if it begins or ends inside one, or is in a pack: parts are extents, whole."""
+    if slot_of(extents) is not None:
+        return ()
     found: list[ExtentRef] = []
     position = 0
     for extent in extents:

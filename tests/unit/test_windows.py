@@ -38,6 +38,11 @@ def test_extents_that_are_just_a_range_are_found_and_no_others(sizes: list[int],
         assert aligned == ()
 
 
+def test_a_slot_is_no_extent_that_a_part_may_share() -> None:
+    ref = ExtentRef(id=ExtentId(1), size=100, offset=0)
+    assert aligned_extents([ref], 0, 100) == ()
+
+
 @given(k=st.integers(1, 12), size=st.integers(1, 5_000_000), picks=st.tuples(st.floats(0, 1), st.floats(0, 1)))
 def test_the_cells_of_a_range_hold_it_and_are_no_more_than_its_stripes(k: int, size: int, picks: tuple[float, float]) -> None:
     start = int(picks[0] * (size - 1))
