@@ -134,7 +134,7 @@ def fill(path: Path, keys: int) -> None:
         connection.execute("BEGIN")
         numbers = range(start, min(start + BATCH, keys))
         connection.executemany(
-            "INSERT INTO version VALUES (?, ?, ?, ?, ?, 0, ?, NULL)",
+            "INSERT INTO version VALUES (?, ?, ?, ?, ?, 0, ?, NULL, NULL, NULL)",
             (_version_row(bucket, _key(number, keys), number, VersionId("null"), is_latest=True) for number in numbers),
         )
         connection.executemany(
@@ -144,7 +144,7 @@ def fill(path: Path, keys: int) -> None:
     connection.execute("BEGIN")
     history = range(keys // SPARSE)
     connection.executemany(
-        "INSERT INTO version VALUES (?, ?, ?, ?, ?, 0, ?, NULL)",
+        "INSERT INTO version VALUES (?, ?, ?, ?, ?, 0, ?, NULL, NULL, NULL)",
         (_version_row(bucket, HISTORY, keys + number, _history_id(number), is_latest=number == history[-1]) for number in history),
     )
     connection.execute("COMMIT")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from msgspec import UNSET, UnsetType
 
 from proxy.manifest.events import Cause
@@ -72,6 +74,13 @@ class VersionDraft(Record, frozen=True, kw_only=True, omit_defaults=True):
     shared_extents: tuple[ExtentRef, ...] = ()
     default_lock: bool = False  # its retention is that of the bucket's configuration
     cause: Cause | None = None  # set for the commit alone: what those who listen are told
+
+
+class PackedDraft(NamedTuple):
+    """A version about to be committed whose bytes are a slot of a pack. Its draft has no layouts and no conditions."""
+
+    draft: VersionDraft
+    offset: int
 
 
 class AttributeChange(Record, frozen=True, kw_only=True, omit_defaults=True):

@@ -50,8 +50,11 @@ TABLES: tuple[Table, ...] = (
     Table(name="role", key=("tenant_id", "name"), columns=("record",)),
     Table(name="kms_key", key=("id",), columns=("tenant_id", "alias", "record")),
     Table(name="bucket", key=("id",), columns=("name", "tenant_id", "record")),
-    Table(name="version", key=("bucket", "key", "order_key"), columns=("version_id", "latest", "marker", "record", "parts")),
+    Table(
+        name="version", key=("bucket", "key", "order_key"), columns=("version_id", "latest", "marker", "record", "parts", "pack", "slot")
+    ),
     Table(name="extent", key=("id",), columns=("refs", "layout")),
+    Table(name="pack", key=("extent",), columns=("kind", "whole", "live", "slots", "made", "dead_since")),
     Table(name="damage", key=("extent", "segment", "shard"), columns=("kind", "store", "generation", "since")),
     Table(name="repair", key=("extent", "segment"), columns=("redundancy", "since", "due", "failures"), quiet=("due", "failures")),
     Table(name="upload", key=("id",), columns=("bucket", "key", "initiated", "record")),

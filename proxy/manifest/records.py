@@ -129,6 +129,7 @@ class Layout(Record, frozen=True, kw_only=True, omit_defaults=True):
     wrapped_key: bytes  # the data key, wrapped by that key
     customer_salt: bytes = b""  # what is stored is enciphered under a customer's key and this; empty: it is the plaintext
     slots: int = 0  # > 0: it is a pack, made with so many objects in it; one segment
+    content_size: int = 0  # of a pack: plaintext bytes of those objects
     segments: tuple[Segment, ...]
 
 

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from proxy.clock import ManualClock
 from proxy.errors import ManifestConflict, ManifestFenced, ProxyError
 from proxy.manifest.damage import Damage
-from proxy.manifest.drafts import AttributeChange, CompletedPart
+from proxy.manifest.drafts import AttributeChange, CompletedPart, PackedDraft
 from proxy.manifest.journal import (
     NOT_JOURNALED,
     TABLES,
@@ -254,7 +254,7 @@ async def test_a_bucket_whose_name_was_given_again_is_in_order_at_the_end(manife
 
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.sampled_from(["put", "copy", "delete", "tag", "marker"]), st.integers(0, 3)),
+        st.tuples(st.sampled_from(["put", "pack", "copy", "delete", "tag", "marker"]), st.integers(0, 3)),
         st.tuples(st.sampled_from(["begin", "part", "complete", "abort"]), st.integers(0, 1)),
         st.tuples(st.sampled_from(["version", "setting", "bucket", "unbucket", "key", "unkey", "tenant"]), st.integers(0, 2)),
         st.tuples(
@@ -284,6 +284,11 @@ class Steps:
         missing = (1,) if self.number % 2 else ()
         new = [layout(self.number, missing=missing)] if self.number % 3 else []
         await self.manifest.commit_version(draft(f"k{at}", f"v{self.number}", new_layouts=new))
+
+    async def _pack(self, at: int) -> None:
+        packed = [PackedDraft(draft(f"k{at + way}", f"v{self.number}-{way}", size=5), 50 * way) for way in (0, 1)]
+        made = replace(layout(self.number), slots=2, content_size=10)
+        await self.manifest.commit_pack(made, packed, settlements=[], now_ms=NOW)
 
     async def _copy(self, at: int) -> None:
         source = await self.manifest.find_version(1, f"k{at}")

@@ -13,16 +13,17 @@ from typing import NamedTuple
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from proxy.config import JournalConfig
 from proxy.engine.journal import flush, store
 from proxy.engine.journal.acknowledge import ALL, NEEDED
 from proxy.engine.journal.worker import ROWS_DUE
 from proxy.errors import JournalBusy, JournalUnavailable, NotEnoughShards
-from proxy.manifest.drafts import AttributeChange, CompletedPart, Conditions, VersionDraft
+from proxy.manifest.drafts import AttributeChange, CompletedPart, Conditions, PackedDraft, VersionDraft
 from proxy.manifest.journal import Row
 from proxy.manifest.protocol import Manifest
-from proxy.manifest.records import ObjectAttributes, ObjectKey, Role, Upload
+from proxy.manifest.records import ObjectAttributes, ObjectKey, Role, Upload, Version
 from proxy.server.journal_counts import journal_trouble, read_journal_counts
 from tests.fault.campaigns.operating import planner
 from tests.fault.campaigns.test_policy import wide_too
@@ -87,6 +88,22 @@ async def test_what_has_no_label_is_in_the_journal_when_it_is_acknowledged(lab: 
     await lab.services.engine.put_object(
         lab.bucket, lab.tenant, ObjectKey("once"), BytesBody(b"x"), ObjectAttributes(), conditions=Conditions(if_none_match="*")
     )
+    assert len((await replay(lab)).keys("version")) == 2
+
+
+async def test_a_version_of_a_pack_waits_for_the_journal_only_where_its_label_is_not_enough(lab: Laboratory) -> None:
+    manifest = lab.services.manifest
+    before = await lab.put("k", b"newer by its number")
+    draft = VersionDraft(bucket_id=lab.bucket.id, key=ObjectKey("k"), id=before.id, size=1, written=before.written - 1, modified_ms=0)
+    layout = (await manifest.load_extents([before.extents[0].id]))[0].layout
+    packed = [PackedDraft(draft, 0), PackedDraft(replace(draft, key="other"), 50)]
+    raised, other = await manifest.commit_pack(replace(layout, slots=2, content_size=2), packed, settlements=[], now_ms=0)
+    assert isinstance(raised, Version)
+    assert isinstance(other, Version)
+    assert await manifest.confirm_version(other, packed[1].draft) == other
+    assert (await replay(lab)).keys("version") == []
+    assert raised.written > before.written
+    await manifest.confirm_version(raised, draft)
     assert len((await replay(lab)).keys("version")) == 2
 
 

@@ -42,6 +42,10 @@ def _version_needs_journal(version: object | None, draft: VersionDraft, *, condi
     has_label = bool(draft.new_layouts) and not draft.shared_extents and conditions == NO_CONDITIONS
     if not has_label or not isinstance(version, Version):
         return not has_label
+    return _tells_other_than_label(version, draft)
+
+
+def _tells_other_than_label(version: Version, draft: VersionDraft) -> bool:
     return version.written != draft.written or version.attributes.retention != draft.attributes.retention
 
 
@@ -92,6 +96,7 @@ NEEDED: Mapping[str, Callable[..., bool]] = {
     "set_kms_key_enabled": _always,
     "create_bucket": _always,
     "commit_version": _version_needs_journal,
+    "commit_pack": _never,  # each of its versions is confirmed: one that must wait holds no other up
     "begin_upload": _always,
     "commit_part": _part_needs_journal,
     "complete_upload": _always,
@@ -134,8 +139,15 @@ class _Acknowledged:
 
     def __init__(self, manifest: Manifest, journal: Stored, steps: Mapping[str, Callable[..., bool]]) -> None:
         self._manifest = manifest
+        self._journal = journal
         for name in ALL:
             setattr(self, name, _waiting(getattr(manifest, name), steps.get(name, _never), journal))
+
+    async def confirm_version(self, version: Version, draft: VersionDraft) -> Version:
+        """Wait for a version that is committed already: whatever is to be stored first, it is not refused any more."""
+        if _tells_other_than_label(version, draft):
+            await self._journal.stored()
+        return version
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._manifest, name)

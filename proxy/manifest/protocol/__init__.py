@@ -11,13 +11,16 @@ from proxy.manifest.protocol.events import Events
 from proxy.manifest.protocol.journal import Journal
 from proxy.manifest.protocol.lifecycle import Lifecycle
 from proxy.manifest.protocol.objects import Objects
+from proxy.manifest.protocol.packs import Packs
 from proxy.manifest.protocol.recovery import Recovering
 from proxy.manifest.protocol.replication import Replication
 from proxy.manifest.protocol.scrub import Scrub
 from proxy.manifest.protocol.upkeep import Upkeep
 
 
-class Manifest(Accounts, Campaigns, Objects, Upkeep, DamageLedger, Journal, Lifecycle, Recovering, Scrub, Events, Replication, Protocol):
+class Manifest(
+    Accounts, Campaigns, Objects, Upkeep, DamageLedger, Journal, Lifecycle, Packs, Recovering, Scrub, Events, Replication, Protocol
+):
     """Obligations: each method is one atomic, durable, serialisable step, and returns only after it is on disk; what one process
     committed, every other sees at its next call. A raised error means nothing changed. Any call may be cancelled: it then either
     happened whole or not at all. Extents no longer referenced by any version or part are queued as garbage by the same step.

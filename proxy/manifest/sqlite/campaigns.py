@@ -18,6 +18,7 @@ from proxy.manifest.sqlite.jobs import make_due
 from proxy.manifest.sqlite.layouts import save_layout
 from proxy.manifest.sqlite.ledger import settle_commit
 from proxy.manifest.sqlite.rows import Connection, encode, one
+from proxy.manifest.sqlite.slots import change_kind, is_of_one_bucket
 
 FORGOTTEN_MS = 30 * 24 * 60 * 60 * 1000
 _campaigns = msgspec.msgpack.Decoder(Campaign)
@@ -138,10 +139,19 @@ def load_counted(connection: Connection, ids: Sequence[ExtentId]) -> tuple[Count
 
 def adopt_extent(connection: Connection, user: ExtentUser, extent_id: ExtentId, policy: str) -> bool:
     counted = next(counted_extents(connection, [extent_id]), None)
-    if counted is None or counted.references != 1 or not _uses(connection, user, extent_id):
+    if counted is None or not _is_alone(connection, user, counted) or not _uses(connection, user, extent_id):
         return False
-    save_layout(connection, extent_id, replace(counted.extent.layout, policy=policy))
+    adopted = replace(counted.extent.layout, policy=policy)
+    save_layout(connection, extent_id, adopted)
+    if adopted.slots:
+        change_kind(connection, extent_id, adopted)
     return True
+
+
+def _is_alone(connection: Connection, user: ExtentUser, counted: CountedExtent) -> bool:
+    """Tell whether nobody else uses an extent; of a pack, whether all who do are in the bucket of this one, and move with it."""
+    extent = counted.extent
+    return is_of_one_bucket(connection, extent.id, user.bucket_id) if extent.layout.slots else counted.references == 1
 
 
 def exchange_extent(

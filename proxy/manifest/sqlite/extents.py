@@ -11,19 +11,21 @@ from proxy.manifest.sqlite.damage import forget_extent, note_missing
 from proxy.manifest.sqlite.layouts import decode_layout, find_layout
 from proxy.manifest.sqlite.ledger import queue_garbage
 from proxy.manifest.sqlite.rows import Connection, encode
+from proxy.manifest.sqlite.slots import forget_pack
 
 SEGMENTS_AT_ONCE = 2000  # whose shards are queued for deletion in one step: some 100 ms
 PAGE_SIZE = 512 * 1024  # of stored layouts in one answer: some 5,000 segments, ten times as large in memory
 
 
 def add_extents(connection: Connection, layouts: Iterable[Layout], *, now_ms: int) -> tuple[ExtentRef, ...]:
-    refs = []
-    for layout in layouts:
-        cursor = connection.execute("INSERT INTO extent (refs, layout) VALUES (1, ?)", (encode(layout),))
-        extent_id = ExtentId(cursor.lastrowid or 0)
-        note_missing(connection, extent_id, layout, now_ms)
-        refs.append(ExtentRef(id=extent_id, size=layout.size))
-    return tuple(refs)
+    return tuple(ExtentRef(id=add_extent(connection, layout, 1, now_ms), size=layout.size) for layout in layouts)
+
+
+def add_extent(connection: Connection, layout: Layout, references: int, now_ms: int) -> ExtentId:
+    cursor = connection.execute("INSERT INTO extent (refs, layout) VALUES (?, ?)", (references, encode(layout)))
+    extent_id = ExtentId(cursor.lastrowid or 0)
+    note_missing(connection, extent_id, layout, now_ms)
+    return extent_id
 
 
 def change_references(
@@ -56,6 +58,8 @@ def bury_extents(connection: Connection, now_ms: int) -> int:
 
 def _bury(connection: Connection, extent: Extent, now_ms: int) -> None:
     connection.execute("DELETE FROM extent WHERE id = ?", (extent.id,))
+    if extent.layout.slots:
+        forget_pack(connection, extent.id)
     queue_garbage(connection, garbage_of(extent.layout), now_ms)
     forget_extent(connection, extent.id)
 

@@ -21,6 +21,7 @@ from proxy.manifest.sqlite.jobs import save_state
 from proxy.manifest.sqlite.layouts import find_layout, save_layout
 from proxy.manifest.sqlite.replication import queue_replicas, to_replicate
 from proxy.manifest.sqlite.rows import Connection, encode, one
+from proxy.manifest.sqlite.slots import leave_slots
 from proxy.manifest.sqlite.versions import change_versions, decode_version, find_version, store_version
 
 _buckets = msgspec.msgpack.Decoder(Bucket)
@@ -100,6 +101,7 @@ def _insert(connection: Connection, bucket: Bucket, insertion: Insertion, found:
         attributes = replace(attributes, replication="FAILED")
     version = replace(insertion.change.added, extents=extents, attributes=attributes)
     store_version(connection, bucket_id, version, draft.parts)
+    leave_slots(connection, insertion.change.released, now_ms)
     if not insertion.above:
         queue_replicas(connection, bucket, version, now_ms)
 

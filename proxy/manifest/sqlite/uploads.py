@@ -88,7 +88,7 @@ def complete_upload(
     change = plan_commit(bucket, newest, null, draft, conditions, gone=gone, upload_id=upload_id)
     completion = plan_completion(list_parts(connection, upload_id, 0, 10_000), parts)
     change_references(connection, released=change.released + completion.released, now_ms=draft.modified_ms)
-    version = add_version(connection, bucket.id, change, completion.extents, draft.parts)
+    version = add_version(connection, bucket.id, change, completion.extents, draft.parts, now_ms=draft.modified_ms)
     note_event(connection, bucket.id, version, draft.cause, draft.modified_ms)
     queue_replicas(connection, bucket, version, draft.modified_ms)
     _end_upload(connection, upload_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -42,6 +43,7 @@ from proxy.manifest.sqlite.extents import add_extents, change_references, load_e
 from proxy.manifest.sqlite.ledger import settle_commit
 from proxy.manifest.sqlite.replication import end_replica, pending_again, queue_replicas, to_replicate
 from proxy.manifest.sqlite.rows import Connection, encode
+from proxy.manifest.sqlite.slots import leave_slots, refuse_unused, slot_of
 from proxy.manifest.sqlite.trusted_time import trusted_ms
 from proxy.s3.replication import ReplicationStatus
 
@@ -121,18 +123,39 @@ def load_parts(connection: Connection, bucket_id: BucketId, version: Version) ->
 def commit_version(
     connection: Connection, draft: VersionDraft, conditions: Conditions, settlements: Sequence[Settlement], instant: Instant
 ) -> Version:
-    bucket = need_bucket(connection, draft.bucket_id)
+    commit = plan_draft(connection, need_bucket(connection, draft.bucket_id), draft, conditions, instant)
+    settle_commit(connection, settlements)
+    refuse_moved(connection, commit.bucket, draft.shared_extents)
+    refuse_unused(connection, draft.shared_extents)
+    note_late_policy(connection, commit.bucket, draft.new_layouts)
+    new = add_extents(connection, draft.new_layouts, now_ms=draft.modified_ms)
+    return make_visible(connection, commit, new, shared=draft.shared_extents)
+
+
+class Commit(NamedTuple):
+    """A draft that may be committed, as it will be, and what that does to its key."""
+
+    bucket: Bucket
+    draft: VersionDraft
+    change: VersionChange
+
+
+def plan_draft(connection: Connection, bucket: Bucket, draft: VersionDraft, conditions: Conditions, instant: Instant) -> Commit:
+    """Say what the commit of a draft does, if it may be. Nothing is written."""
     newest, null = find_replaceable(connection, bucket, draft.key)
     draft = to_replicate(bucket, with_full_lock(connection, bucket, draft, instant))
-    change = plan_commit(bucket, newest, null, draft, conditions, gone=find_gone(connection, bucket.id, draft.key))
-    settle_commit(connection, settlements)
-    refuse_moved(connection, bucket, draft.shared_extents)
-    note_late_policy(connection, bucket, draft.new_layouts)
-    new = add_extents(connection, draft.new_layouts, now_ms=draft.modified_ms)
-    shared = change_references(connection, shared=draft.shared_extents, released=change.released, now_ms=draft.modified_ms)
-    version = add_version(connection, bucket.id, change, new + shared, draft.parts)
-    note_event(connection, bucket.id, version, draft.cause, draft.modified_ms)
-    queue_replicas(connection, bucket, version, draft.modified_ms)
+    return Commit(bucket, draft, plan_commit(bucket, newest, null, draft, conditions, gone=find_gone(connection, bucket.id, draft.key)))
+
+
+def make_visible(connection: Connection, commit: Commit, new: tuple[ExtentRef, ...], *, shared: Sequence[ExtentRef] = ()) -> Version:
+    """Carry out a commit. The `new` extents count this use of them already."""
+    bucket, draft, change = commit
+    now_ms = draft.modified_ms
+    if shared or change.released:
+        change_references(connection, shared=shared, released=change.released, now_ms=now_ms)
+    version = add_version(connection, bucket.id, change, (*new, *shared), draft.parts, now_ms=now_ms)
+    note_event(connection, bucket.id, version, draft.cause, now_ms)
+    queue_replicas(connection, bucket, version, now_ms)
     return version
 
 
@@ -155,6 +178,8 @@ def add_version(
     change: VersionChange,
     extents: tuple[ExtentRef, ...] = (),
     parts: tuple[PartSummary, ...] = (),
+    *,
+    now_ms: int,
 ) -> Version:
     """Change the rows of a key to which a version is added, and return that."""
     if change.added is None:
@@ -162,6 +187,7 @@ def add_version(
     change_versions(connection, bucket_id, change)
     version = replace(change.added, extents=extents)
     store_version(connection, bucket_id, version, parts)
+    leave_slots(connection, change.released, now_ms)  # now: what is added may use the same slot
     return version
 
 
@@ -169,8 +195,8 @@ def store_version(connection: Connection, bucket_id: BucketId, version: Version,
     """Add the row of a version, with whatever place and mark it bears."""
     marks = (version.id, int(version.is_latest), int(version.is_delete_marker))
     connection.execute(
-        "INSERT INTO version VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (*_row(bucket_id, version), *marks, encode(version), encode(parts) if parts else None),
+        "INSERT INTO version VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (*_row(bucket_id, version), *marks, encode(version), encode(parts) if parts else None, *slot_of(version)),
     )
 
 
@@ -276,7 +302,7 @@ def delete_latest(
             note_event(connection, bucket_id, version, cause, now_ms)
         return None
     change_references(connection, released=change.released, now_ms=now_ms)
-    marker = add_version(connection, bucket_id, change)
+    marker = add_version(connection, bucket_id, change, now_ms=now_ms)
     note_event(connection, bucket_id, marker, marker_made(cause), now_ms)
     if replicates:
         queue_replicas(connection, bucket, marker, now_ms)
@@ -287,3 +313,4 @@ def remove_version(connection: Connection, bucket_id: BucketId, change: VersionC
     """Carry out a change that adds nothing, and release what the versions used."""
     change_references(connection, released=change.released, now_ms=now_ms)
     change_versions(connection, bucket_id, change)
+    leave_slots(connection, change.released, now_ms)

@@ -10,11 +10,12 @@ from proxy.manifest.sqlite.adapter.events import Events
 from proxy.manifest.sqlite.adapter.journal import Journal
 from proxy.manifest.sqlite.adapter.lifecycle import Lifecycle
 from proxy.manifest.sqlite.adapter.objects import Objects
+from proxy.manifest.sqlite.adapter.packs import Packs
 from proxy.manifest.sqlite.adapter.recovery import Recovering
 from proxy.manifest.sqlite.adapter.replication import Replication
 from proxy.manifest.sqlite.adapter.scrub import Scrub
 from proxy.manifest.sqlite.adapter.upkeep import Upkeep
 
 
-class SqliteManifest(Accounts, Campaigns, Objects, Upkeep, DamageLedger, Journal, Lifecycle, Recovering, Scrub, Events, Replication):
+class SqliteManifest(Accounts, Campaigns, Objects, Upkeep, DamageLedger, Journal, Lifecycle, Packs, Recovering, Scrub, Events, Replication):
     """See the protocol for what each method promises."""
