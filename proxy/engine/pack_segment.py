@@ -95,7 +95,9 @@ class PackPutter:
         label = Label(bucket="", key="", segment=0, offset=0, table_offset=arrangement.table_offset, table_size=len(arrangement.table))
         geometry = pack_geometry(kind.scheme, arrangement)
         stored = await self._store(kind, geometry, lambda keys: arrangement.plaintext(keys, contents), label, held)
-        return replace(stored, layout=with_fields(stored.layout, slots=len(arrangement.offsets)), offsets=arrangement.offsets)
+        content_size = sum(len(contents[body].plaintext) for body in arrangement.offsets)
+        layout = with_fields(stored.layout, slots=len(arrangement.offsets), content_size=content_size)
+        return replace(stored, layout=layout, offsets=arrangement.offsets)
 
     async def store_alone(self, kind: PackKind, content: SlotContent, held: Grant) -> StoredSegment:
         """As `store`, of an object that is to be a segment of its own."""
