@@ -93,6 +93,7 @@ NOT_JOURNALED = {
     "noted": "which rows the journal has had since the last checkpoint",
     "checkpoint": "as with the journal",
     "run": "as with the journal",
+    "generation": "counts changes for those who keep rows in memory, and these end with the manifest",
     "journal": "where the journal stands; whoever recovers knows it from the journal itself",
 }
 

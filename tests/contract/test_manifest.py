@@ -203,6 +203,38 @@ async def test_a_version_is_found_with_who_asks_for_it(manifest: Manifest) -> No
     assert (await manifest.find_caller("no key", "b", Look("k", to_read=True))).found is None
 
 
+@pytest.mark.parametrize("look", [None, Look("k", to_read=True), Look("missing", to_read=False)])
+async def test_a_caller_who_was_found_before_is_found_as_he_is_now(manifest: Manifest, look: Look | None) -> None:
+    """Every kind of change of what is kept in memory is seen by the next who asks."""
+    await manifest.add_access_key(AccessKey(id="AK", tenant_id="t", sealed_secret=b"s", created_ms=NOW))
+    await manifest.commit_version(draft("k"))
+
+    async def found() -> Caller:
+        before = await manifest.find_caller("AK", "b", look)
+        assert await manifest.find_caller("AK", "b", look) == before
+        return before
+
+    assert (await found()).bucket.settings == {}
+    await manifest.put_bucket_setting(BUCKET, "policy", "{}")
+    assert (await found()).bucket.settings == {"policy": "{}"}
+    await manifest.set_versioning(BUCKET, "Enabled")
+    assert (await found()).bucket.versioning == "Enabled"
+    await manifest.set_tenant_enabled("t", False)
+    assert (await found()).tenant.enabled is False
+    assert (await found()).owner.enabled is False
+    await manifest.remove_access_key("AK")
+    assert (await found()).access_key is None
+    await manifest.add_access_key(AccessKey(id="AK", tenant_id="t", sealed_secret=b"new", created_ms=NOW))
+    assert (await found()).access_key.sealed_secret == b"new"
+    await manifest.delete_latest(BUCKET, "k", marker_id="m1", now_ms=NOW)
+    for version in (await manifest.list_versions(BUCKET, prefix="", delimiter="", after_key="", after_version="", limit=9)).versions:
+        await manifest.delete_version(BUCKET, version.key, version.id, now_ms=NOW)
+    await manifest.delete_bucket(BUCKET)
+    assert (await found()).bucket is None
+    made = await manifest.create_bucket(Bucket(name="b", tenant_id="t", policy="p", created_ms=NOW))
+    assert (await found()).bucket == made
+
+
 async def test_buckets(manifest: Manifest) -> None:
     with pytest.raises(BucketExists) as error:
         await manifest.create_bucket(Bucket(name="b", tenant_id="other", policy="p", created_ms=NOW))

@@ -104,9 +104,13 @@ class GroupCommitter:
         self._jobs.put(None)
         await asyncio.to_thread(self._thread.join, CLOSE_SECONDS)
 
-    def _overdue(self) -> bool:
+    def takes_longer_than(self, seconds: float) -> bool:
+        """Tell whether the group under way was begun longer ago."""
         begun = self._begun
-        return begun is not None and monotonic() - begun >= self._timeout_seconds
+        return begun is not None and monotonic() - begun >= seconds
+
+    def _overdue(self) -> bool:
+        return self.takes_longer_than(self._timeout_seconds)
 
     def _run(self) -> None:
         try:

@@ -63,10 +63,17 @@ class Readers:
     async def close(self) -> None:
         await self._lanes.close_and_wait(CLOSE_SECONDS)
 
+    def take_longer_than(self, seconds: float) -> bool:
+        """Tell whether a question that is not answered yet was taken up longer ago."""
+        return self._taken_up_before(seconds) > 0
+
     def _overdue(self) -> int:
+        return self._taken_up_before(self._timeout_seconds)
+
+    def _taken_up_before(self, seconds: float) -> int:
         if not self._begun:
             return 0
-        latest = monotonic() - self._timeout_seconds
+        latest = monotonic() - seconds
         return sum(begun <= latest for begun in tuple(self._begun.values()))
 
     def _answer(self, question: Question[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:

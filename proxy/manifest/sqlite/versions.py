@@ -27,6 +27,7 @@ from proxy.manifest.records import (
     NULL_VERSION,
     Bucket,
     BucketId,
+    Extent,
     ExtentRef,
     ObjectKey,
     PartSummary,
@@ -93,22 +94,28 @@ def walk_versions(connection: Connection, bucket_id: BucketId, prefix: str, afte
 
 def find_readable(connection: Connection, bucket_id: BucketId, key: ObjectKey, version_id: VersionId | None = None) -> Readable | None:
     """Return a version with its extents. It is read in one transaction only if an overwrite came between: two statements more are felt."""
-    try:
-        return _find_readable(connection, bucket_id, key, version_id)
-    except ExtentMissing:
-        connection.execute("BEGIN")
-        try:
-            return _find_readable(connection, bucket_id, key, version_id)
-        finally:
-            connection.execute("ROLLBACK")
-
-
-def _find_readable(connection: Connection, bucket_id: BucketId, key: ObjectKey, version_id: VersionId | None) -> Readable | None:
     version = find_version(connection, bucket_id, key, version_id)
-    if version is None:
+    if version is None or (found := readable(connection, version)) is not None:
+        return None if version is None else found
+    connection.execute("BEGIN")
+    try:
+        version = find_version(connection, bucket_id, key, version_id)
+        return None if version is None else Readable(version=version, extents=_few_extents(connection, version))
+    finally:
+        connection.execute("ROLLBACK")
+
+
+def readable(connection: Connection, version: Version) -> Readable | None:
+    """Return a version that was just read, with its extents; None if it has been replaced since, and with it they."""
+    try:
+        return Readable(version=version, extents=_few_extents(connection, version))
+    except ExtentMissing:
         return None
+
+
+def _few_extents(connection: Connection, version: Version) -> tuple[Extent, ...]:
     few = len(version.extents) <= READ_AT_ONCE
-    return Readable(version=version, extents=load_extents(connection, [ref.id for ref in version.extents]) if few else ())
+    return load_extents(connection, [ref.id for ref in version.extents]) if few else ()
 
 
 def load_parts(connection: Connection, bucket_id: BucketId, version: Version) -> tuple[PartSummary, ...]:

@@ -1,6 +1,7 @@
 """The SQLite manifest: WAL, `synchronous=FULL`, one writer thread a process, any number of processes on one file.
 
-Nothing of it runs on the event loop: a disk that hangs delays those who ask, up to the deadline, and nobody else.
+Nothing that may have to wait for a disk runs on the event loop: one that hangs delays those who ask, up to the deadline, and nobody else.
+What lies in memory is read there, as that takes less than to ask a thread: see `glances`.
 """
 
 from proxy.manifest.sqlite.adapter.accounts import Accounts

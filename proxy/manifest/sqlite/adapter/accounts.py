@@ -19,7 +19,7 @@ from proxy.manifest.records import (
     TenantId,
     Versioning,
 )  # fmt: skip
-from proxy.manifest.sqlite import accounts, buckets, callers, stores, uploads
+from proxy.manifest.sqlite import accounts, buckets, stores, uploads
 from proxy.manifest.sqlite.adapter.runner import StepRunner
 
 
@@ -40,7 +40,7 @@ class Accounts(StepRunner):
         await self._write(accounts.add_tenant, tenant)
 
     async def find_tenant(self, tenant_id: TenantId) -> Tenant | None:
-        return await self._read(accounts.find_tenant, tenant_id)
+        return await self._glance(accounts.find_tenant, tenant_id)
 
     async def find_tenant_by_name(self, name: str) -> Tenant | None:
         return await self._read(accounts.find_tenant_by_name, name)
@@ -65,7 +65,7 @@ class Accounts(StepRunner):
         await self._write(accounts.add_access_key, key)
 
     async def find_caller(self, access_key: AccessKeyId | None, bucket: BucketName | None, look: Look | None = None) -> Caller:
-        return await self._read(callers.find_caller, access_key, bucket, look)
+        return await self._glance(self._callers.find, access_key, bucket, look)
 
     async def list_access_keys(self, tenant_id: TenantId) -> tuple[AccessKey, ...]:
         return await self._list(accounts.list_access_keys, tenant_id)
@@ -77,7 +77,7 @@ class Accounts(StepRunner):
         await self._write(accounts.put_role, role)
 
     async def find_role(self, tenant_id: TenantId, name: str) -> Role | None:
-        return await self._read(accounts.find_role, tenant_id, name)
+        return await self._glance(accounts.find_role, tenant_id, name)
 
     async def list_roles(self, tenant_id: TenantId) -> tuple[Role, ...]:
         return await self._list(accounts.list_roles, tenant_id)

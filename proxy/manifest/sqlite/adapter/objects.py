@@ -39,17 +39,17 @@ class Objects(StepRunner):
     # Reading
 
     async def find_version(self, bucket_id: BucketId, key: ObjectKey, version_id: VersionId | None = None) -> Version | None:
-        return await self._read(versions.find_version, bucket_id, key, version_id)
+        return await self._glance(versions.find_version, bucket_id, key, version_id)
 
     async def find_readable(self, bucket_id: BucketId, key: ObjectKey, version_id: VersionId | None = None) -> Readable | None:
-        return await self._read(versions.find_readable, bucket_id, key, version_id)
+        return await self._glance(versions.find_readable, bucket_id, key, version_id)
 
     async def load_parts(self, bucket_id: BucketId, version: Version) -> tuple[PartSummary, ...]:
         return await self._list(versions.load_parts, bucket_id, version)
 
     async def load_extents(self, ids: Sequence[ExtentId]) -> tuple[Extent, ...]:
         if len(ids) <= versions.READ_AT_ONCE:
-            return await self._read(extents.load_extents, ids)
+            return await self._glance(extents.load_extents, tuple(ids))
         return await self._list(extents.load_extents, ids)
 
     async def list_objects(self, bucket_id: BucketId, *, prefix: str, delimiter: str, after: str, limit: int) -> ObjectPage:
@@ -118,7 +118,7 @@ class Objects(StepRunner):
         await self._write(uploads.begin_upload, upload)
 
     async def find_upload(self, bucket_id: BucketId, key: ObjectKey, upload_id: UploadId) -> Upload | None:
-        return await self._read(uploads.find_upload, bucket_id, key, upload_id)
+        return await self._glance(uploads.find_upload, bucket_id, key, upload_id)
 
     async def commit_part(
         self,

@@ -10,7 +10,9 @@ from typing import Concatenate, ParamSpec, TypeVar
 from proxy.clock import Clock
 from proxy.errors import ManifestUnavailable
 from proxy.manifest.sqlite import epoch
+from proxy.manifest.sqlite.callers import KeptCallers
 from proxy.manifest.sqlite.database import BUSY_SHARE, connect, identity
+from proxy.manifest.sqlite.glances import Glances
 from proxy.manifest.sqlite.group_commit import GroupCommitter
 from proxy.manifest.sqlite.readers import Readers
 from proxy.manifest.sqlite.schema import probe_writing
@@ -18,6 +20,7 @@ from proxy.manifest.sqlite.turn import Turn
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
+DOUBT_SECONDS = 0.25  # a group or a question that takes longer waits for the disk, or for another process
 Step = Callable[Concatenate[sqlite3.Connection, P], Result]
 
 
@@ -27,6 +30,7 @@ class StepRunner:
     def __init__(self, path: Path, clock: Clock, *, timeout_seconds: float) -> None:
         self._clock = clock
         self._changed_ms = 0
+        self._callers = KeptCallers()
         self._path = path
         self._identity = identity(path)
         self._busy_seconds = timeout_seconds * BUSY_SHARE
@@ -35,6 +39,7 @@ class StepRunner:
         self._committer = GroupCommitter(
             self._connect, timeout_seconds=timeout_seconds, turn=Turn(path), probe=probe_writing, check=self._check_still_there
         )
+        self._glances = Glances(self._points, self._connect, is_in_doubt=self._is_in_doubt)
 
     @property
     def trouble(self) -> str:
@@ -42,6 +47,7 @@ class StepRunner:
 
     async def close(self) -> None:
         await self._committer.close()
+        self._glances.close()
         await self._points.close()
         await self._listings.close()
 
@@ -59,6 +65,9 @@ class StepRunner:
             connection.close()
             raise
         return connection
+
+    def _is_in_doubt(self) -> bool:
+        return self._committer.takes_longer_than(DOUBT_SECONDS) or self._points.take_longer_than(DOUBT_SECONDS)
 
     def _check_still_there(self) -> None:
         """A file that was moved away or replaced can still be written to, and what is written is lost."""
@@ -88,6 +97,10 @@ class StepRunner:
     async def _read(self, step: Step[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
         """Run a read that takes microseconds."""
         return await self._points.ask(step, *args, **kwargs)
+
+    async def _glance(self, step: Step[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
+        """Run a read that takes microseconds, and that comes again soon: on the event loop, if nothing has to be waited for."""
+        return await self._glances.ask(step, *args, **kwargs)
 
     async def _list(self, step: Step[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
         """Run a read that may take milliseconds, beside the quick ones."""

@@ -1,0 +1,92 @@
+"""Glances: questions answered on the event loop itself, where nothing has to be waited for.
+
+The problem. A question takes 5 us. To hand it to a thread, and its answer back, takes ten times as long, and a request asks one at least.
+But on the event loop a disk that is slow, or hangs, holds up everybody.
+
+The idea. What was asked a moment ago is in memory: the kernel keeps the pages that were read last. So a question is asked in a thread for
+the first time, and here when it comes again soon. Nothing is asked here while there is a sign that the disk does not answer: the writer or
+a reader has been at something for long, or the last glance took longer than memory does. Then all questions go to the threads again, each
+with its deadline, until that is over. And a glance never waits for a lock: the thread does that.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import suppress
+from time import monotonic
+from typing import Concatenate, ParamSpec, TypeVar
+
+from proxy.manifest.sqlite.readers import Readers
+
+P = ParamSpec("P")
+Result = TypeVar("Result")
+Question = Callable[Concatenate[sqlite3.Connection, P], Result]
+WARM_SECONDS = 30.0  # in which pages that are in use are not dropped, unless memory runs out
+MAX_WARM = 20_000  # questions, some 80 bytes each
+SLOW_SECONDS = 0.02  # a glance that takes longer has waited for something
+DOUBT_SECONDS = 1.0  # for which nothing is asked here after that
+
+
+class Glances:
+    """Asks here what was asked lately, and the readers everything else. `is_in_doubt` tells whether the disk may not answer."""
+
+    def __init__(
+        self,
+        readers: Readers,
+        open_connection: Callable[[], sqlite3.Connection],
+        *,
+        is_in_doubt: Callable[[], bool],
+        now: Callable[[], float] = monotonic,
+    ) -> None:
+        self._readers = readers
+        self._open_connection = open_connection
+        self._is_in_doubt = is_in_doubt
+        self._now = now
+        self._connection: sqlite3.Connection | None = None
+        self._not_before = 0.0
+        self._turn_at = 0.0
+        self._warm: set[int] = set()
+        self._warm_before: set[int] = set()
+
+    async def ask(self, question: Question[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
+        """Return the answer, or raise what the question raised, or `ManifestUnavailable`. The arguments can be hashed."""
+        asked, began = hash((question, args)), self._now()
+        if self._is_warm(asked, began) and self._connection is not None and began >= self._not_before and not self._is_in_doubt():
+            try:
+                return question(self._connection, *args, **kwargs)
+            except sqlite3.Error:  # locked, or worse: the thread will wait, or find out and tell
+                self.close()
+            finally:
+                if (ended := self._now()) - began > SLOW_SECONDS:
+                    self._not_before = ended + DOUBT_SECONDS
+        answer = await self._readers.ask(question, *args, **kwargs)
+        self._warm.add(asked)
+        if self._connection is None:
+            await self._open()
+        return answer
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(sqlite3.Error):
+                connection.close()
+
+    def _is_warm(self, asked: int, now: float) -> bool:
+        if now >= self._turn_at or len(self._warm) >= MAX_WARM:
+            self._warm_before, self._warm = self._warm, set()
+            self._turn_at = now + WARM_SECONDS
+        if asked in self._warm:
+            return True
+        if asked not in self._warm_before:
+            return False
+        self._warm.add(asked)
+        return True
+
+    async def _open(self) -> None:
+        opened = await self._readers.ask(lambda _: self._open_connection())  # which reads the disk
+        opened.execute("PRAGMA busy_timeout = 0")
+        if self._connection is not None:  # another question has opened one meanwhile
+            opened.close()
+        else:
+            self._connection = opened

@@ -1,0 +1,138 @@
+"""What was asked of the manifest a moment ago is answered on the event loop, unless something would have to be waited for."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from proxy.errors import ManifestUnavailable
+from proxy.manifest.sqlite import glances
+from proxy.manifest.sqlite.database import connect
+from proxy.manifest.sqlite.glances import DOUBT_SECONDS, SLOW_SECONDS, WARM_SECONDS, Glances
+from proxy.manifest.sqlite.readers import Readers
+
+
+class Setting:
+    """Glances over a small database, with a clock that moves when told."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.now = 1000.0
+        self.in_doubt = False
+        self.opened = 0
+        self.readers = Readers(partial(connect, path, busy_seconds=1), count=1, name="read", timeout_seconds=60)
+        self.glances = Glances(self.readers, self._open, is_in_doubt=lambda: self.in_doubt, now=lambda: self.now)
+
+    def _open(self) -> sqlite3.Connection:
+        self.opened += 1
+        return connect(self.path, busy_seconds=1)
+
+    async def is_here(self, about: str = "a") -> bool:
+        """Ask, and tell whether the answer came from this thread."""
+        return await self.glances.ask(asked_in, about) is threading.current_thread()
+
+
+def asked_in(connection: sqlite3.Connection, about: str) -> threading.Thread:
+    assert connection.execute("SELECT value FROM fact").fetchone() == (7,)
+    return threading.current_thread()
+
+
+@pytest.fixture
+async def setting(tmp_path: Path) -> AsyncIterator[Setting]:
+    with sqlite3.connect(tmp_path / "m.sqlite") as connection:
+        connection.execute("CREATE TABLE fact AS SELECT 7 AS value")
+    made = Setting(tmp_path / "m.sqlite")
+    yield made
+    made.glances.close()
+    await made.readers.close()
+
+
+async def test_a_question_is_asked_in_a_thread_first_and_here_when_it_comes_again(setting: Setting) -> None:
+    assert [await setting.is_here() for _ in range(3)] == [False, True, True]
+    assert [await setting.is_here("b") for _ in range(2)] == [False, True]
+
+
+async def test_what_has_not_been_asked_for_long_may_be_in_memory_no_more(setting: Setting) -> None:
+    await setting.is_here()
+    setting.now += WARM_SECONDS
+    assert await setting.is_here()
+    setting.now += WARM_SECONDS
+    assert await setting.is_here(), "it was asked meanwhile"
+    setting.now += 2 * WARM_SECONDS
+    await setting.is_here("b")
+    setting.now += WARM_SECONDS
+    assert not await setting.is_here()
+
+
+async def test_only_so_many_questions_are_remembered(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(glances, "MAX_WARM", 4)
+    for number in range(20):
+        await setting.is_here(str(number))
+    assert not await setting.is_here("0")
+    assert await setting.is_here("19")
+
+
+async def test_while_the_disk_may_not_answer_threads_are_asked(setting: Setting) -> None:
+    await setting.is_here()
+    setting.in_doubt = True
+    assert not await setting.is_here()
+    setting.in_doubt = False
+    assert await setting.is_here()
+
+
+async def test_after_a_glance_that_has_waited_threads_are_asked_for_a_while(setting: Setting) -> None:
+    def slow(connection: sqlite3.Connection) -> threading.Thread:
+        setting.now += 2 * SLOW_SECONDS
+        return threading.current_thread()
+
+    await setting.is_here()
+    await setting.glances.ask(slow)
+    assert await setting.glances.ask(slow) is threading.current_thread()
+    assert not await setting.is_here()
+    setting.now += DOUBT_SECONDS
+    assert await setting.is_here()
+
+
+async def test_a_lock_is_waited_for_in_a_thread(setting: Setting) -> None:
+    def change(connection: sqlite3.Connection) -> threading.Thread:
+        connection.execute("UPDATE fact SET value = 7")
+        return threading.current_thread()
+
+    await setting.glances.ask(change)
+    assert await setting.glances.ask(change) is threading.current_thread()
+    other = connect(setting.path, busy_seconds=0)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(ManifestUnavailable, match="locked"):  # after the second for which a reader waits
+        await setting.glances.ask(change)
+    other.execute("COMMIT")
+    other.close()
+    assert await setting.glances.ask(change) is not threading.current_thread()
+    assert await setting.glances.ask(change) is threading.current_thread()
+
+
+async def test_a_database_that_fails_a_glance_is_asked_by_a_thread_which_tells(setting: Setting) -> None:
+    await setting.is_here()
+    whole = setting.path.read_bytes()
+    setting.path.write_bytes(b"\xa5" * len(whole))
+    with pytest.raises(ManifestUnavailable, match="cannot be read"):
+        await setting.is_here()
+    setting.path.write_bytes(whole)
+    assert [await setting.is_here() for _ in range(2)] == [False, True]
+    assert setting.opened == 2
+
+
+async def test_what_a_question_raises_is_raised_wherever_it_was_asked(setting: Setting) -> None:
+    def failing(connection: sqlite3.Connection, absent: Callable[[], None]) -> None:
+        absent()
+
+    def absent() -> None:
+        raise LookupError
+
+    for _ in range(3):
+        with pytest.raises(LookupError):
+            await setting.glances.ask(failing, absent)
