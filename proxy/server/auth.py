@@ -51,7 +51,7 @@ class Sender(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Authenticator:
-    """Verifies signatures. Access keys are looked up for every request, so that a revoked one ends at once.
+    """Verifies signatures. Access keys are asked for with every request, so that a revoked one ends at once.
 
     A signature's region may also be the name of a policy: clients such as minio's sign with what GetBucketLocation tells them.
     """
