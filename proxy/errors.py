@@ -31,6 +31,7 @@
                 JournalBusy           too much is to be stored first; ask again later
             ManifestFenced        it is behind its stores, and only read
         ManifestConflict          the manifest's state does not allow it; nothing was changed
+            SettingChanged        a bucket's setting was changed by somebody else meanwhile
             TenantMissing         no such tenant
             TenantExists          its name or access key is taken
             TenantNotEmpty        it still owns buckets
@@ -207,6 +208,10 @@ class ManifestFenced(ManifestUnavailable):
 
 class ManifestConflict(ProxyError):
     """The manifest's state does not allow this change; nothing was changed."""
+
+
+class SettingChanged(ManifestConflict):
+    """A setting of a bucket was changed by somebody else since it was looked at."""
 
 
 class ReplicaRefused(ProxyError):

@@ -9,14 +9,13 @@ import typer
 
 from proxy.cli.context import DEFAULT_CONFIG, ConfigOption, JsonOption, print_json, with_services
 from proxy.errors import BucketMissing, ConfigError, TenantMissing
+from proxy.s3.naming import BUCKET_ARN
 
 if TYPE_CHECKING:
     from proxy.s3.policy.decision import Grants, ObjectFacts, Question
     from proxy.services import Services
 
 app = typer.Typer(help="Explain access.", no_args_is_help=True)
-
-_ARN = "arn:aws:s3:::"
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,9 +40,9 @@ def explain(
 ) -> None:
     """Say whether a request would be allowed, and which statement or rule decides."""
     given = _given(context or [])
-    bucket, slash, name = resource.removeprefix(_ARN).partition("/")
-    if not resource.startswith(_ARN) or not bucket or "*" in bucket:
-        raise ConfigError(f'--resource: "{resource}" is not {_ARN}BUCKET or {_ARN}BUCKET/KEY')
+    bucket, slash, name = resource.removeprefix(BUCKET_ARN).partition("/")
+    if not resource.startswith(BUCKET_ARN) or not bucket or "*" in bucket:
+        raise ConfigError(f'--resource: "{resource}" is not {BUCKET_ARN}BUCKET or {BUCKET_ARN}BUCKET/KEY')
     found = with_services(config, lambda services: _explain(services, key, action, (bucket, name if slash else None), given))
     if as_json:
         print_json(found)

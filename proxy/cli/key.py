@@ -10,6 +10,7 @@ import msgspec
 import typer
 
 from proxy.cli.context import DEFAULT_CONFIG, ConfigOption, JsonOption, print_json, print_table, with_services
+from proxy.cli.policy_files import read_policy_file
 from proxy.cli.tenant import find_tenant
 from proxy.errors import ConfigError, TenantMissing
 from proxy.manifest.records import AccessKey, AccessKeyId
@@ -77,10 +78,9 @@ def _policy(path: Path | None, *, read_only: bool, buckets: list[str], prefixes:
     if prefixes and not buckets:
         raise ConfigError("--prefix needs --bucket: a prefix is one of a bucket")
     if path is not None:
-        try:
-            return path.read_text("utf-8")
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"{path} is not text; put the policy there as JSON") from error
+        from proxy.s3.policy.document import read_identity_policy
+
+        return read_policy_file(path, read_identity_policy)
     if not read_only and not buckets:
         return ""
     from proxy.s3.policy.restrictions import restricting_policy

@@ -10,6 +10,7 @@ import msgspec
 import typer
 
 from proxy.cli.context import DEFAULT_CONFIG, ConfigOption, JsonOption, print_json, print_table, with_services
+from proxy.cli.policy_files import read_policy_file
 from proxy.cli.tenant import find_tenant
 from proxy.errors import ConfigError
 
@@ -30,7 +31,9 @@ def put(
     max_session_seconds: Annotated[int, typer.Option(help="How long a session may live, 3600 to 43200.")] = 3600,
 ) -> None:
     """Make a role, or change the one of this name, and print its ARN. Sessions go by it from the next request on."""
-    texts = _text(trust), _text(policy)
+    from proxy.s3.policy.document import read_identity_policy, read_trust_policy
+
+    texts = read_policy_file(trust, read_trust_policy), read_policy_file(policy, read_identity_policy)
     print(with_services(config, lambda services: _put(services, tenant, name, texts, max_session_seconds)))
 
 
@@ -51,13 +54,6 @@ def remove(tenant: str, name: str, config: ConfigOption = DEFAULT_CONFIG) -> Non
     """Remove a role. Its sessions end with their next request."""
     if not with_services(config, lambda services: _remove(services, tenant, name)):
         raise ConfigError(f'tenant "{tenant}" has no role "{name}"')
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8")
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not text; put the policy there as JSON") from error
 
 
 async def _put(services: Services, tenant: str, name: str, texts: tuple[str, str], max_session_seconds: int) -> str:

@@ -27,9 +27,14 @@ class BucketVerbs(Verbs):
         """Switch versioning. Raises `BucketLocked` where object lock needs it."""
         await self._manifest.set_versioning(bucket.id, versioning)
 
-    async def put_bucket_setting(self, bucket: Bucket, setting: str, document: str | None) -> None:
-        """Keep a sub-resource with the bucket; None removes it. Raises `BucketLocked` for object lock without versioning."""
-        await self._manifest.put_bucket_setting(bucket.id, setting, document)
+    async def put_bucket_setting(self, bucket: Bucket, setting: str, document: str | None, *, because_of: Iterable[str] = ()) -> None:
+        """Keep a sub-resource with the bucket; None removes it. Raises `BucketLocked` for object lock without versioning.
+
+        `because_of` are the settings of `bucket` that this one was made or checked by. Raises `SettingChanged` where one of them is another
+        by now: the caller's reason is gone.
+        """
+        seen = tuple((name, bucket.settings.get(name)) for name in because_of)
+        await self._manifest.put_bucket_setting(bucket.id, setting, document, seen=seen)
 
     async def announce(self, event: Event, targets: Iterable[str]) -> None:
         """Tell targets of an event that no step on an object makes."""

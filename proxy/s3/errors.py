@@ -112,6 +112,7 @@ CODES: dict[str, tuple[int, str]] = {
         "The request signature we calculated does not match the signature you provided. Check your key and signing method.",
     ),
     "SlowDown": (503, "Please reduce your request rate."),
+    "OperationAborted": (409, "A conflicting conditional operation is currently in progress against this resource. Please try again."),
     "TooManyConfigurations": (400, "You are attempting to create a new configuration but have already reached the limit."),
     "UnexpectedContent": (400, "This request does not support content"),
     "UnresolvableGrantByEmailAddress": (400, "The e-mail address you provided does not match any account on record."),

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from urllib.parse import quote_plus
 
 from proxy.s3.errors import S3Error
+from proxy.s3.naming import BUCKET_ARN
 
 MAX_CONFIGURATIONS = 100
 MAX_FILTER_CHARACTERS = 1024
@@ -121,7 +122,7 @@ def message_of(
         "s3": {
             "s3SchemaVersion": "1.0",
             "configurationId": configuration,
-            "bucket": {"name": bucket, "ownerIdentity": {"principalId": owner}, "arn": f"arn:aws:s3:::{bucket}"},
+            "bucket": {"name": bucket, "ownerIdentity": {"principalId": owner}, "arn": f"{BUCKET_ARN}{bucket}"},
             "object": {**described, "sequencer": sequencer},
         },
     }

@@ -30,6 +30,7 @@ from proxy.errors import (
     PolicyMissing,
     PreconditionUnmet,
     ProxyError,
+    SettingChanged,
     SizeMismatch,
     StoreError,
     UploadMissing,
@@ -121,6 +122,7 @@ _RULES: dict[type, Rule] = {
     SizeMismatch: _other_size,
     ChecksumMismatch: lambda _error: S3Error("BadDigest", "The checksum you specified did not match the calculated checksum."),
     PreconditionUnmet: _precondition,
+    SettingChanged: _plain("OperationAborted"),
     # What a client cannot cause: another conflict of the manifest is a defect here, or a race lost. Trying again is right.
     ManifestConflict: _plain("InternalError"),
 }

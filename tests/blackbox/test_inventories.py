@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -43,6 +45,20 @@ def test_a_hundred_and_no_more(s3: S3Client, bucket: str) -> None:
         s3.put_bucket_inventory_configuration(Bucket=bucket, Id="more", InventoryConfiguration=configuration("more", bucket))
     page = s3.list_bucket_inventory_configurations(Bucket=bucket)
     assert ([entry["Id"] for entry in page["InventoryConfigurationList"]], page["IsTruncated"]) == (names, False)
+
+
+def test_configurations_that_come_at_once_are_all_kept(s3: S3Client, new_client: Callable[..., S3Client], bucket: str) -> None:
+    names = [f"n{n:02}" for n in range(12)]
+    clients = [new_client(max_pool_connections=1) for _ in range(4)]
+
+    def put(at: int) -> None:
+        wanted = configuration(names[at], bucket)
+        clients[at % 4].put_bucket_inventory_configuration(Bucket=bucket, Id=names[at], InventoryConfiguration=wanted)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(put, range(12)))
+    found = s3.list_bucket_inventory_configurations(Bucket=bucket)["InventoryConfigurationList"]
+    assert [entry["Id"] for entry in found] == names
 
 
 def test_a_destination_of_another_owner_is_refused(s3: S3Client, other_s3: S3Client, bucket: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 from tests.blackbox.expect import s3_error
@@ -19,7 +20,12 @@ def policy(bucket: str, principal: object = "*", **more: object) -> str:
 def test_a_new_bucket_takes_no_public_policy(s3: S3Client, bucket: str) -> None:
     with s3_error("AccessDenied", 403) as caught:
         s3.put_bucket_policy(Bucket=bucket, Policy=policy(bucket))
-    assert "BlockPublicPolicy" in caught.value.response["Error"]["Message"]
+    message = caught.value.response["Error"]["Message"]
+    assert re.fullmatch(
+        r"User: arn:aws:iam::\d{12}:root is not authorized to perform: s3:PutBucketPolicy on resource: "
+        rf'"arn:aws:s3:::{bucket}" because public policies are prevented by the BlockPublicPolicy setting in S3 Block Public Access\.',
+        message,
+    )
     with s3_error("NoSuchBucketPolicy", 404):
         s3.get_bucket_policy(Bucket=bucket)
     narrow = {"Condition": {"IpAddress": {"aws:SourceIp": "203.0.113.0/24"}}}

@@ -24,6 +24,7 @@ from proxy.errors import (
     ManifestFenced,
     PartInvalid,
     PreconditionUnmet,
+    SettingChanged,
     TenantExists,
     TenantMissing,
     TenantNotEmpty,
@@ -253,6 +254,18 @@ async def test_buckets(manifest: Manifest) -> None:
     await manifest.delete_bucket(BUCKET)
     with pytest.raises(BucketMissing):
         await manifest.commit_version(draft("k"))
+
+
+async def test_a_setting_is_kept_only_while_those_that_it_was_made_by_are_the_same(manifest: Manifest) -> None:
+    seen = [("inventory", None), ("acl", None)]
+    await manifest.put_bucket_setting(BUCKET, "inventory", "1", seen=seen)
+    with pytest.raises(SettingChanged):
+        await manifest.put_bucket_setting(BUCKET, "inventory", "2", seen=seen)
+    with pytest.raises(SettingChanged):
+        await manifest.put_bucket_setting(BUCKET, "policy", "p", seen=[("inventory", "0")])
+    assert (await manifest.find_bucket("b")).settings == {"inventory": "1"}
+    await manifest.put_bucket_setting(BUCKET, "inventory", None, seen=[("inventory", "1")])
+    assert (await manifest.find_bucket("b")).settings == {}
 
 
 async def test_a_bucket_needs_a_tenant(manifest: Manifest) -> None:

@@ -70,6 +70,31 @@ def test_a_policy_from_a_file_is_checked(run: Run, tmp_path: Path) -> None:
     assert len(run("key", "list", "local", "--json").data) == 2
 
 
+def test_a_faulty_policy_is_told_with_its_file(run: Run, tmp_path: Path) -> None:
+    run("init")
+    trust, policy = tmp_path / "trust.json", tmp_path / "policy.json"
+    trust.write_text(json.dumps({"Statement": {"Effect": "Allow", "Principal": "*", "Action": "sts:AssumeRole"}}))
+    policy.write_text("{}")
+    put = ("role", "put", "local", "reader", "--trust", str(trust), "--policy", str(policy))
+    assert "policy.json: MalformedPolicy: Missing required field Statement" in run(*put).err.replace("\n", "")
+    trust.write_text("[]")
+    assert "trust.json: MalformedPolicy" in run(*put).err.replace("\n", "")
+    trust.unlink()
+    assert "trust.json: No such file" in run(*put).err.replace("\n", "")
+    assert run("role", "list", "local", "--json").data == []
+
+
+def test_an_action_that_there_is_not_is_stored_with_a_warning(run: Run, tmp_path: Path) -> None:
+    run("init")
+    policy = tmp_path / "policy.json"
+    actions = ["s3:GetObjct", "s3:Get*", "sqs:SendMessage"]
+    policy.write_text(json.dumps({"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": actions, "Resource": "*"}}))
+    outcome = run("key", "add", "local", "--policy", str(policy))
+    assert outcome.code == 0
+    assert outcome.err.count("warning: ") == 1
+    assert 'S3 has no action "s3:GetObjct"' in outcome.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [

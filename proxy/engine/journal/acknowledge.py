@@ -69,7 +69,7 @@ def _change_needs_journal(
     return change.changes_lock or change.acl is not UNSET
 
 
-def _setting_needs_journal(_done: object, _bucket_id: BucketId, setting: str, _document: str | None) -> bool:
+def _setting_needs_journal(_done: object, _bucket_id: BucketId, setting: str, _document: str | None, **_: object) -> bool:
     """As a key that was removed must not open anything again, nor must a policy that was put away."""
     return setting in {OBJECT_LOCK, *OF_ACCESS}
 

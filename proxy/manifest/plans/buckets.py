@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from msgspec.structs import replace
 
-from proxy.errors import BucketExists, BucketNotEmpty, TenantMissing
+from proxy.errors import BucketExists, BucketNotEmpty, SettingChanged, TenantMissing
 from proxy.manifest.plans.locks import OBJECT_LOCK, check_lock_setting, check_versioning
 from proxy.manifest.records import Bucket, Tenant, Versioning
 
@@ -17,8 +19,14 @@ def check_new_bucket(bucket: Bucket, existing: Bucket | None, tenant: Tenant | N
         raise TenantMissing(f"no tenant {bucket.tenant_id}")
 
 
-def with_setting(bucket: Bucket, setting: str, document: str | None) -> Bucket:
-    """Return the bucket with a setting changed, or without it. BucketLocked: object lock needs versioning, and does not end."""
+def with_setting(bucket: Bucket, setting: str, document: str | None, seen: Iterable[tuple[str, str | None]]) -> Bucket:
+    """Return the bucket with a setting changed, or without it. BucketLocked: object lock needs versioning, and does not end.
+
+    SettingChanged where the settings in `seen`, by which the new one was made, are others by now.
+    """
+    for name, was in seen:
+        if bucket.settings.get(name) != was:
+            raise SettingChanged(f'setting "{name}" of bucket {bucket.name} was changed meanwhile')
     if setting == OBJECT_LOCK:
         check_lock_setting(bucket, document)
     settings = {name: value for name, value in bucket.settings.items() if name != setting}

@@ -67,8 +67,13 @@ class Accounts(Protocol):
     async def set_versioning(
         self, bucket_id: BucketId, versioning: Versioning
     ) -> None: ...  # never back to Unversioned; BucketMissing, BucketLocked
-    async def put_bucket_setting(self, bucket_id: BucketId, setting: str, document: str | None) -> None: ...
+    async def put_bucket_setting(
+        self, bucket_id: BucketId, setting: str, document: str | None, *, seen: Iterable[tuple[str, str | None]] = ()
+    ) -> None: ...
 
-    """Keep a setting; None removes it. BucketMissing; BucketLocked for object lock without versioning, or its removal."""
+    """Keep a setting; None removes it. BucketMissing; BucketLocked for object lock without versioning, or its removal.
+
+    `seen` are the settings that this one was made by, as they were. SettingChanged where one of them is another now.
+    """
 
     async def delete_bucket(self, bucket_id: BucketId) -> None: ...  # BucketMissing, BucketNotEmpty; uploads in progress are aborted

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 from msgspec.structs import replace
 
@@ -56,8 +58,15 @@ def set_versioning(connection: Connection, bucket_id: BucketId, versioning: Vers
     change_bucket(connection, with_versioning(need_bucket(connection, bucket_id), versioning))
 
 
-def put_bucket_setting(connection: Connection, bucket_id: BucketId, setting: str, document: str | None, instant: Instant) -> None:
-    change_bucket(connection, with_setting(need_bucket(connection, bucket_id), setting, document))
+def put_bucket_setting(
+    connection: Connection,
+    bucket_id: BucketId,
+    setting: str,
+    document: str | None,
+    seen: Iterable[tuple[str, str | None]],
+    instant: Instant,
+) -> None:
+    change_bucket(connection, with_setting(need_bucket(connection, bucket_id), setting, document, seen))
     if setting == OBJECT_LOCK:
         begin_trusted_time(connection, instant)
     if setting == LIFECYCLE and document is not None:  # what it wants is looked for at once, and not only after the next midnight

@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 from proxy.s3.errors import S3Error
+from proxy.s3.naming import BUCKET_ARN
 from proxy.s3.policy.acl import Acl
 from proxy.s3.policy.actions import Action
 from proxy.s3.policy.principal import Principal
@@ -54,7 +55,7 @@ class Resource(NamedTuple):
             return self.named
         if self.bucket is None:
             return "*"
-        return f"arn:aws:s3:::{self.bucket}" if self.key is None else f"arn:aws:s3:::{self.bucket}/{self.key}"
+        return f"{BUCKET_ARN}{self.bucket}" if self.key is None else f"{BUCKET_ARN}{self.bucket}/{self.key}"
 
 
 class ObjectFacts(NamedTuple):

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, NoReturn
 
 from proxy.s3.errors import S3Error
+from proxy.s3.naming import BUCKET_ARN
 from proxy.s3.policy.catalogue import ACCOUNT_ACTIONS, BUCKET_ACTIONS, OBJECT_ACTIONS, goes_with, is_condition_key, named_actions
 from proxy.s3.policy.conditions import Condition, is_operator, read_condition
 from proxy.s3.policy.decision import Effect
@@ -27,7 +28,6 @@ VERSIONS = frozenset({"2012-10-17", "2008-10-17"})
 
 Kind = Literal["bucket", "identity", "trust"]
 
-_ARN = "arn:aws:s3:::"
 _FIELDS = frozenset({"Version", "Id", "Statement"})
 _ELEMENTS = frozenset(
     {"Sid", "Effect", "Principal", "NotPrincipal", "Action", "NotAction", "Resource", "NotResource", "Condition"}
@@ -313,9 +313,9 @@ def _glob(pattern: str) -> Glob:
 
 def _is_of_bucket(text: str, tokens: Sequence[Token], bucket: str) -> bool:
     """Tell whether a resource is this bucket, or in it. The bucket's name must stand there: behind it may come what reaches into it."""
-    if not text.startswith(_ARN) or not tokens or not isinstance(tokens[0], str):
+    if not text.startswith(BUCKET_ARN) or not tokens or not isinstance(tokens[0], str):
         return False
-    fixed = tokens[0].removeprefix(_ARN)
+    fixed = tokens[0].removeprefix(BUCKET_ARN)
     rest = fixed.removeprefix(bucket)
     if not fixed.startswith(bucket) or (rest and not rest.startswith("/")):
         return False
@@ -331,9 +331,9 @@ def _check_combination(statement: Statement, patterns: Sequence[str], resources:
     if statement.but_actions or statement.but_resources:
         return
     reached = frozenset[str]()
-    if any("/" not in one.removeprefix(_ARN) for one in resources):
+    if any("/" not in one.removeprefix(BUCKET_ARN) for one in resources):
         reached |= BUCKET_ACTIONS
-    if any("/" in one.removeprefix(_ARN) or "*" in one for one in resources):
+    if any("/" in one.removeprefix(BUCKET_ARN) or "*" in one for one in resources):
         reached |= OBJECT_ACTIONS
     if not concrete <= reached or not statement.actions & reached:
         _refuse("Action does not apply to any resource(s) in statement")

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from proxy.s3.naming import check_bucket_name
+from proxy.s3.naming import BUCKET_ARN, check_bucket_name
 
-_ARN = "arn:aws:s3:::"
 _READS = ("s3:Get*", "s3:List*")
 
 
@@ -23,13 +22,13 @@ def restricting_policy(*, read_only: bool, buckets: Sequence[str], prefixes: Seq
 
 
 def _whole(buckets: Sequence[str]) -> list[str]:
-    return [arn for bucket in buckets for arn in (_ARN + bucket, f"{_ARN}{bucket}/*")] or ["*"]
+    return [arn for bucket in buckets for arn in (BUCKET_ARN + bucket, f"{BUCKET_ARN}{bucket}/*")] or ["*"]
 
 
 def _of_prefixes(actions: list[str], buckets: Sequence[str], prefixes: Sequence[str]) -> list[dict[str, object]]:
     """Objects below the prefixes, and lists of them; besides, where the bucket is: clients ask for that first."""
     plain = [_plain(prefix) for prefix in prefixes]
-    arns = [_ARN + bucket for bucket in buckets]
+    arns = [BUCKET_ARN + bucket for bucket in buckets]
     listed = {"StringLike": {"s3:prefix": [f"{prefix}*" for prefix in plain]}}
     return [
         _allow(actions, [f"{arn}/{prefix}*" for arn in arns for prefix in plain]),

@@ -10,6 +10,7 @@ from proxy.s3.policy.acl import GROUPS, Acl, acl_text, private_acl
 from proxy.s3.policy.acl_requests import AclRequest, read_document, read_headers
 from proxy.s3.policy.lists import ACL
 from proxy.s3.policy.ownership import OWNERSHIP, ownership_of
+from proxy.s3.policy.public_access import PUBLIC_ACCESS_BLOCK
 from proxy.server.call import Call
 from proxy.server.handlers.grants import (
     acl_of_bucket,
@@ -40,7 +41,8 @@ async def put_bucket_acl(call: Call) -> dict[str, object]:
         return {}
     _check_owner(request, owner)
     acl = await resolved(call, request, owner=owner)
-    await call.services.engine.put_bucket_setting(call.bucket, ACL, None if acl == private_acl(owner) else acl_text(acl))
+    kept = None if acl == private_acl(owner) else acl_text(acl)
+    await call.services.engine.put_bucket_setting(call.bucket, ACL, kept, because_of=[OWNERSHIP, PUBLIC_ACCESS_BLOCK])
     return {}
 
 

@@ -26,7 +26,7 @@ async def put_bucket_ownership_controls(call: Call) -> dict[str, object]:
         raise S3Error("MalformedXML")
     if ownership == "BucketOwnerEnforced" and not owner_alone(bucket_acl(call.bucket.settings.get(ACL), call.owner.canonical_id)):
         raise S3Error("InvalidBucketAclWithObjectOwnership")
-    await call.services.engine.put_bucket_setting(call.bucket, OWNERSHIP, ownership)
+    await call.services.engine.put_bucket_setting(call.bucket, OWNERSHIP, ownership, because_of=[ACL])
     return {}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from proxy.manifest.records import Bucket
 from proxy.s3.errors import S3Error
+from proxy.s3.naming import BUCKET_ARN
 from proxy.s3.policy.actions import Action
 from proxy.s3.policy.decision import Grants, Question, Resource, decide
 from proxy.s3.policy.document import Document, read_bucket_policy
@@ -29,13 +30,18 @@ async def put_bucket_policy(call: Call) -> dict[str, object]:
     text = call.required_text("Policy")
     document = read_bucket_policy(text.encode(), call.bucket.name)
     if is_public(document) and public_access_block(call.bucket.settings.get(PUBLIC_ACCESS_BLOCK)).block_public_policy:
-        message = "Access Denied: public policies are prevented by the BlockPublicPolicy setting in S3 Block Public Access"
-        raise S3Error("AccessDenied", message)
+        raise S3Error("AccessDenied", _blocked(call))
     await _check_principals(call, document)
     if call.headers.get("x-amz-confirm-remove-self-bucket-access", "false").lower() != "true":
         _check_not_locked_out(call, document)
-    await call.services.engine.put_bucket_setting(call.bucket, POLICY, text)
+    await call.services.engine.put_bucket_setting(call.bucket, POLICY, text, because_of=[PUBLIC_ACCESS_BLOCK])
     return {}
+
+
+def _blocked(call: Call) -> str:
+    who = f"User: {call.principal.arn} is not authorized to perform: s3:PutBucketPolicy"
+    why = "because public policies are prevented by the BlockPublicPolicy setting in S3 Block Public Access."
+    return f'{who} on resource: "{BUCKET_ARN}{call.bucket.name}" {why}'
 
 
 async def get_bucket_policy_status(call: Call) -> dict[str, object]:

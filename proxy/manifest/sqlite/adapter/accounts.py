@@ -114,8 +114,10 @@ class Accounts(StepRunner):
     async def set_versioning(self, bucket_id: BucketId, versioning: Versioning) -> None:
         await self._write(buckets.set_versioning, bucket_id, versioning)
 
-    async def put_bucket_setting(self, bucket_id: BucketId, setting: str, document: str | None) -> None:
-        await self._write(buckets.put_bucket_setting, bucket_id, setting, document, self._clock.instant())
+    async def put_bucket_setting(
+        self, bucket_id: BucketId, setting: str, document: str | None, *, seen: Iterable[tuple[str, str | None]] = ()
+    ) -> None:
+        await self._write(buckets.put_bucket_setting, bucket_id, setting, document, seen, self._clock.instant())
 
     async def delete_bucket(self, bucket_id: BucketId) -> None:
         await self._write(uploads.delete_bucket, bucket_id, self._clock.now_ms())
