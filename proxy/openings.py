@@ -26,7 +26,7 @@ from proxy.keyring.file import open_root_key_file
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.sqlite import open_sqlite
 from proxy.stores.build import Opened, open_bare, open_store
-from proxy.stores.directory import NOTHING_SHARED, Shared
+from proxy.stores.direct import AlignedBuffers
 from proxy.stores.observe import Recorder
 from proxy.stores.protocol import Store
 
@@ -90,12 +90,12 @@ class OpenedFleet(NamedTuple):
 
 
 async def open_fleet(
-    config: Config, manifest: Manifest, clock: Clock, record: Recorder | None, shared: Shared, *, tidy: bool
+    config: Config, manifest: Manifest, clock: Clock, record: Recorder | None, buffers: AlignedBuffers | None, *, tidy: bool
 ) -> OpenedFleet:
     """Open every store. Only one never seen before is made: another whose directory is empty is a disk that is not mounted."""
     known = await manifest.known_stores()
     seconds = config.limits.get_timeout_seconds
-    opened = await _open_stores(config, clock, known=known, get_seconds=seconds, record=record, shared=shared, tidy=tidy)
+    opened = await _open_stores(config, clock, known=known, get_seconds=seconds, record=record, buffers=buffers, tidy=tidy)
     absent = [name for name, store in opened.items() if not store.present]
     if absent:
         logger.warning("these stores are not there, not mounted, or do not answer: %s", ", ".join(absent))
@@ -129,11 +129,11 @@ async def _known_already(config: Config, clock: Clock) -> Set[str]:
         return await manifest.known_stores()
 
 
-async def open_present_fleet(config: Config, clock: Clock, shared: Shared) -> Fleet:
+async def open_present_fleet(config: Config, clock: Clock) -> Fleet:
     """Open every store as it is, and make none: whatever is not there will not answer."""
     stores = {name: replace(store, create_bucket=False) for name, store in config.stores.items()}
     seconds = config.limits.get_timeout_seconds
-    opened = await _open_stores(replace(config, stores=stores), clock, known=stores.keys(), get_seconds=seconds, shared=shared)
+    opened = await _open_stores(replace(config, stores=stores), clock, known=stores.keys(), get_seconds=seconds)
     return Fleet({name: store.store for name, store in opened.items()})
 
 
@@ -144,7 +144,7 @@ async def _open_stores(
     known: Set[str],
     get_seconds: float,
     record: Recorder | None = None,
-    shared: Shared = NOTHING_SHARED,
+    buffers: AlignedBuffers | None = None,
     tidy: bool = False,
 ) -> dict[str, Opened]:
     openings = [
@@ -157,7 +157,7 @@ async def _open_stores(
             put_seconds=config.limits.put_timeout_seconds,
             get_seconds=get_seconds,
             record=record,
-            shared=shared,
+            buffers=buffers,
             tidy=tidy,
         )
         for name, store in config.stores.items()

@@ -29,9 +29,6 @@ from proxy.manifest.sqlite import open_sqlite
 from proxy.manifest.sqlite.notebook import Notebook
 from proxy.openings import open_present_fleet
 from proxy.policies import make_policies
-from proxy.stores.direct import AlignedBuffers
-from proxy.stores.directory import Shared
-from proxy.stores.uring import open_ring
 
 logger = logging.getLogger(__name__)
 
@@ -122,13 +119,8 @@ async def _stores(config: Config, clock: Clock, fleet: Fleet | None) -> AsyncIte
     if fleet is not None:
         yield fleet
         return
-    ring = open_ring(directories=sum(store.kind == "directory" for store in config.stores.values()))
+    opened = await open_present_fleet(config, clock)
     try:
-        opened = await open_present_fleet(config, clock, Shared(ring, AlignedBuffers(0)))
-        try:
-            yield opened
-        finally:
-            await opened.close()
+        yield opened
     finally:
-        if ring is not None:
-            await ring.close()
+        await opened.close()

@@ -47,10 +47,8 @@ from proxy.manifest.sqlite import open_sqlite
 from proxy.openings import OpenedFleet, open_fleet, open_root_key, refuse_lost_manifest
 from proxy.policies import make_policies
 from proxy.stores.direct import AlignedBuffers
-from proxy.stores.directory import Shared
 from proxy.stores.observe import Recorder
 from proxy.stores.protocol import Store
-from proxy.stores.uring import open_ring
 from proxy.targets.build import open_targets
 from proxy.upkeep import Parts, make_workers
 
@@ -209,16 +207,11 @@ def _has_directory(config: Config) -> bool:
 async def _fleet(
     config: Config, manifest: Manifest, clock: Clock, record: Recorder | None, buffers: AlignedBuffers, *, tidy: bool
 ) -> AsyncIterator[OpenedFleet]:
-    ring = open_ring(directories=sum(store.kind == "directory" for store in config.stores.values()))
+    found = await open_fleet(config, manifest, clock, record, buffers, tidy=tidy)
     try:
-        found = await open_fleet(config, manifest, clock, record, Shared(ring, buffers), tidy=tidy)
-        try:
-            yield found
-        finally:
-            await found.fleet.close()
+        yield found
     finally:
-        if ring is not None:
-            await ring.close()
+        await found.fleet.close()
 
 
 async def _begin(epoch: EpochKeeper, manifest: Manifest, found: OpenedFleet, *, serving: bool) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from proxy.config import Config
+from proxy.stores.kept_files import files_to_keep
 
 if TYPE_CHECKING:
     from aiohttp.web_protocol import RequestHandler
@@ -26,7 +27,7 @@ FIRST_REQUEST_SECONDS = 10.0  # a client connects when it has something to say; 
 FEWEST = 16  # that many are served even if files may run out
 _ENDLESS = 65_536  # what stands for no limit
 _OWN_FILES = 128  # manifest, log, event loop, libraries
-_DIRECTORY_FILES = 16  # of the threads of one directory, a listing and a folder each
+_DIRECTORY_FILES = 16  # of the threads of one directory, a listing and a folder each; what it keeps open comes on top
 Answering = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
@@ -124,4 +125,6 @@ def _raise_file_limit() -> int:
 
 
 def _reserved_files(config: Config) -> int:
-    return _OWN_FILES + sum(_DIRECTORY_FILES if store.kind == "directory" else store.concurrency for store in config.stores.values())
+    return _OWN_FILES + sum(
+        _DIRECTORY_FILES + files_to_keep() if store.kind == "directory" else store.concurrency for store in config.stores.values()
+    )

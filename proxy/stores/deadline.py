@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import TypeVar
 
 from proxy.errors import StoreUnavailable
-from proxy.stores.protocol import ShardName, Store, StoreInfo
+from proxy.stores.protocol import ShardName, Store, StoreInfo, read_at_once
 
 Result = TypeVar("Result")
 
@@ -29,6 +29,9 @@ class DeadlineStore:
 
     async def get_range(self, name: ShardName, start: int, length: int) -> memoryview | bytes:
         return await self._bounded(self._inner.get_range(name, start, length), self._get_seconds)
+
+    def read_at_once(self, name: ShardName, start: int, length: int) -> memoryview | bytes | None:
+        return read_at_once(self._inner, name, start, length)
 
     async def get(self, name: ShardName) -> memoryview | bytes:
         return await self._bounded(self._inner.get(name), self._get_seconds)

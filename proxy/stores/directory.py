@@ -14,21 +14,21 @@ import errno
 import os
 import re
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from proxy.errors import FilesExhausted, ShardMissing, ShardTruncated, StoreError, StoreNotAsked, StoreRejected, StoreUnavailable
+from proxy.errors import FilesExhausted, ShardMissing, ShardTruncated, StoreError, StoreRejected, StoreUnavailable
 from proxy.lanes import Cancelled, Lanes, LanesClosed
 from proxy.stores.direct import AlignedBuffers
+from proxy.stores.kept_files import AT_ONCE_SIZE, KeptFiles, OpenFile, files_to_keep
 from proxy.stores.protocol import ShardName, StoreInfo
-from proxy.stores.ring_files import READ_SIZE, WRITE_SIZE, RingFiles
 from proxy.stores.root import EXHAUSTED, Directory, HeldRoot, Root
-from proxy.stores.shard_file import ShardFiles, read_range, remove
+from proxy.stores.shard_file import ShardFiles, open_shard, read_range
 from proxy.stores.stale import remove_stale
-from proxy.stores.uring import Ring
 
 Result = TypeVar("Result")
 LANES = 4  # threads of one directory: enough to keep a disk's queue busy, and all that a hung one can hold
@@ -37,32 +37,22 @@ _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR})
 _REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
-class Shared(NamedTuple):
-    """What the directory stores of a process share, where it is to be had."""
-
-    ring: Ring | None = None
-    buffers: AlignedBuffers | None = None
-
-
-NOTHING_SHARED = Shared()
-
-
 class DirectoryStore:
     """One directory; see the protocol for what it promises. Without `fsync` a power cut may lose what was acknowledged."""
 
     def __init__(
-        self, info: StoreInfo, path: Path, *, create: bool, fsync: bool = True, shared: Shared = NOTHING_SHARED, tidy: bool = False
+        self, info: StoreInfo, path: Path, *, create: bool, fsync: bool = True, buffers: AlignedBuffers | None = None, tidy: bool = False
     ) -> None:
         """Open the directory, making it with `create`. This blocks; `ConfigError` if it is another store's, or to be made and not empty.
 
-        With a ring small shards go through it, with buffers large ones past the page cache. With `tidy`, a thread removes what crashes have
-        left: it walks through all of the store.
+        With buffers large shards go past the page cache. With `tidy`, a thread removes what crashes have left: it walks through all of the
+        store.
         """
         self.info = info
-        self._ring = None if shared.ring is None else RingFiles(shared.ring)
-        self._files = ShardFiles(shared.buffers, fsync=fsync)
+        self._files = ShardFiles(buffers, fsync=fsync)
         self._fsync = fsync
         self._lanes = Lanes(LANES, name=f"store-{info.name}")
+        self._kept = KeptFiles(files_to_keep())
         self._closed = False
         self._root = Root(info.name, path, fsync=fsync)
         self.present = self._root.begin(create=create)
@@ -71,15 +61,21 @@ class DirectoryStore:
 
     async def put(self, name: ShardName, body: Sequence[bytes | bytearray | memoryview]) -> None:
         self._check(name)
-        if (root := self._root_for_ring(name, body)) is None:
-            await self._run(lambda root, cancelled: self._put(root, name, body, cancelled))
-        else:
-            await self._put_by_ring(root, name, body)
+        await self._run(lambda root, cancelled: self._put(root, name, body, cancelled))
 
     async def get_range(self, name: ShardName, start: int, length: int) -> bytes | memoryview:
         self._check(name)
-        data = await self._read_by_ring(name, start, length)
-        return await self._run(lambda root, _: self._read(root, name, start, length), reading=name) if data is None else data
+        if (found := self.read_at_once(name, start, length)) is not None:
+            return found
+        data, file = await self._run(lambda root, _: self._read_and_keep(root, name, start, length), reading=name)
+        if length <= AT_ONCE_SIZE:
+            self._kept.keep(name, file)
+        return data
+
+    def read_at_once(self, name: ShardName, start: int, length: int) -> memoryview | None:
+        """Return the range if it is in memory, and the right disk was there a moment ago."""
+        root = self._root.seen_lately()
+        return None if root is None or length > AT_ONCE_SIZE else self._kept.read(root, name, start, length)
 
     async def get(self, name: ShardName) -> bytes:
         self._check(name)
@@ -98,37 +94,15 @@ class DirectoryStore:
 
     async def delete(self, name: ShardName) -> None:
         self._check(name)
+        self._kept.drop(name)
         await self._run(lambda root, _: _delete(root, name))
 
     async def close(self) -> None:
         self._closed = True
+        self._kept.drop_all()
+        self._kept.close_dropped()
         self._lanes.close()
         self._root.let_go()
-
-    def _root_for_ring(self, name: str, body: Sequence[bytes | bytearray | memoryview]) -> HeldRoot | None:
-        """Return the root, if the ring may be tried."""
-        root = self._root.seen_lately()
-        if self._ring is None or root is None or self._ring.share.is_used_up:
-            return None
-        return root if name.rpartition("/")[0] in root.folders and sum(map(len, body)) <= WRITE_SIZE else None
-
-    async def _put_by_ring(self, root: HeldRoot, name: str, body: Sequence[bytes | bytearray | memoryview]) -> None:
-        """Store a shard by the ring. Whatever hinders it, the lanes will meet and name."""
-        folder, _, file = name.rpartition("/")
-        temporary = next(self._root.temporaries)
-        if self._ring is None or await self._ring.write(root, folder, temporary, file, body, fsync=self._fsync):
-            return
-        try:
-            await self._run(lambda root, cancelled: self._put(root, name, body, cancelled, left_over=temporary))
-        except StoreNotAsked as error:  # now: the ring may have stored it
-            raise StoreUnavailable(self.info.name, str(error)) from error
-
-    async def _read_by_ring(self, name: str, start: int, length: int) -> memoryview | None:
-        root = self._root.seen_lately()
-        if self._ring is None or root is None or length > READ_SIZE:
-            return None
-        data = await self._ring.read(root, name, start, length)
-        return None if data is None else memoryview(data)
 
     def _check(self, name: str) -> None:
         if not _NAME.fullmatch(name):
@@ -136,6 +110,7 @@ class DirectoryStore:
 
     async def _run(self, call: Callable[[HeldRoot, Cancelled], Result], *, reading: ShardName | None = None) -> Result:
         def translated(cancelled: Cancelled) -> Result:
+            self._kept.close_dropped()
             root = self._root.opened()
             try:
                 return call(root, cancelled)
@@ -159,13 +134,9 @@ class DirectoryStore:
         kind = StoreRejected if error.errno in _REFUSED else StoreUnavailable
         return kind(self.info.name, str(error))
 
-    def _put(
-        self, root: HeldRoot, name: str, body: Sequence[bytes | bytearray | memoryview], cancelled: Cancelled, left_over: str = ""
-    ) -> None:
+    def _put(self, root: HeldRoot, name: str, body: Sequence[bytes | bytearray | memoryview], cancelled: Cancelled) -> None:
         folder, _, file = name.rpartition("/")
         with self._folder(root, folder) as place:
-            if left_over:
-                remove(place, left_over)
             self._files.write(root, place, next(self._root.temporaries), file, body, cancelled)
 
     def _folder(self, root: HeldRoot, folder: str) -> Directory:
@@ -185,9 +156,14 @@ class DirectoryStore:
         return opened
 
     def _read(self, root: HeldRoot, name: str, start: int, length: int | None) -> bytes:
-        folder, _, file = name.rpartition("/")
-        with root.folder(folder) as place:
-            data = read_range(place, file, start, length)
+        return self._data(_opened(root, name), name, start, length)
+
+    def _read_and_keep(self, root: HeldRoot, name: str, start: int, length: int) -> tuple[bytes, OpenFile]:
+        file = _opened(root, name)
+        return self._data(file, name, start, length), file
+
+    def _data(self, file: OpenFile, name: str, start: int, length: int | None) -> bytes:
+        data = read_range(file.descriptor, start, length)
         if data is None:
             raise ShardTruncated(self.info.name, f"shard {name} ends before byte {start + (length or 0)}")
         return data
@@ -216,6 +192,12 @@ def _scan(root: HeldRoot, _: Cancelled, *, folder: str, prefix: str) -> _Found:
                 with suppress(FileNotFoundError):  # deleted meanwhile
                     found.shards.append((ShardName(name), entry.stat(follow_symlinks=False).st_size))
     return found
+
+
+def _opened(root: HeldRoot, name: str) -> OpenFile:
+    folder, _, file = name.rpartition("/")
+    with root.folder(folder) as place:
+        return OpenFile(root, open_shard(place, file), time.monotonic())
 
 
 def _delete(root: HeldRoot, name: str) -> None:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 
 from proxy.stores.deadline import DeadlineStore
-from proxy.stores.protocol import ShardName, Store, StoreInfo
+from proxy.stores.protocol import ShardName, Store, StoreInfo, read_at_once
 
 
 class LimitedStore(DeadlineStore):
@@ -45,6 +45,9 @@ class GatedStore:
             return await self._inner.get_range(name, start, length)
         finally:
             self._gate.leave()
+
+    def read_at_once(self, name: ShardName, start: int, length: int) -> memoryview | bytes | None:
+        return read_at_once(self._inner, name, start, length)
 
     async def get(self, name: ShardName) -> memoryview | bytes:
         await self._gate.enter()

@@ -5,8 +5,8 @@ a gap between the look and the call, and what is remembered of the old disk (its
 
 The idea. The root is opened once, and everything is reached from its descriptor. The marker is read through it, so the owner of this very
 directory is known. Each call of a lane checks whether the path still leads there. If not, the root is opened and checked anew. So a disk
-that is back is used again without a restart, and another store's disk is refused. The event loop cannot wait for a path that hangs, so the
-ring relies on a look that is less than a second old; until then the descriptor leads to this store's own disk.
+that is back is used again without a restart, and another store's disk is refused. The event loop cannot wait for a path that hangs, so what
+it reads by itself relies on a look that is less than a second old; until then the descriptor leads to this store's own disk.
 
 Below the root no symbolic link is followed. What is held keeps its file system busy: stop the server before you unmount, or use
 `umount --lazy`.
@@ -29,7 +29,7 @@ from proxy.errors import ConfigError, FilesExhausted, StoreUnavailable
 
 MARKER = ".shardgate-store"
 TEMPORARY = ".tmp-"
-LOOK_SECONDS = 1.0  # for how long the ring relies on one look at the path
+LOOK_SECONDS = 1.0  # for how long the event loop relies on one look at the path
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE})
 _LONGEST_OWNER = 256  # bytes of a marker that are read: a store's name has 63
 # What an empty file system may hold, and what a start that was killed leaves. Another process may be making the same root just now.

@@ -74,20 +74,20 @@ class ShardFiles:
             os.fsync(descriptor)
 
 
-def read_range(folder: Directory, name: str, start: int, length: int | None) -> bytes | None:
+def open_shard(folder: Directory, name: str) -> int:
+    return os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=folder.descriptor)
+
+
+def read_range(descriptor: int, start: int, length: int | None) -> bytes | None:
     """Return exactly `length` bytes from `start`, all of the file if it is None; None if the file ends earlier."""
-    descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=folder.descriptor)
-    try:
-        wanted = os.fstat(descriptor).st_size if length is None else length
-        data = os.pread(descriptor, wanted, start)
-        while len(data) < wanted:
-            more = os.pread(descriptor, wanted - len(data), start + len(data))
-            if not more:
-                return None
-            data += more
-        return data
-    finally:
-        os.close(descriptor)
+    wanted = os.fstat(descriptor).st_size if length is None else length
+    data = os.pread(descriptor, wanted, start)
+    while len(data) < wanted:
+        more = os.pread(descriptor, wanted - len(data), start + len(data))
+        if not more:
+            return None
+        data += more
+    return data
 
 
 def remove(folder: Directory, name: str) -> None:

@@ -17,12 +17,11 @@ from proxy.errors import ShardMissing, StoreRejected, StoreUnavailable
 from proxy.stores.build import open_store
 from proxy.stores.deadline import DeadlineStore
 from proxy.stores.direct import BUFFER_SIZE, AlignedBuffers
-from proxy.stores.directory import DirectoryStore, Shared
+from proxy.stores.directory import DirectoryStore
 from proxy.stores.limit import GatedStore, LimitedStore
 from proxy.stores.observe import Condition, ObservedStore
 from proxy.stores.protocol import ShardName, Store, StoreInfo, StoreName
 from proxy.stores.upstream import azure_store, gcs_store, memory_store, s3_store
-from proxy.stores.uring import Ring, open_ring
 from tests.faulty_store import FaultyStore
 from tests.servers import (
     AZURITE_ACCOUNT,
@@ -70,7 +69,7 @@ KINDS = [
     "memory",
     "directory",
     "directory without fsync",
-    "directory by ring",
+    "directory with buffers",
     *UPSTREAMS,
     "faulty",
     "gated",
@@ -82,15 +81,12 @@ KINDS = [
 
 @pytest.fixture(params=KINDS)
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    ring = open_ring(directories=1) if request.param == "directory by ring" else None
-    made = await _make(request, tmp_path, ring)
+    made = await _make(request, tmp_path)
     yield made
     await made.close()
-    if ring is not None:
-        await ring.close()
 
 
-async def _make(request: pytest.FixtureRequest, path: Path, ring: Ring | None) -> Store:
+async def _make(request: pytest.FixtureRequest, path: Path) -> Store:
     match request.param:
         case "memory":
             return memory_store(INFO)
@@ -98,8 +94,8 @@ async def _make(request: pytest.FixtureRequest, path: Path, ring: Ring | None) -
             return DirectoryStore(INFO, path / "store", create=True)
         case "directory without fsync":
             return DirectoryStore(INFO, path / "store", create=True, fsync=False)
-        case "directory by ring":
-            return DirectoryStore(INFO, path / "store", create=True, shared=Shared(ring, AlignedBuffers(BUFFER_SIZE)))
+        case "directory with buffers":
+            return DirectoryStore(INFO, path / "store", create=True, buffers=AlignedBuffers(BUFFER_SIZE))
         case "gcs on s3":
             return _moto_gcs_store(request.getfixturevalue("moto"))
         case "gcs":

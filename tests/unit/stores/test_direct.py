@@ -11,7 +11,7 @@ import pytest
 
 from proxy.errors import StoreUnavailable
 from proxy.stores.direct import BUFFER_SIZE, DIRECT_SIZE, MAX_BUFFERS, O_DIRECT, AlignedBuffers
-from proxy.stores.directory import DirectoryStore, Shared
+from proxy.stores.directory import DirectoryStore
 from proxy.stores.protocol import ShardName
 from tests.unit.stores.conftest import INFO, NAME
 
@@ -26,7 +26,7 @@ def buffers() -> AlignedBuffers:
 
 @pytest.fixture(params=[True, False], ids=["fsync", "no fsync"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path, buffers: AlignedBuffers) -> AsyncIterator[DirectoryStore]:
-    opened = DirectoryStore(INFO, tmp_path / "store", create=True, fsync=request.param, shared=Shared(buffers=buffers))
+    opened = DirectoryStore(INFO, tmp_path / "store", create=True, fsync=request.param, buffers=buffers)
     yield opened
     await opened.close()
 

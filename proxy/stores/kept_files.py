@@ -1,0 +1,96 @@
+"""Files that a directory store keeps open, so that what lies in memory is read at once, without a thread.
+
+The problem. To read a few KiB from the page cache takes two microseconds, and to ask a thread for them thirty. But on the event loop a disk
+that hangs would hold up everybody.
+
+The idea. Linux reads from an open file without ever waiting, if asked so (RWF_NOWAIT), or says that it would have to wait. Opening a file
+may wait as well. So a thread opens it the first time, and leaves it open for the next reads. They rely on it for a few seconds: shards are
+never changed, but one that was deleted takes its room until it is closed, and should be missed soon.
+
+https://man7.org/linux/man-pages/man2/preadv2.2.html
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import time
+from collections import deque
+from collections.abc import Callable
+
+from proxy.stores.root import HeldRoot
+
+AT_ONCE_SIZE = 256 * 1024  # to copy more keeps the event loop for longer than to ask a thread
+KEPT_SECONDS = 10.0
+MAX_KEPT = 256
+SHARE = 128  # of the files that this process may open, one in so many may be kept by a store
+_NOWAIT: int = getattr(os, "RWF_NOWAIT", 0)  # Linux
+
+
+class OpenFile:
+    """An open shard. The last who holds it closes it."""
+
+    __slots__ = ("descriptor", "opened_at", "root")
+
+    def __init__(self, root: HeldRoot, descriptor: int, opened_at: float) -> None:
+        self.root = root
+        self.descriptor = descriptor
+        self.opened_at = opened_at
+
+    def __del__(self) -> None:
+        os.close(self.descriptor)
+
+
+class KeptFiles:
+    """The files of one store that were opened last. All of it is for the event loop, but for `close_dropped`."""
+
+    def __init__(self, limit: int, *, now: Callable[[], float] = time.monotonic) -> None:
+        self._limit = limit if _NOWAIT else 0
+        self._now = now
+        self._files: dict[str, OpenFile] = {}  # the oldest first
+        self._dropped: deque[OpenFile] = deque()
+
+    def read(self, root: HeldRoot, name: str, start: int, length: int) -> memoryview | None:
+        """Return the range if it is in memory, and the file was opened below this root a moment ago. This does not wait."""
+        file = self._files.get(name)
+        if file is None:
+            return None
+        if file.root is not root or self._now() - file.opened_at >= KEPT_SECONDS:
+            self.drop(name)
+            return None
+        data = bytearray(length)
+        try:
+            count = os.preadv(file.descriptor, [data], start, _NOWAIT)
+        except OSError as error:
+            if error.errno == errno.EOPNOTSUPP:  # this file system cannot tell
+                self._limit = 0
+                self.drop(name)
+            return None
+        return memoryview(data) if count == length else None
+
+    def keep(self, name: str, file: OpenFile) -> None:
+        if self._limit:
+            self.drop(name)
+            if len(self._files) >= self._limit:
+                self.drop(next(iter(self._files)))
+            self._files[name] = file
+
+    def drop(self, name: str) -> None:
+        """Rely no longer on a file. A thread closes it: that may be what frees the blocks of a shard that was deleted."""
+        if (file := self._files.pop(name, None)) is not None:
+            self._dropped.append(file)
+
+    def drop_all(self) -> None:
+        for name in tuple(self._files):
+            self.drop(name)
+
+    def close_dropped(self) -> None:
+        """Close what is relied on no longer. This may wait for the disk."""
+        self._dropped.clear()
+
+
+def files_to_keep() -> int:
+    """Return how many files one store may keep open in this process."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MAX_KEPT if hard == resource.RLIM_INFINITY else min(MAX_KEPT, hard // SHARE)

@@ -1,0 +1,194 @@
+"""What lies in memory of a directory's shards is read on the event loop, which never waits for the disk, and nothing stale is read."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from proxy.clock import ManualClock
+from proxy.errors import ShardMissing, StoreUnavailable
+from proxy.stores.directory import DirectoryStore
+from proxy.stores.kept_files import AT_ONCE_SIZE, KEPT_SECONDS, KeptFiles, OpenFile, files_to_keep
+from proxy.stores.limit import LimitedStore
+from proxy.stores.observe import ObservedStore
+from proxy.stores.protocol import StoreName
+from proxy.stores.root import LOOK_SECONDS, HeldRoot
+from tests.unit.stores.conftest import INFO, NAME
+
+DATA = os.urandom(AT_ONCE_SIZE + 1)
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[DirectoryStore]:
+    opened = DirectoryStore(INFO, tmp_path / "store", create=True)
+    await opened.put(NAME, [DATA])
+    yield opened
+    await opened.close()
+
+
+def _is_open(path: Path) -> bool:
+    links = []
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # that of the listing itself
+            links.append(str(link.readlink()))
+    return any(link.removesuffix(" (deleted)") == str(path) for link in links)
+
+
+async def test_a_range_that_is_in_memory_is_read_without_a_thread(store: DirectoryStore) -> None:
+    assert store.read_at_once(NAME, 0, 5) is None, "nobody has opened it yet"
+    assert await store.get_range(NAME, 0, 5) == DATA[:5]
+    assert store.read_at_once(NAME, 3, 1000) == DATA[3:1003]
+    assert await store.get_range(NAME, 1, AT_ONCE_SIZE) == DATA[1:]
+
+
+async def test_the_event_loop_does_not_wait_for_what_is_on_the_disk_alone(store: DirectoryStore, tmp_path: Path) -> None:
+    await store.get_range(NAME, 0, 5)
+    with (tmp_path / "store" / NAME).open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    if store.read_at_once(NAME, 0, 5) is not None:
+        pytest.skip("this file system keeps everything in memory")
+    assert await store.get_range(NAME, 0, 5) == DATA[:5]
+
+
+async def test_a_large_range_is_left_to_the_threads(store: DirectoryStore) -> None:
+    await store.get_range(NAME, 0, 5)
+    assert store.read_at_once(NAME, 0, AT_ONCE_SIZE) is not None
+    assert store.read_at_once(NAME, 0, AT_ONCE_SIZE + 1) is None
+
+
+async def test_a_range_that_ends_behind_the_shard_is_missing(store: DirectoryStore) -> None:
+    await store.get_range(NAME, 0, 5)
+    assert store.read_at_once(NAME, len(DATA) - 2, 3) is None
+    with pytest.raises(ShardMissing):
+        await store.get_range(NAME, len(DATA) - 2, 3)
+
+
+async def test_a_deleted_shard_is_missing_at_once_and_gives_its_room_back(store: DirectoryStore, tmp_path: Path) -> None:
+    await store.get_range(NAME, 0, 5)
+    assert _is_open(tmp_path / "store" / NAME)
+    await store.delete(NAME)
+    assert store.read_at_once(NAME, 0, 5) is None
+    with pytest.raises(ShardMissing):
+        await store.get_range(NAME, 0, 5)
+    assert not _is_open(tmp_path / "store" / NAME)
+
+
+async def test_a_disk_that_was_exchanged_is_not_read_on(store: DirectoryStore, tmp_path: Path) -> None:
+    await store.get_range(NAME, 0, 5)
+    other = DirectoryStore(msgspec.structs.replace(INFO, name=StoreName("other")), tmp_path / "other", create=True)
+    (tmp_path / "store").rename(tmp_path / "away")
+    (tmp_path / "other").rename(tmp_path / "store")
+    store._root._looked_at -= 2 * LOOK_SECONDS
+    assert store.read_at_once(NAME, 0, 5) is None
+    with pytest.raises(StoreUnavailable, match="is the disk of store other"):
+        await store.get_range(NAME, 0, 5)
+    assert store.read_at_once(NAME, 0, 5) is None
+    await other.close()
+
+
+async def test_a_directory_that_hangs_is_not_relied_on(store: DirectoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    await store.get_range(NAME, 0, 5)
+    real, go_on = os.stat, threading.Event()
+    monkeypatch.setattr(os, "stat", lambda path, **options: (go_on.wait(10), real(path, **options))[1])
+    store._root._looked_at -= 2 * LOOK_SECONDS
+    reading = asyncio.create_task(store.get_range(NAME, 0, 5))
+    await asyncio.sleep(0)
+    assert not reading.done()
+    go_on.set()
+    assert await reading == DATA[:5]
+
+
+class Folder:
+    """Files to keep, with a clock that moves when told."""
+
+    def __init__(self, path: Path) -> None:
+        self.now = 1000.0
+        self.root = HeldRoot(str(path))
+        self._path = path
+
+    def kept(self, limit: int) -> KeptFiles:
+        return KeptFiles(limit, now=lambda: self.now)
+
+    def opened(self, name: str, root: HeldRoot | None = None) -> OpenFile:
+        (self._path / name).write_bytes(name.encode())
+        return OpenFile(root or self.root, os.open(self._path / name, os.O_RDONLY), self.now)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Folder]:
+    made = Folder(tmp_path)
+    yield made
+    made.root.close()
+
+
+def test_only_so_many_files_are_kept_and_the_oldest_are_closed(folder: Folder, tmp_path: Path) -> None:
+    kept = folder.kept(2)
+    for name in ("a", "b", "c"):
+        kept.keep(name, folder.opened(name))
+    assert [kept.read(folder.root, name, 0, 1) for name in ("a", "b", "c")] == [None, b"b", b"c"]
+    kept.close_dropped()
+    assert [_is_open(tmp_path / name) for name in ("a", "b", "c")] == [False, True, True]
+
+
+def test_a_file_is_relied_on_for_a_few_seconds(folder: Folder, tmp_path: Path) -> None:
+    kept = folder.kept(2)
+    kept.keep("a", folder.opened("a"))
+    folder.now += KEPT_SECONDS - 0.1
+    assert kept.read(folder.root, "a", 0, 1) == b"a"
+    folder.now += 0.1
+    assert kept.read(folder.root, "a", 0, 1) is None
+    kept.close_dropped()
+    assert not _is_open(tmp_path / "a")
+
+
+def test_a_file_below_another_root_is_not_read(folder: Folder, tmp_path: Path) -> None:
+    kept, other = folder.kept(2), HeldRoot(str(tmp_path))
+    kept.keep("a", folder.opened("a"))
+    assert kept.read(other, "a", 0, 1) is None
+    other.close()
+
+
+def test_a_file_system_that_cannot_tell_is_not_asked_again(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unable(*_: object) -> int:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    kept = folder.kept(2)
+    kept.keep("a", folder.opened("a"))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "preadv", unable)
+        assert kept.read(folder.root, "a", 0, 1) is None
+    kept.keep("a", folder.opened("a"))
+    assert kept.read(folder.root, "a", 0, 1) is None
+
+
+def test_a_process_that_may_open_few_files_keeps_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    def limited(hard: int) -> Callable[[int], tuple[int, int]]:
+        return lambda _: (hard, hard)
+
+    monkeypatch.setattr("resource.getrlimit", limited(1024))
+    assert files_to_keep() == 8
+    monkeypatch.setattr("resource.getrlimit", limited(1 << 20))
+    assert files_to_keep() == 256
+
+
+async def test_what_is_read_at_once_takes_no_turn_and_counts(store: DirectoryStore) -> None:
+    calls: list[tuple[str, str, str]] = []
+    limited = LimitedStore(store, concurrency=1, put_seconds=10, get_seconds=10)
+    observed = ObservedStore(limited, ManualClock(), record=lambda name, verb, outcome, _: calls.append((name, verb, outcome)))
+    await observed.get_range(NAME, 0, 5)
+    usual = observed.latency_p95("get_range")
+    reading = observed.get_range(NAME, 0, 7)
+    with pytest.raises(StopIteration) as answered:
+        reading.send(None)  # it ends without waiting for anything
+    assert answered.value.value == DATA[:7]
+    assert calls == [("s", "get_range", "ok")] * 2
+    assert observed.latency_p95("get_range") == usual
