@@ -12,6 +12,7 @@ from proxy.config import Config
 from proxy.engine.audit import Auditor
 from proxy.engine.background import BackgroundMemory
 from proxy.engine.campaigns.carrying import Carrier
+from proxy.engine.campaigns.packed import PackedMover
 from proxy.engine.campaigns.rewriting import Rewriter
 from proxy.engine.campaigns.watch import LeavingWatch
 from proxy.engine.campaigns.worker import CampaignWorker
@@ -33,6 +34,8 @@ from proxy.engine.moving import ShardMover
 from proxy.engine.placement import Policy
 from proxy.engine.quorum import ShardPutter
 from proxy.engine.read import Reader
+from proxy.engine.repack.rewriting import SlotRewriter
+from proxy.engine.repack.worker import Repacker
 from proxy.engine.repair.audit import PlacementObserver
 from proxy.engine.repair.brake import Brake
 from proxy.engine.repair.segment import SegmentRepair
@@ -93,6 +96,7 @@ def make_workers(parts: Parts) -> tuple[Worker, ...]:
         TrustedTimeKeeper(parts.manifest, parts.clock),
         make_campaigns(parts),
         *_lifecycle(parts),
+        _repacker(parts),
         _repairer(parts),
         _auditor(parts),
         *_scrubbers(parts),
@@ -154,6 +158,7 @@ def make_campaigns(parts: Parts) -> CampaignWorker:
         policies=parts.policies,
         carrier=Carrier(parts.manifest, parts.fleet, make_mover(parts, throttle)),
         rewriter=_rewriter(parts, throttle),
+        packed=PackedMover(parts.manifest, make_slot_rewriter(parts, throttle)),
         clock=parts.clock,
         journal=parts.journal is not None,
     )
@@ -162,7 +167,8 @@ def make_campaigns(parts: Parts) -> CampaignWorker:
 def _lifecycle(parts: Parts) -> Iterator[Worker]:
     manifest, clock = parts.manifest, parts.clock
     yield LifecycleWorker(EXPIRING, manifest, clock, Expirations(manifest, clock, parts.throttle.share()))
-    transitions = Transitions(manifest, parts.policies, _rewriter(parts, parts.throttle.share()), clock)
+    throttle = parts.throttle.share()
+    transitions = Transitions(manifest, parts.policies, _rewriter(parts, throttle), make_slot_rewriter(parts, throttle), clock)
     yield LifecycleWorker(MOVING, manifest, clock, transitions)
 
 
@@ -183,6 +189,38 @@ def _rewriter(parts: Parts, throttle: Throttle) -> Rewriter:
         throttle=throttle,
         memory=parts.memory,
         wait_seconds=limits.memory_wait_seconds + limits.put_timeout_seconds,
+    )
+
+
+def make_slot_rewriter(parts: Parts, throttle: Throttle) -> SlotRewriter:
+    """Return what stores slots of packs anew for one worker; `throttle` is that worker's share."""
+    limits = parts.config.limits
+    return SlotRewriter(
+        manifest=parts.manifest,
+        keyring=parts.keyring,
+        fleet=parts.fleet,
+        clock=parts.clock,
+        threads=parts.threads,
+        ledger=parts.ledger,
+        putter=parts.putter,
+        stragglers=parts.stragglers,
+        reporter=parts.reporter,
+        tasks=parts.tasks,
+        throttle=throttle,
+        memory=parts.memory,
+        wait_seconds=limits.memory_wait_seconds + limits.put_timeout_seconds,
+    )
+
+
+def _repacker(parts: Parts) -> Repacker:
+    packs = parts.config.packs
+    return Repacker(
+        parts.manifest,
+        parts.clock,
+        parts.policies,
+        make_slot_rewriter(parts, parts.throttle.share()),
+        within_days=packs.repack_within_days,
+        requests_per_day=packs.repack_requests_per_day,
     )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from proxy.config.loading import load_config
 from proxy.config.sections import (
-    CacheConfig,
     CoalitionConfig,
     Config,
     JournalConfig,
@@ -26,7 +25,6 @@ from proxy.config.sections import (
 from proxy.config.values import listen_address, private_text
 
 __all__ = [
-    "CacheConfig",
     "CoalitionConfig",
     "Config",
     "JournalConfig",

@@ -138,6 +138,13 @@ class FsckConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True)
     quarantine_days: Days = 7.0
 
 
+class PacksConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Small objects that share a segment, and when that is written anew."""
+
+    repack_within_days: Annotated[float, msgspec.Meta(gt=0, le=3650)] = 7.0
+    repack_requests_per_day: Count = 500_000
+
+
 class JournalConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The copy of the manifest in the stores."""
 
@@ -149,15 +156,6 @@ class JournalConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     checkpoint_share: Annotated[float, msgspec.Meta(gt=0)] = 0.5
     checkpoint_min_mib: Positive = 16
     keep_seconds: SecondsOrNone = 24 * 3600.0
-
-
-class CacheConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The cache of what was read: "clouds" means where a store is in a cloud."""
-
-    use: Literal["clouds", "always", "never"] = "clouds"
-    memory_mib: Count = 64
-    directory: str = ""
-    directory_mib: Annotated[int, msgspec.Meta(ge=64)] = 1024
 
 
 class OidcConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -225,10 +223,10 @@ class Config(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tls: TlsConfig | None = None  # none: plain HTTP
     s3: S3Config = S3Config()
     limits: LimitsConfig = LimitsConfig()
-    cache: CacheConfig = CacheConfig()
     scrub: ScrubConfig = ScrubConfig()
     repair: RepairConfig = RepairConfig()
     fsck: FsckConfig = FsckConfig()
+    packs: PacksConfig = PacksConfig()
     journal: JournalConfig = JournalConfig()
     notifications: NotificationsConfig = NotificationsConfig()
     log: LogConfig = LogConfig()

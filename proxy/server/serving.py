@@ -66,8 +66,7 @@ class Serving:
             upload=body,
             request_id=visit.request_id,
             host_id=self._answers.host_id,
-            remote=visit.remote,
-            hop=visit.request.remote,
+            remote=visit.request.remote,
         )
 
     async def serve_document(self, visit: Visit, handle: Handle, call: Call, sender: Sender) -> Response:

@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from proxy.codec.format import footer_size, sealed_label_size
+from proxy.codec.format import TAG_SIZE, footer_size, sealed_label_size
 from proxy.codec.geometry import Scheme, SegmentGeometry, segment_sizes
+from proxy.codec.slots import compose
 from proxy.engine.campaigns.moves import Move
+from proxy.engine.repack.bundles import Bundle, PackSlots
 from proxy.manifest.campaigns import Bill, Estimate
 from proxy.manifest.records import Layout, Segment
 from proxy.stores.protocol import Prices, StoreInfo
 
 LABEL_SIZE = 200  # of an object with a short key and little metadata; the difference is a part of a thousandth of most shards
+ENTRY_SIZE = 350  # of such an object in the table of a pack
 GB = 1e9  # as providers count
 DAYS_OF_A_MONTH = 30
 
@@ -39,6 +42,18 @@ def cheapest(stores: Iterable[str], count: int, infos: Mapping[str, StoreInfo]) 
         return prices.egress_gb, prices.get_per_thousand, store
 
     return sorted((store for store in stores if store in infos), key=cost)[:count]
+
+
+def sizes_made(bundle: Bundle) -> list[int]:
+    """Return how large the segments are, about, that a bundle of slots becomes: a pack, and those whose body wastes too much of one."""
+    sizes, k = [slot.size for pack in bundle.packs for slot in pack.slots], bundle.target.scheme.k
+    composition = compose(sizes, k)
+    lengths = [sum(sizes[place] + TAG_SIZE for place in column) for column in composition.columns]
+    alone = [sizes[place] for place in composition.left_out]
+    if len(alone) == len(sizes):
+        return alone
+    table = (len(sizes) - len(alone)) * ENTRY_SIZE
+    return [*alone, k * max(*lengths, min(lengths) + table)]
 
 
 class Tally:
@@ -83,6 +98,24 @@ class Tally:
             for store in held:
                 self._counts[store].delete(size)
         for size in segment_sizes(layout.size, segment_size):
+            self._segments += 1
+            self._rewritten += 1
+            for store in targets:
+                self._counts[store].put(shard_size(scheme, size))
+
+    def repack(self, packs: Iterable[PackSlots], scheme: Scheme, made: Iterable[tuple[int, Sequence[str]]]) -> None:
+        """Count packs that are read, and what is stored of them: segments of so many bytes, in these stores. What no other version uses of
+        a pack goes with it."""
+        for pack in packs:
+            layout, (segment,) = pack.extent.layout, pack.extent.layout.segments
+            former = Scheme(layout.k, layout.m)
+            size = shard_size(former, segment.size, segment.footer_size)
+            held = [store for index, store in enumerate(segment.stores) if index not in segment.missing]
+            for store in cheapest(held, former.k, self._infos):
+                self._counts[store].read(size)
+            for store in () if pack.shared else held:
+                self._counts[store].delete(size)
+        for size, targets in made:
             self._segments += 1
             self._rewritten += 1
             for store in targets:

@@ -7,22 +7,24 @@ and the campaign decides anew for each segment.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
 from proxy.clock import Clock
 from proxy.codec.geometry import Scheme
-from proxy.engine.campaigns.estimate import Tally, seconds_at
+from proxy.engine.campaigns.estimate import Tally, seconds_at, sizes_made
 from proxy.engine.campaigns.facts import check_facts, facts_of, with_leaving
 from proxy.engine.campaigns.moves import Situation
+from proxy.engine.campaigns.packed import decisions, is_packed, packs_of, wants_of
 from proxy.engine.campaigns.wants import wanted
 from proxy.engine.classify import keeps_promises
 from proxy.engine.fleet import Fleet
 from proxy.engine.placement import Policy, place, without
+from proxy.engine.repack.bundles import bundles_of
 from proxy.errors import BucketMissing, CampaignRefused, ConfigError
-from proxy.manifest.campaigns import LEAVING_VERBS, START, Campaign, CampaignId, Estimate, Position, Verb
+from proxy.manifest.campaigns import LEAVING_VERBS, START, Campaign, CampaignId, Estimate, Position, Used, Verb
 from proxy.manifest.plans.extents import CountedExtent
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import BucketName, Extent, ExtentId, Segment
@@ -39,6 +41,20 @@ class Pace:
     bytes_per_second: float
 
 
+class _Met:
+    """Ids that were met, a bit each: of a hundred million packs, some 20 MB."""
+
+    def __init__(self) -> None:
+        self._bits: dict[int, int] = {}
+
+    def add(self, extent_id: ExtentId) -> bool:
+        """Tell whether it was met for the first time."""
+        chunk, bit = divmod(extent_id, 1024)
+        before = self._bits.get(chunk, 0)
+        self._bits[chunk] = before | 1 << bit
+        return self._bits[chunk] != before
+
+
 @dataclass(slots=True)
 class _Sums:
     """What is added up: as the stores are, and as if the one that is left were dead."""
@@ -46,6 +62,7 @@ class _Sums:
     alive: Tally
     dead: Tally
     shared: set[ExtentId] = field(default_factory=set)  # stored anew once, though several use them
+    packs: _Met = field(default_factory=_Met)  # that were counted: a walk by key meets each again and again
 
 
 class Planner:
@@ -166,8 +183,9 @@ class Planner:
         position = START
         while True:
             users = await self._manifest.walk_users(campaign.bucket_id, after=position, limit=PAGE)
+            await self._count_packed(campaign, policy, users, sums)
             for used in users:
-                for start in range(0, len(used.extents), PAGE):
+                for start in () if is_packed(used) else range(0, len(used.extents), PAGE):
                     ids = [ref.id for ref in used.extents[start : start + PAGE]]
                     for counted in await self._manifest.load_counted(ids):
                         self._count_user(campaign, policy, policy.scheme_of(used.storage_class), counted, sums)
@@ -176,6 +194,19 @@ class Planner:
                 return
             if not users:
                 position = Position(parts_done=True)
+
+    async def _count_packed(self, campaign: Campaign, policy: Policy, users: Sequence[Used], sums: _Sums) -> None:
+        ids = [extent_id for extent_id in packs_of(users) if sums.packs.add(extent_id)]
+        extents = [counted.extent for counted in await self._manifest.load_counted(ids)]
+        async for made in decisions(self._manifest, extents, campaign.bucket_id, policy):
+            for decision in made:
+                extent = decision.pack.extent
+                for segment in extent.layout.segments if decision.adopt or extent.layout.policy == policy.name else ():
+                    self._count_segment(campaign, policy, extent, segment, sums)
+            for bundle in bundles_of([decision.anew for decision in made], wants_of(policy)):
+                scheme, segment_id = bundle.target.scheme, bundle.packs[0].extent.layout.segments[0].id
+                targets = place(policy, scheme, segment_id, self._fleet.configured(policy))
+                sums.alive.repack(bundle.packs, scheme, [(size, targets) for size in sizes_made(bundle)])
 
     def _count_user(self, campaign: Campaign, policy: Policy, scheme: Scheme, counted: CountedExtent, sums: _Sums) -> None:
         extent, layout = counted.extent, counted.extent.layout

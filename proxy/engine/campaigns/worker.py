@@ -22,6 +22,7 @@ from proxy.codec.geometry import Scheme
 from proxy.engine.campaigns.carrying import Carrier, Done
 from proxy.engine.campaigns.estimate import Tally
 from proxy.engine.campaigns.facts import check_facts, facts_of, without_leaving
+from proxy.engine.campaigns.packed import PackedMover, is_packed
 from proxy.engine.campaigns.rewriting import Rewriter
 from proxy.engine.classify import keeps_promises
 from proxy.engine.journal.checkpointing import request_checkpoint
@@ -53,13 +54,22 @@ class CampaignWorker:
     idle_seconds = IDLE_SECONDS
 
     def __init__(
-        self, *, manifest: Manifest, policies: Mapping[str, Policy], carrier: Carrier, rewriter: Rewriter, clock: Clock, journal: bool
+        self,
+        *,
+        manifest: Manifest,
+        policies: Mapping[str, Policy],
+        carrier: Carrier,
+        rewriter: Rewriter,
+        packed: PackedMover,
+        clock: Clock,
+        journal: bool,
     ) -> None:
         """`journal`: whether one is kept, so that it leaves stores, too."""
         self._manifest = manifest
         self._policies = policies
         self._carrier = carrier
         self._rewriter = rewriter
+        self._packed = packed
         self._clock = clock
         self._journal = journal
         self._behind: dict[CampaignId, ExtentId] = {}
@@ -180,6 +190,8 @@ class CampaignWorker:
             return campaign.position, True  # it was deleted; a policy that is gone is told by the facts
         position = campaign.position
         users = await self._manifest.walk_users(bucket.id, after=position, limit=PAGE)
+        if not self._may_pass([await self._move_packed(campaign, policy, bucket, users, done, until)], done):
+            return position, False
         gates: defaultdict[ExtentId, asyncio.Lock] = defaultdict(asyncio.Lock)
         for chunk in _chunks(users):
             whole = await asyncio.gather(*(self._move_user(campaign, policy, bucket, used, done, until, gates) for used in chunk))
@@ -192,6 +204,18 @@ class CampaignWorker:
             return position, False
         return (position, True) if position.parts_done else (Position(parts_done=True), False)
 
+    async def _move_packed(
+        self, campaign: Campaign, policy: Policy, bucket: Bucket, users: Sequence[Used], done: Done, until: float
+    ) -> bool:
+        return await self._packed.move(
+            policy,
+            bucket,
+            users,
+            done,
+            carry=lambda extent: self._carry_segments(campaign, policy, extent, done, until),
+            is_over=lambda: self._is_over(until, done),
+        )
+
     async def _move_user(
         self,
         campaign: Campaign,
@@ -202,6 +226,8 @@ class CampaignWorker:
         until: float,
         gates: Mapping[ExtentId, asyncio.Lock],
     ) -> bool:
+        if is_packed(used):
+            return True
         scheme = policy.scheme_of(used.storage_class)
         for start in range(0, len(used.extents), REFS):
             for extent_id in await self._not_kept(policy, scheme, used.extents[start : start + REFS]):

@@ -37,10 +37,11 @@ class LiveSlot:
 
 @dataclass(frozen=True, slots=True)
 class PackSlots:
-    """Slots of one pack that are to be stored anew."""
+    """Slots of one pack that are to be stored anew. `shared`: it has other uses, and stays for those."""
 
     extent: Extent
     slots: tuple[LiveSlot, ...]
+    shared: bool = False
 
     @property
     def size(self) -> int:
@@ -61,6 +62,13 @@ class Bundle:
     @property
     def slots(self) -> int:
         return sum(len(pack.slots) for pack in self.packs)
+
+
+def with_users(pack: PackSlots, wanted: Callable[[SlotUser], bool]) -> PackSlots:
+    """Return those uses of a pack's slots that are wanted. With any that are not, the pack stays for those."""
+    kept = [replace(slot, users=tuple(user for user in slot.users if wanted(user))) for slot in pack.slots]
+    rest = any(len(left.users) < len(slot.users) for left, slot in zip(kept, pack.slots, strict=True))
+    return replace(pack, slots=tuple(slot for slot in kept if slot.users), shared=pack.shared or rest)
 
 
 Wants: TypeAlias = Callable[[SlotUser], tuple[str, Scheme] | None]  # the policy and scheme that a use is to be under; None: it stays

@@ -1,0 +1,131 @@
+"""Packs for tests of what deals with them: made at once, of just the objects that a test names, and read by themselves."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+from msgspec import msgpack
+
+from proxy.codec.slots import SlotContent, arrange, compose
+from proxy.engine.budget import Budget
+from proxy.engine.ciphers import cipher_for_client, cipher_of
+from proxy.engine.locking import with_default_lock
+from proxy.engine.pack_segment import PackKind, PackPutter, pack_geometry, pack_memory
+from proxy.engine.repack.bundles import LiveSlot
+from proxy.engine.repack.reading import PackReader
+from proxy.engine.stragglers import LatePuts
+from proxy.manifest.drafts import PackedDraft, VersionDraft
+from proxy.manifest.packs import Pack
+from proxy.manifest.records import Bucket, Extent, ExtentId, ObjectAttributes, ObjectKey, Settlement, Version, VersionId
+from tests.laboratory import Laboratory
+
+MEMORY = 64 * 2**20
+
+
+async def put_pack(
+    lab: Laboratory,
+    objects: Mapping[str, bytes],
+    *,
+    buckets: Sequence[Bucket] = (),
+    attributes: ObjectAttributes = ObjectAttributes(),  # noqa: B008 - frozen
+    settle: bool = True,
+) -> list[Version]:
+    """Put objects as one pack, in turn into each of the buckets (the laboratory's, if none are named), and wait for late shards."""
+    services = lab.services
+    dealt = [(buckets or (lab.bucket,))[number % max(len(buckets), 1)] for number in range(len(objects))]
+    drafts = [_draft(lab, bucket, key, data, attributes) for bucket, (key, data) in zip(dealt, objects.items(), strict=True)]
+    contents = [
+        SlotContent(bucket.name, key, draft.id, msgpack.encode(draft), data)
+        for bucket, draft, (key, data) in zip(dealt, drafts, objects.items(), strict=True)
+    ]
+    policy = services.policies[dealt[0].policy]
+    cipher = await cipher_for_client(services.manifest, services.keyring, lab.tenant, attributes.encryption)
+    kind = PackKind(policy=policy, scheme=policy.scheme_of(attributes.storage_class), cipher=cipher)
+    composition = compose([len(data) for data in objects.values()], kind.scheme.k)
+    assert not composition.left_out, "a test names objects that make a pack"
+    arrangement = arrange(contents, composition)
+    budget = Budget(MEMORY, wait_seconds=1)
+    held = await budget.acquire(pack_memory(pack_geometry(kind.scheme, arrangement)), owner="test")
+    putter = _putter(lab, budget)
+    stored = await putter.store(kind, contents, arrangement, held)
+
+    async def commit(settlements: Sequence[Settlement]) -> tuple[ExtentId, list[Version]]:
+        packed = [PackedDraft(draft, stored.offsets[place]) for place, draft in enumerate(drafts)]
+        made = await services.manifest.commit_pack(stored.layout, packed, settlements=settlements, now_ms=lab.clock.now_ms())
+        versions = [version for version in made if isinstance(version, Version)]
+        assert len(versions) == len(drafts), made
+        return versions[0].extents[0].id, versions
+
+    versions = await putter.commit(stored, commit)
+    if settle:
+        await lab.settled()
+    return versions
+
+
+async def data_of(lab: Laboratory, version: Version) -> bytes:
+    """Return the bytes of a version that lies in a slot, and prove that its pack's table knows it."""
+    (ref,) = version.extents
+    assert ref.offset is not None
+    (extent,) = await lab.services.manifest.load_extents([ref.id])
+    parts = lab.services.parts
+    reader = PackReader(fleet=parts.fleet, threads=parts.threads, throttle=parts.throttle, reporter=parts.reporter)
+    cipher = await cipher_of(lab.services.manifest, lab.services.keyring, extent.layout)
+    read = await reader.read(extent, [LiveSlot(ref.offset, ref.size, ())], cipher)
+    (content,) = read.contents
+    return bytes(content.plaintext)
+
+
+async def found(lab: Laboratory, key: str, *, bucket: Bucket | None = None) -> Version:
+    version = await lab.services.manifest.find_version((bucket or lab.bucket).id, ObjectKey(key))
+    assert version is not None
+    return version
+
+
+async def packs(lab: Laboratory) -> list[Pack]:
+    """Return all packs, by when they were made."""
+    return list(await lab.services.manifest.packs_between(first=ExtentId(0), last=ExtentId(2**62)))
+
+
+async def extents(lab: Laboratory) -> tuple[Extent, ...]:
+    return await lab.services.manifest.walk_extents(after=ExtentId(0), limit=10_000)
+
+
+async def delete(lab: Laboratory, *keys: str) -> None:
+    for key in keys:
+        await lab.services.manifest.delete_latest(lab.bucket.id, ObjectKey(key), marker_id=VersionId(f"m-{key}"), now_ms=lab.clock.now_ms())
+
+
+def bodies(*sizes: int, prefix: str = "k") -> dict[str, bytes]:
+    """Return bodies that tell from each other, by key."""
+    return {
+        f"{prefix}{number}": hashlib.sha256(f"{prefix}{number}".encode()).digest() * (size // 32 + 1) for number, size in enumerate(sizes)
+    }
+
+
+def _draft(lab: Laboratory, bucket: Bucket, key: str, data: bytes, attributes: ObjectAttributes) -> VersionDraft:
+    engine = lab.services.engine
+    draft = VersionDraft(
+        bucket_id=bucket.id,
+        key=ObjectKey(key),
+        id=engine._new_version_id(),
+        versioning=bucket.versioning,
+        written=engine._order.next(),
+        size=len(data),
+        etag=hashlib.md5(data).hexdigest(),
+        modified_ms=lab.clock.now_ms(),
+        attributes=attributes,
+    )
+    return with_default_lock(bucket, draft)
+
+
+def _putter(lab: Laboratory, budget: Budget) -> PackPutter:
+    parts = lab.services.parts
+    return PackPutter(
+        ledger=parts.ledger,
+        threads=parts.threads,
+        putter=parts.putter,
+        stragglers=parts.stragglers,
+        late=LatePuts(budget),
+        tasks=parts.tasks,
+    )
