@@ -102,9 +102,16 @@ def parse_authorization(headers: Mapping[str, str], query: Sequence[tuple[str, s
     return None
 
 
-def parse_service_authorization(headers: Mapping[str, str], *, service: str, payload_hash: str) -> Claim | None:
-    """Read the claim out of the header of a request to another service, which signs its body's hash without a header of its own."""
+def parse_service_authorization(
+    headers: Mapping[str, str], query: Sequence[tuple[str, str]], *, service: str, payload_hash: str
+) -> Claim | None:
+    """Read the claim of a request to another service out of its header or its query: such a one signs the hash of the body it has."""
     authorization = headers.get("authorization")
+    presigned = any(name in _PRESIGNED_MARKS for name, _ in query)
+    if authorization is not None and presigned:
+        raise S3Error("InvalidArgument", ONE_MECHANISM, ArgumentName="Authorization", ArgumentValue=authorization)
+    if presigned:
+        return _parse_presigned(headers, query, service, payload_hash)
     return None if authorization is None else _parse_header(authorization, headers, service, payload_hash)
 
 
@@ -183,13 +190,15 @@ def _header_payload_hash(headers: Mapping[str, str]) -> str:
     return _check_payload_hash(value)
 
 
-def _parse_presigned(headers: Mapping[str, str], query: Sequence[tuple[str, str]]) -> Claim:
+def _parse_presigned(
+    headers: Mapping[str, str], query: Sequence[tuple[str, str]], service: str = "s3", payload_hash: str | None = None
+) -> Claim:
     parameters = _presigned_parameters(query)
     signature = parameters["X-Amz-Signature"]
     if not _HEX_SHA256.fullmatch(signature):
         # Not malformed to AWS: no right signature looks like this one.
         raise S3Error("SignatureDoesNotMatch", SignatureProvided=signature)
-    access_key, date, region = parse_credential(parameters["X-Amz-Credential"], bad_parameters)
+    access_key, date, region = parse_credential(parameters["X-Amz-Credential"], bad_parameters, service)
     timestamp = parse_timestamp(parameters["X-Amz-Date"])
     if timestamp is None:
         raise S3Error("AuthorizationQueryParametersError", "X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\"")
@@ -201,10 +210,11 @@ def _parse_presigned(headers: Mapping[str, str], query: Sequence[tuple[str, str]
         signed_headers=_parse_signed_headers(parameters["X-Amz-SignedHeaders"], bad_parameters),
         signature=signature,
         timestamp=timestamp,
-        payload_hash=_presigned_payload_hash(parameters, headers),
+        payload_hash=_presigned_payload_hash(parameters, headers) if payload_hash is None else payload_hash,
         presigned=True,
         expires_seconds=_parse_expires(parameters["X-Amz-Expires"]),
         security_token=parameters.get("X-Amz-Security-Token") or headers.get("x-amz-security-token"),
+        service=service,
     )
 
 

@@ -86,9 +86,11 @@ def evidence_of_form(fields: Mapping[str, str], place: Place) -> Evidence | None
     return Evidence(claim, prove)
 
 
-def evidence_of_service(headers: Mapping[str, str], body: bytes, *, service: str, place: Place) -> Evidence | None:
-    """Return what the header of a POST to another service claims; None of an anonymous request."""
-    claim = parse_service_authorization(headers, service=service, payload_hash=hashlib.sha256(body).hexdigest())
+def evidence_of_service(
+    method: str, query: Sequence[tuple[str, str]], headers: Mapping[str, str], body: bytes, *, service: str, place: Place
+) -> Evidence | None:
+    """Return what the header or the query of a request to another service claims; None of an anonymous request."""
+    claim = parse_service_authorization(headers, query, service=service, payload_hash=hashlib.sha256(body).hexdigest())
     if claim is None:
         return None
 
@@ -96,7 +98,7 @@ def evidence_of_service(headers: Mapping[str, str], body: bytes, *, service: str
         _check_region(claim, place)
         sigv4.check_time(claim, place.now_ms)
         key = keys.signing_key(claim.date, claim.region, service)
-        sigv4.verify(claim, key, method="POST", raw_path="/", query=(), headers=headers)
+        sigv4.verify(claim, key, method=method, raw_path="/", query=query, headers=headers)
 
     return Evidence(claim, prove)
 

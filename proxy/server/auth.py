@@ -89,9 +89,11 @@ class Authenticator:
         """Return who signed the policy among a form's fields, by lower-case name. Without one, that is the anonymous principal."""
         return await self.check(evidence_of_form(fields, self._place()), bucket)
 
-    async def authenticate_service(self, headers: Mapping[str, str], body: bytes, *, service: str) -> Sender:
-        """Return who signed a POST to another service of this endpoint."""
-        return await self.check(evidence_of_service(headers, body, service=service, place=self._place()), None)
+    async def authenticate_service(
+        self, method: str, query: Sequence[tuple[str, str]], headers: Mapping[str, str], body: bytes, *, service: str
+    ) -> Sender:
+        """Return who signed a request to another service of this endpoint."""
+        return await self.check(evidence_of_service(method, query, headers, body, service=service, place=self._place()), None)
 
     async def check(self, evidence: Evidence | None, bucket: str | None, look: Look | None = None) -> Sender:
         """Check evidence, from whatever part of a request it comes, and return who sent it."""

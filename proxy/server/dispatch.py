@@ -152,8 +152,8 @@ class Dispatcher:
             return Response(headers=self._answers.headers(visit))
         if "origin" in headers:
             visit.cross_origin = await self._cross_origin.allow(request.method, target, headers)
-        if is_for_tokens(request.method, headers, at_root=target == (None, None)):
-            return await self._tokens.answer(visit, headers)
+        if is_for_tokens(request.method, query, headers, at_root=target == (None, None)):
+            return await self._tokens.answer(visit, query, headers)
         operation = visit.operation = self._router.route(request.method, target, query, headers)
         if operation.name == FORM:
             return await self._forms.answer(visit, operation, headers)

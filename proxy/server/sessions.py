@@ -17,9 +17,12 @@ from proxy.s3.errors import S3Error
 from proxy.s3.policy.context import Session
 from proxy.s3.policy.grants import Restrictions
 from proxy.s3.policy.principal import Principal
-from proxy.s3.sts.token import Envelope, Temporary, pack, read_token, token_header, token_text, unpack
+from proxy.s3.sts.errors import StsError
+from proxy.s3.sts.tags import SessionTags
+from proxy.s3.sts.token import MAX_TOKEN_SIZE, Envelope, Temporary, pack, read_token, token_header, token_text, unpack
 
 MAX_KEPT_TOKENS = 1_000  # some 4 KiB each
+NO_TAGS = SessionTags()
 _ALPHABET = string.ascii_uppercase + "234567"
 
 
@@ -59,6 +62,7 @@ class Sessions:
         session: str = "",
         policy: str | None = None,
         provider: str = "",
+        tags: SessionTags = NO_TAGS,
     ) -> Minted:
         """Return credentials that live for `seconds`: of a role of this account, or else of the access key that they are made with."""
         now = now_ms // 1000
@@ -71,10 +75,14 @@ class Sessions:
             session=session,
             policies=() if policy is None else (policy,),
             provider=provider,
+            tags=dict(tags.values),
+            transitive=tuple(sorted(tags.transitive)),
         )
         header = token_header(tenant.id, made_with)
-        sealed = self._keyring.tenant_cipher(tenant).seal_session(pack(temporary), header)
-        return Minted(temporary, token_text(header, sealed))
+        token = token_text(header, self._keyring.tenant_cipher(tenant).seal_session(pack(temporary), header))
+        if len(token) > MAX_TOKEN_SIZE:
+            raise StsError("PackedPolicyTooLarge", "The session's policy and tags make a token that is too long; shorten them")
+        return Minted(temporary, token)
 
     async def find(self, token: str, about: BucketName | None, now_ms: int, look: Look | None = None) -> Holder:
         """Return who holds a session, and the bucket that is asked about. InvalidToken; ExpiredToken.
@@ -114,7 +122,7 @@ class Sessions:
     async def _holder(self, temporary: Temporary, caller: Caller) -> Holder:
         tenant, key = caller.tenant, caller.access_key
         assert tenant is not None
-        session = Session(temporary.issued * 1000, temporary.provider)
+        session = Session(temporary.issued * 1000, temporary.provider, temporary.tags, temporary.transitive)
         limits = tuple(("session policy", policy) for policy in temporary.policies)
         if not temporary.role:
             assert key is not None  # a token without a role is made with a key

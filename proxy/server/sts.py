@@ -18,7 +18,7 @@ from proxy.errors import ProxyError
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import Role, Tenant
 from proxy.s3.policy.actions import Action
-from proxy.s3.policy.context import TrustContext
+from proxy.s3.policy.context import Session, TrustContext
 from proxy.s3.policy.decision import Question, Resource
 from proxy.s3.policy.document import read_identity_policy
 from proxy.s3.policy.judges import Judges
@@ -28,6 +28,7 @@ from proxy.s3.sts.answers import Element
 from proxy.s3.sts.errors import StsError, as_sts
 from proxy.s3.sts.jwt import Claims
 from proxy.s3.sts.requests import CHAINED_SECONDS, MAX_SIZE, ROOT_TOKEN_SECONDS, TOKEN_SECONDS, Parameters
+from proxy.s3.sts.tags import SessionTags
 from proxy.server.auth import Authenticator, Sender
 from proxy.server.body import RawBody
 from proxy.server.errors import translate
@@ -40,6 +41,20 @@ _FORM = "application/x-www-form-urlencoded"
 _Result = Mapping[str, Element | None]
 
 
+class Sent(NamedTuple):
+    """A request as it was sent: a form that was posted, or a query."""
+
+    method: str
+    raw_query: str
+    query: Sequence[tuple[str, str]]
+    headers: Mapping[str, str]
+    body: bytes = b""
+
+    @property
+    def form(self) -> bytes:
+        return self.body if self.method == "POST" else self.raw_query.encode()
+
+
 class Asked(NamedTuple):
     """One request: its head, its body, and who sent it."""
 
@@ -49,9 +64,17 @@ class Asked(NamedTuple):
     connection: Connection
 
 
-def is_for_tokens(method: str, headers: Mapping[str, str], *, at_root: bool) -> bool:
-    """Tell whether a request is one to this service: nothing of S3 posts a form of this kind to "/"."""
-    return at_root and method == "POST" and headers.get("content-type", "").partition(";")[0].strip().lower() == _FORM
+def is_for_tokens(method: str, query: Sequence[tuple[str, str]], headers: Mapping[str, str], *, at_root: bool) -> bool:
+    """Tell whether a request is one to this service.
+
+    Nothing of S3 posts a form of this kind to "/". Nor does its ListBuckets have an Action and a Version, which are in the query of a GET:
+    so are the presigned URLs by which programs show others who they are.
+    """
+    if not at_root:
+        return False
+    if method == "POST":
+        return headers.get("content-type", "").partition(";")[0].strip().lower() == _FORM
+    return method == "GET" and {name for name, _ in query} >= {"Action", "Version"}
 
 
 def body_size(headers: Mapping[str, str]) -> int:
@@ -90,15 +113,17 @@ class TokenService:
         self._peers = peers
         self._judges = Judges()
 
-    async def answer(self, headers: Mapping[str, str], body: bytes, connection: Connection) -> tuple[str, _Result]:
+    async def answer(self, sent: Sent, connection: Connection) -> tuple[str, _Result]:
         """Return the action and its result. Raises `StsError`."""
-        parameters = Parameters(body)
+        parameters, headers = Parameters(sent.form), sent.headers
         action = parameters.action
+        if action != "AssumeRole":
+            parameters.without_tags()
         try:
             if action == "AssumeRoleWithWebIdentity":
                 sender = await self._authenticator.check(None, None)
                 return action, await self._assume_with_web_identity(Asked(headers, parameters, sender, connection))
-            sender = await self._authenticator.authenticate_service(headers, body, service="sts")
+            sender = await self._authenticator.authenticate_service(sent.method, sent.query, headers, sent.body, service="sts")
             asked = Asked(headers, parameters, sender, connection)
             if sender.principal.anonymous:
                 raise StsError("MissingAuthenticationToken", "Request is missing Authentication Token")
@@ -131,11 +156,15 @@ class TokenService:
         parameters, sender = asked.parameters, asked.sender
         name, session = parameters.role(), parameters.session_name()
         external_id, policy = parameters.external_id(), _checked(parameters.policy())
-        said = {"sts:rolesessionname": [session], **({"sts:externalid": [external_id]} if external_id else {})}
+        asked_tags = parameters.tags()
+        tags = asked_tags.after(_tags_of(sender.session))
+        said = {"sts:rolesessionname": [session], **({"sts:externalid": [external_id]} if external_id else {}), **asked_tags.conditions()}
         tenant, role = await self._role(name)
         arn = role_arn(name.account_id, name.name)
         if role is None or tenant is None or not self._may_become(asked, role, "sts:AssumeRole", arn, sender.principal, said):
-            raise StsError("AccessDenied", f"User: {sender.principal.arn} is not authorized to perform: sts:AssumeRole on resource: {arn}")
+            raise _denied(sender, "sts:AssumeRole", arn)
+        if tags.values and not self._may_become(asked, role, "sts:TagSession", arn, sender.principal, said):
+            raise _denied(sender, "sts:TagSession", arn)
         most = min(role.max_session_seconds, CHAINED_SECONDS) if sender.principal.role else role.max_session_seconds
         minted = self._sessions.mint(
             tenant,
@@ -145,6 +174,7 @@ class TokenService:
             role=role.name,
             session=session,
             policy=policy,
+            tags=tags,
         )
         return {"AssumedRoleUser": _assumed(tenant, role, session), "Credentials": _credentials(minted)}
 
@@ -204,6 +234,14 @@ def _identity(principal: Principal) -> _Result:
     else:
         user_id = principal.access_key or "" if principal.user else principal.account_id
     return {"Arn": principal.arn, "UserId": user_id, "Account": principal.account_id}
+
+
+def _denied(sender: Sender, action: str, arn: str) -> StsError:
+    return StsError("AccessDenied", f"User: {sender.principal.arn} is not authorized to perform: {action} on resource: {arn}")
+
+
+def _tags_of(session: Session | None) -> SessionTags:
+    return SessionTags() if session is None else SessionTags(session.tags, frozenset(session.transitive))
 
 
 def _assumed(tenant: Tenant, role: Role, session: str) -> dict[str, Element | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from proxy.engine.budget import Budget
 from proxy.errors import ProxyError
@@ -10,7 +10,7 @@ from proxy.s3.sts.answers import render_answer, render_sts_error
 from proxy.server.answers import Answers
 from proxy.server.documents import document_memory
 from proxy.server.response import Response
-from proxy.server.sts import TokenService, body_size, read_small, told
+from proxy.server.sts import Sent, TokenService, body_size, read_small, told
 from proxy.server.visit import Visit
 
 
@@ -22,14 +22,16 @@ class TokenRequests:
         self._tokens = tokens
         self._answers = answers
 
-    async def answer(self, visit: Visit, headers: Mapping[str, str]) -> Response:
+    async def answer(self, visit: Visit, query: Sequence[tuple[str, str]], headers: Mapping[str, str]) -> Response:
         """Answer one request, errors too in the service's form."""
         answers = [*self._answers.headers(visit), ("Content-Type", "text/xml")]
         try:
-            size = body_size(headers)
+            method = visit.request.method
+            size = body_size(headers) if method == "POST" else 0
             async with document_memory(self._budget, size, owner="") as held:
                 body = await read_small(visit.inlet, size, held)
-                action, result = await self._tokens.answer(headers, body, visit.request)
+                sent = Sent(method, visit.raw_query, query, headers, body)
+                action, result = await self._tokens.answer(sent, visit.request)
             return Response(200, answers, render_answer(action, result, visit.request_id))
         except ProxyError as error:
             refusal = told(error)

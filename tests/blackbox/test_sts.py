@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import re
+import secrets
 import subprocess
 import sys
 import threading
@@ -341,7 +342,11 @@ def test_who_may_become_a_role_is_for_its_trust_to_say(place: Place, s3: S3Clien
         ({"DurationSeconds": 3601}, "ValidationError"),
         ({"Policy": "{}"}, "MalformedPolicyDocument"),
         ({"Policy": "{" + " " * 2048}, "PackedPolicyTooLarge"),
-        ({"Tags": [{"Key": "a", "Value": "b"}]}, "ValidationError"),
+        ({"Tags": [{"Key": "a", "Value": "b"}, {"Key": "A", "Value": "c"}]}, "ValidationError"),
+        ({"Tags": [{"Key": "aws:a", "Value": "b"}]}, "ValidationError"),
+        ({"Tags": [{"Key": "a;", "Value": "b"}]}, "ValidationError"),
+        ({"Tags": [{"Key": "a", "Value": "b"}], "TransitiveTagKeys": ["c"]}, "ValidationError"),
+        ({"Tags": [{"Key": f"k{n}", "Value": ""} for n in range(51)]}, "ValidationError"),
         ({"PolicyArns": [{"arn": "arn:aws:iam::aws:policy/ReadOnlyAccess"}]}, "ValidationError"),
         ({"SerialNumber": "arn:aws:iam::1:mfa/x", "TokenCode": "123456"}, "ValidationError"),
     ],
@@ -350,6 +355,78 @@ def test_what_cannot_be_given_is_refused(reader: Callable[..., Any], options: di
     with pytest.raises(ClientError) as caught:
         reader(**options)
     assert code_of(caught) == (code, 400)
+
+
+def test_tags_of_a_session_are_for_policies_to_compare(place: Place, s3: S3Client) -> None:
+    trust = {**OWN, "Action": ["sts:AssumeRole", "sts:TagSession"], "Condition": {"StringLike": {"aws:RequestTag/team": "*"}}}
+    own_folder = {**READ, "Action": "s3:GetObject", "Resource": "arn:aws:s3:::sts-bucket/${aws:PrincipalTag/Team}/*"}
+    arn = place.put_role("tagged", trust, own_folder)
+    sts = place.client("sts", ROOT_KEYS)
+    for key in ("red/a", "blue/a"):
+        s3.put_object(Bucket="sts-bucket", Key=key, Body=b"x")
+    keys = sts.assume_role(RoleArn=arn, RoleSessionName="ab", Tags=[{"Key": "Team", "Value": "red"}])["Credentials"]
+    member = place.client("s3", keys)
+    member.get_object(Bucket="sts-bucket", Key="red/a")
+    with pytest.raises(ClientError):
+        member.get_object(Bucket="sts-bucket", Key="blue/a")
+    for options in ({}, {"Tags": [{"Key": "other", "Value": "red"}]}):
+        with pytest.raises(ClientError) as caught:
+            sts.assume_role(RoleArn=arn, RoleSessionName="ab", **options)
+        assert code_of(caught) == ("AccessDenied", 403)
+
+
+def test_tags_need_to_be_allowed_by_the_trust(reader: Callable[..., Any]) -> None:
+    with pytest.raises(ClientError) as caught:
+        reader(Tags=[{"Key": "a", "Value": "b"}])
+    assert code_of(caught) == ("AccessDenied", 403)
+    assert "sts:TagSession" in str(caught.value)
+
+
+def test_transitive_tags_go_along_and_cannot_be_changed(place: Place, s3: S3Client) -> None:
+    trust = {**OWN, "Action": ["sts:AssumeRole", "sts:TagSession"]}
+    mine = {"Condition": {"StringEquals": {"aws:PrincipalTag/team": "red", "aws:PrincipalTag/job": "1"}}}
+    second = place.put_role("second", trust, {**READ, **mine})
+    first = place.put_role("first", trust, {"Effect": "Allow", "Action": "sts:*", "Resource": second})
+    tags = [{"Key": "team", "Value": "red"}, {"Key": "left", "Value": "x"}]
+    keys = place.client("sts", ROOT_KEYS).assume_role(RoleArn=first, RoleSessionName="ab", Tags=tags, TransitiveTagKeys=["team"])[
+        "Credentials"
+    ]
+    chained = place.client("sts", keys)
+    made = chained.assume_role(RoleArn=second, RoleSessionName="cd", Tags=[{"Key": "job", "Value": "1"}])["Credentials"]
+    assert place.client("s3", made).get_object(Bucket="sts-bucket", Key="a")["Body"].read() == b"data"
+    with pytest.raises(ClientError) as caught:
+        chained.assume_role(RoleArn=second, RoleSessionName="cd", Tags=[{"Key": "Team", "Value": "blue"}])
+    assert code_of(caught) == ("ValidationError", 400)
+
+
+def test_more_tags_than_a_token_holds_are_refused(place: Place) -> None:
+    arn = place.put_role("wide", {**OWN, "Action": ["sts:AssumeRole", "sts:TagSession"]}, READ)
+    tags = [{"Key": f"k{n}", "Value": secrets.token_hex(128)} for n in range(50)]
+    with pytest.raises(ClientError) as caught:
+        place.client("sts", ROOT_KEYS).assume_role(RoleArn=arn, RoleSessionName="ab", Tags=tags)
+    assert code_of(caught) == ("PackedPolicyTooLarge", 400)
+
+
+def test_a_presigned_url_shows_who_made_it(place: Place, reader: Callable[..., Any]) -> None:
+    for keys, arn in (
+        (ROOT_KEYS, f"arn:aws:iam::{ACCOUNT}:root"),
+        (reader()["Credentials"], f"arn:aws:sts::{ACCOUNT}:assumed-role/reader/build-7"),
+    ):
+        url = place.client("sts", keys).generate_presigned_url("get_caller_identity", HttpMethod="GET", ExpiresIn=60)
+        assert "Action=GetCallerIdentity" in url
+        with urllib.request.urlopen(url) as answer:
+            assert f"<Arn>{arn}</Arn>" in answer.read().decode()
+        other = url.replace("Action=GetCallerIdentity", "Action=GetSessionToken")
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(other)
+        assert caught.value.code == 403
+        assert "SignatureDoesNotMatch" in caught.value.read().decode()
+
+
+def test_a_get_without_a_signature_is_nobodys(place: Place) -> None:
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(f"{place.server.endpoint}/?Action=GetCallerIdentity&Version=2011-06-15")
+    assert (caught.value.code, "MissingAuthenticationToken" in caught.value.read().decode()) == (403, True)
 
 
 def test_sessions_make_no_tokens_and_only_short_sessions(place: Place, reader: Callable[..., Any]) -> None:

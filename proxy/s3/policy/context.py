@@ -53,6 +53,8 @@ class Session(NamedTuple):
 
     issued_ms: int
     federated_provider: str = ""
+    tags: Mapping[str, str] = {}
+    transitive: tuple[str, ...] = ()  # keys of tags that go along to the next session
 
 
 class RequestContext:
@@ -120,6 +122,8 @@ class RequestContext:
         if family == "s3:existingobjecttag":
             # AWS takes such a policy for these, but has no tags at hand then.
             tags = {} if question.action.endswith("Attributes") else question.object().tags
+        elif family == "aws:principaltag":
+            tags = {} if self._session is None else self._session.tags
         elif family in {"s3:requestobjecttag", "aws:requesttag"}:
             tags = self._request_tags(question) or {}
         else:

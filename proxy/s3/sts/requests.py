@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 from proxy.s3.policy.document import MAX_SESSION_SIZE
 from proxy.s3.policy.principals import Named, read_arn
 from proxy.s3.sts.errors import StsError
+from proxy.s3.sts.tags import SessionTags, read_tags
 
 VERSION = "2011-06-15"
 MAX_SIZE = 64 * 1024  # bytes of a request: a web identity token may have 20,000 characters
@@ -20,20 +21,21 @@ ROOT_TOKEN_SECONDS = 3600
 
 _SESSION_NAME = re.compile(r"[A-Za-z0-9_+=,.@-]{2,64}")
 _EXTERNAL_ID = re.compile(r"[A-Za-z0-9_+=,.@:/-]{2,1224}")
-_MAX_FIELDS = 100
+_MAX_FIELDS = 200  # fifty tags are a hundred
 # Parameters that ask for what is not served: a session must not be told to have what it has not.
-_UNSERVED = ("PolicyArns", "Tags", "TransitiveTagKeys", "SerialNumber", "TokenCode", "SourceIdentity", "ProvidedContexts", "ProviderId")
+_UNSERVED = ("PolicyArns", "SerialNumber", "TokenCode", "SourceIdentity", "ProvidedContexts", "ProviderId")
 
 
 class Parameters:
     """The parameters of one request."""
 
-    def __init__(self, body: bytes) -> None:
-        """Read a form. Raises ValidationError for one that is none, MissingAction, InvalidAction."""
+    def __init__(self, form: bytes) -> None:
+        """Read a form, or a query, whose signature is left out. Raises ValidationError for one that is none."""
         try:
-            pairs = parse_qsl(body.decode("utf-8"), keep_blank_values=True, errors="strict", max_num_fields=_MAX_FIELDS)
+            read = parse_qsl(form.decode("utf-8"), keep_blank_values=True, errors="strict", max_num_fields=_MAX_FIELDS)
         except ValueError:
             raise StsError("ValidationError", "The request is no form") from None
+        pairs = [(name, value) for name, value in read if not name.startswith("X-Amz-")]
         self._values: Mapping[str, str] = dict(pairs)
         if len(self._values) != len(pairs):
             raise StsError("ValidationError", "A parameter is given twice")
@@ -94,6 +96,25 @@ class Parameters:
         if text is not None and not _EXTERNAL_ID.fullmatch(text):
             raise _constraint("externalId", text, "Member must satisfy regular expression pattern: [\\w+=,.@:\\/-]*")
         return text
+
+    def tags(self) -> SessionTags:
+        """Return the session's tags: Tags.member.1.Key, Tags.member.1.Value, and so on."""
+        keys = self._members("Tags", ".Key")
+        values = self._members("Tags", ".Value")
+        if keys.keys() != values.keys():
+            raise StsError("ValidationError", "A tag has a Key and a Value")
+        return read_tags(((keys[number], values[number]) for number in keys), self._members("TransitiveTagKeys", "").values())
+
+    def without_tags(self) -> None:
+        """ValidationError where tags are asked for and the action has none."""
+        if self._members("Tags", ".Key") or self._members("TransitiveTagKeys", ""):
+            raise StsError("ValidationError", "This action takes no tags")
+
+    def _members(self, name: str, suffix: str) -> dict[str, str]:
+        """Return a list of the request by the numbers of its members, in their order in the request."""
+        beginning = f"{name}.member."
+        found = ((key, value) for key, value in self._values.items() if key.startswith(beginning) and key.endswith(suffix))
+        return {key[len(beginning) : len(key) - len(suffix)]: value for key, value in found}
 
     def policy(self) -> str | None:
         """Return the session's policy; what it says is not checked yet. PackedPolicyTooLarge."""

@@ -33,6 +33,8 @@ class Temporary(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     session: str = ""
     policies: tuple[str, ...] = ()
     provider: str = ""  # the ARN of who vouched for a web identity
+    tags: dict[str, str] = {}
+    transitive: tuple[str, ...] = ()  # keys of tags
 
 
 class Envelope(NamedTuple):
