@@ -61,9 +61,8 @@ class Teller:
         if not backlogs:
             return Progress(idle=True)
         dropped = await self._drop_old()
-        epoch = (await self._manifest.find_epoch()).number
         ready = [backlog.target for backlog in backlogs if self._is_ready(backlog.target)]
-        told = await asyncio.gather(*(self._tell_target(target, epoch) for target in ready))
+        told = await asyncio.gather(*(self._tell_target(target) for target in ready))
         remaining = max(sum(backlog.count for backlog in backlogs) - sum(told) - dropped, 0)
         trouble = self._trouble([backlog.target for backlog in backlogs])
         return Progress(idle=not any(told), done=sum(told), remaining=remaining, trouble=trouble)
@@ -72,18 +71,18 @@ class Teller:
         trouble = self._troubles.get(target)
         return target in self._targets and (trouble is None or trouble.until <= self._clock.monotonic())
 
-    async def _tell_target(self, name: str, epoch: int) -> int:
+    async def _tell_target(self, name: str) -> int:
         """Tell one target what waits for it; return how many events it took."""
         deliveries = await self._manifest.due_events(name, limit=AT_ONCE)
         turn, failures = asyncio.Semaphore(UNDER_WAY), list[str]()
-        outcomes = await asyncio.gather(*(self._tell(name, delivery, epoch, turn, failures) for delivery in deliveries))
+        outcomes = await asyncio.gather(*(self._tell(name, delivery, turn, failures) for delivery in deliveries))
         told = [delivery.sequence for delivery, failure in zip(deliveries, outcomes, strict=True) if failure is None]
         if told:
             await self._manifest.finish_events(told)
         self._note(name, next((failure for failure in outcomes if failure is not None), None))
         return len(told)
 
-    async def _tell(self, name: str, delivery: Delivery, epoch: int, turn: asyncio.Semaphore, failures: list[str]) -> str | None:
+    async def _tell(self, name: str, delivery: Delivery, turn: asyncio.Semaphore, failures: list[str]) -> str | None:
         """Return why the event could not be told, or None.
 
         After as many failures as are under way at once no more is asked: a target that hangs costs the others one timeout, not eight.
@@ -92,7 +91,7 @@ class Teller:
             if len(failures) >= UNDER_WAY:
                 return failures[0]
             try:
-                await self._targets[name].tell(self._message(delivery, epoch), message_id=_sequencer(epoch, delivery))
+                await self._targets[name].tell(self._message(delivery), message_id=_sequencer(delivery))
             except TargetFailed as error:
                 failures.append(str(error))
                 return str(error)
@@ -121,7 +120,7 @@ class Teller:
             logger.warning("%d events waited longer than notifications.keep_days for their targets, and are forgotten", dropped)
         return dropped
 
-    def _message(self, delivery: Delivery, epoch: int) -> bytes:
+    def _message(self, delivery: Delivery) -> bytes:
         event, cause = delivery.event, delivery.event.cause
         if cause.name == TEST_EVENT:
             return test_message_of(bucket=event.bucket, at_ms=event.at_ms, request_id=cause.request_id, host_id=cause.host_id)
@@ -140,13 +139,14 @@ class Teller:
             size=event.size,
             etag=event.etag,
             version_id=event.version_id,
-            sequencer=_sequencer(epoch, delivery),
+            sequencer=_sequencer(delivery),
         )
 
 
-def _sequencer(epoch: int, delivery: Delivery) -> str:
-    """Return a number that rises from event to event, as hex digits of one length.
+def _sequencer(delivery: Delivery) -> str:
+    """Return a number that rises from event to event, as hex digits of one length. An event keeps it, whoever tells it and how often.
 
-    A manifest that was recovered counts its events from 1 again, in a later epoch.
+    A manifest that was recovered counts its events from 1 again, in a later epoch. So does a start begin a later epoch: it is that of the
+    event which counts.
     """
-    return f"{epoch:08X}{delivery.sequence:012X}"
+    return f"{delivery.epoch:08X}{delivery.sequence:012X}"

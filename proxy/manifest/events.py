@@ -34,8 +34,9 @@ class Event(Record, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Delivery(Record, frozen=True, kw_only=True, omit_defaults=True):
-    """An event that one target is still to be told of. `sequence` rises from event to event."""
+    """An event that one target is still to be told of. `sequence` rises from event to event, in the `epoch` that it was written in."""
 
+    epoch: int
     sequence: int
     target: str
     configuration: str  # the id of the rule that asked for it

@@ -1,7 +1,8 @@
 """Does something, and is killed at a chosen step of it. Run as a process of its own: python -m tests.fault.crash_child DATA WHAT STEP.
 
-A step is "before commit 2", "after commit 1" or "at put 3": the second commit of the manifest, or the third put to any store, since what is
-to be interrupted began. All of it goes through the classes themselves, so nothing escapes that opens stores or a manifest of its own.
+A step is "before commit 2", "after commit 1", "at put 3" or "after tell 1": the second commit of the manifest, the third put to any store,
+or the first event that a target was told, since what is to be interrupted began. All of it goes through the classes themselves, so nothing
+escapes that opens stores or a manifest of its own.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from proxy.manifest.records import ObjectAttributes, ObjectKey
 from proxy.manifest.sqlite.group_commit import GroupCommitter
 from proxy.recovering import recover
 from proxy.stores.directory import DirectoryStore
+from proxy.targets.log_file import LogFile
 from proxy.upkeep import make_mover
+from tests.fault.crash_features import FEATURES, adjust
 from tests.laboratory import BytesBody, Laboratory, laboratory, laboratory_config, stored
 
 OLD, NEW = b"old", b"new" * 100_000
@@ -52,7 +55,8 @@ class Steps:
         """Put the counting around every store and every manifest of this process."""
         for verb in ("put", "delete", "get", "get_range"):
             setattr(DirectoryStore, verb, self._at(f"at {verb}", getattr(DirectoryStore, verb)))
-        GroupCommitter.run = self._around_commits(GroupCommitter.run)  # type: ignore[method-assign]
+        GroupCommitter.run = self._around("commit", GroupCommitter.run)  # type: ignore[method-assign]
+        LogFile.tell = self._around("tell", LogFile.tell)  # type: ignore[method-assign]
 
     def _at(self, step: str, call: Callable[..., Awaitable[object]]) -> Callable[..., Awaitable[object]]:
         async def counted(*args: object, **options: object) -> object:
@@ -61,11 +65,11 @@ class Steps:
 
         return counted
 
-    def _around_commits(self, run: Callable[..., Awaitable[object]]) -> Callable[..., Awaitable[object]]:
-        async def counted(*args: object) -> object:
-            self.reach("before commit")
-            result = await run(*args)
-            self.reach("after commit")
+    def _around(self, step: str, run: Callable[..., Awaitable[object]]) -> Callable[..., Awaitable[object]]:
+        async def counted(*args: object, **options: object) -> object:
+            self.reach(f"before {step}")
+            result = await run(*args, **options)
+            self.reach(f"after {step}")
             return result
 
         return counted
@@ -153,10 +157,14 @@ ACTS: dict[str, Callable[[Laboratory, Steps], Awaitable[None]]] = {
 async def main(data: Path, what: str, step: str) -> None:
     steps = Steps(step)
     steps.watch()
-    async with laboratory(data, journal=KEPT) as lab:
+    async with laboratory(data, journal=KEPT, adjust=adjust) as lab:
         await lab.put("k", OLD)
         if what in ACTS:
             await ACTS[what](lab, steps)
+        elif what in FEATURES:
+            await FEATURES[what].prepare(lab)
+            steps.armed = True
+            await FEATURES[what].act(lab)
     if what == "recover":
         await recovery(data, steps)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -102,7 +102,24 @@ async def test_a_target_that_fails_for_all_is_asked_no_more_than_once_for_each_t
     assert len(await manifest.due_events("deaf", limit=AT_ONCE)) == AT_ONCE
 
 
-async def test_an_event_that_is_told_again_has_the_same_id(manifest: Manifest, clock: ManualClock) -> None:
+async def test_an_event_that_is_told_again_has_the_same_id_also_after_a_restart(
+    manifest: Manifest, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ear = Ear()
+
+    async def dies(_: Sequence[int]) -> None: ...
+
+    await queue(manifest, "a")
+    with monkeypatch.context() as patched:
+        patched.setattr(manifest, "finish_events", dies)
+        await teller(manifest, clock, ear=ear).step()
+    await manifest.move_epoch(now_ms=NOW)
+    await teller(manifest, clock, ear=ear).step()
+    assert len(ear.ids) == 2
+    assert ear.ids[0] == ear.ids[1]
+
+
+async def test_a_later_event_of_a_key_has_a_higher_sequencer(manifest: Manifest, clock: ManualClock) -> None:
     first, second = Ear(), Ear()
     await queue(manifest, "a")
     (delivery,) = await manifest.due_events("ear", limit=1)

@@ -13,6 +13,7 @@ from proxy.manifest.sqlite.buckets import need_bucket
 from proxy.manifest.sqlite.rows import Connection, encode
 from proxy.s3.notification import SETTING, rules_of
 
+_ADD = "INSERT INTO event (epoch, target, configuration, at, record) VALUES ((SELECT number FROM epoch), ?, ?, ?, ?)"
 _events = msgspec.msgpack.Decoder(Event)
 
 
@@ -41,16 +42,16 @@ def add_event(connection: Connection, event: Event, listeners: Iterable[tuple[st
     """Queue an event for each (target, id of the configuration)."""
     record = encode(event)
     rows = ((target, configuration, event.at_ms, record) for target, configuration in listeners)
-    connection.executemany("INSERT INTO event (target, configuration, at, record) VALUES (?, ?, ?, ?)", rows)
+    connection.executemany(_ADD, rows)
 
 
 def due_events(connection: Connection, target: str, limit: int) -> tuple[Delivery, ...]:
     rows = connection.execute(
-        "SELECT sequence, configuration, record FROM event WHERE target = ? ORDER BY sequence LIMIT ?", (target, limit)
+        "SELECT epoch, sequence, configuration, record FROM event WHERE target = ? ORDER BY sequence LIMIT ?", (target, limit)
     )
     return tuple(
-        Delivery(sequence=sequence, target=target, configuration=configuration, event=_events.decode(record))
-        for sequence, configuration, record in rows
+        Delivery(epoch=epoch, sequence=sequence, target=target, configuration=configuration, event=_events.decode(record))
+        for epoch, sequence, configuration, record in rows
     )
 
 
