@@ -14,9 +14,8 @@ from proxy.s3.copy_source import CopySource
 from proxy.s3.errors import S3Error
 from proxy.s3.model import Operation
 from proxy.s3.notification import SETTING as NOTIFICATION
-from proxy.s3.object_lock import bypasses_governance
 from proxy.s3.parsing import Params
-from proxy.s3.policy.actions import BYPASS_GOVERNANCE, Action, deletion_action
+from proxy.s3.policy.actions import Action
 from proxy.s3.policy.decision import Resource
 from proxy.s3.policy.principal import ANONYMOUS, Principal
 from proxy.s3.rendering import object_headers
@@ -132,13 +131,6 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
     def _guard_of(self, bucket: Bucket) -> Guard:
         return self.copied.guard if self.copied is not None and bucket is self.copied.held.bucket else self.guard
-
-    async def authorise_deletion(self, key: str, version_id: str | None) -> None:
-        """Raise AccessDenied for a key that DeleteObjects lists: of all operations, it alone names in its body what it is about."""
-        resource = Resource(self.bucket.name, key)
-        await self.guard.check(deletion_action(of_version=version_id is not None), resource, version_id)
-        if bypasses_governance(self.headers):
-            await self.guard.check(BYPASS_GOVERNANCE, resource, version_id)
 
     async def may(self, action: Action) -> bool:
         """Tell whether the asker may do this, too, with the object of the request: of what an answer tells only to some."""

@@ -22,6 +22,7 @@ from proxy.s3.policy.decision import (
     UploadNeeded,
     authorise,
 )
+from proxy.s3.policy.narrowing import narrowed
 from proxy.s3.policy.principal import ANONYMOUS, Principal
 
 LoadObject = Callable[[str, str | None], Awaitable[ObjectFacts]]  # of a key, and a version of it
@@ -84,6 +85,11 @@ class Guard:
     def context(self) -> BodyContext:
         return self._context
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing but ownership counts, which is decided in no time."""
+        return self._grants.is_plain
+
     async def check(self, action: Action, resource: Resource, version_id: str | None = None) -> None:
         """Raise AccessDenied unless this may be done. The object or upload is loaded only if the decision depends on it."""
         question = await self._allowed(action, resource, version_id)
@@ -110,6 +116,12 @@ class Guard:
             for action, resource, version_id in self._pending:
                 await self.check(action, resource, version_id)
             self._pending = ()
+
+    def narrowed(self, action: Action, bucket: str) -> Guard:
+        """Return a guard for many objects of one request and one action: what is the same for all of them is decided once."""
+        about = Question(self._principal, action, Resource(bucket), self._context, None, None, self._account_id)
+        grants = narrowed(self._grants, about)
+        return Guard(self._principal, grants, self._context, self._load, self._account_id, load_upload=self._load_upload)
 
     def check_elsewhere(self, action: Action, bucket: str, prefix: str) -> None:
         """Raise AccessDenied unless the principal may do this with all keys of a prefix, in a bucket of the same owner.

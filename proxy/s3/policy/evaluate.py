@@ -20,25 +20,28 @@ from proxy.s3.policy.public_policy import is_public
 class Judge:
     """A policy document, asked. It is a `Policy` of the decision. `public`: it is a bucket's, and gives something to the public."""
 
-    __slots__ = ("_allowing", "_denying", "document", "public")
+    __slots__ = ("allowing", "denying", "document", "public")
 
     def __init__(self, document: Document) -> None:
         self.document = document
         self.public = is_public(document)
-        self._denying = tuple(one for one in document.statements if one.effect == "Deny")
-        self._allowing = tuple(one for one in document.statements if one.effect == "Allow")
+        self.denying = tuple((one, None) for one in document.statements if one.effect == "Deny")
+        self.allowing = tuple((one, None) for one in document.statements if one.effect == "Allow")
 
     def judge(self, question: Question) -> Finding:
         """Return what the policy says. Raises `ObjectNeeded`."""
-        return _first(self._denying, question) or _first(self._allowing, question) or Finding()
+        return first(self.denying, question) or first(self.allowing, question) or Finding()
 
 
-def _first(statements: Sequence[Statement], question: Question) -> Finding | None:
-    """Return the first statement that is about the question; one that names the principal itself before one that names its account."""
+def first(statements: Sequence[tuple[Statement, bool | None]], question: Question) -> Finding | None:
+    """Return the first statement that is about the question; one that names the principal itself before one that names its account.
+
+    Beside a statement stands what `concerns` says of it, where that is known already.
+    """
     needed, by_account = False, None
-    for statement in statements:
-        direct = _concerns(statement, question)
-        if direct is None:
+    for statement, known in statements:
+        direct = concerns(statement, question) if known is None else known
+        if direct is None or not _names_resource(statement, question):
             continue
         try:
             if not _conditions_hold(statement, question):
@@ -55,8 +58,8 @@ def _first(statements: Sequence[Statement], question: Question) -> Finding | Non
     return by_account
 
 
-def _concerns(statement: Statement, question: Question) -> bool | None:
-    """Tell whether a statement is about principal, action and resource: None if not, otherwise whether it names the principal itself."""
+def concerns(statement: Statement, question: Question) -> bool | None:
+    """Tell whether a statement is about principal and action: None if not, otherwise whether it names the principal itself."""
     direct = True
     if statement.principals is not None and statement.but_principals:
         if statement.principals.spares(question.principal):
@@ -66,7 +69,7 @@ def _concerns(statement: Statement, question: Question) -> bool | None:
         if match == "none":
             return None
         direct = match == "direct"
-    return direct if _names_action(statement, question.action) and _names_resource(statement, question) else None
+    return direct if _names_action(statement, question.action) else None
 
 
 def _names_action(statement: Statement, action: str) -> bool:
@@ -78,7 +81,7 @@ def _names_resource(statement: Statement, question: Question) -> bool:
     """Tell whether the statement is about the resource. A pattern whose variable has no value is none; the others count."""
     if not statement.resources:
         return True
-    arn, resolve, missing = question.resource.arn, _Variables(question), False
+    arn, resolve, missing = question.resource.arn, Variables(question), False
     for template in statement.resources:
         try:
             if template.matches(arn, resolve):
@@ -89,7 +92,7 @@ def _names_resource(statement: Statement, question: Question) -> bool:
 
 
 def _conditions_hold(statement: Statement, question: Question) -> bool:
-    resolve = _Variables(question)
+    resolve = Variables(question)
     needed = False
     for condition in statement.conditions:
         try:
@@ -107,7 +110,7 @@ def _conditions_hold(statement: Statement, question: Question) -> bool:
     return True
 
 
-class _Variables:
+class Variables:
     """Returns a variable's value: the one value of a condition key."""
 
     __slots__ = ("_question",)

@@ -4,9 +4,9 @@ The problem: whoever writes a policy chooses the pattern, and whoever sends a re
 expressions do, lets 20 KiB of policy cost a second a request.
 
 The idea: between two `*` stands a segment of fixed length. The leftmost place where it fits is as good as any other, so each is looked for
-once, behind the one before. A segment without `?` is found by `str.find`, one with it by bits: for each character of the text a number
-says where it stands, and each character of the segment is one shift and one AND of such a number. So a segment costs its length times the
-text's in machine words, whatever both hold; the text is looked at once for all patterns.
+once, behind the one before. A segment whose characters stand in one run is found by `str.find`, one with `?` between them by bits: for
+each character of the text a number says where it stands, and each character of the segment is one shift and one AND of such a number. So a
+segment costs its length times the text's in machine words, whatever both hold; the text is looked at once for all patterns.
 
 Source: IAM User Guide, "IAM JSON policy elements: Resource", and "IAM policy elements: Variables and tags"
 """
@@ -75,11 +75,12 @@ class Glob:
 class _Segment:
     """What stands between two `*`: characters, None for a `?`."""
 
-    __slots__ = ("_fixed", "_literal", "length")
+    __slots__ = ("_fixed", "_literal", "_run", "length")
 
     def __init__(self, run: Sequence[str | None]) -> None:
         self.length = len(run)
         self._literal = "".join(run) if None not in run else None  # type: ignore[arg-type]  # there is no None
+        self._run = _only_run(run)
         self._fixed = () if self._literal is not None else tuple((index, one) for index, one in enumerate(run) if one is not None)
 
     def fits(self, text: str, start: int) -> bool:
@@ -91,6 +92,10 @@ class _Segment:
         """Return the first place where it fits between two places; -1 if there is none."""
         if self._literal is not None:
             return text.find(self._literal, start, end)
+        if self._run is not None:
+            before, characters = self._run
+            found = text.find(characters, start + before, min(end, len(text)) - (self.length - before - len(characters)))
+            return found if found < 0 else found - before
         room = min(end, len(text)) - start - self.length + 1
         if room <= 0:
             return -1
@@ -104,6 +109,14 @@ class _Segment:
     @property
     def weight(self) -> int:
         return 100 + 4 * self.length + 100 * len(self._fixed)
+
+
+def _only_run(run: Sequence[str | None]) -> tuple[int, str] | None:
+    """Return the characters of a segment and what stands before them, if they stand in one run."""
+    places = [index for index, one in enumerate(run) if one is not None]
+    if not places or places[-1] - places[0] != len(places) - 1:
+        return None
+    return places[0], "".join(one for one in run if one is not None)
 
 
 @lru_cache(maxsize=2)
@@ -134,6 +147,10 @@ class Template:
         tokens = [_resolved(token, resolve) for token in self._tokens]
         needed = sum(len(token) if isinstance(token, str) else not token.many for token in tokens if not isinstance(token, Variable))
         return needed <= len(text) and Glob(tokens).matches(text)  # a value may have kilobytes: it is not looked at if it cannot fit
+
+    def resolved(self, resolve: Resolve) -> Template:
+        """Return the pattern with the values of its variables in their place. Raises `VariableMissing`."""
+        return self if self._glob is not None else Template([_resolved(token, resolve) for token in self._tokens])
 
     @property
     def is_fixed(self) -> bool:
