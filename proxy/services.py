@@ -163,7 +163,7 @@ async def open_services(
         if journal is not None:
             manifest = acknowledged(manifest, journal.flusher, config.journal.acknowledge)
         engine = Engine(manifest=manifest, keyring=keyring, writer=writer, reader=reader, policies=policies, clock=clock)
-        access_log = AccessLog(engine, clock, region=config.region, interval_seconds=config.limits.access_log_seconds)
+        access_log = AccessLog(engine, clock, budget, region=config.region, interval_seconds=config.limits.access_log_seconds)
         replicator = Replicator(manifest, engine, clock, parts.throttle.share())
         inventories = InventoryMaker(manifest, engine, clock, threads)
         background = (*make_workers(parts), access_log, replicator, inventories)

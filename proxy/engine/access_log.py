@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from proxy.clock import Clock
+from proxy.engine.budget import Budget, Grant
 from proxy.engine.engine import Engine
 from proxy.engine.whole_body import WholeBody
 from proxy.engine.workers import Progress
@@ -23,6 +24,7 @@ from proxy.s3.access_log import LogTarget, object_key
 logger = logging.getLogger(__name__)
 
 STORED_BYTES = 1024 * 1024  # of one object; with as many lines as make one it is stored at once
+OWN_BYTES = 1024 * 1024  # of lines that wait: more is taken from the memory budget, as far as nobody else wants it
 HELD_BYTES = 16 * 1024 * 1024  # of all lines that wait: beyond, they are dropped
 POLL_SECONDS = 1.0
 _ATTRIBUTES = ObjectAttributes(headers={"ContentType": "text/plain"})
@@ -54,9 +56,11 @@ class AccessLog:
     everywhere = True
     idle_seconds = POLL_SECONDS
 
-    def __init__(self, engine: Engine, clock: Clock, *, region: str, interval_seconds: float) -> None:
+    def __init__(self, engine: Engine, clock: Clock, budget: Budget, *, region: str, interval_seconds: float) -> None:
         self._engine = engine
         self._clock = clock
+        self._budget = budget
+        self._grants: list[Grant] = []  # of OWN_BYTES each
         self._region = region
         self._interval_seconds = interval_seconds
         self._waiting: dict[_Stream, _Lines] = {}
@@ -66,7 +70,7 @@ class AccessLog:
     def note(self, bucket: Bucket, owner: Tenant, target: LogTarget, line: str, at_ms: int) -> None:
         """Keep the line of a request about a bucket. Takes no time."""
         data = line.encode()
-        if self._held_bytes + len(data) > HELD_BYTES:
+        if not self._has_room(len(data)):
             self._dropped += 1
             return
         stream = _Stream(bucket.name, owner.id, owner.account_id, target)
@@ -76,6 +80,20 @@ class AccessLog:
         waiting.lines.append(data)
         waiting.size += len(data)
         self._held_bytes += len(data)
+
+    def _has_room(self, more_bytes: int) -> bool:
+        """Tell whether as many bytes may be held, too."""
+        wanted = self._held_bytes + more_bytes
+        room = OWN_BYTES * (1 + len(self._grants))
+        if wanted > room and room < HELD_BYTES and (grant := self._budget.take_at_once(OWN_BYTES, owner="")) is not None:
+            self._grants.append(grant)
+            room += OWN_BYTES
+        return wanted <= room
+
+    def _let_go(self, size_bytes: int) -> None:
+        self._held_bytes -= size_bytes
+        while self._grants and self._held_bytes <= OWN_BYTES * len(self._grants):
+            self._grants.pop().release()
 
     async def step(self) -> Progress:
         now = self._clock.monotonic()
@@ -94,13 +112,14 @@ class AccessLog:
         troubles, done = [], 0
         for stream, lines in due.items():
             del self._waiting[stream]
-            self._held_bytes -= lines.size
             try:
                 await self._put(stream, b"".join(lines.lines), lines.at_ms)
                 done += len(lines.lines)
             except ProxyError as error:
                 self._dropped += len(lines.lines)
                 troubles.append(f"{len(lines.lines)} lines of bucket {stream.bucket} could not be stored: {error}")
+            finally:
+                self._let_go(lines.size)
         if self._dropped:
             logger.warning("%d lines of access logs were dropped", self._dropped)
             self._dropped = 0

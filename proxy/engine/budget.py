@@ -178,6 +178,14 @@ class Budget:
         await self.grow(grant, grant.claim_bytes)
         return grant
 
+    def take_at_once(self, size_bytes: int, *, owner: str) -> Grant | None:
+        """Hold bytes if they are free, and nobody waits; for what can wait for nobody, and does without."""
+        grant = Grant(self, size_bytes, owner=owner, is_small=False, number=next(self._numbers))
+        if self._waiting or not self._fits(grant, size_bytes):
+            return None
+        self._take(grant, size_bytes)
+        return grant
+
     async def grow(self, grant: Grant, more_bytes: int) -> None:
         """Add to a grant. Called by the grant."""
         if more_bytes > 0 and not self._passes_others(grant) and self._may_have(grant, more_bytes):

@@ -1,28 +1,29 @@
 """Inventories: the worker that lists buckets by schedule, and stores the lists as objects.
 
-A step makes one file of at most 100,000 rows, and keeps in the manifest how far the list has come: a process that dies goes on there, and
-files have names that come from the day, so what is made again takes the place of itself. The manifest of a list comes last: whoever finds
-it finds all files. A list is no snapshot, as on AWS: it is made while the bucket changes.
+A step makes one file of at most 100,000 rows, or of 16 MiB, and keeps in the manifest how far the list has come: a process that dies goes
+on there, and files have names that come from the day, so what is made again takes the place of itself. The manifest of a list comes last:
+whoever finds it finds all files. A list is no snapshot, as on AWS: it is made while the bucket changes.
 """
 
 from __future__ import annotations
 
 import asyncio
-import gzip
 import json
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import md5
+from typing import TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
 from proxy.clock import Clock
 from proxy.engine.engine import Engine
-from proxy.engine.parquet import parquet_of, parquet_schema
+from proxy.engine.inventory_files import ListFile, new_file
+from proxy.engine.parquet import parquet_schema
 from proxy.engine.whole_body import WholeBody
 from proxy.engine.workers import Progress
 from proxy.errors import ProxyError
@@ -32,7 +33,7 @@ from proxy.s3.inventory import (
     SETTING,
     Entry,
     Inventory,
-    csv_of,
+    acl_column,
     csv_schema,
     due_day,
     folder_of,
@@ -40,12 +41,15 @@ from proxy.s3.inventory import (
     moment_name,
     read_inventory,
 )  # fmt: skip
+from proxy.s3.policy.lists import object_acl
 
 logger = logging.getLogger(__name__)
 
 FILE_ROWS = 100_000
+FILE_BYTES = 16 * 1024 * 1024
 PAGE_ROWS = 1000
 IDLE_SECONDS = 300.0
+T = TypeVar("T")
 
 
 class ListState(Record, frozen=True, kw_only=True, omit_defaults=True):
@@ -110,13 +114,14 @@ class InventoryMaker:
         if state.day != day:
             state = ListState(done_day=state.done_day, day=day, started_ms=self._clock.now_ms())
         destination = await self._destination(inventory, owner)
-        entries, state, ended = await self._collect(bucket, owner, inventory, state)
-        state = await self._store_file(bucket, owner, inventory, destination, state, entries)
+        file = new_file(inventory)
+        rows, state, ended = await self._collect(file, bucket, owner, inventory, state)
+        state = await self._store_file(bucket, owner, inventory, destination, state, file)
         if ended:
             await self._store_manifest(bucket, owner, inventory, destination, state)
             state = ListState(done_day=day)
         await self._manifest.save_state(_state_name(bucket, inventory), _encode(state))
-        return len(entries)
+        return rows
 
     async def _destination(self, inventory: Inventory, owner: Tenant) -> Bucket:
         bucket = await self._engine.find_bucket(BucketName(inventory.destination))
@@ -124,29 +129,33 @@ class InventoryMaker:
             raise ProxyError(f"bucket {inventory.destination}, where it should go, is gone or not of the same owner")
         return bucket
 
-    async def _collect(self, bucket: Bucket, owner: Tenant, inventory: Inventory, state: ListState) -> tuple[list[Entry], ListState, bool]:
-        """Return the next rows, where the list stands behind them, and whether it has ended."""
-        entries: list[Entry] = []
-        while len(entries) < FILE_ROWS:
+    async def _collect(
+        self, file: ListFile, bucket: Bucket, owner: Tenant, inventory: Inventory, state: ListState
+    ) -> tuple[int, ListState, bool]:
+        """Add the next rows to a file; return how many, where the list stands behind them, and whether it has ended."""
+        rows, size = 0, 0
+        while rows < FILE_ROWS and size < FILE_BYTES:
             page = await self._manifest.walk_versions(
                 bucket.id, prefix=inventory.only_prefix, after=(state.after_key, state.after_order), limit=PAGE_ROWS
             )
-            entries += [_entry(bucket, owner, version) for version in page if inventory.all_versions or _is_current(version)]
+            entries = [_entry(bucket, owner, version) for version in page if inventory.all_versions or _is_current(version)]
+            rows += len(entries)
+            size = await self._in_thread(partial(file.add, entries))
             if len(page) < PAGE_ROWS:
-                return entries, state, True
+                return rows, state, True
             state = replace(state, after_key=page[-1].key, after_order=-page[-1].sequence)
-        return entries, state, False
+        return rows, state, False
 
     async def _store_file(
-        self, bucket: Bucket, owner: Tenant, inventory: Inventory, destination: Bucket, state: ListState, entries: Sequence[Entry]
+        self, bucket: Bucket, owner: Tenant, inventory: Inventory, destination: Bucket, state: ListState, file: ListFile
     ) -> ListState:
-        make = _csv_gz if inventory.format == "CSV" else parquet_of
-        loop = asyncio.get_running_loop()
-        data = await loop.run_in_executor(self._threads, partial(make, inventory.columns, entries))
-        suffix = "csv.gz" if inventory.format == "CSV" else "parquet"
-        key = f"{folder_of(inventory, bucket.name)}/data/{state.day}-{len(state.files):06}.{suffix}"
-        await self._put(destination, owner, key, data, "application/gzip" if inventory.format == "CSV" else "application/octet-stream")
+        data = await self._in_thread(file.finish)
+        key = f"{folder_of(inventory, bucket.name)}/data/{state.day}-{len(state.files):06}.{file.suffix}"
+        await self._put(destination, owner, key, data, file.content_type)
         return replace(state, files=(*state.files, (key, len(data), md5(data, usedforsecurity=False).hexdigest())))
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def _store_manifest(self, bucket: Bucket, owner: Tenant, inventory: Inventory, destination: Bucket, state: ListState) -> None:
         schema = csv_schema(inventory.columns) if inventory.format == "CSV" else parquet_schema(inventory.columns)
@@ -168,16 +177,13 @@ def _state_name(bucket: Bucket, inventory: Inventory) -> str:
     return f"inventory/{bucket.id}/{inventory.id}"
 
 
-def _csv_gz(columns: Sequence[str], entries: Sequence[Entry]) -> bytes:
-    return gzip.compress(csv_of(columns, entries), compresslevel=6, mtime=0)
-
-
 def _is_current(version: Version) -> bool:
     return version.is_latest and not version.is_delete_marker
 
 
 def _entry(bucket: Bucket, owner: Tenant, version: Version) -> Entry:
     attributes, retention = version.attributes, version.attributes.retention
+    acl = object_acl(attributes.acl, bucket.settings, owner.canonical_id)
     shown_id = "" if bucket.versioning == "Unversioned" and version.id == NULL_VERSION else version.id
     facts: dict[str, str | int | bool | datetime | None] = {
         "VersionId": shown_id,
@@ -198,7 +204,8 @@ def _entry(bucket: Bucket, owner: Tenant, version: Version) -> Entry:
             "ObjectLockLegalHoldStatus": attributes.legal_hold,
             "BucketKeyStatus": "ENABLED" if attributes.encryption is not None and attributes.encryption.bucket_key else "DISABLED",
             "ChecksumAlgorithm": None if version.checksum is None else version.checksum.algorithm,
-            "ObjectOwner": owner.canonical_id if attributes.acl is None else attributes.acl.owner,
+            "ObjectAccessControlList": acl_column(acl),
+            "ObjectOwner": acl.owner,
         }
     return Entry(bucket.name, version.key, facts)
 

@@ -9,27 +9,52 @@ from importlib.util import find_spec
 
 from proxy.s3.inventory import BOOLEANS, INTEGERS, MOMENTS, Entry, value_of
 
+GROUP_ROWS = 10_000  # some 10 MB, until they are written
+
 
 def is_parquet_there() -> bool:
     """Tell whether Parquet can be written: `pip install 'shardgate[parquet]'`."""
     return find_spec("pyarrow") is not None
 
 
-def parquet_of(columns: Sequence[str], entries: Sequence[Entry]) -> bytes:
-    """Return rows as one Parquet file, with AWS's types."""
-    import pyarrow as pa  # an extra: see above
-    from pyarrow import parquet
+class ParquetFile:
+    """Rows as one Parquet file, with AWS's types."""
 
-    kinds = {
-        **dict.fromkeys(INTEGERS, pa.int64()),
-        **dict.fromkeys(MOMENTS, pa.timestamp("ms", tz="UTC")),
-        **dict.fromkeys(BOOLEANS, pa.bool_()),
-    }
-    schema = pa.schema([(_name(column), kinds.get(column, pa.string())) for column in columns])
-    table = pa.table({_name(column): [value_of(column, entry) for entry in entries] for column in columns}, schema=schema)
-    target = io.BytesIO()
-    parquet.write_table(table, target, compression="snappy")
-    return target.getvalue()
+    suffix = "parquet"
+    content_type = "application/octet-stream"
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        import pyarrow as pa  # an extra: see above
+        from pyarrow import parquet
+
+        kinds = {
+            **dict.fromkeys(INTEGERS, pa.int64()),
+            **dict.fromkeys(MOMENTS, pa.timestamp("ms", tz="UTC")),
+            **dict.fromkeys(BOOLEANS, pa.bool_()),
+        }
+        self._columns = columns
+        self._make_table = pa.table
+        self._schema = pa.schema([(_name(column), kinds.get(column, pa.string())) for column in columns])
+        self._file = io.BytesIO()
+        self._writer = parquet.ParquetWriter(self._file, self._schema, compression="snappy")
+        self._waiting: list[Entry] = []
+
+    def add(self, entries: Sequence[Entry]) -> int:
+        self._waiting += entries
+        if len(self._waiting) >= GROUP_ROWS:
+            self._write()
+        return self._file.tell()
+
+    def finish(self) -> bytes:
+        self._write()
+        self._writer.close()
+        return self._file.getvalue()
+
+    def _write(self) -> None:
+        """Write the rows that wait, as a group of their own."""
+        rows = {_name(column): [value_of(column, entry) for entry in self._waiting] for column in self._columns}
+        self._writer.write_table(self._make_table(rows, schema=self._schema))
+        self._waiting = []
 
 
 def parquet_schema(columns: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import re
+from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Literal, NamedTuple
@@ -16,6 +17,7 @@ from urllib.parse import quote
 
 from proxy.s3.errors import S3Error
 from proxy.s3.naming import BUCKET_ARN, bucket_of_arn, check_key
+from proxy.s3.policy.acl import GROUPS, Acl
 from proxy.s3.values import value_at
 
 SETTING = "inventory"  # its name among the bucket's settings: a map of configurations by id
@@ -41,6 +43,7 @@ FIELDS = (
     "ObjectLockLegalHoldStatus",
     "BucketKeyStatus",
     "ChecksumAlgorithm",
+    "ObjectAccessControlList",
     "ObjectOwner",
 )
 # Their types in Parquet, where that is not text.
@@ -150,6 +153,17 @@ def manifest_of(inventory: Inventory, bucket: str, *, created_ms: int, schema: s
         "files": [{"key": key, "size": size, "MD5checksum": digest} for key, size, digest in files],
     }
     return json.dumps(document, indent=2).encode()
+
+
+def acl_column(acl: Acl) -> str:
+    """Return an object's ACL as its column has it: JSON in base64. S3 User Guide, "Working with the Object ACL field"."""
+    grants = [
+        {"uri": grant.grantee, "type": "Group", "permission": grant.permission}
+        if grant.grantee in GROUPS
+        else {"canonicalId": grant.grantee, "type": "CanonicalUser", "permission": grant.permission}
+        for grant in acl.grants
+    ]
+    return b64encode(json.dumps({"version": "2022-11-10", "status": "AVAILABLE", "grants": grants}).encode()).decode()
 
 
 def csv_schema(columns: Sequence[str]) -> str:

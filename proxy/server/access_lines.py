@@ -43,7 +43,7 @@ class AccessLines:
             owner=sender.caller.owner.canonical_id,
             bucket=sender.caller.bucket.name,
             at_ms=now_ms - milliseconds,
-            remote=request.remote,
+            remote=visit.remote,
             requester="" if sender.tenant is None else sender.tenant.canonical_id,
             request_id=visit.request_id,
             operation=operation_name(visit.operation_name, request.method, has_key=key is not None, of_website=visit.of_website),

@@ -60,6 +60,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str = ""
     host_id: str = ""
     remote: str = ""  # the address that asks
+    hop: str = ""  # the address at the other end of the connection: a proxy's, where one is in between
     early: dict[str, str] = {}  # headers of an answer that is begun before the outcome is known
 
     @property

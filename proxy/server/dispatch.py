@@ -66,7 +66,7 @@ class Dispatcher:
             region=config.region,
             other_regions=services.policies.keys() | config.locations.keys(),
         )
-        peers = Peers(config.trusted_proxies)
+        peers = self._peers = Peers(config.trusted_proxies)
         self._gate = Gate(services.manifest, services.clock, peers)
         self._cross_origin = CrossOrigin(services.manifest)
         self._answers = Answers(region=config.region, turns=turns, idle_seconds=config.limits.reader_idle_seconds)
@@ -140,6 +140,7 @@ class Dispatcher:
     async def _answer(self, visit: Visit) -> Response:
         request = visit.request
         headers = read_headers(request.headers.items())
+        visit.remote = self._peers.address(request, headers)
         if self._website_domains:
             site = site_of_host(headers.get("host", ""), self._services.config.domains, self._website_domains)
             if site is not None:

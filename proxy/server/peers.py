@@ -36,6 +36,10 @@ class Peers:
         """Believe the proxies of these networks."""
         self._trusted: tuple[IPv4Network | IPv6Network, ...] = tuple(ip_network(one) for one in trusted)
 
+    def address(self, request: Connection, headers: Mapping[str, str]) -> str:
+        """Return the address of who sends this, for logs and events. Where no proxy is trusted it costs nothing."""
+        return self.peer(request, headers).address if self._trusted else request.remote
+
     def peer(self, request: Connection, headers: Mapping[str, str]) -> Peer:
         """Return who sends this. `headers` has lower-case names, repeated ones joined by commas."""
         address = read_address(request.remote.partition("%")[0])

@@ -66,7 +66,8 @@ class Serving:
             upload=body,
             request_id=visit.request_id,
             host_id=self._answers.host_id,
-            remote=visit.request.remote,
+            remote=visit.remote,
+            hop=visit.request.remote,
         )
 
     async def serve_document(self, visit: Visit, handle: Handle, call: Call, sender: Sender) -> Response:

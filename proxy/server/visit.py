@@ -30,6 +30,7 @@ class Visit:
         "pays",
         "raw_path",
         "raw_query",
+        "remote",
         "request",
         "request_id",
         "sender",
@@ -44,6 +45,7 @@ class Visit:
         self.started = perf_counter()
         self.request = request
         self.inlet = inlet
+        self.remote = request.remote  # who asks; where a proxy is in between, what it says of that, as soon as the headers are read
         self.request_id = f"{getrandbits(64):016X}"  # a name, no secret: not worth a system call
         self.raw_path, _, self.raw_query = _origin_form(request.raw_path).partition("?")
         self.target: Target | None = None
@@ -84,7 +86,7 @@ class Visit:
             resource=self.resource,
             operation=self.operation_name,
             tenant=self.tenant,
-            remote=self.request.remote,
+            remote=self.remote,
             status=self.status,
             code=self.code,
             received_bytes=self.inlet.received_bytes,

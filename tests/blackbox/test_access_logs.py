@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -24,7 +25,8 @@ def logging(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shardgate]:
     config = data / "logging.toml"
     bench = (ROOT / "config" / "bench.toml").read_text()
     assert "[limits]" not in bench
-    config.write_text('website_domains = ["website.example.com"]\n' + bench + "\n[limits]\naccess_log_seconds = 0.5\n")
+    top = 'website_domains = ["website.example.com"]\ntrusted_proxies = ["127.0.0.0/8"]\n'
+    config.write_text(top + bench + '\n[limits]\naccess_log_seconds = 0.5\n[log]\nformat = "json"\n')
     with shardgate(data, config=config) as running:
         yield running
 
@@ -81,6 +83,18 @@ def test_forms_and_visitors_of_websites_are_told_apart(logging: Shardgate, s3: S
     told = {(f[6], f[7], f[9], f[12]) for f in lines(s3, "c/", 2)}
     assert ("REST.POST.OBJECT", "index.html", "204", str(size)) in told
     assert ("WEBSITE.GET.OBJECT", "index.html", "403", "-") in told
+
+
+def test_the_address_is_the_one_that_a_trusted_proxy_tells(logging: Shardgate, s3: S3Client) -> None:
+    s3.create_bucket(Bucket="proxied")
+    s3.put_bucket_logging(Bucket="proxied", BucketLoggingStatus={"LoggingEnabled": {"TargetBucket": "logs", "TargetPrefix": "d/"}})
+    client = logging.client()
+    client.meta.events.register("before-send.s3", lambda request, **_: request.headers.update({"X-Forwarded-For": "192.0.2.7"}))
+    key = {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": b"k" * 32}
+    client.put_object(Bucket="proxied", Key="k", Body=b"x", **key)  # the connection is what nobody overhears: it is from this machine
+    assert [fields[3] for fields in lines(s3, "d/", 1)] == ["192.0.2.7"]
+    told = [line for line in (logging.data / "server.log").read_text().splitlines() if "PutObject" in line and "/proxied/k" in line]
+    assert [json.loads(line)["remote"] for line in told] == ["192.0.2.7"]
 
 
 def test_lines_that_wait_are_stored_when_the_server_stops(tmp_path_factory: pytest.TempPathFactory) -> None:

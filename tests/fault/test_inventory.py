@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import gzip
 import hashlib
@@ -15,7 +16,10 @@ import pytest
 from pyarrow import parquet
 
 from proxy.engine import inventory as module
-from proxy.manifest.records import Bucket, BucketName, ObjectKey
+from proxy.engine import parquet as parquet_module
+from proxy.engine.whole_body import WholeBody
+from proxy.manifest.records import Bucket, BucketName, ObjectAttributes, ObjectKey
+from proxy.s3.policy.acl import ALL_USERS, Acl, Grant
 from tests.laboratory import Laboratory, laboratory
 from tests.unit.s3.test_inventory import destination, document
 
@@ -141,6 +145,50 @@ async def test_a_list_that_is_broken_off_goes_on_where_it_was(lab: Laboratory, m
     assert not any(key.endswith("manifest.json") for key in await listed(lab))
     await fresh.step()
     assert [key for _, key in await rows(lab)] == [f"k{n}" for n in range(5)]
+
+
+@pytest.mark.parametrize("form", ["CSV", "Parquet"])
+async def test_a_file_that_is_large_enough_is_followed_by_another(lab: Laboratory, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    monkeypatch.setattr(module, "FILE_BYTES", 1)
+    monkeypatch.setattr(module, "PAGE_ROWS", 2)
+    monkeypatch.setattr(parquet_module, "GROUP_ROWS", 1)
+    for n in range(5):
+        await lab.put(f"k{n}", b"x")
+    await configure(lab, IncludedObjectVersions="Current", OptionalFields=[], Destination=destination(Format=form))
+    assert await run(lab) == 3
+    files = await listed(lab)
+    made = json.loads(files[max(key for key in files if key.endswith("manifest.json"))])["files"]
+    assert len(made) == 3
+    if form == "Parquet":
+        assert [key for file in made for key in parquet.read_table(io.BytesIO(files[file["key"]]))["key"].to_pylist()] == [
+            f"k{n}" for n in range(5)
+        ]
+
+
+async def test_a_list_tells_the_acl_that_holds(lab: Laboratory) -> None:
+    owner, writer = lab.tenant.canonical_id, "f" * 64
+    await lab.put("plain", b"x")
+    acl = Acl(owner=writer, grants=(Grant(writer, "FULL_CONTROL"), Grant(ALL_USERS, "READ")))
+    await lab.services.engine.put_object(lab.bucket, lab.tenant, ObjectKey("public"), WholeBody(b"x"), ObjectAttributes(acl=acl))
+    await configure(lab, IncludedObjectVersions="Current", OptionalFields=["ObjectAccessControlList", "ObjectOwner"])
+    await run(lab)
+    own = [{"canonicalId": owner, "type": "CanonicalUser", "permission": "FULL_CONTROL"}]
+    assert [told(row) for row in await rows(lab)] == [("plain", own, owner), ("public", own, owner)]
+    await lab.services.engine.put_bucket_setting(lab.bucket, "ownership", "ObjectWriter")
+    lab.clock.advance(DAY)
+    await run(lab)
+    theirs = [
+        {"canonicalId": writer, "type": "CanonicalUser", "permission": "FULL_CONTROL"},
+        {"uri": ALL_USERS, "type": "Group", "permission": "READ"},
+    ]
+    assert [told(row) for row in await rows(lab)] == [("plain", own, owner), ("public", theirs, writer)]
+
+
+def told(row: list[str]) -> tuple[str, list[dict[str, str]], str]:
+    _, key, column, owner = row
+    acl = json.loads(base64.b64decode(column))
+    assert (acl["version"], acl["status"]) == ("2022-11-10", "AVAILABLE")
+    return key, acl["grants"], owner
 
 
 async def test_a_list_that_cannot_be_stored_is_told_and_others_are_made(lab: Laboratory) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from proxy.s3.policy.acl import Acl, Permission, bucket_acl, gives
+from proxy.s3.policy.acl import Acl, Permission, bucket_acl, gives, private_acl
 from proxy.s3.policy.decision import NO_OBJECT, Question
 from proxy.s3.policy.ownership import OWNERSHIP, ownership_of
 from proxy.s3.policy.public_access import PUBLIC_ACCESS_BLOCK, public_access_block
@@ -73,6 +73,13 @@ class BucketLists(NamedTuple):
     def _found(self, acl: Acl, question: Question, permission: Permission, where: str) -> str | None:
         asker = question.principal.canonical_id or None
         return f"{permission} on {where}" if gives(acl, asker, permission, ignore_public=self.ignore_public) else None
+
+
+def object_acl(kept: Acl | None, settings: Mapping[str, str], owner: str) -> Acl:
+    """Return an object's list as it holds in a bucket with these settings; `owner` is the bucket's."""
+    if kept is None or ownership_of(settings.get(OWNERSHIP)) == "BucketOwnerEnforced":
+        return private_acl(owner)
+    return kept
 
 
 def bucket_lists(settings: Mapping[str, str], owner: str, *, creates: bool) -> BucketLists | None:

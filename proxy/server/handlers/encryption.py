@@ -195,7 +195,7 @@ def _customer_key(call: Call, prefix: str) -> CustomerKey | None:
 def _is_private(call: Call) -> bool:
     """Tell whether nobody could overhear a request: it came over TLS, or from this machine, where a proxy may have ended TLS."""
     config = call.services.config
-    return config.tls is not None or config.s3.allow_customer_keys_without_tls or _is_loopback(call.remote)
+    return config.tls is not None or config.s3.allow_customer_keys_without_tls or _is_loopback(call.hop)
 
 
 def _is_loopback(address: str) -> bool:

@@ -8,7 +8,7 @@ from proxy.manifest.records import Bucket, Tenant
 from proxy.s3.errors import S3Error
 from proxy.s3.policy.acl import ANONYMOUS_ID, Acl, acl_text, bucket_acl, private_acl
 from proxy.s3.policy.acl_requests import NO_ACCOUNTS, Accounts, AclRequest, read_headers, resolve
-from proxy.s3.policy.lists import ACL
+from proxy.s3.policy.lists import ACL, object_acl
 from proxy.s3.policy.ownership import OWNERSHIP, ownership_header, ownership_of
 from proxy.s3.policy.public_access import PUBLIC_ACCESS_BLOCK, public_access_block
 from proxy.server.call import Call
@@ -96,9 +96,7 @@ def acl_of_bucket(bucket: Bucket, owner: Tenant) -> Acl:
 
 def acl_of_object(kept: Acl | None, bucket: Bucket, owner: Tenant) -> Acl:
     """Return an object's ACL as it holds; `owner` is the bucket's."""
-    if kept is None or ownership_of(bucket.settings.get(OWNERSHIP)) == "BucketOwnerEnforced":
-        return private_acl(owner.canonical_id)
-    return kept
+    return object_acl(kept, bucket.settings, owner.canonical_id)
 
 
 async def find_names(call: Call, canonical_ids: Iterable[str]) -> Mapping[str, str]:

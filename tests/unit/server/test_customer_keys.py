@@ -40,7 +40,7 @@ def call(remote: str, *, tls: TlsConfig | None, allowed: bool) -> Call:
     )
     held = OwnedBucket(bucket=bucket, owner=owner)
     services = SimpleNamespace(config=config)
-    return Call(operation=PUT, params={}, headers=HEADERS, services=services, held=held, remote=remote)  # type: ignore[arg-type]
+    return Call(operation=PUT, params={}, headers=HEADERS, services=services, held=held, hop=remote)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
