@@ -1,10 +1,10 @@
-"""What is counted, for Prometheus: here the calls of stores, and the damage that reads find."""
+"""What is counted, for Prometheus: here the calls of stores, the damage that reads find, and the cache."""
 
 from __future__ import annotations
 
 import os
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from proxy.shared_counts import SHARED_FOLDER
@@ -44,6 +44,27 @@ class DamageMetrics:
     def record(self, store: str, kind: str) -> None:
         """Count one."""
         self._found.labels(store, kind).inc()
+
+
+class CacheMetrics:
+    """Counts what the cache is asked for and what it has. The methods fit what a cache wants to be given."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        looks = Counter("shardgate_cache_looks", "Looks into the cache, by what came of them.", ("outcome",), registry=registry)
+        served = Counter("shardgate_cache_served_bytes", "Bytes that the cache had, by where.", ("place",), registry=registry)
+        self._held = Gauge("shardgate_cache_memory_bytes", "Memory of the cache.", registry=registry, multiprocess_mode="livesum")
+        self._looks = {outcome: looks.labels(outcome) for outcome in ("memory", "directory", "miss", "spoilt")}
+        self._served = {place: served.labels(place) for place in ("memory", "directory")}
+
+    def record(self, outcome: str, size_bytes: int) -> None:
+        """Count one look; of one that found something, its bytes."""
+        self._looks[outcome].inc()
+        if size_bytes:
+            self._served[outcome].inc(size_bytes)
+
+    def record_held(self, size_bytes: int) -> None:
+        """Tell how much memory the cache of this process has now."""
+        self._held.set(size_bytes)
 
 
 def exposition(registry: CollectorRegistry) -> bytes:

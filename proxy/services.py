@@ -18,6 +18,8 @@ from proxy.config import Config
 from proxy.engine.access_log import AccessLog
 from proxy.engine.background import BACKGROUND, BackgroundMemory
 from proxy.engine.budget import Budget
+from proxy.engine.cache.cache import NOT_RECORDED, RecordCache
+from proxy.engine.cache.opening import open_cache
 from proxy.engine.damage import DamageReporter, RecordDamage
 from proxy.engine.engine import Engine
 from proxy.engine.epoch import EpochKeeper
@@ -90,6 +92,7 @@ async def open_services(
     workers: int = 1,
     record_store_call: Recorder | None = None,
     record_damage: RecordDamage | None = None,
+    record_cache: RecordCache = NOT_RECORDED,
     serving: bool = False,
 ) -> AsyncIterator[Services]:
     """Open everything; on leaving, let late puts end, then close.
@@ -128,7 +131,8 @@ async def open_services(
         stragglers = Stragglers(manifest, tasks, clock)
         filler = Filler(ledger=ledger, budget=budget, threads=threads)
         writer = Writer(ledger=ledger, filler=filler, putter=putter, stragglers=stragglers, budget=budget, tasks=tasks)
-        reader = Reader(manifest=manifest, fleet=fleet, budget=budget, threads=threads, reporter=reporter)
+        cache = await opened.enter_async_context(open_cache(config, tasks, record_cache, workers=workers))
+        reader = Reader(manifest=manifest, fleet=fleet, budget=budget, threads=threads, reporter=reporter, cache=cache)
         journal = make_journal(
             config,
             manifest=manifest,

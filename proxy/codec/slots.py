@@ -93,10 +93,18 @@ class Slot:
 
     def open(self, keys: SegmentKeys, run: bytes | memoryview) -> bytes:
         """Return the object from the slot's run of bytes in its own shard. Raises `SlotForged`."""
-        return self.open_sealed(keys, self._decipher(keys, self.column, run))
+        return self.open_sealed(keys, self.sealed(keys, run))
 
     def join(self, keys: SegmentKeys, runs: Mapping[int, bytes | memoryview]) -> bytes:
         """Return the object from the same run of any k other shards, by index. Raises `SlotForged`: then one of them is wrong, or more."""
+        return self.open_sealed(keys, self.sealed_by(keys, runs))
+
+    def sealed(self, keys: SegmentKeys, run: bytes | memoryview) -> bytes:
+        """Return the sealed slot from its run of bytes in its own shard. Nothing of it is authenticated."""
+        return self._decipher(keys, self.column, run)
+
+    def sealed_by(self, keys: SegmentKeys, runs: Mapping[int, bytes | memoryview]) -> bytes:
+        """Return the sealed slot from the same run of any k other shards, by index. Nothing of it is authenticated."""
         columns = {index: memoryview(self._decipher(keys, index, run)) for index, run in runs.items()}
         scheme, sealed, done = self.geometry.scheme, [], 0
         for piece in self._pieces():
@@ -104,7 +112,7 @@ class Slot:
             stripe = decode_stripe(scheme, {index: column[done:end] for index, column in columns.items()}, scheme.k * piece.length)
             sealed.append(stripe[self.column * piece.length : (self.column + 1) * piece.length])
             done = end
-        return self.open_sealed(keys, b"".join(sealed))
+        return b"".join(sealed)
 
     def open_sealed(self, keys: SegmentKeys, sealed: bytes | memoryview) -> bytes:
         """Return the object from the sealed slot. Raises `SlotForged`."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from proxy.config.loading import load_config
 from proxy.config.sections import (
+    CacheConfig,
     CoalitionConfig,
     Config,
     JournalConfig,
@@ -25,6 +26,7 @@ from proxy.config.sections import (
 from proxy.config.values import listen_address, private_text
 
 __all__ = [
+    "CacheConfig",
     "CoalitionConfig",
     "Config",
     "JournalConfig",

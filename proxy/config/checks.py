@@ -60,6 +60,8 @@ def check(config: Config) -> None:
         _check_store(f"stores.{name}", name, store)
     _check_places(config.stores)
     _check_limits(config.limits)
+    if config.cache.directory and config.cache.use == "never":
+        raise ConfigError('cache.directory: means nothing with use = "never"; remove one of them')
     check_coalitions(config)
     for name, target in config.notifications.targets.items():
         _check_target(f"notifications.targets.{name}", name, target)

@@ -158,6 +158,15 @@ class JournalConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     keep_seconds: SecondsOrNone = 24 * 3600.0
 
 
+class CacheConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The cache of what was read: "clouds" means where a store is in a cloud."""
+
+    use: Literal["clouds", "always", "never"] = "clouds"
+    memory_mib: Count = 64
+    directory: str = ""
+    directory_mib: Annotated[int, msgspec.Meta(ge=64)] = 1024
+
+
 class OidcConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An OpenID Connect provider whose tokens may stand for a role. `audiences`: what it makes them for."""
 
@@ -223,6 +232,7 @@ class Config(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tls: TlsConfig | None = None  # none: plain HTTP
     s3: S3Config = S3Config()
     limits: LimitsConfig = LimitsConfig()
+    cache: CacheConfig = CacheConfig()
     scrub: ScrubConfig = ScrubConfig()
     repair: RepairConfig = RepairConfig()
     fsck: FsckConfig = FsckConfig()

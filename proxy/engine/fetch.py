@@ -13,6 +13,8 @@ from typing import NamedTuple, Protocol
 
 from proxy.codec.geometry import Scheme, SegmentGeometry
 from proxy.codec.segment import ColumnReader, SegmentKeys
+from proxy.engine.cache.cache import SealedCache
+from proxy.engine.cache.cells import CachedCells
 from proxy.engine.fleet import Fleet
 from proxy.engine.flight import Flight
 from proxy.engine.windows import Window, touched_cells
@@ -51,6 +53,7 @@ class Upstream(NamedTuple):
     fleet: Fleet
     threads: Executor
     reporter: DamageReports
+    cache: SealedCache | None = None
 
 
 class ColumnFetch:
@@ -63,7 +66,7 @@ class ColumnFetch:
         self._extent_id = extent.id
         self._segment = segment
         self._scheme = Scheme(extent.layout.k, extent.layout.m)
-        self._fleet, self._threads, self._reporter = upstream
+        self._fleet, self._threads, self._reporter, _ = upstream
         self._reader = columns
         self._wanted = wanted
         self._offset, self._span = span
@@ -81,7 +84,9 @@ class ColumnFetch:
         return all(self._is_readable(column) for column in self._wanted)
 
     async def gather(self) -> None:
-        """Fetch the columns wanted, or any k. Raises `NotEnoughShards`."""
+        """Fetch the columns wanted, or any k, unless they are at hand. Raises `NotEnoughShards`."""
+        if self._enough():
+            return
         try:
             self._begin()
             while not self._enough():
@@ -93,7 +98,7 @@ class ColumnFetch:
     def _candidates(self) -> list[int]:
         """Return the other shard indexes, the best to read from first; those known to be missing are left out."""
         stores = [(index, store) for index, store in enumerate(self._segment.stores) if index not in self._segment.missing]
-        return self._fleet.by_readiness(stores)
+        return [index for index in self._fleet.by_readiness(stores) if index not in self._reader.indexes]
 
     def _patience(self) -> float:
         """Return how long to wait before others are asked too: until k others would have answered twice over, by their 95th percentile.
@@ -109,10 +114,11 @@ class ColumnFetch:
     def _begin(self) -> None:
         self._untried = self._candidates()
         self._hedge_seconds = self._patience()
-        healthy = [index for index in self._wanted if self._is_readable(index)]
+        absent = self._wanted - self._reader.indexes
+        healthy = [index for index in absent if self._is_readable(index)]
         for index in healthy:
             self._start(index)
-        if len(healthy) < len(self._wanted):
+        if len(healthy) < len(absent):
             self._top_up()
 
     def _enough(self) -> bool:
@@ -199,9 +205,13 @@ class WindowFetch:
         keys = SegmentKeys(geometry, segment_id=segment.id, data_key=cipher.unwrap(layout.wrapped_key), tenant_key_id=layout.tenant_key_id)
         wanted, cells_size = touched_cells(geometry, window.start, window.length)
         self._window = window
+        self._threads = upstream.threads
         self._reader = ColumnReader(keys, first=first, last=last)
+        self._cached: CachedCells | None = None
+        if upstream.cache is not None:
+            self._cached = CachedCells(upstream.cache, self._reader, keys, wanted=wanted, first=first, last=last)
         self._columns = ColumnFetch(
-            window.extent, segment, self._reader, wanted=wanted, span=geometry.cells_span(first, last), upstream=upstream
+            window.extent, segment, self._cached or self._reader, wanted=wanted, span=geometry.cells_span(first, last), upstream=upstream
         )
         self._healthy_memory = 2 * len(wanted) * cells_size
         self._degraded_memory = 3 * layout.k * cells_size
@@ -214,5 +224,10 @@ class WindowFetch:
 
     async def run(self) -> list[memoryview]:
         """Return the window's plaintext in pieces. Raises `NotEnoughShards`."""
-        await self._columns.gather()
+        if self._cached is None:
+            await self._columns.gather()
+        else:
+            await self._cached.recall()
+            await self._columns.gather()
+            await self._cached.keep(self._threads)
         return self._reader.plaintext(self._window.start, self._window.length)

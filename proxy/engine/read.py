@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from proxy.codec.customer import CustomerKey, Keystream
 from proxy.engine.budget import BLOCKED_SECONDS, Budget, Grant
+from proxy.engine.cache.cache import SealedCache
 from proxy.engine.damage import DamageReporter
 from proxy.engine.fetch import INLINE_SIZE, Upstream, WindowFetch
 from proxy.engine.fleet import Fleet
@@ -68,11 +69,20 @@ class ReadKeys(NamedTuple):
 class Reader:
     """Streams versions out of the fleet."""
 
-    def __init__(self, *, manifest: Manifest, fleet: Fleet, budget: Budget, threads: Executor, reporter: DamageReporter) -> None:
+    def __init__(
+        self,
+        *,
+        manifest: Manifest,
+        fleet: Fleet,
+        budget: Budget,
+        threads: Executor,
+        reporter: DamageReporter,
+        cache: SealedCache | None = None,
+    ) -> None:
         self._manifest = manifest
         self._budget = budget
         self._threads = threads
-        self._upstream = Upstream(fleet, threads, reporter)
+        self._upstream = Upstream(fleet, threads, reporter, cache)
 
     async def open(self, version: Version, keys: ReadKeys, start: int, length: int, *, extents: Sequence[Extent] = ()) -> Reading:
         """Return the plaintext bytes start .. start+length-1, as they are fetched.

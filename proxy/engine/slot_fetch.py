@@ -12,9 +12,14 @@ lied:
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
+from proxy.codec.format import TAG_SIZE
 from proxy.codec.geometry import Scheme, SegmentGeometry
 from proxy.codec.segment import SegmentKeys
 from proxy.codec.slots import Slot
+from proxy.engine.cache.cache import SealedCache
+from proxy.engine.cache.keys import slot_key
 from proxy.engine.fetch import ColumnFetch, DamageReports, Upstream, WindowFetch
 from proxy.engine.windows import SlotWindow, Window
 from proxy.errors import IntegrityError, NotEnoughShards, ProxyError, SlotForged
@@ -36,6 +41,7 @@ class SlotFetch:
         self._keys = keys
         self._slot = slot = Slot(geometry, window.slot_offset, window.size)
         self._runs = _Runs(slot, keys)
+        self._key = slot_key(segment.id, slot.offset)
         self._suspicion = _Suspicion(slot.column, upstream.reporter)
         self._columns = ColumnFetch(
             window.extent,
@@ -57,9 +63,28 @@ class SlotFetch:
         return [memoryview(plaintext)[start : start + self._window.length]]
 
     async def _whole(self) -> bytes:
+        cache = self._upstream.cache
+        if cache is None:
+            return (await self._fetched()).plaintext
+        recalled = await self._recalled(cache)
+        if recalled is not None:
+            return recalled
+        fetched = await self._fetched()
+        cache.keep(self._key, fetched.sealed)
+        return fetched.plaintext
+
+    async def _recalled(self, cache: SealedCache) -> bytes | None:
+        sealed = (await cache.recall({self._key: self._slot.size + TAG_SIZE})).get(self._key)
+        try:
+            return None if sealed is None else self._slot.open_sealed(self._keys, sealed)
+        except SlotForged:
+            cache.spoilt(self._key)
+            return None
+
+    async def _fetched(self) -> _Opened:
         try:
             await self._columns.gather()
-            plaintext = self._runs.plaintext()
+            opened = self._runs.opened()
         except SlotForged:
             return await self._by_cells()
         except NotEnoughShards:
@@ -67,15 +92,27 @@ class SlotFetch:
                 return await self._by_cells()
             raise
         self._suspicion.confirm()
-        return plaintext
+        return opened
 
-    async def _by_cells(self) -> bytes:
+    async def _by_cells(self) -> _Opened:
         """Read the slot out of cells whose tags are checked. Whoever lies is told of, and done without."""
-        sealed: list[memoryview] = []
+        pieces: list[memoryview] = []
         for start, length in self._slot.plaintext_runs():
             cell = Window(self._window.extent, self._window.segment, start, length)
-            sealed += await WindowFetch(cell, self._cipher, self._upstream).run()
-        return self._slot.open_sealed(self._keys, b"".join(sealed))
+            pieces += await WindowFetch(cell, self._cipher, self._upstream).run()
+        return _Opened.of(self._slot, self._keys, b"".join(pieces))
+
+
+class _Opened(NamedTuple):
+    """A slot as it is sealed, and what it holds."""
+
+    sealed: bytes
+    plaintext: bytes
+
+    @classmethod
+    def of(cls, slot: Slot, keys: SegmentKeys, sealed: bytes) -> _Opened:
+        """Open a slot. Raises `SlotForged`."""
+        return cls(sealed, slot.open_sealed(keys, sealed))
 
 
 class _Runs:
@@ -84,24 +121,24 @@ class _Runs:
     def __init__(self, slot: Slot, keys: SegmentKeys) -> None:
         self._slot = slot
         self._keys = keys
-        self._plaintext: bytes | None = None
+        self._own: _Opened | None = None
         self._others: dict[int, bytes | memoryview] = {}
 
     @property
     def indexes(self) -> frozenset[int]:
-        own = () if self._plaintext is None else (self._slot.column,)
+        own = () if self._own is None else (self._slot.column,)
         return frozenset((*self._others, *own))
 
     def add(self, shard_index: int, sealed: bytes | memoryview) -> None:
         """Take one shard's bytes. Raises `SlotForged` if those of the slot's own column do not open; others cannot be checked alone."""
         if shard_index == self._slot.column:
-            self._plaintext = self._slot.open(self._keys, sealed)
+            self._own = _Opened.of(self._slot, self._keys, self._slot.sealed(self._keys, sealed))
         else:
             self._others[shard_index] = sealed
 
-    def plaintext(self) -> bytes:
-        """Return the slot opened: from its own column, or from k others. Raises `SlotForged` if one of these, or more, is wrong."""
-        return self._slot.join(self._keys, self._others) if self._plaintext is None else self._plaintext
+    def opened(self) -> _Opened:
+        """Return the slot from its own column, or from k others. Raises `SlotForged` if one of these, or more, is wrong."""
+        return self._own or _Opened.of(self._slot, self._keys, self._slot.sealed_by(self._keys, self._others))
 
 
 class _Suspicion:

@@ -10,7 +10,8 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from proxy.config import Config
-from proxy.metrics import DamageMetrics, StoreCallMetrics
+from proxy.engine.cache.cache import RecordCache
+from proxy.metrics import CacheMetrics, DamageMetrics, StoreCallMetrics
 from proxy.server.admission import connection_limit
 from proxy.server.certificate import Certificate
 from proxy.server.connection import Endpoint
@@ -41,10 +42,15 @@ async def run_server(
     alone). A signal before that breaks the start off; a second signal ends the process at once, if it is alone.
     """
     registry = CollectorRegistry()
-    store_calls, damage = StoreCallMetrics(registry), DamageMetrics(registry)
+    store_calls, damage, cache = StoreCallMetrics(registry), DamageMetrics(registry), CacheMetrics(registry)
     with stopped_by_signals(worker=workers > 1) as stop:
         async with open_services(
-            config, workers=workers, record_store_call=store_calls.record, record_damage=damage.record, serving=True
+            config,
+            workers=workers,
+            record_store_call=store_calls.record,
+            record_damage=damage.record,
+            record_cache=RecordCache(cache.record, cache.record_held),
+            serving=True,
         ) as services:
             if prepare is not None:
                 await prepare(services)

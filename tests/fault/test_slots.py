@@ -172,6 +172,17 @@ async def test_with_k_minus_one_columns_left_the_answer_is_unavailable_and_never
     assert lab.services.budget.held_bytes == 0
 
 
+async def test_a_liar_is_pinned_although_too_few_others_are_left(lab: Laboratory) -> None:
+    pack = await store_pack(lab, _bodies())
+    liar = pack.store_of_slot(0)
+    lab.stores[liar].flips_bits = True
+    for index in pack.others(0)[:2]:
+        lab.stores[pack.store_of(index)].down = True
+    with pytest.raises(NotEnoughShards):
+        await pack.read(0)
+    assert await pack.damage() == {(liar, "forged"): 1}
+
+
 @pytest.mark.parametrize("missing", [(0,), (0, 1), (0, 5), (1, 2)])
 async def test_a_shard_on_record_as_missing_is_not_asked_for(lab: Laboratory, missing: tuple[int, ...]) -> None:
     pack = await store_pack(lab, _bodies())

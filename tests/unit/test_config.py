@@ -217,6 +217,10 @@ def test_a_missing_key_file_is_refused(load: Loader, tmp_path: Path) -> None:
             "limits.collect_after_seconds: 3600 is less than put_timeout_seconds (3601)",
         ),
         (
+            ('data = "/data"', 'data = "/data"\ncache = { use = "never", directory = "/x" }'),
+            'cache.directory: means nothing with use = "never"',
+        ),
+        (
             ('kind = "memory"', 'kind = "gcs"\nbucket = "b"\nendpoint = "http://localhost:4443"'),
             "stores.here.service_account: missing beside an endpoint; name a key file, or write anonymous = true",
         ),

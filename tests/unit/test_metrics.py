@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from proxy.metrics import StoreCallMetrics, exposition
+from proxy.metrics import CacheMetrics, StoreCallMetrics, exposition
 from proxy.shared_counts import SHARED_FOLDER, forget_gauges, shared_by_workers
 
 
@@ -29,6 +29,21 @@ def test_store_calls_are_counted_by_store_verb_and_outcome() -> None:
     assert value("shardgate_store_calls_total", store="alder", verb="put", outcome="ok") == 2
     assert value("shardgate_store_calls_total", store="alder", verb="put", outcome="StoreUnavailable") == 1
     assert value("shardgate_store_call_seconds_sum", store="alder", verb="put") == 2.04
+
+
+def test_looks_into_the_cache_are_counted_with_what_came_of_them() -> None:
+    registry = CollectorRegistry()
+    metrics = CacheMetrics(registry)
+    for outcome, size in (("memory", 100), ("directory", 1000), ("miss", 0), ("miss", 0), ("spoilt", 0)):
+        metrics.record(outcome, size)
+    metrics.record_held(5000)
+
+    looks = {
+        outcome: registry.get_sample_value("shardgate_cache_looks_total", {"outcome": outcome}) for outcome in ("memory", "miss", "spoilt")
+    }
+    assert looks == {"memory": 1, "miss": 2, "spoilt": 1}
+    assert registry.get_sample_value("shardgate_cache_served_bytes_total", {"place": "directory"}) == 1000
+    assert registry.get_sample_value("shardgate_cache_memory_bytes") == 5000
 
 
 SCRIPT = """
