@@ -10,6 +10,7 @@ import msgspec
 from proxy.clock import Clock
 from proxy.codec.geometry import Scheme, SegmentGeometry
 from proxy.engine.walk import Positions
+from proxy.manifest.packs import Pack
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import Extent, Layout, Segment, SegmentId
 from proxy.manifest.tally import TALLY, Tally
@@ -38,16 +39,19 @@ class TallyObserver:
     def begin(self, kept: bytes | None) -> None:
         tally = Tally(begun_ms=self._clock.now_ms()) if kept is None else _tallies.decode(kept)
         self._begun_ms, self._extents, self._plaintext_bytes = tally.begun_ms, tally.extents, tally.plaintext_bytes
+        self._packs, self._packed_bytes, self._dead_bytes = tally.packs, tally.packed_bytes, tally.dead_bytes
         self._shards = tally.shards
         self._by_redundancy = Counter(tally.by_redundancy)
         self._by_store = Counter(tally.by_store)
         self._placed = Counter(tally.placed)
 
     async def see(self, extents: Sequence[Extent]) -> None:
-        lost = await self._manifest.lost_shards(first=extents[0].id, last=extents[-1].id)
+        first, last = extents[0].id, extents[-1].id
+        lost = await self._manifest.lost_shards(first=first, last=last)
+        packs = {pack.extent_id: pack for pack in await self._manifest.packs_between(first=first, last=last)}
         for extent in extents:
             self._extents += 1
-            self._plaintext_bytes += extent.layout.size
+            self._count_bytes(extent, packs.get(extent.id))
             for segment in extent.layout.segments:
                 self._count(extent.layout, segment, lost)
 
@@ -56,6 +60,16 @@ class TallyObserver:
 
     async def finish(self) -> None:
         await self._manifest.save_state(TALLY, msgspec.msgpack.encode(self._tally(self._clock.now_ms())))
+
+    def _count_bytes(self, extent: Extent, pack: Pack | None) -> None:
+        """A pack's own size tells little: slots are sealed, columns are filled up, and some of what is in it may be deleted."""
+        if not extent.layout.slots:
+            self._plaintext_bytes += extent.layout.size
+        elif pack is not None:  # it may have gone since the walk met it
+            self._packs += 1
+            self._plaintext_bytes += pack.live
+            self._packed_bytes += pack.live
+            self._dead_bytes += pack.dead
 
     def _count(self, layout: Layout, segment: Segment, lost: Collection[tuple[SegmentId, int]]) -> None:
         size = SegmentGeometry(Scheme(layout.k, layout.m), segment.size).cells_size + segment.footer_size
@@ -74,6 +88,9 @@ class TallyObserver:
             segments=self._by_redundancy.total(),
             shards=self._shards,
             plaintext_bytes=self._plaintext_bytes,
+            packs=self._packs,
+            packed_bytes=self._packed_bytes,
+            dead_bytes=self._dead_bytes,
             by_redundancy=self._by_redundancy,
             by_store=self._by_store,
             placed=self._placed,

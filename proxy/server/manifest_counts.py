@@ -35,6 +35,7 @@ async def read_counts(manifest: Manifest) -> ManifestCounts:
         checkpoints=await manifest.checkpoint_state(before_ms=0),
         events=await manifest.event_backlogs(),
         lifecycle={job: await load_lifecycle(manifest, job) for job in LIFECYCLE_JOBS},
+        oldest_dead_ms=await manifest.oldest_dead_ms(),
     )
 
 
@@ -54,8 +55,9 @@ class ManifestCounts:
         checkpoints: CheckpointState,
         events: Iterable[Backlog] = (),
         lifecycle: Mapping[str, LifecycleState] = {},
+        oldest_dead_ms: int | None = None,
     ) -> None:
-        """`scrubs`: the last whole pass of each kind."""
+        """`scrubs`: the last whole pass of each kind. `oldest_dead_ms`: since when what was deleted is still in a pack."""
         self._damage = damage
         self._losses = tuple(losses)
         self._garbage = garbage
@@ -65,6 +67,7 @@ class ManifestCounts:
         self._checkpoints = checkpoints
         self._events = tuple(events)
         self._lifecycle = lifecycle
+        self._oldest_dead_ms = oldest_dead_ms
         self._scrubs = {kind: report for kind, report in scrubs.items() if report is not None}
 
     def collect(self) -> Iterator[Metric]:
@@ -80,6 +83,11 @@ class ManifestCounts:
         yield garbage
         if self._tally is not None:
             yield from _of_tally(self._tally)
+        yield GaugeMetricFamily(
+            "shardgate_oldest_dead_seconds",
+            "Since when something deleted is still in a pack; 0: there is nothing.",
+            (self._oldest_dead_ms or 0) / 1000,
+        )
         yield from self._of_scrubs()
         yield from self._of_journal()
         yield from self._of_events()
@@ -181,8 +189,16 @@ def _of_tally(tally: Tally) -> Iterator[Metric]:
     stored = GaugeMetricFamily("shardgate_stored_bytes", "Bytes of shards that are in use, when they were last counted.", labels=("store",))
     for store, size in tally.by_store.items():
         stored.add_metric((store,), size)
-    yield from (segments, stored)
+    yield from (segments, stored, *_of_packs(tally))
     yield GaugeMetricFamily("shardgate_counted_seconds", "When segments and bytes were last counted.", tally.ended_ms / 1000)
+
+
+def _of_packs(tally: Tally) -> Iterator[Metric]:
+    yield GaugeMetricFamily("shardgate_packs", "Packs of small objects, when they were last counted.", tally.packs)
+    held = GaugeMetricFamily("shardgate_pack_bytes", "Bytes of objects in packs, in use or deleted, at that time.", labels=("state",))
+    held.add_metric(("live",), tally.packed_bytes)
+    held.add_metric(("dead",), tally.dead_bytes)
+    yield held
 
 
 def _of_lifecycle(states: Mapping[str, LifecycleState]) -> Iterator[Metric]:

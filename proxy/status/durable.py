@@ -27,7 +27,7 @@ from proxy.manifest.sqlite import open_sqlite
 from proxy.manifest.tally import Tally
 from proxy.openings import open_root_key
 from proxy.status.campaigns import GOING_ON, campaign_facts
-from proxy.status.facts import CampaignFacts, JournalFacts, LossFacts, ManifestFacts, PlacementFacts, ScrubFacts, TallyFacts
+from proxy.status.facts import CampaignFacts, JournalFacts, LossFacts, ManifestFacts, PackFacts, PlacementFacts, ScrubFacts, TallyFacts
 
 LONGEST_LOOK_SECONDS = 2.0
 ANYWHERE = ""  # the store of garbage that may lie in any
@@ -44,6 +44,7 @@ class Known(NamedTuple):
     jobs: tuple[Job, ...] = ()
     tally: Tally | None = None
     placement: PlacementFacts = PlacementFacts()
+    packs: PackFacts = PackFacts()
     scrubs: tuple[ScrubFacts, ...] = ()
     journal: JournalFacts | None = None
     campaigns: tuple[CampaignFacts, ...] = ()
@@ -84,6 +85,7 @@ async def _read_manifest(config: Config, manifest: Manifest, facts: ManifestFact
         jobs=await manifest.list_jobs(),
         tally=await load_tally(manifest),
         placement=await _placement(manifest),
+        packs=PackFacts(dead_since_ms=await manifest.oldest_dead_ms(), within_days=config.packs.repack_within_days),
         scrubs=tuple([facts async for facts in _scrubs(config, manifest)]),
         journal=await _journal(config, manifest, clock) if config.journal.enabled else None,
         campaigns=tuple(campaign_facts(campaign) for campaign in campaigns if campaign.state in GOING_ON),

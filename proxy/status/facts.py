@@ -91,6 +91,13 @@ class PlacementFacts(Struct, frozen=True, kw_only=True):
     orphaned: dict[str, int] = {}  # of a policy that is not configured any more
 
 
+class PackFacts(Struct, frozen=True, kw_only=True):
+    """Since when something deleted is still in a pack, and within how many days it should go."""
+
+    dead_since_ms: int | None = None
+    within_days: float = 0.0
+
+
 class ScrubFacts(Struct, frozen=True, kw_only=True):
     """A kind of scrub: the last whole pass, the days within which one should end, and what remains of one that goes on."""
 
@@ -142,6 +149,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     unplaced_garbage: int = 0  # deleted shards of which it is not known yet in which store they are
     tally: TallyFacts | None = None
     placement: PlacementFacts = PlacementFacts()
+    packs: PackFacts = PackFacts()
     scrubs: tuple[ScrubFacts, ...] = ()
     journal: JournalFacts | None = None
     campaigns: tuple[CampaignFacts, ...] = ()

@@ -48,6 +48,7 @@ async def gather_facts(config: Config, clock: Clock, *, seconds: float = SECONDS
         policies=tuple(policy_facts(policy, [name for name, answer in answered.items() if answer.error]) for policy in policies.values()),
         damage=DamageFacts(waiting=dict(known.damage.by_redundancy), oldest_ms=known.damage.oldest_ms),
         losses=known.losses,
+        packs=known.packs,
         unplaced_garbage=known.garbage.get(ANYWHERE, 0),
         tally=None if known.tally is None else tally_facts(known.tally),
         placement=known.placement,

@@ -232,6 +232,13 @@ def _at_scrubs(facts: Facts) -> Iterator[Problem]:
             )
 
 
+def _at_packs(facts: Facts) -> Iterator[Problem]:
+    since_ms, days = facts.packs.dead_since_ms, facts.packs.within_days
+    if since_ms is not None and facts.now_ms - since_ms > days * DAY_MS:
+        what = f"objects deleted {ago(since_ms, facts.now_ms)} are still in their packs: they should be gone within {days:g} days"
+        yield _attention(what, "shardgate jobs")
+
+
 def _at_campaigns(facts: Facts) -> Iterator[Problem]:
     for campaign in facts.campaigns:
         if campaign.trouble:
@@ -252,6 +259,7 @@ _LOOKS: tuple[Callable[[Facts], Iterable[Problem]], ...] = (
     _at_journal,
     _at_jobs,
     _at_scrubs,
+    _at_packs,
     _at_campaigns,
 )
 

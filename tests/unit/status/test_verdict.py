@@ -14,6 +14,7 @@ from proxy.status.facts import (
     JournalFacts,
     LossFacts,
     ManifestFacts,
+    PackFacts,
     PlacementFacts,
     PolicyFacts,
     ScrubFacts,
@@ -54,6 +55,15 @@ WELL = Facts(
 def test_where_all_is_well_there_is_nothing_to_do() -> None:
     verdict = judge(WELL)
     assert (verdict.severity, verdict.headline, verdict.problems) == ("fine", "FINE: all is well", ())
+
+
+@pytest.mark.parametrize(("days", "told"), [(6.9, False), (7.1, True)])
+def test_what_stays_in_packs_beyond_its_time_is_told(days: float, told: bool) -> None:
+    packs = PackFacts(dead_since_ms=NOW - int(days * DAY_MS), within_days=7)
+    verdict = judge(replace(WELL, packs=packs))
+    assert [problem.what for problem in verdict.problems] == told * [
+        "objects deleted 7 days ago are still in their packs: they should be gone within 7 days"
+    ]
 
 
 def test_a_store_that_has_lost_little_is_no_problem() -> None:
