@@ -1,4 +1,4 @@
-"""Packs for tests of what deals with them: made at once, of just the objects that a test names, and read by themselves."""
+"""Packs for tests of what deals with them: made at once, of just the objects that a test names."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from msgspec import msgpack
 
 from proxy.codec.slots import SlotContent, arrange, compose
 from proxy.engine.budget import Budget
-from proxy.engine.ciphers import cipher_for_client, cipher_of
+from proxy.engine.ciphers import cipher_for_client
 from proxy.engine.locking import with_default_lock
 from proxy.engine.pack_segment import PackKind, PackPutter, pack_geometry, pack_memory
-from proxy.engine.repack.bundles import LiveSlot
-from proxy.engine.repack.reading import PackReader
 from proxy.engine.stragglers import LatePuts
 from proxy.manifest.drafts import PackedDraft, VersionDraft
 from proxy.manifest.packs import Pack
@@ -64,16 +62,9 @@ async def put_pack(
 
 
 async def data_of(lab: Laboratory, version: Version) -> bytes:
-    """Return the bytes of a version that lies in a slot, and prove that its pack's table knows it."""
-    (ref,) = version.extents
-    assert ref.offset is not None
-    (extent,) = await lab.services.manifest.load_extents([ref.id])
-    parts = lab.services.parts
-    reader = PackReader(fleet=parts.fleet, threads=parts.threads, throttle=parts.throttle, reporter=parts.reporter)
-    cipher = await cipher_of(lab.services.manifest, lab.services.keyring, extent.layout)
-    read = await reader.read(extent, [LiveSlot(ref.offset, ref.size, ())], cipher)
-    (content,) = read.contents
-    return bytes(content.plaintext)
+    """Return the bytes of a version as a client reads them."""
+    pieces = await lab.services.engine.open_read(version, lab.tenant, 0, version.size)
+    return b"".join([bytes(piece) async for piece in pieces])
 
 
 async def found(lab: Laboratory, key: str, *, bucket: Bucket | None = None) -> Version:
