@@ -133,6 +133,27 @@ def test_an_explanation_names_the_statement_that_decides(run: Run, tmp_path: Pat
     assert (inside["allowed"], inside["decided_by"]) == (True, 'bucket policy, statement 1 "office"')
 
 
+def test_an_explanation_is_given_for_sessions_of_a_role(run: Run, tmp_path: Path) -> None:
+    run("init")
+    make_bucket(tmp_path)
+    trust, policy = tmp_path / "trust.json", tmp_path / "policy.json"
+    trust.write_text(json.dumps({"Statement": {"Effect": "Allow", "Principal": "*", "Action": "sts:AssumeRole"}}))
+    team = {"StringEquals": {"aws:PrincipalTag/team": "red"}}
+    policy.write_text(json.dumps({"Statement": {"Effect": "Allow", "Action": "s3:*", "Resource": "*", "Condition": team}}))
+    arn = run("role", "put", "local", "reader", "--trust", str(trust), "--policy", str(policy)).out.strip()
+    asked = ("--role", arn, "--session", "ci", "--resource", f"{ARN}/kept/a", "--action")
+    without = explained(run, *asked, "s3:PutObject")
+    assert (without["allowed"], without["not_given"]) == (False, ["aws:principaltag/team"])
+    found = explained(run, *asked, "s3:PutObject", "--context", "aws:PrincipalTag/team=red")
+    assert (found["allowed"], found["decided_by"]) == (True, "role policy, statement 1")
+    assert str(found["principal"]).endswith(":assumed-role/reader/ci")
+    denied = explained(run, *asked, "s3:DeleteObject", "--context", "aws:PrincipalTag/team=red")
+    assert (denied["allowed"], denied["decided_by"]) == (False, 'bucket policy, statement 2 "kept"')
+    assert "there is no role" in run("access", "explain", *(("--role", arn + "x", *asked[2:])), "s3:GetObject").err
+    both = run("access", "explain", "--key", "AK", *asked, "s3:GetObject")
+    assert (both.code, "leave out the other" in both.err) == (1, True)
+
+
 def test_an_explanation_is_told_in_words(run: Run, tmp_path: Path) -> None:
     run("init")
     make_bucket(tmp_path)
