@@ -18,7 +18,7 @@ from proxy.s3.claim import Claim
 from proxy.s3.errors import S3Error
 from proxy.s3.form import Form, read_form
 from proxy.s3.form_parser import MAX_FORM_BYTES, Event, FileData, FormField, FormFile, FormParser, parse_boundary
-from proxy.server.body import RawBody, RequestBody
+from proxy.server.body import MAX_UPLOAD_SIZE, RawBody, RequestBody
 
 HELD_SIZE = 1024 * 1024  # most pictures have less
 HELD_AT_ONCE = 16  # they hold memory while their writing waits for more: few enough never to take it all
@@ -73,9 +73,10 @@ class FormBody(RequestBody, OpenEnded):
     """The body of an object that a form brings. `sizes` is what a policy lets it have, least and most."""
 
     def __init__(self, upload: Upload, headers: Mapping[str, str], claim: Claim, *, sizes: tuple[int, int]) -> None:
-        super().__init__(upload, {**headers, "content-length": str(upload.most_bytes)}, claim, b"")
+        most = MAX_UPLOAD_SIZE + MAX_FORM_BYTES  # a file of the largest size is followed by the form's end
+        super().__init__(upload, {**headers, "content-length": str(upload.most_bytes)}, claim, b"", max_size=most)
         self._upload = upload
-        self._least, self._most = sizes
+        self._least, self._most = sizes[0], min(sizes[1], MAX_UPLOAD_SIZE)
         self._sure = upload.sure_bytes
         self._check_most(self._sure)
 

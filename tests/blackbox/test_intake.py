@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -257,6 +259,34 @@ def test_many_uploads_at_once_wait_for_each_other_and_none_is_refused(server: Sh
     with _bounded(server):
         _in_threads(48, upload)
     assert answers == [b"HTTP/1.1 200"] * 48
+
+
+def test_a_form_with_a_large_file_is_stored_as_it_comes(server: Shardgate, s3: S3Client, raw: RawClient) -> None:
+    form = s3.generate_presigned_post("intake", "form", Conditions=[["content-length-range", 0, 5 * 1024 * MIB]])
+    before = b"".join(
+        f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode() for name, value in form["fields"].items()
+    )
+    before += b'--b\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n'
+    after, pieces = b"\r\n--b--\r\n", 110
+    assert pieces > BUDGET_MIB
+    size = len(before) + pieces * MIB + len(after)
+    head = _head(
+        "POST",
+        "/intake",
+        {"Host": f"127.0.0.1:{server.port}", "Content-Type": "multipart/form-data; boundary=b", "Content-Length": str(size)},
+    )
+    sent, got = hashlib.md5(), hashlib.md5()
+    with _bounded(server), raw.connect() as connection:
+        connection.sendall(head + before)
+        for number in range(pieces):
+            piece = random.Random(number).randbytes(MIB)
+            sent.update(piece)
+            connection.sendall(piece)
+        connection.sendall(after)
+        assert b" 204 " in connection.recv(4096).split(b"\r\n")[0]
+    for piece in s3.get_object(Bucket="intake", Key="form")["Body"].iter_chunks(MIB):
+        got.update(piece)
+    assert got.digest() == sent.digest()
 
 
 def test_readers_that_take_nothing_cut_nobody_off(server: Shardgate, s3: S3Client, raw: RawClient) -> None:

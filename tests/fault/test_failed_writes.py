@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from proxy.engine.body import Digests
-from proxy.errors import ManifestUnavailable
-from proxy.manifest.records import ObjectAttributes, ObjectKey, Version
+from proxy.codec.customer import CustomerKey
+from proxy.engine.body import Digests, OpenEnded
+from proxy.errors import ManifestUnavailable, NotEnoughShards
+from proxy.manifest.drafts import CompletedPart
+from proxy.manifest.records import Encryption, ObjectAttributes, ObjectKey, Version
 from proxy.stores.protocol import ShardName
 from tests.laboratory import BytesBody, Laboratory, laboratory
 
@@ -57,6 +59,71 @@ async def test_a_body_that_is_wrong_at_its_end_is_not_stored(lab: Laboratory, ki
     with pytest.raises(ValueError, match="the"):
         await _put(lab, kind(os.urandom(size)))
     await _assert_nothing_is_left(lab)
+
+
+class OpenBody(BytesBody, OpenEnded):
+    """A body whose end is known only nearly, as that of a form's file."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self.size_bytes += 20_000
+
+    @property
+    def sure_bytes(self) -> int:
+        return len(self._data)
+
+    async def settle(self) -> None:
+        self.size_bytes = len(self._data)
+
+
+class BrokenForm(OpenBody):
+    """A form that breaks off before its end."""
+
+    async def settle(self) -> None:
+        raise ValueError("the form has no end")
+
+
+KEY = CustomerKey(bytes(32))
+UNDER_KEY = ObjectAttributes(encryption=Encryption(customer_check=KEY.check_value(bytes(24))))
+
+
+@pytest.mark.parametrize("size", [100_000, 40 * MIB])
+@pytest.mark.parametrize("fault", ["down", "rejects"])
+async def test_a_form_whose_stores_fail_leaves_nothing(lab: Laboratory, size: int, fault: str) -> None:
+    for name in list(lab.stores)[3:]:  # with three left nothing can be stored
+        setattr(lab.stores[name], fault, True)
+    with pytest.raises(NotEnoughShards):
+        await _put(lab, OpenBody(os.urandom(size)))
+    for store in lab.stores.values():
+        setattr(store, fault, False)
+    await _assert_nothing_is_left(lab)
+
+
+@pytest.mark.parametrize("size", [100_000, 40 * MIB])
+async def test_a_form_that_breaks_off_leaves_nothing(lab: Laboratory, size: int) -> None:
+    with pytest.raises(ValueError, match="no end"):
+        await _put(lab, BrokenForm(os.urandom(size)))
+    await _assert_nothing_is_left(lab)
+
+
+@pytest.mark.parametrize("fault", ["down", "rejects", "full"])
+async def test_a_part_under_a_customers_key_whose_stores_fail_leaves_nothing_and_is_sent_again(lab: Laboratory, fault: str) -> None:
+    engine = lab.services.engine
+    upload = await engine.begin_upload(lab.bucket, lab.tenant, ObjectKey("k"), UNDER_KEY)
+    data = os.urandom(20 * MIB)
+    for name in list(lab.stores)[3:]:  # with three left nothing can be stored
+        setattr(lab.stores[name], fault, True)
+    with pytest.raises(NotEnoughShards):
+        await engine.upload_part(lab.bucket, lab.tenant, upload, 1, BytesBody(data), customer_key=KEY)
+    for store in lab.stores.values():
+        setattr(store, fault, False)
+    assert lab.services.budget.held_bytes == 0
+    await lab.collect()
+    assert await lab.shards() == set()
+    part = await engine.upload_part(lab.bucket, lab.tenant, upload, 1, BytesBody(data), customer_key=KEY)
+    version = await engine.complete_upload(lab.bucket, upload, [CompletedPart(number=1, etag=part.etag)])
+    pieces = await engine.open_read(version, lab.tenant, 0, version.size, customer_key=KEY)
+    assert b"".join([bytes(piece) async for piece in pieces]) == data
 
 
 async def test_the_last_segment_leaves_only_when_the_body_has_passed_every_check(lab: Laboratory) -> None:
