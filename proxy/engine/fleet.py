@@ -54,6 +54,11 @@ class Fleet:
         """Return those of a policy's stores that are not known to fail when a shard is put."""
         return frozenset(name for name in self.configured(policy) if self.stores[name].ready_for("put"))
 
+    def prompt(self, policy: Policy) -> frozenset[str]:
+        """Return those that are not known to be late, either; but with those whose turn it is to show whether they still are."""
+        stores = {name: self.stores[name] for name in self.configured(policy)}
+        return frozenset(name for name, store in stores.items() if store.keeps_pace("put") or store.is_on_trial("put"))
+
     def readable(self, name: str) -> bool:
         """Tell whether a store is configured and not known to fail when a shard is read."""
         return name in self.stores and self.stores[name].ready_for("get_range")

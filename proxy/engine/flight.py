@@ -15,7 +15,7 @@ Result = TypeVar("Result")
 
 
 class Flight(Generic[Result]):
-    """Tasks by the shard index each is about."""
+    """Tasks by the number each was started with."""
 
     def __init__(self) -> None:
         self.running: dict[asyncio.Task[Result], int] = {}
@@ -23,9 +23,9 @@ class Flight(Generic[Result]):
         self._ended: deque[asyncio.Task[Result]] = deque()
         self._waiter: asyncio.Future[None] | None = None
 
-    def start(self, index: int, call: Coroutine[object, object, Result]) -> None:
+    def start(self, number: int, call: Coroutine[object, object, Result]) -> None:
         task = self._loop.create_task(call)
-        self.running[task] = index
+        self.running[task] = number
         task.add_done_callback(self._end)
 
     async def ended(self, timeout_seconds: float | None = None) -> list[tuple[int, asyncio.Task[Result]]]:
@@ -35,6 +35,13 @@ class Flight(Generic[Result]):
         ended = [(self.running.pop(task), task) for task in self._ended]
         self._ended.clear()
         return ended
+
+    def drop(self, number: int) -> None:
+        """Cancel a call that nobody wants the end of, and do not wait for it."""
+        for task, other in self.running.items():
+            if other == number:
+                task.cancel()
+                task.add_done_callback(_take_note)
 
     async def cancel(self) -> None:
         """Cancel what still runs, and wait until it has ended."""
@@ -59,3 +66,8 @@ class Flight(Generic[Result]):
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+def _take_note(task: asyncio.Task[Result]) -> None:
+    if not task.cancelled():
+        task.exception()  # or asyncio would complain of an error that nobody took

@@ -4,9 +4,16 @@ The problem. Six stores answer at six speeds, and one may not answer at all. Wai
 returning at the first moment the promise holds would leave most writes one shard short for no reason, and a second manifest write to note
 its arrival.
 
-The idea. Put all shards at once. A failure is answered by a detour to another store, where there is one. Once the shards that
-are stored survive every failure the policy names, the other puts get as much time again as has passed, and a little more. Those still under
-way then become the **tail**: the caller commits without it and hands it to `Stragglers`, which record each arrival in the manifest.
+The idea. Put all shards at once. A failure is answered by a detour to another store, where there is one. How long a shard of this size
+takes, the stores show by themselves: a put that takes twice as long as half of the others did is **late**.
+
+* Once the shards that are stored survive every failure the policy names, the other puts get until they are late. Those still under way
+  then become the **tail**: the caller commits without it and hands it to `Stragglers`, which record each arrival in the manifest. The store
+  of a late put is told of it. After three in a row it is known to be late, and is not waited for: its shards arrive in the tail.
+* While the promise does not hold, nobody waits for a late put alone, if that is late by its own store's measure, too: another store is sent
+  the same shard, and the first to have it counts. A store that is always farther away than others is not late by its own measure. It is
+  waited for if the promise needs it, and keeps its share of the shards. Only where the promise would need a store known to be late are
+  shards placed without it, as far as the policy allows.
 
 A put that failed may have been stored all the same: the answer was lost, or the store keeps what it says it refuses. A store that was
 sent a shard therefore counts among those that could read, whatever it answered, and it is searched when the segment is deleted. Only a
@@ -15,13 +22,20 @@ failed in this attempt, so every attempt ends.
 
 A store that failed just now is not asked for a while. Where the promise cannot be kept without it, it is asked all the same: it may be
 back.
+
+Rejected: to wait for a late store as long again as the write took so far: one that hangs is then felt in every write. To wait as long as
+it takes usually: for one that is always slow that is always too long, and shards have many sizes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import count
+from statistics import median_low
 from typing import TypeAlias
 
 from proxy.codec.format import shard_name
@@ -33,7 +47,8 @@ from proxy.errors import NotEnoughShards, StoreError, StoreNotAsked
 from proxy.manifest.records import GarbageSegment, SegmentId
 from proxy.stores.protocol import ShardName
 
-MIN_GRACE_SECONDS = 0.05
+LATE_FACTOR = 2.0  # of what half of the shards took at most
+MIN_PATIENCE_SECONDS = 0.05  # a disk that stalls for a moment is not worth a second manifest write
 Naming: TypeAlias = Callable[[bytes, int], str]  # from segment id and shard index to the upstream name
 
 
@@ -92,9 +107,28 @@ class ShardPutter:
     def _plan(self, policy: Policy, scheme: Scheme, segment_id: SegmentId) -> tuple[tuple[str, ...], bool]:
         """Return the store of each shard, and whether stores must be asked that failed just now."""
         try:
-            return place(policy, scheme, segment_id, self._fleet.writable(policy)), False
+            plan = place(policy, scheme, segment_id, self._fleet.writable(policy))
         except NotEnoughShards:
             return place(policy, scheme, segment_id, self._fleet.configured(policy)), True
+        return self._without_late(policy, scheme, segment_id, plan), False
+
+    def _without_late(self, policy: Policy, scheme: Scheme, segment_id: SegmentId, plan: tuple[str, ...]) -> tuple[str, ...]:
+        """Return a plan that need not wait for stores known to be late, where the promise would and it is possible."""
+        prompt = self._fleet.prompt(policy)
+        if not survives(policy, scheme, [store for store in plan if store in prompt]):
+            with suppress(NotEnoughShards):
+                return place(policy, scheme, segment_id, prompt)
+        return plan
+
+
+@dataclass(slots=True)
+class _Put:
+    """One shard on its way to one store. `doubted` once others were asked in its stead."""
+
+    index: int
+    store: str
+    begun: float
+    doubted: bool = False
 
 
 class _SegmentPuts:
@@ -126,55 +160,118 @@ class _SegmentPuts:
         self._unasked: set[str] = set()  # those of the failing that were not asked
         self._insisted = insist
         self._reasons: list[str] = []
-        self._started = asyncio.get_running_loop().time()
-        self._puts: Flight[None] = Flight()
-        for index in self._plan:
-            self._start(index, insist=insist)
+        self._loop = asyncio.get_running_loop()
+        self._seconds: list[float] = []  # that each shard took which is stored
+        self._flight: Flight[None] = Flight()
+        self._puts: dict[int, _Put] = {}  # those under way, by their number in the flight, the older first
+        self._numbers = count()
+        for index, store in self._plan.items():
+            self._start(index, store, insist=insist)
 
     async def until_promise_holds(self) -> None:
         while not survives(self._policy, self._scheme, tuple(self._stored.values())):
-            if not self._puts.running and not self._double_up() and not self._insist():
+            if not self._puts and not self._double_up() and not self._insist():
                 held = tuple(self._stored.values())
                 reasons = (*shortfalls(self._policy, self._scheme, held), *self._reasons)
                 raise NotEnoughShards(needed=self._scheme.n, found=len(held), segment=self._segment_id.hex(), reasons=reasons)
-            await self._step(None)
+            if not await self._step(self._until_doubt()):
+                self._doubt()
 
     async def grace(self, max_seconds: float) -> None:
-        """Give the others as long again as it took so far."""
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        until = now + min(max(now - self._started, MIN_GRACE_SECONDS), max_seconds)
-        while self._puts.running and (left := until - loop.time()) > 0:
+        """Wait for the others until they are late; not for those known to be."""
+        until = self._loop.time() + max_seconds
+        while self._puts and (left := min(until, self._latest()) - self._loop.time()) > 0:
             await self._step(left)
+        for put in self._puts.values():
+            self._tell_if_late(put)
 
     async def cancel(self) -> None:
-        await self._puts.cancel()
+        await self._flight.cancel()
 
     def placed(self) -> Placed:
-        tail = {index: task for task, index in self._puts.running.items()}
+        """Return what has become of the shards. Of two puts of one shard the older goes on."""
+        tail: dict[int, asyncio.Task[None]] = {}
+        for task, number in self._flight.running.items():
+            put = self._puts.get(number)
+            if put is None or put.index in tail:
+                self._flight.drop(number)
+            else:
+                tail[put.index], self._plan[put.index] = task, put.store
         missing = set(self._plan) - set(self._stored)
         strays = any(stores - {self._plan[index]} for index, stores in self._sent.items())
         return Placed(self._segment_id, self._plan, missing, tail, strays)
 
-    async def _step(self, timeout_seconds: float | None) -> None:
-        for index, put in await self._puts.ended(timeout_seconds):
-            failure = put.exception()
+    async def _step(self, timeout_seconds: float | None) -> bool:
+        """Wait for puts to end; return whether any did."""
+        ended = await self._flight.ended(timeout_seconds)
+        for number, task in ended:
+            put = self._puts.pop(number, None)
+            if put is None:
+                continue  # the shard is stored elsewhere, and this put was cancelled
+            failure = task.exception()
             if failure is None:
-                self._stored[index] = self._plan[index]
+                self._note_stored(put)
             elif isinstance(failure, StoreError):
-                self._note(index, failure)
-                self._take_detour(index, self._ready().difference(*self._sent.values()))
+                self._note_failed(put, failure)
             else:
                 raise failure
+        return bool(ended)
 
-    def _note(self, index: int, failure: StoreError) -> None:
-        store = self._plan[index]
+    def _note_stored(self, put: _Put) -> None:
+        self._stored[put.index] = self._plan[put.index] = put.store
+        self._seconds.append(self._loop.time() - put.begun)
+        for number, other in list(self._puts.items()):
+            if other.index == put.index:
+                self._tell_if_late(other)
+                self._flight.drop(number)
+                del self._puts[number]
+
+    def _note_failed(self, put: _Put, failure: StoreError) -> None:
         self._reasons.append(str(failure))
-        self._failed.add(index)
-        self._failing.add(store)
+        self._failing.add(put.store)
         if isinstance(failure, StoreNotAsked):
-            self._sent[index].discard(store)
-            self._unasked.add(store)
+            self._sent[put.index].discard(put.store)
+            self._unasked.add(put.store)
+        if all(other.index != put.index for other in self._puts.values()):
+            self._failed.add(put.index)
+            self._take_detour(put.index, self._ready().difference(*self._sent.values()))
+
+    def _patience(self) -> float | None:
+        """Return how long a put takes at most that is not late; None while too few have shown it."""
+        if len(self._seconds) < min(-(-self._scheme.n // 2), self._scheme.k):
+            return None
+        return max(LATE_FACTOR * median_low(self._seconds), MIN_PATIENCE_SECONDS)
+
+    def _until_doubt(self) -> float | None:
+        """Return in how many seconds the next put is to be doubted; None if that cannot be told, or none is left."""
+        doubts = [self._doubt_at(put) for put in self._puts.values() if not put.doubted]
+        return max(min(doubts) - self._loop.time(), 0.0) if doubts and min(doubts) < math.inf else None
+
+    def _doubt_at(self, put: _Put) -> float:
+        patience = self._patience()
+        usual = self._fleet[put.store].latency_median("put")
+        return math.inf if patience is None else put.begun + max(patience, LATE_FACTOR * usual)
+
+    def _latest(self) -> float:
+        """Return when the last put is late that is worth waiting for."""
+        patience = self._patience()
+        prompt = [put.begun for put in self._puts.values() if self._fleet[put.store].keeps_pace("put")]
+        return max(prompt) + patience if patience is not None and prompt else 0.0
+
+    def _doubt(self) -> None:
+        """The promise does not hold, and puts are late: send their shards to others as well, and those that failed."""
+        doubted = [put for put in self._puts.values() if not put.doubted and self._loop.time() >= self._doubt_at(put)]
+        for put in doubted:
+            put.doubted = True
+        late = {put.store for put in self._puts.values() if put.doubted}
+        prompt = {store for store in self._ready() - late if self._fleet[store].keeps_pace("put")}
+        for index in (*self._failed, *(put.index for put in doubted)):
+            self._take_detour(index, prompt - self._sent[index])
+
+    def _tell_if_late(self, put: _Put) -> None:
+        patience = self._patience()
+        if patience is not None and self._loop.time() - put.begun >= patience:
+            self._fleet[put.store].overtaken("put", pace_seconds=patience)
 
     def _ready(self) -> frozenset[str]:
         return self._fleet.writable(self._policy) - self._failing
@@ -194,17 +291,19 @@ class _SegmentPuts:
         return any(started)
 
     def _take_detour(self, index: int, usable: Collection[str], *, insist: bool = False) -> bool:
-        elsewhere = [store for other, store in self._plan.items() if other not in self._failed]
+        elsewhere = [store for other, store in self._plan.items() if other not in self._failed and other != index]
+        elsewhere += [put.store for put in self._puts.values() if put.index != index and put.store != self._plan[put.index]]
         store = detour(self._policy, self._scheme, index, held=elsewhere, sent=self._sent, usable=usable)
         if store is None:
             return False
-        self._failed.discard(index)
-        self._plan[index] = store
-        self._start(index, insist=insist)
+        if index in self._failed:
+            self._failed.discard(index)
+            self._plan[index] = store
+        self._start(index, store, insist=insist)
         return True
 
-    def _start(self, index: int, *, insist: bool) -> None:
-        store = self._plan[index]
+    def _start(self, index: int, store: str, *, insist: bool) -> None:
         self._sent[index].add(store)
-        name = ShardName(self._naming(self._segment_id, index))
-        self._puts.start(index, self._fleet[store].put(name, self._shards[index], insist=insist))
+        name, number = ShardName(self._naming(self._segment_id, index)), next(self._numbers)
+        self._puts[number] = _Put(index, store, self._loop.time())
+        self._flight.start(number, self._fleet[store].put(name, self._shards[index], insist=insist))

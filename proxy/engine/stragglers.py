@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from proxy.clock import Clock
@@ -55,6 +56,7 @@ class Stragglers:
         self._manifest = manifest
         self._tasks = tasks
         self._clock = clock
+        self._missed: Counter[str] = Counter()  # shards, by the store they did not arrive at, since one last did
 
     def adopt(self, extent_id: ExtentId, segments: Sequence[Placed]) -> None:
         """Follow the tails of a committed extent."""
@@ -79,12 +81,24 @@ class Stragglers:
 
     async def _record(self, extent_id: ExtentId, placed: Placed, index: int, task: asyncio.Task[None]) -> None:
         await asyncio.wait([task])
-        if task.cancelled():
-            logger.warning("shard %d of segment %s was given up: its store did not answer", index, placed.segment_id.hex())
-            return
+        store = placed.stores[index]
+        failure = "given up, for others needed the memory" if task.cancelled() else task.exception()
+        if failure is not None and not isinstance(failure, str | ProxyError):
+            raise failure
+        self._tell(store, failure)
+        if failure is not None:
+            return  # it stays on record as missing, for repair
         try:
-            task.result()
-            store, now_ms = placed.stores[index], self._clock.now_ms()
-            await self._manifest.record_shard(extent_id, placed.segment_id, index, store=store, now_ms=now_ms)
-        except ProxyError as error:  # it stays on record as missing, for repair
-            logger.warning("shard %d of segment %s did not arrive: %s", index, placed.segment_id.hex(), error)
+            await self._manifest.record_shard(extent_id, placed.segment_id, index, store=store, now_ms=self._clock.now_ms())
+        except ProxyError as error:
+            logger.warning("shard %d of segment %s arrived, and stays on record as missing: %s", index, placed.segment_id.hex(), error)
+
+    def _tell(self, store: str, failure: str | BaseException | None) -> None:
+        """Log the first of a store's late shards that does not arrive, and the first that does again. There may be hundreds between."""
+        if failure is None:
+            if missed := self._missed.pop(store, 0):
+                logger.info("late shards arrive again at store %s; %d did not, and wait for repair", store, missed)
+            return
+        self._missed[store] += 1
+        if self._missed[store] == 1:
+            logger.warning("late shards do not arrive at store %s, and wait for repair: %s", store, failure)

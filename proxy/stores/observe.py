@@ -7,14 +7,17 @@ can be read, and a bucket whose retention forbids deletions takes new shards.
 A caller that cannot do without a store insists: the store is then asked although its breaker is open, for it may be back. If it leaves such
 a call without an answer for a second, it is not asked again before it has answered, or the call's deadline has passed.
 
-A store that others overtake three times in a row is slow, or hangs: nobody knows which. It is left out like one that failed, but a caller
-that cannot do without it may still ask it.
+A store that others overtake three times in a row is **late**: it is slow, or hangs, and nobody knows which. It is left out like one that
+failed, but a caller that cannot do without it may still ask it. A read that is overtaken is broken off; a put goes on, and tells more.
+While a late store answers its puts it is sent more of them, though nobody waits for it; once it has been silent for a second it is left
+out. It keeps pace again when it has answered within the time that it was waited for.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Literal, TypeVar
@@ -33,6 +36,8 @@ Recorder = Callable[[str, Verb, str, float], None]
 FAILURES_TO_OPEN = 3
 PROBE_SECONDS = 2.0
 INSIST_SECONDS = 1.0
+SILENT_SECONDS = 1.0  # a store that is only slow has answered one of the puts that it was sent meanwhile ...
+SILENT_FACTOR = 10  # ... or they are so large that others take long, too
 SAMPLES = 64
 SAMPLES_A_SORT = 8  # the percentile of 64 hardly moves within 8, and a sort a call would cost more than the bookkeeping
 HANGING_SECONDS = 5.0  # a call given up after this, and far beyond what the store is used to, counts as failed: nobody waited to the end
@@ -58,7 +63,7 @@ class ObservedStore:
         self._clock = clock
         self._record = record
         self._latencies: dict[Verb, _Latency] = {}
-        breakers = {work: _Breaker(probe_seconds) for work in _WORK.values()}
+        breakers = {work: _Breaker(probe_seconds, silent_seconds=SILENT_SECONDS if work == "put" else 0.0) for work in _WORK.values()}
         self._breakers: dict[Verb, _Breaker] = {verb: breakers[work] for verb, work in _WORK.items()}
         self._last_error: tuple[str, float] | None = None  # and when that was
 
@@ -67,14 +72,28 @@ class ObservedStore:
         return self._inner.info
 
     def ready_for(self, verb: Verb) -> bool:
-        """Whether to send it new work of this kind: the breaker is closed, or a probe is due."""
+        """Whether to send it new work of this kind: the breaker is closed, or a probe is due, or it answers, if late."""
+        breaker, now = self._breakers[verb], self._clock.monotonic()
+        return not breaker.avoided or now >= breaker.until or breaker.is_slow(now)
+
+    def keeps_pace(self, verb: Verb) -> bool:
+        """Whether to wait for it as for the others: it neither fails nor is late."""
+        return not self._breakers[verb].avoided
+
+    def is_on_trial(self, verb: Verb) -> bool:
+        """Whether it is to be asked only to see whether it keeps pace again."""
         breaker = self._breakers[verb]
-        return not breaker.avoided or self._clock.monotonic() >= breaker.until
+        return breaker.avoided and self._clock.monotonic() >= breaker.until
 
     def latency_p95(self, verb: Verb) -> float:
         """Return the 95th percentile of the last calls, in seconds."""
         latency = self._latencies.get(verb)
         return DEFAULT_P95_SECONDS if latency is None else latency.p95
+
+    def latency_median(self, verb: Verb) -> float:
+        """Return what half of the last calls took at most, in seconds."""
+        latency = self._latencies.get(verb)
+        return DEFAULT_P95_SECONDS if latency is None else latency.median
 
     @property
     def condition(self) -> Condition:
@@ -86,13 +105,16 @@ class ObservedStore:
             last_error_seconds=None if at is None else round(self._clock.monotonic() - at, 1),
         )
 
-    def overtaken(self, verb: Verb) -> None:
-        """Take note that a call is given up because others have answered in its stead: three in a row, and `ready_for` says no."""
+    def overtaken(self, verb: Verb, *, pace_seconds: float = math.inf) -> None:
+        """Take note that a call is not waited for any more, because others have answered: three in a row, and the store is late.
+
+        It is late until it has answered a call within `pace_seconds`.
+        """
         breaker = self._breakers[verb]
         avoided = breaker.avoided
-        breaker.overtake(self._clock.monotonic())
+        breaker.overtake(self._clock.monotonic(), pace_seconds)
         if breaker.avoided and not avoided:
-            logger.warning("store %s answers late, if at all; others are asked first to %s, for now", self.info.name, _WORK[verb])
+            logger.warning("store %s answers late, if at all: where others will do, nobody waits for it to %s", self.info.name, _WORK[verb])
 
     async def put(self, name: ShardName, body: Sequence[bytes | bytearray | memoryview], *, insist: bool = False) -> None:
         self._admit("put", insist=insist)
@@ -130,8 +152,9 @@ class ObservedStore:
 
     def _admit(self, verb: Verb, *, insist: bool = False) -> None:
         breaker, now = self._breakers[verb], self._clock.monotonic()
-        if breaker.avoided and not breaker.probe(now) and breaker.open and not (insist and breaker.may_insist(now)):
-            raise StoreNotAsked(self.info.name, "not asked: it failed several times in a row just now")
+        if breaker.avoided and not breaker.probe(now) and breaker.refuses(now) and not (insist and breaker.may_insist(now)):
+            reason = "it failed several times in a row just now" if breaker.open else "it has not answered for a while"
+            raise StoreNotAsked(self.info.name, f"not asked: {reason}")
 
     async def _watched(self, verb: Verb, call: Awaitable[Result]) -> Result:
         started = self._clock.monotonic()
@@ -158,9 +181,10 @@ class ObservedStore:
     def _answered(self, verb: Verb, outcome: str, started: float) -> None:
         elapsed = self._clock.monotonic() - started
         breaker = self._breakers[verb]
-        if breaker.avoided:
+        avoided = breaker.avoided
+        breaker.close(elapsed)
+        if avoided and not breaker.avoided:
             logger.info("store %s is used again to %s", self.info.name, _WORK[verb])
-        breaker.close()
         self._took(verb, elapsed)
         if self._record is not None:
             self._record(self.info.name, verb, outcome, elapsed)
@@ -197,12 +221,15 @@ class ObservedStore:
 class _Breaker:
     """Failures in a row of one kind of work."""
 
-    __slots__ = ("_failures", "_insisted_at", "_overtaken", "_probe_seconds", "until")
+    __slots__ = ("_failures", "_insisted_at", "_overtaken", "_pace_seconds", "_probe_seconds", "_silent_seconds", "_silent_since", "until")
 
-    def __init__(self, probe_seconds: float) -> None:
+    def __init__(self, probe_seconds: float, *, silent_seconds: float) -> None:
         self._probe_seconds = probe_seconds
+        self._silent_seconds = silent_seconds
         self._failures = 0
         self._overtaken = 0
+        self._pace_seconds = math.inf
+        self._silent_since: float | None = None  # since when others overtake it and it has answered nothing
         self._insisted_at: float | None = None  # since when somebody who insists has no answer
         self.until = 0.0  # when a probe is due
 
@@ -220,8 +247,22 @@ class _Breaker:
         """Whether others are to be asked first."""
         return self.open or self._overtaken >= FAILURES_TO_OPEN
 
-    def close(self) -> None:
-        self._failures = self._overtaken = 0
+    def is_slow(self, now: float) -> bool:
+        """Whether the store is late, but not silent, as far as is known."""
+        if self.open or not self._silent_seconds:
+            return False
+        return self._silent_since is None or now - self._silent_since < max(self._silent_seconds, SILENT_FACTOR * self._pace_seconds)
+
+    def refuses(self, now: float) -> bool:
+        """Whether calls fail at once if no probe is due. What is overtaken and broken off says nothing of silence."""
+        return self.open or (self._silent_seconds > 0 and not self.is_slow(now))
+
+    def close(self, seconds: float) -> None:
+        """Take an answer that took so long."""
+        self._failures = 0
+        self._silent_since = None
+        if seconds <= self._pace_seconds:
+            self._overtaken = 0
         self.forget_insistence()
 
     def fail(self, count: int, now: float) -> None:
@@ -229,8 +270,10 @@ class _Breaker:
         self.forget_insistence()
         self._put_off(now)
 
-    def overtake(self, now: float) -> None:
+    def overtake(self, now: float, pace_seconds: float) -> None:
         self._overtaken += 1
+        self._pace_seconds = pace_seconds
+        self._silent_since = now if self._silent_since is None else self._silent_since
         self._put_off(now)
 
     def probe(self, now: float) -> bool:
@@ -257,15 +300,16 @@ class _Breaker:
 class _Latency:
     """The last calls of one verb."""
 
-    __slots__ = ("_added", "_ring", "p95")
+    __slots__ = ("_added", "_ring", "median", "p95")
 
     def __init__(self, first: float) -> None:
         self._ring = deque([first], maxlen=SAMPLES)
         self._added = 1
-        self.p95 = first
+        self.p95 = self.median = first
 
     def add(self, seconds: float) -> None:
         self._ring.append(seconds)
         self._added += 1
         if self._added < SAMPLES_A_SORT or self._added % SAMPLES_A_SORT == 0:
-            self.p95 = sorted(self._ring)[len(self._ring) * 95 // 100]
+            ordered = sorted(self._ring)
+            self.p95, self.median = ordered[len(ordered) * 95 // 100], ordered[len(ordered) // 2]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from proxy.clock import ManualClock
+from proxy.clock import Clock, ManualClock
 from proxy.codec.format import shard_name
 from proxy.codec.geometry import Scheme
 from proxy.engine.fleet import Fleet
@@ -20,7 +20,7 @@ from proxy.engine.quorum import Placed, ShardPutter
 from proxy.errors import FilesExhausted, NotEnoughShards, StoreRejected, StoreUnavailable
 from proxy.manifest.records import SegmentId
 from proxy.stores.observe import ObservedStore
-from proxy.stores.protocol import ShardName, StoreInfo, StoreName
+from proxy.stores.protocol import ShardName, Store, StoreInfo, StoreName
 from proxy.stores.upstream import memory_store
 from tests.faulty_store import FaultyStore
 
@@ -30,13 +30,20 @@ ID = SegmentId(bytes(16))
 class Harness:
     """Faulty stores under a policy. Each place is provider/region/jurisdiction; the stores are called s1, s2, ..."""
 
-    def __init__(self, *places: str, scheme: Scheme, may_fail: MayFail) -> None:
+    def __init__(
+        self,
+        *places: str,
+        scheme: Scheme,
+        may_fail: MayFail,
+        clock: Clock | None = None,
+        make: Callable[[StoreInfo], Store] = memory_store,
+    ) -> None:
         infos = []
         for number, place in enumerate(places, 1):
             provider, region, jurisdiction = place.split("/")
             infos.append(StoreInfo(name=StoreName(f"s{number}"), provider=provider, region=region, jurisdiction=jurisdiction))
-        self.stores = {str(info.name): FaultyStore(memory_store(info)) for info in infos}
-        clock = ManualClock()
+        self.stores = {str(info.name): FaultyStore(make(info)) for info in infos}
+        clock = clock or ManualClock()
         self.fleet = Fleet({name: ObservedStore(store, clock) for name, store in self.stores.items()})
         self.policy = Policy(name="p", scheme=scheme, stores=tuple(infos), may_fail=may_fail)
 

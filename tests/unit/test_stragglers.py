@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Coroutine
 
 import pytest
@@ -69,6 +70,21 @@ async def test_a_late_put_that_was_given_up_is_not_recorded() -> None:
     placed.tail[0].cancel()
     await _followed(records, placed)
     assert records.arrived == [1]
+
+
+async def test_that_late_shards_do_not_arrive_is_told_once_a_store_and_told_again_once_they_do(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    manifest: Manifest = _Records()  # type: ignore[assignment]
+    tasks = BackgroundTasks()
+    stragglers = Stragglers(manifest, tasks, ManualClock())
+    for failure in [StoreUnavailable("s0", "down")] * 20 + [None] * 2 + [StoreUnavailable("s0", "down")] * 2:
+        stragglers.adopt(ExtentId(1), [_placed(_ends(failure), _ends())])
+        await tasks.drain(30)
+    assert [record.getMessage() for record in caplog.records if record.name == "proxy.engine.stragglers"] == [
+        "late shards do not arrive at store s0, and wait for repair: store s0: down",
+        "late shards arrive again at store s0; 20 did not, and wait for repair",
+        "late shards do not arrive at store s0, and wait for repair: store s0: down",
+    ]
 
 
 async def test_the_late_puts_of_a_write_that_failed_have_ended_once_they_are_disowned() -> None:
