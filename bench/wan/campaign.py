@@ -127,6 +127,9 @@ path = "${SHARDGATE_DATA}/manifest.sqlite"
 path = "${SHARDGATE_DATA}/root.key"
 create = true
 
+[cache]
+use = "never" # what is read twice would come from memory
+
 [policies.standard]
 scheme = "4+2"
 may_fail = { providers = 1 }

@@ -160,6 +160,10 @@ class Budget:
         """Tell whether somebody else than this owner waits for memory."""
         return any(one.grant.owner != others_than for one in self._waiting.values())
 
+    def can_spare(self, size_bytes: int) -> bool:
+        """Tell whether so much more would leave half of it free: who takes that much makes nobody wait."""
+        return not self._waiting and self.held_bytes + size_bytes <= self.capacity_bytes // 2
+
     @property
     def largest_bytes(self) -> int:
         """The most that one request is granted."""

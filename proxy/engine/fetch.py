@@ -70,18 +70,20 @@ class ColumnFetch:
         self._reader = columns
         self._wanted = wanted
         self._offset, self._span = span
+        self._loop = asyncio.get_running_loop()
         self._reads: Flight[bytes | memoryview] = Flight()
         self._late: set[int] = set()
         self._untried: list[int] = []
         self._unasked: list[int] = []  # their stores failed just now, and were not asked
         self._insisted = False
-        self._hedge_seconds = 0.0
+        self._patience_seconds = 0.0
+        self._hedge_at = 0.0
         self._reasons: list[str] = []
 
     @property
     def is_healthy(self) -> bool:
-        """Whether none of the stores wanted is known to be down."""
-        return all(self._is_readable(column) for column in self._wanted)
+        """Whether none of the stores wanted is known to be down or late."""
+        return all(self._is_readable(column) and self._store(column).keeps_pace("get_range") for column in self._wanted)
 
     async def gather(self) -> None:
         """Fetch the columns wanted, or any k, unless they are at hand. Raises `NotEnoughShards`."""
@@ -113,13 +115,15 @@ class ColumnFetch:
 
     def _begin(self) -> None:
         self._untried = self._candidates()
-        self._hedge_seconds = self._patience()
+        self._patience_seconds = self._patience()
+        self._hedge_at = self._loop.time() + self._patience_seconds
         absent = self._wanted - self._reader.indexes
         healthy = [index for index in absent if self._is_readable(index)]
+        on_trial = sum(not self._store(index).keeps_pace("get_range") for index in healthy)
         for index in healthy:
             self._start(index)
-        if len(healthy) < len(absent):
-            self._top_up()
+        if len(healthy) - on_trial < len(absent):
+            self._top_up(extra=on_trial)  # nobody waits to see whether a store is back
 
     def _enough(self) -> bool:
         have = self._reader.indexes
@@ -130,10 +134,13 @@ class ColumnFetch:
             raise NotEnoughShards(
                 needed=self._scheme.k, found=len(self._reader.indexes), segment=self._segment.id.hex(), reasons=tuple(self._reasons)
             )
-        ended = await self._reads.ended(self._hedge_seconds if self._untried else None)
+        # A fixed time, whatever is answered meanwhile: put off by each answer, it would come late just when only the late are left.
+        ended = await self._reads.ended(max(self._hedge_at - self._loop.time(), 0.0) if self._untried else None)
         if not ended:
             self._late.update(self._reads.running.values())
-            self._top_up(extra=1)
+            self._hedge_at = self._loop.time() + self._patience_seconds
+            ready = sum(self._is_readable(index) for index in self._untried)
+            self._top_up(extra=max(min(len(self._reads.running), ready), 1))
         for index, task in ended:
             failure = task.exception()  # raised here, it would hold this frame, which holds it
             if failure is None:
@@ -158,7 +165,7 @@ class ColumnFetch:
             if len(sealed) <= INLINE_SIZE:
                 self._reader.add(index, sealed)
             else:
-                await asyncio.get_running_loop().run_in_executor(self._threads, self._reader.add, index, sealed)
+                await self._loop.run_in_executor(self._threads, self._reader.add, index, sealed)
         except (IntegrityError, ShardTruncated) as error:
             self._do_without(index, error)
 

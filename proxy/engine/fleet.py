@@ -12,6 +12,9 @@ from proxy.stores.observe import Condition, ObservedStore
 logger = logging.getLogger(__name__)
 
 
+FAR_SECONDS = 0.01  # disks nearby answer sooner, and no provider does
+
+
 class Fleet:
     """Stores by name, and the orders in which to use them."""
 
@@ -62,6 +65,11 @@ class Fleet:
     def readable(self, name: str) -> bool:
         """Tell whether a store is configured and not known to fail when a shard is read."""
         return name in self.stores and self.stores[name].ready_for("get_range")
+
+    def are_far(self, names: Sequence[str]) -> bool:
+        """Tell whether most of these stores are known to take so long to answer a read that more should be asked for at a time."""
+        usual = sorted(self.stores[name].latency_median("get_range", unknown=0.0) for name in names if name in self.stores)
+        return bool(usual) and usual[len(usual) // 2] >= FAR_SECONDS
 
     def by_readiness(self, candidates: Sequence[tuple[int, str]]) -> list[int]:
         """Return the shard indexes of (index, store) pairs, best store to read from first: healthy, then fast, then cheap."""

@@ -45,9 +45,11 @@ from proxy.engine.flight import Flight
 from proxy.engine.placement import Policy, detour, place, shortfalls, survives
 from proxy.errors import NotEnoughShards, StoreError, StoreNotAsked
 from proxy.manifest.records import GarbageSegment, SegmentId
+from proxy.stores.observe import ObservedStore
 from proxy.stores.protocol import ShardName
 
 LATE_FACTOR = 2.0  # of what half of the shards took at most
+SMALL_SHARD_SIZE = 256 * 1024  # on the way for less time than the round trip takes
 MIN_PATIENCE_SECONDS = 0.05  # a disk that stalls for a moment is not worth a second manifest write
 Naming: TypeAlias = Callable[[bytes, int], str]  # from segment id and shard index to the upstream name
 
@@ -160,6 +162,7 @@ class _SegmentPuts:
         self._unasked: set[str] = set()  # those of the failing that were not asked
         self._insisted = insist
         self._reasons: list[str] = []
+        self._shard_bytes = sum(map(len, shards[0]))
         self._loop = asyncio.get_running_loop()
         self._seconds: list[float] = []  # that each shard took which is stored
         self._flight: Flight[None] = Flight()
@@ -264,9 +267,13 @@ class _SegmentPuts:
         for put in doubted:
             put.doubted = True
         late = {put.store for put in self._puts.values() if put.doubted}
-        prompt = {store for store in self._ready() - late if self._fleet[store].keeps_pace("put")}
+        prompt = {store for store in self._ready() - late if self._may_double(self._fleet[store])}
         for index in (*self._failed, *(put.index for put in doubted)):
             self._take_detour(index, prompt - self._sent[index])
+
+    def _may_double(self, store: ObservedStore) -> bool:
+        """Whether a shard may be sent here as well. Where large ones wait for bandwidth, copies would make it shorter still."""
+        return store.keeps_pace("put") and (self._shard_bytes <= SMALL_SHARD_SIZE or not store.puts)
 
     def _tell_if_late(self, put: _Put) -> None:
         patience = self._patience()

@@ -1,6 +1,7 @@
 """The read path: from a version's extents to authenticated plaintext, whatever up to m stores do.
 
-A range is cut into windows of whole stripes (`windows`), each of which is fetched (`fetch`) while the one before it is being sent.
+A range is cut into windows of whole stripes (`windows`), each of which is fetched (`fetch`) while the one before it is being sent, or
+sooner (`read_ahead`).
 
 A client that takes nothing keeps its answer, but not the memory: when others wait for memory, its `Reading` is paused and fetches again
 later.
@@ -16,6 +17,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from typing import NamedTuple
 
 from proxy.codec.customer import CustomerKey, Keystream
@@ -24,10 +26,11 @@ from proxy.engine.cache.cache import SealedCache
 from proxy.engine.damage import DamageReporter
 from proxy.engine.fetch import INLINE_SIZE, Upstream, WindowFetch
 from proxy.engine.fleet import Fleet
+from proxy.engine.read_ahead import Fetched, ReadAhead
 from proxy.engine.slot_fetch import SlotFetch
 from proxy.engine.windows import (
+    FAR_WINDOW_SIZE,
     FIRST_WINDOW_SIZE,
-    READ_AHEAD_SIZE,
     RESUMED_WINDOW_SIZE,
     SOURCE_WINDOW_SIZE,
     SlotWindow,
@@ -45,7 +48,6 @@ GROUP_SIZE = 256 * 1024  # of one write: it stays in memory while a client takes
 
 Pieces = AsyncGenerator[bytes | memoryview]
 Groups = AsyncGenerator[list[memoryview]]
-_Fetched = asyncio.Task[tuple[list[memoryview], Grant]]
 
 
 class ReadKeys(NamedTuple):
@@ -95,21 +97,24 @@ class Reader:
             extents, start = await self._load(version, start, length)
         return Reading(self, Stored(extents, slot_of(version.extents)), keys, start, length)
 
-    async def read(self, windows: Iterator[Window | SlotWindow], keys: ReadKeys, passing: deque[Grant] | None) -> Groups:
+    def is_far(self, stored: Stored) -> bool:
+        """Tell whether it takes a round trip worth hiding to read the first bytes."""
+        return any(self._upstream.fleet.are_far(extent.layout.segments[0].stores) for extent in stored.extents[:1])
+
+    async def read(
+        self, windows: Iterator[Window | SlotWindow], keys: ReadKeys, passing: deque[Grant] | None, *, is_far: bool = False
+    ) -> Groups:
         """Return the windows' plaintext, in groups of pieces. While one is passed on, `passing` has the grant of its window.
 
         Without `passing`, the memory is the caller's.
         """
         charged = passing is not None
-        window = next(windows, None)
-        ahead = self._begin(window, keys, charged=charged)
+        ahead = ReadAhead(windows, partial(self._begin, keys=keys, charged=charged), self._budget, is_far=is_far)
         try:
-            while window is not None and ahead is not None:
-                pieces, held = await ahead
-                reads_ahead = window.length >= READ_AHEAD_SIZE
+            while fetched := await ahead.take():
+                pieces, held = fetched
+                del fetched
                 try:
-                    window = next(windows, None)
-                    ahead = self._begin(window if reads_ahead else None, keys, charged=charged)
                     if passing is not None:
                         passing.append(held)
                     pieces.reverse()
@@ -119,12 +124,8 @@ class Reader:
                     if passing is not None:
                         passing.clear()
                     held.release()
-                if not reads_ahead:
-                    ahead = self._begin(window, keys, charged=charged)
         finally:
-            if ahead is not None:
-                await self._drop(ahead)
-            ahead = None  # its error holds this frame
+            await ahead.drop()
 
     async def open_source(self, version: Version, keys: ReadKeys, start: int, length: int, *, run_size: int) -> Pieces:
         """As `open`, for a copy into segments of `run_size`, whose writer has memory for the source as well: see `source_memory`."""
@@ -154,16 +155,10 @@ class Reader:
                     for piece in group:
                         yield piece
 
-    def _begin(self, window: Window | SlotWindow | None, keys: ReadKeys, *, charged: bool) -> _Fetched | None:
-        return None if window is None else asyncio.create_task(self._fetch(window, keys, charged=charged))
+    def _begin(self, window: Window | SlotWindow, keys: ReadKeys, *, charged: bool) -> asyncio.Task[Fetched]:
+        return asyncio.create_task(self._fetch(window, keys, charged=charged))
 
-    async def _drop(self, ahead: _Fetched) -> None:
-        ahead.cancel()
-        outcome = (await asyncio.gather(ahead, return_exceptions=True))[0]
-        if isinstance(outcome, tuple):
-            outcome[1].release()
-
-    async def _fetch(self, window: Window | SlotWindow, keys: ReadKeys, *, charged: bool) -> tuple[list[memoryview], Grant]:
+    async def _fetch(self, window: Window | SlotWindow, keys: ReadKeys, *, charged: bool) -> Fetched:
         """Return a window's plaintext and the memory granted for it."""
         keystream = keys.keystream(window)
         fetch = (
@@ -196,7 +191,8 @@ class Reading(AsyncIterator[memoryview]):
         self._keys = keys
         self._position = start
         self._end = start + length
-        self._first_size = FIRST_WINDOW_SIZE
+        self._is_far = length > FIRST_WINDOW_SIZE and reader.is_far(stored)
+        self._first_size = FAR_WINDOW_SIZE if self._is_far else FIRST_WINDOW_SIZE
         self._groups: Groups | None = None
         self._begun: list[memoryview] = []  # the rest of a group of which pieces were taken
         self._held: deque[Grant] = deque(maxlen=1)
@@ -214,7 +210,7 @@ class Reading(AsyncIterator[memoryview]):
         if not group:
             if self._groups is None:
                 windows = self._stored.windows(self._position, self._end - self._position, first_size=self._first_size)
-                self._groups = self._reader.read(windows, self._keys, self._held)
+                self._groups = self._reader.read(windows, self._keys, self._held, is_far=self._is_far)
             group = await anext(self._groups, [])
             self._position += sum(map(len, group))
         return group
@@ -232,7 +228,7 @@ class Reading(AsyncIterator[memoryview]):
         """Give back all memory. What is beyond the last piece is fetched again when it is asked for."""
         self._position -= sum(map(len, self._begun))
         self._begun = []
-        self._first_size = RESUMED_WINDOW_SIZE
+        self._first_size, self._is_far = RESUMED_WINDOW_SIZE, False
         await self.aclose()
 
     async def aclose(self) -> None:

@@ -12,6 +12,7 @@ from proxy.manifest.records import Extent, ExtentRef, Segment
 
 WINDOW_SIZE = 4 * 1024 * 1024  # plaintext: a store is asked for 1 MiB at a time at 4+2
 FIRST_WINDOW_SIZE = 1024 * 1024  # the first byte leaves sooner
+FAR_WINDOW_SIZE = WINDOW_SIZE  # from afar the round trip takes longer than the bytes, and is paid for each window
 RESUMED_WINDOW_SIZE = 256 * 1024  # after a pause: a slow reader may pause again soon, and what was read ahead is read in vain
 READ_AHEAD_SIZE = 512 * 1024  # after a smaller window, the next one is read only when it is asked for
 SOURCE_WINDOW_SIZE = 2 * 1024 * 1024  # of a copy: no less than a stripe of 32 cells

@@ -66,6 +66,7 @@ class ObservedStore:
         breakers = {work: _Breaker(probe_seconds, silent_seconds=SILENT_SECONDS if work == "put" else 0.0) for work in _WORK.values()}
         self._breakers: dict[Verb, _Breaker] = {verb: breakers[work] for verb, work in _WORK.items()}
         self._last_error: tuple[str, float] | None = None  # and when that was
+        self.puts = 0  # under way
 
     @property
     def info(self) -> StoreInfo:
@@ -90,10 +91,10 @@ class ObservedStore:
         latency = self._latencies.get(verb)
         return DEFAULT_P95_SECONDS if latency is None else latency.p95
 
-    def latency_median(self, verb: Verb) -> float:
-        """Return what half of the last calls took at most, in seconds."""
+    def latency_median(self, verb: Verb, *, unknown: float = DEFAULT_P95_SECONDS) -> float:
+        """Return what half of the last calls took at most, in seconds; `unknown` if there were none."""
         latency = self._latencies.get(verb)
-        return DEFAULT_P95_SECONDS if latency is None else latency.median
+        return unknown if latency is None else latency.median
 
     @property
     def condition(self) -> Condition:
@@ -118,7 +119,11 @@ class ObservedStore:
 
     async def put(self, name: ShardName, body: Sequence[bytes | bytearray | memoryview], *, insist: bool = False) -> None:
         self._admit("put", insist=insist)
-        await self._watched("put", self._inner.put(name, body))
+        self.puts += 1
+        try:
+            await self._watched("put", self._inner.put(name, body))
+        finally:
+            self.puts -= 1
 
     async def get_range(self, name: ShardName, start: int, length: int, *, insist: bool = False) -> memoryview | bytes:
         self._admit("get_range", insist=insist)
@@ -174,7 +179,7 @@ class ObservedStore:
 
     def _had_at_once(self) -> None:
         """Count what came from memory. It tells nothing about how fast the store is."""
-        self._breakers["get_range"].close()
+        self._breakers["get_range"].close(0.0)
         if self._record is not None:
             self._record(self.info.name, "get_range", "ok", 0.0)
 

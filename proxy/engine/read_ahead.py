@@ -1,0 +1,84 @@
+"""Read-ahead: the windows of one answer that are being fetched, or wait to be sent.
+
+The problem. A store nearby answers before its bytes are needed, if one window is fetched while another is being sent. From a store far away
+each window takes a round trip, and a client that waits for one after the other gets a fraction of what the stores could send. Windows that
+are larger, or fetched long before, take memory that others may need.
+
+The idea. Windows from afar are fetched several at a time. There are more of them each time the client has to wait, and none beyond the next
+unless half of the budget stays free: memory that others do not miss.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from proxy.engine.budget import Budget, Grant
+from proxy.engine.windows import READ_AHEAD_SIZE, SlotWindow, Window
+
+AHEAD_FROM_AFAR = 2  # windows at first, beside the one that the client waits for
+MOST_AHEAD = 12  # three segments: then most stores have something to send
+
+Fetched = tuple[list[memoryview], Grant]
+Fetch = Callable[[Window | SlotWindow], asyncio.Task[Fetched]]
+
+
+class ReadAhead:
+    """One answer's windows, in order. `is_far`: their stores are."""
+
+    def __init__(self, windows: Iterator[Window | SlotWindow], fetch: Fetch, budget: Budget, *, is_far: bool) -> None:
+        self._windows = windows
+        self._fetch = fetch
+        self._budget = budget
+        self._is_far = is_far
+        self._depth = AHEAD_FROM_AFAR
+        self._has_begun_to_flow = False  # the first window is always waited for
+        self._next = next(windows, None)
+        self._begun: deque[tuple[asyncio.Task[Fetched], int]] = deque()
+
+    async def take(self) -> Fetched | None:
+        """Return the next window's plaintext and the memory granted for it, which is the caller's from now on; None at the end."""
+        if self._is_far:
+            await asyncio.sleep(0)  # what was begun before takes its memory now: then it is known how much is left
+            self._fill(self._depth + 1)
+        elif not self._begun:
+            self._begin()
+        if not self._begun:
+            return None
+        ahead, length = self._begun[0]
+        if self._is_far and self._has_begun_to_flow and not ahead.done():
+            self._depth = min(self._depth + 1, MOST_AHEAD)
+        self._has_begun_to_flow = True
+        try:
+            fetched = await ahead
+        finally:
+            del ahead  # its error holds this frame
+        self._begun.popleft()
+        if not self._is_far and length >= READ_AHEAD_SIZE and not self._begun:
+            self._begin()
+        return fetched
+
+    async def drop(self) -> None:
+        """Break off what is being fetched, and give back the memory of what has been."""
+        begun = [ahead for ahead, _ in self._begun]
+        self._begun.clear()
+        for ahead in begun:
+            ahead.cancel()
+        for outcome in await asyncio.gather(*begun, return_exceptions=True):
+            if isinstance(outcome, tuple):
+                outcome[1].release()
+
+    def _fill(self, count: int) -> None:
+        """Have so many windows begun: one in any case, more while there is memory to spare."""
+        wanted_bytes = 0
+        while self._next is not None and len(self._begun) < count:
+            wanted_bytes += 2 * self._next.length  # sealed and opened
+            if self._begun and not self._budget.can_spare(wanted_bytes):
+                return
+            self._begin()
+
+    def _begin(self) -> None:
+        if self._next is not None:
+            self._begun.append((self._fetch(self._next), self._next.length))
+            self._next = next(self._windows, None)

@@ -1,0 +1,169 @@
+"""A read asks others when a store is late, and does not wait to see whether one is back. Time is simulated."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from proxy.engine.fetch import ColumnFetch, Upstream
+from proxy.engine.fleet import FAR_SECONDS, Fleet
+from proxy.errors import ProxyError
+from proxy.manifest.records import Extent, ExtentId, Layout, Segment, SegmentId
+from proxy.stores.observe import FAILURES_TO_OPEN, PROBE_SECONDS, SAMPLES_A_SORT, ObservedStore
+from proxy.stores.protocol import ShardName, StoreInfo, StoreName
+from tests.fault.machine.network import MemoryStore
+from tests.faulty_store import FaultyStore
+from tests.leaping import LoopClock, leap
+
+USUAL = 0.03
+PATIENCE = 2 * USUAL
+K = 4
+
+
+class _Columns:
+    """Takes what comes."""
+
+    def __init__(self) -> None:
+        self.taken: list[int] = []
+
+    @property
+    def indexes(self) -> frozenset[int]:
+        return frozenset(self.taken)
+
+    def add(self, shard_index: int, sealed: bytes | memoryview) -> None:
+        self.taken.append(shard_index)
+
+
+class _NoDamage:
+    def found(self, extent_id: ExtentId, segment: Segment, shard_index: int, failure: ProxyError) -> None:
+        raise AssertionError(f"shard {shard_index}: {failure}")
+
+
+class Six:
+    """Six stores that hold a shard of 4+2 each: s0 the first."""
+
+    def __init__(self) -> None:
+        names = [f"s{index}" for index in range(6)]
+        self.segment = Segment(id=SegmentId(bytes(16)), size=100, stores=tuple(names))
+        layout = Layout(size=100, k=K, m=2, tenant_key_id="t", wrapped_key=b"", segments=(self.segment,))
+        self.extent = Extent(id=ExtentId(1), layout=layout)
+        self.stores = [
+            FaultyStore(MemoryStore(StoreInfo(name=StoreName(name), provider=name, region="r", jurisdiction="J"))) for name in names
+        ]
+        self.fleet = Fleet({name: ObservedStore(store, LoopClock()) for name, store in zip(names, self.stores, strict=True)})
+
+    async def begin(self) -> None:
+        """Put the shards, and let it be known how fast the stores are."""
+        for index, store in enumerate(self.stores):
+            await store.inner.put(ShardName(self.segment.shard_name(index)), [b"x" * 10])
+            store.slow_seconds = USUAL
+        for _ in range(SAMPLES_A_SORT):
+            await self.read(range(K))
+            await self.read((4, 5))
+
+    async def read(self, wanted: range | tuple[int, ...]) -> tuple[list[int], float]:
+        """Return which columns were used, and how long it took."""
+        columns, loop = _Columns(), asyncio.get_running_loop()
+        for store in self.stores:
+            store.calls.clear()
+        began = loop.time()
+        with ThreadPoolExecutor(1) as threads:
+            upstream = Upstream(self.fleet, threads, _NoDamage())
+            await ColumnFetch(self.extent, self.segment, columns, wanted=frozenset(wanted), span=(0, 10), upstream=upstream).gather()
+        return sorted(columns.taken), loop.time() - began
+
+    @property
+    def asked(self) -> list[int]:
+        return [index for index, store in enumerate(self.stores) if store.calls["get_range"]]
+
+
+def _on_six(test: Callable[[Six], Awaitable[None]]) -> Callable[[], None]:
+    async def run() -> None:
+        six = Six()
+        await six.begin()
+        await test(six)
+
+    def whole() -> None:
+        leap(run())
+
+    whole.__name__ = test.__name__
+    return whole
+
+
+@_on_six
+async def test_only_the_columns_wanted_are_asked_for_while_nobody_is_late(six: Six) -> None:
+    assert await six.read((2,)) == ([2], pytest.approx(USUAL))
+    assert six.asked == [2]
+
+
+@_on_six
+async def test_others_are_asked_at_a_fixed_time_however_many_answer_before(six: Six) -> None:
+    six.stores[0].hanging = True
+    for index, seconds in ((1, 0.8), (2, 1.2), (3, 1.6)):
+        six.stores[index].slow_seconds = seconds * USUAL
+    taken, seconds = await six.read(range(K))
+    assert sorted(taken) in ([1, 2, 3, 4], [1, 2, 3, 5])
+    assert seconds == pytest.approx(PATIENCE + USUAL)
+
+
+@_on_six
+async def test_for_two_that_are_late_two_others_are_asked_at_once(six: Six) -> None:
+    six.stores[0].hanging = six.stores[1].hanging = True
+    taken, seconds = await six.read(range(K))
+    assert sorted(taken) == [2, 3, 4, 5]
+    assert seconds == pytest.approx(PATIENCE + USUAL)
+
+
+@_on_six
+async def test_a_store_that_is_always_slow_does_not_put_the_time_off(six: Six) -> None:
+    six.stores[5].slow_seconds = 1.0
+    for _ in range(SAMPLES_A_SORT):
+        await six.read((5,))
+    six.stores[0].hanging = True
+    assert (await six.read(range(K)))[1] == pytest.approx(PATIENCE + USUAL)
+
+
+@_on_six
+async def test_nobody_waits_to_see_whether_a_late_store_is_back(six: Six) -> None:
+    six.stores[0].hanging = True
+    for _ in range(FAILURES_TO_OPEN):
+        await six.read(range(K))
+    assert await six.read(range(K)) == ([1, 2, 3, 4], pytest.approx(USUAL))
+    assert 0 not in six.asked
+    await asyncio.sleep(PROBE_SECONDS)
+    assert await six.read(range(K)) == ([1, 2, 3, 4], pytest.approx(USUAL))
+    assert 0 in six.asked
+    assert await six.read((0,)) == ([1, 2, 3, 4], pytest.approx(USUAL))
+    await asyncio.sleep(PROBE_SECONDS)
+    assert await six.read((0,)) == ([1, 2, 3, 4], pytest.approx(USUAL))
+    assert 0 in six.asked
+
+
+@_on_six
+async def test_a_store_that_is_back_is_found_and_used_again(six: Six) -> None:
+    six.stores[0].hanging = True
+    for _ in range(FAILURES_TO_OPEN):
+        await six.read(range(K))
+    six.stores[0].hanging = False
+    await asyncio.sleep(PROBE_SECONDS)
+    await six.read(range(K))
+    assert await six.read((0,)) == ([0], pytest.approx(USUAL))
+
+
+@_on_six
+async def test_stores_are_far_if_most_of_them_are(six: Six) -> None:
+    names = six.segment.stores
+    assert six.fleet.are_far(names)
+    near = Six()
+    assert not near.fleet.are_far(names)  # nobody knows yet
+    await near.begin()
+    for store in near.stores:
+        store.slow_seconds = FAR_SECONDS / 2
+    for _ in range(8 * SAMPLES_A_SORT):
+        await near.read(range(6))
+    near.stores[0].slow_seconds = 1.0
+    await near.read((0,))
+    assert not near.fleet.are_far(names)
