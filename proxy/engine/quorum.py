@@ -40,7 +40,7 @@ from typing import TypeAlias
 
 from proxy.codec.format import shard_name
 from proxy.codec.geometry import Scheme
-from proxy.engine.fleet import Fleet
+from proxy.engine.fleet import FAR_SECONDS, Fleet
 from proxy.engine.flight import Flight
 from proxy.engine.placement import Policy, detour, place, shortfalls, survives
 from proxy.errors import NotEnoughShards, StoreError, StoreNotAsked
@@ -51,6 +51,7 @@ from proxy.stores.protocol import ShardName
 LATE_FACTOR = 2.0  # of what half of the shards took at most
 SMALL_SHARD_SIZE = 256 * 1024  # on the way for less time than the round trip takes
 MIN_PATIENCE_SECONDS = 0.05  # a disk that stalls for a moment is not worth a second manifest write
+NEAR_DOUBT_SECONDS = 0.5  # nor, where stores are disks nearby, a second copy
 Naming: TypeAlias = Callable[[bytes, int], str]  # from segment id and shard index to the upstream name
 
 
@@ -252,8 +253,10 @@ class _SegmentPuts:
 
     def _doubt_at(self, put: _Put) -> float:
         patience = self._patience()
+        if patience is None:
+            return math.inf
         usual = self._fleet[put.store].latency_median("put")
-        return math.inf if patience is None else put.begun + max(patience, LATE_FACTOR * usual)
+        return put.begun + max(patience, LATE_FACTOR * usual, 0.0 if usual >= FAR_SECONDS else NEAR_DOUBT_SECONDS)
 
     def _latest(self) -> float:
         """Return when the last put is late that is worth waiting for."""

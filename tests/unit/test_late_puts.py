@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.codec.geometry import Scheme
+from proxy.engine.fleet import FAR_SECONDS
 from proxy.engine.hands import unit_of
 from proxy.engine.placement import MayFail, survives
-from proxy.engine.quorum import LATE_FACTOR, Placed
+from proxy.engine.quorum import LATE_FACTOR, NEAR_DOUBT_SECONDS, Placed
 from proxy.errors import NotEnoughShards
 from proxy.stores.observe import FAILURES_TO_OPEN, PROBE_SECONDS, SILENT_SECONDS
 from tests.fault.machine.network import MemoryStore
@@ -143,6 +144,18 @@ async def test_where_the_promise_needs_a_late_shard_another_store_is_sent_it(six
     for index, store in placed.stores.items():
         assert index in await six.indexes(store)
     assert not [task for task in asyncio.all_tasks() if "put" in repr(task.get_coro()) and task is not asyncio.current_task()]
+
+
+@_on_six
+async def test_a_disk_nearby_that_stalls_for_a_moment_is_waited_for(six: Harness) -> None:
+    for store in six.stores.values():
+        store.slow_seconds = FAR_SECONDS / 5
+    await _learn(six)
+    six.stores["s1"].rejects = True
+    await _learn(six)
+    six.stores["s2"].slow_seconds = NEAR_DOUBT_SECONDS / 2
+    placed, seconds = await _timed(six)
+    assert (placed.strays, seconds) == (False, pytest.approx(NEAR_DOUBT_SECONDS / 2))
 
 
 @_on_six
