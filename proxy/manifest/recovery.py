@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+from proxy.manifest.damage import DamageKind
 from proxy.manifest.drafts import VersionDraft
 from proxy.manifest.records import BucketName, Layout, ObjectKey, Part, Record, Segment, SegmentId, UploadId, VersionId
 
@@ -64,6 +65,8 @@ class Labelled(Record, frozen=True, kw_only=True, omit_defaults=True):
     wrapped_key: bytes
     segment: Segment
     record: bytes = b""
+    table_offset: int = 0  # of a pack, as its label says; bucket and key are "" then
+    table_size: int = 0  # > 0: a pack
 
 
 class FoundVersion(Record, frozen=True, kw_only=True, omit_defaults=True, tag="version"):
@@ -83,7 +86,23 @@ class FoundPart(Record, frozen=True, kw_only=True, omit_defaults=True, tag="part
     layout: Layout
 
 
-Found = FoundVersion | FoundPart
+class FoundSlot(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """A version that a pack's table tells of. The draft has no layout: its bytes are the slot at `offset`."""
+
+    bucket: BucketName
+    draft: VersionDraft
+    offset: int
+
+
+class FoundPack(Record, frozen=True, kw_only=True, omit_defaults=True, tag="pack"):
+    """A pack whose table has been read. `damage`: what reading that has shown to be wrong with its shards, by index."""
+
+    layout: Layout
+    slots: tuple[FoundSlot, ...]
+    damage: tuple[tuple[int, DamageKind], ...] = ()
+
+
+Found = FoundVersion | FoundPart | FoundPack
 
 
 class Finding(Record, frozen=True, kw_only=True, omit_defaults=True):

@@ -52,7 +52,7 @@ async def recover(lab: Laboratory, manifest: Manifest, notes: Notes, tell: Tell 
         place = await LabelledRecovery(
             manifest=manifest,
             keyring=lab.services.keyring,
-            stores=lab.services.fleet.stores,
+            fleet=lab.services.fleet,
             policies=lab.services.policies,
             clock=lab.clock,
             notes=notes,

@@ -1,7 +1,7 @@
-"""A version or part from its segments, as their labels tell. Decided purely.
+"""A version or part from its segments, as their labels tell, and the versions of a pack from its table. Decided purely.
 
-It is brought back only if it is whole: its segments are numbered without a gap, each begins where the one before ends, the last one has the
-record, and they are as long together as the record says.
+A version or part is brought back only if it is whole: its segments are numbered without a gap, each begins where the one before ends, the
+last one has the record, and they are as long together as the record says. A pack is whole, or its table would not be there.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ from itertools import accumulate
 import msgspec
 from msgspec.structs import replace
 
+from proxy.codec.geometry import Scheme, SegmentGeometry
+from proxy.codec.slots import PackEntry, Slot, decode_table
+from proxy.errors import ShardMismatch
 from proxy.manifest.drafts import VersionDraft
 from proxy.manifest.records import BucketName, Layout, Part
-from proxy.manifest.recovery import Finding, Found, FoundPart, FoundVersion, Labelled
+from proxy.manifest.recovery import Finding, Found, FoundPart, FoundSlot, FoundVersion, Labelled
 
 _drafts = msgspec.msgpack.Decoder(VersionDraft)
 _parts = msgspec.msgpack.Decoder(Part)
@@ -74,6 +77,36 @@ def _found_part(last: Labelled, layout: Layout) -> Found | Finding:
     return FoundPart(
         bucket=last.bucket, key=last.key, upload_id=last.upload_id, part=part, layout=replace(layout, customer_salt=part.customer_salt)
     )
+
+
+def slots_of(pack: Labelled, table: bytes) -> tuple[list[FoundSlot], list[Finding]]:
+    """Return the versions that a pack's table tells of, and what is wrong with others."""
+    try:
+        entries = decode_table(table)
+    except msgspec.MsgspecError as error:
+        return [], [Finding(sort="incomplete", subject=pack_subject(pack), reason=f"its table cannot be read: {error}")]
+    geometry = SegmentGeometry(Scheme(pack.k, pack.m), pack.segment.size)
+    slots, findings = [], []
+    for entry in entries:
+        try:
+            slots.append(_slot(geometry, entry))
+        except (msgspec.MsgspecError, ShardMismatch) as error:
+            findings.append(Finding(sort="incomplete", subject=f"{entry.bucket}/{entry.key}", reason=f"its record cannot be used: {error}"))
+    return slots, findings
+
+
+def pack_subject(pack: Labelled) -> str:
+    """Return how a report names a pack as a whole."""
+    return f"pack {pack.segment.id.hex()}"
+
+
+def _slot(geometry: SegmentGeometry, entry: PackEntry) -> FoundSlot:
+    """Raises `ShardMismatch` if there can be no such slot, or if the record is not of it."""
+    Slot(geometry, entry.offset, entry.size)
+    draft = _drafts.decode(entry.record)
+    if (draft.key, draft.id, draft.size) != (entry.key, entry.version_id, entry.size):
+        raise ShardMismatch("it is of something else than the table says")
+    return FoundSlot(bucket=BucketName(entry.bucket), draft=draft, offset=entry.offset)
 
 
 def _contradicted(last: Labelled) -> Finding:

@@ -15,21 +15,23 @@ from functools import partial
 import msgspec
 
 from proxy.clock import Clock
+from proxy.engine.fleet import Fleet
 from proxy.engine.placement import Policy
 from proxy.engine.recover.assembly import assemble
 from proxy.engine.recover.labels import LabelReader, Surroundings
 from proxy.engine.recover.notes import Notes, Tell
-from proxy.keyring import Keyring
+from proxy.engine.recover.tables import Places, TableReader
+from proxy.keyring import Keyring, TenantCipher
 from proxy.manifest.journal import Key
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import Bucket, ExtentId, KmsKey, Record, SegmentId, Tenant
-from proxy.manifest.recovery import Finding, Found, FoundPart, FoundVersion, Outcome
+from proxy.manifest.recovery import Finding, Found, FoundPack, FoundPart, FoundSlot, FoundVersion, Outcome
 from proxy.manifest.sqlite.notebook import Notebook
-from proxy.stores.observe import ObservedStore
 
 BATCH = 500
 _SHARD = re.compile(r"[0-9a-f]{2}/([0-9a-f]{32})-")
 STATE = "recover"  # of the manifest: what was found is brought back up to here
+Unit = FoundVersion | FoundPart | FoundSlot
 _WHY = {
     "superseded": "something newer is there",
     "unconfirmed": "it was written on a condition, and the journal does not say that the condition held",
@@ -59,7 +61,7 @@ class LabelledRecovery:
         *,
         manifest: Manifest,
         keyring: Keyring,
-        stores: Mapping[str, ObservedStore],
+        fleet: Fleet,
         policies: Mapping[str, Policy],
         clock: Clock,
         notes: Notes,
@@ -68,7 +70,7 @@ class LabelledRecovery:
     ) -> None:
         self._manifest = manifest
         self._keyring = keyring
-        self._stores = stores
+        self._fleet = fleet
         self._policies = policies
         self._clock = clock
         self._notes = notes
@@ -80,10 +82,11 @@ class LabelledRecovery:
         buckets = await self._buckets()
         if await self._notes.run(Notebook.load, "assembled") is None:
             await self._name_segments()
-            await self._read_labels(buckets, silent)
+            await self._read_labels(await self._ciphers(), buckets, silent)
             policies = {bucket.name: bucket.policy for bucket in buckets}
             await self._notes.run(Notebook.assemble, partial(assemble, policies=policies))
             await self._notes.run(Notebook.save, "assembled", b"yes")
+        await self._read_tables(buckets, silent)
         return await self._apply()
 
     async def _buckets(self) -> Sequence[Bucket]:
@@ -102,19 +105,30 @@ class LabelledRecovery:
             segments = (segment_of(str(row.key[2])) for row in rows)
             await self._notes.run(Notebook.add_named, [segment for segment in segments if segment is not None])
 
-    async def _read_labels(self, buckets: Sequence[Bucket], silent: Collection[str]) -> None:
+    async def _ciphers(self) -> Mapping[str, TenantCipher]:
         holders: list[Tenant | KmsKey] = [*await self._manifest.list_tenants(), *await self._manifest.list_kms_keys()]
+        return {holder.id: self._keyring.tenant_cipher(holder) for holder in holders}
+
+    async def _read_labels(self, ciphers: Mapping[str, TenantCipher], buckets: Sequence[Bucket], silent: Collection[str]) -> None:
         surroundings = Surroundings(
-            ciphers={holder.id: self._keyring.tenant_cipher(holder) for holder in holders},
+            ciphers=ciphers,
             silent=silent,
             stores_of={bucket.name: self._stores_of(bucket) for bucket in buckets},
-            all_stores=tuple(self._stores),
+            all_stores=tuple(self._fleet.stores),
         )
-        await LabelReader(self._stores, surroundings, self._notes, self._threads, self._tell).run()
+        await LabelReader(self._fleet.stores, surroundings, self._notes, self._threads, self._tell).run()
+
+    async def _read_tables(self, buckets: Sequence[Bucket], silent: Collection[str]) -> None:
+        places = Places(
+            policies={bucket.name: bucket.policy for bucket in buckets},
+            stores_of={bucket.name: self._stores_of(bucket) for bucket in buckets},
+            silent=silent,
+        )
+        await TableReader(self._fleet, await self._ciphers(), places, self._notes, self._threads, self._tell).run()
 
     def _stores_of(self, bucket: Bucket) -> Sequence[str]:
         policy = self._policies.get(bucket.policy)
-        return tuple(self._stores) if policy is None else [str(info.name) for info in policy.stores]
+        return tuple(self._fleet.stores) if policy is None else [str(info.name) for info in policy.stores]
 
     async def _apply(self) -> Place:
         notebook = await self._notes.run(Notebook.identify)
@@ -130,7 +144,7 @@ class LabelledRecovery:
         return place
 
     async def _apply_batch(self, before: Place, batch: Sequence[tuple[tuple[int, bytes], Found]]) -> Place:
-        found = [one for _, one in batch]
+        found = [unit for _, one in batch for unit in _units(one)]
         written, segment_id = batch[-1][0]
 
         def place(outcomes: Sequence[Outcome]) -> Place:
@@ -139,20 +153,28 @@ class LabelledRecovery:
                 notebook=before.notebook,
                 written=written,
                 segment_id=segment_id,
-                versions=before.versions + brought[FoundVersion],
+                versions=before.versions + brought[FoundVersion] + brought[FoundSlot],
                 parts=before.parts + brought[FoundPart],
                 findings=_findings(found, outcomes),
             )
 
         outcomes = await self._manifest.apply_found(
-            found, name=STATE, keep=lambda outcomes: msgspec.msgpack.encode(place(outcomes)), now_ms=self._clock.now_ms()
+            [one for _, one in batch],
+            name=STATE,
+            keep=lambda outcomes: msgspec.msgpack.encode(place(outcomes)),
+            now_ms=self._clock.now_ms(),
         )
         after = place(outcomes)
         await self._notes.run(Notebook.add_findings, after.findings)
         return after
 
 
-def _findings(found: Sequence[Found], outcomes: Sequence[Outcome]) -> tuple[Finding, ...]:
+def _units(found: Found) -> Sequence[Unit]:
+    """Return what has an outcome of its own."""
+    return found.slots if isinstance(found, FoundPack) else [found]
+
+
+def _findings(found: Sequence[Unit], outcomes: Sequence[Outcome]) -> tuple[Finding, ...]:
     return tuple(
         Finding(sort=outcome, subject=_subject(one), reason=_WHY[outcome])
         for one, outcome in zip(found, outcomes, strict=True)
@@ -160,8 +182,8 @@ def _findings(found: Sequence[Found], outcomes: Sequence[Outcome]) -> tuple[Find
     )
 
 
-def _subject(found: Found) -> str:
-    if isinstance(found, FoundVersion):
+def _subject(found: Unit) -> str:
+    if isinstance(found, FoundVersion | FoundSlot):
         return f"{found.bucket}/{found.draft.key}"
     return f"{found.bucket}/{found.key} (part {found.part.number} of upload {found.upload_id})"
 

@@ -152,6 +152,8 @@ class LabelReader:
             wrapped_key=known.ciphers[fixed.tenant_key_id].wrap(joined.data_key),
             segment=replace(placed, footer_size=footer),
             record=label.record,
+            table_offset=label.table_offset,
+            table_size=label.table_size,
         )
 
 

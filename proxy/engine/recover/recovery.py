@@ -190,7 +190,7 @@ class Recovery:
         return LabelledRecovery(
             manifest=parts.manifest,
             keyring=parts.keyring,
-            stores=parts.fleet.stores,
+            fleet=parts.fleet,
             policies=parts.policies,
             clock=parts.clock,
             notes=parts.notes,

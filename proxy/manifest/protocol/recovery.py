@@ -20,8 +20,9 @@ class Recovering(Protocol):
         self, found: Sequence[Found], *, name: str, keep: Callable[[tuple[Outcome, ...]], bytes], now_ms: int
     ) -> tuple[Outcome, ...]: ...
 
-    """Bring back versions and parts, in this order, by the rules of `plans.recovery`. Return what became of each; what `keep` makes of
-    that is saved as the state `name`, in the same step."""
+    """Bring back versions and parts, in this order, by the rules of `plans.recovery`. Return what became of each, and of each version of a
+    pack in its turn; what `keep` makes of that is saved as the state `name`, in the same step. A pack none of whose versions comes back is
+    not added."""
 
     async def correct_extents(self, extents: Sequence[Extent], *, now_ms: int) -> None: ...
 

@@ -15,10 +15,11 @@ import msgspec
 
 from proxy.errors import ConfigError
 from proxy.manifest.records import Layout, SegmentId
-from proxy.manifest.recovery import Finding, Found, FoundVersion, Labelled, Link, Sighting, UnnamedSegment
+from proxy.manifest.recovery import Finding, Found, FoundPack, FoundPart, FoundVersion, Labelled, Link, Sighting, UnnamedSegment
 from proxy.manifest.sqlite.room import require_room
 
 FORMAT = 1
+FOUND_BYTES = 4 * 1024 * 1024  # of records in one batch
 _TABLES = (
     "CREATE TABLE progress (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
     "CREATE TABLE listed (segment BLOB NOT NULL, shard INTEGER NOT NULL, generation INTEGER NOT NULL, store TEXT NOT NULL,"
@@ -27,7 +28,8 @@ _TABLES = (
     "CREATE TABLE labelled (bucket TEXT NOT NULL, key BLOB NOT NULL, version TEXT NOT NULL, upload TEXT NOT NULL, part INTEGER NOT NULL,"
     " body BLOB NOT NULL, number INTEGER NOT NULL, segment BLOB NOT NULL, record BLOB NOT NULL,"
     " PRIMARY KEY (bucket, key, version, upload, part, body, number, segment)) WITHOUT ROWID",
-    "CREATE TABLE found (written INTEGER NOT NULL, segment BLOB NOT NULL, record BLOB NOT NULL,"
+    # `count`: of versions and parts; a pack has many versions.
+    "CREATE TABLE found (written INTEGER NOT NULL, segment BLOB NOT NULL, count INTEGER NOT NULL, record BLOB NOT NULL,"
     " PRIMARY KEY (written, segment)) WITHOUT ROWID",
     "CREATE TABLE finding (sort TEXT NOT NULL, subject TEXT NOT NULL, reason TEXT NOT NULL,"
     " PRIMARY KEY (sort, subject, reason)) WITHOUT ROWID",
@@ -144,7 +146,7 @@ class Notebook:
             self.save(name, position)
 
     def assemble(self, assemble: Assemble) -> int:
-        """Make of each attempt's segments what `assemble` says. Return how many versions and parts were found."""
+        """Make of each attempt's segments what `assemble` says. Return how many versions and parts were found. Packs are left for later."""
         count = 0
         with self._transaction():
             self._connection.execute("DELETE FROM found")
@@ -154,19 +156,52 @@ class Notebook:
                     self._add_findings([made])
                 else:
                     count += 1
-                    self._connection.execute("INSERT INTO found VALUES (?, ?, ?)", (_written(made), attempt[0].segment.id, _encode(made)))
+                    self._add_found(made, attempt[0].segment.id)
         return count
 
+    def _add_found(self, found: Found, segment_id: SegmentId) -> None:
+        count = len(found.slots) if isinstance(found, FoundPack) else 1
+        self._connection.execute("INSERT OR REPLACE INTO found VALUES (?, ?, ?, ?)", (_written(found), segment_id, count, _encode(found)))
+
+    def packs(self, after: tuple[bytes, SegmentId], limit: int) -> tuple[Labelled, ...]:
+        """Return packs whose labels were read, in the order of (body, segment), from behind one."""
+        rows = self._connection.execute(
+            "SELECT record FROM labelled WHERE bucket = '' AND key = x'' AND version = '' AND upload = '' AND part = 0"
+            " AND (body, segment) > (?, ?) ORDER BY body, segment LIMIT ?",
+            (*after, limit),
+        )
+        return tuple(_labelled.decode(record) for (record,) in rows)
+
+    def count_packs(self) -> int:
+        (count,) = self._connection.execute("SELECT count(*) FROM labelled WHERE bucket = ''").fetchone()
+        return int(count)
+
+    def add_packs(self, found: Iterable[FoundPack], findings: Iterable[Finding], *, name: str, position: bytes) -> None:
+        """Add what tables tell up to a position, which is kept under `name`."""
+        with self._transaction():
+            for pack in found:
+                self._add_found(pack, pack.layout.segments[0].id)
+            self._add_findings(findings)
+            self.save(name, position)
+
     def found(self, after: tuple[int, bytes], limit: int) -> tuple[tuple[tuple[int, bytes], Found], ...]:
-        """Return what was found with its place in the order in which it was written, from behind a place."""
+        """Return what was found with its place in the order in which it was written, from behind a place: as much as memory is held for."""
         rows = self._connection.execute(
             "SELECT written, segment, record FROM found WHERE (written, segment) > (?, ?) ORDER BY written, segment LIMIT ?",
             (*after, limit),
         )
-        return tuple(((written, segment), _found.decode(record)) for written, segment, record in rows)
+        batch: list[tuple[tuple[int, bytes], Found]] = []
+        size = 0
+        for written, segment, record in rows:
+            batch.append(((written, segment), _found.decode(record)))
+            size += len(record)
+            if size > FOUND_BYTES:  # a pack has up to 256 versions, each with up to 8 KiB of headers
+                break
+        return tuple(batch)
 
     def count_found(self) -> int:
-        (count,) = self._connection.execute("SELECT count(*) FROM found").fetchone()
+        """Return how many versions and parts were found."""
+        (count,) = self._connection.execute("SELECT coalesce(sum(count), 0) FROM found").fetchone()
         return int(count)
 
     # The journal
@@ -222,7 +257,7 @@ class Notebook:
         """Yield the segments of one attempt after the other, in order."""
         rows = self._connection.execute(
             "SELECT bucket, key, version, upload, part, body, record FROM labelled"
-            " ORDER BY bucket, key, version, upload, part, body, number, segment"
+            " WHERE bucket <> '' ORDER BY bucket, key, version, upload, part, body, number, segment"
         )
         for _, attempt in groupby(rows, key=lambda row: row[:6]):
             yield [_labelled.decode(row[6]) for row in attempt]
@@ -259,4 +294,11 @@ def _labelled_row(one: Labelled) -> tuple[object, ...]:
 
 
 def _written(found: Found) -> int:
-    return found.draft.written if isinstance(found, FoundVersion) else found.part.written
+    """Return where it comes in the order of writes: a pack comes with its first version, and each of these finds its own place then."""
+    match found:
+        case FoundVersion():
+            return found.draft.written
+        case FoundPart():
+            return found.part.written
+        case FoundPack():
+            return min(slot.draft.written for slot in found.slots)

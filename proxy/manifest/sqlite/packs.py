@@ -66,33 +66,29 @@ def commit_pack(
             continue
         if extent_id is None:
             settle_commit(connection, settlements)
-            extent_id = _add_whole_pack(connection, layout, packed, now_ms)
+            extent_id = add_whole_pack(connection, layout, packed, now_ms)
         if buckets.setdefault(bucket.id, bucket) is bucket:
             note_late_policy(connection, bucket, [layout])
         outcomes.append(make_visible(connection, commit, (_ref(extent_id, draft.size, offset),)))
     if extent_id is not None:
-        _leave_refused(connection, extent_id, packed, outcomes, now_ms)
+        refused = [one for one, outcome in zip(packed, outcomes, strict=True) if isinstance(outcome, ManifestConflict)]
+        leave_refused(connection, extent_id, refused, now_ms)
     return outcomes
 
 
-def _add_whole_pack(connection: Connection, layout: Layout, packed: Sequence[PackedDraft], now_ms: int) -> ExtentId:
-    """Add the extent as if none were refused: the first of two versions of one key lives until the second comes."""
+def add_whole_pack(connection: Connection, layout: Layout, packed: Sequence[PackedDraft], now_ms: int) -> ExtentId:
+    """Add the extent as if none were refused: the first of two versions of a key lives until the second comes. Then `leave_refused`."""
     extent_id = add_extent(connection, layout, len(packed), now_ms)
     add_pack(connection, extent_id, layout, (_ref(extent_id, one.draft.size, one.offset) for one in packed), now_ms)
     return extent_id
 
 
-def _leave_refused(
-    connection: Connection, extent_id: ExtentId, packed: Sequence[PackedDraft], outcomes: Sequence[object], now_ms: int
-) -> None:
-    refused = [
-        _ref(extent_id, one.draft.size, one.offset)
-        for one, outcome in zip(packed, outcomes, strict=True)
-        if isinstance(outcome, ManifestConflict)
-    ]
-    if refused:
-        change_references(connection, released=refused, now_ms=now_ms)
-        leave_slots(connection, refused, now_ms)
+def leave_refused(connection: Connection, extent_id: ExtentId, refused: Sequence[PackedDraft], now_ms: int) -> None:
+    """Count out the versions of a new pack that did not become visible."""
+    refs = [_ref(extent_id, one.draft.size, one.offset) for one in refused]
+    if refs:
+        change_references(connection, released=refs, now_ms=now_ms)
+        leave_slots(connection, refs, now_ms)
 
 
 def _ref(extent_id: ExtentId, size: int, offset: int | None) -> ExtentRef:

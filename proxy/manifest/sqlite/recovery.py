@@ -8,17 +8,20 @@ from functools import partial
 import msgspec
 from msgspec.structs import replace
 
+from proxy.manifest.damage import Damage
+from proxy.manifest.drafts import PackedDraft
 from proxy.manifest.journal import TABLES
-from proxy.manifest.plans.damage import changed_shards, damage_at_commit
+from proxy.manifest.plans.damage import changed_shards, damage_at_commit, generation_of
 from proxy.manifest.plans.recovery import Insertion, belongs, id_of, plan_found_part, plan_found_version
 from proxy.manifest.plans.versions import order_of
-from proxy.manifest.records import Bucket, Extent, Part, Upload, Version
-from proxy.manifest.recovery import Found, FoundPart, FoundVersion, Outcome
+from proxy.manifest.records import Bucket, Extent, ExtentId, ExtentRef, Layout, Part, Upload, Version
+from proxy.manifest.recovery import Found, FoundPack, FoundPart, FoundSlot, FoundVersion, Outcome
 from proxy.manifest.sqlite.accounts import key_owner
 from proxy.manifest.sqlite.damage import forget_damage, report_damage
 from proxy.manifest.sqlite.extents import add_extents, change_references
 from proxy.manifest.sqlite.jobs import save_state
 from proxy.manifest.sqlite.layouts import find_layout, save_layout
+from proxy.manifest.sqlite.packs import add_whole_pack, leave_refused
 from proxy.manifest.sqlite.replication import queue_replicas, to_replicate
 from proxy.manifest.sqlite.rows import Connection, encode, one
 from proxy.manifest.sqlite.slots import leave_slots
@@ -46,20 +49,65 @@ def forget_all(connection: Connection) -> None:
 
 def apply_found(connection: Connection, found: Sequence[Found], name: str, keep: Keep, now_ms: int) -> tuple[Outcome, ...]:
     """Bring back what was found, in this order, and keep how far that is. Return what became of each."""
-    outcomes = tuple(
-        _apply_version(connection, one, now_ms) if isinstance(one, FoundVersion) else _apply_part(connection, one, now_ms) for one in found
-    )
+    outcomes = tuple(outcome for one in found for outcome in _apply(connection, one, now_ms))
     save_state(connection, name, keep(outcomes))
     return outcomes
 
 
-def _apply_version(connection: Connection, found: FoundVersion, now_ms: int) -> Outcome:
+def _apply(connection: Connection, found: Found, now_ms: int) -> Sequence[Outcome]:
+    match found:
+        case FoundPack():
+            return _apply_pack(connection, found, now_ms)
+        case FoundPart():
+            return [_apply_part(connection, found, now_ms)]
+        case FoundVersion():
+            return [_apply_version(connection, found, lambda: add_extents(connection, found.draft.new_layouts, now_ms=now_ms), now_ms)]
+
+
+def _apply_pack(connection: Connection, found: FoundPack, now_ms: int) -> Sequence[Outcome]:
+    """Bring back the versions of a pack, all in one step: once the manifest names a pack, no recovery reads its table again."""
+    packed = [PackedDraft(slot.draft, slot.offset) for slot in found.slots]
+    added: list[ExtentId] = []
+
+    def ref_to(slot: FoundSlot) -> tuple[ExtentRef, ...]:
+        if not added:
+            added.append(add_whole_pack(connection, found.layout, packed, now_ms))
+        return (ExtentRef(id=added[0], size=slot.draft.size, offset=slot.offset),)
+
+    outcomes = [_apply_version(connection, _version_in(found.layout, slot), partial(ref_to, slot), now_ms) for slot in found.slots]
+    for extent_id in added:
+        leave_refused(connection, extent_id, [one for one, outcome in zip(packed, outcomes, strict=True) if outcome != "applied"], now_ms)
+        report_damage(connection, _damage_of(extent_id, found), now_ms)
+    return outcomes
+
+
+def _version_in(layout: Layout, slot: FoundSlot) -> FoundVersion:
+    return FoundVersion(bucket=slot.bucket, draft=replace(slot.draft, new_layouts=(layout,)))
+
+
+def _damage_of(extent_id: ExtentId, found: FoundPack) -> list[Damage]:
+    (segment,) = found.layout.segments
+    return [
+        Damage(
+            extent_id=extent_id,
+            segment_id=segment.id,
+            shard_index=index,
+            kind=kind,
+            store=segment.stores[index],
+            generation=generation_of(segment, index),
+        )
+        for index, kind in found.damage
+    ]
+
+
+def _apply_version(connection: Connection, found: FoundVersion, extents: Callable[[], tuple[ExtentRef, ...]], now_ms: int) -> Outcome:
+    """Bring a version back, if it is to be; `extents` adds what it uses, once that is certain."""
     bucket = one(connection, "SELECT record FROM bucket WHERE id = ?", (found.draft.bucket_id,), _buckets)
     if bucket is None or not belongs(bucket, found, partial(key_owner, connection)):
         return "homeless"
     insertion = _plan(connection, bucket, found)
     if insertion.outcome == "applied":
-        _insert(connection, bucket, insertion, found, now_ms)
+        _insert(connection, bucket, insertion, found, extents(), now_ms)
     return insertion.outcome
 
 
@@ -80,7 +128,9 @@ def _plan(connection: Connection, bucket: Bucket, found: FoundVersion) -> Insert
     return plan_found_version(bucket, newer, next_older, same, found)
 
 
-def _insert(connection: Connection, bucket: Bucket, insertion: Insertion, found: FoundVersion, now_ms: int) -> None:
+def _insert(
+    connection: Connection, bucket: Bucket, insertion: Insertion, found: FoundVersion, extents: tuple[ExtentRef, ...], now_ms: int
+) -> None:
     """Put a version where it belongs, and queue it for the buckets that it is copied to, as its commit did.
 
     One that comes below others is not copied: in the other bucket it would be the latest. It says so.
@@ -88,7 +138,6 @@ def _insert(connection: Connection, bucket: Bucket, insertion: Insertion, found:
     bucket_id, draft = bucket.id, to_replicate(bucket, found.draft)
     if insertion.change.added is None:
         raise ValueError("nothing is added")
-    extents = add_extents(connection, draft.new_layouts, now_ms=now_ms)
     change_references(connection, released=insertion.change.released, now_ms=now_ms)
     for moved in insertion.above:
         connection.execute(
