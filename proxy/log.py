@@ -1,20 +1,32 @@
-"""Logging: lines of text for people, or of JSON for machines. Never a key, a signature or plaintext."""
+"""Logging: lines of text for people, or of JSON for machines. Never a key, a signature or plaintext.
+
+Most lines tell of requests, and to write each by itself takes a system call, which waits if whoever reads the log is slow. So lines are
+gathered, and a thread writes what has come ten times a second. A warning or an error is written at once, with all that came before it: so
+is the rest when the process ends, but not if it is killed.
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
+import threading
 import time
+from collections import deque
+from contextlib import suppress
 from datetime import UTC, datetime
+from typing import TextIO
 
 import msgspec
 
 from proxy.config import LogConfig
 
+BATCH_SECONDS = 0.1
+MAX_LINES = 10_000  # some 2 MB, if whoever reads them is slow: then those who log wait for him
+
 
 def configure_logging(config: LogConfig) -> None:
     """Send everything to standard error in the format asked for."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = BatchHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if config.format == "json" else TextFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -23,6 +35,48 @@ def configure_logging(config: LogConfig) -> None:
     # What no format here shows is not looked up: a quarter of the time of a line. https://docs.python.org/3/howto/logging.html#optimization
     logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+
+
+class BatchHandler(logging.Handler):
+    """Writes lines by batches. Any thread may log."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self._lines: deque[str] = deque()
+        self._come = threading.Event()
+        self._writing = threading.Lock()
+        threading.Thread(target=self._write_forever, name="log", daemon=True).start()
+
+    def createLock(self) -> None:
+        """Make none: to add a line takes no lock, and whoever writes has another one, for which nobody who adds a line waits."""
+        self.lock = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._lines.append(self.format(record))
+        except Exception:  # as the library's handlers do: a line that cannot be made must not break what it tells of
+            self.handleError(record)
+        if record.levelno >= logging.WARNING or len(self._lines) > MAX_LINES:
+            self.flush()
+        elif not self._come.is_set():
+            self._come.set()
+
+    def flush(self) -> None:
+        """Write what has come. This waits for whoever reads it."""
+        with self._writing:
+            lines = [self._lines.popleft() for _ in range(len(self._lines))]
+            if lines:
+                with suppress(OSError, ValueError):  # nobody reads it any more
+                    self._stream.write("\n".join((*lines, "")))
+                    self._stream.flush()
+
+    def _write_forever(self) -> None:
+        while True:
+            self._come.wait()
+            time.sleep(BATCH_SECONDS)
+            self._come.clear()
+            self.flush()
 
 
 class TextFormatter(logging.Formatter):

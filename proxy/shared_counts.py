@@ -1,7 +1,8 @@
 """How the counts of several workers are told as one.
 
 Each place among the workers has its files in a folder that all share, by the library's own way; whichever worker answers a scrape tells
-those of all. A worker that takes the place of one that ended counts on in its files, so nothing counted is lost, and no file is left over.
+those of all. A worker that takes the place of one that ended counts on in its files, so nothing that came there is lost, and no file is
+left over.
 
 The files are mapped into memory: on a disk that is full, writing to a page without a block would end the process by SIGBUS. So the blocks
 are taken at the start, and a worker that gets none counts alone.

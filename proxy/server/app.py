@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from proxy.config import Config
 from proxy.engine.cache.cache import RecordCache
-from proxy.metrics import CacheMetrics, DamageMetrics, StoreCallMetrics
+from proxy.metrics import CacheMetrics, Counts, DamageMetrics, StoreCallMetrics
 from proxy.server.admission import connection_limit
 from proxy.server.certificate import Certificate
 from proxy.server.connection import Endpoint
@@ -41,20 +41,23 @@ async def run_server(
     `prepare` is awaited before the first connection, `ready` called with the port once they are accepted (`port` may be 0 if the process is
     alone). A signal before that breaks the start off; a second signal ends the process at once, if it is alone.
     """
-    registry = CollectorRegistry()
-    store_calls, damage, cache = StoreCallMetrics(registry), DamageMetrics(registry), CacheMetrics(registry)
+    counts = Counts(CollectorRegistry())
+    store_calls, damage, cache = StoreCallMetrics(counts), DamageMetrics(counts), CacheMetrics(counts)
     with stopped_by_signals(worker=workers > 1) as stop:
-        async with open_services(
-            config,
-            workers=workers,
-            record_store_call=store_calls.record,
-            record_damage=damage.record,
-            record_cache=RecordCache(cache.record, cache.record_held),
-            serving=True,
-        ) as services:
+        async with (
+            counts.flushing(),
+            open_services(
+                config,
+                workers=workers,
+                record_store_call=store_calls.record,
+                record_damage=damage.record,
+                record_cache=RecordCache(cache.record, cache.record_held),
+                serving=True,
+            ) as services,
+        ):
             if prepare is not None:
                 await prepare(services)
-            dispatcher = Dispatcher(services, Telemetry(registry), host=host)
+            dispatcher = Dispatcher(services, Telemetry(counts), host=host)
             connections = connection_limit(config)
             certificate = Certificate(config.tls) if config.tls is not None else None
             async with listening(

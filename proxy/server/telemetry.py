@@ -6,9 +6,7 @@ import logging
 from dataclasses import dataclass
 from time import perf_counter
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-
-from proxy.metrics import exposition
+from proxy.metrics import Counts
 
 logger = logging.getLogger("proxy.access")
 
@@ -35,46 +33,33 @@ class Answered:
 class Telemetry:
     """Counts and logs the requests of one process."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, counts: Counts) -> None:
         self.in_flight = 0
-        self._registry = registry
-        self._requests = Counter("shardgate_requests", "Requests answered.", ("operation", "status"), registry=registry)
-        self._seconds = Histogram(
-            "shardgate_request_seconds", "Time to the last byte.", ("operation",), buckets=_BUCKETS, registry=registry
-        )
-        self._received = Counter("shardgate_received_bytes", "Bytes of request bodies.", registry=registry)
-        self._sent = Counter("shardgate_sent_bytes", "Bytes of answers' bodies.", registry=registry)
-        self._in_flight = Gauge("shardgate_requests_in_flight", "Requests being answered.", registry=registry, multiprocess_mode="livesum")
-        self._children: dict[tuple[str, int], Counter] = {}
-        self._timers: dict[str, Histogram] = {}
+        self._counts = counts
+        self._requests = counts.counted("shardgate_requests", "Requests answered.", ("operation", "status"))
+        self._seconds = counts.timed("shardgate_request_seconds", "Time to the last byte.", ("operation",), buckets=_BUCKETS)
+        self._received = counts.counted("shardgate_received_bytes", "Bytes of request bodies.")
+        self._sent = counts.counted("shardgate_sent_bytes", "Bytes of answers' bodies.")
+        counts.gauge("shardgate_requests_in_flight", "Requests being answered.", lambda: self.in_flight)
 
     def begin(self) -> None:
         """Count a request that has come."""
         self.in_flight += 1
-        self._in_flight.set(self.in_flight)
 
     def end(self, answered: Answered) -> None:
         """Count and log a request that has its answer."""
         self.in_flight -= 1
-        self._in_flight.set(self.in_flight)
         seconds = perf_counter() - answered.started
-        self._counter(answered.operation, answered.status).inc()
-        self._timers[answered.operation].observe(seconds)
-        self._received.inc(answered.received_bytes)
-        self._sent.inc(answered.sent_bytes)
+        self._requests.add((answered.operation, answered.status))
+        self._seconds.add((answered.operation,), seconds)
+        self._received.add(amount=answered.received_bytes)
+        self._sent.add(amount=answered.sent_bytes)
         if logger.isEnabledFor(logging.INFO):
             _log(answered, seconds * 1000)
 
     def exposition(self) -> bytes:
         """Return all counters in Prometheus's text format."""
-        return exposition(self._registry)
-
-    def _counter(self, operation: str, status: int) -> Counter:
-        child = self._children.get((operation, status))
-        if child is None:
-            child = self._children[operation, status] = self._requests.labels(operation, str(status))
-            self._timers[operation] = self._seconds.labels(operation)
-        return child
+        return self._counts.exposition()
 
 
 def _log(answered: Answered, milliseconds: float) -> None:

@@ -6,13 +6,16 @@ import io
 import json
 import logging
 import re
+import subprocess
+import sys
+import threading
 import time
 from typing import Literal
 
 import pytest
 
 from proxy.config import LogConfig
-from proxy.log import JsonFormatter, TextFormatter, configure_logging
+from proxy.log import BatchHandler, JsonFormatter, TextFormatter, configure_logging
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +32,71 @@ def test_text_has_time_level_and_name(capsys: pytest.CaptureFixture[str]) -> Non
     configure_logging(LogConfig())
     logging.getLogger("proxy.test").warning("%d of %s", 3, "four")
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} WARNING proxy\.test: 3 of four\n", capsys.readouterr().err)
+
+
+@pytest.fixture
+def handler() -> tuple[BatchHandler, io.StringIO]:
+    stream = io.StringIO()
+    return BatchHandler(stream), stream
+
+
+def _info(handler: BatchHandler, text: str, level: int = logging.INFO) -> None:
+    handler.handle(logging.makeLogRecord({"msg": text, "levelno": level}))
+
+
+def test_lines_are_written_soon_and_in_their_order(handler: tuple[BatchHandler, io.StringIO], monkeypatch: pytest.MonkeyPatch) -> None:
+    batch, stream = handler
+    written = threading.Event()
+    monkeypatch.setattr(stream, "flush", written.set)
+    for number in range(3):
+        _info(batch, f"line {number}")
+    assert written.wait(30)
+    batch.flush()
+    assert stream.getvalue() == "line 0\nline 1\nline 2\n"
+
+
+def test_a_warning_is_written_at_once_with_what_came_before(handler: tuple[BatchHandler, io.StringIO]) -> None:
+    batch, stream = handler
+    _info(batch, "before")
+    _info(batch, "trouble", logging.WARNING)
+    assert stream.getvalue() == "before\ntrouble\n"
+
+
+def test_nobody_who_logs_waits_for_whoever_reads_the_log_until_there_is_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = threading.Event(), threading.Event()
+
+    class Slow(io.StringIO):
+        def write(self, text: str) -> int:
+            writing.set()
+            reading.wait(30)
+            return super().write(text)
+
+    stream = Slow()
+    batch = BatchHandler(stream)
+    monkeypatch.setattr("proxy.log.MAX_LINES", 50)
+    _info(batch, "first")
+    assert writing.wait(30)
+    for number in range(50):
+        _info(batch, f"{number}")  # which returns, though nothing can be written
+    last = threading.Thread(target=_info, args=(batch, "last"))
+    last.start()
+    last.join(0.1)
+    assert last.is_alive()
+    reading.set()
+    last.join(30)
+    assert stream.getvalue().splitlines() == ["first", *map(str, range(50)), "last"]
+
+
+def test_what_waits_is_written_when_the_process_ends() -> None:
+    script = "import logging; from proxy.log import *; from proxy.config import LogConfig; configure_logging(LogConfig()); "
+    done = subprocess.run([sys.executable, "-c", script + "logging.info('the last')"], capture_output=True, text=True, check=True)
+    assert done.stderr.endswith("root: the last\n")
+
+
+def test_a_stream_that_is_closed_breaks_nothing(handler: tuple[BatchHandler, io.StringIO]) -> None:
+    batch, stream = handler
+    stream.close()
+    _info(batch, "unheard", logging.ERROR)
 
 
 def test_levels_below_the_configured_are_silent(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
 import signal
@@ -9,19 +10,23 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from prometheus_client import CollectorRegistry
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Histogram
 
-from proxy.metrics import CacheMetrics, StoreCallMetrics, exposition
+from proxy.metrics import CacheMetrics, Counts, DamageMetrics, StoreCallMetrics, exposition
 from proxy.shared_counts import SHARED_FOLDER, forget_gauges, shared_by_workers
 
 
 def test_store_calls_are_counted_by_store_verb_and_outcome() -> None:
     registry = CollectorRegistry()
-    metrics = StoreCallMetrics(registry)
+    counts = Counts(registry)
+    metrics = StoreCallMetrics(counts)
 
     metrics.record("alder", "put", "ok", 0.01)
     metrics.record("alder", "put", "ok", 0.03)
     metrics.record("alder", "put", "StoreUnavailable", 2.0)
+    counts.flush()
 
     def value(name: str, **labels: str) -> float | None:
         return registry.get_sample_value(name, labels)
@@ -33,10 +38,12 @@ def test_store_calls_are_counted_by_store_verb_and_outcome() -> None:
 
 def test_looks_into_the_cache_are_counted_with_what_came_of_them() -> None:
     registry = CollectorRegistry()
-    metrics = CacheMetrics(registry)
+    counts = Counts(registry)
+    metrics = CacheMetrics(counts)
     for outcome, size in (("memory", 100), ("directory", 1000), ("miss", 0), ("miss", 0), ("spoilt", 0)):
         metrics.record(outcome, size)
     metrics.record_held(5000)
+    counts.flush()
 
     looks = {
         outcome: registry.get_sample_value("shardgate_cache_looks_total", {"outcome": outcome}) for outcome in ("memory", "miss", "spoilt")
@@ -46,6 +53,52 @@ def test_looks_into_the_cache_are_counted_with_what_came_of_them() -> None:
     assert registry.get_sample_value("shardgate_cache_memory_bytes") == 5000
 
 
+BUCKETS = (0.001, 0.01, 0.1, 1.0)
+SECONDS = st.floats(0, 5) | st.sampled_from([*BUCKETS, 0.0])
+
+
+@given(st.lists(st.lists(st.tuples(st.sampled_from(["get", "put"]), SECONDS))))
+def test_what_is_timed_in_batches_is_told_as_if_each_were_told_at_once(batches: list[list[tuple[str, float]]]) -> None:
+    ours, theirs = CollectorRegistry(), CollectorRegistry()
+    counts = Counts(ours)
+    timed = counts.timed("seconds", "Time.", ("verb",), buckets=BUCKETS)
+    each = Histogram("seconds", "Time.", ("verb",), buckets=BUCKETS, registry=theirs)
+    for batch in batches:
+        for verb, seconds in batch:
+            timed.add((verb,), seconds)
+            each.labels(verb).observe(seconds)
+        counts.flush()
+    for verb in ("get", "put"):
+        for bound in (*map(str, BUCKETS), "+Inf"):
+            labels = {"verb": verb, "le": bound}
+            assert ours.get_sample_value("seconds_bucket", labels) == theirs.get_sample_value("seconds_bucket", labels)
+        told = ours.get_sample_value("seconds_sum", {"verb": verb})
+        assert told == (None if (sum_ := theirs.get_sample_value("seconds_sum", {"verb": verb})) is None else pytest.approx(sum_))
+
+
+async def test_counts_are_told_now_and_then_and_at_the_end() -> None:
+    registry = CollectorRegistry()
+    counts, in_flight = Counts(registry), [3]
+    counts.gauge("in_flight", "now", lambda: in_flight[0])
+    counted = counts.counted("things", "Things.")
+    async with counts.flushing():
+        counted.add()
+        async with asyncio.timeout(30):
+            while registry.get_sample_value("things_total") != 1:
+                await asyncio.sleep(0.01)
+        assert registry.get_sample_value("in_flight") == 3
+        in_flight[0] = 0
+        counted.add(amount=4)
+    assert registry.get_sample_value("things_total") == 5
+    assert registry.get_sample_value("in_flight") == 0
+
+
+def test_damage_is_counted_by_store_and_kind() -> None:
+    counts = Counts(CollectorRegistry())
+    DamageMetrics(counts).record("alder", "missing")
+    assert 'shardgate_damage_found_total{kind="missing",store="alder"} 1.0' in counts.exposition().decode()
+
+
 SCRIPT = """
 import os, sys
 from proxy.shared_counts import *
@@ -53,9 +106,10 @@ share_counts(int(sys.argv[1]), stores=1)
 from prometheus_client import CollectorRegistry, Gauge
 from proxy.metrics import *
 registry = CollectorRegistry()
-StoreCallMetrics(registry).record("alder", "put", "ok", 0.01)
+counts = Counts(registry)
+StoreCallMetrics(counts).record("alder", "put", "ok", 0.01)
 Gauge("in_flight", "now", registry=registry, multiprocess_mode="livesum").inc()
-print(exposition(registry).decode(), flush=True)
+print(counts.exposition().decode(), flush=True)
 os._exit(9)
 """
 PUTS = 'shardgate_store_calls_total{outcome="ok",store="alder",verb="put"}'

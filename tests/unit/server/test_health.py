@@ -11,6 +11,7 @@ from aiohttp import ClientSession
 from prometheus_client import CollectorRegistry
 
 from proxy.errors import ManifestUnavailable
+from proxy.metrics import Counts
 from proxy.server.app import listening
 from proxy.server.dispatch import Dispatcher
 from proxy.server.telemetry import Telemetry
@@ -40,14 +41,14 @@ class ClosedManifest:
 
 
 async def health(services: Services) -> tuple[int, str]:
-    dispatcher = Dispatcher(services, Telemetry(CollectorRegistry()))
+    dispatcher = Dispatcher(services, Telemetry(Counts(CollectorRegistry())))
     async with listening(dispatcher, host="127.0.0.1", port=0) as port, ClientSession(f"http://127.0.0.1:{port}") as client:
         response = await client.get("/-/health")
         return response.status, await response.text()
 
 
 async def test_health_can_be_asked_without_a_body(services: Services) -> None:
-    dispatcher = Dispatcher(services, Telemetry(CollectorRegistry()))
+    dispatcher = Dispatcher(services, Telemetry(Counts(CollectorRegistry())))
     async with listening(dispatcher, host="127.0.0.1", port=0) as port, ClientSession(f"http://127.0.0.1:{port}") as client:
         response = await client.head("/-/health")
         assert (response.status, await response.text()) == (200, "")

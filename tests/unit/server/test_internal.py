@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from proxy.engine.fleet import Fleet
 from proxy.errors import ManifestUnavailable
 from proxy.manifest.protocol import Manifest
+from proxy.metrics import Counts
 from proxy.server.internal import answer_internal
 from proxy.server.request import Request
 from proxy.server.telemetry import Telemetry
@@ -29,7 +30,7 @@ class _Manifest:
 async def _status(remote: str, *, path: str = "/-/health", **headers: str) -> int:
     named = CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()})
     request = cast(Request, SimpleNamespace(remote=remote, headers=named, raw_path=path))
-    return (await answer_internal(request, cast(Manifest, _Manifest()), Fleet({}), Telemetry(CollectorRegistry()))).status
+    return (await answer_internal(request, cast(Manifest, _Manifest()), Fleet({}), Telemetry(Counts(CollectorRegistry())))).status
 
 
 @pytest.mark.parametrize("remote", ["127.0.0.1", "127.3.2.1", "::1"])
@@ -55,6 +56,6 @@ async def test_metrics_without_a_manifest_tell_what_the_process_counts() -> None
     registry = CollectorRegistry()
     manifest = cast(Manifest, SimpleNamespace(known_stores=gone, trouble=""))
     request = cast(Request, SimpleNamespace(remote="127.0.0.1", headers=CIMultiDict(), raw_path="/-/metrics"))
-    answer = await answer_internal(request, manifest, Fleet({}), Telemetry(registry))
+    answer = await answer_internal(request, manifest, Fleet({}), Telemetry(Counts(registry)))
     assert answer.status == 200
     assert b"shardgate_requests_in_flight 0.0" in answer.body

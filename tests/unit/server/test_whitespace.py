@@ -18,6 +18,7 @@ from botocore.exceptions import ClientError
 from prometheus_client import CollectorRegistry
 
 from proxy.errors import NotEnoughShards
+from proxy.metrics import Counts
 from proxy.server.app import listening
 from proxy.server.dispatch import Dispatcher
 from proxy.server.telemetry import Telemetry
@@ -79,7 +80,7 @@ async def lab(tmp_path: Path) -> AsyncIterator[Laboratory]:
 async def serving(lab: Laboratory, engine: SlowEngine) -> AsyncIterator[Client]:
     services = replace(lab.services, engine=engine)  # type: ignore[arg-type]
     credentials = await add_access_key(services.manifest, services.keyring, lab.clock, lab.tenant)
-    async with listening(Dispatcher(services, Telemetry(CollectorRegistry())), host="127.0.0.1", port=0) as port:
+    async with listening(Dispatcher(services, Telemetry(Counts(CollectorRegistry()))), host="127.0.0.1", port=0) as port:
         s3 = boto3.client(
             "s3",
             endpoint_url=f"http://127.0.0.1:{port}",

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from msgspec.structs import replace
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
 
 from proxy.clock import SystemClock
 from proxy.config import Config
@@ -22,7 +22,7 @@ from proxy.manifest.campaigns import Campaign, CampaignId, Estimate
 from proxy.manifest.damage import Damage
 from proxy.manifest.records import GarbageSegment, SegmentId, Settlement
 from proxy.manifest.sqlite import open_sqlite
-from proxy.metrics import StoreCallMetrics
+from proxy.metrics import Counts, StoreCallMetrics
 from proxy.policies import make_policies
 from proxy.status import live
 from proxy.status.campaigns import campaign_facts
@@ -222,12 +222,12 @@ def server_that_says(answers: dict[str, tuple[int, bytes]]) -> Iterator[str]:
 
 
 def exposition() -> bytes:
-    registry = CollectorRegistry()
-    metrics = StoreCallMetrics(registry)
+    counts = Counts(CollectorRegistry())
+    metrics = StoreCallMetrics(counts)
     for verb, outcome, count in (("put", "ok", 10), ("get", "ShardMissing", 2), ("get", "StoreUnavailable", 3)):
         for _ in range(count):
             metrics.record("alder", verb, outcome, 0.1)
-    return generate_latest(registry)
+    return counts.exposition()
 
 
 def test_what_a_server_says_of_its_stores_is_taken_in(config: Config, tmp_path: Path) -> None:
