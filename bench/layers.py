@@ -3,8 +3,8 @@
 The problem. A request passes a dozen layers, and each grows by a few microseconds now and then. Nobody sees it in the sum, which differs
 from machine to machine and from day to day.
 
-The idea. The server runs in this process, its client in another. A timer interrupts the server's main thread about a thousand times a
-second. What CPU time that thread has used since the last time belongs to the layer whose code runs now. The other threads have clocks of
+The idea. The server runs in this process, its client in another. A timer interrupts the server's main thread, some hundreds of times for
+each second of CPU that it uses, and not while it waits. What CPU time that thread has used since the last time belongs to the layer whose code runs now. The other threads have clocks of
 their own, and each belongs to one layer. So the layers' sum is what the process used, however often the timer fires.
 
 A profiler that traces every call would be exact in its counts, but a third of what it measures would be itself.
@@ -46,7 +46,7 @@ from proxy.memory import tune_allocator, tune_collector
 from proxy.server.app import run_server
 from proxy.shared_counts import share_counts, shared_by_workers
 
-INTERVAL_SECONDS = 0.001
+INTERVAL_SECONDS = 0.001  # of CPU; the kernel's own tick is longer, and counts
 WORKLOADS = ("PUT", "GET", "HEAD", f"LIST {LIST_KEYS} keys", "DELETE")
 CONNECTION, PARSE, SIGNATURE, AUTHORISE = "connection and dispatch", "parse and route", "claim and signature", "authorise"
 BODY, ENGINE, MANIFEST, CODEC, STORES = "body and checksums", "engine", "manifest", "keys and codec", "stores"
@@ -230,13 +230,13 @@ def _metered(measure: Measure) -> Iterator[None]:
         last = time.thread_time()
         spent += last - now
 
-    previous = signal.signal(signal.SIGALRM, sample)
-    signal.setitimer(signal.ITIMER_REAL, INTERVAL_SECONDS, INTERVAL_SECONDS)
+    previous = signal.signal(signal.SIGPROF, sample)
+    signal.setitimer(signal.ITIMER_PROF, INTERVAL_SECONDS, INTERVAL_SECONDS)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, previous)
         measure.layers[REST] += time.thread_time() - last
         measure.whole = time.process_time() - whole - spent
         for thread, used in _thread_clocks().items():

@@ -176,13 +176,14 @@ def counted() -> Iterator[tuple[str, tuple[str, ...]]]:
     """Yield each metric in the code, as Prometheus shows it, with its labels."""
     for path in (ROOT / "proxy").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and len(node.args) > 1):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute) and len(node.args) > 1):
                 continue
+            maker = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
             name = node.args[0].value if isinstance(node.args[0], ast.Constant) else None
             if isinstance(name, str) and name.startswith("shardgate_"):
                 given = [*node.args[2:3], *(word.value for word in node.keywords if word.arg in {"labels", "labelnames"})]
                 labels = [tuple(ast.literal_eval(item)) for item in given if isinstance(item, ast.Tuple | ast.List)]
-                yield f"{name}_total" if node.func.id.startswith("Counter") else name, labels[0] if labels else ()
+                yield f"{name}_total" if maker.lower().startswith("count") else name, labels[0] if labels else ()
 
 
 def test_every_metric_is_documented_with_its_labels_and_no_other() -> None:
