@@ -4,8 +4,9 @@ The problem. A request passes a dozen layers, and each grows by a few microsecon
 from machine to machine and from day to day.
 
 The idea. The server runs in this process, its client in another. A timer interrupts the server's main thread, some hundreds of times for
-each second of CPU that it uses, and not while it waits. What CPU time that thread has used since the last time belongs to the layer whose code runs now. The other threads have clocks of
-their own, and each belongs to one layer. So the layers' sum is what the process used, however often the timer fires.
+each second of CPU that it uses, and not while it waits. What CPU time that thread has used since the last time belongs to the layer whose
+code runs now. The other threads have clocks of their own, and each belongs to one layer. So the layers' sum is what the process used,
+however often the timer fires.
 
 A profiler that traces every call would be exact in its counts, but a third of what it measures would be itself.
 """

@@ -242,20 +242,20 @@ class Caller(Record, frozen=True, kw_only=True, omit_defaults=True):
     found: Readable | None = None  # the newest version of the key that was looked up with them, a moment later
 
 
-class ListedAcl(Record, frozen=True, kw_only=True, omit_defaults=True):
+class ListedAcl(Record, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Whose an object is."""
 
     owner: str  # canonical id
 
 
-class ListedAttributes(Record, frozen=True, kw_only=True, omit_defaults=True):
+class ListedAttributes(Record, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What a listing tells of an object's attributes."""
 
     storage_class: str = "STANDARD"
     acl: ListedAcl | None = None  # None: it is the bucket's owner's
 
 
-class ListedVersion(Record, frozen=True, kw_only=True, omit_defaults=True):
+class ListedVersion(Record, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What a listing tells of a version. Decoded from the record of the whole, at a third of the cost and whatever its parts are."""
 
     key: ObjectKey

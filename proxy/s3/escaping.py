@@ -23,6 +23,11 @@ def xml_text(text: str) -> str:
     return _UNFIT.sub(_reference, text)
 
 
+def is_plain_text(text: str) -> bool:
+    """Tell whether text surely is what `xml_text` makes of it. This takes a nanosecond a character: the search above, ten."""
+    return text.isprintable() and "&" not in text and "<" not in text and ">" not in text and '"' not in text
+
+
 def _reference(match: re.Match[str]) -> str:
     character = match[0]
     if "\ud800" <= character <= "\udfff":  # bytes of a request line that were never UTF-8

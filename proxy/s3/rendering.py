@@ -40,7 +40,7 @@ class Mixed(NamedTuple):
 
 
 class Written(str):
-    """An element that is written already. It may stand among the items of a list in a document."""
+    """Elements that are written already: as many as are made at a time. They may stand among the items of a list in a document."""
 
     __slots__ = ()
 
@@ -145,8 +145,9 @@ def _written_list(parts: list[str], member: Member, content: Items, value: objec
     for number, item in enumerate(_items(value), start=1):
         if type(item) is Written:
             parts.append(item)
-        else:
-            _write(parts, wire, content.item, item)
+            yield
+            continue
+        _write(parts, wire, content.item, item)
         if number % _RUN == 0:
             yield
     if not member.flattened:

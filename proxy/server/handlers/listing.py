@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from proxy.manifest.drafts import ObjectPage
 from proxy.manifest.records import ListedVersion
 from proxy.s3.contents import contents
@@ -35,8 +37,7 @@ async def list_objects(call: Call) -> dict[str, object]:
     marker = call.text("Marker") or ""
     page = await _page(call, marker, limit)
     result = {**_common(call, page, encode, limit), "Marker": encode(marker)}
-    owners = await _owners(call, page)
-    result["Contents"] = (_contents(version, encode, owners) for version in page.versions)
+    result["Contents"] = _contents(page, encode, await _owners(call, page))
     if page.truncated and call.text("Delimiter"):  # without a delimiter the last key is the next marker
         result["NextMarker"] = encode(page.next_key)
     return result
@@ -55,7 +56,7 @@ async def list_objects_v2(call: Call) -> dict[str, object]:
         "ContinuationToken": token,
         "NextContinuationToken": seal_token(page.next_key) if page.truncated else None,
         "StartAfter": None if start_after is None else encode(start_after),
-        "Contents": (_contents(version, encode, owners) for version in page.versions),
+        "Contents": _contents(page, encode, owners),
     }
 
 
@@ -131,17 +132,9 @@ async def _owners(call: Call, page: ObjectPage) -> Owners:
     return await find_owners(call, (version.attributes.acl for version in page.versions))
 
 
-def _contents(version: ListedVersion, encode: Encoder, owners: Owners | None) -> Written:
-    checksum, attributes = version.checksum, version.attributes
-    return contents(
-        encode(version.key),
-        etag=version.etag,
-        size=version.size,
-        modified_ms=version.modified_ms,
-        storage_class=attributes.storage_class,
-        checksum=None if checksum is None else (checksum.algorithm, checksum.type),
-        owner=None if owners is None else owners.of(attributes.acl),
-    )
+def _contents(page: ObjectPage, encode: Encoder, owners: Owners | None) -> Iterator[Written]:
+    told = None if owners is None else [owners.of(version.attributes.acl) for version in page.versions]
+    return contents(page.versions, url_encoded=encode.kind is not None, owners=told)
 
 
 def _entry(version: ListedVersion, encode: Encoder, owners: Owners) -> dict[str, object]:
