@@ -17,7 +17,7 @@ from proxy.codec.slots import Slot, SlotContent, arrange, compose, decode_table
 from proxy.engine.budget import Budget
 from proxy.engine.pack_segment import PackKind, PackPutter, StoredSegment, pack_geometry, pack_memory
 from proxy.engine.stragglers import LatePuts
-from proxy.errors import IntentRevoked, NotEnoughShards
+from proxy.errors import IntentRevoked, ManifestUnavailable, NotEnoughShards
 from proxy.manifest.drafts import VersionDraft
 from proxy.manifest.records import ExtentId, ObjectKey, Settlement, VersionId
 from tests.laboratory import Laboratory, laboratory
@@ -159,6 +159,19 @@ async def test_too_few_stores_store_nothing_for_good_and_hold_no_memory(lab: Lab
     await lab.collect()
     assert await lab.shards() == set()
     assert packing.budget.held_bytes == 0
+
+
+async def test_without_a_leased_id_nothing_begins_and_no_memory_is_held(lab: Laboratory, monkeypatch: pytest.MonkeyPatch) -> None:
+    packing = Packing(lab)
+
+    async def locked() -> None:
+        raise ManifestUnavailable("locked on purpose")
+
+    monkeypatch.setattr(lab.services.parts.ledger, "take", locked)
+    with pytest.raises(ManifestUnavailable, match="on purpose"):
+        await packing.store(contents(SIZES))
+    assert packing.budget.held_bytes == 0
+    assert await lab.shards() == set()
 
 
 async def test_a_cancelled_commit_runs_to_its_end(lab: Laboratory) -> None:

@@ -117,7 +117,7 @@ async def test_saving_space_ends_for_the_day_when_its_requests_are_used_up(tmp_p
         await put_pack(lab, bodies(*[8000] * 8, prefix="c"))
         await delete(lab, *[f"c{n}" for n in range(6)])
         await repack(lab)
-        assert sorted(pack.slots for pack in await packs(lab)) == [2, 4]
+        assert sorted(pack.dead for pack in await packs(lab)) == [0, 6 * 8032]
         lab.clock.advance(DAY)
         await repack(lab)
         assert sorted(pack.dead for pack in await packs(lab)) == [0, 0]
@@ -195,6 +195,23 @@ async def test_what_changes_while_its_pack_is_read_is_left_as_it_is_then(lab: La
     await lab.collect()
     assert await lab.shards() == await of_packs(lab)
     assert sum(pack.dead for pack in await packs(lab)) == 0
+
+
+async def test_what_another_process_has_moved_meanwhile_stays_there(lab: Laboratory, tmp_path: Path) -> None:
+    objects = bodies(*[9000] * 6)
+    await put_pack(lab, objects)
+    await delete(lab, "k0", "k1", "k2")
+    await copied(lab, await found(lab, "k3"), "copy")
+    lab.clock.advance(7 * DAY)
+    before_exchange(lab, lambda: rewrite_all(lab))
+    await lab.worker("repack").step()
+    (pack,) = await packs(lab)
+    assert (pack.slots, pack.live, pack.dead) == (3, 3 * 9024, 0)
+    await lab.collect()
+    held = {name: {str(shard) async for shard, _ in store.list()} for name, store in lab.stores.items()}
+    books = audit(tmp_path / "manifest.sqlite", held)
+    assert (books.orphans, books.missing, books.miscounted) == (set(), set(), [])
+    assert await contents(lab, "k3", "k4", "k5", "copy") == [objects[key] for key in ("k3", "k4", "k5", "k3")]
 
 
 async def test_if_all_is_gone_by_the_time_it_is_stored_nothing_is_left_of_it(lab: Laboratory) -> None:

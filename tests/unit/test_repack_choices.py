@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.codec.format import MAX_PACK_SIZE, MAX_PACK_SLOTS
+from proxy.codec.format import MAX_PACK_SIZE, MAX_PACK_SLOTS, MAX_RECORDS_SIZE
 from proxy.codec.geometry import Scheme
+from proxy.codec.slots import SlotContent
 from proxy.engine.repack.bundles import Bundle, LiveSlot, PackSlots, bundles_of
 from proxy.engine.repack.merging import FEWEST, GROWTH, first_fill, worth_merging
+from proxy.engine.repack.rewriting import _fills, _Piece
 from proxy.manifest.campaigns import ExtentUser
 from proxy.manifest.packs import Pack, SlotUser
 from proxy.manifest.records import BucketId, Extent, ExtentId, ExtentRef, Layout, ObjectKey, Segment, SegmentId, VersionId
@@ -121,3 +123,18 @@ def test_every_slot_is_in_one_bundle_that_a_pack_can_hold(packs: list[list[int]]
 def test_a_pack_is_read_once_if_it_fits() -> None:
     packs = [slots_of(n, [slot(place, MAX_PACK_SIZE // 8) for place in range(5)]) for n in range(3)]
     assert [[p.extent.id for p in bundle.packs] for bundle in bundles_of(packs, as_asked)] == [[0], [1], [2]]
+
+
+def test_what_was_read_is_cut_where_its_records_fill_a_table() -> None:
+    content = SlotContent("b", "k", "v", bytes(MAX_RECORDS_SIZE // 3), b"x")
+    extent = slots_of(1, []).extent
+    pieces = [_Piece(extent, slot(place, 1), content) for place in range(7)]
+    assert [len(fill) for fill in _fills(pieces)] == [3, 3, 1]
+
+
+def test_what_was_read_is_cut_where_it_fills_a_pack() -> None:
+    extent = slots_of(1, []).extent
+    many = [_Piece(extent, slot(place, 1), SlotContent("b", "k", "v", b"", b"x")) for place in range(MAX_PACK_SLOTS + 1)]
+    assert [len(fill) for fill in _fills(many)] == [MAX_PACK_SLOTS, 1]
+    large = [_Piece(extent, slot(place, MAX_PACK_SIZE // 2), SlotContent("b", "k", "v", b"", b"x")) for place in range(3)]
+    assert [len(fill) for fill in _fills(large)] == [2, 1]

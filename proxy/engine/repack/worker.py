@@ -12,7 +12,7 @@ stores answer, does not hold up the rest: the pass goes on behind it, and the ne
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from proxy.clock import Clock
 from proxy.codec.format import MAX_PACK_SLOTS
@@ -30,6 +30,7 @@ from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import ExtentId
 
 IDLE_SECONDS = 300.0
+PAGES = 100  # of small packs that one step looks at
 AT_ONCE = 16  # packs of one step: those that are hardly in use come to one new pack together
 EARLY = 3 / 4  # of the time that dead bytes may stay: then a pack is due. A store that is down, and the collector, need the rest
 DAY_MS = 24 * 3600 * 1000
@@ -92,13 +93,10 @@ class Repacker:
             await self._rewrite(packs, turn)
             if optional:
                 await self._allowance.spend(turn.requests)
-        over = not packs
-        if over:
-            turn.note(self._pass.trouble)
-            self._pass = _Pass()
-        else:
-            self._pass.trouble = self._pass.trouble or turn.trouble
-        return Progress(idle=over, done=turn.packs, requests=turn.requests, size_bytes=turn.size_bytes, trouble=turn.trouble)
+        turn.note(self._pass.trouble)
+        is_over = not packs and (self._pass.small is None or not await self._allowance.left())
+        self._pass = _Pass() if is_over else replace(self._pass, trouble=turn.trouble)
+        return Progress(idle=is_over, done=turn.packs, requests=turn.requests, size_bytes=turn.size_bytes, trouble=turn.trouble)
 
     async def _next(self) -> tuple[Sequence[Pack], bool]:
         """Return the next packs of the pass, and whether they are rewritten to save space or requests; none: the pass is over."""
@@ -124,7 +122,9 @@ class Repacker:
         return packs
 
     async def _next_small(self) -> Sequence[Pack]:
-        while self._pass.small is not None:
+        for _ in range(PAGES):  # of many kinds that are not worth it: then the step ends, and the next one goes on
+            if self._pass.small is None:
+                break
             page = await self._manifest.small_packs(after=self._pass.small, limit=MAX_PACK_SLOTS)
             fill = first_fill(page) if page else ()
             self._pass.small = (fill[-1].kind, fill[-1].extent_id) if fill else None
@@ -141,7 +141,7 @@ class Repacker:
             except ProxyError as error:
                 turn.note(error)
                 continue
-            turn.packs += len(bundle.packs)
+            turn.packs += len(bundle.packs) if rewritten.layouts else 0
             turn.requests += rewritten.requests
             turn.size_bytes += rewritten.size_bytes
             turn.note(rewritten.trouble)
