@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from proxy.codec.geometry import Scheme
-from proxy.engine.campaigns.estimate import Tally, cheapest, seconds_at, shard_size
+from proxy.engine.campaigns.estimate import Tally, cheapest, seconds_at, shard_size, sizes_made
 from proxy.engine.campaigns.moves import Move
+from proxy.engine.repack.bundles import Bundle, LiveSlot, PackSlots, Target
 from proxy.manifest.campaigns import Bill, Estimate
-from proxy.manifest.records import Layout
+from proxy.manifest.records import Extent, ExtentId, Layout
 from tests.unit.campaigns.fleets import INFOS, SCHEME, SIX, priced, segment
 
 MIB = 1024 * 1024
@@ -85,6 +86,33 @@ def test_another_scheme_reads_k_shards_and_writes_all_anew() -> None:
     assert sum(bill.deletes for bill in estimate.bills) == 6
     assert sum(bill.written_bytes for bill in estimate.bills) == 9 * shard_size(Scheme(6, 3), SIZE)
     assert estimate.usd == pytest.approx(4 * SHARD / 1e9 * 0.1)
+
+
+def packed(*sizes: int, stores: tuple[str, ...] = SIX, shared: bool = False) -> PackSlots:
+    one = segment(*stores, size=MIB)
+    layout = Layout(size=MIB, policy="p", k=4, m=2, tenant_key_id="t", wrapped_key=b"", segments=(one,), slots=len(sizes))
+    slots = tuple(LiveSlot(place, size, ()) for place, size in enumerate(sizes))
+    return PackSlots(Extent(id=ExtentId(1), layout=layout), slots, shared=shared)
+
+
+def test_packs_are_read_whole_and_those_that_nobody_else_uses_are_deleted() -> None:
+    tally = Tally({name: priced(name, egress_gb=0.1, put_per_thousand=5.0) for name in ("gum", "hazel", "ivy", *SIX)})
+    tally.repack([packed(1000), packed(1000, shared=True)], Scheme(6, 3), [(2 * MIB, ("gum", "hazel", "ivy", *SIX))])
+    estimate = tally.estimate()
+    assert (estimate.segments, estimate.rewritten, estimate.copied) == (1, 1, 0)
+    assert sum(bill.gets for bill in estimate.bills) == 2 * 4
+    assert sum(bill.puts for bill in estimate.bills) == 9
+    assert sum(bill.deletes for bill in estimate.bills) == 6, "the shared one stays"
+    assert sum(bill.read_bytes for bill in estimate.bills) == 8 * shard_size(SCHEME, MIB)
+    assert estimate.usd == pytest.approx(8 * shard_size(SCHEME, MIB) / 1e9 * 0.1 + 9 / 1000 * 5)
+
+
+def test_slots_become_a_pack_and_a_body_that_wastes_too_much_of_it_a_segment() -> None:
+    target = Target("t", "p", SCHEME)
+    assert sizes_made(Bundle(target, (packed(100_000),))) == [100_000]
+    assert sizes_made(Bundle(target, (packed(*[50_000] * 8),))) == [4 * (2 * (50_000 + 16) + 8 * 350)]
+    assert sizes_made(Bundle(target, (packed(4096),))) == [4 * (4096 + 16)], "the table fits beside it"
+    assert sizes_made(Bundle(target, (packed(120_000, 500, 500),))) == [120_000, 4 * 2 * 350], "the table is the longest column"
 
 
 def test_a_store_that_is_not_configured_has_no_price() -> None:
