@@ -10,8 +10,9 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from proxy.s3 import form_claim, sigv2, sigv4
+from proxy.s3 import sigv2, sigv4
 from proxy.s3.claim import Claim, parse_authorization, parse_service_authorization
+from proxy.s3.forms.claim import check_region, claim_of_form, verify_version_2, verify_version_4
 
 
 class Keys(Protocol):
@@ -71,17 +72,17 @@ def evidence_of_form(fields: Mapping[str, str], place: Place) -> Evidence | None
 
     What is signed is the policy. How long it is good, and whether the form keeps to it, is for the reader of the policy to say.
     """
-    claim = form_claim.claim_of_form(fields, place.now_ms)
+    claim = claim_of_form(fields, place.now_ms)
     if claim is None:
         return None
     policy = fields["policy"]
 
     def prove(keys: Keys) -> None:
         if "x-amz-credential" not in fields:
-            form_claim.verify_version_2(claim, keys.secret(), policy)
+            verify_version_2(claim, keys.secret(), policy)
             return
-        form_claim.check_region(claim, place.region, place.other_regions, credential=fields["x-amz-credential"])
-        form_claim.verify_version_4(claim, keys.signing_key(claim.date, claim.region), policy)
+        check_region(claim, place.region, place.other_regions, credential=fields["x-amz-credential"])
+        verify_version_4(claim, keys.signing_key(claim.date, claim.region), policy)
 
     return Evidence(claim, prove)
 

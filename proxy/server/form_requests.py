@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from proxy.s3.claim import ONE_MECHANISM
 from proxy.s3.errors import S3Error
-from proxy.s3.form import Form, check_policy, form_answer, form_headers, tagging_document
-from proxy.s3.form_policy import ANY_SIZE
+from proxy.s3.forms.form import Form, check_policy, form_answer, form_headers, tagging_document
+from proxy.s3.forms.policy import ANY_SIZE
 from proxy.s3.model import Model, Operation
 from proxy.s3.naming import check_key
 from proxy.s3.parsing import parse_request

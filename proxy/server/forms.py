@@ -16,8 +16,8 @@ from proxy.engine.body import OpenEnded
 from proxy.engine.budget import Budget
 from proxy.s3.claim import Claim
 from proxy.s3.errors import S3Error
-from proxy.s3.form import Form, read_form
-from proxy.s3.form_parser import MAX_FORM_BYTES, Event, FileData, FormField, FormFile, FormParser, parse_boundary
+from proxy.s3.forms.form import Form, read_form
+from proxy.s3.forms.parser import MAX_FORM_BYTES, Event, FileData, FormField, FormFile, FormParser, parse_boundary
 from proxy.server.body import MAX_UPLOAD_SIZE, RawBody, RequestBody
 
 HELD_SIZE = 1024 * 1024  # most pictures have less

@@ -23,9 +23,9 @@ from proxy.s3.copy_source import parse_copy_source
 from proxy.s3.cors import cors_document, cross_origin_headers, parse_rules, preflight_headers
 from proxy.s3.documents import DocumentReader
 from proxy.s3.errors import S3Error, render_error
-from proxy.s3.form import check_policy, form_answer, form_headers, read_form, tagging_document
-from proxy.s3.form_parser import FileData, FormField, FormFile, FormParser, parse_boundary
-from proxy.s3.form_policy import parse_policy
+from proxy.s3.forms.form import check_policy, form_answer, form_headers, read_form, tagging_document
+from proxy.s3.forms.parser import FileData, FormField, FormFile, FormParser, parse_boundary
+from proxy.s3.forms.policy import parse_policy
 from proxy.s3.lifecycle.reading import read_configuration
 from proxy.s3.lifecycle.rules import configuration_of, encode_configuration
 from proxy.s3.metadata import check_metadata, encode_metadata

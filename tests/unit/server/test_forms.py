@@ -6,7 +6,7 @@ import pytest
 
 from proxy.s3.claim import ANONYMOUS_CLAIM
 from proxy.s3.errors import S3Error
-from proxy.s3.form_parser import MAX_FORM_BYTES, FormParser
+from proxy.s3.forms.parser import MAX_FORM_BYTES, FormParser
 from proxy.server.body import MAX_UPLOAD_SIZE
 from proxy.server.forms import FormBody, Upload
 

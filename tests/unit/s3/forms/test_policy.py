@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.s3.errors import S3Error
-from proxy.s3.form_policy import ANY_SIZE, parse_policy
+from proxy.s3.forms.policy import ANY_SIZE, parse_policy
 
 EXPIRATION = "2030-01-01T00:00:00.000Z"
 EXPIRES_MS = int(datetime(2030, 1, 1, tzinfo=UTC).timestamp() * 1000)

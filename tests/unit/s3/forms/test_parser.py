@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.s3.errors import S3Error
-from proxy.s3.form_parser import MAX_FORM_BYTES, Event, FileData, FileEnd, FormField, FormFile, FormParser, parse_boundary
+from proxy.s3.forms.parser import MAX_FORM_BYTES, Event, FileData, FileEnd, FormField, FormFile, FormParser, parse_boundary
 
 BOUNDARY = b"xYzZY"
 

@@ -7,8 +7,8 @@ from xml.etree import ElementTree
 import pytest
 
 from proxy.s3.errors import S3Error
-from proxy.s3.form import Form, form_answer, form_headers, read_form, tagging_document
-from proxy.s3.form_parser import FormField
+from proxy.s3.forms.form import Form, form_answer, form_headers, read_form, tagging_document
+from proxy.s3.forms.parser import FormField
 from proxy.s3.model import load_model
 
 TAGGING = tagging_document(load_model())

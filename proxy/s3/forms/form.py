@@ -13,9 +13,9 @@ from urllib.parse import quote, quote_plus, urlencode, urlsplit
 from proxy.s3.documents import DocumentReader
 from proxy.s3.errors import S3Error
 from proxy.s3.escaping import xml_text
-from proxy.s3.form_claim import missing_field
-from proxy.s3.form_parser import MAX_FORM_BYTES, FormField
-from proxy.s3.form_policy import parse_policy
+from proxy.s3.forms.claim import missing_field
+from proxy.s3.forms.parser import MAX_FORM_BYTES, FormField
+from proxy.s3.forms.policy import parse_policy
 from proxy.s3.model import Document, Model
 from proxy.s3.tagging import MAX_OBJECT_TAGS, check_tags
 

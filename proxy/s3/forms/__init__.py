@@ -1,0 +1,1 @@
+"""Browser forms: uploads by POST, with the policy that signs them."""
