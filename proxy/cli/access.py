@@ -84,10 +84,10 @@ async def _explain(
 ) -> Explanation:
     from proxy.manifest.records import AccessKeyId, BucketName
     from proxy.s3.policy.catalogue import named_actions
-    from proxy.s3.policy.context import StatedContext
     from proxy.s3.policy.decision import Question, Resource
     from proxy.s3.policy.grants import Holder, bucket_grants
     from proxy.s3.policy.judges import Judges
+    from proxy.s3.policy.stated import StatedContext
     from proxy.tenancy import credentials_of
 
     caller = await services.manifest.find_caller(None if asker.key is None else AccessKeyId(asker.key), BucketName(where[0]))

@@ -18,12 +18,13 @@ from proxy.errors import ProxyError
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import Role, Tenant
 from proxy.s3.policy.actions import Action
-from proxy.s3.policy.context import Session, TrustContext
+from proxy.s3.policy.context import Session
 from proxy.s3.policy.decision import Question, Resource
 from proxy.s3.policy.document import read_identity_policy
 from proxy.s3.policy.judges import Judges
 from proxy.s3.policy.principal import ANONYMOUS, Principal, role_arn
 from proxy.s3.policy.principals import Named
+from proxy.s3.policy.stated import TrustContext
 from proxy.s3.sts.answers import Element
 from proxy.s3.sts.errors import StsError, as_sts
 from proxy.s3.sts.jwt import Claims

@@ -12,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from proxy.s3.policy.decision import Finding, ObjectNeeded, Question, UploadGone
-from proxy.s3.policy.document import Document, Statement
+from proxy.s3.policy.document import Document
 from proxy.s3.policy.patterns import VariableMissing
 from proxy.s3.policy.public_policy import is_public
+from proxy.s3.policy.statement import Statement
 
 
 class Judge:

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 
 from proxy.s3.policy.conditions import Condition
 from proxy.s3.policy.decision import Context, Finding, Grants, ObjectNeeded, Policy, Question, UploadGone
-from proxy.s3.policy.document import Statement
 from proxy.s3.policy.evaluate import Judge, Variables, concerns, first
 from proxy.s3.policy.patterns import Template, VariableMissing
+from proxy.s3.policy.statement import Statement
 
 
 def narrowed(grants: Grants, question: Question) -> Grants:

@@ -13,7 +13,8 @@ import re
 from ipaddress import ip_network
 
 from proxy.s3.policy.conditions import Condition
-from proxy.s3.policy.document import Document, Statement
+from proxy.s3.policy.document import Document
+from proxy.s3.policy.statement import Statement
 
 _PINNING = frozenset(
     {
