@@ -31,6 +31,7 @@ from botocore.config import Config
 
 ROOT = Path(__file__).parent.parent
 START_SECONDS = 60
+DOOR = "SHARDGATE_DOOR"  # "aiohttp" in the environment turns the front door of the servers off
 # Azurite's account and key are the same everywhere: https://learn.microsoft.com/azure/storage/common/storage-connect-azurite
 AZURITE_ACCOUNT = "devstoreaccount1"
 AZURITE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
@@ -199,8 +200,10 @@ def start_shardgate(
 ) -> Shardgate:
     """Start the proxy and return when it answers. `open_files` are its soft and hard limit; `ca` has signed the certificate that it has."""
     port = port or free_port()
-    command = [sys.executable, "-m", "proxy.cli.main", "serve", "--config", str(config), "--listen", f"127.0.0.1:{port}"]
     data.mkdir(parents=True, exist_ok=True)
+    if os.environ.get(DOOR) == "aiohttp":
+        config = _without_front_door(config, data)
+    command = [sys.executable, "-m", "proxy.cli.main", "serve", "--config", str(config), "--listen", f"127.0.0.1:{port}"]
     log = (data / "server.log").open("ab")
     process = subprocess.Popen(
         [*command, "--workers", str(workers)],
@@ -217,6 +220,14 @@ def start_shardgate(
         stop(process)
         raise RuntimeError(f"{error}; its log ends:\n{(data / 'server.log').read_text(errors='replace')[-3000:]}") from error
     return Shardgate(process, endpoint, data, config, ca)
+
+
+def _without_front_door(config: Path, data: Path) -> Path:
+    """Return a copy of a configuration by which all requests go through aiohttp: what a test finds must not depend on the door."""
+    text = config.read_text()
+    copy = data / f"aiohttp-{config.name}"
+    copy.write_text(text if "front_door" in text else f"front_door = false\n{text}")
+    return copy
 
 
 @contextmanager

@@ -219,6 +219,7 @@ class Config(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     website_domains: tuple[str, ...] = ()  # bucket.DOMAIN is the bucket's website
     public_url: str = ""  # as clients know it, behind a proxy
     trusted_proxies: tuple[str, ...] = ()  # networks; their X-Forwarded-For and X-Forwarded-Proto are believed
+    front_door: bool = True  # plain requests that are complete pass aiohttp's server by
     region: Text = "us-east-1"
     data: Text
     manifest: ManifestConfig

@@ -62,16 +62,21 @@ class BoundedServer(web.Server):
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = request.protocol
-        self._waiting.pop(connection, None)
-        if (deadline := self._deadlines.pop(connection, None)) is not None:
-            deadline.cancel()
+        self.engage(connection)
         # aiohttp answers each request in a task of its own, which also sends what is returned here.
         task = asyncio.current_task()
         assert task is not None
-        task.add_done_callback(lambda _: self._wait(connection))
+        task.add_done_callback(lambda _: self.settle(connection))
         return await self._respond(request)
 
-    def _wait(self, connection: RequestHandler) -> None:
+    def engage(self, connection: RequestHandler) -> None:
+        """Spare a connection: a request of its is being answered."""
+        self._waiting.pop(connection, None)
+        if (deadline := self._deadlines.pop(connection, None)) is not None:
+            deadline.cancel()
+
+    def settle(self, connection: RequestHandler) -> None:
+        """Take back `engage`: the answer is sent."""
         if connection in self._open:
             self._waiting[connection] = None
 

@@ -61,7 +61,13 @@ async def run_server(
             connections = connection_limit(config)
             certificate = Certificate(config.tls) if config.tls is not None else None
             async with listening(
-                dispatcher, host=host, port=port, connections=connections, certificate=certificate, reuse_port=workers > 1
+                dispatcher,
+                host=host,
+                port=port,
+                connections=connections,
+                certificate=certificate,
+                reuse_port=workers > 1,
+                front_door=config.front_door,
             ) as bound_port:
                 stop.started()
                 if ready is not None:
@@ -78,12 +84,13 @@ async def listening(
     connections: int = BACKLOG,
     certificate: Certificate | None = None,
     reuse_port: bool = False,
+    front_door: bool = True,
 ) -> AsyncIterator[int]:
     """Accept connections, with TLS if there is a certificate, and yield the port.
 
     On leaving, accept no more, and give requests in flight their time.
     """
-    endpoint = Endpoint(dispatcher, limit=connections)
+    endpoint = Endpoint(dispatcher, limit=connections, front_door=front_door)
     runner = web.ServerRunner(endpoint, shutdown_timeout=1.0)
     await runner.setup()
     backlog = min(BACKLOG, connections)

@@ -16,10 +16,12 @@ from aiohttp.http_exceptions import LineTooLong
 from proxy.s3.errors import S3Error
 from proxy.server.admission import BoundedServer
 from proxy.server.dispatch import Dispatcher
+from proxy.server.front import FrontDoor
 from proxy.server.heads import MAX_HEAD_SIZE, MAX_HEADERS_SIZE, BoundedParser, HeadTooLarge
 from proxy.server.inflow import Inflow
+from proxy.server.inside import Inside
 from proxy.server.outlet import Outlet
-from proxy.server.request import request_of
+from proxy.server.request import Request, request_of
 from proxy.server.response import Response
 
 KEEPALIVE_SECONDS = 75.0
@@ -32,15 +34,16 @@ MAX_HEADERS = MAX_HEAD_SIZE // 3  # more than fit: their size is bounded
 
 
 class Endpoint(BoundedServer):
-    """Makes a connection of each that is accepted."""
+    """Makes a connection of each that is accepted. Without `front_door`, all requests take aiohttp's."""
 
-    def __init__(self, dispatcher: Dispatcher, *, limit: int) -> None:
+    def __init__(self, dispatcher: Dispatcher, *, limit: int, front_door: bool = True) -> None:
         super().__init__(self._serve, limit=limit)
         self._dispatcher = dispatcher
+        self._front_door = front_door
         self._buffer = memoryview(bytearray(READ_SIZE))  # of all connections: what is read is copied out at once
 
     def __call__(self) -> asyncio.BaseProtocol:  # type: ignore[override]  # aiohttp says which one
-        return _Reading(Connection(self, self._dispatcher), self._buffer)
+        return _Reading(Connection(self, self._dispatcher, front_door=self._front_door), self._buffer)
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         ours = request_of(request)
@@ -103,12 +106,12 @@ class _Reading(asyncio.BufferedProtocol):
         self._connection.connection_lost(exc)
 
 
-class Connection(web.RequestHandler):
+class Connection(Inside):
     """One client's connection."""
 
-    __slots__ = ("_bounded", "_dispatcher", "_lost", "_patience_seconds")
+    __slots__ = ("_bounded", "_dispatcher", "_front", "_lost", "_patience_seconds")
 
-    def __init__(self, endpoint: Endpoint, dispatcher: Dispatcher) -> None:
+    def __init__(self, endpoint: Endpoint, dispatcher: Dispatcher, *, front_door: bool) -> None:
         loop = asyncio.get_running_loop()
         super().__init__(
             endpoint,
@@ -122,21 +125,13 @@ class Connection(web.RequestHandler):
         self._dispatcher = dispatcher
         self._patience_seconds: float | None = None  # of whoever sends by pieces: that has its own
         self._lost: asyncio.Future[None] | None = None
-        self._max_msg_queue_size, self._msg_queue_resume_size = QUEUED_REQUESTS, QUEUED_REQUESTS - 1
-        self._bounded = BoundedParser(self._new_parser)
-        self._parser = self._bounded  # type: ignore[assignment]  # it has all that is used of it
+        self._front = FrontDoor(self, endpoint, self._serve)
+        self._bounded = BoundedParser(self._parser_of_requests, self._front.offer if front_door else None)
+        self.take_parser(self._bounded, queued=QUEUED_REQUESTS)
 
-    def _new_parser(self) -> HttpRequestParser:
-        return HttpRequestParser(
-            self,
-            self._loop,
-            READ_BUFFER_SIZE,
-            max_line_size=MAX_HEAD_SIZE,
-            max_field_size=MAX_HEADERS_SIZE,
-            max_headers=MAX_HEADERS,
-            payload_exception=web.RequestPayloadError,
-            auto_decompress=False,
-            max_msg_queue_size=QUEUED_REQUESTS + 1,  # it counts a request until the next is taken
+    def _parser_of_requests(self) -> HttpRequestParser:
+        return self.new_parser(
+            buffer_size=READ_BUFFER_SIZE, line_size=MAX_HEAD_SIZE, field_size=MAX_HEADERS_SIZE, fields=MAX_HEADERS, queued=QUEUED_REQUESTS
         )
 
     @property
@@ -144,15 +139,38 @@ class Connection(web.RequestHandler):
         """The body that is coming in past the parser."""
         return self._bounded.inflow
 
+    @property
+    def is_busy(self) -> bool:
+        return self._front.is_busy
+
+    def data_received(self, data: bytes) -> None:
+        if data and self._front.is_busy:
+            self._front.hold(data)
+        else:
+            super().data_received(data)
+
+    async def _serve(self, request: Request) -> bool:
+        """Answer a request that came by the front door; tell whether the connection goes on."""
+        response = await self._dispatcher.answer(request)
+        self._patience_seconds = self._dispatcher.idle_seconds
+        try:
+            await request.outlet.send(response)
+        finally:
+            self._patience_seconds = None
+        return not response.closes
+
+    async def shutdown(self, timeout: float | None = 15.0) -> None:
+        await self._front.finish(timeout)
+        await super().shutdown(timeout)
+
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
         if self._lost is not None and not self._lost.done():
             self._lost.set_result(None)
 
     async def _drain_helper(self) -> None:
-        """Wait until the connection takes more. aiohttp keeps one future for that, also when whoever waited was cancelled."""
-        if self._drain_waiter is not None and self._drain_waiter.cancelled():
-            self._drain_waiter = None
+        """Wait until the connection takes more."""
+        self.forget_drain()
         try:
             async with asyncio.timeout(self._patience_seconds):
                 await super()._drain_helper()

@@ -26,6 +26,7 @@ _SEPARATORS = len(": \r\n")
 _FRAMING_SHARE = 4  # a chunked body's framing may have a quarter of its bytes: each chunk costs a call, as much as thousands of its bytes
 
 Message = tuple[RawRequestMessage, StreamReader]
+Offer = Callable[[RawRequestMessage, StreamReader], bool]  # takes a request that came alone, or leaves it to aiohttp
 
 
 class HeadTooLarge(BadHttpMessage):
@@ -38,10 +39,11 @@ class HeadTooLarge(BadHttpMessage):
 class BoundedParser:
     """Takes the place of aiohttp's parser in a connection."""
 
-    __slots__ = ("_inflow", "_new_parser", "_parser", "_payload", "_received", "_unanswered", "_wire", "is_refusing")
+    __slots__ = ("_inflow", "_new_parser", "_offer", "_parser", "_payload", "_received", "_unanswered", "_wire", "is_refusing")
 
-    def __init__(self, new_parser: Callable[[], HttpRequestParser]) -> None:
+    def __init__(self, new_parser: Callable[[], HttpRequestParser], offer: Offer | None = None) -> None:
         self._new_parser = new_parser
+        self._offer = offer
         self._parser = new_parser()
         self._inflow: Inflow | None = None
         self._payload: StreamReader | None = None
@@ -60,12 +62,16 @@ class BoundedParser:
         if self.is_refusing:
             return (), False, b""
         try:
-            return self._feed_slices(data)
+            messages, is_upgraded, tail = self._feed_slices(data)
         except HttpProcessingError as error:
             self.is_refusing = True
             if self._payload is not None and not self._payload.is_eof():
                 self._payload.set_exception(web.RequestPayloadError(error.message))
             raise
+        if len(messages) == 1 and not is_upgraded and self._offer is not None and self._offer(*messages[0]):
+            self._parser.message_consumed()
+            return (), False, b""
+        return messages, is_upgraded, tail
 
     def message_consumed(self) -> None:
         self._parser.message_consumed()
