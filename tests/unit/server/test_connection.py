@@ -32,9 +32,10 @@ class Answers:
         return Response(body=self._body)
 
 
-async def test_who_takes_nothing_of_an_answer_made_whole_is_cut_off() -> None:
+@pytest.mark.parametrize("front_door", [True, False])
+async def test_who_takes_nothing_of_an_answer_made_whole_is_cut_off(front_door: bool) -> None:
     answers = Answers()
-    endpoint = Endpoint(cast(Dispatcher, answers), limit=10)
+    endpoint = Endpoint(cast(Dispatcher, answers), limit=10, front_door=front_door)
     server = await asyncio.get_running_loop().create_server(endpoint, "127.0.0.1", 0)
     client = socket.create_connection(server.sockets[0].getsockname()[:2])
     client.setblocking(False)

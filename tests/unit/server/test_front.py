@@ -1,0 +1,242 @@
+"""The front door: what it takes, what it leaves to aiohttp, and that nobody can tell the difference."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import cast
+
+import pytest
+
+from proxy.server.connection import Endpoint
+from proxy.server.dispatch import Dispatcher
+from proxy.server.heads import MAX_HEAD_SIZE
+from proxy.server.inlet import Inlet
+from proxy.server.request import Request
+from proxy.server.response import Response
+from tests.wire import Wire, cut
+
+GET = b"GET /b/k HTTP/1.1\r\nHost: h\r\n\r\n"
+PUT = b"PUT /b/k HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello"
+
+
+class Desk:
+    """Stands for the dispatcher: tells what it was asked, when it may."""
+
+    idle_seconds = 30.0
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+        self.open.set()
+        self.asked: list[tuple[str, str, bytes]] = []
+        self.fault: Exception | None = None
+
+    async def answer(self, request: Request) -> Response:
+        inlet, body = Inlet(request, idle_seconds=10), b""
+        while piece := await inlet.read():
+            body += piece
+        self.asked.append((request.method, request.raw_path, body))
+        await self.open.wait()
+        if self.fault is not None:
+            raise self.fault
+        return Response(body=b"<" + body + b">")
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+@pytest.fixture
+async def endpoint(desk: Desk) -> AsyncIterator[Endpoint]:
+    endpoint = Endpoint(cast(Dispatcher, desk), limit=10)
+    yield endpoint
+    desk.open.set()
+    await endpoint.shutdown(1)
+
+
+async def connected(endpoint: Endpoint) -> Wire:
+    wire = Wire(endpoint)
+    while not wire.is_quiet:  # aiohttp's task for the connection begins a step later
+        await asyncio.sleep(0)
+    return wire
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        GET,
+        PUT,
+        GET.replace(b"GET", b"HEAD"),
+        GET.replace(b"GET", b"DELETE"),
+        PUT.replace(b"PUT", b"POST"),
+        PUT.replace(b": 5", b": 12000").replace(b"hello", b"x" * 12000),
+    ],
+)
+@pytest.mark.parametrize("places", [[], [1], [20, 40, 60], range(100)])
+async def test_a_plain_request_is_answered_without_aiohttp(endpoint: Endpoint, desk: Desk, sent: bytes, places: list[int]) -> None:
+    wire = await connected(endpoint)
+    head, end, body = sent.partition(b"\r\n\r\n")
+    *begun, last = cut(head, places)
+    for number in range(1, 4):
+        await wire.give([*begun, last + end + body])
+        assert (await wire.settled()).count(b"HTTP/1.1 200 OK\r\n") == number
+    assert desk.asked == [(sent.split()[0].decode(), "/b/k", sent.partition(b"\r\n\r\n")[2])] * 3
+    assert endpoint.requests_count == 0  # aiohttp's own
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        PUT.replace(b"Host", b"Expect: 100-continue\r\nHost"),
+        b"PUT /b/k HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        PUT.replace(b"1.1", b"1.0"),
+        PUT.replace(b"Host", b"Connection: close\r\nHost"),
+        PUT.replace(b"PUT", b"PATCH"),
+        PUT + GET,
+    ],
+)
+async def test_whatever_is_unusual_is_left_to_aiohttp(endpoint: Endpoint, desk: Desk, sent: bytes) -> None:
+    wire = await connected(endpoint)
+    await wire.give([sent])
+    answers = await wire.settled()
+    assert desk.asked[0][2] == b"hello"
+    assert endpoint.requests_count == len(desk.asked) == answers.count(b" 200 OK\r\n")
+
+
+async def test_a_body_that_is_still_to_come_is_left_to_aiohttp(endpoint: Endpoint, desk: Desk) -> None:
+    wire = await connected(endpoint)
+    body = bytes(100_000)
+    await wire.give([PUT.replace(b": 5", b": 100000").replace(b"hello", body)])
+    await wire.settled()
+    assert desk.asked == [("PUT", "/b/k", body)]
+    assert endpoint.requests_count == 1
+
+
+async def test_what_comes_while_a_request_is_answered_waits_and_is_not_read_on(endpoint: Endpoint, desk: Desk) -> None:
+    wire = await connected(endpoint)
+    desk.open.clear()
+    await wire.give([GET])
+    sending = asyncio.create_task(wire.give([PUT * 1000]))
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert wire.is_paused
+    assert len(wire.connection._front._held) <= MAX_HEAD_SIZE
+    assert not wire.sent
+    desk.open.set()
+    await sending
+    answers = await wire.settled()
+    assert [method for method, _, _ in desk.asked] == ["GET"] + ["PUT"] * 1000
+    assert answers.count(b"HTTP/1.1 200 OK\r\n") == answers.count(b"\r\n\r\n<") == 1001
+
+
+@pytest.mark.parametrize("split", range(1, len(GET)))
+async def test_half_a_request_behind_another_is_answered_when_it_is_whole(endpoint: Endpoint, desk: Desk, split: int) -> None:
+    wire = await connected(endpoint)
+    await wire.give([PUT + GET[:split]])
+    await wire.give([GET[split:]])
+    assert (await wire.settled()).count(b"HTTP/1.1 200 OK\r\n") == 2
+    assert [method for method, _, _ in desk.asked] == ["PUT", "GET"]
+
+
+@pytest.mark.parametrize("following", [b"", GET])
+async def test_an_answer_that_ends_the_connection_ends_it(
+    endpoint: Endpoint, desk: Desk, following: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def closing(_request: Request) -> Response:
+        await desk.open.wait()
+        response = Response(body=b"bye")
+        response.closes = True
+        return response
+
+    monkeypatch.setattr(desk, "answer", closing)
+    wire = await connected(endpoint)
+    desk.open.clear()
+    await wire.give([GET])
+    await wire.give([following])
+    desk.open.set()
+    answers = await wire.settled()
+    assert wire.is_closing()
+    assert answers.count(b"HTTP/1.1 ") == 1
+    assert b"Connection: close\r\n" in answers
+
+
+async def test_a_fault_of_ours_ends_the_connection_and_is_logged(endpoint: Endpoint, desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    desk.fault = ZeroDivisionError("a fault of ours")
+    wire = await connected(endpoint)
+    await wire.give([GET])
+    assert await wire.settled() == b""
+    assert wire.is_closing()
+    assert "a fault of ours" in caplog.text
+
+
+async def test_a_client_that_has_gone_is_no_fault(endpoint: Endpoint, desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    wire = await connected(endpoint)
+    desk.open.clear()
+    await wire.give([GET])
+    await asyncio.sleep(0)
+    wire.end()
+    desk.open.set()
+    async with asyncio.timeout(10):
+        while wire.connection.is_busy or endpoint.connections:
+            await asyncio.sleep(0)
+    assert not wire.sent
+    assert not caplog.records
+
+
+async def test_a_connection_in_use_is_not_idle(endpoint: Endpoint, desk: Desk) -> None:
+    wire = await connected(endpoint)
+    desk.open.clear()
+    await wire.give([GET])
+    expire(wire)
+    assert not wire.is_closing()
+    desk.open.set()
+    await wire.settled()
+    wire.connection._process_keepalive()  # the time begins anew with the answer
+    assert not wire.is_closing()
+    expire(wire)
+    assert wire.is_closing()
+
+
+def expire(wire: Wire) -> None:
+    wire.connection._next_keepalive_close_time = 0.0
+    wire.connection._process_keepalive()
+
+
+async def test_a_stop_waits_for_the_answer(endpoint: Endpoint, desk: Desk) -> None:
+    wire = await connected(endpoint)
+    desk.open.clear()
+    await wire.give([GET])
+    await asyncio.sleep(0)
+    endpoint.pre_shutdown()
+    stopping = asyncio.create_task(endpoint.shutdown(30))
+    await asyncio.sleep(0)
+    desk.open.set()
+    await stopping
+    assert wire.sent.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert wire.is_closing()
+
+
+async def test_a_stop_waits_no_longer_than_it_may(endpoint: Endpoint, desk: Desk) -> None:
+    wire = await connected(endpoint)
+    desk.open.clear()
+    await wire.give([GET])
+    await asyncio.sleep(0)
+    await endpoint.shutdown(0.01)
+    assert not wire.sent
+    assert wire.is_closing()
+
+
+async def test_a_connection_in_use_is_never_closed_for_a_new_one(desk: Desk) -> None:
+    endpoint = Endpoint(cast(Dispatcher, desk), limit=2)
+    busy = [await connected(endpoint) for _ in range(2)]
+    desk.open.clear()
+    for wire in busy:
+        await wire.give([GET])
+    assert Wire(endpoint).is_closing()
+    desk.open.set()
+    for wire in busy:
+        assert (await wire.settled()).endswith(b"<>")
+    Wire(endpoint)
+    assert sorted(wire.is_closing() for wire in busy) == [False, True]  # now one of them gives way
+    await endpoint.shutdown(1)

@@ -1,0 +1,130 @@
+"""The outlet: the bytes of an answer, whichever client asks."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import cast
+
+import pytest
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http import HttpVersion, HttpVersion10, HttpVersion11
+
+from proxy.server.outlet import JOINED_SIZE, Outlet
+from proxy.server.response import Response
+
+
+class Line(BaseProtocol):
+    """A connection that keeps what is written to it."""
+
+    def __init__(self) -> None:
+        super().__init__(asyncio.get_running_loop())
+        self.written: list[bytes] = []
+        self.closing = False
+        self.transport = cast(asyncio.Transport, self)
+
+    def write(self, data: bytes) -> None:
+        self.written.append(bytes(data))
+
+    def writelines(self, pieces: list[bytes]) -> None:
+        self.written += map(bytes, pieces)
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+
+async def sent(
+    response: Response, method: str = "GET", version: HttpVersion = HttpVersion11, *, keep_alive: bool = True
+) -> tuple[bytes, list[bytes], bytes]:
+    """Return status line, headers but for the date, and body of what a client gets."""
+    line = Line()
+    await Outlet(line, method, version, keep_alive=keep_alive).send(response)
+    head, _, body = b"".join(line.written).partition(b"\r\n\r\n")
+    status, *headers = head.split(b"\r\n")
+    return status, [header for header in headers if not re.match(b"Date: ..., .. ... .... ..:..:.. GMT", header)], body
+
+
+async def test_an_answer_tells_its_length() -> None:
+    status, headers, body = await sent(Response(200, [("x", "1"), ("x", "2")], b"hello"))
+    assert (status, body) == (b"HTTP/1.1 200 OK", b"hello")
+    assert headers == [b"Server: Shardgate", b"x: 1", b"x: 2", b"Content-Length: 5"]
+
+
+@pytest.mark.parametrize(("status", "line"), [(204, b"HTTP/1.1 204 No Content"), (304, b"HTTP/1.1 304 Not Modified")])
+async def test_an_answer_that_never_has_a_body_tells_no_length(status: int, line: bytes) -> None:
+    assert await sent(Response(status, length_bytes=7)) == (line, [b"Server: Shardgate"], b"")
+
+
+async def test_an_answer_to_head_tells_what_get_would_send_and_sends_none() -> None:
+    assert (await sent(Response(200, length_bytes=7), "HEAD"))[1:] == ([b"Server: Shardgate", b"Content-Length: 7"], b"")
+    assert (await sent(Response(200, body=b"hello"), "HEAD"))[1:] == ([b"Server: Shardgate", b"Content-Length: 5"], b"")
+    assert (await sent(Response(404), "HEAD"))[1:] == ([b"Server: Shardgate"], b"")
+
+
+async def test_an_empty_answer_says_so() -> None:
+    assert (await sent(Response(200)))[1:] == ([b"Server: Shardgate", b"Content-Length: 0"], b"")
+
+
+@pytest.mark.parametrize(
+    ("version", "keep_alive", "said"),
+    [(HttpVersion11, True, b""), (HttpVersion11, False, b"close"), (HttpVersion10, True, b"keep-alive"), (HttpVersion10, False, b"")],
+)
+async def test_a_client_hears_whether_the_connection_goes_on(version: HttpVersion, keep_alive: bool, said: bytes) -> None:
+    response = Response(200)
+    status, headers, _ = await sent(response, version=version, keep_alive=keep_alive)
+    assert status == b"HTTP/%d.%d 200 OK" % version
+    assert [header for header in headers if header.startswith(b"Connection")] == ([b"Connection: " + said] if said else [])
+    assert response.closes is not keep_alive
+
+
+@pytest.mark.parametrize("value", ["a\r\nx: b", "a\nb", "a\rb", "a\0b", "a\x7fb"])
+@pytest.mark.parametrize("is_name", [True, False])
+async def test_no_header_ends_the_headers(value: str, is_name: bool) -> None:
+    with pytest.raises(ValueError, match="control character"):
+        await sent(Response(200, [(value, "v") if is_name else ("n", value)]))
+
+
+async def test_a_header_may_have_any_letters() -> None:
+    value = "\u00e4\u00a0\U0001f600\t\u2028"
+    _, headers, _ = await sent(Response(200, [("n", value)]))
+    assert f"n: {value}".encode() in headers
+
+
+async def test_a_large_body_is_not_copied_behind_its_head() -> None:
+    for size, writes in ((JOINED_SIZE, 1), (JOINED_SIZE + 1, 2)):
+        line, response = Line(), Response(200, body=bytes(size))
+        await Outlet(line, "GET", HttpVersion11, keep_alive=True).send(response)
+        assert len(line.written) == writes
+        assert not response.body  # aiohttp keeps the response
+
+
+async def test_a_body_of_unknown_length_is_chunked_or_ends_with_the_connection() -> None:
+    for version, framing, body in (
+        (HttpVersion11, b"Transfer-Encoding: chunked\r\n", b"5\r\nhello\r\n0\r\n\r\n"),
+        (HttpVersion10, b"", b"hello"),
+    ):
+        line, response = Line(), Response(200)
+        outlet = Outlet(line, "PUT", version, keep_alive=True)
+        outlet.begin(response, length_bytes=None)
+        await outlet.write(b"hello")
+        await outlet.end()
+        await outlet.send(response)  # it has been sent
+        head, _, rest = b"".join(line.written).partition(b"\r\n\r\n")
+        assert framing in head + b"\r\n"
+        assert rest == body
+        assert response.closes is (version == HttpVersion10)
+
+
+async def test_who_has_gone_is_sent_nothing() -> None:
+    line = Line()
+    outlet = Outlet(line, "GET", HttpVersion11, keep_alive=True)
+    line.closing = True
+    with pytest.raises(ConnectionResetError):
+        await outlet.send(Response(200))
+    line.transport = None
+    with pytest.raises(ConnectionResetError):
+        outlet.begin(Response(200), length_bytes=1)
+    outlet.cut()  # there is nothing to end
