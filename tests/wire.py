@@ -87,7 +87,8 @@ class Wire(asyncio.Transport):
         self.is_paused = False
 
     def write_eof(self) -> None:
-        """The client hears of it when the connection is closed."""
+        """The client hears that no more will come, and goes."""
+        asyncio.get_running_loop().call_soon(self.end)
 
     def close(self) -> None:
         if not self._closed:

@@ -27,7 +27,7 @@ from proxy.server.response import Response
 KEEPALIVE_SECONDS = 75.0
 LINGER_SECONDS = 5.0  # reading on after an early answer, so that it is not lost to a reset
 REFUSED_SECONDS = 1.0  # the same, where no request could be made of what came
-READ_BUFFER_SIZE = 4 * 1024  # reading pauses at twice this while nobody waits for a body
+READ_BUFFER_SIZE = MAX_HEAD_SIZE // 2  # reading pauses at more than twice this while nobody waits for a body: not within one read
 READ_SIZE = 256 * 1024  # at a time, of a body that is waited for and comes slowly
 QUEUED_REQUESTS = 2  # of one connection, sent before the last is answered; no S3 client does that
 MAX_HEADERS = MAX_HEAD_SIZE // 3  # more than fit: their size is bounded

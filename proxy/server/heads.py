@@ -123,7 +123,10 @@ class BoundedParser:
         if not messages or messages[-1][0].chunked or messages[-1][1].is_eof():
             return messages
         message, begun = messages[-1]
-        self._inflow = Inflow(begun, size_bytes=int(message.headers["Content-Length"]))
+        size = int(message.headers["Content-Length"])
+        if begun.total_bytes >= size:  # told to pause by its last bytes, the parser keeps what is behind them, and the end with it
+            return messages
+        self._inflow = Inflow(begun, size_bytes=size)
         self._parser, self._payload = self._new_parser(), None
         return [*messages[:-1], (message, self._inflow)]
 
