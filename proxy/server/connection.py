@@ -109,7 +109,7 @@ class _Reading(asyncio.BufferedProtocol):
 class Connection(Inside):
     """One client's connection."""
 
-    __slots__ = ("_bounded", "_dispatcher", "_front", "_lost", "_patience_seconds")
+    __slots__ = ("_bounded", "_dispatcher", "_front", "_lost", "_patience_seconds", "_refusal")
 
     def __init__(self, endpoint: Endpoint, dispatcher: Dispatcher, *, front_door: bool) -> None:
         loop = asyncio.get_running_loop()
@@ -125,6 +125,7 @@ class Connection(Inside):
         self._dispatcher = dispatcher
         self._patience_seconds: float | None = None  # of whoever sends by pieces: that has its own
         self._lost: asyncio.Future[None] | None = None
+        self._refusal: web.StreamResponse | None = None  # of a head that nobody can read: the last answer
         self._front = FrontDoor(self, endpoint, self._serve)
         self._bounded = BoundedParser(self._parser_of_requests, self._front.offer if front_door else None)
         self.take_parser(self._bounded, queued=QUEUED_REQUESTS)
@@ -186,7 +187,8 @@ class Connection(Inside):
         if not isinstance(exc, HttpProcessingError):
             return super().handle_error(request, status, exc, message)
         ours = request_of(request, version=HttpVersion11)  # its stand-in claims 1.0, and so would the answer
-        return _Passed(self._dispatcher.refuse_unreadable(ours, _refusal(exc)), ours.outlet)
+        self._refusal = _Passed(self._dispatcher.refuse_unreadable(ours, _refusal(exc)), ours.outlet)
+        return self._refusal
 
     def log_exception(self, *args: object, **kw: object) -> None:
         """Log what nobody expected. That the rest of a body, read after its answer, is refused by the parser is no defect of ours."""
@@ -205,7 +207,7 @@ class Connection(Inside):
             sent = await super().finish_response(request, resp, start_time)
         finally:
             self._patience_seconds = None
-        if self._bounded.is_refusing and self.transport is not None and not sent[1]:
+        if resp is self._refusal and self.transport is not None and not sent[1]:
             self._lost = self._loop.create_future()
             with suppress(TimeoutError):
                 async with asyncio.timeout(REFUSED_SECONDS):
