@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from msgspec.structs import replace
 
 from proxy.errors import ShardMissing, StoreRejected, StoreUnavailable
-from proxy.stores.protocol import ExaminableStore, ShardFacts, ShardName, Store, StoreInfo
+from proxy.stores.protocol import ExaminableStore, ShardFacts, ShardName, Store, StoreInfo, read_at_once
 
 
 class FaultyStore:
@@ -28,6 +28,7 @@ class FaultyStore:
         self.keeps_what_it_refuses = False
         self.full = False
         self.truncates = False
+        self.answers_at_once = False  # what the inner store has in memory
         self.flips_bits = False
         self.swaps_with: ShardName | Callable[[ShardName], ShardName] | None = None
         self.lists_late = False  # what is put meanwhile is listed once this is cleared
@@ -71,6 +72,13 @@ class FaultyStore:
         self.ranges.append((name, start, length))
         await self._enter("get_range")
         return self._spoilt(await self.inner.get_range(self._answered_for(name), start, length))
+
+    def read_at_once(self, name: ShardName, start: int, length: int) -> bytes | memoryview | None:
+        if not self.answers_at_once or self.hanging or self.slow_seconds or self.down or self.rejects:
+            return None
+        found = read_at_once(self.inner, self._answered_for(name), start, length)
+        self.calls["read_at_once"] += found is not None
+        return None if found is None else self._spoilt(found)
 
     async def get(self, name: ShardName) -> bytes | memoryview:
         await self._enter("get")

@@ -24,10 +24,10 @@ FIRST_COUNTER = 2  # of GCM's stream: block 1 enciphers the tag (NIST SP 800-38D
 class CellCipher:
     """Seals and opens the cells of one shard."""
 
-    __slots__ = ("_aead", "_key", "_last_stripe", "fixed_part")
+    __slots__ = ("_aead", "_aes", "_last_stripe", "fixed_part")
 
     def __init__(self, key: bytes, *, fixed_part: bytes, stripe_count: int) -> None:
-        self._key = key
+        self._aes = AES(key)
         self._aead = AESGCM(key)
         self.fixed_part = fixed_part
         self._last_stripe = stripe_count - 1
@@ -51,7 +51,7 @@ class CellCipher:
         It is for bytes that bear a seal of their own inside the cell: the slots of a pack.
         """
         block, skipped = divmod(offset, BLOCK_SIZE)
-        stream = Cipher(AES(self._key), CTR(self._nonce(stripe) + (FIRST_COUNTER + block).to_bytes(4, "big"))).decryptor()
+        stream = Cipher(self._aes, CTR(self._nonce(stripe) + (FIRST_COUNTER + block).to_bytes(4, "big"))).decryptor()
         if skipped:
             stream.update(bytes(skipped))
         return stream.update(data)

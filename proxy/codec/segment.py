@@ -25,7 +25,7 @@ from proxy.errors import ShardMismatch
 class SegmentKeys:
     """What one segment is sealed with: fixed parts and ciphers, each made at its first use."""
 
-    __slots__ = ("_ciphers", "_derived", "_first_fixed_part", "geometry", "segment_id")
+    __slots__ = ("_ciphers", "_derived", "_first_fixed_part", "_slot_cipher", "geometry", "segment_id")
 
     def __init__(self, geometry: SegmentGeometry, *, segment_id: bytes, data_key: bytes, tenant_key_id: str) -> None:
         self.geometry = geometry
@@ -40,6 +40,7 @@ class SegmentKeys:
             commitment=self._derived.commitment(),
         ).pack()
         self._ciphers: dict[int, CellCipher] = {}
+        self._slot_cipher: SlotCipher | None = None
 
     def fixed_part(self, shard_index: int) -> bytes:
         """Return the packed fixed part of one shard."""
@@ -60,7 +61,9 @@ class SegmentKeys:
 
     def slot_cipher(self) -> SlotCipher:
         """Return the cipher of the segment's slots, if it is a pack."""
-        return SlotCipher(self._derived.slots_key(), first_fixed_part=self._first_fixed_part)
+        if self._slot_cipher is None:
+            self._slot_cipher = SlotCipher(self._derived.slots_key(), first_fixed_part=self._first_fixed_part)
+        return self._slot_cipher
 
 
 def keys_of_footer(fixed: FixedPart, data_key: bytes) -> SegmentKeys:

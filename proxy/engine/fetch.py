@@ -8,15 +8,17 @@ by its own tag, in `slot_fetch`.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from concurrent.futures import Executor
 from typing import NamedTuple, Protocol
 
-from proxy.codec.geometry import Scheme, SegmentGeometry
-from proxy.codec.segment import ColumnReader, SegmentKeys
+from proxy.codec.geometry import Scheme
+from proxy.codec.segment import ColumnReader
 from proxy.engine.cache.cache import SealedCache
 from proxy.engine.cache.cells import CachedCells
 from proxy.engine.fleet import Fleet
 from proxy.engine.flight import Flight
+from proxy.engine.keys_in_use import KeysInUse
 from proxy.engine.windows import Window, touched_cells
 from proxy.errors import IntegrityError, NotEnoughShards, ProxyError, ShardTruncated, StoreError, StoreNotAsked
 from proxy.keyring import TenantCipher
@@ -25,6 +27,7 @@ from proxy.stores.observe import ObservedStore
 from proxy.stores.protocol import ShardName
 
 INLINE_SIZE = 2 * 1024 * 1024  # sealed bytes, a column of a window: 0.4 ms to open, and a thread would have to be woken for it
+AT_HAND_SIZE = 512 * 1024  # more is read in threads, while the event loop does something else
 MIN_HEDGE_SECONDS = 0.02
 
 
@@ -53,7 +56,25 @@ class Upstream(NamedTuple):
     fleet: Fleet
     threads: Executor
     reporter: DamageReports
+    keys: KeysInUse
     cache: SealedCache | None = None
+
+
+def is_readable(fleet: Fleet, segment: Segment, index: int) -> bool:
+    """Tell whether a shard is worth asking for: nothing is known to be wrong with it or its store."""
+    return index not in segment.missing and fleet.readable(segment.stores[index])
+
+
+def are_healthy(fleet: Fleet, segment: Segment, indexes: Iterable[int]) -> bool:
+    """Tell whether nothing is known against these shards and their stores, and no store of theirs is on trial."""
+    return all(is_readable(fleet, segment, index) and fleet[segment.stores[index]].keeps_pace("get_range") for index in indexes)
+
+
+def read_at_once(fleet: Fleet, segment: Segment, index: int, start: int, length: int) -> bytes | memoryview | None:
+    """Return these bytes of a shard if its store has them at hand. None: it must be asked, as any other."""
+    if index in segment.missing or segment.stores[index] not in fleet:
+        return None
+    return fleet[segment.stores[index]].read_at_once(ShardName(segment.shard_name(index)), start, length)
 
 
 class ColumnFetch:
@@ -66,7 +87,7 @@ class ColumnFetch:
         self._extent_id = extent.id
         self._segment = segment
         self._scheme = Scheme(extent.layout.k, extent.layout.m)
-        self._fleet, self._threads, self._reporter, _ = upstream
+        self._fleet, self._threads, self._reporter, *_ = upstream
         self._reader = columns
         self._wanted = wanted
         self._offset, self._span = span
@@ -79,11 +100,6 @@ class ColumnFetch:
         self._patience_seconds = 0.0
         self._hedge_at = 0.0
         self._reasons: list[str] = []
-
-    @property
-    def is_healthy(self) -> bool:
-        """Whether none of the stores wanted is known to be down or late."""
-        return all(self._is_readable(column) and self._store(column).keeps_pace("get_range") for column in self._wanted)
 
     async def gather(self) -> None:
         """Fetch the columns wanted, or any k, unless they are at hand. Raises `NotEnoughShards`."""
@@ -110,15 +126,12 @@ class ColumnFetch:
         usual = sorted(self._store(index).latency_p95("get_range") for index in self._untried)
         return max(2 * usual[min(self._scheme.k, len(usual)) - 1], MIN_HEDGE_SECONDS) if usual else MIN_HEDGE_SECONDS
 
-    def _is_readable(self, index: int) -> bool:
-        return index not in self._segment.missing and self._fleet.readable(self._segment.stores[index])
-
     def _begin(self) -> None:
         self._untried = self._candidates()
         self._patience_seconds = self._patience()
         self._hedge_at = self._loop.time() + self._patience_seconds
         absent = self._wanted - self._reader.indexes
-        healthy = [index for index in absent if self._is_readable(index)]
+        healthy = [index for index in absent if is_readable(self._fleet, self._segment, index)]
         on_trial = sum(not self._store(index).keeps_pace("get_range") for index in healthy)
         for index in healthy:
             self._start(index)
@@ -139,7 +152,7 @@ class ColumnFetch:
         if not ended:
             self._late.update(self._reads.running.values())
             self._hedge_at = self._loop.time() + self._patience_seconds
-            ready = sum(self._is_readable(index) for index in self._untried)
+            ready = sum(is_readable(self._fleet, self._segment, index) for index in self._untried)
             self._top_up(extra=max(min(len(self._reads.running), ready), 1))
         for index, task in ended:
             failure = task.exception()  # raised here, it would hold this frame, which holds it
@@ -206,35 +219,56 @@ class WindowFetch:
     """The fetch of one window. Runs once."""
 
     def __init__(self, window: Window, cipher: TenantCipher, upstream: Upstream) -> None:
-        layout, segment = window.extent.layout, window.segment
-        geometry = SegmentGeometry(Scheme(layout.k, layout.m), segment.size)
-        first, last = geometry.stripes_of(window.start, window.length)
-        keys = SegmentKeys(geometry, segment_id=segment.id, data_key=cipher.unwrap(layout.wrapped_key), tenant_key_id=layout.tenant_key_id)
-        wanted, cells_size = touched_cells(geometry, window.start, window.length)
+        keys = upstream.keys.of(window.extent.layout, window.segment, cipher)
+        first, last = keys.geometry.stripes_of(window.start, window.length)
         self._window = window
-        self._threads = upstream.threads
+        self._upstream = upstream
+        self._span = keys.geometry.cells_span(first, last)
+        self._wanted, self._cells_size = touched_cells(keys.geometry, window.start, window.length)
         self._reader = ColumnReader(keys, first=first, last=last)
         self._cached: CachedCells | None = None
         if upstream.cache is not None:
-            self._cached = CachedCells(upstream.cache, self._reader, keys, wanted=wanted, first=first, last=last)
-        self._columns = ColumnFetch(
-            window.extent, segment, self._cached or self._reader, wanted=wanted, span=geometry.cells_span(first, last), upstream=upstream
-        )
-        self._healthy_memory = 2 * len(wanted) * cells_size
-        self._degraded_memory = 3 * layout.k * cells_size
+            self._cached = CachedCells(upstream.cache, self._reader, keys, wanted=self._wanted, first=first, last=last)
 
     @property
     def memory_bytes(self) -> int:
         """The memory of the sealed and the opened cells of the columns asked for. If one of their stores is known to be down, it is that of
         k columns and of the decoded stripes. A store that fails later is not counted in advance."""
-        return self._healthy_memory if self._columns.is_healthy else self._degraded_memory
+        if are_healthy(self._upstream.fleet, self._window.segment, self._wanted):
+            return 2 * len(self._wanted) * self._cells_size
+        return 3 * self._window.extent.layout.k * self._cells_size
+
+    def at_hand(self) -> list[memoryview] | None:
+        """Return the plaintext if the stores have all of it at hand. None: `run` will tell."""
+        if self._cached is not None or len(self._wanted) * self._cells_size > AT_HAND_SIZE:
+            return None
+        try:
+            for column in self._wanted:
+                sealed = read_at_once(self._upstream.fleet, self._window.segment, column, *self._span)
+                if sealed is None:
+                    return None
+                self._reader.add(column, sealed)
+        except IntegrityError:
+            return None
+        return self._plaintext()
 
     async def run(self) -> list[memoryview]:
         """Return the window's plaintext in pieces. Raises `NotEnoughShards`."""
+        columns = ColumnFetch(
+            self._window.extent,
+            self._window.segment,
+            self._cached or self._reader,
+            wanted=self._wanted,
+            span=self._span,
+            upstream=self._upstream,
+        )
         if self._cached is None:
-            await self._columns.gather()
+            await columns.gather()
         else:
             await self._cached.recall()
-            await self._columns.gather()
-            await self._cached.keep(self._threads)
+            await columns.gather()
+            await self._cached.keep(self._upstream.threads)
+        return self._plaintext()
+
+    def _plaintext(self) -> list[memoryview]:
         return self._reader.plaintext(self._window.start, self._window.length)

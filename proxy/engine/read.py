@@ -26,6 +26,7 @@ from proxy.engine.cache.cache import SealedCache
 from proxy.engine.damage import DamageReporter
 from proxy.engine.fetch import INLINE_SIZE, Upstream, WindowFetch
 from proxy.engine.fleet import Fleet
+from proxy.engine.keys_in_use import KeysInUse
 from proxy.engine.read_ahead import Fetched, ReadAhead
 from proxy.engine.slot_fetch import SlotFetch
 from proxy.engine.windows import (
@@ -84,7 +85,7 @@ class Reader:
         self._manifest = manifest
         self._budget = budget
         self._threads = threads
-        self._upstream = Upstream(fleet, threads, reporter, cache)
+        self._upstream = Upstream(fleet, threads, reporter, KeysInUse(), cache)
 
     async def open(self, version: Version, keys: ReadKeys, start: int, length: int, *, extents: Sequence[Extent] = ()) -> Reading:
         """Return the plaintext bytes start .. start+length-1, as they are fetched.
@@ -156,19 +157,22 @@ class Reader:
                         yield piece
 
     def _begin(self, window: Window | SlotWindow, keys: ReadKeys, *, charged: bool) -> asyncio.Task[Fetched]:
-        return asyncio.create_task(self._fetch(window, keys, charged=charged))
+        return asyncio.create_task(self.fetch(window, keys, charged=charged))
 
-    async def _fetch(self, window: Window | SlotWindow, keys: ReadKeys, *, charged: bool) -> Fetched:
-        """Return a window's plaintext and the memory granted for it."""
+    async def fetch(self, window: Window | SlotWindow, keys: ReadKeys, *, charged: bool = True) -> Fetched:
+        """Return a window's plaintext and the memory granted for it. What is at hand costs no task, and no turn of the loop."""
         keystream = keys.keystream(window)
-        fetch = (
-            WindowFetch(window, keys.cipher, self._upstream)
-            if isinstance(window, Window)
-            else SlotFetch(window, keys.cipher, self._upstream)
-        )
+        fetch: WindowFetch | SlotFetch
+        if isinstance(window, SlotWindow):
+            fetch = SlotFetch(window, keys.cipher, self._upstream)
+        else:
+            fetch = WindowFetch(window, keys.cipher, self._upstream)
         held = await self._budget.acquire(fetch.memory_bytes if charged else 0, owner=keys.owner)
         try:
-            return await self._deciphered(await fetch.run(), keystream, window.length), held
+            pieces = fetch.at_hand()
+            if pieces is None:
+                pieces = await fetch.run()
+            return await self._deciphered(pieces, keystream, window.length), held
         except BaseException:
             held.release()
             raise
@@ -203,6 +207,15 @@ class Reading(AsyncIterator[memoryview]):
             raise StopAsyncIteration
         piece, *self._begun = group
         return piece
+
+    async def whole(self) -> bytes:
+        """Return all that is left, at once, for an answer that is small: it is fetched without a task, and nothing is read ahead."""
+        parts: list[bytes | memoryview] = [*self._begun]
+        for window in self._stored.windows(self._position, self._end - self._position):
+            pieces, held = await self._reader.fetch(window, self._keys)
+            parts += pieces
+            held.release()
+        return b"".join(parts)
 
     async def group(self) -> list[memoryview]:
         """Return the next pieces, up to `GROUP_SIZE` bytes, to be sent by one write; none at the end."""

@@ -15,12 +15,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from proxy.codec.format import TAG_SIZE
-from proxy.codec.geometry import Scheme, SegmentGeometry
 from proxy.codec.segment import SegmentKeys
 from proxy.codec.slots import Slot
 from proxy.engine.cache.cache import SealedCache
-from proxy.engine.cache.keys import slot_key
-from proxy.engine.fetch import ColumnFetch, DamageReports, Upstream, WindowFetch
+from proxy.engine.cache.keys import CacheKey, slot_key
+from proxy.engine.fetch import ColumnFetch, DamageReports, Upstream, WindowFetch, are_healthy, read_at_once
 from proxy.engine.windows import SlotWindow, Window
 from proxy.errors import IntegrityError, NotEnoughShards, ProxyError, SlotForged
 from proxy.keyring import TenantCipher
@@ -32,46 +31,51 @@ class SlotFetch:
 
     def __init__(self, window: SlotWindow, cipher: TenantCipher, upstream: Upstream) -> None:
         """Raises `ShardMismatch` if there is no such slot in the pack."""
-        layout, segment = window.extent.layout, window.segment
-        geometry = SegmentGeometry(Scheme(layout.k, layout.m), segment.size)
-        keys = SegmentKeys(geometry, segment_id=segment.id, data_key=cipher.unwrap(layout.wrapped_key), tenant_key_id=layout.tenant_key_id)
         self._window = window
         self._cipher = cipher
         self._upstream = upstream
-        self._keys = keys
-        self._slot = slot = Slot(geometry, window.slot_offset, window.size)
-        self._runs = _Runs(slot, keys)
-        self._key = slot_key(segment.id, slot.offset)
-        self._suspicion = _Suspicion(slot.column, upstream.reporter)
-        self._columns = ColumnFetch(
-            window.extent,
-            segment,
-            self._runs,
-            wanted=frozenset((slot.column,)),
-            span=(slot.start, slot.length),
-            upstream=upstream._replace(reporter=self._suspicion),
-        )
+        self._keys = upstream.keys.of(window.extent.layout, window.segment, cipher)
+        self._slot = Slot(self._keys.geometry, window.slot_offset, window.size)
 
     @property
     def memory_bytes(self) -> int:
         """The memory of the sealed and the opened slot or, if its store is known to be down, that of k columns as they are decoded."""
-        return 2 * self._slot.length if self._columns.is_healthy else 3 * self._slot.geometry.scheme.k * self._slot.length
+        slot = self._slot
+        if are_healthy(self._upstream.fleet, self._window.segment, (slot.column,)):
+            return 2 * slot.length
+        return 3 * slot.geometry.scheme.k * slot.length
+
+    def at_hand(self) -> list[memoryview] | None:
+        """Return the plaintext wanted if the cache or the slot's own store has it at hand. None: `run` will tell."""
+        cache, slot = self._upstream.cache, self._slot
+        try:
+            if cache is not None:
+                sealed = cache.recall_now(self._key)
+                return None if sealed is None else self._wanted(slot.open_sealed(self._keys, sealed))
+            run = read_at_once(self._upstream.fleet, self._window.segment, slot.column, slot.start, slot.length)
+            return None if run is None else self._wanted(slot.open(self._keys, run))
+        except IntegrityError:
+            return None
 
     async def run(self) -> list[memoryview]:
         """Return the plaintext wanted, in one piece. Raises `NotEnoughShards`."""
-        plaintext, start = await self._whole(), self._window.start
-        return [memoryview(plaintext)[start : start + self._window.length]]
-
-    async def _whole(self) -> bytes:
         cache = self._upstream.cache
         if cache is None:
-            return (await self._fetched()).plaintext
+            return self._wanted((await self._fetched()).plaintext)
         recalled = await self._recalled(cache)
         if recalled is not None:
-            return recalled
+            return self._wanted(recalled)
         fetched = await self._fetched()
         cache.keep(self._key, fetched.sealed)
-        return fetched.plaintext
+        return self._wanted(fetched.plaintext)
+
+    @property
+    def _key(self) -> CacheKey:
+        return slot_key(self._window.segment.id, self._slot.offset)
+
+    def _wanted(self, plaintext: bytes) -> list[memoryview]:
+        start = self._window.start
+        return [memoryview(plaintext)[start : start + self._window.length]]
 
     async def _recalled(self, cache: SealedCache) -> bytes | None:
         sealed = (await cache.recall({self._key: self._slot.size + TAG_SIZE})).get(self._key)
@@ -82,16 +86,26 @@ class SlotFetch:
             return None
 
     async def _fetched(self) -> _Opened:
+        slot, runs = self._slot, _Runs(self._slot, self._keys)
+        suspicion = _Suspicion(slot.column, self._upstream.reporter)
+        columns = ColumnFetch(
+            self._window.extent,
+            self._window.segment,
+            runs,
+            wanted=frozenset((slot.column,)),
+            span=(slot.start, slot.length),
+            upstream=self._upstream._replace(reporter=suspicion),
+        )
         try:
-            await self._columns.gather()
-            opened = self._runs.opened()
+            await columns.gather()
+            opened = runs.opened()
         except SlotForged:
             return await self._by_cells()
         except NotEnoughShards:
-            if self._suspicion.is_raised:  # only tags tell whether it is right
+            if suspicion.is_raised:  # only tags tell whether it is right
                 return await self._by_cells()
             raise
-        self._suspicion.confirm()
+        suspicion.confirm()
         return opened
 
     async def _by_cells(self) -> _Opened:

@@ -36,7 +36,7 @@ async def send_download(outlet: Outlet, download: Download, headers: list[tuple[
 
 
 async def _collect(chunks: Reading, length: int) -> bytes:
-    body = b"".join([piece async for piece in chunks])
+    body = await chunks.whole()
     if len(body) != length:
         raise IntegrityError(f"{len(body)} bytes of {length} could be read")
     return body

@@ -127,10 +127,18 @@ class ObservedStore:
 
     async def get_range(self, name: ShardName, start: int, length: int, *, insist: bool = False) -> memoryview | bytes:
         self._admit("get_range", insist=insist)
-        if not self._breakers["get_range"].avoided and (found := read_at_once(self._inner, name, start, length)) is not None:
-            self._had_at_once()
+        if (found := self.read_at_once(name, start, length)) is not None:
             return found
         return await self._watched("get_range", self._inner.get_range(name, start, length))
+
+    def read_at_once(self, name: ShardName, start: int, length: int) -> memoryview | bytes | None:
+        """As `get_range`, if the store is used and has the range in memory; else None, and nothing is held against it."""
+        if self._breakers["get_range"].avoided:
+            return None
+        found = read_at_once(self._inner, name, start, length)
+        if found is not None:
+            self._had_at_once()
+        return found
 
     async def get(self, name: ShardName) -> memoryview | bytes:
         self._admit("get")

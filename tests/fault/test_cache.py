@@ -32,6 +32,12 @@ def with_cache(**settings: object) -> Callable[[Config], Config]:
     return lambda config: msgspec.structs.replace(config, cache=cache)
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine, any store may be late: nobody else is asked for that."""
+    monkeypatch.setattr("proxy.engine.fetch.MIN_HEDGE_SECONDS", 1000.0)
+
+
 @pytest.fixture
 async def lab(tmp_path: Path) -> AsyncIterator[Laboratory]:
     async with laboratory(tmp_path, adjust=with_cache()) as running:

@@ -42,9 +42,8 @@ class SealedCache:
         """Return what there is of these keys, each of the size given. Whoever cannot open one says so with `spoilt`."""
         found: dict[CacheKey, bytes] = {}
         for key in wanted:
-            if (sealed := self._memory.get(key)) is not None:
+            if (sealed := self.recall_now(key)) is not None:
                 found[key] = sealed
-                self._record("memory", len(sealed))
         if self._disk is not None and len(found) < len(wanted):
             for key, sealed in (await self._disk.read({key: size for key, size in wanted.items() if key not in found})).items():
                 found[key] = sealed
@@ -53,6 +52,13 @@ class SealedCache:
         for _ in range(len(wanted) - len(found)):
             self._record("miss", 0)
         return found
+
+    def recall_now(self, key: CacheKey) -> bytes | None:
+        """Return what is in memory under a key. None: `recall` looks in the directory as well, and counts the miss."""
+        sealed = self._memory.get(key)
+        if sealed is not None:
+            self._record("memory", len(sealed))
+        return sealed
 
     def keep(self, key: CacheKey, sealed: bytes | memoryview) -> None:
         """Take what a store has answered, or what was sealed again. It has been authenticated."""
