@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from stat import S_IMODE
@@ -11,7 +13,7 @@ from stat import S_IMODE
 import pytest
 
 from proxy.engine.cache.disk import CacheDisk
-from proxy.engine.cache.folder import BLOCK_SIZE, SHELVES, CacheFolder
+from proxy.engine.cache.folder import BLOCK_SIZE, SHELVES, CacheFolder, shelf_of
 from proxy.engine.cache.keys import CacheKey, cell_key, slot_key
 from proxy.engine.cache.memory import ENTRY_BYTES, SealedMemory
 from proxy.engine.tasks import BackgroundTasks
@@ -21,10 +23,13 @@ SEGMENT = SegmentId(bytes(16))
 KIB = 1024
 
 
-def keys(count: int, *, shelf: int = 7) -> list[CacheKey]:
+SHELF = "07"
+
+
+def keys(count: int) -> list[CacheKey]:
     """Return keys that share a shelf."""
-    segment = SegmentId(bytes((shelf, *range(15))))
-    return [cell_key(segment, 0, stripe) for stripe in range(count)]
+    of_shelf = (key for stripe in itertools.count() if shelf_of(key := cell_key(SEGMENT, 0, stripe)) == SHELF)
+    return list(itertools.islice(of_shelf, count))
 
 
 def names(folder: Path) -> set[str]:
@@ -40,6 +45,12 @@ def test_no_two_things_have_one_key() -> None:
     made += [slot_key(SEGMENT, offset) for offset in (0, 1, 255, 4_000_000)]
     assert len(set(made)) == len(made)
     assert {len(key) for key in made} == {21}
+
+
+def test_the_cells_of_one_segment_are_spread_over_all_shelves() -> None:
+    shelves = Counter(shelf_of(cell_key(SEGMENT, column, stripe)) for column in range(4) for stripe in range(256))
+    assert len(shelves) > 200
+    assert max(shelves.values()) < 20
 
 
 def test_memory_keeps_what_fits_and_forgets_what_was_not_asked_for_longest() -> None:
@@ -190,7 +201,7 @@ def test_what_was_asked_for_lately_stays(folder: Path) -> None:
 
 def test_what_a_crash_left_counts_and_goes_and_what_others_keep_there_stays(folder: Path) -> None:
     cache = opened(folder, shelf_kib=256)
-    shelf = folder / "07"
+    shelf = folder / SHELF
     shelf.mkdir()
     left, foreign = shelf / ".tmp-0123456789abcdef-0", shelf / "notes.txt"
     left.write_bytes(bytes(200 * KIB))

@@ -10,6 +10,7 @@ import pytest
 
 from proxy.engine.fetch import ColumnFetch, Upstream
 from proxy.engine.fleet import FAR_SECONDS, Fleet
+from proxy.engine.keys_in_use import KeysInUse
 from proxy.errors import ProxyError
 from proxy.manifest.records import Extent, ExtentId, Layout, Segment, SegmentId
 from proxy.stores.observe import FAILURES_TO_OPEN, PROBE_SECONDS, SAMPLES_A_SORT, ObservedStore
@@ -71,7 +72,7 @@ class Six:
             store.calls.clear()
         began = loop.time()
         with ThreadPoolExecutor(1) as threads:
-            upstream = Upstream(self.fleet, threads, _NoDamage())
+            upstream = Upstream(self.fleet, threads, _NoDamage(), KeysInUse())
             await ColumnFetch(self.extent, self.segment, columns, wanted=frozenset(wanted), span=(0, 10), upstream=upstream).gather()
         return sorted(columns.taken), loop.time() - began
 

@@ -1,7 +1,7 @@
 """The part of the cache that is in a directory: one file an entry. All of this blocks.
 
-Several processes share the directory, and none keeps an account for all. So its room is divided among 256 shelves, by the first byte of the
-key, which is random. Each shelf is a folder of its own; whoever has written a little into one looks at all that is in it, and removes what
+Several processes share the directory, and none keeps an account for all. So its room is divided among 256 shelves, by a hash of the key.
+Each shelf is a folder of its own; whoever has written a little into one looks at all that is in it, and removes what
 was not asked for longest. So the bound holds whoever writes, after a restart too, and no look is at more than a small part.
 
 A crash leaves at most a temporary file, which counts and goes like any other. Nothing is synced: what a power cut spoils does not open.
@@ -19,6 +19,7 @@ from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple
+from zlib import crc32
 
 from proxy.engine.cache.keys import CacheKey
 
@@ -56,7 +57,7 @@ class CacheFolder:
     def write(self, entries: Iterable[tuple[CacheKey, bytes]]) -> None:
         """Keep entries. What is larger than a shelf is not kept."""
         for key, sealed in entries:
-            shelf, size = _shelf(key), _on_disk(len(sealed))
+            shelf, size = shelf_of(key), _on_disk(len(sealed))
             if size > self._shelf_bytes:
                 continue
             if self._room.get(shelf, 0) < size:
@@ -121,7 +122,7 @@ class CacheFolder:
         return max((self._shelf_bytes - held) // SHARERS, size)
 
     def _file(self, key: CacheKey) -> Path:
-        return self._path / _shelf(key) / key.hex()
+        return self._path / shelf_of(key) / key.hex()
 
 
 class _File(NamedTuple):
@@ -139,8 +140,9 @@ def _files(folder: Path) -> Iterable[_File]:
                     yield _File(about.st_mtime, _on_disk(about.st_size), entry.name)
 
 
-def _shelf(key: CacheKey) -> str:
-    return key[:1].hex()
+def shelf_of(key: CacheKey) -> str:
+    """Return the name of the folder that an entry lies in."""
+    return f"{crc32(key) % SHELVES:02x}"
 
 
 def _on_disk(size: int) -> int:

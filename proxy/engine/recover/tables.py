@@ -19,6 +19,7 @@ from proxy.codec.geometry import Scheme, SegmentGeometry
 from proxy.engine.damage import kind_of
 from proxy.engine.fetch import Upstream
 from proxy.engine.fleet import Fleet
+from proxy.engine.keys_in_use import KeysInUse
 from proxy.engine.recover.assembly import pack_subject, slots_of
 from proxy.engine.recover.notes import Notes, Tell
 from proxy.engine.recover.placing import place_shards
@@ -107,7 +108,7 @@ class TableReader:
     async def _table(self, pack: Labelled, pins: _Pins) -> bytes:
         extent = Extent(id=ExtentId(0), layout=_layout(pack))
         window = SlotWindow(extent, pack.segment, pack.table_offset, pack.table_size, 0, pack.table_size)
-        cipher, upstream = self._ciphers[pack.tenant_key_id], Upstream(self._fleet, self._threads, pins)
+        cipher, upstream = self._ciphers[pack.tenant_key_id], Upstream(self._fleet, self._threads, pins, KeysInUse())
         for _ in range(TRIES - 1):
             try:
                 return b"".join(await SlotFetch(window, cipher, upstream).run())
