@@ -16,6 +16,7 @@ is what it brought back, and it must be one of those.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -44,13 +45,19 @@ class Held(NamedTuple):
 
 Recoverable = tuple[Held, ...]
 NOTHING = Held(None, None)
+MAX_STATES = 200_000  # some seconds, and some 100 MiB
+
+
+class Undecided(Exception):
+    """There may be such an order or not: too many operations without an answer overlap. Of a thousand histories it is one or none."""
 
 
 def explain(events: Sequence[Event], *, versioned: bool) -> str:
-    """Return "" if there is such an order, else what cannot be explained."""
+    """Return "" if there is such an order, else what cannot be explained. Raises `Undecided` after `MAX_STATES`."""
     in_order = sorted(events, key=lambda event: event.began)
-    if _Search(_without_unseen(in_order), versioned=versioned).run():
-        return ""  # most of the time, and after a small part of the steps
+    with suppress(Undecided):
+        if _Search(_without_unseen(in_order), versioned=versioned).run():
+            return ""  # most of the time, and after a small part of the steps
     search = _Search(in_order, versioned=versioned)
     return "" if search.run() else search.complaint()
 
@@ -76,6 +83,8 @@ class _Search:
             if (done, state, held) in tried:
                 continue
             tried.add((done, state, held))
+            if len(tried) > MAX_STATES:
+                raise Undecided
             if self._answered(done) > self._answered(self._best[0]):
                 self._best = done, state
             if all(done >> number & 1 or not event.answered for number, event in enumerate(self._events)):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
+from tests.fault.machine import linearizable
 from tests.fault.machine.history import Entry, Event, History, Place, Refused
-from tests.fault.machine.linearizable import explain
+from tests.fault.machine.linearizable import Undecided, explain
 
 HERE = Place("bucket", "key")
 
@@ -185,6 +188,18 @@ def test_what_is_wrong_is_said_with_all_that_was_told() -> None:
     complaint = explain(told.events, versioned=False)
     assert complaint.startswith("no order explains [   2,    3] #1 get")
     assert "#0 put body=a" in complaint
+
+
+def test_a_history_that_is_too_entangled_is_not_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linearizable, "MAX_STATES", 1000)
+    told = Told()
+    for number in range(12):
+        told.begin(HERE, "put", body=f"b{number}")
+    for number in range(12):
+        told.got(f"b{number}")
+    told.got("never put")
+    with pytest.raises(Undecided):
+        told.explained()
 
 
 class Recovered(Told):
