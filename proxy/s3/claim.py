@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import NoReturn
 
 import msgspec
@@ -24,6 +25,11 @@ STREAMING_SIGNED = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
 STREAMING_SIGNED_TRAILER = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"
 STREAMING_UNSIGNED_TRAILER = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
 STREAMING_MODES = frozenset({STREAMING_SIGNED, STREAMING_SIGNED_TRAILER, STREAMING_UNSIGNED_TRAILER})
+
+# What many requests have in common is read once: a client's credential of a day, the headers it signs, and the second it signs in. Faults
+# are raised, and so not kept.
+_KEPT_TEXTS = 256  # of up to 8 KiB, as headers have
+_KEPT_SECONDS = 1024
 
 _REQUIRED_PARAMETERS = ("X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Signature", "X-Amz-Date", "X-Amz-SignedHeaders", "X-Amz-Expires")
 _PRESIGNED_MARKS = frozenset({"X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Signature"})
@@ -115,6 +121,7 @@ def parse_service_authorization(
     return None if authorization is None else _parse_header(authorization, headers, service, payload_hash)
 
 
+@lru_cache(maxsize=_KEPT_SECONDS)
 def format_timestamp(moment: datetime) -> str:
     """Format a UTC time as signatures do: 20130524T000000Z."""
     # Not strftime: on Linux it drops the leading zeros of years before 1000, and it takes twice as long (1.6 against 0.8 µs).
@@ -274,6 +281,7 @@ malformed = Complaint("AuthorizationHeaderMalformed", "The authorization header 
 bad_parameters = Complaint("AuthorizationQueryParametersError", "Error parsing the X-Amz-Credential parameter")
 
 
+@lru_cache(maxsize=_KEPT_TEXTS)
 def parse_credential(text: str, complaint: Complaint, expected_service: str = "s3") -> tuple[str, str, str]:
     """Return access key, date and region of a credential."""
     parts = text.rsplit("/", 4)
@@ -289,6 +297,7 @@ def parse_credential(text: str, complaint: Complaint, expected_service: str = "s
     return access_key, date, region
 
 
+@lru_cache(maxsize=_KEPT_TEXTS)
 def _parse_signed_headers(text: str, complaint: Complaint) -> tuple[str, ...]:
     if not _SIGNED_HEADERS.fullmatch(text):
         raise complaint("the SignedHeaders are mal-formed; expecting lower-case names between semicolons.")
@@ -305,6 +314,7 @@ def check_scope_date(date: str, timestamp: datetime, complaint: Complaint) -> No
         raise complaint(f'Invalid credential date "{date}". This date is not the same as X-Amz-Date: "{actual}".')
 
 
+@lru_cache(maxsize=_KEPT_SECONDS)
 def parse_timestamp(text: str) -> datetime | None:
     """Return the time that `format_timestamp` wrote; None for other text."""
     match = _TIMESTAMP.fullmatch(text)

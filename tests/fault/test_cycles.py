@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from proxy.errors import NotEnoughShards
 from proxy.manifest.records import Bucket, BucketName, ObjectAttributes, ObjectKey
+from proxy.metrics import Counts
 from proxy.server.app import listening
 from proxy.server.dispatch import Dispatcher
 from proxy.server.telemetry import Answered, Telemetry
@@ -111,7 +112,7 @@ class Counting(Telemetry):
     """Tells when a request has come to its end."""
 
     def __init__(self) -> None:
-        super().__init__(CollectorRegistry())
+        super().__init__(Counts(CollectorRegistry()))
         self.ended = asyncio.Event()
 
     def end(self, outcome: Answered) -> None:

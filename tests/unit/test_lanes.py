@@ -11,7 +11,7 @@ from queue import SimpleQueue
 
 import pytest
 
-from proxy.lanes import MAX_CANCELLED, Lanes, LanesClosed
+from proxy.lanes import MAX_CANCELLED, Lanes, LanesClosed, in_time
 
 
 async def test_every_call_gets_its_own_answer() -> None:
@@ -162,3 +162,27 @@ async def test_calls_given_up_behind_one_that_hangs_keep_nothing() -> None:
     go_on.set()
     assert await hanging
     lanes.close()
+
+
+async def test_a_call_that_takes_too_long_is_given_up() -> None:
+    lanes = Lanes(1, name="t")
+    go_on = threading.Event()
+    with pytest.raises(TimeoutError):
+        await lanes.run(lambda _: go_on.wait(30), timeout_seconds=0.05)
+    go_on.set()
+    assert await lanes.run(lambda _: 7, timeout_seconds=30) == 7
+    lanes.close()
+
+
+async def test_a_caller_who_is_cancelled_while_he_waits_hears_of_that_and_of_no_timeout() -> None:
+    waiting = asyncio.create_task(in_time(asyncio.get_running_loop().create_future(), 30))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
+async def test_a_deadline_of_a_caller_holds_beside_that_of_the_call() -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await in_time(asyncio.get_running_loop().create_future(), 30)

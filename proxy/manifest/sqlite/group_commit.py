@@ -24,6 +24,7 @@ from time import monotonic
 from typing import Any, NamedTuple, TypeVar
 
 from proxy.errors import ManifestUnavailable
+from proxy.lanes import in_time
 from proxy.manifest.sqlite.turn import Turn
 
 Result = TypeVar("Result")
@@ -91,8 +92,7 @@ class GroupCommitter:
         if self._ended:
             self._refuse_queued()  # this may have been queued after the thread looked for the last time
         try:
-            async with asyncio.timeout(self._timeout_seconds):
-                outcome: Result | Exception = await future
+            outcome: Result | Exception = await in_time(future, self._timeout_seconds)
         except TimeoutError:
             raise ManifestUnavailable(f"the manifest has not answered within {self._timeout_seconds:g} s") from None
         if isinstance(outcome, Exception):  # raised here: a future would not take every exception

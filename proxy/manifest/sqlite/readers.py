@@ -9,7 +9,6 @@ because that was told, nobody would find out that all is well again.
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -53,8 +52,7 @@ class Readers:
         if self._overdue() == self._count:
             raise ManifestUnavailable("the manifest does not answer")
         try:
-            async with asyncio.timeout(self._timeout_seconds):
-                return await self._lanes.run(lambda _: self._answer(question, *args, **kwargs))
+            return await self._lanes.run(lambda _: self._answer(question, *args, **kwargs), timeout_seconds=self._timeout_seconds)
         except TimeoutError:
             raise ManifestUnavailable(f"the manifest has not answered within {self._timeout_seconds:g} s") from None
         except LanesClosed:
