@@ -70,11 +70,14 @@ def contents(
 
 
 def _elements(run: Sequence[Listed], keys: Sequence[str], owners: Sequence[str]) -> Iterator[str]:
+    seconds, moment = -1, ""  # most have been written in the second of the one before
     for entry, key, etag, owner in zip(run, keys, _escaped([entry.etag for entry in run]), owners, strict=True):
+        if seconds != (now := entry.modified_ms // 1000):
+            seconds, moment = now, iso_milliseconds(entry.modified_ms)
         checksum = entry.checksum
+        told_checksum = "" if checksum is None else _checksum(checksum.algorithm, checksum.type)
         yield (
-            f"<Contents><Key>{key}</Key><LastModified>{iso_milliseconds(entry.modified_ms)}</LastModified>"
-            f"<ETag>&quot;{etag}&quot;</ETag>{'' if checksum is None else _checksum(checksum.algorithm, checksum.type)}"
+            f"<Contents><Key>{key}</Key><LastModified>{moment}</LastModified><ETag>&quot;{etag}&quot;</ETag>{told_checksum}"
             f"<Size>{entry.size}</Size><StorageClass>{_storage_class(entry.attributes.storage_class)}</StorageClass>{owner}</Contents>"
         )
 

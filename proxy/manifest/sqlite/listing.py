@@ -8,6 +8,7 @@ inside SQLite: with a statement for each, from Python, a page took twice as long
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import msgspec
@@ -120,12 +121,17 @@ def _plain_page(connection: sqlite3.Connection, place: _Place, low: bytes, limit
 def _current_versions(connection: sqlite3.Connection, span: dict[str, int | bytes]) -> list[ListedVersion]:
     """Return the newest versions that are no delete markers: by a scan, and from the first page on that has others, by the index."""
     rows = connection.execute(_SCAN, span).fetchall()
-    found = [_decoded(record, 1) for record, is_current in rows if is_current]
+    found = _newest(record for record, is_current in rows if is_current)
     if len(found) == len(rows) or len(rows) < int(span["limit"]):
         return found
     last = _versions.decode(rows[-1][0]).key.encode()  # the newest version of a key comes first: this key is done with
     rest = {**span, "low": last + b"\0", "limit": int(span["limit"]) - len(found)}
-    return found + [_decoded(record, 1) for _, record, _ in connection.execute(_CURRENT.entries, rest)]
+    return found + _newest(record for _, record, _ in connection.execute(_CURRENT.entries, rest))
+
+
+def _newest(records: Iterable[bytes]) -> list[ListedVersion]:
+    """Return the versions of rows that are known to be the newest of their keys, whatever their records say."""
+    return [version if version.is_latest else replace(version, is_latest=True) for version in map(_versions.decode, records)]
 
 
 def list_versions(
