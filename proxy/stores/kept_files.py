@@ -21,7 +21,7 @@ from collections.abc import Callable
 
 from proxy.stores.root import HeldRoot
 
-AT_ONCE_SIZE = 256 * 1024  # to copy more keeps the event loop for longer than to ask a thread
+AT_ONCE_SIZE = 272 * 1024  # a column of 1 MiB at 4+2, sealed; to copy more keeps the event loop for longer than to ask a thread
 KEPT_SECONDS = 10.0
 MAX_KEPT = 256
 SHARE = 128  # of the files that this process may open, one in so many may be kept by a store
