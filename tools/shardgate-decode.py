@@ -14,8 +14,8 @@ An argument is a directory, all of whose files are looked at, or a shard file. N
 and what is no shard is passed over. So it does not matter how a bucket was copied, or how many of them lie in one directory.
 
 What it finds. Tenants and their keys, buckets, and which segments an object has are in the manifest's copy: the newest checkpoint that is
-whole, and the journal behind it. What was written after the end of the journal says in its labels what it is. Every byte that is written
-was authenticated under keys that come from the root key.
+whole, and the journal behind it. What was written after the end of the journal says in its labels what it is, and a pack of small objects
+in its table. Every byte that is written was authenticated under keys that come from the root key.
 
 What it writes. The latest version of each object, or with --all-versions every version, as OUTPUT/BUCKET/KEY. A key that cannot be a file
 there becomes OUTPUT/_other/NUMBER: one with "..", an empty part or a control character in it, one that is too long, or one that stands in
@@ -59,6 +59,7 @@ INDEX = "index.tsv"
 OTHER = "_other"  # no bucket has this name: it has an underscore
 MAX_NAME = 255  # bytes of one part of a path, on the usual file systems
 MOST_NOTES = 20  # that are printed: without a store too many, each segment has one
+KEPT_OPEN = 64  # segments whose footers need not be read again
 MAX_TRIES = 2_000  # ways to choose k shares of a segment
 
 
@@ -319,12 +320,24 @@ class Shelf:
     def __init__(self, arguments: Iterable[Path]) -> None:
         self.paths: dict[bytes, list[str]] = defaultdict(list)
         self.copies: set[bytes] = set()  # segments of the manifest's copy
+        self._opened: dict[bytes, tuple[Opened, list[Shard]]] = {}  # the last ones: many objects lie in one pack
         for path in _files(arguments):
             shard = read_shard(path)
             if shard is not None:
                 self.paths[shard.segment_id].append(str(path))
                 if shard.key_id == JOURNAL_KEY_ID:
                     self.copies.add(shard.segment_id)
+
+    def opened(self, segment_id: bytes, keys: Mapping[str, bytes]) -> tuple[Opened, list[Shard]]:
+        """Return a segment whose data key is known, and all its shards. Raises `Damaged`."""
+        known = self._opened.get(segment_id)
+        if known is None:
+            shards = self.shards(segment_id)
+            known = open_segment(shards, keys), shards
+            if len(self._opened) >= KEPT_OPEN:
+                del self._opened[next(iter(self._opened))]
+            self._opened[segment_id] = known
+        return known
 
     def shards(self, segment_id: bytes) -> list[Shard]:
         """Return the shards of a segment. Raises `Damaged` if there is none."""
@@ -358,6 +371,14 @@ class Opened:
     @property
     def fixed(self) -> bytes:
         return self.shards[0].claim
+
+    @property
+    def segment_id(self) -> bytes:
+        return self.shards[0].segment_id
+
+    @property
+    def size(self) -> int:
+        return self.shards[0].size
 
 
 def open_segment(shards: Sequence[Shard], keys: Mapping[str, bytes]) -> Opened:
@@ -457,6 +478,80 @@ def read_cells(shard: Shard, data_key: bytes, claim: bytes) -> list[bytes]:
             except InvalidTag:
                 raise Damaged(f"the cell of stripe {stripe} does not open") from None
     return cells
+
+
+# Packs
+
+
+def read_slot(opened: Opened, shards: Sequence[Shard], offset: int, size: int) -> bytes:
+    """Return the object of `size` bytes in the slot at an offset of a pack. Raises `Damaged`.
+
+    It lies in one shard. Without that, or if it does not open there, the same bytes of k others give it; and if one of these is wrong, too,
+    the whole segment is read, each cell of which is authenticated.
+    """
+    k, column_size, rest = opened.fixed[6], *divmod(opened.size, opened.fixed[6])
+    column, start = divmod(offset, column_size)
+    if rest or column >= k or start + size + TAG > column_size:
+        raise Damaged(f"segment {opened.segment_id.hex()} has no slot of {size} bytes at {offset}")
+    runs: dict[int, bytes] = {}
+    for shard in sorted(shards, key=lambda shard: (shard.index != column, shard.index)):
+        run = read_run(shard, opened, start, size + TAG)
+        if run is None or shard.index in runs:
+            continue
+        if shard.index != column:
+            runs[shard.index] = run
+        elif (data := open_slot(opened, offset, run)) is not None:
+            return data
+        if len(runs) == k and (data := open_slot(opened, offset, combine_column(k, column, runs))) is not None:
+            return data
+    data = open_slot(opened, offset, column_of(opened, read_segment(opened, shards), column)[start : start + size + TAG])
+    if data is None:
+        raise Damaged(f"the slot at {offset} of segment {opened.segment_id.hex()} does not open")
+    return data
+
+
+def read_run(shard: Shard, opened: Opened, start: int, length: int) -> bytes | None:
+    """Return bytes of a shard's column as they are unsealed. Nothing of them is authentic yet. None if the shard ends before."""
+    key = hkdf(opened.data_key, b"shardgate v1 cells " + opened.segment_id + bytes([shard.index]))
+    stripes, _ = geometry(opened.fixed[6], opened.size)
+    pieces = []
+    with shard.path.open("rb") as file:
+        while length:
+            stripe, at = divmod(start, CELL)
+            taken = min(length, CELL - at)
+            file.seek(stripe * (CELL + TAG) + at)
+            sealed = file.read(taken)
+            if len(sealed) < taken:
+                return None
+            nonce = stripe.to_bytes(11, "big") + bytes([stripe == stripes - 1])
+            stream = Cipher(AES(key), CTR(nonce + (2 + at // 16).to_bytes(4, "big"))).decryptor()
+            stream.update(bytes(at % 16))
+            pieces.append(stream.update(sealed))
+            start, length = start + taken, length - taken
+    return b"".join(pieces)
+
+
+def combine_column(k: int, column: int, runs: Mapping[int, bytes]) -> bytes:
+    """Return what a column has where k others have these bytes."""
+    rows = tuple(tuple(int(i == j) if i < k else INVERSE[i ^ j] for j in range(k)) for i in runs)
+    return combine(inverted(rows)[column], list(runs.values()))
+
+
+def column_of(opened: Opened, plaintext: bytes, column: int) -> bytes:
+    """Return a column of a segment's plaintext, its cells end to end."""
+    k = opened.fixed[6]
+    stripes, last = geometry(k, opened.size)
+    cells = [(stripe * k * CELL, CELL if stripe < stripes - 1 else last) for stripe in range(stripes)]
+    return b"".join(plaintext[start + column * size : start + (column + 1) * size] for start, size in cells)
+
+
+def open_slot(opened: Opened, offset: int, sealed: bytes) -> bytes | None:
+    """Return what a slot holds, or None if it does not open."""
+    try:
+        key = hkdf(opened.data_key, b"shardgate v1 slots " + opened.segment_id)
+        return AESGCM(key).decrypt(offset.to_bytes(12, "big"), sealed, opened.fixed)
+    except InvalidTag:
+        return None
 
 
 # The manifest's copy
@@ -586,11 +681,12 @@ def replay(rows: Iterable[Any], path: Iterable[Mapping[str, Any]], told: Sequenc
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A segment of a version. With a `salt`, it is enciphered, and begins at `offset` of its keystream."""
+    """A segment of a version, or its slot in a pack. With a `salt`, it is enciphered, and begins at `offset` of its keystream."""
 
     segment_id: bytes
     salt: bytes = b""
     offset: int = 0
+    slot: tuple[int, int] | None = None  # where it begins in the pack, and how many bytes it holds
 
 
 @dataclass(slots=True)
@@ -615,12 +711,12 @@ def versions_of(manifest: Manifest) -> list[Found]:
     buckets = {key[0]: value[0] for key, value in manifest.table("bucket").items()}
     layouts = {key[0]: unpack(value[1]) for key, value in manifest.table("extent").items()}
     found = []
-    for (bucket, *_), (version_id, latest, marker, record, _) in sorted(manifest.table("version").items()):
+    for (bucket, *_), (version_id, latest, marker, record, *_) in sorted(manifest.table("version").items()):
         version = unpack(record)
         pieces: list[Piece] = []
         for reference in version.get("extents", ()):
             layout = layouts.get(reference["id"])
-            pieces += pieces_of(layout) if layout else [Piece(b"")]
+            pieces += pieces_of(layout, reference) if layout else [Piece(b"")]
         found.append(
             Found(
                 bucket=buckets.get(bucket, f"_bucket-{bucket}"),
@@ -638,7 +734,10 @@ def versions_of(manifest: Manifest) -> list[Found]:
     return found
 
 
-def pieces_of(layout: Mapping[str, Any]) -> Iterator[Piece]:
+def pieces_of(layout: Mapping[str, Any], reference: Mapping[str, Any]) -> Iterator[Piece]:
+    if reference.get("offset") is not None:
+        yield Piece(layout["segments"][0]["id"], slot=(reference["offset"], reference["size"]))
+        return
     offset = 0
     for segment in layout["segments"]:
         yield Piece(segment["id"], layout.get("customer_salt", b""), offset)
@@ -666,22 +765,43 @@ def labelled_versions(manifest: Manifest, shelf: Shelf, keys: Mapping[str, bytes
     owners = {key[0]: value[0] for key, value in manifest.table("kms_key").items()}
     named = named_segments(manifest)
     attempts: dict[tuple[str, str, str, bytes], dict[int, tuple[bytes, dict[str, Any], str]]] = defaultdict(dict)
+    found = []
     for segment_id in sorted(shelf.paths.keys() - named - shelf.copies):
         try:
-            opened = open_segment(shelf.shards(segment_id), keys)
+            opened, shards = shelf.opened(segment_id, keys)
+            label, owner = opened.label, owners.get(opened.shards[0].key_id, opened.shards[0].key_id)
+            if label.get("table_size"):
+                found += versions_in_pack(opened, shards, owner, buckets, told)
+                continue
         except Damaged as error:
             told.append(f"segment {segment_id.hex()}, which only its label tells of: {error}")
             continue
-        label = opened.label
         if not label.get("upload_id"):
             attempt = label["bucket"], label["key"], label.get("version_id", ""), opened.data_key
-            attempts[attempt][label["segment"]] = segment_id, label, owners.get(opened.shards[0].key_id, opened.shards[0].key_id)
-    found = []
+            attempts[attempt][label["segment"]] = segment_id, label, owner
     for (bucket, key, version_id, _), parts in sorted(attempts.items()):
         made = _version(bucket, key, version_id, [parts[number] for number in sorted(parts)], buckets)
         if isinstance(made, str):
             told.append(f"{bucket}/{key}: {made}")
         else:
+            found.append(made)
+    return found
+
+
+def versions_in_pack(
+    opened: Opened, shards: Sequence[Shard], tenant_id: str, buckets: Mapping[tuple[str, str], int], told: list[str]
+) -> list[Found]:
+    """Return the versions that the table of a pack tells of. Raises `Damaged` if that cannot be read."""
+    table = unpack(read_slot(opened, shards, opened.label["table_offset"], opened.label["table_size"]))
+    found = []
+    for entry in table:
+        bucket, key = entry["bucket"], entry["key"]
+        label = {"version_id": entry["version_id"], "segment": 0, "offset": 0, "record": entry["record"]}
+        made = _version(bucket, key, entry["version_id"], [(opened.segment_id, label, tenant_id)], buckets)
+        if isinstance(made, str):
+            told.append(f"{bucket}/{key}: {made}")
+        else:
+            made.pieces = [Piece(opened.segment_id, slot=(entry["offset"], entry["size"]))]
             found.append(made)
     return found
 
@@ -734,8 +854,8 @@ def contents(found: Found, shelf: Shelf, keys: Mapping[str, bytes], customer_key
     """Yield the plaintext of a version, segment by segment. Raises `Damaged`."""
     customer_key = fitting_key(customer_keys, found.check) if found.check else b""
     for piece in found.pieces:
-        shards = shelf.shards(piece.segment_id)
-        data = read_segment(open_segment(shards, keys), shards)
+        opened, shards = shelf.opened(piece.segment_id, keys)
+        data = read_segment(opened, shards) if piece.slot is None else read_slot(opened, shards, *piece.slot)
         yield decipher(customer_key, piece.salt, piece.offset, data) if piece.salt else data
 
 
@@ -865,7 +985,7 @@ def print_list(chosen: Sequence[Found], shelf: Shelf, keys: Mapping[str, bytes])
 def _opens(segment_id: bytes, shelf: Shelf, keys: Mapping[str, bytes]) -> bool:
     """Tell whether a segment has enough shards, as far as their footers go."""
     try:
-        open_segment(shelf.shards(segment_id), keys)
+        shelf.opened(segment_id, keys)
     except Damaged:
         return False
     return True

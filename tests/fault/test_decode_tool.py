@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import shutil
 import subprocess
 import sys
@@ -19,8 +20,10 @@ from proxy.manifest.drafts import CompletedPart, Conditions
 from proxy.manifest.records import Bucket, BucketName, Encryption, ObjectAttributes, ObjectKey
 from proxy.tenancy import add_kms_key
 from tests.laboratory import ROOT, BytesBody, Laboratory, laboratory
+from tests.packed import commit_pack, drafts_of, put_pack, store_pack
 
 TOOL = ROOT / "tools/shardgate-decode.py"
+STORES = ("alder", "birch", "cedar", "dogwood", "elm", "fir")
 JOURNAL = JournalConfig(interval_ms=3_600_000)
 LARGE = bytes(range(256)) * 4096 * 20  # two segments
 PLAIN = ("a", "ü €", "_other", "index.tsv")
@@ -266,3 +269,42 @@ async def test_where_shards_of_a_store_too_many_are_missing_it_says_so_in_a_few_
     notes = [line for line in ran.stderr.splitlines() if line.startswith("note: ")]
     assert len(notes) == 21
     assert "more like these; are shards of enough stores here?" in notes[-1]
+
+
+@pytest.mark.parametrize("stores", [STORES, STORES[2:], ("alder", "cedar", "elm", "fir"), STORES[:4]], ids="+".join)
+async def test_it_finds_what_lies_in_packs_whole_and_without_two_stores(tmp_path: Path, packages: Path, stores: tuple[str, ...]) -> None:
+    """One pack is in the journal, and something of it was deleted; one is behind its end; and one was stored twice, as a repacker does."""
+    async with laboratory(tmp_path / "old", journal=JOURNAL) as lab:
+        objects = {f"k{number}": os.urandom(size) for number, size in enumerate((1, 15, 4096, 65_520, 65_521, 100_000, 120_000))}
+        await put_pack(lab, {**objects, "deleted": b"deleted"})
+        await lab.services.engine.delete_latest(lab.bucket, ObjectKey("deleted"))
+        assert lab.services.journal is not None
+        await lab.services.journal.flusher.flush()
+        behind = {"behind": b"b" * 5000, "k1": b"newer"}
+        drafts = drafts_of(lab, behind)
+        stored, packed = await store_pack(lab, drafts, list(behind.values()))
+        await commit_pack(lab, stored, packed)
+        await store_pack(lab, drafts, list(behind.values()))
+        await lab.settled()
+        data = snapshot(tmp_path / "old", tmp_path / "copy")
+    output, expected = tmp_path / "out", {**objects, **behind}
+    ran = decode(packages, data, "--output", str(output), stores=stores)
+    assert (ran.returncode, ran.stderr) == (0, f"{len(expected)} objects are whole, 0 are not\n")
+    assert {key: (output / "bucket" / key).read_bytes() for key in expected} == expected
+    listed = decode(packages, data, "--list", stores=stores).stdout
+    assert {line.split("\t")[2] for line in listed.splitlines()[1:]} == expected.keys()
+
+
+async def test_a_pack_is_read_around_a_store_that_spoils_it(tmp_path: Path, packages: Path) -> None:
+    async with laboratory(tmp_path / "old", journal=JOURNAL) as lab:
+        objects = {f"k{number}": os.urandom(20_000) for number in range(12)}
+        await put_pack(lab, objects)
+        data = snapshot(tmp_path / "old", tmp_path / "copy")
+    for path in (data / "stores/birch").rglob("*-*"):
+        whole = bytearray(path.read_bytes())
+        whole[0 : len(whole) - 1000 : 100] = bytes(len(range(0, len(whole) - 1000, 100)))
+        path.write_bytes(whole)
+    output = tmp_path / "out"
+    ran = decode(packages, data, "--output", str(output), stores=("birch", "cedar", "dogwood", "elm", "fir"))
+    assert (ran.returncode, ran.stderr) == (0, "12 objects are whole, 0 are not\n")
+    assert {key: (output / "bucket" / key).read_bytes() for key in objects} == objects
