@@ -20,6 +20,7 @@ from proxy.codec.keys import Derivation, DerivedKeys, ShareCipher
 from proxy.codec.label import Label, encode_label
 from proxy.codec.segment import SegmentKeys, SegmentSealer
 from proxy.codec.sharing import GF256, key_sharing, xor
+from proxy.codec.slots import PackEntry, SlotContent, arrange, compose
 from proxy.keyring import TenantCipher
 from proxy.keyring.file import PREFIX, FileRootKey
 from proxy.manifest import journal, records
@@ -31,7 +32,8 @@ from tests.unit.test_docs import page, quoted, tables
 
 TEXT = page("FORMAT.md")
 VECTORS = json.loads((ROOT / "docs/format-vectors.json").read_text())
-SEGMENTS = [pytest.param(segment, id=segment["scheme"]) for segment in VECTORS["segments"]]
+SEGMENTS = [pytest.param(segment, id=f"{segment['scheme']} {segment['plaintext_size']}") for segment in VECTORS["segments"]]
+PACK = VECTORS["segments"][3]
 TENANT_KEY = bytes.fromhex(VECTORS["tenant_key"])
 DATA_KEY = bytes.fromhex(VECTORS["data_key"])
 
@@ -199,6 +201,37 @@ def test_a_decoder_written_from_the_page_reads_the_vectors(vector: dict[str, obj
         assert msgspec.msgpack.encode(label) == encode_label(ours.label) == segment.label
 
 
+def test_the_pack_among_the_vectors_is_arranged_as_it_says() -> None:
+    segment = _Vector(PACK)
+    assert DerivedKeys(DATA_KEY, segment.id).slots_key().hex() == PACK["slots_key"]
+    assert segment.arranged.column_size == PACK["column_size"]
+    label = msgspec.msgpack.decode(segment.label)
+    assert (label["table_offset"], label["table_size"]) == (segment.arranged.table_offset, len(segment.arranged.table))
+    assert (label["bucket"], label["key"]) == ("", "")
+    assert segment.arranged.table.hex() == PACK["table"]
+    assert [segment.arranged.offsets[number] for number in range(len(PACK["objects"]))] == [one["offset"] for one in PACK["objects"]]
+
+
+def test_a_table_has_the_fields_that_the_page_lists() -> None:
+    assert [quoted(row["field"])[0] for row in rows_of("Packs")] == [field.encode_name for field in msgspec.structs.fields(PackEntry)]
+    told = [{name: value for name, value in one.items() if name != "plaintext"} for one in PACK["objects"]]
+    found = [{**entry, "record": entry["record"].hex()} for entry in msgspec.msgpack.decode(bytes.fromhex(PACK["table"]))]
+    assert found == told
+
+
+def test_a_decoder_written_from_the_page_reads_each_slot_alone_from_others_and_from_the_whole() -> None:
+    segment = _Vector(PACK)
+    shards = list(segment.seal().values())
+    label, k = msgspec.msgpack.decode(segment.label), segment.scheme.k
+    slots = [(one["offset"], one["size"], object_bytes(one)) for one in PACK["objects"]]
+    for offset, size, data in (*slots, (label["table_offset"], label["table_size"], segment.arranged.table)):
+        column = offset // PACK["column_size"]
+        assert paper_decoder.slot_alone(shards[column], DATA_KEY, offset, size) == data
+        others = [shard for index, shard in enumerate(shards) if index != column][:k]
+        assert paper_decoder.slot_of_others(others, DATA_KEY, offset, size) == data
+        assert paper_decoder.slot_in(segment.plaintext, shards[0][-96:-8], DATA_KEY, offset, size) == data
+
+
 def test_a_decoder_written_from_the_page_opens_what_the_manifest_holds() -> None:
     tenant_id = VECTORS["tenant_key_id"]
     for key, use, sealed, message in (
@@ -216,19 +249,42 @@ class _Vector:
         self.scheme = parse_scheme(str(vector["scheme"]))
         self.id = bytes.fromhex(str(vector["segment_id"]))
         size = int(str(vector["plaintext_size"]))
-        self.plaintext = bytes.fromhex(str(vector["plaintext"])) if "plaintext" in vector else pattern(size)
+        if "objects" in vector:
+            self.plaintext = bytes(self._packed(SegmentGeometry(self.scheme, size), vector["objects"]))  # type: ignore[arg-type]
+        else:
+            self.plaintext = bytes.fromhex(str(vector["plaintext"])) if "plaintext" in vector else pattern(size)
         self.label = bytes.fromhex(str(vector["label"]))
         self.shards: list[dict[str, object]] = vector["shards"]  # type: ignore[assignment]
         self._randomness = bytes.fromhex(str(vector["randomness"]))
         assert hashlib.sha256(self.plaintext).hexdigest() == vector["plaintext_sha256"]
 
+    def _packed(self, geometry: SegmentGeometry, objects: list[dict[str, object]]) -> bytearray:
+        contents = contents_of(objects)
+        self.arranged = arrange(contents, compose([len(content.plaintext) for content in contents], self.scheme.k))
+        assert self.scheme.k * self.arranged.column_size == geometry.size
+        return self.arranged.plaintext(self.keys(geometry), contents)
+
+    def keys(self, geometry: SegmentGeometry) -> SegmentKeys:
+        return SegmentKeys(geometry, segment_id=self.id, data_key=DATA_KEY, tenant_key_id=VECTORS["tenant_key_id"])
+
     def seal(self) -> dict[str, bytes]:
         geometry = SegmentGeometry(self.scheme, len(self.plaintext))
-        keys = SegmentKeys(geometry, segment_id=self.id, data_key=DATA_KEY, tenant_key_id=VECTORS["tenant_key_id"])
+        keys = self.keys(geometry)
         sealer = SegmentSealer(keys)
         sealer.add([self.plaintext])
         shards = sealer.shards(label=self.label, wrapped_shares=wrap_shares(keys, self._randomness))
         return {layout.shard_name(self.id, index): b"".join(shard) for index, shard in enumerate(shards)}
+
+
+def contents_of(objects: list[dict[str, object]]) -> list[SlotContent]:
+    return [
+        SlotContent(str(one["bucket"]), str(one["key"]), str(one["version_id"]), bytes.fromhex(str(one["record"])), object_bytes(one))
+        for one in objects
+    ]
+
+
+def object_bytes(one: dict[str, object]) -> bytes:
+    return bytes.fromhex(str(one["plaintext"])) if "plaintext" in one else pattern(int(str(one["size"])))
 
 
 def wrap_shares(keys: SegmentKeys, randomness: bytes) -> list[bytes]:

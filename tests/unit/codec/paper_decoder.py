@@ -5,10 +5,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping
+from functools import lru_cache
 from itertools import count
 
 import msgspec
+from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import ECB
 
 
 def hkdf(key: bytes, info: bytes) -> bytes:
@@ -93,3 +97,53 @@ def _plaintext(columns: Mapping[int, tuple[bytes, bytes]], data_key: bytes, k: i
             cells.append(AESGCM(key).decrypt(nonce, sealed[stripe * 65_552 :][: cell + 16], fixed))
         plaintext += b"".join(solve(rows, cells))
     return plaintext[:size]
+
+
+def slot_alone(shard: bytes, data_key: bytes, offset: int, size: int) -> bytes:
+    """Return the object of `size` bytes in the slot at `offset` of a pack from the one shard that holds it."""
+    fixed = shard[-96:-8]
+    return _open_slot(fixed, data_key, offset, _run(shard, fixed, data_key, offset, size))
+
+
+def slot_of_others(shards: list[bytes], data_key: bytes, offset: int, size: int) -> bytes:
+    """Return the object in a slot from k shards that do not hold it."""
+    fixed = [shard[-96:-8] for shard in shards]
+    k, column = fixed[0][6], offset // (int.from_bytes(fixed[0][32:40], "big") // fixed[0][6])
+    rows = [[int(one[24] == j) for j in range(k)] if one[24] < k else [INVERSE[one[24] ^ j] for j in range(k)] for one in fixed]
+    runs = [_run(shard, one, data_key, offset, size) for shard, one in zip(shards, fixed, strict=True)]
+    return _open_slot(fixed[0], data_key, offset, solve(rows, runs)[column])
+
+
+def slot_in(plaintext: bytes, fixed: bytes, data_key: bytes, offset: int, size: int) -> bytes:
+    """Return the object in a slot from the plaintext of the whole segment."""
+    k, whole = fixed[6], len(plaintext)
+    column, position = divmod(offset, whole // k)
+    stripes = -(-whole // (k * 65_536))
+    last = (whole - (stripes - 1) * k * 65_536) // k
+    cells = [65_536] * (stripes - 1) + [last]
+    column_bytes = b"".join(plaintext[stripe * k * 65_536 + column * cell :][:cell] for stripe, cell in enumerate(cells))
+    return _open_slot(fixed, data_key, offset, column_bytes[position : position + size + 16])
+
+
+def _run(shard: bytes, fixed: bytes, data_key: bytes, offset: int, size: int) -> bytes:
+    """Undo the cipher of a run of a shard's cells, without their tags."""
+    k, whole = fixed[6], int.from_bytes(fixed[32:40], "big")
+    stripes, start = -(-whole // (k * 65_536)), offset % (whole // k)
+    key = hkdf(data_key, b"shardgate v1 cells " + fixed[8:25])
+    found = b""
+    for position in range(start, start + size + 16):
+        stripe, byte = divmod(position, 65_536)
+        counter = stripe.to_bytes(11, "big") + bytes([stripe == stripes - 1]) + (2 + byte // 16).to_bytes(4, "big")
+        sealed = shard[position + 16 * (position // 65_536)]
+        found += bytes([sealed ^ _block(key, counter)[byte % 16]])
+    return found
+
+
+@lru_cache(maxsize=8)
+def _block(key: bytes, counter: bytes) -> bytes:
+    return Cipher(AES(key), ECB()).encryptor().update(counter)
+
+
+def _open_slot(fixed: bytes, data_key: bytes, offset: int, sealed: bytes) -> bytes:
+    key = hkdf(data_key, b"shardgate v1 slots " + fixed[8:24])
+    return AESGCM(key).decrypt(offset.to_bytes(12, "big"), sealed, fixed[:24] + b"\0" + fixed[25:])
