@@ -22,6 +22,7 @@ from proxy.codec.format import END, FIXED, shard_name
 from proxy.config import CoalitionConfig, Config
 from tests.fault.journal_child import KEPT
 from tests.laboratory import laboratory
+from tests.packed import put_pack
 from tests.servers import ROOT
 
 TOOL = ROOT / "tools/shardgate-verify.py"
@@ -116,7 +117,9 @@ async def test_the_stores_of_a_real_run_pass_and_a_shard_moved_on_purpose_is_fou
     async with laboratory(tmp_path / "data") as lab:
         for number in range(5):
             await lab.put(f"key-{number}", bytes(100_000 * number + 1))
-        await lab.services.engine._writer._tasks.drain(60)
+        await put_pack(lab, {f"small-{number}": bytes(5_000 + number) for number in range(40)})
+        await put_pack(lab, {"lone": b"lone"})
+        await lab.settled()
     stores = tmp_path / "data/stores"
     listings = [f"{name}={stores / name}" for name in BUCKETS]
     statement = state(tmp_path)
@@ -124,6 +127,7 @@ async def test_the_stores_of_a_real_run_pass_and_a_shard_moved_on_purpose_is_fou
     assert (whole.returncode, whole.stderr) == (0, "")
     assert "Shards that give a segment back: 4 (" in whole.stdout
     assert "The rule holds" in whole.stdout
+    assert json.loads(run(statement, *listings, "--json").stdout)["segments"]["objects"] == 5 + 2, "a pack is one segment"
 
     (victim, *_) = sorted((stores / "alder").glob("??/*-*"))
     segment = victim.name.partition("-")[0]
