@@ -174,6 +174,21 @@ class CacheMetrics:
         self._held_bytes = size_bytes
 
 
+class PackMetrics:
+    """Counts packs as they are stored."""
+
+    def __init__(self, counts: Counts) -> None:
+        self._packs = counts.counted("shardgate_packs", "Packs stored.")
+        self._objects = counts.counted("shardgate_packed_objects", "Objects stored in packs.")
+        self._bytes = counts.counted("shardgate_packed_bytes", "Bytes of the objects stored in packs.")
+
+    def record(self, slots: int, size_bytes: int) -> None:
+        """Count one pack."""
+        self._packs.add()
+        self._objects.add(amount=slots)
+        self._bytes.add(amount=size_bytes)
+
+
 def exposition(registry: CollectorRegistry) -> bytes:
     """Return everything counted, by this process or by all that share with it, in Prometheus's text format."""
     if SHARED_FOLDER in os.environ:

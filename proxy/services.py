@@ -14,7 +14,7 @@ from pathlib import Path
 
 from proxy.clock import Clock, SystemClock
 from proxy.codec.geometry import SegmentGeometry
-from proxy.config import Config
+from proxy.config import Config, PacksConfig
 from proxy.engine.access_log import AccessLog
 from proxy.engine.background import BACKGROUND, BackgroundMemory
 from proxy.engine.budget import Budget
@@ -30,11 +30,14 @@ from proxy.engine.inventory import InventoryMaker
 from proxy.engine.journal.acknowledge import acknowledged
 from proxy.engine.journal.fence import JournalFence
 from proxy.engine.journal.reading import CopyReader
+from proxy.engine.pack import Packer
+from proxy.engine.pack_carrier import PackCarrier, RecordPack
+from proxy.engine.pack_segment import PackPutter
 from proxy.engine.placement import Policy
 from proxy.engine.quorum import ShardPutter
 from proxy.engine.read import Reader
 from proxy.engine.replication import Replicator
-from proxy.engine.stragglers import Stragglers
+from proxy.engine.stragglers import LatePuts, Stragglers
 from proxy.engine.tasks import BackgroundTasks
 from proxy.engine.throttle import Throttle
 from proxy.engine.workers import Runner, Worker
@@ -93,6 +96,7 @@ async def open_services(
     record_store_call: Recorder | None = None,
     record_damage: RecordDamage | None = None,
     record_cache: RecordCache = NOT_RECORDED,
+    record_pack: RecordPack = lambda _slots, _size_bytes: None,
     serving: bool = False,
 ) -> AsyncIterator[Services]:
     """Open everything; on leaving, let late puts end, then close.
@@ -130,7 +134,10 @@ async def open_services(
         reporter = DamageReporter(manifest, tasks, clock, record=record_damage)
         stragglers = Stragglers(manifest, tasks, clock)
         filler = Filler(ledger=ledger, budget=budget, threads=threads)
-        writer = Writer(ledger=ledger, filler=filler, putter=putter, stragglers=stragglers, budget=budget, tasks=tasks)
+        late = LatePuts(budget)
+        writer = Writer(ledger=ledger, filler=filler, putter=putter, stragglers=stragglers, late=late, tasks=tasks)
+        pack_putter = PackPutter(ledger=ledger, threads=threads, putter=putter, stragglers=stragglers, late=late, tasks=tasks)
+        packer = _packer(config.packs, PackCarrier(pack_putter, budget, record=record_pack), budget, tasks)
         cache = await opened.enter_async_context(open_cache(config, tasks, record_cache, workers=workers))
         reader = Reader(manifest=manifest, fleet=fleet, budget=budget, threads=threads, reporter=reporter, cache=cache)
         journal = make_journal(
@@ -166,7 +173,7 @@ async def open_services(
         )
         if journal is not None:
             manifest = acknowledged(manifest, journal.flusher, config.journal.acknowledge)
-        engine = Engine(manifest=manifest, keyring=keyring, writer=writer, reader=reader, policies=policies, clock=clock)
+        engine = Engine(manifest=manifest, keyring=keyring, writer=writer, packer=packer, reader=reader, policies=policies, clock=clock)
         access_log = AccessLog(engine, clock, budget, region=config.region, interval_seconds=config.limits.access_log_seconds)
         replicator = Replicator(manifest, engine, clock, parts.throttle.share())
         inventories = InventoryMaker(manifest, engine, clock, threads)
@@ -189,6 +196,12 @@ async def open_services(
             workers=background,
             budget=budget,
         )
+
+
+def _packer(config: PacksConfig, carrier: PackCarrier, budget: Budget, tasks: BackgroundTasks) -> Packer | None:
+    if not config.below_kib:
+        return None
+    return Packer(carrier=carrier, budget=budget, tasks=tasks, below_size=config.below_kib * 1024, linger_seconds=config.linger_ms / 1000)
 
 
 def _throttle(config: Config, budget: Budget) -> Throttle:

@@ -12,7 +12,7 @@ import msgspec
 
 from proxy.clock import ManualClock
 from proxy.codec.format import is_shard_name
-from proxy.config import Config, JournalConfig, LimitsConfig, load_config
+from proxy.config import Config, JournalConfig, LimitsConfig, PacksConfig, load_config
 from proxy.engine.body import Digests
 from proxy.engine.workers import Progress, Worker
 from proxy.errors import ProxyError
@@ -124,7 +124,7 @@ async def stored(lab: Laboratory, key: str = "k") -> tuple[Extent, Segment]:
     return extent, extent.layout.segments[0]
 
 
-def laboratory_config(data: Path, *, journal: JournalConfig = NO_JOURNAL, **limits: object) -> Config:
+def laboratory_config(data: Path, *, journal: JournalConfig = NO_JOURNAL, packs: bool = False, **limits: object) -> Config:
     config = load_config(ROOT / "config/bench.toml", {"SHARDGATE_DATA": str(data)})
     settings = {
         "straggler_grace_seconds": 0.05,
@@ -133,7 +133,8 @@ def laboratory_config(data: Path, *, journal: JournalConfig = NO_JOURNAL, **limi
         "collect_after_seconds": 0.0,
         **limits,
     }
-    return msgspec.structs.replace(config, limits=msgspec.convert(settings, LimitsConfig), journal=journal)
+    below = PacksConfig(below_kib=128 if packs else 0)
+    return msgspec.structs.replace(config, limits=msgspec.convert(settings, LimitsConfig), journal=journal, packs=below)
 
 
 @asynccontextmanager
@@ -142,15 +143,19 @@ async def laboratory(
     *,
     now_ms: int = 1_750_000_000_000,
     journal: JournalConfig = NO_JOURNAL,
+    packs: bool = False,
     adjust: Callable[[Config], Config] = lambda config: config,
     **limits: object,
 ) -> AsyncIterator[Laboratory]:
     """With a journal its interval should be long: the clock of the interval stands still, but a worker looks for much that is noted.
 
-    `adjust` makes another configuration of the usual one.
+    Without `packs`, small objects are segments of their own, and there are as many shards as one would count. `adjust` makes another
+    configuration of the usual one.
     """
     clock = ManualClock(now_ms)
-    async with open_services(adjust(laboratory_config(data, journal=journal, **limits)), clock=clock, serving=True) as services:
+    async with open_services(
+        adjust(laboratory_config(data, journal=journal, packs=packs, **limits)), clock=clock, serving=True
+    ) as services:
         stores: dict[str, FaultyStore] = {}
         for name, observed in services.fleet.stores.items():
             limited = observed._inner  # the faults go below limits and health, where a provider is

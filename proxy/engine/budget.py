@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
 from typing import NamedTuple
@@ -189,6 +189,16 @@ class Budget:
             return None
         self._take(grant, size_bytes)
         return grant
+
+    def join(self, grants: Sequence[Grant]) -> Grant:
+        """Return one grant of what several of one owner hold, which hold nothing from then on. None of them is being filled."""
+        joined = Grant(self, 0, owner=grants[0].owner, is_small=grants[0].is_small, number=grants[0].number)
+        for grant in grants:
+            size_bytes = grant.size_bytes
+            self._take(grant, -size_bytes)  # nobody else is served in between
+            self._take(joined, size_bytes)
+        joined.claim_bytes = joined.size_bytes
+        return joined
 
     async def grow(self, grant: Grant, more_bytes: int) -> None:
         """Add to a grant. Called by the grant."""

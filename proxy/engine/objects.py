@@ -70,7 +70,7 @@ class ObjectVerbs(Verbs):
             conditions=conditions,
             cause=cause,
         )
-        return await self._writer.write(destination, body)
+        return await self._write_version(destination, body)
 
     async def find_version(self, bucket: Bucket, key: ObjectKey, version_id: VersionId | None = None) -> Version | None:
         """Return the version named, or the latest; it may be a delete marker."""

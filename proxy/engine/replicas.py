@@ -70,7 +70,7 @@ class ReplicaVerbs(ObjectVerbs):
             parts=parts,
         )
         pieces = await self._open_source(source, owner, 0, source.size, bucket, None)
-        return await self._writer.write(destination, CopyBody(pieces, source.size, None))
+        return await self._write_version(destination, CopyBody(pieces, source.size, None))
 
     async def _refuse_enciphered(self, source: Version) -> None:
         extents = await self._manifest.load_extents([extent.id for extent in source.extents])

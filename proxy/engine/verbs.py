@@ -9,8 +9,11 @@ from typing import NamedTuple
 from proxy.clock import Clock, WriteOrder
 from proxy.codec.customer import CustomerKey
 from proxy.codec.format import SALT_SIZE
+from proxy.engine.body import Body
 from proxy.engine.ciphers import check_customer_key, cipher_for_client
 from proxy.engine.classify import keeps_promises
+from proxy.engine.destination import VersionDestination
+from proxy.engine.pack import Packer
 from proxy.engine.placement import Policy
 from proxy.engine.read import Pieces, Reader, ReadKeys
 from proxy.engine.write import Writer
@@ -34,11 +37,21 @@ class Verbs:
     """Base of the engine's verbs, which are grouped by what they are about: buckets, objects, uploads, listings."""
 
     def __init__(
-        self, *, manifest: Manifest, keyring: Keyring, writer: Writer, reader: Reader, policies: Mapping[str, Policy], clock: Clock
+        self,
+        *,
+        manifest: Manifest,
+        keyring: Keyring,
+        writer: Writer,
+        packer: Packer | None,
+        reader: Reader,
+        policies: Mapping[str, Policy],
+        clock: Clock,
     ) -> None:
+        """Without a `packer`, each object is stored as segments of its own."""
         self._manifest = manifest
         self._keyring = keyring
         self._writer = writer
+        self._packer = packer
         self._reader = reader
         self._policies = policies
         self._clock = clock
@@ -57,6 +70,13 @@ class Verbs:
     def _new_salt(self, customer_key: CustomerKey | None) -> bytes:
         """Draw the salt of one body that is to be enciphered. Each attempt has its own: the keystream of another was used."""
         return b"" if customer_key is None else secrets.token_bytes(SALT_SIZE)
+
+    async def _write_version(self, destination: VersionDestination, body: Body) -> Version:
+        """Store a body as a version, with others in a pack if it is one for that."""
+        packer = self._packer
+        if packer is not None and packer.takes(destination, body):
+            return await packer.write(destination, body)
+        return await self._writer.write(destination, body)
 
     async def _cipher(self, owner: Tenant, attributes: ObjectAttributes) -> TenantCipher:
         """Return the cipher of an object. `owner` is that of its bucket. Raises `KmsKeyMissing`, `KmsKeyDisabled`."""

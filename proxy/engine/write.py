@@ -34,7 +34,6 @@ from proxy.codec.geometry import SegmentGeometry
 from proxy.codec.label import Label, encode_label
 from proxy.codec.segment import SegmentSealer
 from proxy.engine.body import Body
-from proxy.engine.budget import Budget
 from proxy.engine.cut import Cut
 from proxy.engine.destination import Committed, Destination, Recorded
 from proxy.engine.filling import Filler
@@ -71,7 +70,7 @@ class Writer:
         filler: Filler,
         putter: ShardPutter,
         stragglers: Stragglers,
-        budget: Budget,
+        late: LatePuts,
         tasks: BackgroundTasks,
     ) -> None:
         self._ledger = ledger
@@ -79,7 +78,7 @@ class Writer:
         self._putter = putter
         self._stragglers = stragglers
         self._tasks = tasks
-        self._late = LatePuts(budget)
+        self._late = late
 
     async def write(self, destination: Destination[Recorded, Committed], body: Body) -> Committed:
         """Store a body, and make it visible. On any failure, what was stored is queued for deletion."""

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from proxy.config import Config
 from proxy.engine.cache.cache import RecordCache
-from proxy.metrics import CacheMetrics, Counts, DamageMetrics, StoreCallMetrics
+from proxy.metrics import CacheMetrics, Counts, DamageMetrics, PackMetrics, StoreCallMetrics
 from proxy.server.admission import connection_limit
 from proxy.server.certificate import Certificate
 from proxy.server.connection import Endpoint
@@ -43,6 +43,7 @@ async def run_server(
     """
     counts = Counts(CollectorRegistry())
     store_calls, damage, cache = StoreCallMetrics(counts), DamageMetrics(counts), CacheMetrics(counts)
+    packs = PackMetrics(counts)
     with stopped_by_signals(worker=workers > 1) as stop:
         async with (
             counts.flushing(),
@@ -52,6 +53,7 @@ async def run_server(
                 record_store_call=store_calls.record,
                 record_damage=damage.record,
                 record_cache=RecordCache(cache.record, cache.record_held),
+                record_pack=packs.record,
                 serving=True,
             ) as services,
         ):

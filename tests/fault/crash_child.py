@@ -30,6 +30,8 @@ from tests.fault.crash_features import FEATURES, adjust
 from tests.laboratory import BytesBody, Laboratory, laboratory, laboratory_config, stored
 
 OLD, NEW = b"old", b"new" * 100_000
+PACKED = b"new" * 1000
+BESIDE = ("a", "b")  # keys of what is packed together with "k"
 KEPT = JournalConfig(interval_ms=3_600_000)
 
 
@@ -79,6 +81,13 @@ async def write(lab: Laboratory, steps: Steps) -> None:
     lab.services.engine._writer._ledger._free.clear()  # so that the lease is a step, too
     steps.armed = True
     await lab.put("k", NEW)
+
+
+async def pack(lab: Laboratory, steps: Steps) -> None:
+    lab.services.engine._writer._ledger._free.clear()
+    steps.armed = True
+    await asyncio.gather(*(lab.put_promptly(key, PACKED) for key in ("k", *BESIDE)))
+    await lab.settled()
 
 
 async def complete(lab: Laboratory, steps: Steps) -> None:
@@ -145,6 +154,7 @@ def lose_manifest(data: Path) -> None:
 
 ACTS: dict[str, Callable[[Laboratory, Steps], Awaitable[None]]] = {
     "write": write,
+    "pack": pack,
     "complete": complete,
     "delete": delete,
     "repair": repair,
@@ -157,7 +167,7 @@ ACTS: dict[str, Callable[[Laboratory, Steps], Awaitable[None]]] = {
 async def main(data: Path, what: str, step: str) -> None:
     steps = Steps(step)
     steps.watch()
-    async with laboratory(data, journal=KEPT, adjust=adjust) as lab:
+    async with laboratory(data, journal=KEPT, packs=what == "pack", adjust=adjust) as lab:
         await lab.put("k", OLD)
         if what in ACTS:
             await ACTS[what](lab, steps)

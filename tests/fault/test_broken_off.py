@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -20,9 +20,9 @@ from tests.laboratory import BytesBody, Laboratory, laboratory
 MIB = 1024 * 1024
 
 
-@pytest.fixture
-async def lab(tmp_path: Path) -> AsyncIterator[Laboratory]:
-    async with laboratory(tmp_path) as running:
+@pytest.fixture(params=[False, True], ids=["alone", "packed"])
+async def lab(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Laboratory]:
+    async with laboratory(tmp_path, packs=request.param) as running:
         yield running
 
 
@@ -74,15 +74,20 @@ async def test_no_memory_stays_taken_when_no_id_can_be_leased(lab: Laboratory, m
 
 
 async def test_a_commit_runs_to_its_end_though_its_client_is_gone(lab: Laboratory, monkeypatch: pytest.MonkeyPatch) -> None:
-    commit_version = lab.services.manifest.commit_version
+    manifest = lab.services.manifest
+    commits = {step: getattr(manifest, step) for step in ("commit_version", "commit_pack")}
     begun, go_on = asyncio.Event(), asyncio.Event()
 
-    async def commit_slowly(*arguments: object, **options: object) -> Version:
-        begun.set()
-        await go_on.wait()
-        return await commit_version(*arguments, **options)  # type: ignore[arg-type]
+    def slowly(commit: Callable[..., Awaitable[object]]) -> Callable[..., Awaitable[object]]:
+        async def commit_slowly(*arguments: object, **options: object) -> object:
+            begun.set()
+            await go_on.wait()
+            return await commit(*arguments, **options)
 
-    monkeypatch.setattr(lab.services.manifest, "commit_version", commit_slowly)
+        return commit_slowly
+
+    for step, commit in commits.items():
+        monkeypatch.setattr(manifest, step, slowly(commit))
     put = _put(lab, BytesBody(b"data" * 1000))
     await begun.wait()
     await _cancelled(put)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from proxy.manifest.records import ObjectKey, VersionId
-from tests.fault.crash_child import KEPT, NEW, OLD
+from tests.fault.crash_child import BESIDE, KEPT, NEW, OLD, PACKED
 from tests.fault.machine.audit import audit
 from tests.laboratory import Laboratory, laboratory
 
@@ -27,6 +27,20 @@ async def test_a_killed_put_leaves_old_or_new_and_no_orphan(tmp_path: Path, step
         await collect(lab)
         await check_books(lab, tmp_path, repaired=True)
         await delete_everything(lab)
+        assert await lab.shards() == set()
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_killed_pack_leaves_all_of_its_objects_or_none_and_no_orphan(tmp_path: Path, step: str) -> None:
+    kill(tmp_path, "pack", step)
+    async with laboratory(tmp_path, now_ms=LATER_MS, journal=KEPT) as lab:
+        is_committed = step == "after commit 2"
+        assert await content(lab) == (PACKED if is_committed else OLD)
+        beside = [await lab.services.manifest.find_version(lab.bucket.id, ObjectKey(key)) for key in BESIDE]
+        assert [version is not None for version in beside] == [is_committed] * len(BESIDE)
+        await collect(lab)
+        await check_books(lab, tmp_path, repaired=True)
+        await delete_everything(lab, "k", *BESIDE)
         assert await lab.shards() == set()
 
 
@@ -56,10 +70,11 @@ async def check_books(lab: Laboratory, data: Path, *, repaired: bool) -> None:
     assert not repaired or found.missing == set()
 
 
-async def delete_everything(lab: Laboratory) -> None:
+async def delete_everything(lab: Laboratory, *keys: str) -> None:
     manifest = lab.services.manifest
     now = lab.clock.now_ms()
     for upload in (await manifest.list_uploads(lab.bucket.id, prefix="", delimiter="", after_key="", after_upload="", limit=10)).uploads:
         await manifest.abort_upload(upload.id, now_ms=now)
-    await manifest.delete_latest(lab.bucket.id, ObjectKey("k"), marker_id=VersionId("m"), now_ms=now)
+    for key in keys or ("k",):
+        await manifest.delete_latest(lab.bucket.id, ObjectKey(key), marker_id=VersionId("m"), now_ms=now)
     await collect(lab)

@@ -20,9 +20,9 @@ from tests.laboratory import BytesBody, Laboratory, laboratory
 MIB = 1024 * 1024
 
 
-@pytest.fixture
-async def lab(tmp_path: Path) -> AsyncIterator[Laboratory]:
-    async with laboratory(tmp_path, put_timeout_seconds=100) as running:
+@pytest.fixture(params=[False, True], ids=["alone", "packed"])
+async def lab(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Laboratory]:
+    async with laboratory(tmp_path, put_timeout_seconds=100, packs=request.param) as running:
         yield running
 
 

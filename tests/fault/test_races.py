@@ -64,9 +64,9 @@ class HeldBody(BytesBody):
             await self.go.wait()
 
 
-@pytest.fixture
-async def lab(tmp_path: Path) -> AsyncIterator[Laboratory]:
-    async with laboratory(tmp_path) as running:
+@pytest.fixture(params=[False, True], ids=["alone", "packed"])
+async def lab(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Laboratory]:
+    async with laboratory(tmp_path, packs=request.param) as running:
         await running.put("k", b"first")
         yield running
 

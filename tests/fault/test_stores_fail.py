@@ -21,9 +21,9 @@ from tests.laboratory import BytesBody, Laboratory, laboratory
 SIZES = [1, 5000, 1_500_000, 18_000_000]
 
 
-@pytest.fixture
-async def lab(tmp_path: Path) -> AsyncIterator[Laboratory]:
-    async with laboratory(tmp_path) as running:
+@pytest.fixture(params=[False, True], ids=["alone", "packed"])
+async def lab(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Laboratory]:
+    async with laboratory(tmp_path, packs=request.param) as running:
         yield running
 
 

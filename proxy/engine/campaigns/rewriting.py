@@ -30,7 +30,7 @@ from proxy.engine.placement import Policy
 from proxy.engine.quorum import ShardPutter
 from proxy.engine.read import Pieces, Reader, ReadKeys
 from proxy.engine.sources import SegmentSources
-from proxy.engine.stragglers import Stragglers
+from proxy.engine.stragglers import LatePuts, Stragglers
 from proxy.engine.tasks import BackgroundTasks
 from proxy.engine.throttle import Throttle
 from proxy.engine.windows import source_memory
@@ -112,7 +112,7 @@ class Rewriter:
         budget = Budget(int(memory_bytes / LARGE_SHARE) + 1, wait_seconds=self._wait_seconds)
         filler = Filler(ledger=self._ledger, budget=budget, threads=self._threads)
         return Writer(
-            ledger=self._ledger, filler=filler, putter=self._putter, stragglers=self._stragglers, budget=budget, tasks=self._tasks
+            ledger=self._ledger, filler=filler, putter=self._putter, stragglers=self._stragglers, late=LatePuts(budget), tasks=self._tasks
         )
 
     async def _last_label(self, extent: Extent, cipher: TenantCipher) -> Label:

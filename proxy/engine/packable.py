@@ -1,0 +1,114 @@
+"""What may go into a pack, and bringing it here whole: all its bytes, checked, under memory that covers it until its pack is stored."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from msgspec import msgpack
+
+from proxy.codec.geometry import Scheme
+from proxy.codec.slots import ALWAYS_PACKED_SIZE, SlotContent
+from proxy.engine.body import Body, OpenEnded
+from proxy.engine.budget import Budget, Grant
+from proxy.engine.destination import VersionDestination
+from proxy.engine.plaintext import Plaintext
+from proxy.manifest.drafts import NO_CONDITIONS, VersionDraft
+from proxy.manifest.records import Version
+
+RECORD_ALLOWANCE = 1024  # for the budget: a key of 255 bytes, and some metadata
+PACK_FOOTER_ALLOWANCE = 1024  # the label of a pack has no record
+
+
+@dataclass(slots=True, eq=False)
+class Arrived:
+    """A body that is here whole and has passed every check. `outcome`: the version that it becomes, or why it does not."""
+
+    destination: VersionDestination
+    draft: VersionDraft
+    content: SlotContent
+    held: Grant
+    outcome: asyncio.Future[Version]
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.content.plaintext)
+
+    def let_go(self) -> None:
+        """Drop the bytes: the stores have them."""
+        self.content = self.content._replace(plaintext=b"")
+
+    def end(self, outcome: Version | BaseException) -> None:
+        """Tell what became of it, if somebody still waits for that."""
+        if self.outcome.done():
+            return
+        if isinstance(outcome, Version):
+            self.outcome.set_result(outcome)
+        elif isinstance(outcome, asyncio.CancelledError):
+            self.outcome.cancel()
+        else:
+            self.outcome.set_exception(outcome)
+
+
+def may_be_packed(destination: VersionDestination, body: Body, below_size: int) -> bool:
+    """Tell whether a body may go into a pack.
+
+    One with a condition may not: if that does not hold, its record stays in the table of a pack that lives on, and a recovery would take it
+    for one that was committed. Nor may one under a customer's key, nor one whose end is not known yet.
+    """
+    return (
+        0 < body.size_bytes < below_size
+        and destination.conditions == NO_CONDITIONS
+        and not destination.customer_salt
+        and not isinstance(body, OpenEnded)
+    )
+
+
+async def read_whole(destination: VersionDestination, body: Body, budget: Budget) -> Arrived:
+    """Read a body at its client's pace, and check it. Raises what the body raises, and `BudgetExhausted`."""
+    memory = memory_in_pack(body.size_bytes, destination.scheme)
+    held = budget.claim(memory + body.memory_to_fill(body.size_bytes), owner=destination.bucket.tenant_id)
+    plaintext = Plaintext(body.chunks())
+    try:
+        whole = await _read(plaintext, body, held)
+        held.keep(memory)
+        draft = destination.record(body.finish(), len(whole))
+    except BaseException:
+        held.release()
+        raise
+    finally:
+        await plaintext.close()
+    content = SlotContent(destination.bucket.name, destination.key, destination.version_id, msgpack.encode(draft), whole)
+    return Arrived(destination, draft, content, held, asyncio.get_running_loop().create_future())
+
+
+async def _read(plaintext: Plaintext, body: Body, held: Grant) -> bytes:
+    if body.memory_to_fill(body.size_bytes):  # it reads by itself, and nobody need wait for a client: it is not to be revoked
+        await held.grow(held.claim_bytes)
+        return await _take(plaintext, body, held)
+    await plaintext.ready()  # a client that sends nothing takes no memory from those that do
+    async with held.filling():
+        await held.grow(held.claim_bytes)
+        return await _take(plaintext, body, held)
+
+
+async def _take(plaintext: Plaintext, body: Body, held: Grant) -> bytes:
+    async def admit(_size_bytes: int) -> None:
+        held.touch()
+
+    pieces: Sequence[memoryview] = await plaintext.take(body.size_bytes, admit)
+    await plaintext.end()
+    for piece in pieces:
+        body.digest(piece)
+    return b"".join(pieces)
+
+
+def memory_in_pack(size: int, scheme: Scheme) -> int:
+    """Return what a body takes at most from its first byte until its pack is stored: itself, and its part of plaintext and shards.
+
+    All together have what their pack takes, however they are composed. It wastes no more than it has, if its largest body is larger than
+    what is always packed; else each column is at most as much longer than the mean as the largest body.
+    """
+    wide = size * (2 if size > ALWAYS_PACKED_SIZE else scheme.k + 1) + scheme.k * RECORD_ALLOWANCE
+    return size + wide + scheme.n * (wide // scheme.k + PACK_FOOTER_ALLOWANCE)
