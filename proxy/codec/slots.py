@@ -201,12 +201,18 @@ class Arrangement:
         whole = bytearray(geometry.size)
         slots = [(offset, contents[body].plaintext) for body, offset in self.offsets.items()]
         for offset, plaintext in (*slots, (self.table_offset, self.table)):
-            sealed = memoryview(cipher.seal(offset, plaintext))
-            column, position = divmod(offset, self.column_size)
-            for start, length in _plaintext_runs(geometry, column, _pieces(position, len(sealed))):
-                whole[start : start + length] = sealed[:length]
-                sealed = sealed[length:]
+            sealed = cipher.seal(offset, plaintext)
+            if geometry.stripe_count == 1:  # the columns lie end to end
+                whole[offset : offset + len(sealed)] = sealed
+            else:
+                self._lay(geometry, whole, offset, memoryview(sealed))
         return whole
+
+    def _lay(self, geometry: SegmentGeometry, whole: bytearray, offset: int, sealed: memoryview) -> None:
+        column, position = divmod(offset, self.column_size)
+        for start, length in _plaintext_runs(geometry, column, _pieces(position, len(sealed))):
+            whole[start : start + length] = sealed[:length]
+            sealed = sealed[length:]
 
 
 WIDEST_OFFSET = 2**32 - 1  # in MessagePack: no number a segment has room for takes more bytes

@@ -5,7 +5,8 @@ wait for others so as to share that would make a lone writer slow.
 
 The idea. Nobody waits for company that may never come, but only for what is under way. A body that finds no pack of its kind in flight
 leaves at once. Those that come meanwhile gather. The next pack leaves when one has landed; or beside it, once it is worth its puts: when it
-has more objects than the scheme has shards, or fills a cell. A few may be in flight, so that a distant store's round trip is hidden.
+has more objects than the scheme has shards, or fills a cell; or when the one before takes much longer than packs do, as with a store that
+hangs. A few may be in flight, so that a distant store's round trip is hidden.
 
 Invariants, beside those of `write`:
 
@@ -26,7 +27,7 @@ from functools import partial
 from traceback import clear_frames
 from typing import NamedTuple
 
-from proxy.codec.format import CELL_SIZE, MAX_PACK_SIZE, MAX_PACK_SLOTS, MAX_RECORDS_SIZE
+from proxy.codec.format import CELL_SIZE, MAX_PACK_SIZE, MAX_PACK_SLOTS, MAX_TABLE_SIZE
 from proxy.codec.geometry import Scheme
 from proxy.engine.body import Body
 from proxy.engine.budget import Budget
@@ -37,6 +38,8 @@ from proxy.engine.tasks import BackgroundTasks
 from proxy.manifest.records import Version
 
 MAX_IN_FLIGHT = 3  # packs of one kind
+PATIENCE = 2  # times as long as a pack takes: no longer does a body wait for those in flight, if there may be one more
+WEIGHT = 0.2  # of the last pack in how long they take
 
 
 class Packer:
@@ -108,6 +111,8 @@ class _Gate:
         self._waiting: deque[Arrived] = deque()
         self._waiting_bytes = 0
         self._in_flight = 0
+        self._usual_seconds: float | None = None  # none has landed yet
+        self._patience: asyncio.TimerHandle | None = None
         self._when_deserted = when_deserted
 
     def join(self, body: Arrived) -> None:
@@ -125,8 +130,18 @@ class _Gate:
 
     def _depart(self) -> None:
         if self._waiting and (not self._in_flight or (self._in_flight < MAX_IN_FLIGHT and self._is_worth_it())):
-            self._in_flight += 1
-            self._tasks.start(self._carry())
+            self._start()
+        elif self._waiting and self._patience is None and self._usual_seconds is not None:
+            self._patience = asyncio.get_running_loop().call_later(PATIENCE * self._usual_seconds, self._lose_patience)
+
+    def _start(self) -> None:
+        self._in_flight += 1
+        self._tasks.start(self._carry())
+
+    def _lose_patience(self) -> None:
+        self._patience = None
+        if self._waiting and self._in_flight < MAX_IN_FLIGHT:
+            self._start()
 
     def _is_worth_it(self) -> bool:
         return len(self._waiting) > self._worth_slots or self._waiting_bytes >= CELL_SIZE
@@ -136,7 +151,9 @@ class _Gate:
             if self._linger_seconds:
                 await asyncio.sleep(self._linger_seconds)
             if bodies := self._take():
+                begun = asyncio.get_running_loop().time()
                 await self._carrier.carry(bodies)
+                self._note(asyncio.get_running_loop().time() - begun)
         except asyncio.CancelledError:  # the process ends
             self._send_away()
             raise
@@ -146,18 +163,25 @@ class _Gate:
             if not self._in_flight:
                 self._when_deserted()
 
+    def _note(self, seconds: float) -> None:
+        usual = seconds if self._usual_seconds is None else self._usual_seconds
+        self._usual_seconds = usual + WEIGHT * (seconds - usual)
+
     def _take(self) -> list[Arrived]:
         """Return the bodies of the next pack, in the order they came."""
         taken: list[Arrived] = []
-        size = records = 0
+        size = table = 0
         while self._waiting and len(taken) < MAX_PACK_SLOTS:
             body = self._waiting[0]
             size += body.size_bytes
-            records += len(body.content.record)
-            if taken and (size > MAX_PACK_SIZE or records > MAX_RECORDS_SIZE):
+            table += body.entry_bytes
+            if taken and (size > MAX_PACK_SIZE or table > MAX_TABLE_SIZE):
                 break
             taken.append(self._waiting.popleft())
             self._waiting_bytes -= body.size_bytes
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
         return taken
 
     def _send_away(self) -> None:

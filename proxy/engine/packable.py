@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 
 from msgspec import msgpack
@@ -13,11 +13,11 @@ from proxy.codec.slots import ALWAYS_PACKED_SIZE, SlotContent
 from proxy.engine.body import Body, OpenEnded
 from proxy.engine.budget import Budget, Grant
 from proxy.engine.destination import VersionDestination
-from proxy.engine.plaintext import Plaintext
 from proxy.manifest.drafts import NO_CONDITIONS, VersionDraft
 from proxy.manifest.records import Version
 
 RECORD_ALLOWANCE = 1024  # for the budget: a key of 255 bytes, and some metadata
+ENTRY_ALLOWANCE = 64  # names of fields, and numbers
 PACK_FOOTER_ALLOWANCE = 1024  # the label of a pack has no record
 
 
@@ -34,6 +34,12 @@ class Arrived:
     @property
     def size_bytes(self) -> int:
         return len(self.content.plaintext)
+
+    @property
+    def entry_bytes(self) -> int:
+        """About how many bytes it takes in a pack's table."""
+        bucket, key, version_id, record, _ = self.content
+        return len(bucket) + len(key.encode()) + len(version_id) + len(record) + ENTRY_ALLOWANCE
 
     def let_go(self) -> None:
         """Drop the bytes: the stores have them."""
@@ -69,36 +75,37 @@ async def read_whole(destination: VersionDestination, body: Body, budget: Budget
     """Read a body at its client's pace, and check it. Raises what the body raises, and `BudgetExhausted`."""
     memory = memory_in_pack(body.size_bytes, destination.scheme)
     held = budget.claim(memory + body.memory_to_fill(body.size_bytes), owner=destination.bucket.tenant_id)
-    plaintext = Plaintext(body.chunks())
+    chunks = body.chunks()
     try:
-        whole = await _read(plaintext, body, held)
+        whole = await _read(chunks, body, held)
         held.keep(memory)
         draft = destination.record(body.finish(), len(whole))
     except BaseException:
         held.release()
         raise
     finally:
-        await plaintext.close()
+        if isinstance(chunks, AsyncGenerator):  # left to the garbage collector, a copy's requests to stores would go on
+            await chunks.aclose()
     content = SlotContent(destination.bucket.name, destination.key, destination.version_id, msgpack.encode(draft), whole)
     return Arrived(destination, draft, content, held, asyncio.get_running_loop().create_future())
 
 
-async def _read(plaintext: Plaintext, body: Body, held: Grant) -> bytes:
+async def _read(chunks: AsyncIterator[bytes | memoryview], body: Body, held: Grant) -> bytes:
     if body.memory_to_fill(body.size_bytes):  # it reads by itself, and nobody need wait for a client: it is not to be revoked
         await held.grow(held.claim_bytes)
-        return await _take(plaintext, body, held)
-    await plaintext.ready()  # a client that sends nothing takes no memory from those that do
+        return await _rest(b"", chunks, body, held)
+    first = await anext(chunks)  # a client that sends nothing takes no memory from those that do
     async with held.filling():
         await held.grow(held.claim_bytes)
-        return await _take(plaintext, body, held)
+        return await _rest(first, chunks, body, held)
 
 
-async def _take(plaintext: Plaintext, body: Body, held: Grant) -> bytes:
-    async def admit(_size_bytes: int) -> None:
+async def _rest(first: bytes | memoryview, chunks: AsyncIterator[bytes | memoryview], body: Body, held: Grant) -> bytes:
+    """Return the body that begins so. It ends behind its last byte, where trailers are; the body raises if it is shorter or longer."""
+    pieces = [first]
+    async for piece in chunks:
         held.touch()
-
-    pieces: Sequence[memoryview] = await plaintext.take(body.size_bytes, admit)
-    await plaintext.end()
+        pieces.append(piece)
     for piece in pieces:
         body.digest(piece)
     return b"".join(pieces)

@@ -12,6 +12,7 @@ import pytest
 from proxy.codec.customer import CustomerKey
 from proxy.engine.body import Body, Digests, OpenEnded
 from proxy.engine.pack import Packer
+from proxy.engine.packable import Arrived
 from proxy.errors import BucketMissing, IntentRevoked, ManifestUnavailable, NotEnoughShards, StoreUnavailable
 from proxy.manifest.drafts import Conditions
 from proxy.manifest.records import Bucket, BucketName, Encryption, ObjectAttributes, ObjectKey, Version
@@ -145,6 +146,29 @@ async def test_a_pack_leaves_beside_others_once_it_is_worth_its_puts(lab: Labora
         await turns()
         assert puts(lab) == 18, "no more than three are in flight"
     assert packs_of(await asyncio.gather(*tasks)) == [1, 4, 7, 20]
+
+
+async def test_nobody_waits_long_for_a_pack_that_does_not_land(lab: Laboratory) -> None:
+    packer = lab.services.engine._packer
+    assert isinstance(packer, Packer)
+    gone_on = asyncio.Event()
+    carry = packer._carrier.carry
+
+    async def carry_the_first_for_ever(bodies: Sequence[Arrived]) -> None:
+        if bodies[0].draft.key == "first":
+            await gone_on.wait()
+        await carry(bodies)
+
+    packer._carrier.carry = carry_the_first_for_ever  # type: ignore[method-assign]
+    stays = put(lab, "before")  # whose gate goes on, as it is not deserted before the next comes
+    await until(lambda: puts(lab) == 6)
+    first = put(lab, "first")
+    await stays
+    await until(lambda: gathered(lab) == 0)
+    await put(lab, "second")
+    assert not first.done()
+    gone_on.set()
+    await first
 
 
 async def test_a_pack_lingers_for_others_where_that_is_configured(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from proxy.clock import Clock
-from proxy.codec.format import MAX_PACK_SIZE, MAX_PACK_SLOTS, MAX_RECORDS_SIZE
+from proxy.codec.format import MAX_PACK_SIZE, MAX_PACK_SLOTS, MAX_TABLE_SIZE
 from proxy.codec.geometry import SegmentGeometry
 from proxy.codec.slots import SlotContent, arrange, compose
 from proxy.engine.background import BACKGROUND, BackgroundMemory
@@ -231,7 +231,7 @@ def _fills(pieces: Sequence[_Piece]) -> Iterator[list[_Piece]]:
     size = records = 0
     for piece in pieces:
         size, records = size + piece.slot.size, records + len(piece.content.record)
-        if fill and (size > MAX_PACK_SIZE or len(fill) == MAX_PACK_SLOTS or records > MAX_RECORDS_SIZE):
+        if fill and (size > MAX_PACK_SIZE or len(fill) == MAX_PACK_SLOTS or records > MAX_TABLE_SIZE):
             yield fill
             fill, size, records = [], piece.slot.size, len(piece.content.record)
         fill.append(piece)

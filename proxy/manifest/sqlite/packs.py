@@ -22,7 +22,7 @@ from proxy.manifest.sqlite.layouts import find_layout
 from proxy.manifest.sqlite.ledger import settle_commit
 from proxy.manifest.sqlite.rows import Connection, encode, one
 from proxy.manifest.sqlite.slots import add_pack, is_used, leave_slots, slot_of
-from proxy.manifest.sqlite.versions import make_visible, plan_draft
+from proxy.manifest.sqlite.versions import find_gone, is_anything_gone, make_visible, plan_draft
 
 _buckets = msgspec.msgpack.Decoder(Bucket)
 _versions = msgspec.msgpack.Decoder(Version)
@@ -57,10 +57,12 @@ def commit_pack(
     buckets: dict[BucketId, Bucket] = {}
     outcomes: list[Version | ManifestConflict] = []
     extent_id: ExtentId | None = None
+    is_gone = is_anything_gone(connection)  # mostly not, and then no key is asked for
     for draft, offset in packed:
         try:
             bucket = buckets.get(draft.bucket_id) or need_bucket(connection, draft.bucket_id)
-            commit = plan_draft(connection, bucket, draft, NO_CONDITIONS, instant)
+            gone = find_gone(connection, draft.bucket_id, draft.key) if is_gone else -1
+            commit = plan_draft(connection, bucket, draft, NO_CONDITIONS, instant, gone=gone)
         except ManifestConflict as error:
             outcomes.append(error)
             continue

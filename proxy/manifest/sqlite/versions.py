@@ -130,7 +130,8 @@ def load_parts(connection: Connection, bucket_id: BucketId, version: Version) ->
 def commit_version(
     connection: Connection, draft: VersionDraft, conditions: Conditions, settlements: Sequence[Settlement], instant: Instant
 ) -> Version:
-    commit = plan_draft(connection, need_bucket(connection, draft.bucket_id), draft, conditions, instant)
+    bucket = need_bucket(connection, draft.bucket_id)
+    commit = plan_draft(connection, bucket, draft, conditions, instant, gone=find_gone(connection, bucket.id, draft.key))
     settle_commit(connection, settlements)
     refuse_moved(connection, commit.bucket, draft.shared_extents)
     refuse_unused(connection, draft.shared_extents)
@@ -147,11 +148,13 @@ class Commit(NamedTuple):
     change: VersionChange
 
 
-def plan_draft(connection: Connection, bucket: Bucket, draft: VersionDraft, conditions: Conditions, instant: Instant) -> Commit:
+def plan_draft(
+    connection: Connection, bucket: Bucket, draft: VersionDraft, conditions: Conditions, instant: Instant, *, gone: int
+) -> Commit:
     """Say what the commit of a draft does, if it may be. Nothing is written."""
     newest, null = find_replaceable(connection, bucket, draft.key)
     draft = to_replicate(bucket, with_full_lock(connection, bucket, draft, instant))
-    return Commit(bucket, draft, plan_commit(bucket, newest, null, draft, conditions, gone=find_gone(connection, bucket.id, draft.key)))
+    return Commit(bucket, draft, plan_commit(bucket, newest, null, draft, conditions, gone=gone))
 
 
 def make_visible(connection: Connection, commit: Commit, new: tuple[ExtentRef, ...], *, shared: Sequence[ExtentRef] = ()) -> Version:
@@ -217,6 +220,11 @@ def change_versions(connection: Connection, bucket_id: BucketId, change: Version
             connection.execute(_REMEMBER_GONE, (bucket_id, version.key.encode(), order_of(version)))
     if change.demoted is not None:
         connection.execute("UPDATE version SET latest = 0 WHERE bucket = ? AND key = ? AND order_key = ?", _row(bucket_id, change.demoted))
+
+
+def is_anything_gone(connection: Connection) -> bool:
+    """Tell whether there is any key for which `find_gone` finds something."""
+    return connection.execute("SELECT 1 FROM gone LIMIT 1").fetchone() is not None
 
 
 def find_gone(connection: Connection, bucket_id: BucketId, key: ObjectKey) -> int:

@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from proxy.codec.decode import decode_segment
-from proxy.codec.format import CELL_SIZE, KEY_SIZE, MAX_PACK_SIZE, MAX_PACK_SLOTS, MAX_RECORDS_SIZE, MAX_SEGMENT_SIZE, TAG_SIZE
+from proxy.codec.format import CELL_SIZE, KEY_SIZE, MAX_PACK_SIZE, MAX_PACK_SLOTS, MAX_SEGMENT_SIZE, MAX_TABLE_SIZE, TAG_SIZE
 from proxy.codec.geometry import MAX_CELLS, Scheme, SegmentGeometry
 from proxy.codec.label import Label
 from proxy.codec.segment import SegmentKeys, open_segment
@@ -215,7 +215,7 @@ def test_a_body_leaves_where_it_would_waste_space(sizes: list[int], left_out: li
 
 @pytest.mark.parametrize("k", [1, 4, MAX_CELLS])
 def test_the_largest_pack_is_no_larger_than_a_segment_may_be(k: int) -> None:
-    body, record = b"\0" * (128 * 1024), b"\0" * (MAX_RECORDS_SIZE // (MAX_PACK_SIZE // (128 * 1024)))
+    body, record = b"\0" * (128 * 1024), b"\0" * (MAX_TABLE_SIZE // (MAX_PACK_SIZE // (128 * 1024)))
     contents = [SlotContent("b", "k", "v", record, body)] * (MAX_PACK_SIZE // len(body))
     arrangement = arrange(contents, compose([len(body)] * len(contents), k))
     assert k * arrangement.column_size <= MAX_SEGMENT_SIZE
