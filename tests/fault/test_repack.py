@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import closing
@@ -20,6 +21,9 @@ from proxy.engine.repack.reading import PackReader
 from proxy.errors import VersionLocked
 from proxy.manifest.drafts import AttributeChange, VersionDraft
 from proxy.manifest.records import Encryption, ObjectAttributes, ObjectKey, Retention, Version, VersionId
+from proxy.server.manifest_counts import read_counts
+from proxy.status.durable import ask_manifest
+from proxy.status.facts import PackFacts
 from proxy.tenancy import add_kms_key
 from proxy.upkeep import make_slot_rewriter
 from tests.fault.campaigns.operating import applied, planner
@@ -88,6 +92,18 @@ async def test_what_was_deleted_goes_in_time_however_little_it_is(tmp_path: Path
         assert await contents(lab, *(set(objects) - {"k3"})) == [objects[key] for key in set(objects) - {"k3"}]
         await lab.collect()
         assert await lab.shards() == await of_packs(lab), "the old pack is gone, and with it what was deleted"
+
+
+async def test_status_and_metrics_tell_since_when_something_deleted_is_still_there(lab: Laboratory) -> None:
+    await put_pack(lab, bodies(*[8000] * 12))
+    assert (await ask_manifest(lab.services.config, lab.clock, 10)).packs == PackFacts(dead_since_ms=None, within_days=7)
+    await delete(lab, "k3")
+    since_ms = lab.clock.now_ms()
+    lab.clock.advance(DAY)
+    await delete(lab, "k4")
+    assert (await ask_manifest(lab.services.config, lab.clock, 10)).packs == PackFacts(dead_since_ms=since_ms, within_days=7)
+    told = (await read_counts(lab.services.manifest)).exposition().decode()
+    assert float(re.findall(r"^shardgate_oldest_dead_seconds (\S+)$", told, re.MULTILINE)[0]) == since_ms / 1000
 
 
 async def test_many_packs_of_a_lone_writer_become_one(lab: Laboratory) -> None:

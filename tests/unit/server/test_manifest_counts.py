@@ -47,6 +47,16 @@ async def test_a_tally_is_told_by_redundancy_and_by_store_with_its_time(manifest
     }
 
 
+async def test_packs_are_told_with_what_is_alive_and_dead_in_them(manifest: Manifest) -> None:
+    await manifest.save_state(TALLY, msgspec.msgpack.encode(Tally(ended_ms=5000, packs=3, packed_bytes=700, dead_bytes=50)))
+    assert await lines(manifest) > {
+        "shardgate_packs 3.0",
+        'shardgate_pack_bytes{state="live"} 700.0',
+        'shardgate_pack_bytes{state="dead"} 50.0',
+        "shardgate_oldest_dead_seconds 0.0",
+    }
+
+
 async def test_the_last_passes_are_told_with_what_they_have_found_and_what_they_could_not_see(manifest: Manifest) -> None:
     light = ScrubReport(ended_ms=2000, found={"missing": 2, "truncated": 1}, unlisted={"elm": "down"}, orphans={"fir": 4})
     await save_report(manifest, LIGHT, light)
