@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.codec.format import MAX_PACK_SIZE, MAX_PACK_SLOTS, MAX_RECORDS_SIZE
+from proxy.codec.format import MAX_PACK_SIZE, MAX_PACK_SLOTS
 from proxy.codec.geometry import Scheme
 from proxy.codec.slots import SlotContent
 from proxy.engine.repack.bundles import Bundle, LiveSlot, PackSlots, bundles_of
@@ -126,7 +126,7 @@ def test_a_pack_is_read_once_if_it_fits() -> None:
 
 
 def test_what_was_read_is_cut_where_its_records_fill_a_table() -> None:
-    content = SlotContent("b", "k", "v", bytes(MAX_RECORDS_SIZE // 3), b"x")
+    content = SlotContent("b", "k", "v", bytes(85_000), b"x")  # 256 KiB are the most
     extent = slots_of(1, []).extent
     pieces = [_Piece(extent, slot(place, 1), content) for place in range(7)]
     assert [len(fill) for fill in _fills(pieces)] == [3, 3, 1]
