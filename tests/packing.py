@@ -12,6 +12,7 @@ from proxy.engine.budget import Budget
 from proxy.engine.ciphers import cipher_for_client
 from proxy.engine.locking import with_default_lock
 from proxy.engine.pack_segment import PackKind, PackPutter, pack_geometry, pack_memory
+from proxy.engine.repack.worker import SETTLED_MS
 from proxy.engine.stragglers import LatePuts
 from proxy.manifest.drafts import PackedDraft, VersionDraft
 from proxy.manifest.packs import Pack
@@ -59,6 +60,18 @@ async def put_pack(
     if settle:
         await lab.settled()
     return versions
+
+
+def settle(lab: Laboratory) -> None:
+    """Let packs become so old that they are written anew to save space."""
+    lab.clock.advance(SETTLED_MS / 1000 + 1)
+
+
+async def repack(lab: Laboratory) -> None:
+    """Let what was put settle, then let the worker make a whole pass."""
+    settle(lab)
+    while not (await lab.worker("repack").step()).idle:
+        pass
 
 
 async def data_of(lab: Laboratory, version: Version) -> bytes:

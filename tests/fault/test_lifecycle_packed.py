@@ -12,7 +12,7 @@ from proxy.manifest.records import ObjectKey, Retention
 from tests.fault.campaigns.test_policy import versions
 from tests.fault.test_lifecycle import DAY, rule, run, set_rules
 from tests.laboratory import Laboratory, laboratory
-from tests.packing import bodies, data_of, delete, extents, found, packs, put_pack
+from tests.packing import bodies, data_of, delete, extents, found, packs, put_pack, repack
 
 OBJECTS = bodies(*[5000] * 20)
 ANY_SIZE = {"ObjectSizeGreaterThan": 0}  # without it, rules of S3 leave what is below 128 KiB where it is
@@ -131,6 +131,5 @@ async def test_expired_objects_leave_their_packs_dead_and_then_gone(lab: Laborat
     await run(lab)
     (pack,) = await packs(lab)
     assert (pack.slots, pack.dead_since_ms) == (9, lab.clock.now_ms())
-    while not (await lab.worker("repack").step()).idle:
-        pass
+    await repack(lab)
     assert [(pack.slots, pack.dead) for pack in await packs(lab)] == [(9, 0)]

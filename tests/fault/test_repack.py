@@ -30,7 +30,7 @@ from tests.fault.campaigns.operating import applied, planner
 from tests.fault.campaigns.test_policy import other_bucket, two_policies, versions
 from tests.fault.machine.audit import audit
 from tests.laboratory import Laboratory, laboratory
-from tests.packing import bodies, data_of, delete, extents, found, packs, put_pack
+from tests.packing import bodies, data_of, delete, extents, found, packs, put_pack, repack, settle
 
 DAY = 24 * 3600
 
@@ -39,12 +39,6 @@ DAY = 24 * 3600
 async def lab(tmp_path: Path) -> AsyncIterator[Laboratory]:
     async with laboratory(tmp_path) as running:
         yield running
-
-
-async def repack(lab: Laboratory) -> None:
-    """Let the worker make a whole pass."""
-    while not (await lab.worker("repack").step()).idle:
-        pass
 
 
 async def passes(lab: Laboratory, count: int) -> None:
@@ -57,10 +51,11 @@ async def test_a_pack_less_than_half_alive_is_written_anew(lab: Laboratory) -> N
     await put_pack(lab, objects)
     (before,) = await packs(lab)
     await delete(lab, *[f"k{n}" for n in range(6)])
+    died_ms = lab.clock.now_ms()
     await repack(lab)
     (half,) = await packs(lab)
     assert half.extent_id == before.extent_id, "half is enough"
-    assert (half.whole, half.live, half.slots, half.dead_since_ms) == (before.whole, before.whole // 2, 6, lab.clock.now_ms())
+    assert (half.whole, half.live, half.slots, half.dead_since_ms) == (before.whole, before.whole // 2, 6, died_ms)
     await delete(lab, "k6")
     await repack(lab)
     (after,) = await packs(lab)
@@ -75,15 +70,30 @@ async def contents(lab: Laboratory, *keys: str) -> list[bytes]:
     return [await data_of(lab, await found(lab, key)) for key in keys]
 
 
+async def test_what_was_written_lately_is_left_alone_until_it_must_go(lab: Laboratory) -> None:
+    await put_pack(lab, bodies(*[8000] * 12))
+    for number in range(FEWEST):
+        await put_pack(lab, {f"lone-{number}": b"l" * 4000})
+    await delete(lab, *[f"k{n}" for n in range(11)])
+    before = await packs(lab)
+    lab.clock.advance(3000)
+    while not (await lab.worker("repack").step()).idle:
+        pass
+    assert await packs(lab) == before
+    await repack(lab)
+    assert sorted(pack.slots for pack in await packs(lab)) == [1, FEWEST]
+
+
 async def test_what_was_deleted_goes_in_time_however_little_it_is(tmp_path: Path) -> None:
     async with laboratory(tmp_path, adjust=no_allowance) as lab:
         objects = bodies(*[8000] * 12)
         await put_pack(lab, objects)
         await delete(lab, "k3")
+        died_ms = lab.clock.now_ms()
         lab.clock.advance(5 * DAY)
         await repack(lab)
         assert [pack.slots for pack in await packs(lab)] == [11]
-        assert await lab.services.manifest.oldest_dead_ms() == lab.clock.now_ms() - 5 * DAY * 1000
+        assert await lab.services.manifest.oldest_dead_ms() == died_ms
         lab.clock.advance(DAY)
         await repack(lab)
         (pack,) = await packs(lab)
@@ -128,6 +138,7 @@ async def test_saving_space_ends_for_the_day_when_its_requests_are_used_up(tmp_p
         for group in ("a", "b"):
             await put_pack(lab, bodies(*[8000] * 8, prefix=group))
             await delete(lab, *[f"{group}{n}" for n in range(6)])
+        settle(lab)
         progress = await lab.worker("repack").step()
         assert progress.done == 2, "what one step takes is written together, though it is more than there was left"
         await put_pack(lab, bodies(*[8000] * 8, prefix="c"))
@@ -220,6 +231,7 @@ async def test_what_another_process_has_moved_meanwhile_stays_there(lab: Laborat
     await copied(lab, await found(lab, "k3"), "copy")
     lab.clock.advance(7 * DAY)
     before_exchange(lab, lambda: rewrite_all(lab))
+    settle(lab)
     await lab.worker("repack").step()
     (pack,) = await packs(lab)
     assert (pack.slots, pack.live, pack.dead) == (3, 3 * 9024, 0)
@@ -256,6 +268,7 @@ async def test_a_change_of_class_that_comes_between_keeps_a_version_where_it_is(
 
     before_exchange(lab, meanwhile)
     old = (await found(lab, "k4")).extents
+    settle(lab)
     await lab.worker("repack").step()
     assert (await found(lab, "k4")).extents == old
     assert (await found(lab, "k5")).extents != old
@@ -277,6 +290,7 @@ async def test_a_policy_that_a_bucket_gets_meanwhile_is_the_one_that_counts(tmp_
             await give_policy(lab, "wide")
 
         before_exchange(lab, meanwhile)
+        settle(lab)
         await lab.worker("repack").step()
         assert [pack.slots for pack in await packs(lab)] == [2], "nothing was exchanged under the former policy"
         await passes(lab, 2)
@@ -312,6 +326,7 @@ async def test_a_pack_that_cannot_be_read_does_not_hold_up_the_others(lab: Labor
     kept = [(store, name, bytes(await lab.stores[store].inner.get(name))) for store, name in lost]
     for store, name in lost:
         await lab.stores[store].inner.delete(name)
+    settle(lab)
     progress = await lab.worker("repack").step()
     assert "too few shards" in progress.trouble or "needed" in progress.trouble
     assert (await found(lab, "a5")).extents == version.extents
@@ -345,6 +360,7 @@ async def test_when_stores_take_nothing_all_stays_as_it_was(lab: Laboratory) -> 
     before = await packs(lab)
     for store in lab.stores.values():
         store.full = True
+    settle(lab)
     progress = await lab.worker("repack").step()
     assert progress.trouble
     assert await packs(lab) == before
@@ -442,6 +458,7 @@ async def test_a_step_that_is_broken_off_leaves_nothing(lab: Laboratory) -> None
     started = asyncio.Event()
     for store in lab.stores.values():
         store.before = lambda asked: started.set() if asked == "put" else None
+    settle(lab)
     step = asyncio.create_task(lab.worker("repack").step())
     await started.wait()
     step.cancel()

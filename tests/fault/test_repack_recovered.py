@@ -10,16 +10,11 @@ from proxy.engine.repack.merging import FEWEST
 from proxy.manifest.records import ObjectKey
 from tests.fault.test_recover import JOURNAL, recovered
 from tests.laboratory import Laboratory, laboratory
-from tests.packing import bodies, data_of, delete, found, packs, put_pack
+from tests.packing import bodies, data_of, delete, found, packs, put_pack, repack
 
 OBJECTS = bodies(700, 4096, 9000, 30_000, 60_000, 61_000, 62_000, 63_000)
 GONE = ("k0", "k2", "k4", "k6", "k7")
 KEPT = tuple(key for key in OBJECTS if key not in GONE)
-
-
-async def repack(lab: Laboratory) -> None:
-    while not (await lab.worker("repack").step()).idle:
-        pass
 
 
 async def check(lab: Laboratory) -> None:

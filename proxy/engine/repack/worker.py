@@ -4,6 +4,8 @@ A pack is immutable, and holds many objects. One that is deleted stays in it, se
 without it. How long that may take is promised (`packs.repack_within_days`), and is not a matter of cost. The other two are: a pack of
 which less than half is in use is rewritten, and small packs of one kind are merged, within so many requests a day.
 
+What was written lately is often overwritten soon, and then its pack dies by itself. So a pack is left alone for an hour, unless it must go.
+
 A pass asks the manifest by index what there is to do, so it costs nothing where there is nothing. It needs no memory: what is done is in
 no index any more, so that a pass that broke off, or that another process took over, begins anew. What cannot be done now, because too few
 stores answer, does not hold up the rest: the pass goes on behind it, and the next one tries again.
@@ -30,10 +32,11 @@ from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import ExtentId
 
 IDLE_SECONDS = 300.0
-PAGES = 100  # of small packs that one step looks at
+PAGES = 100  # that one step looks at, if it finds nothing to do
 AT_ONCE = 16  # packs of one step: those that are hardly in use come to one new pack together
 EARLY = 3 / 4  # of the time that dead bytes may stay: then a pack is due. A store that is down, and the collector, need the rest
 DAY_MS = 24 * 3600 * 1000
+SETTLED_MS = 3600 * 1000  # by then what is overwritten soon has been
 FIRST = ExtentId(0)  # below every extent
 
 
@@ -58,6 +61,10 @@ class _Pass:
     half: ExtentId | None = FIRST
     small: tuple[str, ExtentId] | None = ("", FIRST)
     trouble: str = ""
+
+    @property
+    def is_over(self) -> bool:
+        return self.dead is None and self.half is None and self.small is None
 
 
 class Repacker:
@@ -94,7 +101,7 @@ class Repacker:
             if optional:
                 await self._allowance.spend(turn.requests)
         turn.note(self._pass.trouble)
-        is_over = not packs and (self._pass.small is None or not await self._allowance.left())
+        is_over = not packs and (self._pass.is_over or not await self._allowance.left())
         self._pass = _Pass() if is_over else replace(self._pass, trouble=turn.trouble)
         return Progress(idle=is_over, done=turn.packs, requests=turn.requests, size_bytes=turn.size_bytes, trouble=turn.trouble)
 
@@ -115,22 +122,29 @@ class Repacker:
         return packs
 
     async def _next_half(self) -> Sequence[Pack]:
-        if self._pass.half is None:
-            return ()
-        packs = await self._manifest.half_dead_packs(after=self._pass.half, limit=AT_ONCE)
-        self._pass.half = packs[-1].extent_id if packs else None
-        return packs
+        for _ in range(PAGES):
+            if self._pass.half is None:
+                break
+            page = await self._manifest.half_dead_packs(after=self._pass.half, limit=AT_ONCE)
+            self._pass.half = page[-1].extent_id if page else None
+            if packs := self._settled(page):
+                return packs
+        return ()
 
     async def _next_small(self) -> Sequence[Pack]:
-        for _ in range(PAGES):  # of many kinds that are not worth it: then the step ends, and the next one goes on
+        for _ in range(PAGES):  # there may be many kinds that are not worth it: then the step ends, and the next one goes on
             if self._pass.small is None:
                 break
             page = await self._manifest.small_packs(after=self._pass.small, limit=MAX_PACK_SLOTS)
             fill = first_fill(page) if page else ()
             self._pass.small = (fill[-1].kind, fill[-1].extent_id) if fill else None
-            if packs := worth_merging(fill):
+            if packs := worth_merging(self._settled(fill)):
                 return packs
         return ()
+
+    def _settled(self, packs: Sequence[Pack]) -> Sequence[Pack]:
+        until_ms = self._clock.now_ms() - SETTLED_MS
+        return [pack for pack in packs if pack.made_ms <= until_ms]
 
     async def _rewrite(self, packs: Sequence[Pack], turn: _Turn) -> None:
         counted = await self._manifest.load_counted([pack.extent_id for pack in packs])
