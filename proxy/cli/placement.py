@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from proxy.cli.context import DEFAULT_CONFIG, ConfigOption, JsonOption, print_json, print_table
-from proxy.codec.format import footer_size, sealed_label_size
-from proxy.codec.geometry import SegmentGeometry, segment_sizes
+from proxy.codec.format import TAG_SIZE, footer_size, sealed_label_size
+from proxy.codec.geometry import Scheme, SegmentGeometry, segment_sizes
 from proxy.config import load_config
 from proxy.engine.placement import describe
 from proxy.errors import ConfigError
@@ -33,8 +33,8 @@ def explain(
     if chosen is None:
         raise ConfigError(f'there is no policy "{policy}"; one of: {", ".join(sorted(policies))}')
     sizes = list(segment_sizes(size, chosen.segment_size))
-    footer = footer_size(sealed_label_size(TYPICAL_LABEL))
-    stored = sum((SegmentGeometry(chosen.scheme, part).cells_size + footer) * chosen.scheme.n for part in sizes)
+    packed = size < settings.packs.below_kib * 1024
+    stored = _stored_in_pack(chosen.scheme, size) if packed else sum(_stored(chosen.scheme, part) for part in sizes)
     report = describe(chosen, size_bytes=size, stored_bytes=stored, segments=len(sizes))
     rows = [
         [index, "data" if index < chosen.scheme.k else "parity", info.name, info.provider, info.region, info.jurisdiction]
@@ -43,6 +43,7 @@ def explain(
     if as_json:
         print_json({
             "policy": chosen.name, "scheme": str(chosen.scheme), "size": size, "segments": len(sizes), "stored_bytes": report.stored_bytes,
+            "packed": packed,
             "shards": [dict(zip(("index", "cells", "store", "provider", "region", "jurisdiction"), row, strict=True)) for row in rows],
             "survives": report.survives,
             "never_together": report.never_together,
@@ -53,7 +54,10 @@ def explain(
             "storage_usd_month": report.storage_usd_month, "put_usd": report.put_usd, "get_egress_usd": report.get_egress_usd,
         })  # fmt: skip
         return
-    print(f"policy {chosen.name}: {chosen.scheme}, {len(sizes)} segment(s), {report.stored_bytes:,} bytes stored for {size:,}")
+    form = "a slot of a pack" if packed else f"{len(sizes)} segment(s)"
+    print(f"policy {chosen.name}: {chosen.scheme}, {form}, {report.stored_bytes:,} bytes stored for {size:,}")
+    if packed:
+        print("It shares the pack with other small objects: one shard holds it, and the others give it back if that one is lost.")
     print_table(
         "Shards of the first segment", ["shard", "cells", "store", "provider", "region", "jurisdiction"], [[*map(str, row)] for row in rows]
     )
@@ -69,4 +73,14 @@ def explain(
         ]
         for holding in report.holdings
     ])  # fmt: skip
-    print(f"cost: ${report.storage_usd_month:.6f} a month, ${report.put_usd:.6f} to put, ${report.get_egress_usd:.6f} egress to get")
+    put = "to put the pack" if packed else "to put"
+    print(f"cost: ${report.storage_usd_month:.6f} a month, ${report.put_usd:.6f} {put}, ${report.get_egress_usd:.6f} egress to get")
+
+
+def _stored(scheme: Scheme, size: int) -> int:
+    return (SegmentGeometry(scheme, size).cells_size + footer_size(sealed_label_size(TYPICAL_LABEL))) * scheme.n
+
+
+def _stored_in_pack(scheme: Scheme, size: int) -> int:
+    """Return about what an object adds to a pack that is full: its slot, and what the table says of it, coded."""
+    return -(-(size + TAG_SIZE + TYPICAL_LABEL) * scheme.n // scheme.k)

@@ -271,6 +271,18 @@ def test_placement_is_explained(run: Run) -> None:
     assert all(store in text for store in ("alder", "birch", "cedar", "dogwood", "elm", "fir"))
 
 
+def test_the_placement_of_a_small_object_is_its_part_of_a_pack(run: Run, tmp_path: Path) -> None:
+    config = tmp_path / "packs.toml"
+    usual = LOCAL.read_text("utf-8").split("[packs]")[0]
+    config.write_text(usual + "\n[packs]\nbelow_kib = 128\n")
+    report = run("placement", "explain", "--config", str(config), "--size", "4096", "--json").data
+    assert report["packed"]
+    assert 1.5 * 4096 < report["stored_bytes"] < 1.7 * 4096
+    assert "a slot of a pack" in run("placement", "explain", "--config", str(config), "--size", "4096").out
+    large = run("placement", "explain", "--config", str(config), "--size", "131072", "--json").data
+    assert (large["packed"], large["segments"]) == (False, 1)
+
+
 def test_an_object_is_explained_or_why_not(run: Run, tmp_path: Path) -> None:
     with shardgate(tmp_path) as server:
         client = server.client()
