@@ -100,6 +100,12 @@ def _iso_seconds(seconds: int) -> str:
     return iso_time(datetime.fromtimestamp(seconds, UTC))
 
 
+@lru_cache(maxsize=4096)
+def http_time(seconds: int) -> str:
+    """Return a moment, in seconds since 1970, as headers tell it. The objects that are read most are few."""
+    return format_datetime(datetime.fromtimestamp(seconds, UTC), usegmt=True)
+
+
 def _header_text(field: Field, value: object) -> str:
     if isinstance(value, datetime):
         return iso_time(value) if field.iso_time else format_datetime(_utc(value), usegmt=True)

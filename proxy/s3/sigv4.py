@@ -27,19 +27,19 @@ MAX_SKEW_SECONDS = 15 * 60  # S3's tolerance between the client's clock and ours
 MAX_EXPIRES_SECONDS = 7 * 24 * 3600  # a signing key is good for seven days, so no URL can live longer
 
 _PLAIN_PATH = re.compile(r"/[A-Za-z0-9\-._~/]*")
+_PLAIN_VALUE = re.compile(r"[!-~]*")  # without white space
 _PLAIN_WORD = re.compile(r"[A-Za-z0-9\-._~]*")
 
 
 def check_time(claim: Claim, now_ms: int) -> None:
     """Refuse a claim made too far from now, or a presigned URL before or after its life."""
-    now = datetime.fromtimestamp(now_ms / 1000, UTC)
     if claim.presigned:
-        _check_life(claim, now)
-    elif abs((now - claim.timestamp).total_seconds()) > MAX_SKEW_SECONDS:
+        _check_life(claim, datetime.fromtimestamp(now_ms / 1000, UTC))
+    elif abs(now_ms / 1000 - claim.timestamp.timestamp()) > MAX_SKEW_SECONDS:
         raise S3Error(
             "RequestTimeTooSkewed",
             RequestTime=format_timestamp(claim.timestamp),
-            ServerTime=iso_seconds(now),
+            ServerTime=iso_seconds(datetime.fromtimestamp(now_ms / 1000, UTC)),
             MaxAllowedSkewMilliseconds=MAX_SKEW_SECONDS * 1000,
         )
 
@@ -84,9 +84,13 @@ def canonical_request(claim: Claim, *, method: str, raw_path: str, query: Sequen
     """Return the text whose hash is signed."""
     lines = [method, _canonical_path(raw_path), _canonical_query(query)]
     # Trimall: leading and trailing white space goes, runs of it become one space.
-    lines += [f"{name}:{' '.join(headers.get(name, '').split())}" for name in claim.signed_headers]
+    lines += [f"{name}:{_trimmed(headers.get(name, ''))}" for name in claim.signed_headers]
     lines += ["", ";".join(claim.signed_headers), claim.payload_hash]
     return "\n".join(lines)
+
+
+def _trimmed(value: str) -> str:
+    return value if _PLAIN_VALUE.fullmatch(value) else " ".join(value.split())
 
 
 def string_to_sign(claim: Claim, canonical: str) -> str:

@@ -46,7 +46,9 @@ class Endpoint(BoundedServer):
         return _Reading(Connection(self, self._dispatcher, front_door=self._front_door), self._buffer)
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
-        ours = request_of(request)
+        connection = request.protocol
+        assert isinstance(connection, Connection)
+        ours = request_of(request, connection)
         return _Passed(await self._dispatcher.answer(ours), ours.outlet)
 
 
@@ -186,7 +188,7 @@ class Connection(Inside):
         """Answer what was no request: some clients understand only S3's errors, and a scanner is not worth a traceback."""
         if not isinstance(exc, HttpProcessingError):
             return super().handle_error(request, status, exc, message)
-        ours = request_of(request, version=HttpVersion11)  # its stand-in claims 1.0, and so would the answer
+        ours = request_of(request, self, version=HttpVersion11)  # its stand-in claims 1.0, and so would the answer
         self._refusal = _Passed(self._dispatcher.refuse_unreadable(ours, _refusal(exc)), ours.outlet)
         return self._refusal
 

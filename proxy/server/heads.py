@@ -106,13 +106,14 @@ class BoundedParser:
             return (), False, b""
         messages, is_upgraded, tail = self._parser.feed_data(data)
         if messages:
-            self._begin(messages)
+            self._begin(messages, self._unanswered + len(data))
         else:
             self._count(len(data))
         return messages if is_upgraded else self._passed_by(messages), is_upgraded, tail
 
-    def _begin(self, messages: Sequence[Message]) -> None:
-        for message, _ in messages:
+    def _begin(self, messages: Sequence[Message], size: int) -> None:
+        """Take the messages that come out after so many bytes; their headers cannot have more."""
+        for message, _ in messages if size > MAX_HEADERS_SIZE else ():
             if sum(len(name) + len(value) + _SEPARATORS for name, value in message.raw_headers) > MAX_HEADERS_SIZE:
                 raise HeadTooLarge
         self._payload = messages[-1][1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import cached_property
 
 from aiohttp import web
 
@@ -44,9 +45,14 @@ class Inlet:
         self._request = request
         self._content = request.content
         self._idle_seconds = idle_seconds
-        self._pace = Pace(window_seconds=idle_seconds, min_bytes_per_second=min_bytes_per_second)
+        self._min_bytes_per_second = min_bytes_per_second
         self.received_bytes = 0
-        self._expecting = request.headers.get("Expect", "").lower() == "100-continue"
+        self._expecting = "Expect" in request.headers and request.headers["Expect"].lower() == "100-continue"
+
+    @cached_property
+    def _pace(self) -> Pace:
+        """Of whoever sends a body: most requests have none."""
+        return Pace(window_seconds=self._idle_seconds, min_bytes_per_second=self._min_bytes_per_second)
 
     async def read(self) -> bytes | memoryview:
         """Return the next bytes, none at the end. The first call tells a waiting client to continue."""

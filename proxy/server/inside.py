@@ -6,6 +6,7 @@ them beside this module, which relies on no more than what its own functions say
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -18,7 +19,12 @@ if TYPE_CHECKING:
 class Inside(web.RequestHandler):
     """aiohttp's connection, with words for what it knows of itself."""
 
-    __slots__ = ()
+    __slots__ = ("remote",)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        peer = transport.get_extra_info("peername")
+        self.remote = str(peer[0] if isinstance(peer, (tuple, list)) else peer or "")
 
     def take_parser(self, parser: BoundedParser, *, queued: int) -> None:
         """Parse with this one from now on, and read no more while so many requests wait."""

@@ -17,7 +17,10 @@ class Link(Line, Protocol):
     """A connection, as far as a request has to know it: aiohttp's has it."""
 
     @property
-    def peername(self) -> object: ...
+    def remote(self) -> str:
+        """The address at the other end, "" if it has none."""
+        ...
+
     @property
     def ssl_context(self) -> object: ...
 
@@ -49,10 +52,7 @@ class Request:
     @property
     def remote(self) -> str:
         """The address at the other end of the connection, "" if it has none."""
-        peer = self._link.peername
-        if isinstance(peer, (tuple, list)):
-            return str(peer[0])
-        return "" if peer is None else str(peer)
+        return self._link.remote
 
     @property
     def secure(self) -> bool:
@@ -63,7 +63,7 @@ class Request:
         return self._link.transport
 
 
-def request_of(request: web.BaseRequest, *, version: HttpVersion | None = None) -> Request:
+def request_of(request: web.BaseRequest, link: Link, *, version: HttpVersion | None = None) -> Request:
     """Return the request that came by aiohttp's door. `version`: the one to answer in, if that is another."""
     return Request(
         method=request.method,
@@ -71,6 +71,6 @@ def request_of(request: web.BaseRequest, *, version: HttpVersion | None = None) 
         version=version or request.version,
         headers=request.headers,
         content=request.content,
-        link=request.protocol,
+        link=link,
         keep_alive=request.keep_alive,
     )

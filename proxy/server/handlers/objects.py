@@ -8,7 +8,7 @@ from proxy.manifest.records import PartSummary, Version
 from proxy.s3.errors import S3Error
 from proxy.s3.metadata import encode_metadata
 from proxy.s3.preconditions import check_read
-from proxy.s3.rendering import object_headers, one_line
+from proxy.s3.rendering import http_time, object_headers, one_line
 from proxy.server.call import Call, Download, moment
 from proxy.server.handlers.attributes import DEFAULT_CONTENT_TYPE, is_locked_by, object_attributes
 from proxy.server.handlers.conditions import read_conditions, write_conditions
@@ -152,7 +152,7 @@ def _own_headers(call: Call, version: Version, selection: Selection) -> list[tup
     attributes = version.attributes
     result: dict[str, object] = {
         "AcceptRanges": "bytes",
-        "LastModified": moment(version.modified_ms),
+        "LastModified": http_time(version.modified_ms // 1000),
         "ETag": quoted(version.etag),
         **encryption_fields(call, attributes.encryption),
         "ContentType": DEFAULT_CONTENT_TYPE,
