@@ -14,6 +14,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
+from proxy.metrics import Counts
 from proxy.server.connection import Endpoint
 from proxy.server.dispatch import Dispatcher
 from proxy.server.telemetry import Telemetry
@@ -162,7 +163,7 @@ async def _endpoint(lab: Laboratory, *, front_door: bool) -> Endpoint:
     await add_access_key(services.manifest, services.keyring, lab.clock, lab.tenant, access_key=ACCESS_KEY, secret_key=SECRET_KEY)
     for key, body in SEEDS.items():
         await lab.put(key, body)
-    return Endpoint(Dispatcher(services, Telemetry(CollectorRegistry())), limit=100, front_door=front_door)
+    return Endpoint(Dispatcher(services, Telemetry(Counts(CollectorRegistry()))), limit=100, front_door=front_door)
 
 
 def split(data: bytes, places: Sequence[int]) -> list[bytes]:
