@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CONFIG ?= config/local.toml
 WORKERS ?= 1
 
-.PHONY: help run run-moto test test-azure test-clients mutants soak drill breaks fuzz check bench bench-wan clean
+.PHONY: help run run-moto test test-azure test-clients mutants soak drill breaks doors fuzz check bench bench-wan clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -41,6 +41,10 @@ drill: $(VENV)/.installed-test ## Delete the manifest behind OBJECTS objects (10
 breaks: $(VENV)/.installed-test ## Break what keeps data safe, in sixteen ways: the simulation must find each; then let it run for long on what is whole
 	SHARDGATE_BREAKS=1 $(BIN)/python -m pytest -q tests/fault/machine/test_breaks.py
 	SHARDGATE_EXAMPLES=$(or $(EXAMPLES),200) $(BIN)/python -m pytest -q tests/fault/machine/test_machine.py
+
+doors: $(VENV)/.installed-test ## The same bytes by both doors of a server, EXAMPLES (1,000) of each kind; then the black-box tests by aiohttp's alone
+	SHARDGATE_EXAMPLES=$(or $(EXAMPLES),1000) $(BIN)/python -m pytest -q --timeout 7200 tests/contract/test_doors.py
+	SHARDGATE_DOOR=aiohttp $(BIN)/python -m pytest -q tests/blackbox
 
 check: $(VENV)/.installed-test ## ruff, mypy --strict, import-linter
 	$(BIN)/ruff check .

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from time import perf_counter
+
+import msgspec
 
 from proxy.metrics import Counts
 
@@ -13,8 +14,7 @@ logger = logging.getLogger("proxy.access")
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
+class Answered(msgspec.Struct, frozen=True, kw_only=True):
     """One answered request. `started` is of `time.perf_counter`; the bytes are those of the bodies, as they were sent."""
 
     request_id: str

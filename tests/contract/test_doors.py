@@ -1,6 +1,6 @@
 """Two doors, one server: whatever a client sends, in whatever pieces, it is answered alike byte for byte.
 
-SHARDGATE_DOOR_EXAMPLES is how many conversations of each kind are tried.
+SHARDGATE_EXAMPLES is how many conversations of each kind are tried.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def alike(answers: Sequence[bytes]) -> None:
     assert len(front) == len(aiohttp)
 
 
-EXAMPLES = int(os.environ.get("SHARDGATE_DOOR_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("SHARDGATE_EXAMPLES", "60"))
 SETTINGS = settings(deadline=None, max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from email.utils import formatdate
 from functools import wraps
 from typing import TypeVar
@@ -31,8 +30,10 @@ def again_if_replaced(handler: Callable[[Call], Awaitable[Handled]]) -> Callable
     @wraps(handler)
     async def looking_again(call: Call) -> Handled:
         for _ in range(LOOKS - 1):
-            with suppress(ExtentMissing):
+            try:
                 return await handler(call)
+            except ExtentMissing:
+                continue
         return await handler(call)
 
     return looking_again
