@@ -29,13 +29,11 @@ class Pieces:
         self._pieces = iter(pieces)
         self.closed = False
 
-    def __aiter__(self) -> Pieces:
-        return self
-
-    async def __anext__(self) -> bytes:
-        for piece in await self.group():
-            return piece
-        raise StopAsyncIteration
+    async def whole(self) -> bytes:
+        pieces = []
+        while group := await self.group():
+            pieces += group
+        return b"".join(pieces)
 
     async def group(self) -> list[bytes]:
         for piece in self._pieces:
