@@ -10,6 +10,7 @@ import json
 import re
 from base64 import b64encode
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -36,6 +37,10 @@ from proxy.s3.ranges import parse_range
 from proxy.s3.request import read_headers, read_query
 from proxy.s3.routing import Router, split_target
 from proxy.s3.sigv2 import parse_presigned
+from proxy.s3.sts.answers import render_sts_error
+from proxy.s3.sts.errors import StsError
+from proxy.s3.sts.requests import Parameters
+from proxy.s3.sts.tags import MAX_TAGS
 from proxy.s3.tagging import parse_tagging_header
 from proxy.s3.website import parse_website, site_of_host, website_document
 from proxy.server.heads import MAX_HEAD_SIZE, MAX_HEADERS_SIZE, BoundedParser
@@ -168,6 +173,23 @@ def run_bucket_policy(data: bytes) -> None:
             read()
         except S3Error as error:
             assert error.status < 500
+
+
+def run_sts(data: bytes) -> None:
+    """A form of the Security Token Service, or the query that says the same."""
+    try:
+        parameters = Parameters(data)
+        told = [parameters.action]
+        for read in (parameters.role, parameters.session_name, parameters.external_id, parameters.policy, parameters.without_tags):
+            with suppress(StsError):
+                told.append(str(read()))
+        tags = parameters.tags()
+        assert len(tags.values) <= MAX_TAGS
+        assert tags.transitive <= tags.values.keys()
+        tags.after(tags._replace(transitive=frozenset(tags.values)))
+    except StsError as error:
+        assert error.status < 500
+        render_sts_error(error, "R")
 
 
 def run_chunked(data: bytes) -> None:
@@ -325,6 +347,10 @@ _UNSIGNED = b"5\r\nhello\r\n0\r\nx-amz-checksum-crc32:AAAAAA==\r\n\r\n"
 _HEAD = b"PUT /b/k?acl HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nx-amz-meta-a: b\r\n\r\nabcGET / HTTP/1.1\r\nHost: h\r\n\r\n"
 _SIGNED = b"AWS4-HMAC-SHA256 Credential=a/20260101/us-east-1/s3/aws4_request, SignedHeaders=host;x-amz-date, Signature=" + b"0" * 64
 _REQUEST = b"GET\n/b/a%20b\nlist-type=2&prefix=a\nhost:h\nauthorization:" + _SIGNED + b"\nx-amz-date:20260101T000000Z\nrange:bytes=0-1"
+_STS = (
+    b"Action=AssumeRole&Version=2011-06-15&RoleArn=arn%3Aaws%3Aiam%3A%3A111122223333%3Arole%2Fr&RoleSessionName=ab"
+    b"&Tags.member.1.Key=a&Tags.member.1.Value=b&TransitiveTagKeys.member.1=a&X-Amz-Date=1"
+)
 _HEADERS = (
     b"x-amz-copy-source:/b/k?versionId=a", b"x-amz-tagging:a=b&c=", b"x-amz-meta-a:=?utf-8?q?a=3D?=", b"if-match:*", b"range:bytes=-1,2-",
     b"uploads", b"uploadId=a", b"partNumber=1", b"versionId=null", b"X-Amz-Expires=1", b"AWSAccessKeyId=a", b"%00", b"%ff", b"..", b"//",
@@ -374,6 +400,12 @@ TARGETS = {
             "lifecycle", run_lifecycle, (b"\0" + _LIFECYCLE,), (*_XML, b"Date", b"Days", b"Transition", b"2026-01-01T00:00:00Z", b"Prefix")
         ),
         Target("policy", run_bucket_policy, (_POLICY,), (*_JSON, b"${", b"Condition", b"NotAction", b"ForAllValues:", b"NumericLessThan")),
+        Target(
+            "sts",
+            run_sts,
+            (_STS,),
+            (b"&", b"=", b"Tags.member.1.Key", b"Tags.member.", b".Value", b"TransitiveTagKeys.member.1", b"Policy", b"%7B", b"X-Amz-Date"),
+        ),
         Target(
             "chunked",
             run_chunked,
