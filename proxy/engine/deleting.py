@@ -11,6 +11,7 @@ from proxy.errors import ProxyError
 from proxy.manifest.drafts import NO_CONDITIONS, Conditions
 from proxy.manifest.events import Cause
 from proxy.manifest.records import Bucket, ObjectKey, Version, VersionId
+from proxy.s3.policy.acl import Acl
 
 AT_ONCE = 64  # the manifest groups commits that wait together
 
@@ -24,6 +25,7 @@ class Deletion:
     conditions: Conditions = NO_CONDITIONS
     cause: Cause | None = None
     bypass_governance: bool = False
+    owner: Acl | None = None  # whose a delete marker is, if it is not the bucket owner's
 
 
 class DeletingVerbs(Verbs):
@@ -39,12 +41,20 @@ class DeletingVerbs(Verbs):
         )
 
     async def delete_latest(
-        self, bucket: Bucket, key: ObjectKey, *, conditions: Conditions = NO_CONDITIONS, cause: Cause | None = None
+        self,
+        bucket: Bucket,
+        key: ObjectKey,
+        *,
+        conditions: Conditions = NO_CONDITIONS,
+        cause: Cause | None = None,
+        owner: Acl | None = None,
     ) -> Version | None:
         """Remove or hide the latest version, as the bucket's versioning says. Return the delete marker added, if one was."""
         marker_id = self._new_version_id()
         now_ms = self._clock.now_ms()
-        return await self._manifest.delete_latest(bucket.id, key, marker_id=marker_id, now_ms=now_ms, conditions=conditions, cause=cause)
+        return await self._manifest.delete_latest(
+            bucket.id, key, marker_id=marker_id, now_ms=now_ms, conditions=conditions, cause=cause, owner=owner
+        )
 
     async def delete_many(self, bucket: Bucket, deletions: Sequence[Deletion]) -> tuple[Version | ProxyError | None, ...]:
         """Delete each on its own: one that fails does not stop the rest. Return what `delete` did, or its error, in the order asked."""
@@ -65,4 +75,5 @@ class DeletingVerbs(Verbs):
         if deletion.version_id is not None:
             bypass, cause = deletion.bypass_governance, deletion.cause
             return await self.delete_version(bucket, deletion.key, deletion.version_id, bypass_governance=bypass, cause=cause)
-        return await self.delete_latest(bucket, deletion.key, conditions=deletion.conditions, cause=deletion.cause)
+        cause, owner = deletion.cause, deletion.owner
+        return await self.delete_latest(bucket, deletion.key, conditions=deletion.conditions, cause=cause, owner=owner)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib3 import PoolManager
 from urllib3.filepost import encode_multipart_formdata
 
+from proxy.s3.policy.acl import ANONYMOUS_ID
 from tests.blackbox.conftest import NewBucket
 from tests.blackbox.expect import s3_error
 from tests.blackbox.test_acl import ALL_USERS, granted, set_ownership
@@ -203,6 +204,28 @@ def test_public_acls_can_be_ignored(s3: S3Client, other_s3: S3Client, stranger: 
     assert read(other_s3, bucket) == b"x"
     s3.delete_public_access_block(Bucket=bucket)
     assert read(stranger, bucket) == b"x"
+
+
+def test_a_delete_marker_is_of_whoever_made_it(
+    s3: S3Client, other_s3: S3Client, stranger: S3Client, with_acls: NewBucket, me: str, other: str
+) -> None:
+    bucket = with_acls()
+    s3.put_bucket_acl(Bucket=bucket, ACL="public-read-write")
+    s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    s3.delete_object(Bucket=bucket, Key="mine")
+    other_s3.delete_object(Bucket=bucket, Key="theirs")
+    other_s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": "of many"}]})
+    stranger.delete_object(Bucket=bucket, Key="nobody's")
+
+    def told() -> dict[str, str]:
+        return {marker["Key"]: marker["Owner"]["ID"] for marker in s3.list_object_versions(Bucket=bucket)["DeleteMarkers"]}
+
+    assert told() == {"mine": me, "theirs": other, "of many": other, "nobody's": ANONYMOUS_ID}
+    theirs = next(one["VersionId"] for one in s3.list_object_versions(Bucket=bucket)["DeleteMarkers"] if one["Key"] == "theirs")
+    s3.delete_object(Bucket=bucket, Key="theirs", VersionId=theirs)
+    s3.put_bucket_acl(Bucket=bucket, ACL="private")
+    set_ownership(s3, bucket, "BucketOwnerEnforced")
+    assert set(told().values()) == {me}
 
 
 def test_a_deletion_of_many_is_decided_key_by_key(s3: S3Client, other_s3: S3Client, with_acls: NewBucket, me: str, other: str) -> None:

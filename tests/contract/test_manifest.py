@@ -42,6 +42,7 @@ from proxy.manifest.records import (
     KmsKey,
     Layout,
     Look,
+    ObjectAttributes,
     Part,
     PartSummary,
     Readable,
@@ -51,6 +52,7 @@ from proxy.manifest.records import (
     Upload,
 )
 from proxy.manifest.sqlite import open_sqlite
+from proxy.s3.policy.acl import Acl
 from tests.contract.conftest import NOW, tenant
 
 BUCKET = 1  # the first id that a manifest gives
@@ -419,6 +421,15 @@ async def test_parts_are_loaded_of_the_very_version_that_was_found(manifest: Man
     assert other.sequence == version.sequence
     with pytest.raises(ExtentMissing):
         await manifest.load_parts(BUCKET, version)
+
+
+async def test_a_marker_may_be_somebody_elses(manifest: Manifest) -> None:
+    await manifest.set_versioning(BUCKET, "Enabled")
+    theirs = Acl(owner="f" * 64)
+    marker = await manifest.delete_latest(BUCKET, "k", marker_id="m", now_ms=NOW, owner=theirs)
+    assert marker is not None
+    assert (await manifest.find_version(BUCKET, "k")) == marker
+    assert marker.attributes == ObjectAttributes(acl=theirs)
 
 
 async def test_versions_and_markers(manifest: Manifest) -> None:

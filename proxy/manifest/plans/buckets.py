@@ -19,7 +19,7 @@ def check_new_bucket(bucket: Bucket, existing: Bucket | None, tenant: Tenant | N
         raise TenantMissing(f"no tenant {bucket.tenant_id}")
 
 
-def with_setting(bucket: Bucket, setting: str, document: str | None, seen: Iterable[tuple[str, str | None]]) -> Bucket:
+def with_setting(bucket: Bucket, setting: str, document: str | None, seen: Iterable[tuple[str, str | None]] = ()) -> Bucket:
     """Return the bucket with a setting changed, or without it. BucketLocked: object lock needs versioning, and does not end.
 
     SettingChanged where the settings in `seen`, by which the new one was made, are others by now.

@@ -17,7 +17,8 @@ from proxy.errors import VersionMissing
 from proxy.manifest.conditions import check_conditions
 from proxy.manifest.drafts import AttributeChange, Conditions, VersionDraft
 from proxy.manifest.plans.locks import refuse_lighter_retention, refuse_locked
-from proxy.manifest.records import NULL_VERSION, Bucket, ExtentRef, ObjectKey, Part, Record, UploadId, Version, VersionId
+from proxy.manifest.records import NULL_VERSION, Bucket, ExtentRef, ObjectAttributes, ObjectKey, Part, Record, UploadId, Version, VersionId
+from proxy.s3.policy.acl import Acl
 
 
 class VersionChange(Record, frozen=True, kw_only=True, omit_defaults=True):
@@ -69,14 +70,19 @@ def plan_delete_latest(
     marker_id: VersionId,
     now_ms: int,
     conditions: Conditions,
+    owner: Acl | None = None,
 ) -> VersionChange:
-    """Delete a key as S3 does without a version id: by a marker on top, except where there was never any versioning. PreconditionUnmet."""
+    """Delete a key as S3 does without a version id: by a marker on top, except where there was never any versioning. PreconditionUnmet.
+
+    `owner` says whose the marker is, if it is not the bucket owner's.
+    """
     check_conditions(newest, conditions)
     if bucket.versioning == "Unversioned":  # there is one version at most, the null one
         if newest is not None:
             refuse_locked(newest, trusted_ms=0)
         return NO_CHANGE if newest is None else VersionChange(removed=(newest,))
-    draft = VersionDraft(bucket_id=bucket.id, key=key, id=marker_id, is_delete_marker=True, modified_ms=now_ms)
+    attributes = ObjectAttributes(acl=owner)
+    draft = VersionDraft(bucket_id=bucket.id, key=key, id=marker_id, is_delete_marker=True, modified_ms=now_ms, attributes=attributes)
     return _on_top(bucket, newest, null, draft, None)
 
 

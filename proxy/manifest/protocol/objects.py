@@ -27,6 +27,7 @@ from proxy.manifest.records import (
     Version,
     VersionId,
 )  # fmt: skip
+from proxy.s3.policy.acl import Acl
 
 
 class Objects(Protocol):
@@ -125,11 +126,13 @@ class Objects(Protocol):
         conditions: Conditions = NO_CONDITIONS,
         cause: Cause | None = None,
         replicates: bool = True,
+        owner: Acl | None = None,
     ) -> Version | None: ...
 
     """S3's DELETE without a version id. The bucket's versioning at this instant decides: Unversioned removes the null version and returns
     None; Enabled adds a delete marker with `marker_id`; Suspended replaces the null version by a null delete marker.
-    Returns the marker added; it is copied to other buckets as their rules want if it `replicates`, as what clients delete does."""
+    The marker is the bucket owner's, unless `owner` says whose. Returns the marker added; it is copied to other buckets as their rules want
+    if it `replicates`, as what clients delete does."""
 
     # Multipart
     async def begin_upload(self, upload: Upload) -> None: ...  # BucketMissing

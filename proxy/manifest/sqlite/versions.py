@@ -46,6 +46,7 @@ from proxy.manifest.sqlite.replication import end_replica, pending_again, queue_
 from proxy.manifest.sqlite.rows import Connection, encode
 from proxy.manifest.sqlite.slots import leave_slots, refuse_unused, slot_of
 from proxy.manifest.sqlite.trusted_time import trusted_ms
+from proxy.s3.policy.acl import Acl
 from proxy.s3.replication import ReplicationStatus
 
 _versions = msgspec.msgpack.Decoder(Version)
@@ -56,6 +57,7 @@ _PROMOTE_NEWEST = (
     "UPDATE version SET latest = 1 WHERE bucket = ?1 AND key = ?2"
     " AND order_key = (SELECT min(order_key) FROM version WHERE bucket = ?1 AND key = ?2)"
 )
+
 _REMEMBER_GONE = (
     "INSERT INTO gone VALUES (?1, ?2, ?3, (SELECT max(sequence) FROM outbox)) ON CONFLICT (bucket, key) DO UPDATE SET"
     " written = max(written, ?3), sequence = excluded.sequence"
@@ -307,10 +309,11 @@ def delete_latest(
     conditions: Conditions,
     cause: Cause | None,
     replicates: bool,  # noqa: FBT001 - as the caller says it, by name
+    owner: Acl | None = None,
 ) -> Version | None:
     bucket = need_bucket(connection, bucket_id)
     newest, null = find_replaceable(connection, bucket, key)
-    change = plan_delete_latest(bucket, newest, null, key, marker_id=marker_id, now_ms=now_ms, conditions=conditions)
+    change = plan_delete_latest(bucket, newest, null, key, marker_id=marker_id, now_ms=now_ms, conditions=conditions, owner=owner)
     if change.added is None:
         remove_version(connection, bucket_id, change, now_ms)
         for version in change.removed:

@@ -18,6 +18,7 @@ from proxy.s3.policy.decision import Resource
 from proxy.server.call import Call, rows
 from proxy.server.errors import translate
 from proxy.server.guard import Guard
+from proxy.server.handlers.grants import owner_of_marker
 from proxy.server.handlers.integrity import need_integrity_header
 from proxy.server.handlers.versions import check_version_id, is_version_id
 
@@ -35,7 +36,8 @@ async def delete_object(call: Call) -> dict[str, object]:
         bypass, cause = bypasses_governance(call.headers), call.cause(_REMOVED)
         removed = await call.services.engine.delete_version(call.bucket, call.key, version_id, bypass_governance=bypass, cause=cause)
         return {"VersionId": version_id, "DeleteMarker": (removed is not None and removed.is_delete_marker) or None}
-    marker = await call.services.engine.delete_latest(call.bucket, call.key, conditions=conditions, cause=call.cause(_REMOVED))
+    cause, owner = call.cause(_REMOVED), owner_of_marker(call)
+    marker = await call.services.engine.delete_latest(call.bucket, call.key, conditions=conditions, cause=cause, owner=owner)
     return {} if marker is None else {"VersionId": marker.id, "DeleteMarker": True}
 
 
@@ -105,6 +107,7 @@ async def _read_entry(call: Call, rights: _Rights, entry: Params) -> Deletion | 
         conditions=conditions,
         bypass_governance=bypasses_governance(call.headers),
         cause=call.cause(_REMOVED),
+        owner=owner_of_marker(call),
     )
 
 

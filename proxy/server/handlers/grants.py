@@ -33,6 +33,12 @@ async def acl_of_write(call: Call) -> Acl | None:
     return kept_of_object(await resolved(call, request, owner=owner, bucket_owner=bucket_owner), call.owner)
 
 
+def owner_of_marker(call: Call) -> Acl | None:
+    """Return whose a delete marker is; None: the bucket owner's."""
+    owned = ownership_of(call.bucket.settings.get(OWNERSHIP)) == "BucketOwnerEnforced"
+    return None if owned or _asker_id(call) == call.owner.canonical_id else Acl(owner=_asker_id(call))
+
+
 async def access_settings(call: Call) -> dict[str, str]:
     """Return what CreateBucket says of ownership and ACL, as the bucket's settings keep it. A new bucket blocks public access."""
     request, asked = read_headers(call.headers), call.headers.get(_OWNERSHIP_HEADER)

@@ -24,6 +24,7 @@ from proxy.manifest.records import (
 )  # fmt: skip
 from proxy.manifest.sqlite import extents, listing, uploads, versions
 from proxy.manifest.sqlite.adapter.runner import StepRunner
+from proxy.s3.policy.acl import Acl
 
 
 class Objects(StepRunner):
@@ -109,8 +110,9 @@ class Objects(StepRunner):
         conditions: Conditions = NO_CONDITIONS,
         cause: Cause | None = None,
         replicates: bool = True,
+        owner: Acl | None = None,
     ) -> Version | None:
-        return await self._write(versions.delete_latest, bucket_id, key, marker_id, now_ms, conditions, cause, replicates)
+        return await self._write(versions.delete_latest, bucket_id, key, marker_id, now_ms, conditions, cause, replicates, owner)
 
     # Multipart
 
