@@ -7,10 +7,10 @@ from io import BytesIO
 
 import boto3
 from boto3.s3.transfer import TransferConfig
-from checking import AWKWARD, ENDPOINT, REGION, boto, check, data, finish, new_bucket, same
+from checking import AWKWARD, ENDPOINT, REGION, check, data, finish, new_bucket, same
 
 MIB = 1024 * 1024
-bucket, s3 = new_bucket(), boto()
+bucket, s3 = new_bucket(), boto3.client("s3", endpoint_url=ENDPOINT, region_name=REGION)
 resource = boto3.resource("s3", endpoint_url=ENDPOINT, region_name=REGION)
 
 with check("resource: put, load, copy, delete"):

@@ -1,6 +1,6 @@
 """duckdb over an fsspec file system: its own httpfs is an extension that is fetched from elsewhere.
 
-Needs: boto3 duckdb s3fs>=2025
+Needs: duckdb s3fs>=2026
 """
 
 import duckdb

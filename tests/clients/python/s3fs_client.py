@@ -1,6 +1,6 @@
 """s3fs (fsspec): files, folders, appending, ranges, moving.
 
-Needs: boto3 s3fs>=2025
+Needs: s3fs>=2026
 """
 
 import s3fs

@@ -1,6 +1,6 @@
 """zarr: an array in chunks, written and read in slices.
 
-Needs: boto3 zarr>=3 s3fs>=2025
+Needs: zarr>=3 s3fs>=2026
 """
 
 import numpy as np
