@@ -8,7 +8,7 @@ by its own tag, in `slot_fetch`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
 from typing import NamedTuple, Protocol
 
@@ -94,7 +94,9 @@ class ColumnFetch:
         self._loop = asyncio.get_running_loop()
         self._reads: Flight[bytes | memoryview] = Flight()
         self._late: set[int] = set()
-        self._untried: list[int] = []
+        self._asked: frozenset[int] = frozenset()  # at first
+        self._has_looked = False
+        self._untried: list[int] = []  # once it has
         self._unasked: list[int] = []  # their stores failed just now, and were not asked
         self._insisted = False
         self._patience_seconds = 0.0
@@ -113,30 +115,33 @@ class ColumnFetch:
         finally:
             await self._reads.cancel()
 
-    def _candidates(self) -> list[int]:
-        """Return the other shard indexes, the best to read from first; those known to be missing are left out."""
-        stores = [(index, store) for index, store in enumerate(self._segment.stores) if index not in self._segment.missing]
-        return [index for index in self._fleet.by_readiness(stores) if index not in self._reader.indexes]
+    def _begin(self) -> None:
+        absent = self._wanted - self._reader.indexes
+        healthy = [index for index in absent if is_readable(self._fleet, self._segment, index)]
+        on_trial = sum(not self._store(index).keeps_pace("get_range") for index in healthy)
+        self._hedge_at = self._loop.time() + MIN_HEDGE_SECONDS
+        self._asked = frozenset(healthy)
+        for index in healthy:
+            self._read(index, insist=False)
+        if len(healthy) - on_trial < len(absent):
+            self._top_up(extra=on_trial)  # nobody waits to see whether a store is back
 
-    def _patience(self) -> float:
+    def _look_around(self) -> None:
+        """Find out who else can be asked, and when. Only now that somebody may have to be: most fetches from nearby end before."""
+        stores = [(index, store) for index, store in enumerate(self._segment.stores) if index not in self._segment.missing]
+        candidates = self._fleet.by_readiness(stores)
+        self._has_looked = True
+        self._patience_seconds = self._patience(candidates)
+        self._hedge_at += self._patience_seconds - MIN_HEDGE_SECONDS
+        self._untried = [index for index in candidates if index not in self._asked and index not in self._reader.indexes]
+
+    def _patience(self, candidates: Sequence[int]) -> float:
         """Return how long to wait before others are asked too: until k others would have answered twice over, by their 95th percentile.
 
         The late store's own percentile does not count: with a store that is always slow, the others would never be asked.
         """
-        usual = sorted(self._store(index).latency_p95("get_range") for index in self._untried)
+        usual = sorted(self._store(index).latency_p95("get_range") for index in candidates)
         return max(2 * usual[min(self._scheme.k, len(usual)) - 1], MIN_HEDGE_SECONDS) if usual else MIN_HEDGE_SECONDS
-
-    def _begin(self) -> None:
-        self._untried = self._candidates()
-        self._patience_seconds = self._patience()
-        self._hedge_at = self._loop.time() + self._patience_seconds
-        absent = self._wanted - self._reader.indexes
-        healthy = [index for index in absent if is_readable(self._fleet, self._segment, index)]
-        on_trial = sum(not self._store(index).keeps_pace("get_range") for index in healthy)
-        for index in healthy:
-            self._start(index)
-        if len(healthy) - on_trial < len(absent):
-            self._top_up(extra=on_trial)  # nobody waits to see whether a store is back
 
     def _enough(self) -> bool:
         have = self._reader.indexes
@@ -148,8 +153,11 @@ class ColumnFetch:
                 needed=self._scheme.k, found=len(self._reader.indexes), segment=self._segment.id.hex(), reasons=tuple(self._reasons)
             )
         # A fixed time, whatever is answered meanwhile: put off by each answer, it would come late just when only the late are left.
-        ended = await self._reads.ended(max(self._hedge_at - self._loop.time(), 0.0) if self._untried else None)
-        if not ended:
+        may_hedge = self._untried or not self._has_looked
+        ended = await self._reads.ended(max(self._hedge_at - self._loop.time(), 0.0) if may_hedge else None)
+        if not ended and not self._has_looked:
+            self._look_around()
+        elif not ended:
             self._late.update(self._reads.running.values())
             self._hedge_at = self._loop.time() + self._patience_seconds
             ready = sum(is_readable(self._fleet, self._segment, index) for index in self._untried)
@@ -189,6 +197,8 @@ class ColumnFetch:
 
     def _top_up(self, *, extra: int = 0) -> None:
         """Start as many other shards as are needed to have k columns, and `extra` beside the late ones."""
+        if not self._has_looked:
+            self._look_around()
         short = self._scheme.k - len(self._reader.indexes) - len(self._reads.running)
         for index in self._untried[: max(short, 0) + extra]:
             self._start(index)

@@ -44,7 +44,7 @@ class CachedCells:
         sizes = {self._key(column, stripe): self._size(stripe) for column in self._wanted for stripe in self._stripes()}
         found = await self._cache.recall(sizes)
         for column in self._wanted:
-            cells = [found.get(self._key(column, stripe)) for stripe in self._stripes()]
+            cells = [found.pop(self._key(column, stripe), None) for stripe in self._stripes()]  # as few at once as can be
             whole = [cell for cell in cells if cell is not None]
             if len(whole) == len(cells):
                 self._open(column, b"".join(whole))
