@@ -7,11 +7,11 @@ could go on. So a copy asks once for each segment: the memory of its source come
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 from proxy.engine.body import Digests
-from proxy.engine.windows import source_memory
+from proxy.engine.read import Source
 from proxy.manifest.records import Checksum
 from proxy.s3.checksums import ChecksumAlgorithm, Hasher, encode, new_hasher
 from proxy.s3.md5 import new_md5
@@ -20,19 +20,19 @@ from proxy.s3.md5 import new_md5
 class CopyBody:
     """A stored range as the body of a new write: already authenticated, so there is nothing to compare."""
 
-    def __init__(self, chunks: AsyncGenerator[bytes | memoryview], size_bytes: int, checksum_algorithm: ChecksumAlgorithm | None) -> None:
+    def __init__(self, source: Source, size_bytes: int, checksum_algorithm: ChecksumAlgorithm | None) -> None:
         self.size_bytes = size_bytes
-        self._chunks = chunks
+        self._source = source
         self._algorithm = checksum_algorithm
         self._md5 = new_md5(size_bytes=size_bytes)
         self._hasher: Hasher | None = new_hasher(checksum_algorithm) if checksum_algorithm else None
 
     def memory_to_fill(self, size_bytes: int) -> int:
         """Return what `chunks` holds while it yields the next `size_bytes` of one segment."""
-        return source_memory(size_bytes)
+        return self._source.memory_to_fill(size_bytes)
 
     async def chunks(self) -> AsyncIterator[bytes | memoryview]:
-        async with aclosing(self._chunks) as pieces:
+        async with aclosing(self._source.pieces) as pieces:
             async for piece in pieces:
                 yield piece
 

@@ -124,8 +124,8 @@ class UploadVerbs(Verbs):
             )
             with suppress(PolicyMoved):
                 return await self._manifest.commit_part(upload.id, part, shared_extents=shared.refs)
-        pieces = await self._open_source(source, source_owner, start, length, bucket, customer_keys.source)
-        body = CopyBody(pieces, length, upload.checksum_algorithm or DEFAULT_ALGORITHM)
+        opened = await self._open_source(source, source_owner, start, length, bucket, customer_keys.source)
+        body = CopyBody(opened, length, upload.checksum_algorithm or DEFAULT_ALGORITHM)
         return await self.upload_part(bucket, owner, upload, number, body, customer_key=customer_keys.target)
 
     async def _shareable(

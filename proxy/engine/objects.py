@@ -170,8 +170,8 @@ class ObjectVerbs(Verbs):
         cause: Cause | None,
     ) -> Version:
         algorithm = checksum_algorithm or (source.checksum.algorithm if source.checksum else None)
-        pieces = await self._open_source(source, source_owner, 0, source.size, bucket, customer_keys.source)
-        body = CopyBody(pieces, source.size, algorithm)
+        opened = await self._open_source(source, source_owner, 0, source.size, bucket, customer_keys.source)
+        body = CopyBody(opened, source.size, algorithm)
         return await self.put_object(
             bucket, owner, key, body, attributes, customer_key=customer_keys.target, conditions=conditions, cause=cause
         )

@@ -38,6 +38,7 @@ from proxy.engine.windows import (
     Stored,
     Window,
     slot_of,
+    source_memory,
     touched_extents,
 )
 from proxy.errors import CustomerKeyMissing
@@ -49,6 +50,17 @@ GROUP_SIZE = 256 * 1024  # of one write: it stays in memory while a client takes
 
 Pieces = AsyncGenerator[bytes | memoryview]
 Groups = AsyncGenerator[list[memoryview]]
+
+
+class Source(NamedTuple):
+    """What a copy reads, and what that takes beside the writer's memory, whatever there is to write: a slot is always read whole."""
+
+    pieces: Pieces
+    slot_memory: int = 0
+
+    def memory_to_fill(self, size_bytes: int) -> int:
+        """Return what `pieces` holds at most while it yields the next `size_bytes`."""
+        return max(source_memory(size_bytes), self.slot_memory)
 
 
 class ReadKeys(NamedTuple):
@@ -128,10 +140,11 @@ class Reader:
         finally:
             await ahead.drop()
 
-    async def open_source(self, version: Version, keys: ReadKeys, start: int, length: int, *, run_size: int) -> Pieces:
-        """As `open`, for a copy into segments of `run_size`, whose writer has memory for the source as well: see `source_memory`."""
+    async def open_source(self, version: Version, keys: ReadKeys, start: int, length: int, *, run_size: int) -> Source:
+        """As `open`, for a copy into segments of `run_size`, whose writer has memory for the source as well."""
         extents, start = await self._load(version, start, length)
-        return self._read_runs(Stored(extents, slot_of(version.extents)), keys, start, length, run_size)
+        stored = Stored(extents, slot_of(version.extents))
+        return Source(self._read_runs(stored, keys, start, length, run_size), stored.slot_memory)
 
     def open_extent(self, extent: Extent, keys: ReadKeys, *, run_size: int) -> Pieces:
         """Return what is coded in an extent, to be written into segments of `run_size`: of a customer's, enciphered as it is.

@@ -69,8 +69,8 @@ class ReplicaVerbs(ObjectVerbs):
             source=source,
             parts=parts,
         )
-        pieces = await self._open_source(source, owner, 0, source.size, bucket, None)
-        return await self._write_version(destination, CopyBody(pieces, source.size, None))
+        opened = await self._open_source(source, owner, 0, source.size, bucket, None)
+        return await self._write_version(destination, CopyBody(opened, source.size, None))
 
     async def _refuse_enciphered(self, source: Version) -> None:
         extents = await self._manifest.load_extents([extent.id for extent in source.extents])

@@ -15,7 +15,7 @@ from proxy.engine.classify import keeps_promises
 from proxy.engine.destination import VersionDestination
 from proxy.engine.pack import Packer
 from proxy.engine.placement import Policy
-from proxy.engine.read import Pieces, Reader, ReadKeys
+from proxy.engine.read import Reader, ReadKeys, Source
 from proxy.engine.write import Writer
 from proxy.errors import CustomerKeyRefused, PolicyMissing
 from proxy.keyring import Keyring, TenantCipher
@@ -88,7 +88,7 @@ class Verbs:
 
     async def _open_source(
         self, version: Version, owner: Tenant, start: int, length: int, target: Bucket, customer_key: CustomerKey | None
-    ) -> Pieces:
+    ) -> Source:
         """Return a range of a version, to be written into segments of the target. `owner` is that of the version's bucket."""
         segment_size = self._policy(target).segment_size
         keys = await self._read_keys(version, owner, customer_key)

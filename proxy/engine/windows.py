@@ -15,6 +15,7 @@ FIRST_WINDOW_SIZE = 1024 * 1024  # the first byte leaves sooner
 FAR_WINDOW_SIZE = WINDOW_SIZE  # from afar the round trip takes longer than the bytes, and is paid for each window
 RESUMED_WINDOW_SIZE = 256 * 1024  # after a pause: a slow reader may pause again soon, and what was read ahead is read in vain
 READ_AHEAD_SIZE = 512 * 1024  # after a smaller window, the next one is read only when it is asked for
+SLOT_TAGS_SIZE = 1024  # more than the tags of a slot and of the cells that it crosses
 SOURCE_WINDOW_SIZE = 2 * 1024 * 1024  # of a copy: no less than a stripe of 32 cells
 
 
@@ -62,6 +63,11 @@ class Stored(NamedTuple):
             return iter(())
         extent = self.extents[0]
         return iter((SlotWindow(extent, extent.layout.segments[0], self.slot.offset, self.slot.size, start, length),))
+
+    @property
+    def slot_memory(self) -> int:
+        """Return what it takes to read the slot from k others, tags and all; 0 if this is no slot."""
+        return 0 if self.slot is None or not self.extents else 3 * self.extents[0].layout.k * (self.slot.size + SLOT_TAGS_SIZE)
 
 
 def slot_of(refs: Sequence[ExtentRef]) -> ExtentRef | None:

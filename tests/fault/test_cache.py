@@ -262,7 +262,7 @@ async def test_a_copy_reads_from_the_cache(lab: Laboratory) -> None:
     _forget(lab)
     keys = await lab.services.engine._read_keys(version, lab.tenant, None)
     source = await lab.services.parts.reader.open_source(version, keys, 0, version.size, run_size=MIB)
-    assert b"".join([bytes(piece) async for piece in source]) == data
+    assert b"".join([bytes(piece) async for piece in source.pieces]) == data
     assert _asked(lab) == 0
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from proxy.codec.geometry import Scheme, SegmentGeometry
+from proxy.codec.slots import Slot
 from proxy.errors import StoreUnavailable
 from proxy.manifest.drafts import CompletedPart
 from proxy.manifest.records import Bucket, BucketName, ExtentRef, ObjectAttributes, ObjectKey, Version
@@ -93,6 +95,19 @@ async def test_a_part_made_of_an_object_in_a_pack_has_its_bytes_and_not_its_slot
 
 def _is_whole(refs: tuple[ExtentRef, ...]) -> bool:
     return bool(refs) and all(ref.offset is None for ref in refs)
+
+
+@pytest.mark.parametrize(("start", "length"), [(0, 100_000), (50_000, 1), (0, 0)])
+async def test_a_copy_is_given_the_memory_to_read_the_slot_from_k_others(lab: Laboratory, start: int, length: int) -> None:
+    version = await found(lab, "k1")
+    keys = await lab.services.engine._read_keys(version, lab.tenant, None)
+    source = await lab.services.parts.reader.open_source(version, keys, start, length, run_size=1 << 20)
+    extent = (await lab.services.manifest.load_extents([version.extents[0].id]))[0]
+    ref = version.extents[0]
+    assert ref.offset is not None
+    slot = Slot(SegmentGeometry(Scheme(4, 2), extent.layout.size), ref.offset, ref.size)
+    assert (source.memory_to_fill(length) >= 3 * 4 * slot.length) == (length > 0)
+    await source.pieces.aclose()
 
 
 @pytest.mark.parametrize("fault", ["down", "flips_bits", "truncates"])
