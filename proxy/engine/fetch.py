@@ -19,6 +19,7 @@ from proxy.engine.cache.cells import CachedCells
 from proxy.engine.fleet import Fleet
 from proxy.engine.flight import Flight
 from proxy.engine.keys_in_use import KeysInUse
+from proxy.engine.spread import spread
 from proxy.engine.windows import Window, touched_cells
 from proxy.errors import IntegrityError, NotEnoughShards, ProxyError, ShardTruncated, StoreError, StoreNotAsked
 from proxy.keyring import TenantCipher
@@ -235,6 +236,7 @@ class WindowFetch:
         self._upstream = upstream
         self._span = keys.geometry.cells_span(first, last)
         self._wanted, self._cells_size = touched_cells(keys.geometry, window.start, window.length)
+        self._asked = spread(upstream.fleet, window.segment, self._wanted, k=window.extent.layout.k, size_bytes=self._span[1])
         self._reader = ColumnReader(keys, first=first, last=last)
         self._cached: CachedCells | None = None
         if upstream.cache is not None:
@@ -242,9 +244,9 @@ class WindowFetch:
 
     @property
     def memory_bytes(self) -> int:
-        """The memory of the sealed and the opened cells of the columns asked for. If one of their stores is known to be down, it is that of
-        k columns and of the decoded stripes. A store that fails later is not counted in advance."""
-        if are_healthy(self._upstream.fleet, self._window.segment, self._wanted):
+        """The memory of the sealed and the opened cells of the columns asked for. If they are to be decoded, it is that of k columns and
+        of the decoded stripes. A store that fails later is not counted in advance."""
+        if self._asked == self._wanted and are_healthy(self._upstream.fleet, self._window.segment, self._wanted):
             return 2 * len(self._wanted) * self._cells_size
         return 3 * self._window.extent.layout.k * self._cells_size
 
@@ -268,7 +270,7 @@ class WindowFetch:
             self._window.extent,
             self._window.segment,
             self._cached or self._reader,
-            wanted=self._wanted,
+            wanted=self._asked,
             span=self._span,
             upstream=self._upstream,
         )

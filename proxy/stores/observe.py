@@ -66,7 +66,7 @@ class ObservedStore:
         breakers = {work: _Breaker(probe_seconds, silent_seconds=SILENT_SECONDS if work == "put" else 0.0) for work in _WORK.values()}
         self._breakers: dict[Verb, _Breaker] = {verb: breakers[work] for verb, work in _WORK.items()}
         self._last_error: tuple[str, float] | None = None  # and when that was
-        self.puts = 0  # under way
+        self.puts = self.reads = 0  # under way
 
     @property
     def info(self) -> StoreInfo:
@@ -129,7 +129,11 @@ class ObservedStore:
         self._admit("get_range", insist=insist)
         if (found := self.read_at_once(name, start, length)) is not None:
             return found
-        return await self._watched("get_range", self._inner.get_range(name, start, length))
+        self.reads += 1
+        try:
+            return await self._watched("get_range", self._inner.get_range(name, start, length))
+        finally:
+            self.reads -= 1
 
     def read_at_once(self, name: ShardName, start: int, length: int) -> memoryview | bytes | None:
         """As `get_range`, if the store is used and has the range in memory; else None, and nothing is held against it."""

@@ -103,3 +103,14 @@ async def test_a_forged_shard_is_told_with_its_store(lab: Laboratory, caplog: py
         assert await lab.get("k") == data
     (message,) = (record.getMessage() for record in caplog.records if record.name == "proxy.engine.damage")
     assert f"store {name} is forged" in message
+
+
+async def test_much_from_afar_is_not_asked_of_a_store_that_has_much_to_send(lab: Laboratory, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = os.urandom(8 * MIB)
+    await lab.put("k", data)
+    name = await _store_of_first_cell(lab)
+    monkeypatch.setattr(lab.services.fleet, "are_far", lambda names: True)
+    lab.services.fleet[name].reads = 100
+    assert await lab.get("k") == data
+    assert not lab.stores[name].calls["get_range"]
+    assert lab.services.budget.held_bytes == 0
