@@ -29,7 +29,7 @@ from proxy.stores.protocol import ShardName
 
 INLINE_SIZE = 2 * 1024 * 1024  # sealed bytes, a column of a window: 0.4 ms to open, and a thread would have to be woken for it
 AT_HAND_SIZE = 512 * 1024  # more is read in threads, while the event loop does something else
-MIN_HEDGE_SECONDS = 0.02
+MIN_HEDGE_SECONDS = 0.05  # a disk that stalls for a moment, or a busy machine, is not worth another request
 
 
 class Columns(Protocol):
