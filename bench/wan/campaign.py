@@ -130,6 +130,9 @@ create = true
 [cache]
 use = "never" # what is read twice would come from memory
 
+[packs]
+below_kib = 128
+
 [policies.standard]
 scheme = "4+2"
 may_fail = { providers = 1 }
