@@ -178,7 +178,7 @@ class PackMetrics:
     """Counts packs as they are stored."""
 
     def __init__(self, counts: Counts) -> None:
-        self._packs = counts.counted("shardgate_packs", "Packs stored.")
+        self._packs = counts.counted("shardgate_packs_stored", "Packs stored.")
         self._objects = counts.counted("shardgate_packed_objects", "Objects stored in packs.")
         self._bytes = counts.counted("shardgate_packed_bytes", "Bytes of the objects stored in packs.")
 

@@ -141,7 +141,7 @@ class FsckConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True)
 class PacksConfig(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Small objects that share a segment: those below a size (0: none), and when that is written anew."""
 
-    below_kib: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 0
+    below_kib: Annotated[int, msgspec.Meta(ge=0, le=1024)] = 128
     linger_ms: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 0
     repack_within_days: Annotated[float, msgspec.Meta(gt=0, le=3650)] = 7.0
     repack_requests_per_day: Count = 500_000

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
 POLICIES = """
+[packs]
+below_kib = 0  # the repacker merges small packs when it likes: segments are counted here
+
 [policies.wide]
 scheme = "6+3"
 may_fail = { providers = 1 }
