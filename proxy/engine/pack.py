@@ -70,8 +70,10 @@ class Packer:
         gate.join(arrived)
         try:
             version = await arrived.outcome
-        except asyncio.CancelledError:
-            gate.leave(arrived)
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError):
+                gate.leave(arrived)
+            del arrived  # its outcome has the error, which has this frame: a cycle that holds the request
             raise
         return await destination.manifest.confirm_version(version, arrived.draft)
 

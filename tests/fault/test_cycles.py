@@ -61,6 +61,18 @@ def _write(lab: Laboratory) -> Awaitable[object]:
     return lab.put("other", b"x" * SIZE)
 
 
+@pytest.mark.parametrize("size", [4096, 100_000])  # in a pack, and alone
+async def test_what_a_pack_held_is_freed_when_it_fails(tmp_path: Path, size: int) -> None:
+    async with laboratory(tmp_path, packs=True) as lab:
+        for store in list(lab.stores.values())[:5]:
+            store.down = True
+        with _cycles() as found:
+            for _ in range(2):
+                with suppress(NotEnoughShards):
+                    await lab.put("k", os.urandom(size))
+        assert found == []
+
+
 @pytest.mark.parametrize("act", [_read, _write])
 @pytest.mark.parametrize("down", [1, 4])
 async def test_what_stores_that_are_down_were_sent_is_freed(
