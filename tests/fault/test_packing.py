@@ -13,6 +13,7 @@ from proxy.codec.customer import CustomerKey
 from proxy.engine.body import Body, Digests, OpenEnded
 from proxy.engine.pack import Packer
 from proxy.engine.packable import Arrived
+from proxy.engine.whole_body import WholeBody
 from proxy.errors import BucketMissing, IntentRevoked, ManifestUnavailable, NotEnoughShards, StoreUnavailable
 from proxy.manifest.drafts import Conditions
 from proxy.manifest.records import Bucket, BucketName, Encryption, ObjectAttributes, ObjectKey, Version
@@ -454,7 +455,7 @@ async def test_a_pack_is_deleted_with_its_last_object(lab: Laboratory) -> None:
 
 
 async def test_a_copy_shares_the_slot_and_a_part_that_is_copied_does_not(lab: Laboratory) -> None:
-    source = await lab.put("k", content("k"))
+    source = await put(lab, "k", WholeBody(content("k")))  # it has a checksum, so that a part could share it
     engine, before = lab.services.engine, puts(lab)
     copy = await engine.copy_object(source, lab.bucket, lab.tenant, lab.bucket, lab.tenant, ObjectKey("copy"), NOTHING)
     assert copy.extents == source.extents
