@@ -146,8 +146,6 @@ class UploadVerbs(Verbs):
         """
         if not length or not has_customer_key(source, customer_key):
             return None
-        if any(ref.offset is not None for ref in source.extents):  # a part goes on as it is into a version of many: it has no slot
-            return None
         described = await self._described(source, source_bucket, start, length)
         if described is None or not _is_checksum_for(upload, described.checksum):
             return None
