@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -66,3 +66,23 @@ def _miscounted(connection: sqlite3.Connection) -> Iterator[str]:
     for extent_id in sorted({*users, *counted}):
         if users[extent_id] != counted.get(extent_id, 0):
             yield f"extent {extent_id}: {counted.get(extent_id)} references counted, {users[extent_id]} there"
+    yield from _miscounted_packs(connection)
+
+
+def _miscounted_packs(connection: sqlite3.Connection) -> Iterator[str]:
+    """Hold what is counted of each pack against the versions that use its slots: one that several share counts once."""
+    slots: defaultdict[int, dict[int, int]] = defaultdict(dict)
+    for record, *told in connection.execute("SELECT record, pack, slot FROM version"):
+        refs = [ref for ref in msgspec.msgpack.decode(record, type=Version).extents if ref.offset is not None]
+        if told != ([refs[0].id, refs[0].offset] if refs else [None, None]):
+            yield f"the row of a version says that it uses slot {told}, and its record {refs}"
+        for ref in refs:
+            slots[ref.id][ref.offset or 0] = ref.size
+    made = {int(extent.id): extent.layout.slots for extent, _ in extents(connection) if extent.layout.slots}
+    rows = connection.execute("SELECT extent, live, slots, dead_since IS NOT NULL FROM pack")
+    counted = {extent: (live, count, bool(dead)) for extent, live, count, dead in rows}
+    for extent_id in sorted({*made, *counted, *slots}):
+        used = slots[extent_id].values()
+        there = (sum(used), len(used), len(used) < made.get(extent_id, 0))
+        if counted.get(extent_id) != there:
+            yield f"pack {extent_id}: {counted.get(extent_id)} counted (live bytes, slots, whether any is dead), {there} there"

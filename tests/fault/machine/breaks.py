@@ -11,19 +11,26 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
+import msgspec
+from msgspec.structs import replace as with_fields
+
 from proxy.codec.cells import CellCipher
 from proxy.codec.format import TAG_SIZE, is_shard_name
+from proxy.codec.slot_cipher import SlotCipher
 from proxy.engine.collect import Collector
 from proxy.engine.destination import VersionDestination
 from proxy.engine.intents import IntentLedger
 from proxy.engine.journal.flush import Flusher
 from proxy.engine.moving import ShardMover
 from proxy.engine.objects import ObjectVerbs
+from proxy.engine.pack import Packer
+from proxy.engine.packable import read_whole
 from proxy.engine.recover.history import HistoryReplay
+from proxy.engine.recover.labelled import LabelledRecovery
 from proxy.engine.write import Writer
-from proxy.errors import CellForged, ProxyError
-from proxy.manifest.records import NULL_VERSION, GarbageSegment
-from proxy.manifest.sqlite import extents
+from proxy.errors import CellForged, ProxyError, SlotForged
+from proxy.manifest.records import NULL_VERSION, ExtentId, GarbageSegment, Version
+from proxy.manifest.sqlite import extents, packs
 from tests.fault.machine.audit import extents as stored_extents
 
 Break = Callable[[], AbstractContextManager[object]]
@@ -207,6 +214,68 @@ def take_garbage_for_objects() -> AbstractContextManager[object]:
     return patch("proxy.engine.recover.labelled.segment_of", lambda name: None)
 
 
+# Of packs
+
+
+def acknowledge_before_the_commit_of_a_pack() -> AbstractContextManager[object]:
+    """A client whose body has joined a pack is answered at once."""
+
+    async def early(self: Any, destination: Any, body: Any) -> Any:
+        self._gate(destination).join(await read_whole(destination, body, self._budget))
+        keeps_versions = destination.bucket.versioning == "Enabled"
+        return SimpleNamespace(id=destination.version_id if keeps_versions else NULL_VERSION)
+
+    return patch.object(Packer, "write", early)
+
+
+def open_slots_unverified() -> AbstractContextManager[object]:
+    """A slot that does not open is passed on as it is."""
+    opened = SlotCipher.open
+
+    def passed_on(self: Any, offset: int, sealed: bytes | memoryview) -> bytes:
+        try:
+            return opened(self, offset, sealed)
+        except SlotForged:
+            return bytes(sealed)[:-TAG_SIZE]
+
+    return patch.object(SlotCipher, "open", passed_on)
+
+
+def exchange_without_compare() -> AbstractContextManager[object]:
+    """Whatever is the latest version of a key by now is moved to the slot that was made for an older one."""
+
+    def latest(connection: sqlite3.Connection, moves: Sequence[Any], policy: str) -> Iterator[Any]:
+        for move in moves:
+            row = connection.execute(
+                "SELECT record FROM version WHERE bucket = ? AND key = ? AND NOT marker ORDER BY order_key LIMIT 1",
+                (move.user.bucket_id, move.user.key.encode()),
+            ).fetchone()
+            if row is not None:
+                version = msgspec.msgpack.decode(row[0], type=Version)
+                user = with_fields(move.user, version_id=version.id, sequence=version.sequence)
+                yield packs._Movable(with_fields(move, user=user), version)
+
+    return patch.object(packs, "_movable", latest)
+
+
+def miscount_live_bytes() -> AbstractContextManager[object]:
+    """A slot that nobody uses any more counts as one in use, so that nothing of it is ever rewritten."""
+    return patch("proxy.manifest.sqlite.versions.leave_slots", lambda connection, released, now_ms: None)
+
+
+def read_the_tables_of_known_packs() -> AbstractContextManager[object]:
+    """A recovery takes what tables say for true also where the journal knows what became of it."""
+    name = LabelledRecovery._name_segments
+
+    async def but_for_packs(self: Any) -> None:
+        await name(self)
+        extents = await self._manifest.walk_extents(after=ExtentId(0), limit=1_000)
+        ids = [(segment.id,) for extent in extents if extent.layout.slots for segment in extent.layout.segments]
+        await self._notes.run(lambda notebook: notebook._connection.executemany("DELETE FROM named WHERE segment = ?", ids))
+
+    return patch.object(LabelledRecovery, "_name_segments", but_for_packs)
+
+
 BREAKS: tuple[Break, ...] = (
     commit_before_quorum,
     collect_on_absence,
@@ -227,3 +296,12 @@ IN_RECOVERY: tuple[Break, ...] = (
     replay_the_journal_but_for_one,
     take_garbage_for_objects,
 )
+OVER_PACKS: tuple[Break, ...] = (
+    commit_before_quorum,
+    acknowledge_before_the_commit_of_a_pack,
+    open_slots_unverified,
+    exchange_without_compare,
+    miscount_live_bytes,
+    forget_garbage,
+)
+IN_RECOVERY_OF_PACKS: tuple[Break, ...] = (read_the_tables_of_known_packs,)

@@ -34,6 +34,8 @@ sizes = st.sampled_from((0, 10, 1000, 70_000, 300_000, 1_100_000))
 tags = st.sampled_from(((), (("colour", "green"),), (("colour", "red"), ("form", "round"))))
 stores = st.sampled_from(STORES)
 turns = st.integers(0, 40)
+seeds = st.integers(0, 2**32 - 1)
+acknowledges: st.SearchStrategy[Acknowledge] = st.sampled_from(("needed", "all"))
 fractions = st.floats(0, 1)
 versioned_places = places.filter(lambda place: place.bucket == VERSIONED)
 
@@ -85,9 +87,9 @@ class Machine(OperatorRules):
 
     world: World
 
-    @initialize(seed=st.integers(0, 2**32 - 1), unreliable=stores, acknowledge=st.sampled_from(("needed", "all")))
-    def begin(self, seed: int, unreliable: str, acknowledge: Acknowledge) -> None:
-        self.world = World(Random(seed), fresh_installation(), acknowledge=acknowledge)
+    @initialize(seed=seeds, unreliable=stores, acknowledge=acknowledges, packs=st.booleans())
+    def begin(self, seed: int, unreliable: str, acknowledge: Acknowledge, *, packs: bool) -> None:
+        self.world = World(Random(seed), fresh_installation(), acknowledge=acknowledge, packs=packs)
         self.unreliable = unreliable
         self.has_lost = False
         self.unknown: set[str] = set()

@@ -9,7 +9,7 @@ from typing import Literal
 from msgspec.structs import replace
 
 from proxy.config import Config, LimitsConfig, load_config
-from proxy.config.sections import StoreConfig
+from proxy.config.sections import PacksConfig, StoreConfig
 from tests.fault.machine.clients import KEYS
 from tests.fault.machine.history import Place
 
@@ -27,11 +27,12 @@ LIMITS = LimitsConfig(
     collect_interval_seconds=60.0,
     background_requests_per_second=1_000_000,
 )
+REPACK_DAYS = 0.001
 Acknowledge = Literal["needed", "all"]
 
 
-def simulated_config(data: Path, *, acknowledge: Acknowledge) -> Config:
-    """Return the configuration of the benchmark, with stores in memory."""
+def simulated_config(data: Path, *, acknowledge: Acknowledge, packs: bool) -> Config:
+    """Return the configuration of the benchmark, with stores in memory. With `packs`, what is deleted from one goes within minutes."""
     config = load_config(ROOT / "config/bench.toml", {**os.environ, "SHARDGATE_DATA": str(data)})
     stores = {name: replace(store, kind="memory", path="") for name, store in config.stores.items()}
     standard = replace(config.policies["standard"], segment_mib=1)
@@ -40,5 +41,6 @@ def simulated_config(data: Path, *, acknowledge: Acknowledge) -> Config:
         limits=LIMITS,
         journal=replace(config.journal, interval_ms=10_000, acknowledge=acknowledge, keep_seconds=100.0),
         stores={**stores, "gum": SPARE},
+        packs=PacksConfig(below_kib=128 if packs else 0, repack_within_days=REPACK_DAYS),
         policies={"standard": standard, "thrifty": replace(standard, scheme="3+2", storage_classes={})},
     )

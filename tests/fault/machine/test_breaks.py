@@ -6,10 +6,13 @@ import os
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
-from hypothesis.stateful import run_state_machine_as_test
+from hypothesis import strategies as st
+from hypothesis.stateful import initialize, rule, run_state_machine_as_test
 
-from tests.fault.machine.breaks import BREAKS, IN_RECOVERY, Break
-from tests.fault.machine.rules import Machine
+from tests.fault.machine.breaks import BREAKS, IN_RECOVERY, IN_RECOVERY_OF_PACKS, OVER_PACKS, Break
+from tests.fault.machine.history import Place
+from tests.fault.machine.rules import Act, Machine, acknowledges, places, seeds, stores, turns
+from tests.fault.machine.setting import Acknowledge
 from tests.fault.machine.world import fresh_installation
 
 pytestmark = [
@@ -27,6 +30,25 @@ class RecoveringMachine(Machine):
     begin_a_campaign = give_an_order_to_a_campaign = None
 
 
+class PackingMachine(Machine):
+    """The machine with small objects, all of which are packed, and with fewer rules."""
+
+    serve_an_old_copy_for_a_while = look_through = None
+    begin_a_campaign = give_an_order_to_a_campaign = None
+
+    @initialize(seed=seeds, unreliable=stores, acknowledge=acknowledges)
+    def begin(self, seed: int, unreliable: str, acknowledge: Acknowledge) -> None:
+        Machine.begin(self, seed, unreliable, acknowledge, packs=True)
+
+    @rule(sizes=st.lists(st.tuples(places, st.sampled_from((10, 1000, 70_000))), min_size=3, max_size=12), turns=turns)
+    def put_many_small_ones(self, sizes: list[tuple[Place, int]], turns: int) -> None:
+        self.ask([Act("put", {"place": place, "size": size}) for place, size in sizes], turns)
+
+
+class RecoveringPackingMachine(PackingMachine, RecoveringMachine):
+    """Both."""
+
+
 @pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize("broken", BREAKS, ids=lambda broken: broken.__name__)
 def test_the_machine_finds_it(broken: Break) -> None:
@@ -37,6 +59,18 @@ def test_the_machine_finds_it(broken: Break) -> None:
 @pytest.mark.parametrize("broken", IN_RECOVERY, ids=lambda broken: broken.__name__)
 def test_the_machine_finds_it_where_the_manifest_is_often_lost(broken: Break) -> None:
     find(broken, RecoveringMachine)
+
+
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("broken", OVER_PACKS, ids=lambda broken: broken.__name__)
+def test_the_machine_finds_it_in_packs(broken: Break) -> None:
+    find(broken, PackingMachine)
+
+
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("broken", IN_RECOVERY_OF_PACKS, ids=lambda broken: broken.__name__)
+def test_the_machine_finds_it_in_packs_where_the_manifest_is_often_lost(broken: Break) -> None:
+    find(broken, RecoveringPackingMachine)
 
 
 def find(broken: Break, machine: type[Machine]) -> None:

@@ -24,7 +24,8 @@ from tests.fault.machine.operators import Wish
 from tests.fault.machine.rules import Act, Machine
 from tests.fault.machine.setting import PLAIN, VERSIONED
 
-SEEDS = range(2)
+SEEDS = range(3)
+PACKED = (1, 2)  # of these
 A, C = Place(PLAIN, "a"), Place(PLAIN, "c/d")
 VERSION = Place(VERSIONED, "a")
 
@@ -41,7 +42,7 @@ def delete(place: Place) -> Act:
 
 def begun(seed: int, *, acknowledge: str, unreliable: str = "elm") -> Machine:
     machine = Machine()
-    machine.begin(seed=seed, unreliable=unreliable, acknowledge=acknowledge)
+    machine.begin(seed=seed, unreliable=unreliable, acknowledge=acknowledge, packs=seed in PACKED)
     return machine
 
 

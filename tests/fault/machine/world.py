@@ -66,7 +66,9 @@ class SimulatedClock:
 class World:
     """Begins with a bucket that keeps versions and one that does not, both empty, and with no process."""
 
-    def __init__(self, chance: Random, installation: Installation | None = None, *, acknowledge: Acknowledge = "needed") -> None:
+    def __init__(
+        self, chance: Random, installation: Installation | None = None, *, acknowledge: Acknowledge = "needed", packs: bool = False
+    ) -> None:
         self.chance = chance
         self.loop = SimulatedLoop()
         self.turns = Turns(self.loop)
@@ -74,7 +76,7 @@ class World:
         self.history = History()
         self.contents = Contents()
         self.data = Path(tempfile.mkdtemp(prefix="shardgate-world-", dir=SHARED_MEMORY if SHARED_MEMORY.is_dir() else None))
-        self.config = simulated_config(self.data, acknowledge=acknowledge)
+        self.config = simulated_config(self.data, acknowledge=acknowledge, packs=packs)
         self.manifest = ManifestFile(Path(self.config.manifest.path))
         self.held = {name: MemoryStore(store_info(name, store)) for name, store in self.config.stores.items()}
         self.stores = {name: FaultyStore(store) for name, store in self.held.items()}
