@@ -1,7 +1,8 @@
 """The drill: of many small objects the manifest is deleted, and one store. Recover, compare every object, and say how long it took.
 
     python -m tests.drill --objects 100000
-    python -m tests.drill --objects 100000 --labels   # the journal is cut off behind tenants and buckets: the slowest way
+    python -m tests.drill --objects 100000 --labels   # the journal is cut off behind tenants and buckets: labels and tables tell of all
+    python -m tests.drill --objects 100000 --labels --alone   # and each object is a segment of its own: the slowest way
 
 The objects are written by a process that kills itself when the last one is acknowledged, so nothing is flushed. All of it lies under a
 temporary directory.
@@ -25,8 +26,9 @@ from pathlib import Path
 import msgspec
 
 from proxy.config import Config, load_config
+from proxy.config.sections import PacksConfig
 from proxy.engine.recover.report import Report
-from proxy.manifest.records import Bucket, BucketName, ObjectAttributes, ObjectKey, Tenant
+from proxy.manifest.records import Bucket, BucketName, ExtentId, ObjectAttributes, ObjectKey, Tenant
 from proxy.recovering import recover
 from proxy.services import Services, open_services
 from proxy.tenancy import add_tenant
@@ -35,15 +37,16 @@ from tests.laboratory import ROOT, BytesBody
 AT_ONCE = 64
 GONE = "cedar"
 BUCKETS = ("drill-one", "drill-two", "drill-three")
+PACKS, ALONE = PacksConfig(below_kib=128), PacksConfig(below_kib=0)
 ACCOUNTS = "accounts"  # a file with the number of the journal segment that has tenant and buckets
 
 
 def main() -> None:
     arguments = _arguments()
     if arguments.fill is not None:
-        asyncio.run(fill(arguments.fill, arguments.objects))
+        asyncio.run(fill(arguments.fill, arguments.objects, packs=not arguments.alone))
     with tempfile.TemporaryDirectory(prefix="shardgate-drill-", dir=arguments.directory) as folder:
-        lost = drill(Path(folder), arguments.objects, labels=arguments.labels)
+        lost = drill(Path(folder), arguments.objects, labels=arguments.labels, packs=not arguments.alone)
     sys.exit(1 if lost else 0)
 
 
@@ -51,15 +54,18 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.drill", description="Recover from the loss of the manifest and of one store.")
     parser.add_argument("--objects", type=int, default=100_000)
     parser.add_argument("--labels", action="store_true", help="let only labels tell of the objects")
+    parser.add_argument("--alone", action="store_true", help="store each object as a segment of its own, not in a pack")
     parser.add_argument("--directory", type=Path, help="where the temporary directory is made")
     parser.add_argument("--fill", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
-def drill(data: Path, objects: int, *, labels: bool) -> int:
+def drill(data: Path, objects: int, *, labels: bool, packs: bool) -> int:
     """Run the drill; return how many objects were lost."""
     started = time.monotonic()
-    filled = subprocess.run([sys.executable, "-m", "tests.drill", "--fill", str(data), "--objects", str(objects)], check=False, cwd=ROOT)
+    options = [] if packs else ["--alone"]
+    command = [sys.executable, "-m", "tests.drill", "--fill", str(data), "--objects", str(objects), *options]
+    filled = subprocess.run(command, check=False, cwd=ROOT)
     if filled.returncode != -signal.SIGKILL:
         raise SystemExit(f"the objects could not be written: exit code {filled.returncode}")
     say(f"written   {objects:,} objects in {time.monotonic() - started:.1f} s, by a process that was killed")
@@ -69,11 +75,12 @@ def drill(data: Path, objects: int, *, labels: bool) -> int:
     say(f"deleted   the manifest, and store {GONE}")
     if labels:
         cut_journal(data)
-    config = drill_config(data)
+    config = drill_config(data, packs=packs)
     report = asyncio.run(recover(config, silence))
     told(report)
     started = time.monotonic()
-    lost = asyncio.run(verify(config, objects))
+    lost, packed = asyncio.run(verify(config, objects))
+    say(f"packed    {packed}")
     say(f"verified  {objects:,} objects byte for byte in {time.monotonic() - started:.1f} s: lost = {lost}")
     return lost
 
@@ -95,11 +102,11 @@ def cut_journal(data: Path) -> None:
     say(f"cut off   {len(cut):,} shards of the journal, behind segment {last}")
 
 
-def drill_config(data: Path) -> Config:
+def drill_config(data: Path, *, packs: bool) -> Config:
     """Six directories under `data`."""
     config = load_config(ROOT / "config/bench.toml", {"SHARDGATE_DATA": str(data)})
     limits = msgspec.structs.replace(config.limits, manifest_timeout_seconds=60.0)  # the machine may be busy with other things
-    return msgspec.structs.replace(config, limits=limits)
+    return msgspec.structs.replace(config, limits=limits, packs=PACKS if packs else ALONE)
 
 
 def body_of(number: int) -> bytes:
@@ -111,9 +118,9 @@ def place_of(number: int) -> tuple[str, ObjectKey]:
     return BUCKETS[number % len(BUCKETS)], ObjectKey(f"{number % 100:02d}/object-{number:09d}")
 
 
-async def fill(data: Path, objects: int) -> None:
+async def fill(data: Path, objects: int, *, packs: bool) -> None:
     """Write all objects, and die when the last one is acknowledged."""
-    async with open_services(drill_config(data), serving=True) as services:
+    async with open_services(drill_config(data, packs=packs), serving=True) as services:
         await add_tenant(services.manifest, services.keyring, services.clock, "drill")
         (tenant,) = await services.manifest.list_tenants()
         buckets = {}
@@ -130,8 +137,8 @@ async def _put(services: Services, tenant: Tenant, buckets: dict[str, Bucket], n
     await services.engine.put_object(buckets[bucket], tenant, key, BytesBody(body_of(number)), ObjectAttributes())
 
 
-async def verify(config: Config, objects: int) -> int:
-    """Read every object; return how many are not what was written."""
+async def verify(config: Config, objects: int) -> tuple[int, str]:
+    """Read every object; return how many are not what was written, and how they were packed."""
     lost = 0
     async with open_services(config) as services:
         (tenant,) = await services.manifest.list_tenants()
@@ -148,7 +155,8 @@ async def verify(config: Config, objects: int) -> int:
             lost += b"".join([bytes(piece) async for piece in reading]) != body_of(number)
 
         await _for_all(range(objects), check)
-    return lost
+        packs = await services.manifest.packs_between(first=ExtentId(0), last=ExtentId(2**62))
+    return lost, f"{sum(pack.slots for pack in packs):,} objects in {len(packs):,} packs"
 
 
 async def _for_all(numbers: Iterable[int], act: Callable[[int], Awaitable[None]]) -> None:

@@ -47,6 +47,10 @@ acknowledge = "all"
 checkpoint_min_mib = 1
 keep_seconds = 30
 
+[packs]
+below_kib = 128
+repack_within_days = 0.0003
+
 [fsck]
 quarantine_days = 0.0001
 
