@@ -72,7 +72,6 @@ class Repacker:
 
     name = REPACK
     everywhere = False
-    idle_seconds = IDLE_SECONDS
 
     def __init__(
         self,
@@ -89,6 +88,7 @@ class Repacker:
         self._policies = policies
         self._rewriter = rewriter
         self._within_ms = int(within_days * DAY_MS)
+        self.idle_seconds = min(IDLE_SECONDS, self._within_ms * (1 - EARLY) / 2 / 1000)  # so that what is due is not due for long
         self._allowance = Allowance(manifest, clock, name=REPACK, per_day=requests_per_day)
         self._pass = _Pass()
 
