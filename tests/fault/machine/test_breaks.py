@@ -12,7 +12,7 @@ from hypothesis.stateful import initialize, rule, run_state_machine_as_test
 from tests.fault.machine.breaks import BREAKS, IN_RECOVERY, IN_RECOVERY_OF_PACKS, OVER_PACKS, Break
 from tests.fault.machine.history import Place
 from tests.fault.machine.rules import Act, Machine, acknowledges, places, seeds, stores, turns
-from tests.fault.machine.setting import Acknowledge
+from tests.fault.machine.setting import PLACES, PLAIN, Acknowledge
 from tests.fault.machine.world import fresh_installation
 
 pytestmark = [
@@ -46,7 +46,15 @@ class PackingMachine(Machine):
 
 
 class RecoveringPackingMachine(PackingMachine, RecoveringMachine):
-    """Both."""
+    """Both, where something of a pack is deleted now and then before the manifest is lost."""
+
+    @rule(deleted=st.sampled_from([place for place in PLACES if place.bucket == PLAIN]))
+    def lose_the_manifest_after_a_deletion(self, deleted: Place) -> None:
+        self.put_many_small_ones([(place, 1000) for place in PLACES for _ in range(2)], turns=40)
+        self.world.pass_time(15)
+        self.ask([Act("delete", {"place": deleted})], turns=40)
+        self.world.pass_time(15)
+        self.lose_the_manifest(kills=[], fault=None)
 
 
 @pytest.mark.usefixtures("quiet")
