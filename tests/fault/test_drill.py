@@ -21,6 +21,6 @@ def test_three_hundred_objects_survive_the_loss_of_the_manifest_and_of_a_store(t
     assert "lost = 0" in ran.stdout
     labelled = re.search(r"recovered 300 versions .* ([0-9]+) from labels", ran.stdout)
     assert labelled is not None, ran.stdout
-    assert ("300 objects in" in ran.stdout) == ("--alone" not in options)
+    assert ("packed    300 objects" in ran.stdout) == ("--alone" not in options)
     if options:
         assert labelled[1] == "300"
