@@ -65,8 +65,9 @@ class SimulatedLanes:
         self._turns = turns
         self._at_end = at_end
 
-    async def run(self, call: Callable[[Cancelled], Result]) -> Result:
-        await self._turns.take(self._life, "read")
+    async def run(self, call: Callable[[Cancelled], Result], *, timeout_seconds: float | None = None) -> Result:
+        async with asyncio.timeout(timeout_seconds):
+            await self._turns.take(self._life, "read")
         return call(lambda: False)
 
     def close(self) -> None:
