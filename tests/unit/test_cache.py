@@ -12,7 +12,7 @@ from stat import S_IMODE
 
 import pytest
 
-from proxy.engine.cache.disk import CacheDisk
+from proxy.engine.cache.disk import LATE_TO_TURN_OFF, CacheDisk
 from proxy.engine.cache.folder import BLOCK_SIZE, SHELVES, CacheFolder, shelf_of
 from proxy.engine.cache.keys import CacheKey, cell_key, slot_key
 from proxy.engine.cache.memory import ENTRY_BYTES, SealedMemory
@@ -253,13 +253,15 @@ async def test_a_full_disk_is_done_without_for_a_while_and_reads_go_on(folder: P
     disk.close()
 
 
-async def test_a_disk_that_hangs_holds_up_one_read_for_a_moment_and_then_none(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_disk_that_hangs_holds_up_a_few_reads_for_a_moment_and_then_none(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("proxy.engine.cache.disk.READ_SECONDS", 0.01)
     hanging = HangingFolder(folder, capacity_bytes=SHELVES * 1024 * KIB)
     disk = CacheDisk(hanging, BackgroundTasks())
     (key,) = keys(1)
     async with asyncio.timeout(30):
-        assert await disk.read({key: 6}) == {}
+        for late in range(LATE_TO_TURN_OFF):
+            assert not disk._is_off(), late
+            assert await disk.read({key: 6}) == {}
         assert disk._is_off()
         assert await disk.read({key: 6}) == {}
     hanging.release.set()

@@ -20,6 +20,7 @@ LANES = 2  # one may hang
 READ_SECONDS = 0.25  # a distant store has answered by then
 WRITE_SECONDS = 10.0
 PENDING_BYTES = 8 * 1024 * 1024  # that wait to be written; what is beyond is not kept
+LATE_TO_TURN_OFF = 3  # in a row: a busy machine may be late once
 OFF_SECONDS = 30.0  # without the disk, after it has failed
 
 
@@ -34,6 +35,7 @@ class CacheDisk:
         self._pending_bytes = 0
         self._is_writing = False
         self._off_until = 0.0
+        self._late = 0  # calls in a row that were not answered in time
 
     async def begin(self) -> None:
         """Make the directory. Raises `OSError`; one that does not answer is done without for a while."""
@@ -82,19 +84,25 @@ class CacheDisk:
             return None
         try:
             async with asyncio.timeout(seconds):
-                return await self._lanes.run(lambda _: call())
+                result = await self._lanes.run(lambda _: call())
         except LanesClosed:
             return None
         except TimeoutError:
-            self._fail(f"it did not answer in {seconds:g} s")
+            self._late += 1
+            if self._late >= LATE_TO_TURN_OFF:
+                self._fail(f"it did not answer in {seconds:g} s")
         except OSError as error:
             self._fail(str(error))
+        else:
+            self._late = 0
+            return result
         return None
 
     def _is_off(self) -> bool:
         return asyncio.get_running_loop().time() < self._off_until
 
     def _fail(self, reason: str) -> None:
+        self._late = 0
         self._off_until = asyncio.get_running_loop().time() + OFF_SECONDS
         self._pending, self._pending_bytes = {}, 0
         logger.warning("the directory of the cache is not used for %g s: %s", OFF_SECONDS, reason)
