@@ -1,6 +1,6 @@
 """DVC: data is pushed to a remote, and pulled back.
 
-Needs: boto3 dvc-s3
+Needs: boto3 dvc-s3 s3fs>=2026
 """
 
 import sys
