@@ -188,6 +188,14 @@ class Shardgate:
         )
 
 
+def log_with(server: Shardgate, words: str) -> str:
+    """Return the log as soon as it has these words; as it is if it never has. Lines are written some at a time."""
+    log, deadline = server.data / "server.log", time.monotonic() + START_SECONDS
+    while words not in (text := log.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return text
+
+
 def start_shardgate(
     data: Path,
     *,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.blackbox.raw import RawAnswer, RawClient
-from tests.servers import Shardgate
+from tests.servers import Shardgate, log_with
 
 
 def test_error_document(raw: RawClient, bucket: str) -> None:
@@ -121,7 +121,7 @@ def test_what_is_no_http_is_refused_in_s3_s_words(server: Shardgate, raw: RawCli
     error = RawAnswer(400, headers, body).error
     assert (status, error["Code"], headers["connection"]) == ("HTTP/1.1 400 Bad Request", code, "close")
     assert (headers["server"], headers["content-type"]) == ("Shardgate", "application/xml")
-    log = (server.data / "server.log").read_text()
+    log = log_with(server, headers["x-amz-request-id"])
     assert [line for line in log.splitlines() if headers["x-amz-request-id"] in line and " INFO " in line] != []
     assert error["RequestId"] == headers["x-amz-request-id"]
     assert "Traceback" not in log
