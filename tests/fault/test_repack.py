@@ -192,6 +192,22 @@ async def test_copies_follow_however_many_there_are(lab: Laboratory) -> None:
     assert await lab.shards() == await of_packs(lab)
 
 
+async def test_every_slot_of_a_full_pack_moves_at_once_though_it_has_more_users_than_fit_one_step(lab: Laboratory) -> None:
+    """What the first step leaves unused in the new pack would be dead there, and still be read from the old one."""
+    objects = bodies(*[300] * 140)
+    sources = await put_pack(lab, objects)
+    for source in sources[:-1]:
+        for number in range(3):
+            await copied(lab, source, f"{source.key}-{number}")
+    await delete(lab, "k139")
+    lab.clock.advance(7 * DAY)
+    await lab.worker("repack").step()
+    (pack,) = await packs(lab)
+    assert (pack.slots, pack.dead) == (139, 0)
+    assert {version.extents[0].id for version in await versions(lab)} == {pack.extent_id}
+    assert await contents(lab, "k0", "k138", "k138-2") == [objects["k0"], objects["k138"], objects["k138"]]
+
+
 @pytest.mark.parametrize("what", ["deleted", "overwritten", "copied"])
 async def test_what_changes_while_its_pack_is_read_is_left_as_it_is_then(lab: Laboratory, what: str) -> None:
     objects = bodies(*[9000] * 6)

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import NamedTuple
 
 from proxy.clock import Clock
@@ -45,7 +46,7 @@ from proxy.manifest.packs import SlotMove, SlotPlace, SlotUser
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import Extent, ExtentId, Layout, Settlement
 
-MOVES = 500  # users of slots in one step of the manifest: some 20 ms, in which nobody else commits
+MOVES = 500  # users of slots in one step of the manifest, more than a pack has slots: some 20 ms, in which nobody else commits
 TABLE_ALLOWANCE = 64 * 1024  # for the budget: the records of hundreds of objects
 
 
@@ -178,7 +179,7 @@ class SlotRewriter:
     ) -> None:
         done.requests += writing.kind.scheme.n
         done.size_bytes += writing.kind.scheme.n * shard_size(stored.layout, stored.layout.segments[0])
-        moves = [_move(user, offset) for piece, offset in placed for user in piece.slot.users]
+        moves = _moves(placed)
 
         async def commit(settlements: Sequence[Settlement]) -> tuple[ExtentId | None, ExtentId | None]:
             now_ms = self._clock.now_ms()
@@ -207,6 +208,12 @@ class SlotRewriter:
             if len(users) < MOVES:
                 return
             place = users[-1].place
+
+
+def _moves(placed: Sequence[tuple[_Piece, int | None]]) -> list[SlotMove]:
+    """Return the moves of all users, one of each slot first: what nobody uses after the first step cannot be joined any more."""
+    by_slot = [[_move(user, offset) for user in piece.slot.users] for piece, offset in placed]
+    return [move for round_ in zip_longest(*by_slot) for move in round_ if move is not None]
 
 
 def _move(user: SlotUser, offset: int | None) -> SlotMove:
