@@ -13,7 +13,8 @@ Invariants, beside those of `write`:
 1. A body joins a pack only when it is here whole and has passed every check, under memory of its own: a slow client holds nobody up, and
    what is refused was never near a pack.
 2. A kind is of one owner, one policy, one scheme and one key: one tenant's pack never holds another's data.
-3. What gathers can still be taken back: a client that goes away takes its body along. What has left is stored and committed to its end.
+3. What gathers can still be taken back: a client that goes away takes its body along, and another tenant that lacks its share of memory
+   may have what was taken last (see `budget`). What has left is stored and committed to its end.
 4. Each client hears what became of its own version. What fails for the whole pack, all of them hear.
 5. A body that would make a pack mostly empty, or its table long, is stored as a segment of its own (see `codec.slots`).
 """
@@ -35,6 +36,7 @@ from proxy.engine.destination import VersionDestination
 from proxy.engine.pack_carrier import PackCarrier
 from proxy.engine.packable import Arrived, may_be_packed, read_whole
 from proxy.engine.tasks import BackgroundTasks
+from proxy.errors import BudgetExhausted
 from proxy.manifest.records import Version
 
 MAX_IN_FLIGHT = 3  # packs of one kind
@@ -69,11 +71,11 @@ class Packer:
         gate = self._gate(destination)
         gate.join(arrived)
         try:
+            await gate.gathering(arrived)
             version = await arrived.outcome
-        except BaseException as error:
-            if isinstance(error, asyncio.CancelledError):
-                gate.leave(arrived)
-            del arrived  # its outcome has the error, which has this frame: a cycle that holds the request
+        except BaseException:
+            gate.leave(arrived)
+            del arrived  # its outcome may have the error, which has this frame: a cycle that holds the request
             raise
         return await destination.manifest.confirm_version(version, arrived.draft)
 
@@ -123,12 +125,20 @@ class _Gate:
         self._waiting_bytes += body.size_bytes
         self._depart()
 
+    async def gathering(self, body: Arrived) -> None:
+        """Wait until a body is on its way. Raises `BudgetExhausted` if it is not, and another tenant is to have its memory."""
+        try:
+            await body.gathering()
+        except BudgetExhausted:
+            if body in self._waiting:
+                raise
+
     def leave(self, body: Arrived) -> None:
-        """Take a body back whose client is gone, if it still waits."""
+        """Take a body back that nobody waits for any more, if it is still here."""
         if body in self._waiting:
             self._waiting.remove(body)
             self._waiting_bytes -= body.size_bytes
-            body.held.release()
+            body.send_away()
 
     def _depart(self) -> None:
         if self._waiting and (not self._in_flight or (self._in_flight < MAX_IN_FLIGHT and self._is_worth_it())):
@@ -181,6 +191,7 @@ class _Gate:
                 break
             taken.append(self._waiting.popleft())
             self._waiting_bytes -= body.size_bytes
+            body.depart()
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None
@@ -188,7 +199,6 @@ class _Gate:
 
     def _send_away(self) -> None:
         for body in self._waiting:
-            body.outcome.cancel()
-            body.held.release()
+            body.send_away()
         self._waiting.clear()
         self._waiting_bytes = 0

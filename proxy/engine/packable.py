@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
+from math import inf
 
 from msgspec import msgpack
 
@@ -23,12 +24,14 @@ PACK_FOOTER_ALLOWANCE = 1024  # the label of a pack has no record
 
 @dataclass(slots=True, eq=False)
 class Arrived:
-    """A body that is here whole and has passed every check. `outcome`: the version that it becomes, or why it does not."""
+    """A body that is here whole and has passed every check. `departed`: it is on its way to the stores, and cannot be taken back.
+    `outcome`: the version that it becomes, or why it does not."""
 
     destination: VersionDestination
     draft: VersionDraft
     content: SlotContent
     held: Grant
+    departed: asyncio.Future[None]
     outcome: asyncio.Future[Version]
 
     @property
@@ -40,6 +43,23 @@ class Arrived:
         """About how many bytes it takes in a pack's table."""
         bucket, key, version_id, record, _ = self.content
         return len(bucket) + len(key.encode()) + len(version_id) + len(record) + ENTRY_ALLOWANCE
+
+    def depart(self) -> None:
+        """Say that it is on its way."""
+        if not self.departed.done():
+            self.departed.set_result(None)
+
+    async def gathering(self) -> None:
+        """Wait until it is on its way. Raises `BudgetExhausted` if another tenant is to have its memory."""
+        self.held.claim_bytes = self.held.size_bytes  # it needs no more
+        async with self.held.filling(idle_seconds=inf):  # that it waits is not its client's fault
+            await self.departed
+
+    def send_away(self) -> None:
+        """Take it back."""
+        self.departed.cancel()
+        self.outcome.cancel()
+        self.held.release()
 
     def let_go(self) -> None:
         """Drop the bytes: the stores have them."""
@@ -87,7 +107,8 @@ async def read_whole(destination: VersionDestination, body: Body, budget: Budget
         if isinstance(chunks, AsyncGenerator):  # left to the garbage collector, a copy's requests to stores would go on
             await chunks.aclose()
     content = SlotContent(destination.bucket.name, destination.key, destination.version_id, msgpack.encode(draft), whole)
-    return Arrived(destination, draft, content, held, asyncio.get_running_loop().create_future())
+    loop = asyncio.get_running_loop()
+    return Arrived(destination, draft, content, held, departed=loop.create_future(), outcome=loop.create_future())
 
 
 async def _read(chunks: AsyncIterator[bytes | memoryview], body: Body, held: Grant) -> bytes:

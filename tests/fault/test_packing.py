@@ -14,9 +14,9 @@ from proxy.engine.body import Body, Digests, OpenEnded
 from proxy.engine.pack import Packer
 from proxy.engine.packable import Arrived
 from proxy.engine.whole_body import WholeBody
-from proxy.errors import BucketMissing, IntentRevoked, ManifestUnavailable, NotEnoughShards, StoreUnavailable
+from proxy.errors import BucketMissing, BudgetExhausted, IntentRevoked, ManifestUnavailable, NotEnoughShards, StoreUnavailable
 from proxy.manifest.drafts import Conditions
-from proxy.manifest.records import Bucket, BucketName, Encryption, ObjectAttributes, ObjectKey, Version
+from proxy.manifest.records import Bucket, BucketName, Encryption, ObjectAttributes, ObjectKey, Tenant, Version
 from proxy.stores.protocol import ShardName
 from proxy.tenancy import add_tenant
 from tests.laboratory import BytesBody, Laboratory, laboratory
@@ -90,6 +90,15 @@ def gathered(lab: Laboratory) -> int:
     packer = lab.services.engine._packer
     assert isinstance(packer, Packer)
     return sum(len(gate._waiting) for gate in packer._gates.values())
+
+
+async def bucket_of_another(lab: Laboratory) -> tuple[Bucket, Tenant]:
+    """Return a bucket of a new tenant."""
+    manifest = lab.services.manifest
+    await add_tenant(manifest, lab.services.keyring, lab.clock, "u")
+    stranger = next(tenant for tenant in await manifest.list_tenants() if tenant.name == "u")
+    bucket = Bucket(name=BucketName("theirs"), tenant_id=stranger.id, policy="standard", created_ms=1)
+    return await manifest.create_bucket(bucket), stranger
 
 
 async def assert_nothing_is_left(lab: Laboratory) -> None:
@@ -325,9 +334,7 @@ async def test_of_two_writes_to_one_key_in_one_pack_the_last_wins(lab: Laborator
 
 async def test_bodies_of_two_owners_or_storage_classes_share_no_pack(lab: Laboratory) -> None:
     manifest = lab.services.manifest
-    await add_tenant(manifest, lab.services.keyring, lab.clock, "u")
-    stranger = next(tenant for tenant in await manifest.list_tenants() if tenant.name == "u")
-    theirs = await manifest.create_bucket(Bucket(name=BucketName("theirs"), tenant_id=stranger.id, policy="standard", created_ms=1))
+    theirs, stranger = await bucket_of_another(lab)
     engine = lab.services.engine
     rarely = ObjectAttributes(storage_class="REDUCED_REDUNDANCY")
     async with Hanging(lab):
@@ -485,6 +492,29 @@ async def test_many_writers_share_a_small_budget_and_all_are_stored(tmp_path: Pa
         assert lab.services.budget.held_bytes == 0
         for key in keys[::20]:
             assert await lab.get(key) == content(key, 60_000)
+
+
+async def test_what_gathers_is_given_up_when_another_tenant_lacks_its_share_of_memory(tmp_path: Path) -> None:
+    """The packs before it hang, and may for long: it could as well be taken back. Its client may try again."""
+    async with laboratory(tmp_path, packs=True, memory_mib=16, memory_wait_seconds=60, put_timeout_seconds=100) as lab:
+        theirs, stranger = await bucket_of_another(lab)
+        async with Hanging(lab):
+            tasks = [put(lab, f"k{number}", BytesBody(content(f"k{number}", 60_000))) for number in range(100)]
+            await until(lambda: puts(lab) == 3 * 6 and lab.services.budget.keeps_waiting(others_than=""))
+            body = BytesBody(content("k", 60_000))
+            mine = asyncio.create_task(lab.services.engine.put_object(theirs, stranger, ObjectKey("k"), body, NOTHING))
+            async with asyncio.timeout(20):
+                await until(lambda: puts(lab) > 3 * 6)
+            given_up = [task for task in tasks if task.done()]
+        assert (await mine).size == 60_000
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        assert given_up
+        assert all(isinstance(task.exception(), BudgetExhausted) for task in given_up)
+        for number, outcome in enumerate(outcomes):
+            if not isinstance(outcome, BaseException):
+                assert await lab.get(f"k{number}") == content(f"k{number}", 60_000)
+        await lab.settled()
+        assert lab.services.budget.held_bytes == 0
 
 
 async def test_packs_are_counted(tmp_path: Path) -> None:
