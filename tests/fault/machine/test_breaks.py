@@ -44,6 +44,24 @@ class PackingMachine(Machine):
     def put_many_small_ones(self, sizes: list[tuple[Place, int]], turns: int) -> None:
         self.ask([Act("put", {"place": place, "size": size}) for place, size in sizes], turns)
 
+    @rule(store=stores, fault=st.sampled_from(("flips bits", "answers with another")))
+    def read_what_a_store_lies_about(self, store: str, fault: str) -> None:
+        self.put_many_small_ones([(place, 1000) for place in PLACES], turns=40)
+        self.world.pass_time(15)
+        self.break_a_store(store, fault, turns=0)
+        self.read_everything(turns=40)
+        self.world.pass_time(15)
+        self.mend_a_store(store)
+
+    @rule(down=st.lists(stores, min_size=3, max_size=6, unique=True))
+    def put_while_stores_are_down(self, down: list[str]) -> None:
+        for store in down:
+            self.break_a_store(store, "down", turns=0)
+        self.put_many_small_ones([(place, 1000) for place in PLACES], turns=40)
+        self.world.pass_time(15)
+        self.mend_all_stores()
+        self.read_everything(turns=40)
+
 
 class RecoveringPackingMachine(PackingMachine, RecoveringMachine):
     """Both, where something of a pack is deleted now and then before the manifest is lost."""
