@@ -27,6 +27,7 @@ from proxy.manifest.protocol import Manifest
 from proxy.manifest.sqlite import open_sqlite
 from proxy.stores.build import Opened, open_bare, open_store
 from proxy.stores.direct import AlignedBuffers
+from proxy.stores.kept_files import raise_file_limit
 from proxy.stores.observe import Recorder
 from proxy.stores.protocol import Store
 
@@ -147,6 +148,7 @@ async def _open_stores(
     buffers: AlignedBuffers | None = None,
     tidy: bool = False,
 ) -> dict[str, Opened]:
+    raise_file_limit()  # commands as well as servers: many shells and services begin with 1,024
     openings = [
         open_store(
             name,

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import resource
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from proxy.config import Config
-from proxy.stores.kept_files import files_to_keep
+from proxy.stores.kept_files import files_to_keep, raise_file_limit
 
 if TYPE_CHECKING:
     from aiohttp.web_protocol import RequestHandler
@@ -25,7 +23,6 @@ logger = logging.getLogger(__name__)
 
 FIRST_REQUEST_SECONDS = 10.0  # a client connects when it has something to say; its head is a few packets
 FEWEST = 16  # that many are served even if files may run out
-_ENDLESS = 65_536  # what stands for no limit
 _OWN_FILES = 128  # manifest, log, event loop, libraries
 _DIRECTORY_FILES = 16  # of the threads of one directory, a listing and a folder each; what it keeps open comes on top
 Answering = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -113,20 +110,11 @@ def connection_limit(config: Config) -> int:
 
     Connections that lie in the backlog are accepted all at once, before the first can be closed: it may be as long again.
     """
-    files = _raise_file_limit()
+    files = raise_file_limit()
     room = (files - _reserved_files(config)) // 2
     if room < config.limits.connections:
         logger.warning("only %d connections at once: this process may open %d files; raise ulimit -Hn", max(room, FEWEST), files)
     return max(min(room, config.limits.connections), FEWEST)
-
-
-def _raise_file_limit() -> int:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _ENDLESS if hard == resource.RLIM_INFINITY else hard
-    with suppress(OSError, ValueError):  # the kernel may have a limit below an infinite one
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        return wanted
-    return soft
 
 
 def _reserved_files(config: Config) -> int:

@@ -117,8 +117,12 @@ class DirectoryStore:
             except OSError as error:
                 raise self._translated(error, reading) from error
 
+        self._kept.drop_old()
         try:
             return await self._lanes.run(translated)
+        except FilesExhausted:
+            self._kept.drop_all()  # what is only faster gives way to what would not work
+            raise
         except LanesClosed:
             raise StoreUnavailable(self.info.name, "closed") from None
 

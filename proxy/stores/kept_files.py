@@ -18,6 +18,7 @@ import resource
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 from proxy.stores.root import HeldRoot
 
@@ -25,6 +26,7 @@ AT_ONCE_SIZE = 272 * 1024  # a column of 1 MiB at 4+2, sealed; to copy more keep
 KEPT_SECONDS = 10.0
 MAX_KEPT = 256
 SHARE = 128  # of the files that this process may open, one in so many may be kept by a store
+_ENDLESS = 65_536  # files; what stands for no limit
 _NOWAIT: int = getattr(os, "RWF_NOWAIT", 0)  # Linux
 
 
@@ -76,6 +78,14 @@ class KeptFiles:
                 self.drop(next(iter(self._files)))
             self._files[name] = file
 
+    def drop_old(self) -> None:
+        """Rely no longer on files that were opened long ago: they may be deleted, or of a disk that is gone, and nobody asks for them."""
+        while self._files:
+            name, file = next(iter(self._files.items()))
+            if self._now() - file.opened_at < KEPT_SECONDS:
+                return
+            self.drop(name)
+
     def drop(self, name: str) -> None:
         """Rely no longer on a file. A thread closes it: that may be what frees the blocks of a shard that was deleted."""
         if (file := self._files.pop(name, None)) is not None:
@@ -92,5 +102,15 @@ class KeptFiles:
 
 def files_to_keep() -> int:
     """Return how many files one store may keep open in this process."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MAX_KEPT if hard == resource.RLIM_INFINITY else min(MAX_KEPT, hard // SHARE)
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MAX_KEPT if soft == resource.RLIM_INFINITY else min(MAX_KEPT, soft // SHARE)
+
+
+def raise_file_limit() -> int:
+    """Raise the number of files that this process may open as far as it goes, and return it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _ENDLESS if hard == resource.RLIM_INFINITY else hard
+    with suppress(OSError, ValueError):  # the kernel may have a limit below an infinite one
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        return wanted
+    return soft

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -25,11 +26,14 @@ class Setting:
         self.now = 1000.0
         self.in_doubt = False
         self.opened = 0
+        self.fault: Exception | None = None
         self.readers = Readers(partial(connect, path, busy_seconds=1), count=1, name="read", timeout_seconds=60)
         self.glances = Glances(self.readers, self._open, is_in_doubt=lambda: self.in_doubt, now=lambda: self.now)
 
     def _open(self) -> sqlite3.Connection:
         self.opened += 1
+        if self.fault is not None:
+            raise self.fault
         return connect(self.path, busy_seconds=1)
 
     async def is_here(self, about: str = "a") -> bool:
@@ -124,6 +128,22 @@ async def test_a_database_that_fails_a_glance_is_asked_by_a_thread_which_tells(s
     setting.path.write_bytes(whole)
     assert [await setting.is_here() for _ in range(2)] == [False, True]
     assert setting.opened == 2
+
+
+@pytest.mark.parametrize("fault", [sqlite3.OperationalError("unable to open database file"), ManifestUnavailable("another file")])
+async def test_who_has_an_answer_loses_nothing_by_a_file_that_cannot_be_opened(setting: Setting, fault: Exception) -> None:
+    setting.fault = fault
+    assert [await setting.is_here() for _ in range(3)] == [False, False, False]
+    assert setting.opened == 1, "it is tried once in a while"
+    assert not setting.readers.trouble, "and the readers need not open theirs anew"
+    setting.fault = None
+    setting.now += DOUBT_SECONDS
+    assert [await setting.is_here() for _ in range(2)] == [False, True]
+
+
+async def test_many_first_questions_open_one_connection(setting: Setting) -> None:
+    await asyncio.gather(*(setting.is_here(str(number)) for number in range(50)))
+    assert setting.opened == 1
 
 
 async def test_what_a_question_raises_is_raised_wherever_it_was_asked(setting: Setting) -> None:

@@ -17,6 +17,7 @@ from contextlib import suppress
 from time import monotonic
 from typing import Concatenate, ParamSpec, TypeVar
 
+from proxy.errors import ManifestUnavailable
 from proxy.manifest.sqlite.readers import Readers
 
 P = ParamSpec("P")
@@ -44,6 +45,7 @@ class Glances:
         self._is_in_doubt = is_in_doubt
         self._now = now
         self._connection: sqlite3.Connection | None = None
+        self._is_opening = False
         self._not_before = 0.0
         self._turn_at = 0.0
         self._warm: set[int] = set()
@@ -62,7 +64,7 @@ class Glances:
                     self._not_before = ended + DOUBT_SECONDS
         answer = await self._readers.ask(question, *args, **kwargs)
         self._warm.add(asked)
-        if self._connection is None:
+        if self._connection is None and not self._is_opening and self._now() >= self._not_before:
             await self._open()
         return answer
 
@@ -84,9 +86,22 @@ class Glances:
         return True
 
     async def _open(self) -> None:
-        opened = await self._readers.ask(lambda _: self._open_connection())  # which reads the disk
+        """Open a connection, or try again later. Whoever has an answer already loses nothing by that, and the readers keep theirs."""
+        self._is_opening = True
+        try:
+            self._connection = await self._readers.ask(lambda _: self._opened())
+        except ManifestUnavailable:  # the disk does not answer just now
+            self._connection = None
+        finally:
+            self._is_opening = False
+        if self._connection is None:
+            self._not_before = self._now() + DOUBT_SECONDS
+
+    def _opened(self) -> sqlite3.Connection | None:
+        """Open a connection, if that works: there may be no file left to open. This reads the disk."""
+        try:
+            opened = self._open_connection()
+        except (sqlite3.Error, ManifestUnavailable):
+            return None
         opened.execute("PRAGMA busy_timeout = 0")
-        if self._connection is not None:  # another question has opened one meanwhile
-            opened.close()
-        else:
-            self._connection = opened
+        return opened

@@ -14,12 +14,12 @@ import msgspec
 import pytest
 
 from proxy.clock import ManualClock
-from proxy.errors import ShardMissing, StoreUnavailable
+from proxy.errors import FilesExhausted, ShardMissing, StoreUnavailable
 from proxy.stores.directory import DirectoryStore
 from proxy.stores.kept_files import AT_ONCE_SIZE, KEPT_SECONDS, KeptFiles, OpenFile, files_to_keep
 from proxy.stores.limit import LimitedStore
 from proxy.stores.observe import ObservedStore
-from proxy.stores.protocol import StoreName
+from proxy.stores.protocol import ShardName, StoreName
 from proxy.stores.root import LOOK_SECONDS, HeldRoot
 from tests.unit.stores.conftest import INFO, NAME
 
@@ -160,6 +160,38 @@ def test_no_read_waits_for_the_disk(folder: Folder, monkeypatch: pytest.MonkeyPa
     assert flags == [os.RWF_NOWAIT]
 
 
+def test_files_that_nobody_asks_for_are_closed_after_a_few_seconds_too(folder: Folder, tmp_path: Path) -> None:
+    kept = folder.kept(9)
+    for name in ("a", "b", "c"):
+        kept.keep(name, folder.opened(name))
+        folder.now += 1
+    folder.now += KEPT_SECONDS - 2
+    kept.drop_old()
+    kept.close_dropped()
+    assert [_is_open(tmp_path / name) for name in ("a", "b", "c")] == [False, False, True]
+
+
+async def test_any_call_closes_files_that_were_kept_for_long(store: DirectoryStore, tmp_path: Path) -> None:
+    await store.get_range(NAME, 0, 5)
+    (tmp_path / "store" / NAME).unlink()  # by another process
+    store._kept._files[NAME].opened_at -= KEPT_SECONDS
+    await store.put(ShardName("another"), [b"x"])
+    assert not _is_open(tmp_path / "store" / NAME)
+
+
+async def test_when_files_run_out_those_that_are_kept_are_given_up(store: DirectoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(*_: object, **__: object) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    await store.get_range(NAME, 0, 5)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", exhausted)
+        with pytest.raises(FilesExhausted):
+            await store.put(ShardName("another"), [b"x"])
+    assert store.read_at_once(NAME, 0, 5) is None
+    assert await store.get_range(NAME, 0, 5) == DATA[:5]
+
+
 def test_a_file_below_another_root_is_not_read(folder: Folder, tmp_path: Path) -> None:
     kept, other = folder.kept(2), HeldRoot(str(tmp_path))
     kept.keep("a", folder.opened("a"))
@@ -181,8 +213,8 @@ def test_a_file_system_that_cannot_tell_is_not_asked_again(folder: Folder, monke
 
 
 def test_a_process_that_may_open_few_files_keeps_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    def limited(hard: int) -> Callable[[int], tuple[int, int]]:
-        return lambda _: (hard, hard)
+    def limited(soft: int) -> Callable[[int], tuple[int, int]]:
+        return lambda _: (soft, 1 << 20)  # what it might be raised to does not help
 
     monkeypatch.setattr("resource.getrlimit", limited(1024))
     assert files_to_keep() == 8
