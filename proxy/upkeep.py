@@ -189,6 +189,7 @@ def _rewriter(parts: Parts, throttle: Throttle) -> Rewriter:
         throttle=throttle,
         memory=parts.memory,
         wait_seconds=limits.memory_wait_seconds + limits.put_timeout_seconds,
+        journaled=parts.journal is not None,
     )
 
 
@@ -209,6 +210,7 @@ def make_slot_rewriter(parts: Parts, throttle: Throttle) -> SlotRewriter:
         throttle=throttle,
         memory=parts.memory,
         wait_seconds=limits.memory_wait_seconds + limits.put_timeout_seconds,
+        journaled=parts.journal is not None,
     )
 
 

@@ -573,6 +573,7 @@ class Manifest:
 
     def __init__(self, rows: Rows, told: Sequence[str]) -> None:
         self.rows, self.told = rows, told
+        self.journal_number = 0  # of the last segment of the journal that was found
 
     def table(self, name: str) -> dict[tuple[Any, ...], list[Any]]:
         return self.rows.get(name, {})
@@ -625,9 +626,14 @@ def restore(copy: Copy, shelf: Shelf, keys: Mapping[str, bytes]) -> Manifest:
         path = follow(copy.journal, checkpoint["number"], checkpoint["digest"], told)
         end = path[-1]["number"] if path else checkpoint["number"]
         if end >= checkpoint["until"]:
-            return replay(rows, path, told)
+            manifest = replay(rows, path, told)
+            manifest.journal_number = end
+            return manifest
         told.append(f"checkpoint {checkpoint['number']} needs the journal up to {checkpoint['until']}, which ends at {end}")
-    return replay([], follow(copy.journal, 0, bytes(32), told), told)
+    path = follow(copy.journal, 0, bytes(32), told)
+    manifest = replay([], path, told)
+    manifest.journal_number = path[-1]["number"] if path else 0
+    return manifest
 
 
 def read_runs(runs: Iterable[Mapping[str, Any]], shelf: Shelf, keys: Mapping[str, bytes]) -> list[Any]:
@@ -770,6 +776,8 @@ def labelled_versions(manifest: Manifest, shelf: Shelf, keys: Mapping[str, bytes
         try:
             opened, shards = shelf.opened(segment_id, keys)
             label, owner = opened.label, owners.get(opened.shards[0].key_id, opened.shards[0].key_id)
+            if 0 < label.get("stored_anew", 0) <= manifest.journal_number + 1:
+                continue  # it lies in its old place, too, unless it was deleted
             if label.get("table_size"):
                 found += versions_in_pack(opened, shards, owner, buckets, told)
                 continue

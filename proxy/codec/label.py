@@ -31,6 +31,7 @@ class Label(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     record: bytes = b""  # MessagePack of the version or part record, in the last segment only
     table_offset: int = 0  # of a pack: where the slot with its table begins. Bucket and key are "" then
     table_size: int = 0  # of a pack: the table's plaintext bytes; 0: it is none
+    stored_anew: int = 0  # of what was stored before: 1 + the number of the journal's last segment then; 0: a first write, or no journal
 
 
 _encoder = msgspec.msgpack.Encoder()

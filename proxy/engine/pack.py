@@ -75,7 +75,7 @@ class Packer:
             version = await arrived.outcome
         except BaseException:
             gate.leave(arrived)
-            del arrived  # its outcome may have the error, which has this frame: a cycle that holds the request
+            del arrived  # its outcome has the error, which has this frame: a cycle that holds the request
             raise
         return await destination.manifest.confirm_version(version, arrived.draft)
 

@@ -87,21 +87,25 @@ class PackPutter:
         self._late = late
         self._tasks = tasks
 
-    async def store(self, kind: PackKind, contents: Sequence[SlotContent], arrangement: Arrangement, held: Grant) -> StoredSegment:
+    async def store(
+        self, kind: PackKind, contents: Sequence[SlotContent], arrangement: Arrangement, held: Grant, *, stored_anew: int = 0
+    ) -> StoredSegment:
         """Seal a pack and put its shards, until the policy's promise holds. `held` is its memory, which it gives back as its puts end.
 
         Whoever gets what is stored commits it, in the next breath. On any failure it is queued for deletion. Raises `NotEnoughShards`.
         """
-        label = Label(bucket="", key="", segment=0, offset=0, table_offset=arrangement.table_offset, table_size=len(arrangement.table))
+        table = Label(bucket="", key="", segment=0, offset=0, table_offset=arrangement.table_offset, table_size=len(arrangement.table))
+        label = with_fields(table, stored_anew=stored_anew)
         geometry = pack_geometry(kind.scheme, arrangement)
         stored = await self._store(kind, geometry, lambda keys: arrangement.plaintext(keys, contents), label, held)
         content_size = sum(len(contents[body].plaintext) for body in arrangement.offsets)
         layout = with_fields(stored.layout, slots=len(arrangement.offsets), content_size=content_size)
         return replace(stored, layout=layout, offsets=arrangement.offsets)
 
-    async def store_alone(self, kind: PackKind, content: SlotContent, held: Grant) -> StoredSegment:
+    async def store_alone(self, kind: PackKind, content: SlotContent, held: Grant, *, stored_anew: int = 0) -> StoredSegment:
         """As `store`, of an object that is to be a segment of its own."""
-        label = Label(bucket=content.bucket, key=content.key, version_id=content.version_id, segment=0, offset=0, record=content.record)
+        first = Label(bucket=content.bucket, key=content.key, version_id=content.version_id, segment=0, offset=0, record=content.record)
+        label = with_fields(first, stored_anew=stored_anew)
         geometry = SegmentGeometry(kind.scheme, len(content.plaintext))
         return await self._store(kind, geometry, lambda _: content.plaintext, label, held)
 

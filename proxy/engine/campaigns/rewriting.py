@@ -2,7 +2,7 @@
 
 What a client sees of it stays exactly as it is: only the version's or part's reference changes, in one step of the manifest, which does
 nothing if the version or part has gone meanwhile. The new segments carry the labels of the old ones, so whoever recovers from the stores
-alone finds the same version, whichever of the two it reads.
+alone finds the same version, whichever of the two it reads. They bear a mark beside: see `stored_anew`.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from proxy.engine.placement import Policy
 from proxy.engine.quorum import ShardPutter
 from proxy.engine.read import Pieces, Reader, ReadKeys
 from proxy.engine.sources import SegmentSources
+from proxy.engine.stored_anew import mark_of
 from proxy.engine.stragglers import LatePuts, Stragglers
 from proxy.engine.tasks import BackgroundTasks
 from proxy.engine.throttle import Throttle
@@ -63,8 +64,10 @@ class Rewriter:
         throttle: Throttle,
         memory: BackgroundMemory,
         wait_seconds: float,
+        journaled: bool,
     ) -> None:
         self._manifest = manifest
+        self._journaled = journaled
         self._keyring = keyring
         self._fleet = fleet
         self._clock = clock
@@ -99,7 +102,9 @@ class Rewriter:
                 customer_salt=extent.layout.customer_salt,
                 user=user,
                 extent=extent,
-                last_label=await self._last_label(extent, cipher),
+                last_label=replace(
+                    await self._last_label(extent, cipher), stored_anew=await mark_of(self._manifest, journaled=self._journaled)
+                ),
             )
             keys = ReadKeys(cipher, bucket.tenant_id, as_stored=True)
             pieces = self._reader.open_extent(extent, keys, run_size=policy.segment_size)

@@ -115,6 +115,7 @@ class LabelledRecovery:
             silent=silent,
             stores_of={bucket.name: self._stores_of(bucket) for bucket in buckets},
             all_stores=tuple(self._fleet.stores),
+            journal_number=(await self._manifest.journal_position()).number,
         )
         await LabelReader(self._fleet.stores, surroundings, self._notes, self._threads, self._tell).run()
 

@@ -20,6 +20,7 @@ from proxy.codec.keys import DerivedKeys
 from proxy.engine.recover.footers import FooterReader, FootersRead
 from proxy.engine.recover.notes import Notes, Tell
 from proxy.engine.recover.placing import place_shards
+from proxy.engine.stored_anew import is_needless
 from proxy.errors import IntegrityError, KeyUnavailable, NotEnoughShards
 from proxy.keyring import TenantCipher
 from proxy.manifest.records import BucketName, ObjectKey, SegmentId, UploadId, VersionId
@@ -41,6 +42,7 @@ class Surroundings:
     silent: Collection[str]
     stores_of: Mapping[BucketName, Sequence[str]]
     all_stores: Sequence[str]
+    journal_number: int  # of the last segment of the journal that was found
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +106,18 @@ class LabelReader:
         findings = [one for one in final if isinstance(one, Finding)]
         await self._notes.run(Notebook.add_labelled, labelled, findings, name=POSITION, position=position)
 
-    async def _in_thread(self, tasks: Sequence[_Task]) -> list[Labelled | Finding]:
+    async def _in_thread(self, tasks: Sequence[_Task]) -> list[Labelled | Finding | None]:
         if not tasks:
             return []
         return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: [self._identify(task) for task in tasks])
 
-    def _identify(self, task: _Task) -> Labelled | Finding:
+    def _identify(self, task: _Task) -> Labelled | Finding | None:
+        """Return what a label says, or why it cannot be read; None of what is not needed."""
         reasons = list(task.read.reasons)
         try:
             joined = join_segment(task.read.footers, self._open_share, reasons)
-            return self._labelled(task, joined, open_label(joined, task.read.footers))
+            opened = open_label(joined, task.read.footers)
+            return None if is_needless(opened.label, self._surroundings.journal_number) else self._labelled(task, joined, opened)
         except (IntegrityError, KeyUnavailable, NotEnoughShards) as error:
             return Finding(sort="unread", subject=f"segment {task.segment.id.hex()}", reason=_reason(error, task))
 

@@ -3,7 +3,7 @@
 What a client sees stays exactly as it is: only the references of versions change, in one step of the manifest. Whatever is not as it was
 found stays where it is: what was deleted or overwritten meanwhile, what got another storage class, what is in a bucket that got another
 policy. The new pack's table carries the records that the old one's did, so whoever recovers from the stores alone finds the same versions,
-whichever of the two is read.
+whichever of the two is read. It bears a mark beside: see `stored_anew`.
 
 Steps, and what a crash after each leaves. The old packs are read: nothing. The new one is stored: shards under leased ids, which are
 collected. The exchange: the old packs have lost what was exchanged, and are garbage where that was the last. If a slot has very many users,
@@ -37,6 +37,7 @@ from proxy.engine.repack.bundles import Bundle, LiveSlot
 from proxy.engine.repack.gathering import USERS
 from proxy.engine.repack.reading import PackReader
 from proxy.engine.sources import shard_size
+from proxy.engine.stored_anew import mark_of
 from proxy.engine.stragglers import LatePuts, Stragglers
 from proxy.engine.tasks import BackgroundTasks
 from proxy.engine.throttle import Throttle
@@ -78,6 +79,7 @@ class _Writing(NamedTuple):
     kind: PackKind
     budget: Budget  # the bundle's part of the background's memory
     putter: PackPutter
+    stored_anew: int  # what the labels bear
 
 
 class SlotRewriter:
@@ -99,8 +101,10 @@ class SlotRewriter:
         throttle: Throttle,
         memory: BackgroundMemory,
         wait_seconds: float,
+        journaled: bool,
     ) -> None:
         self._manifest = manifest
+        self._journaled = journaled
         self._keyring = keyring
         self._clock = clock
         self._threads = threads
@@ -121,12 +125,13 @@ class SlotRewriter:
         done = Rewritten()
         cipher = await cipher_of(self._manifest, self._keyring, bundle.packs[0].extent.layout)
         async with self._memory.held(_memory(bundle)) as granted:
-            writing = self._writing(PackKind(policy=policy, scheme=bundle.target.scheme, cipher=cipher), granted)
+            mark = await mark_of(self._manifest, journaled=self._journaled)
+            writing = self._writing(PackKind(policy=policy, scheme=bundle.target.scheme, cipher=cipher), granted, mark)
             for pieces in _fills(await self._read(bundle, cipher, done)):
                 await self._write(writing, pieces, done)
         return done
 
-    def _writing(self, kind: PackKind, memory_bytes: int) -> _Writing:
+    def _writing(self, kind: PackKind, memory_bytes: int, stored_anew: int) -> _Writing:
         budget = Budget(memory_bytes, wait_seconds=self._wait_seconds)
         putter = PackPutter(
             ledger=self._ledger,
@@ -136,7 +141,7 @@ class SlotRewriter:
             late=LatePuts(budget),
             tasks=self._tasks,
         )
-        return _Writing(kind, budget, putter)
+        return _Writing(kind, budget, putter, stored_anew)
 
     async def _read(self, bundle: Bundle, cipher: TenantCipher, done: Rewritten) -> list[_Piece]:
         pieces: list[_Piece] = []
@@ -158,14 +163,14 @@ class SlotRewriter:
         for place in composition.left_out:
             geometry = SegmentGeometry(kind.scheme, len(contents[place].plaintext))
             held = await self._admitted(writing, geometry, segment_memory(geometry))
-            stored = await writing.putter.store_alone(kind, contents[place], held)
+            stored = await writing.putter.store_alone(kind, contents[place], held, stored_anew=writing.stored_anew)
             await self._exchange(writing, stored, [(pieces[place], None)], done)
         if len(composition.left_out) == len(contents):
             return
         arrangement = arrange(contents, composition)
         geometry = pack_geometry(kind.scheme, arrangement)
         held = await self._admitted(writing, geometry, pack_memory(geometry))
-        stored = await writing.putter.store(kind, contents, arrangement, held)
+        stored = await writing.putter.store(kind, contents, arrangement, held, stored_anew=writing.stored_anew)
         await self._exchange(writing, stored, [(pieces[place], offset) for place, offset in stored.offsets.items()], done)
 
     async def _admitted(self, writing: _Writing, geometry: SegmentGeometry, memory_bytes: int) -> Grant:
