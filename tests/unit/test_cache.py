@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from stat import S_IMODE
 
@@ -132,6 +132,19 @@ def test_a_file_of_another_size_is_a_miss_and_goes(folder: Path, content: bytes)
     file.write_bytes(content)
     assert cache.read({key: 6}) == {}
     assert not file.exists()
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda file: file.symlink_to(__file__)])
+def test_what_is_no_file_is_a_miss_and_goes(folder: Path, make: Callable[[Path], None]) -> None:
+    """A pipe would hold the reader up for ever, and a link would keep it from all that is in order."""
+    key, other = keys(2)
+    cache = opened(folder)
+    cache.write([(key, b"sealed"), (other, b"in order")])
+    (file,) = folder.rglob(key.hex())
+    file.unlink()
+    make(file)
+    assert cache.read({key: 6, other: 8}) == {other: b"in order"}
+    assert not os.path.lexists(file)
 
 
 def test_a_removed_entry_is_a_miss_and_may_be_removed_again(folder: Path) -> None:

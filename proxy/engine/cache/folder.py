@@ -13,6 +13,7 @@ import errno
 import os
 import re
 import secrets
+import stat
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -75,10 +76,16 @@ class CacheFolder:
             os.unlink(self._file(key))
 
     def _read(self, key: CacheKey, size: int) -> bytes | None:
-        descriptor = os.open(self._file(key), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            descriptor = os.open(self._file(key), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)  # a pipe would hang
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            self.remove(key)  # a link, which we never make
+            return None
         try:
             about = os.fstat(descriptor)
-            sealed = os.pread(descriptor, size, 0) if about.st_size == size else b""
+            sealed = os.pread(descriptor, size, 0) if about.st_size == size and stat.S_ISREG(about.st_mode) else b""
             if len(sealed) != size:
                 self.remove(key)
                 return None
