@@ -76,11 +76,12 @@ class ConfigError(ProxyError):
 
 
 class StoreError(ProxyError):
-    """A store did not do what it was asked."""
+    """A store did not do what it was asked. `reason` is the message without the store's name, for where that is said anyway."""
 
-    def __init__(self, store: str, message: str) -> None:
-        super().__init__(f"store {store}: {message}")
+    def __init__(self, store: str, reason: str) -> None:
+        super().__init__(f"store {store}: {reason}")
         self.store = store
+        self.reason = reason
 
 
 class StoreUnavailable(StoreError):

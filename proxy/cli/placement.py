@@ -12,6 +12,7 @@ from proxy.codec.geometry import Scheme, SegmentGeometry, segment_sizes
 from proxy.config import load_config
 from proxy.engine.placement import describe
 from proxy.errors import ConfigError
+from proxy.status.words import number
 
 app = typer.Typer(help="Explain placement.", no_args_is_help=True)
 TYPICAL_LABEL = 300  # bytes of a label: names and a small record
@@ -54,7 +55,7 @@ def explain(
             "storage_usd_month": report.storage_usd_month, "put_usd": report.put_usd, "get_egress_usd": report.get_egress_usd,
         })  # fmt: skip
         return
-    form = "a slot of a pack" if packed else f"{len(sizes)} segment(s)"
+    form = "a slot of a pack" if packed else number(len(sizes), "segment", "segments")
     print(f"policy {chosen.name}: {chosen.scheme}, {form}, {report.stored_bytes:,} bytes stored for {size:,}")
     if packed:
         print("It shares the pack with other small objects: one shard holds it, and the others give it back if that one is lost.")
@@ -62,7 +63,7 @@ def explain(
         "Shards of the first segment", ["shard", "cells", "store", "provider", "region", "jurisdiction"], [[*map(str, row)] for row in rows]
     )
     print("can be read after losing: " + "; ".join(report.survives))
-    print(f"who is limited (never_together) never gets {chosen.scheme.k} shards, whatever fails")
+    print(f"whoever never_together limits never gets {chosen.scheme.k} shards, whatever fails")
     print_table("Who holds what", ["hand", "name", "shards", "could read with the keys", "limited"], [
         [
             holding.unit,

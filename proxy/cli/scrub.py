@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 DAMAGED = 3  # exit codes: 1 and 2 are of errors and of wrong arguments
 INCOMPLETE = 4
 INTERRUPTED = 130
+SHOWN = 50  # damaged shards in the table
 
 
 class FindingRow(Struct, frozen=True, kw_only=True):
@@ -90,10 +91,13 @@ def rows_of(findings: list[Finding]) -> list[FindingRow]:
 
 
 def print_findings(rows: list[FindingRow], *, total: int) -> None:
-    """Print a table of damaged shards, if there are any."""
+    """Print a table of damaged shards, if there are any. A store that has lost all it had does not hide what is said below."""
     if rows:
-        title = "Damaged shards" if total == len(rows) else f"Damaged shards: the first {len(rows):,} of {total:,}"
-        print_table(title, ["kind", "store", "name", "what is wrong"], [[row.kind, row.store, row.name, row.detail] for row in rows])
+        shown = rows[:SHOWN]
+        title = "Damaged shards" if total == len(shown) else f"Damaged shards: the first {len(shown):,} of {total:,}"
+        print_table(title, ["kind", "store", "name", "what is wrong"], [[row.kind, row.store, row.name, row.detail] for row in shown])
+        if len(rows) > len(shown):
+            print(f"--json names {'all' if len(rows) == total else f'{len(rows):,}'} of them.")
 
 
 def _print_outcome(report: ScrubReport, rows: list[FindingRow]) -> None:
@@ -182,7 +186,7 @@ def _show(standings: list[Standing], *, as_json: bool) -> None:
         return
     columns = ["scrub", "last pass ended", "shards", "damaged", "stores not looked at"]
     rows = [
-        [item.kind, item.last_pass_ended or "never", str(item.shards), str(item.damaged), ", ".join(item.not_looked_at)]
+        [item.kind, item.last_pass_ended or "never", f"{item.shards:,}", f"{item.damaged:,}", ", ".join(item.not_looked_at)]
         for item in standings
     ]
     print_table("Scrubs", columns, rows)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from msgspec import Struct
+from msgspec.structs import replace
 
 from proxy.cli.context import DEFAULT_CONFIG, ConfigOption, JsonOption, print_json, print_table
-from proxy.config import load_config
+from proxy.config import listen_address, load_config
 from proxy.manifest import jobs
 from proxy.manifest.copies import in_words
 from proxy.status.verdict import Verdict, judge
@@ -29,9 +30,16 @@ class StatusReport(Struct, frozen=True, kw_only=True):
     facts: Facts
 
 
-def status(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> None:
+def status(
+    config: ConfigOption = DEFAULT_CONFIG,
+    listen: Annotated[str | None, typer.Option(help="HOST:PORT where the server listens, if it was started with --listen.")] = None,
+    as_json: JsonOption = False,
+) -> None:
     """Say what is wrong, how bad it is, and what to do; then show the state of everything. Exit code 1: act now."""
     settings = load_config(config)
+    if listen is not None:
+        listen_address(listen)
+        settings = replace(settings, listen=listen)
     from proxy.clock import SystemClock
     from proxy.status.gathering import gather_facts  # the stores' libraries: 0.3 s
 

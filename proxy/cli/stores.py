@@ -15,7 +15,7 @@ from proxy.cli import analyses
 from proxy.cli.campaigns import Orders, Wish, run, takes_orders
 from proxy.cli.context import DEFAULT_CONFIG, ConfigOption, JsonOption, print_json, print_table, with_services
 from proxy.config import load_config
-from proxy.errors import ConfigError, ProxyError
+from proxy.errors import ConfigError, ProxyError, StoreError
 from proxy.stores.protocol import ShardName, Store
 
 if TYPE_CHECKING:
@@ -147,5 +147,5 @@ async def _check(name: str, store: Store) -> Check:
         if whole != PROBE or part != PROBE[16:48] or listed != [(probe, len(PROBE))]:
             result.error = "what came back is not what was put"
     except ProxyError as error:
-        result.error = str(error)
+        result.error = error.reason if isinstance(error, StoreError) else str(error)
     return result

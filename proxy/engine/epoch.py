@@ -297,7 +297,7 @@ class EpochKeeper:
         return believed
 
     def _progress(self, done: int) -> Progress:
-        trouble = f"the stores {', '.join(sorted(self._behind))} have not heard of the last epoch" if self._behind else ""
+        trouble = f"not all stores have heard of the last epoch: {', '.join(sorted(self._behind))} not yet" if self._behind else ""
         return Progress(idle=True, done=done, trouble=trouble)
 
     async def _announce(self, epoch: Epoch, stores: Mapping[str, Store]) -> None:

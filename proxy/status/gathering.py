@@ -14,7 +14,7 @@ from proxy.clock import Clock
 from proxy.config import Config
 from proxy.engine.epoch import PREFIX as EPOCH_PREFIX
 from proxy.engine.placement import Policy, place
-from proxy.errors import NotEnoughShards, ProxyError
+from proxy.errors import NotEnoughShards, ProxyError, StoreError
 from proxy.policies import make_policies
 from proxy.status.durable import ANYWHERE, Known, ask_manifest, tally_facts
 from proxy.status.facts import DamageFacts, Facts, PolicyFacts, StoreFacts
@@ -92,7 +92,7 @@ async def _ask_store(config: Config, name: str, clock: Clock, seconds: float) ->
         except TimeoutError:
             return Answered(None, f"no answer in {seconds:g} s")
         except ProxyError as error:
-            return Answered(None, str(error).removeprefix(f"store {name}: "))
+            return Answered(None, error.reason if isinstance(error, StoreError) else str(error))
 
 
 async def _first_of(store: Store) -> None:

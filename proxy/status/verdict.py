@@ -78,6 +78,9 @@ def _at_manifest(facts: Facts) -> Iterator[Problem]:
     if manifest.root_key_trouble:
         what = f"the root key cannot be used, and no server can start without it: {manifest.root_key_trouble}"
         yield _broken(what, "correct its mode (chmod 600), or put its copy back")
+    if not manifest.trouble and not manifest.epoch:
+        what = "no server has used this manifest yet. If it should not be new, it is the wrong one, or its disk is not mounted"
+        yield _attention(what, "shardgate serve")
     if manifest.fence:
         command = "shardgate recover" if manifest.fence == RECOVERING else "shardgate recover --resume"
         yield _broken(f"nothing may be written: {manifest.fence}", command)
@@ -88,7 +91,8 @@ def _at_manifest(facts: Facts) -> Iterator[Problem]:
 def _at_server(facts: Facts) -> Iterator[Problem]:
     server = facts.server
     if not server.answers:
-        yield _broken(f"no server answers at {server.endpoint}: {server.trouble}", "shardgate serve")
+        what = f"no server answers at {server.endpoint}: {server.trouble}. If it was started with --listen, give status the same"
+        yield _broken(what, "shardgate serve")
     elif server.trouble:
         yield _broken(f"the server at {server.endpoint} cannot serve: {server.trouble}", f"curl -k {server.endpoint}/-/health")
 

@@ -128,7 +128,7 @@ class DirectoryStore:
 
     def _translated(self, error: OSError, reading: ShardName | None) -> StoreError:
         if error.errno in EXHAUSTED:
-            return FilesExhausted(self.info.name, str(error))
+            return FilesExhausted(self.info.name, error.strerror)
         try:
             self._root.verify()
         except StoreUnavailable as absent:
@@ -136,7 +136,8 @@ class DirectoryStore:
         if error.errno in _ABSENT and reading is not None:
             return ShardMissing(self.info.name, f"no shard {reading}")
         kind = StoreRejected if error.errno in _REFUSED else StoreUnavailable
-        return kind(self.info.name, str(error))
+        about = "" if reading is None else f" (shard {reading})"
+        return kind(self.info.name, f"{self._root.path}: {error.strerror}{about}")
 
     def _put(self, root: HeldRoot, name: str, body: Sequence[bytes | bytearray | memoryview], cancelled: Cancelled) -> None:
         folder, _, file = name.rpartition("/")

@@ -210,7 +210,7 @@ class ObservedStore:
         now = self._clock.monotonic()
         breaker = self._breakers[verb]
         was_open = breaker.open
-        self._last_error = (str(error), now)
+        self._last_error = (error.reason, now)
         if not isinstance(error, FilesExhausted):
             breaker.fail(FAILURES_TO_OPEN if isinstance(error, StoreRejected) else 1, now)
         if breaker.open and not was_open:  # once, with the reason: who fails from now on is not logged

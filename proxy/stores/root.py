@@ -89,7 +89,7 @@ class Root:
     def __init__(self, store: str, path: Path, *, fsync: bool, now: Callable[[], float] = time.monotonic) -> None:
         self.temporaries: Iterator[str] = temporary_names()
         self._store = store
-        self._path = str(path)
+        self.path = str(path)
         self._fsync = fsync
         self._now = now
         self._held: HeldRoot | None = None
@@ -101,12 +101,12 @@ class Root:
         Raises `ConfigError` if it is another store's, or to be made where other files lie.
         """
         try:
-            if create and not os.path.exists(f"{self._path}/{MARKER}"):
+            if create and not os.path.exists(f"{self.path}/{MARKER}"):
                 self._make()
             self._take()
         except _AnotherStores as error:
             raise ConfigError(
-                f"stores.{self._store}.path: {self._path} is the disk of store {error.owner}, says its {MARKER}; mount the right one "
+                f"stores.{self._store}.path: {self.path} is the disk of store {error.owner}, says its {MARKER}; mount the right one "
                 "there, correct the path, or empty that file if it shall be this store's"
             ) from error
         except OSError:
@@ -116,13 +116,13 @@ class Root:
     def opened(self) -> HeldRoot:
         """Return the root that the path leads to now. `StoreUnavailable` if it is not there or another's; `FilesExhausted`."""
         try:
-            held, found = self._held, os.stat(self._path)
+            held, found = self._held, os.stat(self.path)
             if held is None or held.identity != (found.st_dev, found.st_ino):
                 return self._take()
         except OSError as error:
             self._held = None  # let go of a disk that is not there any more
             if error.errno in EXHAUSTED:
-                raise FilesExhausted(self._store, str(error)) from error
+                raise FilesExhausted(self._store, error.strerror) from error
             raise self._unavailable(error) from error
         self._looked_at = self._now()
         return held
@@ -144,15 +144,15 @@ class Root:
 
     def _unavailable(self, error: OSError) -> StoreUnavailable:
         if isinstance(error, _AnotherStores):
-            return StoreUnavailable(self._store, f"{self._path} is the disk of store {error.owner}")
+            return StoreUnavailable(self._store, f"{self.path} is the disk of store {error.owner}")
         if error.errno in EXHAUSTED:
-            return StoreUnavailable(self._store, str(error))
-        return StoreUnavailable(self._store, f"{self._path} has no {MARKER}: it is gone, or not mounted")
+            return StoreUnavailable(self._store, error.strerror)
+        return StoreUnavailable(self._store, f"{self.path} has no {MARKER}: it is gone, or not mounted")
 
     def _take(self) -> HeldRoot:
         """Hold what is at the path, if it is this store's root; else hold nothing, and raise `OSError`."""
         held, self._held = self._held, None
-        found = HeldRoot(self._path)
+        found = HeldRoot(self.path)
         try:
             if (owner := self._owner(found)) != self._store:
                 raise _AnotherStores(owner)
@@ -164,9 +164,9 @@ class Root:
         return self._held
 
     def _make(self) -> None:
-        path = Path(self._path)
+        path = Path(self.path)
         path.mkdir(parents=True, exist_ok=True)
-        with HeldRoot(self._path) as new:
+        with HeldRoot(self.path) as new:
             if not all(_MADE_UP.fullmatch(name) for name in os.listdir(new.descriptor)):
                 raise ConfigError(f"stores.{self._store}.path: {path} holds other files; name an empty directory")
             self._write_marker(new)

@@ -45,7 +45,9 @@ def test_status_beside_a_server_tells_what_the_server_sees(tmp_path: Path) -> No
         code, report = status(server)
         assert code == 0
         assert [problem["severity"] for problem in report["verdict"]["problems"]] == ["attention"]
-        assert "store alder does not answer" in report["verdict"]["problems"][0]["what"]
+        told = report["verdict"]["problems"][0]["what"]
+        assert told.startswith("store alder does not answer: ")
+        assert told.count("store alder") == 1  # its error does not name it again
 
         (tmp_path / "stores/birch").rename(tmp_path / "gone-too")
         code, report = status(server)

@@ -221,7 +221,7 @@ async def test_a_store_that_was_down_or_is_new_hears_of_the_epoch_when_it_answer
     async with laboratory(tmp_path) as lab:
         lab.stores["elm"].down = True
         await lab.services.epoch.move()
-        assert (await lab.worker("epoch").step()).trouble == "the stores elm have not heard of the last epoch"
+        assert (await lab.worker("epoch").step()).trouble == "not all stores have heard of the last epoch: elm not yet"
         lab.stores["elm"].down = False
         lab.clock.advance(10)
         assert (await lab.worker("epoch").step()).trouble == ""

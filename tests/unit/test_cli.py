@@ -267,7 +267,7 @@ def test_placement_is_explained(run: Run) -> None:
     assert "any 2 of 6 providers" in report["survives"]
     assert {holding["unit"] for holding in report["holdings"] if holding["guarded"]} == {"provider", "jurisdiction"}
     text = run("placement", "explain").out
-    assert "who is limited (never_together) never gets 4 shards, whatever fails" in text
+    assert "whoever never_together limits never gets 4 shards, whatever fails" in text
     assert all(store in text for store in ("alder", "birch", "cedar", "dogwood", "elm", "fir"))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.cli import scrub
 from proxy.codec.format import shard_name
 from proxy.config import load_config
 from proxy.engine.journal.checkpointing import WANTED
@@ -181,6 +182,16 @@ def test_ctrl_c_stops_a_pass_and_leaves_nothing_behind(
     assert outcome.out.startswith("stopped")
     assert list(used.glob("*scratch*")) == []
     assert with_services(used, lambda services: load_report(services.manifest, LIGHT)) is None
+
+
+def test_a_table_shows_only_so_many_findings_and_json_all(run: Run, used: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    monkeypatch.setattr(scrub, "SHOWN", 1)
+    for path in shard_files(used)[:2]:
+        path.unlink()
+    outcome = run("scrub", "--now")
+    assert "the first 1 of 2" in outcome.out
+    assert "--json names all of them" in outcome.out
+    assert len(run("scrub", "--now", "--json").data["findings"]) == 2
 
 
 def test_only_so_many_findings_are_kept_to_be_shown(run: Run, used: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -88,10 +90,18 @@ def test_without_manifest_and_server_it_still_says_what_it_can(run: Run, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_server_that_listens_elsewhere_is_asked_there(run: Run) -> None:  # noqa: F811
+    run("init")
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        host, port = taken.getsockname()
+    assert run("status", "--listen", f"{host}:{port}", "--json").data["facts"]["server"]["endpoint"] == f"http://{host}:{port}"
+    assert "is not HOST:PORT" in run("status", "--listen", "nowhere").err
+
+
 def test_the_facts_come_as_json(run: Run) -> None:  # noqa: F811
     run("init")
     data = run("status", "--json").data
     assert data["verdict"]["severity"] == "broken"  # no server answers
-    assert [problem["command"] for problem in data["verdict"]["problems"]] == ["shardgate serve"]
+    assert [problem["command"] for problem in data["verdict"]["problems"]] == ["shardgate serve"] * 2  # nor has one ever
     assert [store["name"] for store in data["facts"]["stores"]] == ["alder", "birch", "cedar", "dogwood", "elm", "fir"]
     assert data["facts"]["manifest"]["trouble"] == ""

@@ -131,7 +131,7 @@ class Comparison:
             await self._in_thread(self._listings.add, listing.store_name, self._shards_of(listing.store_name, page, part))
         except (StoreError, NoRoom) as error:
             listing.ended = True
-            self._compared.unlisted[listing.store_name] = str(error)
+            self._compared.unlisted[listing.store_name] = error.reason if isinstance(error, StoreError) else str(error)
 
     def _shards_of(self, store: str, page: Sequence[tuple[ShardName, int]], part: Slice) -> list[tuple[str, int]]:
         shards: list[tuple[str, int]] = []

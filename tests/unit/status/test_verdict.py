@@ -77,6 +77,7 @@ def test_an_installation_that_has_only_begun_is_well_too() -> None:
 # (what is otherwise than well, how bad that is, words of the one problem)
 PROBLEMS = [
     ({"manifest": replace(MANIFEST, trouble="its disk may hang")}, "broken", "the manifest cannot be read: its disk may hang"),
+    ({"manifest": replace(MANIFEST, epoch=0)}, "attention", "no server has used this manifest yet"),
     ({"manifest": replace(MANIFEST, fence="an older copy")}, "broken", "nothing may be written: an older copy"),
     ({"manifest": replace(MANIFEST, root_key_trouble="gone")}, "broken", "the root key cannot be used"),
     ({"manifest": replace(MANIFEST, free_bytes=2**29)}, "urgent", "512 MiB free"),

@@ -119,11 +119,12 @@ async def test_a_full_disk_is_unavailable_and_the_next_put_may_succeed(
     await store.put(NAME, [b"x"])
 
 
-async def test_a_read_only_directory_is_rejected(store: DirectoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_read_only_directory_is_rejected(store: DirectoryStore, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     await store.put(ShardName("ab/before-00"), [b"x"])
     monkeypatch.setattr(os, "rename", _failing("rename", errno.EROFS))
-    with pytest.raises(StoreRejected):
+    with pytest.raises(StoreRejected) as refused:
         await store.put(NAME, [b"x"])
+    assert refused.value.reason == f"{root}: Read-only file system"
 
 
 async def test_short_writes_are_continued(store: DirectoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
