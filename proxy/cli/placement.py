@@ -75,7 +75,10 @@ def explain(
         for holding in report.holdings
     ])  # fmt: skip
     put = "to put the pack" if packed else "to put"
-    print(f"cost: ${report.storage_usd_month:.6f} a month, ${report.put_usd:.6f} {put}, ${report.get_egress_usd:.6f} egress to get")
+    if report.storage_usd_month or report.put_usd or report.get_egress_usd:
+        print(f"cost: ${report.storage_usd_month:.6f} a month, ${report.put_usd:.6f} {put}, ${report.get_egress_usd:.6f} egress to get")
+    else:
+        print("cost: none, as the configuration gives these stores no prices")
 
 
 def _stored(scheme: Scheme, size: int) -> int:

@@ -1,6 +1,6 @@
 """Slots: many small objects in one segment, a **pack**, so that each can be read alone.
 
-The problem: an object of 4 KiB cut into k columns is k tiny pieces in k stores. It costs k + m puts to write, and k requests to read.
+The problem: an object of 4 KiB cut into k columns is k tiny shards in k stores. It costs k + m puts to write, and k requests to read.
 
 The idea: a pack is an ordinary segment with an inner structure. Its plaintext is k columns of one length, the column size; column c is
 what shard c holds, unsealed, its cells end to end. Each object is sealed on its own, as a slot that lies wholly inside one column. So it is
@@ -55,7 +55,7 @@ def decode_table(plaintext: bytes) -> tuple[PackEntry, ...]:
     return _decoder.decode(plaintext)
 
 
-class _Piece(NamedTuple):
+class _Stretch(NamedTuple):
     """The part of a slot that lies in one cell."""
 
     stripe: int
@@ -107,10 +107,10 @@ class Slot:
         """Return the sealed slot from the same run of any k other shards, by index. Nothing of it is authenticated."""
         columns = {index: memoryview(self._decipher(keys, index, run)) for index, run in runs.items()}
         scheme, sealed, done = self.geometry.scheme, [], 0
-        for piece in self._pieces():
-            end = done + piece.length
-            stripe = decode_stripe(scheme, {index: column[done:end] for index, column in columns.items()}, scheme.k * piece.length)
-            sealed.append(stripe[self.column * piece.length : (self.column + 1) * piece.length])
+        for stretch in self._stretches():
+            end = done + stretch.length
+            stripe = decode_stripe(scheme, {index: column[done:end] for index, column in columns.items()}, scheme.k * stretch.length)
+            sealed.append(stripe[self.column * stretch.length : (self.column + 1) * stretch.length])
             done = end
         return b"".join(sealed)
 
@@ -120,7 +120,7 @@ class Slot:
 
     def plaintext_runs(self) -> list[tuple[int, int]]:
         """Return (start, length) in the segment's plaintext of each run that the sealed slot lies in, in order."""
-        return list(_plaintext_runs(self.geometry, self.column, self._pieces()))
+        return list(_plaintext_runs(self.geometry, self.column, self._stretches()))
 
     def extract(self, keys: SegmentKeys, plaintext: bytes | memoryview) -> bytes:
         """Return the object from the whole segment's plaintext. Raises `SlotForged`."""
@@ -131,13 +131,13 @@ class Slot:
         cipher, view, done, plain = keys.cipher(index), memoryview(run), 0, []
         if len(view) != self.length:
             raise ShardMismatch(f"{len(view)} bytes of shard {index} were read where the slot has {self.length}")
-        for piece in self._pieces():
-            plain.append(cipher.decipher(piece.stripe, piece.at, view[done : done + piece.length]))
-            done += piece.length + TAG_SIZE
+        for stretch in self._stretches():
+            plain.append(cipher.decipher(stretch.stripe, stretch.at, view[done : done + stretch.length]))
+            done += stretch.length + TAG_SIZE
         return plain[0] if len(plain) == 1 else b"".join(plain)
 
-    def _pieces(self) -> Iterator[_Piece]:
-        return _pieces(self.offset % (self.geometry.size // self.geometry.scheme.k), self.size + TAG_SIZE)
+    def _stretches(self) -> Iterator[_Stretch]:
+        return _stretches(self.offset % (self.geometry.size // self.geometry.scheme.k), self.size + TAG_SIZE)
 
 
 class Composition(NamedTuple):
@@ -210,7 +210,7 @@ class Arrangement:
 
     def _lay(self, geometry: SegmentGeometry, whole: bytearray, offset: int, sealed: memoryview) -> None:
         column, position = divmod(offset, self.column_size)
-        for start, length in _plaintext_runs(geometry, column, _pieces(position, len(sealed))):
+        for start, length in _plaintext_runs(geometry, column, _stretches(position, len(sealed))):
             whole[start : start + length] = sealed[:length]
             sealed = sealed[length:]
 
@@ -269,17 +269,17 @@ def _entry(content: SlotContent, offset: int) -> PackEntry:
     )
 
 
-def _pieces(position: int, length: int) -> Iterator[_Piece]:
+def _stretches(position: int, length: int) -> Iterator[_Stretch]:
     """Cut a run of a column, as it is unsealed, at the borders of its cells."""
     while length > 0:
         stripe, at = divmod(position, CELL_SIZE)
         taken = min(length, CELL_SIZE - at)
-        yield _Piece(stripe, at, taken)
+        yield _Stretch(stripe, at, taken)
         position += taken
         length -= taken
 
 
-def _plaintext_runs(geometry: SegmentGeometry, column: int, pieces: Iterator[_Piece]) -> Iterator[tuple[int, int]]:
-    for piece in pieces:
-        start = piece.stripe * geometry.scheme.stripe_size + column * geometry.cell_size(piece.stripe) + piece.at
-        yield start, piece.length
+def _plaintext_runs(geometry: SegmentGeometry, column: int, stretches: Iterator[_Stretch]) -> Iterator[tuple[int, int]]:
+    for stretch in stretches:
+        start = stretch.stripe * geometry.scheme.stripe_size + column * geometry.cell_size(stretch.stripe) + stretch.at
+        yield start, stretch.length

@@ -26,7 +26,7 @@ from proxy.lanes import Cancelled, Lanes, LanesClosed
 from proxy.stores.direct import AlignedBuffers
 from proxy.stores.kept_files import AT_ONCE_SIZE, KeptFiles, OpenFile, files_to_keep
 from proxy.stores.protocol import ShardName, StoreInfo
-from proxy.stores.root import EXHAUSTED, Directory, HeldRoot, Root
+from proxy.stores.root import EXHAUSTED, Directory, HeldRoot, Root, in_words
 from proxy.stores.shard_file import ShardFiles, open_shard, read_range
 from proxy.stores.stale import remove_stale
 
@@ -128,7 +128,7 @@ class DirectoryStore:
 
     def _translated(self, error: OSError, reading: ShardName | None) -> StoreError:
         if error.errno in EXHAUSTED:
-            return FilesExhausted(self.info.name, error.strerror)
+            return FilesExhausted(self.info.name, in_words(error))
         try:
             self._root.verify()
         except StoreUnavailable as absent:
@@ -137,7 +137,7 @@ class DirectoryStore:
             return ShardMissing(self.info.name, f"no shard {reading}")
         kind = StoreRejected if error.errno in _REFUSED else StoreUnavailable
         about = "" if reading is None else f" (shard {reading})"
-        return kind(self.info.name, f"{self._root.path}: {error.strerror}{about}")
+        return kind(self.info.name, f"{self._root.path}: {in_words(error)}{about}")
 
     def _put(self, root: HeldRoot, name: str, body: Sequence[bytes | bytearray | memoryview], cancelled: Cancelled) -> None:
         folder, _, file = name.rpartition("/")

@@ -122,7 +122,7 @@ class Root:
         except OSError as error:
             self._held = None  # let go of a disk that is not there any more
             if error.errno in EXHAUSTED:
-                raise FilesExhausted(self._store, error.strerror) from error
+                raise FilesExhausted(self._store, in_words(error)) from error
             raise self._unavailable(error) from error
         self._looked_at = self._now()
         return held
@@ -146,7 +146,7 @@ class Root:
         if isinstance(error, _AnotherStores):
             return StoreUnavailable(self._store, f"{self.path} is the disk of store {error.owner}")
         if error.errno in EXHAUSTED:
-            return StoreUnavailable(self._store, error.strerror)
+            return StoreUnavailable(self._store, in_words(error))
         return StoreUnavailable(self._store, f"{self.path} has no {MARKER}: it is gone, or not mounted")
 
     def _take(self) -> HeldRoot:
@@ -203,3 +203,8 @@ class _AnotherStores(OSError):
 def temporary_names() -> Iterator[str]:
     """Yield names that no other process uses: several may share a directory. Threads may share the iterator."""
     return map(f"{TEMPORARY}{secrets.token_hex(8)}-{{:x}}".format, count())
+
+
+def in_words(error: OSError) -> str:
+    """Return what went wrong, without the number and the name of a temporary file."""
+    return error.strerror or str(error)

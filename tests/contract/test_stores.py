@@ -310,4 +310,4 @@ async def test_the_condition_tells_of_breakers_latencies_and_the_last_error() ->
     condition = store.condition
     assert condition.breakers == {"put": "late", "get": "open", "list": "closed", "delete": "closed"}
     assert condition.p95_ms == {"put": 0.0}
-    assert (condition.last_error, condition.last_error_seconds) == ("store s: down on purpose", 1.5)
+    assert (condition.last_error, condition.last_error_seconds) == ("down on purpose", 1.5)

@@ -268,6 +268,7 @@ def test_placement_is_explained(run: Run) -> None:
     assert {holding["unit"] for holding in report["holdings"] if holding["guarded"]} == {"provider", "jurisdiction"}
     text = run("placement", "explain").out
     assert "whoever never_together limits never gets 4 shards, whatever fails" in text
+    assert "gives these stores no prices" in text
     assert all(store in text for store in ("alder", "birch", "cedar", "dogwood", "elm", "fir"))
 
 
