@@ -18,6 +18,7 @@ from proxy.manifest.drafts import NO_CONDITIONS, VersionDraft
 from proxy.manifest.records import Version
 
 RECORD_ALLOWANCE = 1024  # for the budget: a key of 255 bytes, and some metadata
+BARE_RECORD_SIZE = 512  # of a record without its key and attributes, and more
 ENTRY_ALLOWANCE = 64  # names of fields, and numbers
 PACK_FOOTER_ALLOWANCE = 1024  # the label of a pack has no record
 
@@ -93,7 +94,7 @@ def may_be_packed(destination: VersionDestination, body: Body, below_size: int) 
 
 async def read_whole(destination: VersionDestination, body: Body, budget: Budget) -> Arrived:
     """Read a body at its client's pace, and check it. Raises what the body raises, and `BudgetExhausted`."""
-    memory = memory_in_pack(body.size_bytes, destination.scheme)
+    memory = memory_in_pack(body.size_bytes, destination.scheme, record_size=_record_size(destination))
     held = budget.claim(memory + body.memory_to_fill(body.size_bytes), owner=destination.bucket.tenant_id)
     chunks = body.chunks()
     try:
@@ -132,11 +133,16 @@ async def _rest(first: bytes | memoryview, chunks: AsyncIterator[bytes | memoryv
     return b"".join(pieces)
 
 
-def memory_in_pack(size: int, scheme: Scheme) -> int:
+def _record_size(destination: VersionDestination) -> int:
+    """Return about how long the record will be: clients say what is in most of it."""
+    return BARE_RECORD_SIZE + 2 * len(destination.key.encode()) + len(msgpack.encode(destination.attributes))
+
+
+def memory_in_pack(size: int, scheme: Scheme, *, record_size: int = RECORD_ALLOWANCE) -> int:
     """Return what a body takes at most from its first byte until its pack is stored: itself, and its part of plaintext and shards.
 
     All together have what their pack takes, however they are composed. It wastes no more than it has, if its largest body is larger than
     what is always packed; else each column is at most as much longer than the mean as the largest body.
     """
-    wide = size * (2 if size > ALWAYS_PACKED_SIZE else scheme.k + 1) + scheme.k * RECORD_ALLOWANCE
+    wide = size * (2 if size > ALWAYS_PACKED_SIZE else scheme.k + 1) + scheme.k * max(record_size, RECORD_ALLOWANCE)
     return size + wide + scheme.n * (wide // scheme.k + PACK_FOOTER_ALLOWANCE)

@@ -414,6 +414,21 @@ async def test_one_with_a_long_record_leaves_the_pack(lab: Laboratory) -> None:
     assert await lab.get("b") == content("b")
 
 
+async def test_a_body_with_much_metadata_pays_for_the_room_of_its_record_in_each_column(lab: Laboratory) -> None:
+    held = [0]
+    async with Hanging(lab):
+        tasks = [put(lab, "first")]
+        await until(lambda: puts(lab) == 6)
+        for attributes in (NOTHING, ObjectAttributes(metadata={"x": "m" * 3000})):
+            held.append(lab.services.budget.held_bytes)
+            tasks.append(put(lab, f"k{len(tasks)}", attributes=attributes))
+            await until(lambda: gathered(lab) == len(tasks) - 1)
+        held.append(lab.services.budget.held_bytes)
+    await asyncio.gather(*tasks)
+    plain, described = held[2] - held[1], held[3] - held[2]
+    assert described - plain > lab.services.policies["standard"].scheme_of("STANDARD").k * 2000
+
+
 @pytest.mark.parametrize("fails", [False, True])
 async def test_a_late_shard_of_a_pack_counts_as_stored_only_if_it_was(lab: Laboratory, fails: bool) -> None:
     late, go_on = next(iter(lab.stores.values())), asyncio.Event()
