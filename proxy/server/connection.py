@@ -95,8 +95,8 @@ class _Reading(asyncio.BufferedProtocol):
         else:
             self._connection.data_received(bytes(self._buffer[:nbytes]))
 
-    def eof_received(self) -> None:
-        self._connection.eof_received()
+    def eof_received(self) -> bool:
+        return self._connection.sends_no_more()
 
     def pause_writing(self) -> None:
         self._connection.pause_writing()
@@ -151,6 +151,16 @@ class Connection(Inside):
             self._front.hold(data)
         else:
             super().data_received(data)
+
+    def sends_no_more(self) -> bool:
+        """Take note that the client sends no more; tell whether to leave the connection open until the request under way is answered.
+
+        Who has sent all of it may end his side, and wait for the answer. What was sent behind it is not begun. With TLS there are no sides.
+        """
+        if not (self._bounded.has_all and self.is_answering) or self.ssl_context is not None:
+            return False
+        self.close()
+        return True
 
     async def _serve(self, request: Request) -> bool:
         """Answer a request that came by the front door; tell whether the connection goes on."""

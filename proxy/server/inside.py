@@ -55,6 +55,11 @@ class Inside(web.RequestHandler):
         """Whether the connection is to be closed: aiohttp takes no further request."""
         return self._close or self._force_close
 
+    @property
+    def is_answering(self) -> bool:
+        """Whether a request is being answered, or nobody waits for the first one yet."""
+        return self.is_busy or self._waiter is None or self._waiter.done()
+
     def put_off_closing(self) -> None:
         """Wait for the next request as long as after an answer of aiohttp's."""
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout

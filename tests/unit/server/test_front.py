@@ -219,6 +219,33 @@ async def test_a_stop_waits_for_the_answer(endpoint: Endpoint, desk: Desk) -> No
     assert wire.is_closing()
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [GET, PUT, GET.replace(b"Host", b"Connection: close\r\nHost"), PUT.replace(b": 5", b": 100000").replace(b"hello", bytes(100_000))],
+)
+async def test_who_has_sent_all_of_a_request_and_ends_his_side_gets_its_answer(endpoint: Endpoint, desk: Desk, sent: bytes) -> None:
+    wire = await connected(endpoint)
+    desk.open.clear()
+    await wire.give([sent])
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert wire.protocol.eof_received(), "the connection stays open"
+    desk.open.set()
+    assert (await wire.settled()).startswith(b"HTTP/1.1 200 OK\r\n")
+    while not wire.is_closing():
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("sent", [b"", GET[:20], PUT[:-2], PUT.replace(b": 5", b": 100000"), GET + GET[:20]])
+async def test_who_leaves_a_request_half_sent_is_gone(endpoint: Endpoint, desk: Desk, sent: bytes) -> None:
+    wire = await connected(endpoint)
+    await wire.give([sent] if sent else [])
+    if sent.startswith(GET):
+        await wire.settled()
+    assert not wire.protocol.eof_received()
+    wire.end()
+
+
 async def test_a_stop_waits_no_longer_than_it_may(endpoint: Endpoint, desk: Desk) -> None:
     wire = await connected(endpoint)
     desk.open.clear()
