@@ -61,7 +61,7 @@ class BoundedParser:
     def has_all(self) -> bool:
         """Whether a request has come, and the last one whole, or what nobody can read."""
         begun = self._inflow if self._payload is None else self._payload
-        return self.is_refusing or (self.inflow is None and begun is not None and begun.is_eof())
+        return self.is_refusing or (begun is not None and begun.is_eof())
 
     def feed_data(self, data: bytes) -> tuple[Sequence[Message], bool, bytes]:
         """As aiohttp's. Raises `HttpProcessingError` once, and ignores whatever follows."""
