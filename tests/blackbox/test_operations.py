@@ -246,6 +246,7 @@ def test_directories_deleted_while_it_runs(tmp_path: Path) -> None:
         s3.create_bucket(Bucket="bucket")
         data = os.urandom(3 * MIB)
         s3.put_object(Bucket="bucket", Key="before", Body=data)
+        s3.put_object(Bucket="bucket", Key="unread", Body=data)  # of what was read lately, files stay open, and can be read on
         for dead in ("cedar", "fir"):
             shutil.rmtree(tmp_path / "stores" / dead)
             s3.put_object(Bucket="bucket", Key=f"without {dead}", Body=data)
@@ -254,12 +255,17 @@ def test_directories_deleted_while_it_runs(tmp_path: Path) -> None:
             assert not (tmp_path / "stores" / dead).exists(), "an unmounted disk must not be written beside its mount point"
         shutil.rmtree(tmp_path / "stores" / "elm")
         with pytest.raises(ClientError) as refusal:
-            s3.get_object(Bucket="bucket", Key="before")
+            s3.get_object(Bucket="bucket", Key="unread")
         assert refusal.value.response["ResponseMetadata"]["HTTPStatusCode"] == 503
         with pytest.raises(ClientError) as refusal:
             s3.put_object(Bucket="bucket", Key="too few", Body=data)
         assert refusal.value.response["ResponseMetadata"]["HTTPStatusCode"] == 503
-        assert [entry["Key"] for entry in s3.list_objects_v2(Bucket="bucket")["Contents"]] == ["before", "without cedar", "without fir"]
+        assert [entry["Key"] for entry in s3.list_objects_v2(Bucket="bucket")["Contents"]] == [
+            "before",
+            "unread",
+            "without cedar",
+            "without fir",
+        ]
 
 
 def test_a_disk_that_is_not_mounted_at_the_start_is_missed_and_found_again(tmp_path: Path) -> None:
