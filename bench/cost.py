@@ -132,7 +132,7 @@ def main(
     journal = JournalUse(settings.journal.interval_ms / 1000, policies[settings.journal.policy or settings.default_policy])
     lists = read_prices(prices)
     load = Load(objects=objects, size=size, puts=puts, gets=gets, together=together)
-    bills = monthly_bills(load, chosen, journal, lists, below=pack_below(), beside=beside)
+    bills = monthly_bills(load, chosen, journal, lists, below=settings.packs.below_kib * 1024, beside=beside)
     if as_json:
         print(json.dumps([{**asdict(bill), "total": bill.total} for bill in bills], indent=1))
         return
@@ -252,11 +252,6 @@ def print_bills(bills: list[Bill], load: Load, policy: Policy, lists: Mapping[st
     console.print(table)
     dates = ", ".join(f"{name} {lists[name].as_of}" for name in providers)
     console.print(f"The ratio is to the last line. Prices as of: {dates}.")
-
-
-def pack_below() -> int:
-    """Return the size up to which objects are packed by default."""
-    return 128 * 1024
 
 
 if __name__ == "__main__":

@@ -6,11 +6,10 @@ Run as a process of its own: python -m tests.fault.campaigns.campaign_child DATA
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import sys
 from pathlib import Path
 
+from tests.fault.campaigns.deadly import kill_at
 from tests.fault.campaigns.operating import applied, planner
 from tests.fault.campaigns.test_policy import wide_too
 from tests.laboratory import laboratory
@@ -22,39 +21,13 @@ def body(number: int) -> bytes:
     return bytes([number]) * 100_000
 
 
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 async def main(data: Path, verb: str, step: str, number: int) -> None:
     async with laboratory(data, adjust=wide_too) as lab:
         for key in range(OBJECTS):
             await lab.put(f"k{key}", body(key))
         plan = await (planner(lab).drain("elm") if verb == "drain" else planner(lab).move_policy("bucket", "wide"))
         await applied(lab, plan)
-        seen = 0
-
-        def count() -> None:
-            nonlocal seen
-            seen += 1
-            if seen == number:
-                die()
-
-        if step == "put":
-            for store in lab.stores.values():
-                store.before = lambda asked: count() if asked == "put" else None
-        committer = lab.services.manifest._committer  # type: ignore[attr-defined]  # below the protocol, where the disk is
-        run = committer.run
-
-        async def deadly(change):
-            if step == "before commit":
-                count()
-            result = await run(change)
-            if step == "after commit":
-                count()
-            return result
-
-        committer.run = deadly
+        kill_at(lab, step, number)
         for _ in range(50):
             await lab.worker("campaigns").step()
 

@@ -6,11 +6,10 @@ Run as a process of its own: python -m tests.fault.campaigns.packed_child DATA V
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import sys
 from pathlib import Path
 
+from tests.fault.campaigns.deadly import kill_at
 from tests.fault.campaigns.operating import applied, planner
 from tests.fault.campaigns.test_packed import MIXED
 from tests.fault.campaigns.test_policy import wide_too
@@ -26,29 +25,7 @@ async def main(data: Path, verb: str, step: str, number: int) -> None:
             await applied(lab, await planner(lab).move_policy("bucket", "wide"))
         lab.clock.advance(6 * 24 * 3600)
         await lab.services.parts.ledger.renew()
-        seen = 0
-
-        def count() -> None:
-            nonlocal seen
-            seen += 1
-            if seen == number:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        if step == "put":
-            for store in lab.stores.values():
-                store.before = lambda asked: count() if asked == "put" else None
-        committer = lab.services.manifest._committer  # type: ignore[attr-defined]  # below the protocol, where the disk is
-        run = committer.run
-
-        async def deadly(change):
-            if step == "before commit":
-                count()
-            result = await run(change)
-            if step == "after commit":
-                count()
-            return result
-
-        committer.run = deadly
+        kill_at(lab, step, number)
         for _ in range(50):
             await lab.worker("campaigns" if verb == "policy" else "repack").step()
 
