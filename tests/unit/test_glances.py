@@ -14,7 +14,7 @@ import pytest
 from proxy.errors import ManifestUnavailable
 from proxy.manifest.sqlite import glances
 from proxy.manifest.sqlite.database import connect
-from proxy.manifest.sqlite.glances import DOUBT_SECONDS, SLOW_SECONDS, WARM_SECONDS, Glances
+from proxy.manifest.sqlite.glances import DOUBT_SECONDS, GLANCES_A_TURN, SLOW_SECONDS, WARM_SECONDS, Glances
 from proxy.manifest.sqlite.readers import Readers
 
 
@@ -156,3 +156,12 @@ async def test_what_a_question_raises_is_raised_wherever_it_was_asked(setting: S
     for _ in range(3):
         with pytest.raises(LookupError):
             await setting.glances.ask(failing, absent)
+
+
+async def test_who_asks_in_a_loop_lets_others_have_a_turn(setting: Setting) -> None:
+    await setting.is_here()
+    turns: list[str] = []
+    asyncio.get_running_loop().call_soon(turns.append, "had")
+    for _ in range(GLANCES_A_TURN):
+        assert await setting.is_here()
+    assert turns == ["had"]

@@ -6,11 +6,13 @@ But on the event loop a disk that is slow, or hangs, holds up everybody.
 The idea. What was asked a moment ago is in memory: the kernel keeps the pages that were read last. So a question is asked in a thread for
 the first time, and here when it comes again soon. Nothing is asked here while there is a sign that the disk does not answer: the writer or
 a reader has been at something for long, or the last glance took longer than memory does. Then all questions go to the threads again, each
-with its deadline, until that is over. And a glance never waits for a lock: the thread does that.
+with its deadline, until that is over. A glance never waits for a lock: the thread does that. And who asks in a loop lets others have a
+turn: after so many glances, one gives way first.
 """
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
@@ -27,6 +29,7 @@ WARM_SECONDS = 30.0  # in which pages that are in use are not dropped, unless me
 MAX_WARM = 20_000  # questions, some 80 bytes each
 SLOW_SECONDS = 0.02  # a glance that takes longer has waited for something
 DOUBT_SECONDS = 1.0  # for which nothing is asked here after that
+GLANCES_A_TURN = 64  # after which the event loop has a turn, in case they all come from one caller
 
 
 class Glances:
@@ -48,11 +51,16 @@ class Glances:
         self._is_opening = False
         self._not_before = 0.0
         self._turn_at = 0.0
+        self._glances_left = GLANCES_A_TURN
         self._warm: set[int] = set()
         self._warm_before: set[int] = set()
 
     async def ask(self, question: Question[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
         """Return the answer, or raise what the question raised, or `ManifestUnavailable`. The arguments can be hashed."""
+        self._glances_left -= 1
+        if not self._glances_left:
+            self._glances_left = GLANCES_A_TURN
+            await asyncio.sleep(0)
         asked, began = hash((question, args)), self._now()
         if self._is_warm(asked, began) and self._connection is not None and began >= self._not_before and not self._is_in_doubt():
             try:
