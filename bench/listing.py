@@ -22,7 +22,7 @@ from rich.progress import track
 from rich.table import Table
 
 from proxy.clock import SystemClock
-from proxy.manifest.drafts import ObjectPage, UploadPage
+from proxy.manifest.drafts import ObjectPage, UploadPage, VersionPage
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import (
     Bucket,
@@ -41,7 +41,7 @@ from proxy.manifest.records import (
     VersionId,
 )
 from proxy.manifest.sqlite import open_sqlite
-from proxy.manifest.sqlite.rows import encode
+from proxy.manifest.sqlite.rows import encode, listed_line
 
 BUCKET = BucketId(1)  # the first of a new manifest
 FOLDERS = 3500
@@ -51,7 +51,7 @@ PAGE = 1000
 ROUNDS = 15
 BATCH = 50_000
 SPARSE = 100  # one upload, and one version of the long history, for so many keys
-Page = Callable[[], Awaitable[ObjectPage | UploadPage]]
+Page = Callable[[], Awaitable[ObjectPage | UploadPage | VersionPage]]
 
 
 def main(
@@ -134,7 +134,7 @@ def fill(path: Path, keys: int) -> None:
         connection.execute("BEGIN")
         numbers = range(start, min(start + BATCH, keys))
         connection.executemany(
-            "INSERT INTO version VALUES (?, ?, ?, ?, ?, 0, ?, NULL, NULL, NULL)",
+            "INSERT INTO version VALUES (?, ?, ?, ?, ?, 0, ?, ?, NULL, NULL, NULL)",
             (_version_row(bucket, _key(number, keys), number, VersionId("null"), is_latest=True) for number in numbers),
         )
         connection.executemany(
@@ -144,7 +144,7 @@ def fill(path: Path, keys: int) -> None:
     connection.execute("BEGIN")
     history = range(keys // SPARSE)
     connection.executemany(
-        "INSERT INTO version VALUES (?, ?, ?, ?, ?, 0, ?, NULL, NULL, NULL)",
+        "INSERT INTO version VALUES (?, ?, ?, ?, ?, 0, ?, ?, NULL, NULL, NULL)",
         (_version_row(bucket, HISTORY, keys + number, _history_id(number), is_latest=number == history[-1]) for number in history),
     )
     connection.execute("COMMIT")
@@ -152,7 +152,9 @@ def fill(path: Path, keys: int) -> None:
     connection.close()
 
 
-def _version_row(bucket: int, key: str, number: int, version_id: VersionId, *, is_latest: bool) -> tuple[int, bytes, int, str, bool, bytes]:
+def _version_row(
+    bucket: int, key: str, number: int, version_id: VersionId, *, is_latest: bool
+) -> tuple[int, bytes, int, str, bool, bytes | None, bytes]:
     version = Version(
         key=ObjectKey(key),
         id=version_id,
@@ -165,7 +167,7 @@ def _version_row(bucket: int, key: str, number: int, version_id: VersionId, *, i
         checksum=Checksum(algorithm="CRC64NVME", type="FULL_OBJECT", value="AAAAAAAAAAA="),
         extents=(ExtentRef(id=ExtentId(number + 1), size=4096),),
     )
-    return bucket, key.encode(), -number - 1, version_id, is_latest, encode(version)
+    return bucket, key.encode(), -number - 1, version_id, is_latest, listed_line(version), encode(version)
 
 
 def _upload_row(bucket: int, number: int, keys: int) -> tuple[str, int, bytes, int, bytes]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from proxy.engine.verbs import Verbs
-from proxy.manifest.drafts import ObjectPage
+from proxy.manifest.drafts import ObjectPage, VersionPage
 from proxy.manifest.records import Bucket
 
 
@@ -16,7 +16,7 @@ class ListingVerbs(Verbs):
 
     async def list_versions(
         self, bucket: Bucket, *, prefix: str, delimiter: str, after_key: str, after_version: str, limit: int
-    ) -> ObjectPage:
+    ) -> VersionPage:
         """Return all versions and delete markers, the newest of each key first, from behind a version of a key."""
         return await self._manifest.list_versions(
             bucket.id, prefix=prefix, delimiter=delimiter, after_key=after_key, after_version=after_version, limit=limit

@@ -114,11 +114,20 @@ class ObjectPage(Record, frozen=True, kw_only=True, omit_defaults=True):
     """A page of a listing. `next_key` is the last key or common prefix of the page: the next page starts after it (and, where it is a
     common prefix, after everything beneath it). Entries and prefixes count together towards the limit, in one UTF-8 byte order."""
 
+    lines: bytes  # of the entries: see `proxy.s3.lines`
+    prefixes: tuple[str, ...]
+    truncated: bool
+    next_key: str = ""
+
+
+class VersionPage(Record, frozen=True, kw_only=True, omit_defaults=True):
+    """A page of a listing of all versions; see `ObjectPage`."""
+
     versions: tuple[ListedVersion, ...]
     prefixes: tuple[str, ...]
     truncated: bool
     next_key: str = ""
-    next_version: str = ""  # list_versions only: the version id of the last entry, "" after a prefix
+    next_version: str = ""  # the version id of the last entry, "" after a prefix
 
 
 class UploadPage(Record, frozen=True, kw_only=True, omit_defaults=True):

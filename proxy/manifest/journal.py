@@ -34,13 +34,14 @@ class Table(Record, frozen=True, kw_only=True, omit_defaults=True):
     """A table whose rows are journaled.
 
     A change of a `quiet` column alone is not noted: it matters only now. The row has it all the same, as it was at the last change of
-    another.
+    another. A `derived` column is not in the row: whoever replays it makes that of the others.
     """
 
     name: str
     key: tuple[str, ...]
     columns: tuple[str, ...] = ()  # the others, in order
     quiet: tuple[str, ...] = ()
+    derived: tuple[str, ...] = ()
 
 
 TABLES: tuple[Table, ...] = (
@@ -51,7 +52,10 @@ TABLES: tuple[Table, ...] = (
     Table(name="kms_key", key=("id",), columns=("tenant_id", "alias", "record")),
     Table(name="bucket", key=("id",), columns=("name", "tenant_id", "record")),
     Table(
-        name="version", key=("bucket", "key", "order_key"), columns=("version_id", "latest", "marker", "record", "parts", "pack", "slot")
+        name="version",
+        key=("bucket", "key", "order_key"),
+        columns=("version_id", "latest", "marker", "record", "parts", "pack", "slot"),
+        derived=("line",),
     ),
     Table(name="extent", key=("id",), columns=("refs", "layout")),
     Table(name="pack", key=("extent",), columns=("kind", "whole", "live", "slots", "made", "dead_since")),

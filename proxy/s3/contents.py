@@ -1,107 +1,67 @@
-"""The entries of a listing of objects, written as they are.
-
-The problem: a listing has a thousand entries. By the model each takes several times what its text does, and all together most of the
-listing's time.
-
-The idea: they are always the same few elements. So these are written here, many at a time, and the rest of the document by the model. What
-XML must escape is looked for in all keys of a run together: mostly there is nothing. A test holds the two ways against each other.
-"""
+"""The entries of a listing of objects, written from their lines: see `proxy.s3.lines`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
-from typing import Protocol
 
-from proxy.s3.escaping import is_plain_text, xml_text
-from proxy.s3.naming import url_encode_keys
-from proxy.s3.rendering import Written, iso_milliseconds
+from proxy.s3.escaping import xml_text
+from proxy.s3.lines import ELEMENTS, END, OTHER_KEY, OWNED, OWNER, PLAIN_KEY, PRINTABLE_KEY
+from proxy.s3.naming import url_encode_key
+from proxy.s3.rendering import Written
 
-RUN = 64  # entries that are written at a time: with the longest keys, all to be escaped, a few hundred microseconds
+RUN_SIZE = 32 * 1024  # of lines, that are written at a time: a few hundred microseconds if each byte of them is to be escaped
+_OPENING = b"<Contents><Key>"
+_NEXT = b"</Contents>" + _OPENING
 
-
-class ListedChecksum(Protocol):
-    """What is told of an object's checksum."""
-
-    @property
-    def algorithm(self) -> str: ...
-
-    @property
-    def type(self) -> str: ...
+OwnerOf = Callable[[str | None], Mapping[str, object]]  # from the id that an ACL names to an owner as the model calls it
 
 
-class ListedAttributes(Protocol):
-    """What is told of an object's attributes."""
-
-    @property
-    def storage_class(self) -> str: ...
-
-
-class Listed(Protocol):
-    """What is told of an object. `etag` is without quotes."""
-
-    @property
-    def key(self) -> str: ...
-
-    @property
-    def etag(self) -> str: ...
-
-    @property
-    def size(self) -> int: ...
-
-    @property
-    def modified_ms(self) -> int: ...
-
-    @property
-    def checksum(self) -> ListedChecksum | None: ...
-
-    @property
-    def attributes(self) -> ListedAttributes: ...
+def contents(lines: bytes, *, url_encoded: bool = False, owner_of: OwnerOf | None = None) -> Iterator[Written]:
+    """Yield Contents elements, a run of them at a time. Owners are told if it is said who they are."""
+    start = 0
+    while start < len(lines):
+        end = lines.find(END, start + RUN_SIZE) + 1 or len(lines)
+        yield _elements(_escaped(lines[start:end], url_encoded=url_encoded), owner_of)
+        start = end
 
 
-def contents(
-    entries: Sequence[Listed], *, url_encoded: bool = False, owners: Sequence[Mapping[str, object]] | None = None
-) -> Iterator[Written]:
-    """Yield Contents elements, a run of them at a time. `owners` are told if they are given: one an entry, as the model calls them."""
-    for start in range(0, len(entries), RUN):
-        run = entries[start : start + RUN]
-        told = [""] * len(run) if owners is None else [_owner(one["ID"], one["DisplayName"]) for one in owners[start : start + RUN]]
-        yield Written("".join(_elements(run, _keys(run, url_encoded=url_encoded), told)))
+def _elements(lines: bytes, owner_of: OwnerOf | None) -> Written:
+    if OWNER in lines:
+        lines = OWNED.sub(lambda found: _owner(owner_of, found[1].decode()) + _NEXT, lines)
+    lines = lines.replace(END, _owner(owner_of, None) + _NEXT)
+    for mark, elements in ELEMENTS:
+        lines = lines.replace(mark, elements)
+    return Written(b"".join((_OPENING, memoryview(lines)[: -len(_OPENING)])))
 
 
-def _elements(run: Sequence[Listed], keys: Sequence[str], owners: Sequence[str]) -> Iterator[str]:
-    seconds, moment = -1, ""  # most have been written in the second of the one before
-    for entry, key, etag, owner in zip(run, keys, _escaped([entry.etag for entry in run]), owners, strict=True):
-        if seconds != (now := entry.modified_ms // 1000):
-            seconds, moment = now, iso_milliseconds(entry.modified_ms)
-        checksum = entry.checksum
-        told_checksum = "" if checksum is None else _checksum(checksum.algorithm, checksum.type)
-        yield (
-            f"<Contents><Key>{key}</Key><LastModified>{moment}</LastModified><ETag>&quot;{etag}&quot;</ETag>{told_checksum}"
-            f"<Size>{entry.size}</Size><StorageClass>{_storage_class(entry.attributes.storage_class)}</StorageClass>{owner}</Contents>"
-        )
+def _escaped(lines: bytes, *, url_encoded: bool) -> bytes:
+    """Return lines all of whose keys may be written as they are."""
+    if OTHER_KEY in lines:
+        lines = _with_keys(lines, OTHER_KEY, url_encode_key if url_encoded else xml_text)
+    if url_encoded and PRINTABLE_KEY in lines:
+        lines = _with_keys(lines, PRINTABLE_KEY, url_encode_key)
+    return lines
 
 
-def _keys(run: Sequence[Listed], *, url_encoded: bool) -> Sequence[str]:
-    keys = [entry.key for entry in run]
-    return url_encode_keys(keys) if url_encoded else _escaped(keys)
+def _with_keys(lines: bytes, mark: bytes, escape: Callable[[str], str]) -> bytes:
+    """Return lines with the keys before this mark escaped."""
+    return END.join([_with_key(line, mark, escape) for line in lines.split(END)])
 
 
-def _escaped(texts: Sequence[str]) -> Sequence[str]:
-    return texts if is_plain_text("".join(texts)) else [xml_text(text) for text in texts]
+def _with_key(line: bytes, mark: bytes, escape: Callable[[str], str]) -> bytes:
+    key, found, rest = line.partition(mark)
+    return b"%b%b%b" % (escape(key.decode()).encode(), PLAIN_KEY, rest) if found else line
 
 
-@lru_cache(maxsize=16)
-def _checksum(algorithm: str, kind: str) -> str:
-    return f"<ChecksumAlgorithm>{algorithm}</ChecksumAlgorithm><ChecksumType>{kind}</ChecksumType>"
-
-
-@lru_cache(maxsize=64)
-def _storage_class(name: str) -> str:
-    return xml_text(name)
+def _owner(owner_of: OwnerOf | None, named: str | None) -> bytes:
+    if owner_of is None:
+        return b""
+    owner = owner_of(named)
+    return _owner_element(owner["ID"], owner["DisplayName"])
 
 
 @lru_cache(maxsize=1024)
-def _owner(identity: object, name: object) -> str:
+def _owner_element(identity: object, name: object) -> bytes:
     display_name = "" if name is None else f"<DisplayName>{xml_text(str(name))}</DisplayName>"
-    return f"<Owner>{display_name}<ID>{xml_text(str(identity))}</ID></Owner>"
+    return f"<Owner>{display_name}<ID>{xml_text(str(identity))}</ID></Owner>".encode()

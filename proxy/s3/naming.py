@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from urllib.parse import quote_plus
 
 from proxy.s3.errors import S3Error
@@ -64,9 +63,9 @@ def climbs(key: str) -> bool:
 
 def url_encode_key(text: str) -> str:
     """Encode as encoding-type=url does: a form's encoding, that leaves "/" and "*" as they are."""
-    return text if _PLAIN.fullmatch(text) else quote_plus(text, safe="/*")
+    return text if is_plain_key(text) else quote_plus(text, safe="/*")
 
 
-def url_encode_keys(keys: Sequence[str]) -> Sequence[str]:
-    """Return `url_encode_key` of each: mostly none needs it."""
-    return keys if _PLAIN.fullmatch("".join(keys)) else [url_encode_key(key) for key in keys]
+def is_plain_key(text: str) -> bool:
+    """Tell whether `url_encode_key` leaves text as it is. It has nothing that XML must escape, either."""
+    return _PLAIN.fullmatch(text) is not None

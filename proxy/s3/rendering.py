@@ -39,10 +39,10 @@ class Mixed(NamedTuple):
     items: Iterable[tuple[str, object]]
 
 
-class Written(str):
+class Written(NamedTuple):
     """Elements that are written already: as many as are made at a time. They may stand among the items of a list in a document."""
 
-    __slots__ = ()
+    text: bytes
 
 
 def render_response(operation: Operation, result: Mapping[str, object]) -> Rendered:
@@ -120,14 +120,20 @@ def _pieces(operation: Operation, document: Document, content: object) -> Iterat
         yield f'{_PROLOG}<LocationConstraint xmlns="{XMLNS}">{xml_text(str(location or ""))}</LocationConstraint>'.encode()
         return
     parts = [_PROLOG]
-    for _ in _written(parts, document.root, document.content, content, f' xmlns="{XMLNS}"'):
-        yield "".join(parts).encode()
-        parts.clear()
+    for written in _written(parts, document.root, document.content, content, f' xmlns="{XMLNS}"'):
+        if parts:
+            yield "".join(parts).encode()
+            parts.clear()
+        if written:
+            yield written
     yield "".join(parts).encode()
 
 
-def _written(parts: list[str], name: str, content: Node, value: object, attributes: str) -> Iterator[None]:
-    """Append the root element to the parts of the document, and pause after some items of each of its lists."""
+def _written(parts: list[str], name: str, content: Node, value: object, attributes: str) -> Iterator[bytes]:
+    """Append the root element to the parts of the document, and pause after some items of each of its lists.
+
+    What it yields follows on the parts so far: what is written already, or nothing.
+    """
     if not isinstance(content, Structure):
         _write(parts, name, content, value, attributes)
         return
@@ -144,28 +150,27 @@ def _written(parts: list[str], name: str, content: Node, value: object, attribut
     parts.append(f"</{name}>")
 
 
-def _written_list(parts: list[str], member: Member, content: Items, value: object) -> Iterator[None]:
+def _written_list(parts: list[str], member: Member, content: Items, value: object) -> Iterator[bytes]:
     if not member.flattened:
         parts.append(f"<{member.wire}>")
     wire = member.wire if member.flattened else content.wire
     for number, item in enumerate(_items(value), start=1):
         if type(item) is Written:
-            parts.append(item)
-            yield
+            yield item.text
             continue
         _write(parts, wire, content.item, item)
         if number % _RUN == 0:
-            yield
+            yield b""
     if not member.flattened:
         parts.append(f"</{member.wire}>")
 
 
-def _written_mixed(parts: list[str], content: Structure, mixed: Mixed) -> Iterator[None]:
+def _written_mixed(parts: list[str], content: Structure, mixed: Mixed) -> Iterator[bytes]:
     members = {member.name: member for member in content.members.values()}
     for number, (name, item) in enumerate(mixed.items, start=1):
         _write_member(parts, members[name], (item,))
         if number % _RUN == 0:
-            yield
+            yield b""
 
 
 def _write(parts: list[str], name: str, content: Node, value: object, attributes: str = "") -> None:

@@ -32,7 +32,7 @@ from proxy.manifest.journal import (
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import AccessKey, Bucket, GarbageSegment, Part, Settlement
 from proxy.manifest.sqlite import open_sqlite
-from tests.contract.conftest import NOW, tenant
+from tests.contract.conftest import NOW, check_lines, tenant
 from tests.contract.test_manifest import draft, layout, segment_id, upload
 
 LARGE = 1 << 20
@@ -48,6 +48,7 @@ async def manifest(tmp_path: Path) -> AsyncIterator[Manifest]:
 async def replica(tmp_path: Path) -> AsyncIterator[Manifest]:
     async with open_sqlite(tmp_path / "replica.sqlite", ManualClock(NOW)) as opened:
         yield opened
+    check_lines(tmp_path / "replica.sqlite")
 
 
 async def begun(manifest: Manifest) -> None:
@@ -94,7 +95,7 @@ async def test_each_table_is_journaled_or_is_said_why_not(manifest: Manifest, tm
     assert not journaled.keys() & NOT_JOURNALED.keys()
     for name, table in journaled.items():
         columns = connection.execute(f"PRAGMA table_info({name})").fetchall()
-        assert {column[1] for column in columns} == {*table.key, *table.columns}, name
+        assert {column[1] for column in columns} == {*table.key, *table.columns, *table.derived}, name
         assert {column[1] for column in columns if column[5]} == set(table.key), name
         assert set(table.quiet) <= set(table.columns)
     connection.close()

@@ -27,6 +27,7 @@ from proxy.s3.notification import SETTING as NOTIFICATION
 from proxy.s3.object_lock import encode_default
 from proxy.tenancy import add_kms_key
 from tests.laboratory import BytesBody, Laboratory
+from tests.listed import listed
 from tests.unit.s3 import test_inventory, test_replication
 
 DAY = 24 * 3600
@@ -281,7 +282,7 @@ async def _put(lab: Laboratory, key: str, data: bytes) -> None:
 async def _keys(lab: Laboratory, bucket: str) -> list[str]:
     found = await _bucket(lab, bucket)
     page = await lab.services.manifest.list_objects(found.id, prefix="", delimiter="", after="", limit=100)
-    return [version.key for version in page.versions]
+    return [seen.key for seen in listed(page)]
 
 
 async def _content(lab: Laboratory, bucket: str, key: str) -> bytes:

@@ -10,6 +10,7 @@ import pytest
 from proxy.engine.access_log import HELD_BYTES, OWN_BYTES
 from proxy.s3.access_log import LogTarget
 from tests.laboratory import Laboratory, laboratory
+from tests.listed import listed
 
 LINE = "x" * (64 * 1024 - 1) + "\n"
 TARGET = LogTarget("bucket", "logs/")
@@ -29,7 +30,7 @@ def note(lab: Laboratory, size_bytes: int) -> None:
 async def stored_bytes(lab: Laboratory) -> int:
     await lab.services.access_log.flush()
     page = await lab.services.manifest.list_objects(lab.bucket.id, prefix="logs/", delimiter="", after="", limit=1000)
-    return sum(version.size for version in page.versions)
+    return sum(seen.size for seen in listed(page))
 
 
 async def test_many_lines_take_memory_of_the_budget_and_give_it_back(lab: Laboratory) -> None:

@@ -21,6 +21,7 @@ from proxy.engine.whole_body import WholeBody
 from proxy.manifest.records import Bucket, BucketName, ObjectAttributes, ObjectKey
 from proxy.s3.policy.acl import ALL_USERS, Acl, Grant
 from tests.laboratory import Laboratory, laboratory
+from tests.listed import listed
 from tests.unit.s3.test_inventory import destination, document
 
 DAY = 24 * 3600
@@ -48,14 +49,14 @@ async def run(lab: Laboratory) -> int:
     return steps
 
 
-async def listed(lab: Laboratory) -> dict[str, bytes]:
+async def files_of(lab: Laboratory) -> dict[str, bytes]:
     """Return the files in the bucket of lists."""
     bucket = await lab.services.manifest.find_bucket(BucketName("lists"))
     assert bucket is not None
     page = await lab.services.manifest.list_objects(bucket.id, prefix="", delimiter="", after="", limit=1000)
     files = {}
-    for entry in page.versions:
-        version = await lab.services.manifest.find_version(bucket.id, entry.key)
+    for entry in listed(page):
+        version = await lab.services.manifest.find_version(bucket.id, ObjectKey(entry.key))
         assert version is not None
         pieces = await lab.services.engine.open_read(version, lab.tenant, 0, version.size)
         files[entry.key] = b"".join([bytes(piece) async for piece in pieces])
@@ -64,7 +65,7 @@ async def listed(lab: Laboratory) -> dict[str, bytes]:
 
 async def rows(lab: Laboratory) -> list[list[str]]:
     """Return the rows of the last list, by way of its manifest."""
-    files = await listed(lab)
+    files = await files_of(lab)
     last = max(key for key in files if key.endswith("manifest.json"))
     assert files[last.replace(".json", ".checksum")].decode() == hashlib.md5(files[last]).hexdigest()
     found: list[list[str]] = []
@@ -79,7 +80,7 @@ async def test_hive_finds_a_list_by_its_hour(lab: Laboratory) -> None:
     await lab.put("a", b"1")
     await configure(lab)
     await run(lab)
-    files = await listed(lab)
+    files = await files_of(lab)
     (links,) = (key for key in files if key.endswith("symlink.txt"))
     assert re.search(r"/hive/dt=\d{4}-\d\d-\d\d-\d\d-00/symlink\.txt$", links)
     assert files[links].decode().splitlines() == [f"s3://lists/{key}" for key in sorted(files) if key.endswith(".csv.gz")]
@@ -142,7 +143,7 @@ async def test_a_list_that_is_broken_off_goes_on_where_it_was(lab: Laboratory, m
     await worker.step()
     fresh = module.InventoryMaker(lab.services.manifest, lab.services.engine, lab.clock, lab.services.parts.threads)
     await fresh.step()
-    assert not any(key.endswith("manifest.json") for key in await listed(lab))
+    assert not any(key.endswith("manifest.json") for key in await files_of(lab))
     await fresh.step()
     assert [key for _, key in await rows(lab)] == [f"k{n}" for n in range(5)]
 
@@ -156,7 +157,7 @@ async def test_a_file_that_is_large_enough_is_followed_by_another(lab: Laborator
         await lab.put(f"k{n}", b"x")
     await configure(lab, IncludedObjectVersions="Current", OptionalFields=[], Destination=destination(Format=form))
     assert await run(lab) == 3
-    files = await listed(lab)
+    files = await files_of(lab)
     made = json.loads(files[max(key for key in files if key.endswith("manifest.json"))])["files"]
     assert len(made) == 3
     if form == "Parquet":
@@ -212,7 +213,7 @@ async def test_parquet_has_the_types_of_its_columns(lab: Laboratory, tmp_path: P
     version = await lab.put("k", b"12345")
     await configure(lab, Destination=destination(Format="Parquet"), OptionalFields=["Size", "LastModifiedDate", "ETag"])
     await run(lab)
-    ((_, data),) = [(key, data) for key, data in (await listed(lab)).items() if key.endswith(".parquet")]
+    ((_, data),) = [(key, data) for key, data in (await files_of(lab)).items() if key.endswith(".parquet")]
     (row,) = parquet.read_table(io.BytesIO(data)).to_pylist()
     assert (row["bucket"], row["key"], row["size"], row["e_tag"], row["is_latest"]) == ("bucket", "k", 5, version.etag, True)
     assert row["last_modified_date"].timestamp() * 1000 == version.modified_ms

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from proxy.manifest.drafts import NO_CONDITIONS, AttributeChange, CompletedPart, Conditions, ObjectPage, UploadPage, VersionDraft
+from proxy.manifest.drafts import (
+    NO_CONDITIONS,
+    AttributeChange,
+    CompletedPart,
+    Conditions,
+    ObjectPage,
+    UploadPage,
+    VersionDraft,
+    VersionPage,
+)
 from proxy.manifest.events import Cause
 from proxy.manifest.records import (
     BucketId,
@@ -77,7 +86,7 @@ class Objects(Protocol):
 
     async def list_versions(
         self, bucket_id: BucketId, *, prefix: str, delimiter: str, after_key: str, after_version: str, limit: int
-    ) -> ObjectPage: ...
+    ) -> VersionPage: ...
 
     """All versions and markers: keys ascending, newest first in a key. With `after_version` "" everything of `after_key` is skipped;
     otherwise listing resumes in `after_key` behind that version."""

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import closing
 
+import msgspec
+
 from proxy.errors import ManifestConflict, ManifestFenced
 from proxy.manifest.journal import NO_DIGEST, TABLES, Changes, Column, JournalPosition, Key, Row, StoredSegment, Table, sized
+from proxy.manifest.records import ListedVersion
 from proxy.manifest.sqlite.checkpoints import forget_runs
 from proxy.manifest.sqlite.epoch import find_epoch
-from proxy.manifest.sqlite.rows import Connection, encode
+from proxy.manifest.sqlite.rows import Connection, encode, listed_line
 
+_listed = msgspec.msgpack.Decoder(ListedVersion)
 _BY_NAME = {table.name: table for table in TABLES}
 _LAST = "SELECT number, digest, sequence, epoch FROM journal ORDER BY number DESC LIMIT 1"
 _LAST_WHOLE = "SELECT number, sequence, stored FROM journal WHERE whole = 1 ORDER BY number DESC LIMIT 1"
@@ -140,10 +144,17 @@ def apply_rows(connection: Connection, rows: Iterable[Row], *, note: bool) -> No
 def _change(table: Table, row: Row) -> tuple[str, tuple[Column, ...]]:
     if row.value is None:
         return f"DELETE FROM {table.name} WHERE {' AND '.join(f'{column} = ?' for column in table.key)}", row.key  # noqa: S608 - names of ours
-    columns = (*table.key, *table.columns)
+    columns, values = (*table.key, *table.columns), (*row.key, *row.value)
+    if table.derived:  # only versions have such a column
+        columns, values = (*columns, *table.derived), (*values, _line(values[columns.index("record")]))
     # A row in the way, as of a bucket that was deleted and whose name was given again, is one that later rows put in order.
     statement = f"INSERT OR REPLACE INTO {table.name} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"  # noqa: S608 - names of ours
-    return statement, (*row.key, *row.value)
+    return statement, values
+
+
+def _line(record: Column) -> bytes | None:
+    assert isinstance(record, bytes)
+    return listed_line(_listed.decode(record))
 
 
 def continue_journal(connection: Connection, segment: StoredSegment, identity: str, epoch: int) -> None:

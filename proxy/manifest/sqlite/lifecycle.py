@@ -17,9 +17,9 @@ from proxy.manifest.records import Bucket, BucketId, ExtentId, Version, VersionI
 from proxy.manifest.sqlite.due import made_ms, rules_of
 from proxy.manifest.sqlite.events import note_event
 from proxy.manifest.sqlite.layouts import find_layout
-from proxy.manifest.sqlite.rows import Connection, encode
+from proxy.manifest.sqlite.rows import Connection
 from proxy.manifest.sqlite.trusted_time import trusted_ms
-from proxy.manifest.sqlite.versions import decode_version, delete_latest, remove_version
+from proxy.manifest.sqlite.versions import decode_version, delete_latest, remove_version, update_version
 from proxy.s3.lifecycle.deciding import Facts, decide
 from proxy.s3.lifecycle.rules import Configuration
 
@@ -83,8 +83,7 @@ def change_class(
     if version is None or not all(_is_stored(connection, ref.id, policy, k, m) for ref in version.extents):
         return "left"
     moved = replace(version, attributes=replace(version.attributes, storage_class=due.storage_class))
-    row = (encode(moved), bucket_id, due.key.encode(), -due.sequence)
-    connection.execute("UPDATE version SET record = ? WHERE bucket = ? AND key = ? AND order_key = ?", row)
+    update_version(connection, bucket_id, moved)
     note_event(connection, bucket_id, moved, cause, now_ms)
     return "moved"
 

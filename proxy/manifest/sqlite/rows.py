@@ -8,6 +8,9 @@ from typing import TypeVar
 
 import msgspec
 
+from proxy.manifest.records import ListedVersion, Version
+from proxy.s3.lines import line_of
+
 Connection = sqlite3.Connection
 Decoded = TypeVar("Decoded")
 
@@ -18,3 +21,8 @@ def one(connection: Connection, sql: str, parameters: Sequence[object], decoder:
     """Return the record that is the first row's first column, or None."""
     row = connection.execute(sql, parameters).fetchone()
     return None if row is None else decoder.decode(row[0])
+
+
+def listed_line(version: Version | ListedVersion) -> bytes | None:
+    """Return what goes into a version's row beside its record, for listings."""
+    return None if version.is_delete_marker else line_of(version)

@@ -43,7 +43,7 @@ from proxy.manifest.sqlite.events import marker_made, note_event
 from proxy.manifest.sqlite.extents import add_extents, change_references, load_extents
 from proxy.manifest.sqlite.ledger import settle_commit
 from proxy.manifest.sqlite.replication import end_replica, pending_again, queue_replicas, to_replicate
-from proxy.manifest.sqlite.rows import Connection, encode
+from proxy.manifest.sqlite.rows import Connection, encode, listed_line
 from proxy.manifest.sqlite.slots import leave_slots, refuse_unused, slot_of
 from proxy.manifest.sqlite.trusted_time import trusted_ms
 from proxy.s3.policy.acl import Acl
@@ -207,8 +207,8 @@ def store_version(connection: Connection, bucket_id: BucketId, version: Version,
     """Add the row of a version, with whatever place and mark it bears."""
     marks = (version.id, int(version.is_latest), int(version.is_delete_marker))
     connection.execute(
-        "INSERT INTO version VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (*_row(bucket_id, version), *marks, encode(version), encode(parts) if parts else None, *slot_of(version)),
+        "INSERT INTO version VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (*_row(bucket_id, version), *marks, listed_line(version), encode(version), encode(parts) if parts else None, *slot_of(version)),
     )
 
 
@@ -263,7 +263,8 @@ def change_attributes(
 def update_version(connection: Connection, bucket_id: BucketId, version: Version) -> None:
     """Write the record of a version that is there."""
     connection.execute(
-        "UPDATE version SET record = ? WHERE bucket = ? AND key = ? AND order_key = ?", (encode(version), *_row(bucket_id, version))
+        "UPDATE version SET record = ?, line = ? WHERE bucket = ? AND key = ? AND order_key = ?",
+        (encode(version), listed_line(version), *_row(bucket_id, version)),
     )
 
 

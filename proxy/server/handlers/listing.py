@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from proxy.manifest.drafts import ObjectPage
+from proxy.manifest.drafts import ObjectPage, VersionPage
 from proxy.manifest.records import ListedVersion
 from proxy.s3.contents import contents
 from proxy.s3.errors import S3Error
+from proxy.s3.lines import count_lines, owners_of
 from proxy.s3.naming import url_encode_key
 from proxy.s3.rendering import Mixed, Written, iso_milliseconds
 from proxy.server.call import Call
-from proxy.server.handlers.owner import Owners, find_owners
+from proxy.server.handlers.owner import Owners, find_named_owners, find_owners
 from proxy.server.handlers.tokens import open_token, seal_token
 from proxy.server.handlers.versions import is_version_id, quoted
 
 MAX_KEYS = 1000
-EMPTY_PAGE = ObjectPage(versions=(), prefixes=(), truncated=False)
+NO_OBJECTS = ObjectPage(lines=b"", prefixes=(), truncated=False)
+NO_VERSIONS = VersionPage(versions=(), prefixes=(), truncated=False)
 
 
 class Encoder:
@@ -37,7 +39,7 @@ async def list_objects(call: Call) -> dict[str, object]:
     marker = call.text("Marker") or ""
     page = await _page(call, marker, limit)
     result = {**_common(call, page, encode, limit), "Marker": encode(marker)}
-    result["Contents"] = _contents(page, encode, await _owners(call, page))
+    result["Contents"] = _contents(page, encode, await find_named_owners(call, owners_of(page.lines)))
     if page.truncated and call.text("Delimiter"):  # without a delimiter the last key is the next marker
         result["NextMarker"] = encode(page.next_key)
     return result
@@ -49,10 +51,10 @@ async def list_objects_v2(call: Call) -> dict[str, object]:
     token, start_after = call.text("ContinuationToken"), call.text("StartAfter")
     after = start_after or "" if token is None else open_token(token)[0]
     page = await _page(call, after, limit)
-    owners = await _owners(call, page) if call.params.get("FetchOwner") is True else None
+    owners = await find_named_owners(call, owners_of(page.lines)) if call.params.get("FetchOwner") is True else None
     return {
         **_common(call, page, encode, limit),
-        "KeyCount": len(page.versions) + len(page.prefixes),
+        "KeyCount": count_lines(page.lines) + len(page.prefixes),
         "ContinuationToken": token,
         "NextContinuationToken": seal_token(page.next_key) if page.truncated else None,
         "StartAfter": None if start_after is None else encode(start_after),
@@ -73,7 +75,7 @@ async def list_object_versions(call: Call) -> dict[str, object]:
     page = await _versions_page(call, key_marker, version_marker, limit)
     result = {**_common(call, page, encode, limit), "KeyMarker": encode(key_marker), "VersionIdMarker": version_marker}
     # As on S3 the two kinds stand in one order: a client that reads the document as it comes sees each key's history.
-    owners = await _owners(call, page)
+    owners = await find_owners(call, (version.attributes.acl for version in page.versions))
     result["Versions"] = Mixed(_history_entry(version, encode, owners) for version in page.versions)
     if page.truncated:
         result |= {"NextKeyMarker": encode(page.next_key), "NextVersionIdMarker": page.next_version or None}
@@ -101,21 +103,21 @@ def _count(call: Call, name: str, wire: str) -> int | None:
 
 async def _page(call: Call, after: str, limit: int) -> ObjectPage:
     if limit == 0:
-        return EMPTY_PAGE
+        return NO_OBJECTS
     prefix, delimiter = call.text("Prefix") or "", call.text("Delimiter") or ""
     return await call.services.engine.list_objects(call.bucket, prefix=prefix, delimiter=delimiter, after=after, limit=limit)
 
 
-async def _versions_page(call: Call, after_key: str, after_version: str, limit: int) -> ObjectPage:
+async def _versions_page(call: Call, after_key: str, after_version: str, limit: int) -> VersionPage:
     if limit == 0:
-        return EMPTY_PAGE
+        return NO_VERSIONS
     prefix, delimiter = call.text("Prefix") or "", call.text("Delimiter") or ""
     return await call.services.engine.list_versions(
         call.bucket, prefix=prefix, delimiter=delimiter, after_key=after_key, after_version=after_version, limit=limit
     )
 
 
-def _common(call: Call, page: ObjectPage, encode: Encoder, limit: int) -> dict[str, object]:
+def _common(call: Call, page: ObjectPage | VersionPage, encode: Encoder, limit: int) -> dict[str, object]:
     delimiter = call.text("Delimiter")
     return {
         "Name": call.bucket.name,
@@ -128,13 +130,8 @@ def _common(call: Call, page: ObjectPage, encode: Encoder, limit: int) -> dict[s
     }
 
 
-async def _owners(call: Call, page: ObjectPage) -> Owners:
-    return await find_owners(call, (version.attributes.acl for version in page.versions))
-
-
 def _contents(page: ObjectPage, encode: Encoder, owners: Owners | None) -> Iterator[Written]:
-    told = None if owners is None else [owners.of(version.attributes.acl) for version in page.versions]
-    return contents(page.versions, url_encoded=encode.kind is not None, owners=told)
+    return contents(page.lines, url_encoded=encode.kind is not None, owner_of=None if owners is None else owners.named)
 
 
 def _entry(version: ListedVersion, encode: Encoder, owners: Owners) -> dict[str, object]:

@@ -22,6 +22,7 @@ from proxy.manifest.records import Bucket, ObjectAttributes, ObjectKey, Readable
 from proxy.services import Services
 from tests.fault.machine.history import Entry, Event, History, Kind, Place, Refused, Tags
 from tests.laboratory import BytesBody
+from tests.listed import listed
 
 if TYPE_CHECKING:
     from tests.fault.machine.process import Process
@@ -190,7 +191,7 @@ class Clients:
             page = await self._engine.list_objects(bucket, prefix="", delimiter="", after="", limit=1000)
         except ProxyError:
             return [self._history.drop(event) for event in events] and None
-        seen = {str(version.key): Entry(str(version.id), self._contents.named(version.etag)) for version in page.versions}
+        seen = {entry.key: Entry(None, self._contents.named(entry.etag)) for entry in listed(page)}
         for event in events:
             self._history.end(event, seen.get(event.place.key, Refused()))
         return None

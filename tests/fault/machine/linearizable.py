@@ -182,7 +182,7 @@ def _get(state: State, event: Event) -> list[State]:
 
 def _see(state: State, event: Event) -> list[State]:
     if state and not state[0].is_marker and isinstance(event.answer, Entry):
-        event = replace(event, answer=event.answer._replace(tags=state[0].tags))  # which a listing does not tell
+        event = replace(event, answer=event.answer._replace(id=state[0].id, tags=state[0].tags))  # which a listing does not tell
     return _get(state, event)
 
 

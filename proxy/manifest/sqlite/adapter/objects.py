@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from proxy.manifest.drafts import NO_CONDITIONS, AttributeChange, CompletedPart, Conditions, ObjectPage, UploadPage, VersionDraft
+from proxy.manifest.drafts import (
+    NO_CONDITIONS,
+    AttributeChange,
+    CompletedPart,
+    Conditions,
+    ObjectPage,
+    UploadPage,
+    VersionDraft,
+    VersionPage,
+)
 from proxy.manifest.events import Cause
 from proxy.manifest.records import (
     BucketId,
@@ -58,7 +67,7 @@ class Objects(StepRunner):
 
     async def list_versions(
         self, bucket_id: BucketId, *, prefix: str, delimiter: str, after_key: str, after_version: str, limit: int
-    ) -> ObjectPage:
+    ) -> VersionPage:
         return await self._list(
             listing.list_versions,
             bucket_id,

@@ -4,8 +4,9 @@ from proxy.manifest.packs import SMALL_BYTES, SMALL_SLOTS
 
 TABLES: tuple[str, ...] = (
     # `order_key` is the version's sequence, negated: a key's newest version comes first, so "latest" is a seek and a listing a scan.
+    # `line` is what listings tell, as the record says it: see `proxy.s3.lines`. A delete marker has none.
     "CREATE TABLE version (bucket INTEGER NOT NULL, key BLOB NOT NULL, order_key INTEGER NOT NULL, version_id TEXT NOT NULL,"
-    " latest INTEGER NOT NULL, marker INTEGER NOT NULL, record BLOB NOT NULL, parts BLOB, pack INTEGER, slot INTEGER,"
+    " latest INTEGER NOT NULL, marker INTEGER NOT NULL, line BLOB, record BLOB NOT NULL, parts BLOB, pack INTEGER, slot INTEGER,"
     " PRIMARY KEY (bucket, key, order_key)) WITHOUT ROWID",
     # With the columns of its condition it covers a hop from one common prefix to the next: no row is read on the way.
     "CREATE INDEX version_current ON version (bucket, key, latest, marker) WHERE latest = 1 AND marker = 0",
