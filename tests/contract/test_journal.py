@@ -206,6 +206,16 @@ async def test_rows_come_in_the_order_of_their_keys(manifest: Manifest) -> None:
     assert [row.key for row in await manifest.rows_of("version", after=keys[0], until=keys[2], limit=9)] == keys[1:2]
 
 
+async def test_what_was_replayed_is_listed(manifest: Manifest, replica: Manifest) -> None:
+    await begun(manifest)
+    await manifest.commit_version(draft("k"))
+    await manifest.delete_latest(1, "deleted", marker_id="m", now_ms=NOW)
+    await replica.apply_rows((await manifest.read_changes(limit_bytes=LARGE)).rows, note=False)
+    page = await replica.list_objects(1, prefix="", delimiter="", after="", limit=10)
+    assert page.lines
+    assert page == await manifest.list_objects(1, prefix="", delimiter="", after="", limit=10)
+
+
 async def test_applied_rows_are_noted_if_the_journal_has_them_not(manifest: Manifest, replica: Manifest) -> None:
     await begun(manifest)
     rows = (await drain(manifest)).rows
