@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from proxy.codec.cells import CellCipher
 from proxy.codec.erasure import decode_stripe, encode_stripe
 from proxy.codec.footer import FixedPart, pack_footer, with_index
-from proxy.codec.format import TAG_SIZE
+from proxy.codec.format import SEALED_CELL_SIZE
 from proxy.codec.geometry import SegmentGeometry
 from proxy.codec.keys import DerivedKeys
 from proxy.codec.label import LabelCipher
@@ -142,12 +142,13 @@ class ColumnReader:
     def add(self, shard_index: int, sealed: bytes | memoryview) -> None:
         """Open one shard's sealed cells of the run, as `SegmentGeometry.cells_span` cuts them. Raises `CellForged`."""
         view = memoryview(sealed)
-        cipher = self._keys.cipher(shard_index)
-        cells, offset = [], 0
-        for stripe in range(self._first, self._last + 1):
-            size = self._geometry.cell_size(stripe)
-            cells.append(memoryview(cipher.open(stripe, view[offset : offset + size + TAG_SIZE])))
-            offset += size + TAG_SIZE
+        open_cell = self._keys.cipher(shard_index).open
+        first, last = self._first, self._last
+        cells = [
+            memoryview(open_cell(first + row, view[row * SEALED_CELL_SIZE : (row + 1) * SEALED_CELL_SIZE])) for row in range(last - first)
+        ]
+        _, length = self._geometry.cells_span(first, last)
+        cells.append(memoryview(open_cell(last, view[(last - first) * SEALED_CELL_SIZE : length])))
         self._columns[shard_index] = cells
 
     def plaintext(self, start: int, length: int) -> list[memoryview]:
@@ -156,11 +157,14 @@ class ColumnReader:
         Data cells at hand are passed on as they are; a stripe with a needed one missing is decoded, for which any k must be there.
         """
         pieces: list[memoryview] = []
+        size = self._geometry.scheme.stripe_size
+        data = [self._columns[index] for index in range(self._geometry.scheme.k) if index in self._columns]
         for stripe in range(self._first, self._last + 1):
-            stripe_start = stripe * self._geometry.scheme.stripe_size
-            low = max(start - stripe_start, 0)
-            high = min(start + length - stripe_start, self._geometry.stripe_size(stripe))
-            if low < high:
+            low = max(start - stripe * size, 0)
+            high = min(start + length - stripe * size, self._geometry.stripe_size(stripe))
+            if high - low == size and len(data) == self._geometry.scheme.k:
+                pieces += [column[stripe - self._first] for column in data]
+            elif low < high:
                 pieces += self._stripe(stripe, low, high)
         return pieces
 

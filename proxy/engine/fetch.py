@@ -20,7 +20,7 @@ from proxy.engine.fleet import Fleet
 from proxy.engine.flight import Flight
 from proxy.engine.keys_in_use import KeysInUse
 from proxy.engine.spread import spread
-from proxy.engine.windows import Window, touched_cells
+from proxy.engine.windows import AT_HAND_SIZE, Window, touched_cells
 from proxy.errors import IntegrityError, NotEnoughShards, ProxyError, ShardTruncated, StoreError, StoreNotAsked
 from proxy.keyring import TenantCipher
 from proxy.manifest.records import Extent, ExtentId, Segment
@@ -28,7 +28,6 @@ from proxy.stores.observe import ObservedStore
 from proxy.stores.protocol import ShardName
 
 INLINE_SIZE = 2 * 1024 * 1024  # sealed bytes, a column of a window: 0.4 ms to open, and a thread would have to be woken for it
-AT_HAND_SIZE = 512 * 1024  # more is read in threads, while the event loop does something else
 MIN_HEDGE_SECONDS = 0.05  # a disk that stalls for a moment, or a busy machine, is not worth another request
 
 
@@ -254,11 +253,14 @@ class WindowFetch:
         """Return the plaintext if the stores have all of it at hand. None: `run` will tell."""
         if self._cached is not None or len(self._wanted) * self._cells_size > AT_HAND_SIZE:
             return None
+        found: list[tuple[int, bytes | memoryview]] = []
+        for column in self._wanted:
+            sealed = read_at_once(self._upstream.fleet, self._window.segment, column, *self._span)
+            if sealed is None:
+                return None
+            found.append((column, sealed))
         try:
-            for column in self._wanted:
-                sealed = read_at_once(self._upstream.fleet, self._window.segment, column, *self._span)
-                if sealed is None:
-                    return None
+            for column, sealed in found:
                 self._reader.add(column, sealed)
         except IntegrityError:
             return None

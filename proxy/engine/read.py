@@ -122,7 +122,13 @@ class Reader:
         Without `passing`, the memory is the caller's.
         """
         charged = passing is not None
-        ahead = ReadAhead(windows, partial(self._begin, keys=keys, charged=charged), self._budget, is_far=is_far)
+        ahead = ReadAhead(
+            windows,
+            partial(self._begin, keys=keys, charged=charged),
+            self._budget,
+            is_far=is_far,
+            at_hand=partial(self._at_hand, keys=keys, charged=charged),
+        )
         try:
             while fetched := await ahead.take():
                 pieces, held = fetched
@@ -175,11 +181,7 @@ class Reader:
     async def fetch(self, window: Window | SlotWindow, keys: ReadKeys, *, charged: bool = True) -> Fetched:
         """Return a window's plaintext and the memory granted for it. What is at hand costs no task, and no turn of the loop."""
         keystream = keys.keystream(window)
-        fetch: WindowFetch | SlotFetch
-        if isinstance(window, SlotWindow):
-            fetch = SlotFetch(window, keys.cipher, self._upstream)
-        else:
-            fetch = WindowFetch(window, keys.cipher, self._upstream)
+        fetch = self._fetch_of(window, keys)
         held = await self._budget.acquire(fetch.memory_bytes if charged else 0, owner=keys.owner)
         try:
             pieces = fetch.at_hand()
@@ -189,6 +191,28 @@ class Reader:
         except BaseException:
             held.release()
             raise
+
+    def _at_hand(self, window: Window | SlotWindow, keys: ReadKeys, *, charged: bool) -> Fetched | None:
+        """As `fetch`, if neither stores nor memory have to be waited for; else None."""
+        keystream = keys.keystream(window)
+        fetch = self._fetch_of(window, keys)
+        held = self._budget.take_at_once(fetch.memory_bytes if charged else 0, owner=keys.owner)
+        if held is None:
+            return None
+        try:
+            pieces = fetch.at_hand()
+        except BaseException:
+            held.release()
+            raise
+        if pieces is None:
+            held.release()
+            return None
+        return (pieces if keystream is None else _decipher(pieces, keystream)), held
+
+    def _fetch_of(self, window: Window | SlotWindow, keys: ReadKeys) -> WindowFetch | SlotFetch:
+        if isinstance(window, SlotWindow):
+            return SlotFetch(window, keys.cipher, self._upstream)
+        return WindowFetch(window, keys.cipher, self._upstream)
 
     async def _deciphered(self, pieces: list[memoryview], keystream: Keystream | None, size_bytes: int) -> list[memoryview]:
         """Put the plaintext in the place of the pieces, one after the other: their memory is that of the window."""

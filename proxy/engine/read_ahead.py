@@ -6,6 +6,10 @@ are larger, or fetched long before, take memory that others may need.
 
 The idea. Windows from afar are fetched several at a time. There are more of them each time the client has to wait, and none beyond the next
 unless half of the budget stays free: memory that others do not miss.
+
+What lies in this machine's memory is not fetched at all. It is taken in short runs, without tasks and threads. A run that is not there is
+fetched, and the next one looked for again: perhaps only its file was not open yet. After two in a row that are not there, the rest of the
+answer is fetched ahead, as any other.
 """
 
 from __future__ import annotations
@@ -15,26 +19,33 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from proxy.engine.budget import Budget, Grant
-from proxy.engine.windows import READ_AHEAD_SIZE, SlotWindow, Window
+from proxy.engine.windows import AT_HAND_SIZE, READ_AHEAD_SIZE, SlotWindow, Window
 
 AHEAD_FROM_AFAR = 2  # windows at first, beside the one that the client waits for
+MOST_MISSED = 2  # in a row: the rest is not expected to be at hand
 MOST_AHEAD = 12  # three segments: then most stores have something to send
 
 Fetched = tuple[list[memoryview], Grant]
 Fetch = Callable[[Window | SlotWindow], asyncio.Task[Fetched]]
+AtHand = Callable[[Window | SlotWindow], Fetched | None]
 
 
 class ReadAhead:
-    """One answer's windows, in order. `is_far`: their stores are."""
+    """One answer's windows, in order. `is_far`: their stores are. `at_hand` returns a window that need not be fetched."""
 
-    def __init__(self, windows: Iterator[Window | SlotWindow], fetch: Fetch, budget: Budget, *, is_far: bool) -> None:
+    def __init__(
+        self, windows: Iterator[Window | SlotWindow], fetch: Fetch, budget: Budget, *, is_far: bool, at_hand: AtHand | None = None
+    ) -> None:
         self._windows = windows
         self._fetch = fetch
+        self._at_hand = at_hand
+        self._missed = 0  # in a row
         self._budget = budget
         self._is_far = is_far
         self._depth = AHEAD_FROM_AFAR
         self._has_begun_to_flow = False  # the first window is always waited for
         self._next = next(windows, None)
+        self._ready: Fetched | None = None  # it was at hand, and is not asked for yet
         self._begun: deque[tuple[asyncio.Task[Fetched], int]] = deque()
 
     async def take(self) -> Fetched | None:
@@ -43,6 +54,8 @@ class ReadAhead:
             await asyncio.sleep(0)  # what was begun before takes its memory now: then it is known how much is left
             self._fill(self._depth + 1)
         elif not self._begun:
+            if (found := await self._look()) is not None:
+                return found
             self._begin()
         if not self._begun:
             return None
@@ -56,11 +69,20 @@ class ReadAhead:
             del ahead  # its error holds this frame
         self._begun.popleft()
         if not self._is_far and length >= READ_AHEAD_SIZE and not self._begun:
-            self._begin()
+            try:
+                self._ready = self._found()
+            except BaseException:
+                fetched[1].release()
+                raise
+            if self._ready is None:
+                self._begin()
         return fetched
 
     async def drop(self) -> None:
         """Break off what is being fetched, and give back the memory of what has been."""
+        ready, self._ready = self._ready, None
+        if ready is not None:
+            ready[1].release()
         begun = [ahead for ahead, _ in self._begun]
         self._begun.clear()
         for ahead in begun:
@@ -68,6 +90,28 @@ class ReadAhead:
         for outcome in await asyncio.gather(*begun, return_exceptions=True):
             if isinstance(outcome, tuple):
                 outcome[1].release()
+
+    async def _look(self) -> Fetched | None:
+        """Return what is at hand of the next window, if anything is."""
+        ready, self._ready = self._ready, None
+        if ready is not None:
+            return ready
+        if self._has_begun_to_flow and self._missed < MOST_MISSED:
+            await asyncio.sleep(0)  # the last one was opened on the event loop: now others have a turn
+        self._has_begun_to_flow = True
+        return self._found()
+
+    def _found(self) -> Fetched | None:
+        """Take the beginning of the next window, or all of it, if it is at hand. If not, what is fetched next is no longer than that."""
+        if self._at_hand is None or self._next is None or self._missed == MOST_MISSED:
+            return None
+        window, rest = self._next.split(AT_HAND_SIZE)
+        fetched = self._at_hand(window)
+        if fetched is not None:
+            self._missed, self._next = 0, rest or next(self._windows, None)
+            return fetched
+        self._missed += 1
+        return None
 
     def _fill(self, count: int) -> None:
         """Have so many windows begun: one in any case, more while there is memory to spare."""
@@ -79,6 +123,10 @@ class ReadAhead:
             self._begin()
 
     def _begin(self) -> None:
-        if self._next is not None:
-            self._begun.append((self._fetch(self._next), self._next.length))
-            self._next = next(self._windows, None)
+        if self._next is None:
+            return
+        window, rest = self._next, None
+        if 0 < self._missed < MOST_MISSED:
+            window, rest = window.split(AT_HAND_SIZE)  # what comes after may be at hand
+        self._begun.append((self._fetch(window), window.length))
+        self._next = rest or next(self._windows, None)

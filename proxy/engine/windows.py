@@ -14,6 +14,8 @@ WINDOW_SIZE = 4 * 1024 * 1024  # plaintext: a store is asked for 1 MiB at a time
 FIRST_WINDOW_SIZE = 1024 * 1024  # the first byte leaves sooner
 FAR_WINDOW_SIZE = WINDOW_SIZE  # from afar the round trip takes longer than the bytes, and is paid for each window
 RESUMED_WINDOW_SIZE = 256 * 1024  # after a pause: a slow reader may pause again soon, and what was read ahead is read in vain
+AT_HAND_SIZE = 1024 * 1024  # taken from memory and opened on the event loop, 0.5 ms; more is read in threads, while it does something else
+AT_HAND_COLUMN_SIZE = 256 * 1024  # of that in one store
 READ_AHEAD_SIZE = 512 * 1024  # after a smaller window, the next one is read only when it is asked for
 SLOT_TAGS_SIZE = 1024  # more than the tags of a slot and of the cells that it crosses
 SOURCE_WINDOW_SIZE = 2 * 1024 * 1024  # of a copy: no less than a stripe of 32 cells
@@ -28,6 +30,15 @@ class Window:
     start: int
     length: int
     offset: int = 0  # of `start` in the extent
+
+    def split(self, size_limit: int) -> tuple[Window, Window | None]:
+        """Return a window of as many bytes at most, or one stripe, but no more than a store has at hand; and what is left."""
+        end = _window_end(self.extent, self.start, min(size_limit, self.extent.layout.k * AT_HAND_COLUMN_SIZE))
+        length = end - self.start
+        if length >= self.length:
+            return self, None
+        rest = Window(self.extent, self.segment, end, self.length - length, self.offset + length)
+        return Window(self.extent, self.segment, self.start, length, self.offset), rest
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +56,10 @@ class SlotWindow:
     def offset(self) -> int:
         """Return where `start` is in what the version refers to, as `Window.offset`."""
         return self.start
+
+    def split(self, size_limit: int) -> tuple[SlotWindow, None]:  # noqa: ARG002 -- its tag needs all of it
+        """As `Window.split`: a slot is always whole."""
+        return self, None
 
 
 class Stored(NamedTuple):

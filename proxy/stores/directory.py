@@ -68,8 +68,7 @@ class DirectoryStore:
         if (found := self.read_at_once(name, start, length)) is not None:
             return found
         data, file = await self._run(lambda root, _: self._read_and_keep(root, name, start, length), reading=name)
-        if length <= AT_ONCE_SIZE:
-            self._kept.keep(name, file)
+        self._kept.keep(name, file)
         return data
 
     def read_at_once(self, name: ShardName, start: int, length: int) -> memoryview | None:

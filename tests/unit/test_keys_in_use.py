@@ -1,8 +1,8 @@
-"""Keys of segments that are kept: the same ones, not too many, and none of large segments."""
+"""Keys of segments that are kept: the same ones, not too many, and those of large segments apart."""
 
 from __future__ import annotations
 
-from proxy.engine.keys_in_use import KEPT, LARGEST_KEPT, KeysInUse
+from proxy.engine.keys_in_use import KEPT, LARGE_KEPT, LARGE_SIZE, KeysInUse
 from proxy.keyring import TenantCipher
 from proxy.manifest.records import Layout, Segment, SegmentId
 
@@ -56,9 +56,13 @@ def test_those_not_asked_for_longest_are_forgotten() -> None:
     assert cipher.unwrapped == KEPT + 2
 
 
-def test_keys_of_large_segments_are_not_kept() -> None:
+def test_keys_of_large_segments_are_kept_for_their_next_windows_and_drive_out_no_others() -> None:
     cipher, kept = CountingCipher(), KeysInUse()
-    layout = _layout(cipher, 1, size=LARGEST_KEPT + 1)
-    for _ in range(2):
+    small = _layout(cipher, 0)
+    kept.of(small, small.segments[0], cipher)
+    large = [_layout(cipher, 1 + number, size=LARGE_SIZE + 1) for number in range(max(LARGE_KEPT, KEPT) + 1)]
+    for layout in (*large, large[-1], small):
         kept.of(layout, layout.segments[0], cipher)
-    assert cipher.unwrapped == 2
+    assert cipher.unwrapped == 1 + len(large)
+    kept.of(large[0], large[0].segments[0], cipher)
+    assert cipher.unwrapped == 2 + len(large)

@@ -9,7 +9,7 @@ import pytest
 
 from proxy.engine.budget import Budget
 from proxy.engine.read_ahead import AHEAD_FROM_AFAR, MOST_AHEAD, Fetched, ReadAhead
-from proxy.engine.windows import READ_AHEAD_SIZE, SlotWindow, Window
+from proxy.engine.windows import AT_HAND_SIZE, READ_AHEAD_SIZE, SlotWindow, Window
 from proxy.manifest.records import Extent, ExtentId, Layout, Segment, SegmentId
 from tests.leaping import leap
 
@@ -27,9 +27,18 @@ class Stores:
         self.budget = Budget(capacity, wait_seconds=10)
         self.under_way = self.most_under_way = 0
         self.begun = 0
+        self.in_memory = range(0)  # what lies there of the segment
 
-    def ahead(self, *, is_far: bool) -> ReadAhead:
-        return ReadAhead(iter(self.windows), self._begin, self.budget, is_far=is_far)
+    def ahead(self, *, is_far: bool, looks: bool = False) -> ReadAhead:
+        return ReadAhead(iter(self.windows), self._begin, self.budget, is_far=is_far, at_hand=self._at_hand if looks else None)
+
+    def _at_hand(self, window: Window | SlotWindow) -> Fetched | None:
+        assert window.length <= AT_HAND_SIZE, "the event loop would be kept for long"
+        if window.start not in self.in_memory:
+            return None
+        held = self.budget.take_at_once(2 * window.length, owner="t")
+        assert held is not None
+        return [memoryview(window.start.to_bytes(8, "big"))], held
 
     def _begin(self, window: Window | SlotWindow) -> asyncio.Task[Fetched]:
         self.begun += 1
@@ -154,3 +163,59 @@ def test_what_was_read_ahead_is_broken_off_and_freed(after: float) -> None:
         assert (stores.under_way, stores.budget.held_bytes) == (0, 0)
 
     leap(run())
+
+
+@simulated
+async def test_what_lies_in_memory_is_not_fetched() -> None:
+    stores = Stores(count=5)
+    stores.in_memory = range(20 * MIB)
+    starts, seconds = await _taken(stores.ahead(is_far=False, looks=True))
+    assert (starts, seconds, stores.begun) == ([number * MIB for number in range(20)], 0, 0)
+
+
+@simulated
+async def test_a_run_that_is_not_in_memory_is_fetched_and_the_next_one_looked_for() -> None:
+    stores = Stores(count=5)
+    stores.in_memory = range(MIB, 20 * MIB)
+    starts, seconds = await _taken(stores.ahead(is_far=False, looks=True))
+    assert starts == [number * MIB for number in range(20)]
+    assert (seconds, stores.begun) == (pytest.approx(TRIP), 1)
+
+
+@simulated
+async def test_what_is_on_the_disk_alone_is_read_ahead_by_whole_windows() -> None:
+    stores = Stores(count=5)
+    ahead = stores.ahead(is_far=False, looks=True)
+    assert await _taken(ahead, count=1) == ([0], pytest.approx(TRIP))
+    assert stores.begun == 2, "the next one is on its way already"
+    starts, _ = await _taken(ahead)
+    assert starts == [MIB, *(number * 4 * MIB for number in range(1, 5))]
+
+
+@simulated
+async def test_others_have_a_turn_between_windows_that_lie_in_memory() -> None:
+    stores = Stores(count=5)
+    stores.in_memory = range(20 * MIB)
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    beside = asyncio.create_task(other())
+    await _taken(stores.ahead(is_far=False, looks=True))
+    beside.cancel()
+    assert turns >= 19
+
+
+@simulated
+async def test_what_was_found_in_memory_before_it_was_asked_for_is_freed() -> None:
+    stores = Stores(count=5)
+    stores.in_memory = range(MIB, 2 * MIB)
+    ahead = stores.ahead(is_far=False, looks=True)
+    await _taken(ahead, count=1)
+    assert stores.budget.held_bytes == 2 * MIB
+    await ahead.drop()
+    assert stores.budget.held_bytes == 0

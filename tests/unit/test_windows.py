@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.codec.geometry import Scheme, SegmentGeometry
-from proxy.engine.windows import aligned_extents, touched_cells, touched_extents
-from proxy.manifest.records import ExtentId, ExtentRef
+from proxy.engine.windows import AT_HAND_COLUMN_SIZE, aligned_extents, plan_windows, touched_cells, touched_extents
+from proxy.manifest.records import Extent, ExtentId, ExtentRef, Layout, Segment, SegmentId
 
 
 @given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=30), picks=st.tuples(st.floats(0, 1), st.floats(0, 1)))
@@ -50,3 +50,21 @@ def test_the_cells_of_a_range_hold_it_and_are_no_more_than_its_stripes(k: int, s
     columns, cells_size = touched_cells(SegmentGeometry(Scheme(k, 2), size), start, length)
     assert length <= len(columns) * cells_size < length + 2 * k * 65_536
     assert set(columns) <= set(range(k))
+
+
+@given(k=st.integers(1, 20), size=st.integers(1, 5_000_000), start=st.integers(0, 4_000_000), limit=st.integers(1, 2_000_000))
+def test_a_window_is_split_at_a_stripe_and_nothing_of_it_is_lost(k: int, size: int, start: int, limit: int) -> None:
+    segment = Segment(id=SegmentId(bytes(16)), size=size + start, stores=("s",) * (k + 2))
+    layout = Layout(size=segment.size, k=k, m=2, tenant_key_id="t", wrapped_key=b"", segments=(segment,))
+    (window,) = plan_windows([Extent(id=ExtentId(1), layout=layout)], start, size, first_size=2 * segment.size + k * 65_536)
+
+    first, rest = window.split(limit)
+
+    assert (first.start, first.offset) == (window.start, window.offset)
+    assert first.length <= max(min(limit, k * AT_HAND_COLUMN_SIZE), k * 65_536)
+    if rest is None:
+        assert first == window
+    else:
+        assert rest.start % (k * 65_536) == 0
+        assert (rest.start, rest.offset) == (first.start + first.length, first.offset + first.length)
+        assert first.length + rest.length == window.length

@@ -67,6 +67,11 @@ async def test_a_large_range_is_left_to_the_threads(store: DirectoryStore) -> No
     assert store.read_at_once(NAME, 0, AT_ONCE_SIZE + 1) is None
 
 
+async def test_a_file_of_which_a_large_range_was_read_is_kept_for_the_next_small_one(store: DirectoryStore) -> None:
+    assert await store.get_range(NAME, 0, AT_ONCE_SIZE + 1) == DATA
+    assert store.read_at_once(NAME, 3, 1000) == DATA[3:1003]
+
+
 async def test_a_range_that_ends_behind_the_shard_is_missing(store: DirectoryStore) -> None:
     await store.get_range(NAME, 0, 5)
     assert store.read_at_once(NAME, len(DATA) - 2, 3) is None
