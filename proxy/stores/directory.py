@@ -54,7 +54,7 @@ class DirectoryStore:
         self._lanes = Lanes(LANES, name=f"store-{info.name}")
         self._kept = KeptFiles(files_to_keep())
         self._closed = False
-        self._root = Root(info.name, path, fsync=fsync)
+        self._root = Root(info.name, path, fsync=fsync, folders_to_keep=files_to_keep())
         self.present = self._root.begin(create=create)
         if tidy and self.present:
             threading.Thread(target=self._remove_stale, name=f"store-{info.name}-stale", daemon=True).start()
@@ -121,6 +121,7 @@ class DirectoryStore:
             return await self._lanes.run(translated)
         except FilesExhausted:
             self._kept.drop_all()  # what is only faster gives way to what would not work
+            self._root.close_folders()
             raise
         except LanesClosed:
             raise StoreUnavailable(self.info.name, "closed") from None
@@ -140,8 +141,17 @@ class DirectoryStore:
 
     def _put(self, root: HeldRoot, name: str, body: Sequence[bytes | bytearray | memoryview], cancelled: Cancelled) -> None:
         folder, _, file = name.rpartition("/")
-        with self._folder(root, folder) as place:
+        if (kept := root.folders_open.find(folder)) is not None:
+            with suppress(FileNotFoundError):  # somebody tidied an empty folder away
+                self._files.write(root, kept, next(self._root.temporaries), file, body, cancelled)
+                return
+        place = self._folder(root, folder)
+        try:
             self._files.write(root, place, next(self._root.temporaries), file, body, cancelled)
+        except BaseException:
+            place.close()
+            raise
+        root.folders_open.keep(folder, place)
 
     def _folder(self, root: HeldRoot, folder: str) -> Directory:
         """Open a folder to write into it, and make it if it is not known to exist."""

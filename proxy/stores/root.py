@@ -29,6 +29,7 @@ from proxy.errors import ConfigError, FilesExhausted, StoreUnavailable
 
 MARKER = ".shardgate-store"
 TEMPORARY = ".tmp-"
+FOLDER_SECONDS = 10.0  # for how long a folder stays open
 LOOK_SECONDS = 1.0  # for how long the event loop relies on one look at the path
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE})
 _LONGEST_OWNER = 256  # bytes of a marker that are read: a store's name has 63
@@ -75,22 +76,52 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 class HeldRoot(Directory):
     """A root whose marker was found to be right, and what is known of it."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, folders_to_keep: int = 0) -> None:
         super().__init__(os.open(path, _DIRECTORY))
         found = os.fstat(self.descriptor)
         self.identity = (found.st_dev, found.st_ino)
         self.folders: set[str] = set()  # known to exist, durably
+        self.folders_open = OpenFolders(folders_to_keep)
         self.takes_direct_writes = True  # until its file system has refused one
+
+
+class OpenFolders:
+    """Folders of a root that were written to lately, still open: to open and close one takes a third of the time of a small shard.
+
+    Threads share it: each step is one of the interpreter's own. One that is full lets go of the newest, and keeps most.
+    """
+
+    def __init__(self, limit: int, *, now: Callable[[], float] = time.monotonic) -> None:
+        self._limit = limit
+        self._now = now
+        self._kept: dict[str, tuple[Directory, float]] = {}
+
+    def find(self, name: str) -> Directory | None:
+        """Return an open folder, if it was opened a moment ago: what is moved away should be missed soon."""
+        found = self._kept.get(name)
+        return found[0] if found is not None and self._now() - found[1] < FOLDER_SECONDS else None
+
+    def keep(self, name: str, folder: Directory) -> None:
+        """Take a folder that was just opened. Whoever uses one that is let go of still has it until the end of its call."""
+        if self._limit and len(self._kept) >= self._limit:
+            with suppress(KeyError):  # another thread was faster
+                self._kept.popitem()
+        if self._limit:
+            self._kept[name] = folder, self._now()
+
+    def close(self) -> None:
+        self._kept.clear()
 
 
 class Root:
     """The place of one store's root. Its calls block."""
 
-    def __init__(self, store: str, path: Path, *, fsync: bool, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, store: str, path: Path, *, fsync: bool, folders_to_keep: int = 0, now: Callable[[], float] = time.monotonic) -> None:
         self.temporaries: Iterator[str] = temporary_names()
         self._store = store
         self.path = str(path)
         self._fsync = fsync
+        self._folders_to_keep = folders_to_keep
         self._now = now
         self._held: HeldRoot | None = None
         self._looked_at = 0.0
@@ -138,6 +169,11 @@ class Root:
         except OSError as error:
             raise self._unavailable(error) from error
 
+    def close_folders(self) -> None:
+        """Close what is only open to be faster."""
+        if (held := self._held) is not None:
+            held.folders_open.close()
+
     def let_go(self) -> None:
         """Hold nothing any more; who uses the root still has it until the end of its call."""
         self._held = None
@@ -152,7 +188,7 @@ class Root:
     def _take(self) -> HeldRoot:
         """Hold what is at the path, if it is this store's root; else hold nothing, and raise `OSError`."""
         held, self._held = self._held, None
-        found = HeldRoot(self.path)
+        found = HeldRoot(self.path, self._folders_to_keep)
         try:
             if (owner := self._owner(found)) != self._store:
                 raise _AnotherStores(owner)

@@ -21,7 +21,7 @@ import pytest
 from proxy.errors import ConfigError, FilesExhausted, ShardMissing, StoreRejected, StoreUnavailable
 from proxy.stores.directory import LANES, DirectoryStore
 from proxy.stores.protocol import ShardName, StoreName
-from proxy.stores.root import MARKER
+from proxy.stores.root import FOLDER_SECONDS, MARKER, Directory, OpenFolders
 from proxy.stores.stale import STALE_SECONDS
 from tests.unit.stores.conftest import INFO, NAME
 
@@ -293,7 +293,7 @@ async def test_a_disk_that_is_exchanged_under_a_put_does_not_get_it(
     assert (tmp_path / "away" / NAME).read_bytes() == b"z"
 
 
-async def test_a_disk_that_is_exchanged_holds_no_file_open(opened: Opener, root: Path, tmp_path: Path) -> None:
+async def test_of_a_disk_that_is_exchanged_nothing_is_held_open(opened: Opener, root: Path, tmp_path: Path) -> None:
     store = opened(root)
     await store.put(NAME, [b"x"])
     for number in range(3):
@@ -303,7 +303,30 @@ async def test_a_disk_that_is_exchanged_holds_no_file_open(opened: Opener, root:
         shutil.copytree(tmp_path / f"away{number}", root)
         assert await store.get(NAME) == b"x"
         await store.put(ShardName("cd/new"), [b"y"])
-    assert _open_below(tmp_path) == [str(root)]
+    assert sorted(_open_below(tmp_path)) == [str(root), str(root / "cd")]
+
+
+def test_a_folder_is_kept_open_for_a_moment_and_few_are(tmp_path: Path) -> None:
+    now = 0.0
+    folders = OpenFolders(2, now=lambda: now)
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+        folders.keep(name, Directory(os.open(tmp_path / name, os.O_RDONLY)))
+    assert len(_open_below(tmp_path)) == 2
+    assert folders.find("a") is not None
+    assert folders.find("b") is None
+    now = FOLDER_SECONDS
+    assert folders.find("a") is None
+    folders.close()
+    assert _open_below(tmp_path) == []
+
+
+async def test_a_folder_in_the_place_of_one_that_was_tidied_away_is_written_to(store: DirectoryStore, root: Path) -> None:
+    await store.put(NAME, [b"x"])
+    shutil.rmtree(root / "ab")
+    (root / "ab").mkdir()
+    await store.put(NAME, [b"y"])
+    assert await store.get(NAME) == b"y"
 
 
 def _open_below(path: Path) -> list[str]:
