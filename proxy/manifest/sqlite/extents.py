@@ -33,8 +33,13 @@ def change_references(
 ) -> tuple[ExtentRef, ...]:
     """Count references as one step changes them, and return those to what is shared. What nobody refers to any more becomes garbage."""
     shared, released = tuple(shared), tuple(released)
+    if not shared:
+        released = tuple(ref for ref in released if not _leaves_others(connection, ref))
+        if not released:
+            return ()
     plan = plan_references(counted_extents(connection, {ref.id for ref in (*shared, *released)}), shared=shared, released=released)
-    connection.executemany("UPDATE extent SET refs = ? WHERE id = ?", [(count, extent_id) for extent_id, count in plan.counts])
+    for extent_id, count in plan.counts:
+        connection.execute("UPDATE extent SET refs = ? WHERE id = ?", (count, extent_id))
     room = SEGMENTS_AT_ONCE
     for extent in plan.gone:
         room -= len(extent.layout.segments)
@@ -43,6 +48,13 @@ def change_references(
         else:  # an object of a TiB has 64 Ki segments, and clients wait for this step: the rest is the collector's
             connection.execute("UPDATE extent SET refs = 0 WHERE id = ?", (extent.id,))
     return shared
+
+
+def _leaves_others(connection: Connection, ref: ExtentRef) -> bool:
+    """Count a slot's use out at once, if others use the pack: what that consists of need not even be read."""
+    if ref.offset is None:
+        return False
+    return connection.execute("UPDATE extent SET refs = refs - 1 WHERE id = ? AND refs > 1", (ref.id,)).rowcount == 1
 
 
 def bury_extents(connection: Connection, now_ms: int) -> int:
