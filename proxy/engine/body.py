@@ -45,6 +45,14 @@ class Body(Protocol):
         ...
 
 
+class HereAlready(ABC):
+    """What a `Body` is besides if all of it may be here before it is asked for, as with a small request that came in one piece."""
+
+    @abstractmethod
+    def take_at_once(self) -> bytes | None:
+        """Return what `chunks` would yield, if nothing has to be waited for; else None, and nothing is taken. Not after `chunks`."""
+
+
 class OpenEnded(ABC):
     """What a `Body` is besides if its end is known only nearly, as that of a form's file: `size_bytes` is the most it may have at first."""
 

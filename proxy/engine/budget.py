@@ -30,9 +30,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
+from math import inf
 from typing import NamedTuple
 
 from proxy.engine.claims import Claim, can_all_finish
@@ -43,6 +44,7 @@ PATIENCE_SECONDS = 1.0  # many times what a small request holds its memory for
 PRESS_SECONDS = 0.1
 IDLE_SECONDS = 1.0  # longer than a lost packet takes to come again
 BLOCKED_SECONDS = 0.1  # after which a client that takes an answer is slow, and its memory may be others'
+REVOKED = "others wait for the memory that this request holds and does not fill"
 STALL_SECONDS = 0.25  # a look that comes this late was held up here: nobody's bytes were read meanwhile
 
 
@@ -53,7 +55,7 @@ class Grant:
 
     def __init__(self, budget: Budget, claim_bytes: int, *, owner: str, is_small: bool, number: int) -> None:
         self._budget = budget
-        self._limit: asyncio.Timeout | None = None
+        self._limit: asyncio.Timeout | _Revocation | None = None
         self.claim_bytes = claim_bytes
         self.owner = owner
         self.is_small = is_small
@@ -77,20 +79,39 @@ class Grant:
         """
         self.idle_seconds = idle_seconds
         try:
-            async with asyncio.timeout(None) as self._limit:
+            async with asyncio.timeout(None) as limit:
+                self._limit = limit
                 self._budget.begin(self)
                 yield
         except TimeoutError:
-            if self._limit is None or not self._limit.expired():
+            if not limit.expired():
                 raise
-            raise BudgetExhausted("others wait for the memory that this request holds and does not fill") from None
+            raise BudgetExhausted(REVOKED) from None
         finally:
+            self._limit = None
+            self._budget.end(self)
+
+    def lie_ready(self, when_revoked: Callable[[], None]) -> None:
+        """As `filling`, for bytes that are all here and wait, until `leave_ready`; that they wait is not their client's fault.
+
+        `when_revoked` is called, soon, if others need the memory. A coroutine in a block for each costs more than all else here.
+        """
+        self.idle_seconds = inf
+        self._limit = _Revocation(when_revoked)
+        self._budget.begin(self)
+
+    def leave_ready(self) -> None:
+        if self._limit is not None:
             self._limit = None
             self._budget.end(self)
 
     async def grow(self, size_bytes: int) -> None:
         """Hold as many bytes in all, or the whole claim if that is less, or the request is small. Raises `BudgetExhausted`."""
         await self._budget.grow(self, self.missing_bytes if self.is_small else min(size_bytes - self.size_bytes, self.missing_bytes))
+
+    def grow_at_once(self) -> bool:
+        """Hold the whole claim if nobody has to be waited for, and tell whether that is so."""
+        return self._budget.grow_at_once(self, self.missing_bytes)
 
     def touch(self) -> None:
         """Say that bytes have come: it does not idle."""
@@ -113,6 +134,23 @@ class Grant:
     def keep(self, size_bytes: int) -> None:
         """Give back what is beyond as many bytes."""
         self.release(max(self.size_bytes - size_bytes, 0))
+
+
+class _Revocation:
+    """Calls back once a grant is revoked: what there is of an `asyncio.Timeout` where no task is to be interrupted."""
+
+    __slots__ = ("_call", "_when")
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call = call
+        self._when: float | None = None
+
+    def when(self) -> float | None:
+        return self._when
+
+    def reschedule(self, when: float) -> None:
+        self._when = when
+        asyncio.get_running_loop().call_soon(self._call)
 
 
 class _Waiting(NamedTuple):
@@ -202,11 +240,16 @@ class Budget:
 
     async def grow(self, grant: Grant, more_bytes: int) -> None:
         """Add to a grant. Called by the grant."""
-        if more_bytes > 0 and not self._passes_others(grant) and self._may_have(grant, more_bytes):
-            self._take(grant, more_bytes)
-        elif more_bytes > 0:
+        if more_bytes > 0 and not self.grow_at_once(grant, more_bytes):
             await self._wait(grant, more_bytes)
         grant.touch()
+
+    def grow_at_once(self, grant: Grant, more_bytes: int) -> bool:
+        """Add to a grant if nobody has to be waited for. Called by the grant."""
+        if self._passes_others(grant) or not self._may_have(grant, more_bytes):
+            return False
+        self._take(grant, more_bytes)
+        return True
 
     def begin(self, grant: Grant) -> None:
         """Count a grant among those that are being filled. Called by the grant."""

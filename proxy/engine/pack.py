@@ -31,7 +31,7 @@ from typing import NamedTuple
 from proxy.codec.format import CELL_SIZE, MAX_PACK_SIZE, MAX_PACK_SLOTS, MAX_TABLE_SIZE
 from proxy.codec.geometry import Scheme
 from proxy.engine.body import Body
-from proxy.engine.budget import Budget
+from proxy.engine.budget import REVOKED, Budget
 from proxy.engine.destination import VersionDestination
 from proxy.engine.pack_carrier import PackCarrier
 from proxy.engine.packable import Arrived, may_be_packed, read_whole
@@ -71,7 +71,6 @@ class Packer:
         gate = self._gate(destination)
         gate.join(arrived)
         try:
-            await gate.gathering(arrived)
             version = await arrived.outcome
         except BaseException:
             gate.leave(arrived)
@@ -123,22 +122,18 @@ class _Gate:
         """Let a body wait for the next pack, which may leave now."""
         self._waiting.append(body)
         self._waiting_bytes += body.size_bytes
+        body.gather(partial(self._revoke, body))
         self._depart()
 
-    async def gathering(self, body: Arrived) -> None:
-        """Wait until a body is on its way. Raises `BudgetExhausted` if it is not, and another tenant is to have its memory."""
-        try:
-            await body.gathering()
-        except BudgetExhausted:
-            if body in self._waiting:
-                raise
-
-    def leave(self, body: Arrived) -> None:
-        """Take a body back that nobody waits for any more, if it is still here."""
+    def leave(self, body: Arrived, reason: BudgetExhausted | None = None) -> None:
+        """Take a body back, if it is still here: nobody waits for it any more, or there is a reason."""
         if body in self._waiting:
             self._waiting.remove(body)
             self._waiting_bytes -= body.size_bytes
-            body.send_away()
+            body.send_away(reason)
+
+    def _revoke(self, body: Arrived) -> None:
+        self.leave(body, BudgetExhausted(REVOKED))
 
     def _depart(self) -> None:
         if self._waiting and (not self._in_flight or (self._in_flight < MAX_IN_FLIGHT and self._is_worth_it())):

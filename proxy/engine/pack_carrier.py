@@ -6,7 +6,7 @@ Whatever happens, each body has its outcome at the end, and its memory is given 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from traceback import clear_frames
 from typing import TypeAlias
 
@@ -50,10 +50,11 @@ class PackCarrier:
         composition = compose([body.size_bytes for body in fitting], kind.scheme.k)
         alone = [body for body in bodies if len(body.content.record) > MAX_RECORD_SIZE]
         alone += [fitting[place] for place in composition.left_out]
-        ways: list[Coroutine[object, object, None]] = [self._store_alone(kind, body) for body in alone]
-        if any(composition.columns):
-            ways.append(self._store_pack(kind, fitting, composition))
-        await asyncio.gather(*ways)
+        pack = self._store_pack(kind, fitting, composition) if any(composition.columns) else None
+        if alone:  # seldom: a task for each costs as much as putting a shard
+            await asyncio.gather(*(self._store_alone(kind, body) for body in alone), *(() if pack is None else (pack,)))
+        elif pack is not None:
+            await pack
 
     async def _store_pack(self, kind: PackKind, bodies: Sequence[Arrived], composition: Composition) -> None:
         places = sorted(place for column in composition.columns for place in column)

@@ -20,7 +20,7 @@ from proxy.codec.label import Label, encode_label
 from proxy.codec.segment import SegmentKeys, SegmentSealer
 from proxy.codec.slots import Arrangement, SlotContent
 from proxy.engine.budget import Grant
-from proxy.engine.filling import INLINE_SIZE, segment_memory
+from proxy.engine.filling import segment_memory
 from proxy.engine.intents import IntentLedger
 from proxy.engine.placement import Policy
 from proxy.engine.quorum import Placed, ShardPutter
@@ -32,6 +32,7 @@ from proxy.keyring import TenantCipher
 from proxy.manifest.records import ExtentId, GarbageSegment, Layout, Settlement
 
 logger = logging.getLogger(__name__)
+INLINE_SIZE = 256 * 1024  # sealed and coded in 0.3 ms; to wake a thread for less makes the pack wait for its turn, and costs as much
 Committed = TypeVar("Committed")
 Make: TypeAlias = Callable[[SegmentKeys], bytes | bytearray | memoryview]  # the plaintext of a segment, once its keys are known
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
-from math import inf
 
 from msgspec import msgpack
 
 from proxy.codec.geometry import Scheme
 from proxy.codec.slots import ALWAYS_PACKED_SIZE, SlotContent
-from proxy.engine.body import Body, OpenEnded
+from proxy.engine.body import Body, HereAlready, OpenEnded
 from proxy.engine.budget import Budget, Grant
 from proxy.engine.destination import VersionDestination
+from proxy.errors import BudgetExhausted
 from proxy.manifest.drafts import NO_CONDITIONS, VersionDraft
 from proxy.manifest.records import Version
 
@@ -25,14 +25,12 @@ PACK_FOOTER_ALLOWANCE = 1024  # the label of a pack has no record
 
 @dataclass(slots=True, eq=False)
 class Arrived:
-    """A body that is here whole and has passed every check. `departed`: it is on its way to the stores, and cannot be taken back.
-    `outcome`: the version that it becomes, or why it does not."""
+    """A body that is here whole and has passed every check. `outcome`: the version that it becomes, or why it does not."""
 
     destination: VersionDestination
     draft: VersionDraft
     content: SlotContent
     held: Grant
-    departed: asyncio.Future[None]
     outcome: asyncio.Future[Version]
 
     @property
@@ -45,22 +43,23 @@ class Arrived:
         bucket, key, version_id, record, _ = self.content
         return len(bucket) + len(key.encode()) + len(version_id) + len(record) + ENTRY_ALLOWANCE
 
-    def depart(self) -> None:
-        """Say that it is on its way."""
-        if not self.departed.done():
-            self.departed.set_result(None)
-
-    async def gathering(self) -> None:
-        """Wait until it is on its way. Raises `BudgetExhausted` if another tenant is to have its memory."""
+    def gather(self, when_revoked: Callable[[], None]) -> None:
+        """Begin to wait until it is on its way. `when_revoked` is called if another tenant is to have its memory."""
         self.held.claim_bytes = self.held.size_bytes  # it needs no more
-        async with self.held.filling(idle_seconds=inf):  # that it waits is not its client's fault
-            await self.departed
+        self.held.lie_ready(when_revoked)
 
-    def send_away(self) -> None:
-        """Take it back."""
-        self.departed.cancel()
-        self.outcome.cancel()
+    def depart(self) -> None:
+        """Say that it is on its way to the stores, and cannot be taken back."""
+        self.held.leave_ready()
+
+    def send_away(self, reason: BudgetExhausted | None = None) -> None:
+        """Take it back, while it gathers."""
+        self.held.leave_ready()
         self.held.release()
+        if reason is None:
+            self.outcome.cancel()
+        else:
+            self.end(reason)
 
     def let_go(self) -> None:
         """Drop the bytes: the stores have them."""
@@ -96,23 +95,37 @@ async def read_whole(destination: VersionDestination, body: Body, budget: Budget
     """Read a body at its client's pace, and check it. Raises what the body raises, and `BudgetExhausted`."""
     memory = memory_in_pack(body.size_bytes, destination.scheme, record_size=_record_size(destination))
     held = budget.claim(memory + body.memory_to_fill(body.size_bytes), owner=destination.bucket.tenant_id)
-    chunks = body.chunks()
     try:
-        whole = await _read(chunks, body, held)
+        here = body.take_at_once() if isinstance(body, HereAlready) else None
+        whole = await (_read(body, held) if here is None else _keep(here, body, held))
         held.keep(memory)
         draft = destination.record(body.finish(), len(whole))
     except BaseException:
         held.release()
         raise
+    content = SlotContent(destination.bucket.name, destination.key, destination.version_id, msgpack.encode(draft), whole)
+    return Arrived(destination, draft, content, held, outcome=asyncio.get_running_loop().create_future())
+
+
+async def _keep(whole: bytes, body: Body, held: Grant) -> bytes:
+    """Return a body that was here already, with memory for it: mostly there is some, and then nobody is waited for."""
+    body.digest(whole)
+    if not held.grow_at_once():
+        async with held.filling():
+            await held.grow(held.claim_bytes)
+    return whole
+
+
+async def _read(body: Body, held: Grant) -> bytes:
+    chunks = body.chunks()
+    try:
+        return await _read_chunks(chunks, body, held)
     finally:
         if isinstance(chunks, AsyncGenerator):  # left to the garbage collector, a copy's requests to stores would go on
             await chunks.aclose()
-    content = SlotContent(destination.bucket.name, destination.key, destination.version_id, msgpack.encode(draft), whole)
-    loop = asyncio.get_running_loop()
-    return Arrived(destination, draft, content, held, departed=loop.create_future(), outcome=loop.create_future())
 
 
-async def _read(chunks: AsyncIterator[bytes | memoryview], body: Body, held: Grant) -> bytes:
+async def _read_chunks(chunks: AsyncIterator[bytes | memoryview], body: Body, held: Grant) -> bytes:
     if body.memory_to_fill(body.size_bytes):  # it reads by itself, and nobody need wait for a client: it is not to be revoked
         await held.grow(held.claim_bytes)
         return await _rest(b"", chunks, body, held)

@@ -12,7 +12,7 @@ import hmac
 from collections.abc import AsyncIterator, Mapping
 from typing import Protocol
 
-from proxy.engine.body import Digests
+from proxy.engine.body import Digests, HereAlready
 from proxy.engine.budget import Grant
 from proxy.manifest.records import Checksum
 from proxy.s3.aws_chunked import ChunkedDecoder
@@ -43,8 +43,12 @@ class RawBody(Protocol):
         """Return the next bytes, none at the end."""
         ...
 
+    def read_at_once(self) -> bytes | memoryview | None:
+        """Return all the bytes to the end if they are here; else None, and nothing is read."""
+        ...
 
-class RequestBody:
+
+class RequestBody(HereAlready):
     """One pass over a request's plaintext; the engine's `Body`. Raises S3Error for whatever is wrong with the headers."""
 
     def __init__(
@@ -102,6 +106,17 @@ class RequestBody:
                 if received > self._size:
                     raise S3Error("IncompleteBody")
                 yield piece
+        self._end(received)
+
+    def take_at_once(self) -> bytes | None:
+        data = self._raw.read_at_once()
+        if data is None:
+            return None
+        whole = bytes(data) if self._decoder is None else b"".join(self._decoder.feed(bytes(data)))
+        self._end(len(whole))
+        return whole
+
+    def _end(self, received: int) -> None:
         if received != self._size:
             raise S3Error("IncompleteBody")
         if self._decoder is not None:

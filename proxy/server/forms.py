@@ -45,6 +45,9 @@ class Upload:
                 return b""
         return self._pieces.popleft()
 
+    def read_at_once(self) -> None:
+        """What a form brings is not known to be here before its end is found."""
+
     async def settle(self) -> int:
         """Read the form to its end, and return the size of the file. What was not taken of it is kept."""
         while await self._read_on():

@@ -62,6 +62,15 @@ class Inlet:
         self.received_bytes += len(data)
         return data
 
+    def read_at_once(self) -> bytes | memoryview | None:
+        """Return all the bytes to the end, if they are here, and nobody has to be told to send them; else None, and nothing is read."""
+        content = self._content
+        if self._expecting or not content.is_eof() or content.exception() is not None:
+            return None
+        data = content.read_nowait()
+        self.received_bytes += len(data)
+        return data
+
     async def spent(self) -> bool:
         """Tell whether another request can follow on this connection, reading on a little if that settles it."""
         if self._content.is_eof():

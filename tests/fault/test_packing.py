@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from proxy.codec.customer import CustomerKey
-from proxy.engine.body import Body, Digests, OpenEnded
+from proxy.engine.body import Body, Digests, HereAlready, OpenEnded
 from proxy.engine.pack import Packer
 from proxy.engine.packable import Arrived
 from proxy.engine.whole_body import WholeBody
@@ -226,7 +226,23 @@ class BadEnd(BytesBody):
         raise ValueError("the end of the body is wrong")
 
 
-@pytest.mark.parametrize("kind", [BadClaim, BadEnd])
+class Here(BytesBody, HereAlready):
+    """Is here whole before anybody asks for it."""
+
+    def take_at_once(self) -> bytes:
+        return self._data
+
+
+class HereWithBadClaim(BadClaim, Here):
+    pass
+
+
+class HereWithBadEnd(Here):
+    def take_at_once(self) -> bytes:
+        raise ValueError("the end of the body is wrong")
+
+
+@pytest.mark.parametrize("kind", [BadClaim, BadEnd, HereWithBadClaim, HereWithBadEnd])
 async def test_a_body_that_fails_its_checks_is_in_no_pack(lab: Laboratory, kind: type[BytesBody]) -> None:
     with pytest.raises(ValueError, match="the"):
         await put(lab, "bad", kind(content("bad")))
@@ -499,22 +515,24 @@ async def test_a_copy_whose_data_moves_is_packed(lab: Laboratory) -> None:
     assert lab.services.budget.held_bytes == 0
 
 
-async def test_many_writers_share_a_small_budget_and_all_are_stored(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [BytesBody, Here])
+async def test_many_writers_share_a_small_budget_and_all_are_stored(tmp_path: Path, kind: type[BytesBody]) -> None:
     async with laboratory(tmp_path, packs=True, memory_mib=8) as lab:
         keys = [f"k{number}" for number in range(120)]
-        await asyncio.gather(*(put(lab, key, BytesBody(content(key, 60_000))) for key in keys))
+        await asyncio.gather(*(put(lab, key, kind(content(key, 60_000))) for key in keys))
         await lab.settled()
         assert lab.services.budget.held_bytes == 0
         for key in keys[::20]:
             assert await lab.get(key) == content(key, 60_000)
 
 
-async def test_what_gathers_is_given_up_when_another_tenant_lacks_its_share_of_memory(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [BytesBody, Here])
+async def test_what_gathers_is_given_up_when_another_tenant_lacks_its_share_of_memory(tmp_path: Path, kind: type[BytesBody]) -> None:
     """The packs before it hang, and may for long: it could as well be taken back. Its client may try again."""
     async with laboratory(tmp_path, packs=True, memory_mib=16, memory_wait_seconds=60, put_timeout_seconds=100) as lab:
         theirs, stranger = await bucket_of_another(lab)
         async with Hanging(lab):
-            tasks = [put(lab, f"k{number}", BytesBody(content(f"k{number}", 60_000))) for number in range(100)]
+            tasks = [put(lab, f"k{number}", kind(content(f"k{number}", 60_000))) for number in range(100)]
             await until(lambda: puts(lab) == 3 * 6 and lab.services.budget.keeps_waiting(others_than=""))
             body = BytesBody(content("k", 60_000))
             mine = asyncio.create_task(lab.services.engine.put_object(theirs, stranger, ObjectKey("k"), body, NOTHING))

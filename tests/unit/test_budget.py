@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 from itertools import permutations
 
 import pytest
@@ -265,6 +266,41 @@ async def test_a_grant_grows_as_far_as_its_claim() -> None:
         assert grant.size_bytes == LARGE
     grant.release()
     assert shared.held_bytes == 0
+
+
+async def test_what_lies_ready_is_called_back_for_once_another_tenant_lacks_its_share() -> None:
+    shared = budget(patience_seconds=0)
+    ready = [await shared.acquire(SMALL_SIZE, owner="rich") for _ in range(CAPACITY // SMALL_SIZE)]
+    called_back: list[Grant] = []
+
+    def give_up(grant: Grant) -> None:
+        called_back.append(grant)
+        grant.leave_ready()
+        grant.release()
+
+    for grant in ready:
+        grant.lie_ready(partial(give_up, grant))
+    granted = await shared.acquire(SMALL_SIZE, owner="poor")
+    assert called_back
+    assert len(called_back) < len(ready)  # no more than is wanted, and the youngest
+    assert called_back == ready[-1 : -len(called_back) - 1 : -1]
+    for grant in (granted, *ready):
+        grant.leave_ready()
+        grant.release()
+    assert shared.held_bytes == 0
+
+
+async def test_nothing_is_granted_at_once_while_others_wait() -> None:
+    shared = Budget(CAPACITY + 1, wait_seconds=60)
+    held = shared.claim(SMALL_SIZE, owner="t")
+    assert held.grow_at_once()
+    while shared.claim(SMALL_SIZE, owner="t").grow_at_once():
+        pass
+    waiting = await ask(shared, SMALL_SIZE)
+    assert not shared.claim(1, owner="t").grow_at_once()
+    held.release()
+    assert (await waiting).size_bytes == SMALL_SIZE
+    assert shared.claim(1, owner="t").grow_at_once()
 
 
 async def test_a_small_claim_is_held_whole_or_not_at_all() -> None:
