@@ -21,6 +21,7 @@ from proxy.server.telemetry import Telemetry
 from proxy.tenancy import add_access_key
 from tests.blackbox.signer import UNSIGNED, Signer, encode_query
 from tests.laboratory import Laboratory, laboratory
+from tests.patience import PATIENCE_SECONDS
 from tests.wire import Wire, cut
 
 NOW_MS = 1_750_000_000_000
@@ -103,7 +104,7 @@ class Doors:
 
         `leave`: go away behind the last piece, without waiting for what it is answered.
         """
-        answers = asyncio.run_coroutine_threadsafe(self._converse(streams, leave), self._loop).result(120)
+        answers = asyncio.run_coroutine_threadsafe(self._converse(streams, leave), self._loop).result(PATIENCE_SECONDS)
         return [_OWN.sub(b"*", answer) for answer in answers]
 
     @property
@@ -135,7 +136,7 @@ def both_doors(data: Path) -> Iterator[Doors]:
     thread = threading.Thread(target=lambda: asyncio.run(_run(data, found, over, ready)))
     thread.start()
     try:
-        ready.wait(60)
+        ready.wait(PATIENCE_SECONDS)
         yield found[0]
     finally:
         if found:

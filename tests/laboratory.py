@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 import msgspec
 
@@ -14,12 +15,13 @@ from proxy.clock import ManualClock
 from proxy.codec.format import is_shard_name
 from proxy.config import Config, JournalConfig, LimitsConfig, PacksConfig, load_config
 from proxy.engine.body import Digests
-from proxy.engine.workers import Progress, Worker
+from proxy.engine.workers import Progress, Runner, Worker
 from proxy.errors import ProxyError
 from proxy.manifest.records import Bucket, BucketName, Extent, ObjectAttributes, ObjectKey, Segment, Tenant, Version
 from proxy.services import Services, open_services
 from proxy.tenancy import add_tenant
 from tests.faulty_store import FaultyStore
+from tests.patience import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parent.parent
 
@@ -69,7 +71,7 @@ class Laboratory:
 
     async def settled(self) -> None:
         """Wait for what goes on in the background of requests: late shards, reports of damage."""
-        await self.services.parts.tasks.drain(60)
+        await self.services.parts.tasks.drain(PATIENCE_SECONDS)
 
     async def get(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         version = await self.services.manifest.find_version(self.bucket.id, ObjectKey(key))
@@ -106,6 +108,15 @@ class Laboratory:
             if progress.idle:
                 return progress
 
+    @contextmanager
+    def no_time_for_the_journal(self) -> Iterator[None]:
+        """Who waits for the journal gives up soon: it will not be stored."""
+        assert self.services.journal is not None
+        flusher = self.services.journal.flusher
+        usual, flusher._wait_seconds = flusher._wait_seconds, 0.2
+        yield
+        flusher._wait_seconds = usual
+
     def worker(self, name: str) -> Worker:
         return next(worker for worker in self.services.workers if worker.name == name)
 
@@ -138,6 +149,19 @@ def laboratory_config(data: Path, *, journal: JournalConfig = NO_JOURNAL, packs:
 
 
 @asynccontextmanager
+async def _open(config: Config, clock: ManualClock) -> AsyncIterator[Services]:
+    """Open services whose workers work only when they are told to: by themselves they would begin once a test has taken some seconds."""
+    async with AsyncExitStack() as opened:
+        with patch.object(Runner, "_keep_going", _rest):
+            services = await opened.enter_async_context(open_services(config, clock=clock, serving=True))
+        yield services
+
+
+async def _rest(runner: Runner, worker: Worker) -> None:
+    """Take no turn."""
+
+
+@asynccontextmanager
 async def laboratory(
     data: Path,
     *,
@@ -153,9 +177,7 @@ async def laboratory(
     configuration of the usual one.
     """
     clock = ManualClock(now_ms)
-    async with open_services(
-        adjust(laboratory_config(data, journal=journal, packs=packs, **limits)), clock=clock, serving=True
-    ) as services:
+    async with _open(adjust(laboratory_config(data, journal=journal, packs=packs, **limits)), clock) as services:
         stores: dict[str, FaultyStore] = {}
         for name, observed in services.fleet.stores.items():
             limited = observed._inner  # the faults go below limits and health, where a provider is

@@ -1,6 +1,6 @@
 """An event loop whose time leaps to the next timer when nobody has anything to do: what takes seconds takes none, and always the same.
 
-For code without threads and sockets.
+For code without threads and sockets. A test marked `leaping` runs on such a loop, and so do its fixtures.
 """
 
 from __future__ import annotations
@@ -42,3 +42,10 @@ def leap(coroutine: Coroutine[Any, Any, Result]) -> Result:
     """Run a coroutine to its end on a loop of its own."""
     with asyncio.Runner(loop_factory=LeapingLoop) as runner:
         return runner.run(coroutine)
+
+
+def stand_still(seconds: float) -> None:
+    """Let time pass in the middle of a step, as it does while a step takes long."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, LeapingLoop)
+    loop._now += seconds

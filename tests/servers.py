@@ -29,8 +29,9 @@ from pathlib import Path
 import boto3
 from botocore.config import Config
 
+from tests.patience import PATIENCE_SECONDS
+
 ROOT = Path(__file__).parent.parent
-START_SECONDS = 60
 DOOR = "SHARDGATE_DOOR"  # "aiohttp" in the environment turns the front door of the servers off
 # Azurite's account and key are the same everywhere: https://learn.microsoft.com/azure/storage/common/storage-connect-azurite
 AZURITE_ACCOUNT = "devstoreaccount1"
@@ -46,19 +47,19 @@ def free_port() -> int:
 def wait_for(url: str, process: subprocess.Popen[bytes], *, ca: Path | None = None) -> None:
     """Return when the URL answers anything at all. `ca`: whom to trust, where it is https."""
     context = ssl.create_default_context(cafile=ca) if ca else None
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise RuntimeError(f"the server of {url} ended with {process.returncode}")
         try:
-            urllib.request.urlopen(url, timeout=2, context=context)
+            urllib.request.urlopen(url, timeout=10, context=context)
         except urllib.error.HTTPError:
             return
         except OSError:
             time.sleep(0.05)
         else:
             return
-    raise RuntimeError(f"{url} did not answer in {START_SECONDS} s")
+    raise RuntimeError(f"{url} did not answer in {PATIENCE_SECONDS:g} s")
 
 
 def stop(process: subprocess.Popen[bytes]) -> int:
@@ -66,7 +67,7 @@ def stop(process: subprocess.Popen[bytes]) -> int:
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(20)
+            process.wait(PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
     return process.wait()
@@ -117,7 +118,9 @@ def create_azure_container(url: str, name: str) -> None:
     text = "PUT" + "\n" * 12 + f"x-ms-date:{date}\nx-ms-version:{version}\n{resource}"
     signature = base64.b64encode(hmac.digest(base64.b64decode(AZURITE_KEY), text.encode(), hashlib.sha256)).decode()
     headers = {"x-ms-date": date, "x-ms-version": version, "Authorization": f"SharedKey {AZURITE_ACCOUNT}:{signature}"}
-    urllib.request.urlopen(urllib.request.Request(f"{url}/{name}?restype=container", method="PUT", headers=headers), timeout=10).close()
+    urllib.request.urlopen(
+        urllib.request.Request(f"{url}/{name}?restype=container", method="PUT", headers=headers), timeout=PATIENCE_SECONDS
+    ).close()
 
 
 def find_fake_gcs() -> str | None:
@@ -144,7 +147,7 @@ def create_gcs_bucket(url: str, name: str) -> None:
     """Create a bucket by the JSON API."""
     headers = {"Content-Type": "application/json"}
     request = urllib.request.Request(f"{url}/storage/v1/b?project=p", json.dumps({"name": name}).encode(), headers)
-    urllib.request.urlopen(request, timeout=10).close()
+    urllib.request.urlopen(request, timeout=PATIENCE_SECONDS).close()
 
 
 @dataclass
@@ -177,6 +180,7 @@ class Shardgate:
 
     def client(self, *, access_key: str = "", secret_key: str = "", **config: object):
         """Make a boto3 client, of the first tenant if no keys are given; `config` goes to botocore's Config."""
+        config = {"connect_timeout": PATIENCE_SECONDS, "read_timeout": PATIENCE_SECONDS, **config}
         return boto3.client(
             "s3",
             endpoint_url=self.endpoint,
@@ -190,7 +194,7 @@ class Shardgate:
 
 def log_with(server: Shardgate, words: str) -> str:
     """Return the log as soon as it has these words; as it is if it never has. Lines are written some at a time."""
-    log, deadline = server.data / "server.log", time.monotonic() + START_SECONDS
+    log, deadline = server.data / "server.log", time.monotonic() + PATIENCE_SECONDS
     while words not in (text := log.read_text()) and time.monotonic() < deadline:
         time.sleep(0.02)
     return text

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from proxy.server.connection import Connection, Endpoint
+from tests.patience import PATIENCE_SECONDS
 
 PEER = ("127.0.0.1", 50_000)
 
@@ -52,7 +53,7 @@ class Wire(asyncio.Transport):
 
     async def settled(self) -> bytes:
         """Return all that was sent, when nothing is being answered any more."""
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while not self.is_quiet:
                 await asyncio.sleep(0.001)
         return self.sent

@@ -11,8 +11,9 @@ from contextlib import contextmanager
 import pytest
 from botocore.exceptions import ClientError
 
+from tests.patience import PATIENCE_SECONDS
+
 MIB = 1024 * 1024
-PATIENCE_SECONDS = 40
 
 AWKWARD_KEYS = (
     "plain",

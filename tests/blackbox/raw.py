@@ -10,8 +10,7 @@ from http.client import HTTPConnection
 from xml.etree import ElementTree
 
 from tests.blackbox.signer import UNSIGNED, Signed, Signer, encode_query
-
-TIMEOUT_SECONDS = 30
+from tests.patience import PATIENCE_SECONDS
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ class RawClient:
         body: bytes = b"",
     ) -> RawAnswer:
         """Send as it is: nothing is signed, and no header added but Host and Content-Length."""
-        connection = HTTPConnection(self.host, self.port, timeout=TIMEOUT_SECONDS)
+        connection = HTTPConnection(self.host, self.port, timeout=PATIENCE_SECONDS)
         try:
             sent = dict(headers or {})
             if "content-length" not in {name.lower() for name in sent} and (body or method in ("PUT", "POST")):
@@ -93,7 +92,7 @@ class RawClient:
             return answer
 
     def connect(self) -> socket.socket:
-        return socket.create_connection((self.host, self.port), timeout=TIMEOUT_SECONDS)
+        return socket.create_connection((self.host, self.port), timeout=PATIENCE_SECONDS)
 
 
 def _complete(answer: bytes) -> bool:

@@ -11,6 +11,7 @@ import pytest
 import requests
 
 from tests.blackbox.expect import s3_error, until
+from tests.patience import PATIENCE_SECONDS
 from tests.servers import ROOT, Shardgate, shardgate
 
 if TYPE_CHECKING:
@@ -78,8 +79,8 @@ def test_forms_and_visitors_of_websites_are_told_apart(logging: Shardgate, s3: S
     s3.put_bucket_logging(Bucket="site", BucketLoggingStatus={"LoggingEnabled": {"TargetBucket": "logs", "TargetPrefix": "c/"}})
     size = 2 * 1024 * 1024  # more than is held: its end is known late
     form = s3.generate_presigned_post("site", "index.html")
-    assert requests.post(form["url"], data=form["fields"], files={"file": b"x" * size}, timeout=30).status_code == 204
-    requests.get(logging.endpoint, headers={"Host": "site.website.example.com"}, timeout=30)
+    assert requests.post(form["url"], data=form["fields"], files={"file": b"x" * size}, timeout=PATIENCE_SECONDS).status_code == 204
+    requests.get(logging.endpoint, headers={"Host": "site.website.example.com"}, timeout=PATIENCE_SECONDS)
     told = {(f[6], f[7], f[9], f[12]) for f in lines(s3, "c/", 2)}
     assert ("REST.POST.OBJECT", "index.html", "204", str(size)) in told
     assert ("WEBSITE.GET.OBJECT", "index.html", "403", "-") in told

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.blackbox.expect import MIB, content
+from tests.patience import PATIENCE_SECONDS
 from tests.servers import Shardgate
 
 # What a file system and the command line take; the harder keys are for boto3.
@@ -53,7 +54,7 @@ def aws_environment(server: Shardgate, tmp_path_factory: pytest.TempPathFactory)
 def aws(server: Shardgate, aws_environment: dict[str, str]) -> Callable[..., str]:
     def run(*arguments: str, succeeds: bool = True) -> str:
         command = [str(Path(sys.executable).parent / "aws"), "--endpoint-url", server.endpoint, *arguments]
-        done = subprocess.run(command, env=aws_environment, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(command, env=aws_environment, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
         assert (done.returncode == 0) == succeeds, f"{arguments}: {done.stderr}{done.stdout}"
         return done.stdout if succeeds else done.stderr
 
@@ -131,15 +132,17 @@ def test_presigned_address(aws: Callable[..., str], bucket: str, tmp_path: Path)
     (tmp_path / "f").write_bytes(b"presigned")
     aws("s3", "cp", str(tmp_path / "f"), f"s3://{bucket}/a b+c.txt", "--quiet")
     url = aws("s3", "presign", f"s3://{bucket}/a b+c.txt", "--expires-in", "60").strip()
-    with urllib.request.urlopen(url, timeout=30) as answer:
+    with urllib.request.urlopen(url, timeout=PATIENCE_SECONDS) as answer:
         assert answer.read() == b"presigned"
 
 
 def test_streams_go_up_and_down(server: Shardgate, aws: Callable[..., str], aws_environment: dict[str, str], bucket: str) -> None:
     command = [str(Path(sys.executable).parent / "aws"), "--endpoint-url", server.endpoint, "s3", "cp"]
     body = content(7 * MIB)
-    subprocess.run([*command, "-", f"s3://{bucket}/stream"], input=body, env=aws_environment, check=True, timeout=120)
-    down = subprocess.run([*command, f"s3://{bucket}/stream", "-"], env=aws_environment, check=True, timeout=120, capture_output=True)
+    subprocess.run([*command, "-", f"s3://{bucket}/stream"], input=body, env=aws_environment, check=True, timeout=PATIENCE_SECONDS)
+    down = subprocess.run(
+        [*command, f"s3://{bucket}/stream", "-"], env=aws_environment, check=True, timeout=PATIENCE_SECONDS, capture_output=True
+    )
     assert down.stdout == body
 
 

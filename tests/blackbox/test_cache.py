@@ -7,6 +7,7 @@ import re
 import urllib.request
 from pathlib import Path
 
+from tests.patience import PATIENCE_SECONDS
 from tests.servers import ROOT, Shardgate, shardgate
 
 MIB = 1024 * 1024
@@ -45,6 +46,6 @@ def _read(server: Shardgate) -> dict[str, bytes]:
 
 
 def _sum(server: Shardgate, pattern: str) -> float:
-    with urllib.request.urlopen(f"{server.endpoint}/-/metrics", timeout=30) as answer:
+    with urllib.request.urlopen(f"{server.endpoint}/-/metrics", timeout=PATIENCE_SECONDS) as answer:
         lines = answer.read().decode().splitlines()
     return sum(float(line.rpartition(" ")[2]) for line in lines if re.match(f"shardgate_{pattern}", line))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.patience import PATIENCE_SECONDS
 from tests.servers import ROOT, Shardgate, shardgate
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ below_kib = 0  # the repacker merges small packs when it likes: segments are cou
 scheme = "6+3"
 may_fail = { providers = 1 }
 """
-DEADLINE_SECONDS = 60.0
 
 
 class Operator:
@@ -53,13 +53,13 @@ class Operator:
         process = subprocess.Popen(
             self.command(*arguments), cwd=ROOT, env=self.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
-        until = time.monotonic() + DEADLINE_SECONDS
+        until = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < until:
             standing = self.json(*arguments[:3])
             if standing["state"] == "running":
                 break
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=DEADLINE_SECONDS)
+        out, err = process.communicate(timeout=PATIENCE_SECONDS)
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
 

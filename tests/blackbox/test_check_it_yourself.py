@@ -16,6 +16,7 @@ import pytest
 
 from proxy.codec.format import shard_name
 from tests.laboratory import laboratory
+from tests.patience import PATIENCE_SECONDS
 from tests.servers import ROOT, free_port, moto_servers
 
 BIN = Path(sys.executable).parent
@@ -66,7 +67,7 @@ def paste(folder: Path, upstream: str, text: str) -> subprocess.CompletedProcess
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
 

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError
 
+from tests.patience import PATIENCE_SECONDS
 from tests.servers import ROOT, Shardgate, shardgate
 
 
 def health(server: Shardgate) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(f"{server.endpoint}/-/health", timeout=10) as answer:
+        with urllib.request.urlopen(f"{server.endpoint}/-/health", timeout=PATIENCE_SECONDS) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()

@@ -19,12 +19,12 @@ import requests
 from tests.blackbox.expect import MIB, content, s3_error
 from tests.blackbox.raw import RawAnswer, RawClient
 from tests.blackbox.test_cors import ORIGIN, RULE, put_rules
+from tests.patience import PATIENCE_SECONDS
 from tests.servers import Shardgate
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
-TIMEOUT_SECONDS = 60
 BOUNDARY = "xYzZYbOuNdArY"
 
 
@@ -41,7 +41,7 @@ class Form:
             self.url,
             data=self.fields | changed,
             files={"file": (filename, data)},
-            timeout=TIMEOUT_SECONDS,
+            timeout=PATIENCE_SECONDS,
             allow_redirects=False,
         )
 
@@ -340,7 +340,7 @@ def test_a_browsers_script_may_read_the_answer(s3: S3Client, bucket: str, presig
     put_rules(s3, bucket, RULE | {"AllowedMethods": ["POST"]})
     form = presign()
     for fields, status in ((form.fields, 204), (form.fields | {"key": "other"}, 403)):
-        answer = requests.post(form.url, data=fields, files={"file": b"x"}, headers={"Origin": ORIGIN}, timeout=TIMEOUT_SECONDS)
+        answer = requests.post(form.url, data=fields, files={"file": b"x"}, headers={"Origin": ORIGIN}, timeout=PATIENCE_SECONDS)
         assert (answer.status_code, answer.headers["Access-Control-Allow-Origin"]) == (status, ORIGIN)
 
 

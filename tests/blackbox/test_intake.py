@@ -20,6 +20,7 @@ import pytest
 from tests.blackbox.conftest import OTHER_ACCESS_KEY, OTHER_SECRET_KEY
 from tests.blackbox.raw import RawClient
 from tests.blackbox.signer import UNSIGNED, Signed, Signer, encode_query
+from tests.patience import PATIENCE_SECONDS
 from tests.servers import ROOT, Shardgate, shardgate
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ STREAMING = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shardgate]:
     data = tmp_path_factory.mktemp("intake")
     config = data / "intake.toml"
-    config.write_text((ROOT / "config" / "bench.toml").read_text() + f"\n[limits]\nmemory_mib = {BUDGET_MIB}\nbody_idle_seconds = 20\n")
+    limits = f"memory_mib = {BUDGET_MIB}\nbody_idle_seconds = 20\nmemory_wait_seconds = {PATIENCE_SECONDS}\n"
+    config.write_text(f"{(ROOT / 'config' / 'bench.toml').read_text()}\n[limits]\n{limits}")
     with shardgate(data, config=config) as running:
         add = ["tenant", "add", "other", "--config", str(config), "--access-key", OTHER_ACCESS_KEY, "--secret-key", OTHER_SECRET_KEY]
         environ = {**os.environ, "SHARDGATE_DATA": str(data)}
@@ -44,7 +46,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shardgate]:
 
 
 def _client(server: Shardgate, access_key: str, secret_key: str) -> S3Client:
-    return server.client(access_key=access_key, secret_key=secret_key, s3={"addressing_style": "path"}, read_timeout=90)
+    return server.client(access_key=access_key, secret_key=secret_key, s3={"addressing_style": "path"})
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ import pytest
 
 from tests.blackbox.raw import RawAnswer
 from tests.blackbox.signer import UNSIGNED, Signer
+from tests.patience import PATIENCE_SECONDS
 from tests.servers import ROOT, Shardgate, shardgate
 
 CONFIG = ROOT / "config" / "bench.toml"
@@ -35,7 +36,7 @@ def each(server: Shardgate) -> Iterator[Send]:
     workers: dict[str, HTTPConnection] = {}
     with ExitStack() as opened:
         while len(workers) < WORKERS:
-            connection = opened.enter_context(closing(HTTPConnection(host, port, timeout=30)))
+            connection = opened.enter_context(closing(HTTPConnection(host, port, timeout=PATIENCE_SECONDS)))
             workers.setdefault(_send(connection, _signer(server), "GET", "/").headers["x-amz-id-2"], connection)
 
         def send(method: str, path: str, *, signer: Signer | None = None, body: bytes = b"") -> list[RawAnswer]:
@@ -101,7 +102,7 @@ def test_a_bucket_policy_holds_in_the_other_workers_too(server: Shardgate, each:
     _warm(each, "/bucket/k")
     denied = {"Effect": "Deny", "Principal": "*", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::bucket/*"}
     document = json.dumps({"Version": "2012-10-17", "Statement": [denied]}).encode()
-    with closing(HTTPConnection("127.0.0.1", server.port, timeout=30)) as one:
+    with closing(HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE_SECONDS)) as one:
         assert _send(one, _signer(server), "PUT", "/bucket?policy", document).status == 204
         assert _statuses(each("GET", "/bucket/k")) == [403] * WORKERS
         assert _send(one, _signer(server), "DELETE", "/bucket?policy").status == 204
@@ -112,7 +113,7 @@ def test_a_bucket_that_is_deleted_and_made_anew_is_the_new_one_for_every_worker(
     each("PUT", "/bucket")
     each("PUT", "/bucket/k", body=b"content")
     _warm(each, "/bucket/k")
-    with closing(HTTPConnection("127.0.0.1", server.port, timeout=30)) as one:
+    with closing(HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE_SECONDS)) as one:
         assert _send(one, _signer(server), "DELETE", "/bucket/k").status == 204
         assert _send(one, _signer(server), "DELETE", "/bucket").status == 204
         assert [answer.verdict[1] for answer in each("GET", "/bucket/k")] == ["NoSuchBucket"] * WORKERS

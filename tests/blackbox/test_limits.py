@@ -14,6 +14,8 @@ import pytest
 import requests
 from botocore.exceptions import ClientError
 
+from tests.patience import PATIENCE_SECONDS
+
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
@@ -91,7 +93,9 @@ def upload_part(s3: S3Client, bucket: str, number: int) -> None:
 
 def presign(s3: S3Client, bucket: str, seconds: int) -> None:
     s3.put_object(Bucket=bucket, Key="k", Body=b"x")
-    answer = requests.get(s3.generate_presigned_url("get_object", {"Bucket": bucket, "Key": "k"}, ExpiresIn=seconds), timeout=30)
+    answer = requests.get(
+        s3.generate_presigned_url("get_object", {"Bucket": bucket, "Key": "k"}, ExpiresIn=seconds), timeout=PATIENCE_SECONDS
+    )
     if answer.status_code != 200:
         code = answer.text.partition("<Code>")[2].partition("</Code>")[0]
         raise ClientError({"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": answer.status_code}}, "GetObject")  # type: ignore[typeddict-item]

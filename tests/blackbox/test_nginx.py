@@ -19,10 +19,10 @@ import pytest
 
 from tests.blackbox.signer import UNSIGNED, Signer
 from tests.certificates import Authority
+from tests.patience import PATIENCE_SECONDS
 from tests.servers import ROOT, Shardgate, free_port, shardgate, stop, wait_for
 
 MIB = 1024 * 1024
-DEADLINE_SECONDS = 30
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
 pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not installed (Debian: apt-get install nginx-light)")
 AROUND = """
@@ -102,9 +102,9 @@ def test_presigned_urls_work(server: Shardgate, authority: Authority, version: s
         s3.generate_presigned_url("put_object", {"Bucket": "bucket", "Key": f"signed {version}"}), data=b"signed", method="PUT"
     )
     put.add_header("Content-Type", "")
-    urllib.request.urlopen(put, timeout=10, context=context).close()
+    urllib.request.urlopen(put, timeout=PATIENCE_SECONDS, context=context).close()
     url = s3.generate_presigned_url("get_object", {"Bucket": "bucket", "Key": f"signed {version}"})
-    with urllib.request.urlopen(url, timeout=10, context=context) as answer:
+    with urllib.request.urlopen(url, timeout=PATIENCE_SECONDS, context=context) as answer:
         assert answer.read() == b"signed"
 
 
@@ -124,7 +124,7 @@ def test_an_upload_reaches_shardgate_while_it_is_sent(server: Shardgate, behind:
     lines = ["PUT /bucket/streamed HTTP/1.1", *(f"{name}: {value}" for name, value in signed.headers.items())]
     context = ssl.create_default_context(cafile=server.ca)
     with (
-        socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE_SECONDS) as plain,
+        socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_SECONDS) as plain,
         context.wrap_socket(plain, server_hostname="127.0.0.1") as connection,
     ):
         connection.sendall("\r\n".join([*lines, "", ""]).encode() + b"a" * MIB)
@@ -136,7 +136,9 @@ def test_an_upload_reaches_shardgate_while_it_is_sent(server: Shardgate, behind:
 @pytest.mark.parametrize("path", ["/-/health", "/-/metrics"])
 def test_internals_are_not_told_to_the_world(server: Shardgate, authority: Authority, path: str) -> None:
     with pytest.raises(urllib.error.HTTPError) as refusal:
-        urllib.request.urlopen(f"{server.endpoint}{path}", timeout=10, context=ssl.create_default_context(cafile=authority.path))
+        urllib.request.urlopen(
+            f"{server.endpoint}{path}", timeout=PATIENCE_SECONDS, context=ssl.create_default_context(cafile=authority.path)
+        )
     assert refusal.value.code == 403
 
 
@@ -157,17 +159,17 @@ def _aws(server: Shardgate, *arguments: str) -> None:
         "AWS_DEFAULT_REGION": "us-east-1",
     }
     command = [str(Path(sys.executable).parent / "aws"), "--endpoint-url", server.endpoint, "--ca-bundle", str(server.ca), *arguments]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
     assert done.returncode == 0, done.stderr
 
 
 def _read(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=PATIENCE_SECONDS) as answer:
         return answer.read()
 
 
 def _until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)

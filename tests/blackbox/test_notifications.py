@@ -17,7 +17,8 @@ from uuid import uuid4
 import nats
 import pytest
 
-from tests.blackbox.expect import MIB, PATIENCE_SECONDS, s3_error, until
+from tests.blackbox.expect import MIB, s3_error, until
+from tests.patience import PATIENCE_SECONDS
 from tests.servers import ROOT, Shardgate, free_port, shardgate, stop
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ import pytest
 from tests.blackbox.expect import AWKWARD_KEYS, MIB, content
 from tests.blackbox.raw import RawClient
 from tests.blackbox.signer import Signer
+from tests.patience import PATIENCE_SECONDS
 from tests.servers import Shardgate
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def fetch(
 ) -> tuple[int, dict[str, str], bytes]:
     """Send with no header but those given: urllib would add a Content-Type, which version 2 signs."""
     parts = urlsplit(url)
-    connection = HTTPConnection(parts.netloc, timeout=30)
+    connection = HTTPConnection(parts.netloc, timeout=PATIENCE_SECONDS)
     try:
         connection.request(method, f"{parts.path}?{parts.query}", body, headers or {})
         answer = connection.getresponse()

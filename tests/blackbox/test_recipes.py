@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE_SECONDS
 from tests.servers import ROOT, Shardgate, shardgate
 
 BIN = Path(sys.executable).parent
@@ -43,7 +44,7 @@ def paste(server: Shardgate, *texts: str) -> str:
         cwd=server.data.parent,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
     assert done.returncode == 0, f"{text}\n{done.stdout}{done.stderr}"

@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from tests.blackbox.expect import s3_error
+from tests.patience import PATIENCE_SECONDS
 from tests.servers import ROOT, Shardgate, shardgate
 
 if TYPE_CHECKING:
@@ -206,7 +207,7 @@ def test_the_command_line_of_aws_asks_who_it_is(place: Place, tmp_path: Path) ->
         "AWS_DEFAULT_REGION": "us-east-1",
     }
     command = [str(Path(sys.executable).parent / "aws"), "--endpoint-url", place.server.endpoint, "sts", "get-caller-identity"]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["Arn"] == f"arn:aws:iam::{ACCOUNT}:root"
 

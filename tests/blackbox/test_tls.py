@@ -24,10 +24,10 @@ from s3transfer.crt import BotocoreCRTCredentialsWrapper, BotocoreCRTRequestSeri
 from tests.blackbox.raw import read_to_end
 from tests.blackbox.signer import UNSIGNED, Signer
 from tests.certificates import Authority, Pair
+from tests.patience import PATIENCE_SECONDS
 from tests.servers import ROOT, Shardgate, free_port, shardgate
 
 MIB = 1024 * 1024
-DEADLINE_SECONDS = 30
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_boto3_writes_and_reads_over_tls(server: Shardgate) -> None:
 def test_presigned_urls_are_https(server: Shardgate, authority: Authority) -> None:
     server.client().put_object(Bucket="bucket", Key="presigned", Body=b"data")
     url = server.client().generate_presigned_url("get_object", {"Bucket": "bucket", "Key": "presigned"})
-    with urllib.request.urlopen(url, timeout=10, context=ssl.create_default_context(cafile=authority.path)) as answer:
+    with urllib.request.urlopen(url, timeout=PATIENCE_SECONDS, context=ssl.create_default_context(cafile=authority.path)) as answer:
         assert answer.read() == b"data"
 
 
@@ -151,7 +151,7 @@ def test_older_versions_of_tls_are_refused(server: Shardgate) -> None:
 
 
 def test_plain_http_to_the_tls_port_is_closed_at_once(server: Shardgate) -> None:
-    with socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE_SECONDS) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_SECONDS) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         assert read_to_end(connection)[:5] != b"HTTP/"
     _until(lambda: "the TLS handshake with 127.0.0.1 failed: http request" in _log(server))
@@ -163,7 +163,7 @@ def test_connections_that_never_shake_hands_take_no_file_from_the_stores(authori
     with shardgate(tmp_path, config=_config(tmp_path), ca=authority.path, open_files=(200, 700)) as server, ExitStack() as idle:
         server.client().create_bucket(Bucket="bucket")
         for number in range(1000):
-            idle.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE_SECONDS))
+            idle.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_SECONDS))
             if number % 200 == 199:
                 server.client().put_object(Bucket="bucket", Key="k", Body=b"%d" % number)
                 assert server.client().get_object(Bucket="bucket", Key="k")["Body"].read() == b"%d" % number
@@ -199,7 +199,7 @@ def test_a_stop_waits_for_an_upload_over_tls(authority: Authority, first: Pair, 
             _until(lambda: not _listens(server))
             connection.sendall(b"b" * MIB)
             assert connection.recv(12) == b"HTTP/1.1 200"
-        assert server.process.wait(DEADLINE_SECONDS) == 0
+        assert server.process.wait(PATIENCE_SECONDS) == 0
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def _refused(folder: Path, workers: int = 1) -> str:
     command = [sys.executable, "-m", "proxy.cli.main", "serve", "--config", str(_config(folder)), "--listen", f"127.0.0.1:{free_port()}"]
     environ = {**os.environ, "SHARDGATE_DATA": str(folder)}
     done = subprocess.run(
-        [*command, "--workers", str(workers)], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False,
+        [*command, "--workers", str(workers)], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False,
         stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert done.returncode == 1
@@ -253,7 +253,7 @@ def _aws(server: Shardgate, *arguments: str) -> None:
         "AWS_DEFAULT_REGION": "us-east-1",
     }
     command = [str(Path(sys.executable).parent / "aws"), "--endpoint-url", server.endpoint, "--ca-bundle", str(server.ca), *arguments]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
     assert done.returncode == 0, done.stderr
 
 
@@ -264,7 +264,7 @@ def _connected(server: Shardgate, *, highest: ssl.TLSVersion = ssl.TLSVersion.TL
         context.minimum_version = highest
         context.set_ciphers("ALL:@SECLEVEL=0")
     context.set_alpn_protocols(["h2", "http/1.1"])
-    plain = socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE_SECONDS)
+    plain = socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_SECONDS)
     try:
         return context.wrap_socket(plain, server_hostname="127.0.0.1")
     except BaseException:
@@ -281,7 +281,7 @@ def _shown(server: Shardgate) -> bytes:
 
 def _metrics(server: Shardgate) -> bytes:
     context = ssl.create_default_context(cafile=server.ca)
-    with urllib.request.urlopen(f"{server.endpoint}/-/metrics", timeout=10, context=context) as answer:
+    with urllib.request.urlopen(f"{server.endpoint}/-/metrics", timeout=PATIENCE_SECONDS, context=context) as answer:
         return answer.read()
 
 
@@ -291,14 +291,14 @@ def _log(server: Shardgate) -> str:
 
 def _listens(server: Shardgate) -> bool:
     try:
-        socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE_SECONDS).close()
+        socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_SECONDS).close()
     except (ConnectionRefusedError, ConnectionResetError):
         return False
     return True
 
 
 def _until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -16,6 +16,7 @@ from proxy.errors import ManifestUnavailable, StoreUnavailable
 from proxy.manifest.records import ObjectAttributes, ObjectKey, SegmentId, Version
 from proxy.stores.protocol import ShardName
 from tests.laboratory import BytesBody, Laboratory, laboratory
+from tests.patience import PATIENCE_SECONDS
 
 MIB = 1024 * 1024
 
@@ -92,7 +93,7 @@ async def test_a_commit_runs_to_its_end_though_its_client_is_gone(lab: Laborator
     await begun.wait()
     await _cancelled(put)
     go_on.set()
-    await lab.services.engine._writer._tasks.drain(10)
+    await lab.services.engine._writer._tasks.drain(PATIENCE_SECONDS)
     await lab.collect()
     assert await lab.get("k") == b"data" * 1000
 
@@ -126,7 +127,7 @@ async def test_a_late_put_counts_as_stored_only_if_it_was(lab: Laboratory, fails
     late.put = put_late  # type: ignore[method-assign]
     version = await lab.put_promptly("k", os.urandom(100_000))
     go_on.set()
-    await lab.services.engine._writer._tasks.drain(10)
+    await lab.services.engine._writer._tasks.drain(PATIENCE_SECONDS)
     (extent,) = await lab.services.manifest.load_extents([version.extents[0].id])
     (segment,) = extent.layout.segments
     assert [segment.stores[index] for index in segment.missing] == ([late.info.name] if fails else [])
@@ -139,7 +140,7 @@ async def test_the_memory_of_a_cancelled_write_is_not_given_back_while_threads_w
     class Slow(Silent):
         def digest(self, data: bytes) -> None:
             working.set()
-            go_on.wait(30)
+            go_on.wait(PATIENCE_SECONDS)
 
     write = _put(lab, Slow(os.urandom(4 * MIB), sends))
     await asyncio.to_thread(working.wait, 30)

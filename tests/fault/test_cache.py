@@ -32,14 +32,6 @@ def with_cache(**settings: object) -> Callable[[Config], Config]:
     return lambda config: msgspec.structs.replace(config, cache=cache)
 
 
-@pytest.fixture(autouse=True)
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a busy machine, any store may be late, and so may the disk: nobody is done without for that."""
-    monkeypatch.setattr("proxy.engine.fetch.MIN_HEDGE_SECONDS", 1000.0)
-    monkeypatch.setattr("proxy.engine.cache.disk.READ_SECONDS", 1000.0)
-    monkeypatch.setattr("proxy.engine.cache.disk.WRITE_SECONDS", 1000.0)
-
-
 @pytest.fixture
 async def lab(tmp_path: Path) -> AsyncIterator[Laboratory]:
     async with laboratory(tmp_path, adjust=with_cache()) as running:

@@ -196,7 +196,7 @@ async def test_the_journal_behind_a_checkpoint_reaches_beyond_its_last_run(lab: 
 
 
 async def test_a_checkpoint_that_the_journal_cannot_follow_is_not_made(tmp_path: Path) -> None:
-    async with laboratory(tmp_path, journal=replace(KEPT, acknowledge_seconds=0.3)) as lab:
+    async with laboratory(tmp_path, journal=KEPT) as lab:
         worker = shrink(lab)
         await request_checkpoint(lab.services.manifest)
         await worker.step()
@@ -205,7 +205,7 @@ async def test_a_checkpoint_that_the_journal_cannot_follow_is_not_made(tmp_path:
         await lab.put("k", b"data")
         for held in lab.stores.values():
             held.down = True
-        with pytest.raises(JournalUnavailable):
+        with lab.no_time_for_the_journal(), pytest.raises(JournalUnavailable):
             await worker.step()
         for held in lab.stores.values():
             held.down = False

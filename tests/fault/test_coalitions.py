@@ -13,6 +13,7 @@ import msgspec
 from proxy.config import CoalitionConfig, Config
 from proxy.config.sections import MayFailConfig
 from tests.laboratory import Laboratory, laboratory
+from tests.patience import PATIENCE_SECONDS
 from tests.servers import ROOT
 
 MEMBERS = ("alder", "birch", "cedar", "dogwood")
@@ -41,7 +42,7 @@ def verify(folder: Path) -> tuple[int, int]:
     statement = {"buckets": {path.name: {"provider": path.name, "listing": str(path)} for path in (folder / "stores").iterdir()}}
     (folder / "statement.json").write_text(json.dumps({**statement, "coalitions": {"four": {"buckets": MEMBERS}}}))
     command = [sys.executable, "-I", "-S", str(ROOT / "tools/shardgate-verify.py"), str(folder / "statement.json"), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
     hands = {hand["name"]: hand["most"] for hand in json.loads(done.stdout)["hands"]}
     return done.returncode, hands["four"]
 

@@ -15,6 +15,7 @@ from proxy.errors import StoreUnavailable
 from proxy.manifest.records import ObjectAttributes, ObjectKey, Upload, Version
 from tests.faulty_store import FaultyStore
 from tests.laboratory import Laboratory, laboratory
+from tests.patience import PATIENCE_SECONDS
 
 MIB = 1024 * 1024
 
@@ -43,7 +44,7 @@ async def test_copies_at_once_all_come_to_their_end(tmp_path: Path, memory_mib: 
     async with laboratory(tmp_path, memory_mib=memory_mib, memory_wait_seconds=60) as lab:
         data = os.urandom(18 * MIB)
         source = await lab.put("source", data)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await asyncio.gather(copy_parts(lab, source, 8, 9 * MIB), *(copy_object(lab, source, f"copy{number}") for number in range(3)))
         assert await lab.get("copy2") == data
         assert lab.services.budget.held_bytes == 0
@@ -55,7 +56,7 @@ async def test_copies_survive_two_dead_stores_beside_uploads_and_reads(tmp_path:
         source = await lab.put("source", data)
         for name in ("alder", "cedar"):
             lab.stores[name].before = _fail_reads
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await asyncio.gather(
                 copy_parts(lab, source, 4, 17 * MIB),
                 copy_object(lab, source, "copy"),

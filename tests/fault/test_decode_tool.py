@@ -21,6 +21,7 @@ from proxy.manifest.records import Bucket, BucketName, Encryption, ObjectAttribu
 from proxy.tenancy import add_kms_key
 from tests.laboratory import ROOT, BytesBody, Laboratory, laboratory
 from tests.packed import commit_pack, drafts_of, put_pack, store_pack
+from tests.patience import PATIENCE_SECONDS
 
 TOOL = ROOT / "tools/shardgate-decode.py"
 STORES = ("alder", "birch", "cedar", "dogwood", "elm", "fir")
@@ -49,7 +50,7 @@ def decode(packages: Path, data: Path, *options: str, stores: Iterable[str] | No
     start = (
         f"import runpy, sys; sys.path.append({str(packages)!r}); sys.argv = {arguments!r}; runpy.run_path(sys.argv[0], run_name='__main__')"
     )
-    return subprocess.run([sys.executable, "-I", "-S", "-c", start], capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run([sys.executable, "-I", "-S", "-c", start], capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS)
 
 
 def index_of(output: Path) -> dict[tuple[str, str], tuple[str, str]]:

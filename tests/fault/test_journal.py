@@ -204,12 +204,15 @@ async def test_as_many_stores_as_may_fail_do_not_hold_an_acknowledgement_up(lab:
 
 
 async def test_what_cannot_be_journaled_has_happened_but_is_not_acknowledged(tmp_path: Path) -> None:
-    async with laboratory(tmp_path, journal=msgspec.structs.replace(KEPT, acknowledge_seconds=0.5)) as lab:
+    async with laboratory(tmp_path, journal=KEPT) as lab:
         for held in lab.stores.values():
             held.down = True
-        with pytest.raises(JournalUnavailable, match=r"has been done.*down on purpose"):
-            await lab.put("empty", b"")
-        assert lab.services.journal.flusher.trouble
+        with lab.no_time_for_the_journal():
+            with pytest.raises(JournalUnavailable, match="has been done"):
+                await lab.put("empty", b"")
+            await lab.services.journal.flusher.flush()  # by now it is known why
+            with pytest.raises(JournalUnavailable, match=r"has been done.*down on purpose"):
+                await lab.put("empty", b"")
         assert await lab.get("empty") == b""
         for held in lab.stores.values():
             held.down = False
@@ -219,24 +222,28 @@ async def test_what_cannot_be_journaled_has_happened_but_is_not_acknowledged(tmp
         assert len((await replay(lab)).keys("version")) == 1
 
 
-async def test_a_store_that_is_late_does_not_hold_an_acknowledgement_up(lab: Laboratory) -> None:
-    name = next(iter(lab.stores))
-    lab.stores[name].slow_seconds = 1.5
-    async with asyncio.timeout(1.4):
+async def test_a_store_that_is_late_does_not_hold_an_acknowledgement_up(tmp_path: Path) -> None:
+    async with laboratory(tmp_path, journal=KEPT, put_timeout_seconds=1000) as lab:
+        late = next(iter(lab.stores.values()))
+        late.hanging = True
         await lab.put_promptly("empty", b"")
-    lab.stores[name].slow_seconds = 0.0
-    assert len((await replay(lab)).keys("version")) == 1
+        late.hanging = False
+        assert len((await replay(lab)).keys("version")) == 1
 
 
 async def test_one_who_gives_up_does_not_break_the_flush_of_the_others(lab: Laboratory) -> None:
     await lab.put("k", b"data")
     for held in lab.stores.values():
-        held.slow_seconds = 0.2
+        held.hanging = True
     puts = sum(held.calls["put"] for held in lab.stores.values())
     flusher = lab.services.journal.flusher
     impatient, patient = (asyncio.create_task(flusher.stored()) for _ in range(2))
-    await asyncio.sleep(0.1)
+    while sum(held.calls["put"] for held in lab.stores.values()) < puts + 6:
+        await asyncio.sleep(0)
     impatient.cancel()
+    await asyncio.wait({impatient})
+    for held in lab.stores.values():
+        held.hanging = False
     await patient
     assert impatient.cancelled()
     assert sum(held.calls["put"] for held in lab.stores.values()) - puts == 6
@@ -261,11 +268,16 @@ async def test_processes_write_one_journal(tmp_path: Path) -> None:
 async def test_who_waits_is_served_by_another_processs_flush(tmp_path: Path) -> None:
     async with two_processes(tmp_path) as (one, other):
         for held in one.stores.values():
-            held.slow_seconds = 0.3
+            held.hanging = True
         first = asyncio.create_task(one.put_promptly("a", b""))
-        await asyncio.sleep(0.1)
+        while sum(held.calls["put"] for held in one.stores.values()) < 6:
+            await asyncio.sleep(0)
         puts = sum(held.calls["put"] for held in other.stores.values())
         second = asyncio.create_task(other.put_promptly("b", b""))
+        while await other.services.manifest.find_version(other.bucket.id, ObjectKey("b")) is None:
+            await asyncio.sleep(0)
+        for held in one.stores.values():
+            held.hanging = False
         await first
         await second
         assert sum(held.calls["put"] for held in other.stores.values()) - puts <= 6
@@ -311,13 +323,13 @@ def counting(read: list[store.ReadSegment]) -> list[store.ReadSegment]:
 
 
 async def test_what_is_told_of_the_journal(tmp_path: Path) -> None:
-    async with laboratory(tmp_path, journal=msgspec.structs.replace(KEPT, acknowledge_seconds=0.5)) as lab:
+    async with laboratory(tmp_path, journal=KEPT) as lab:
         manifest, journal = lab.services.manifest, lab.services.journal
         told = (await read_journal_counts(manifest, journal)).exposition().decode()
         assert "shardgate_journal_lag_seconds 0.0" in told
         for held in lab.stores.values():
             held.down = True
-        with pytest.raises(JournalUnavailable):
+        with lab.no_time_for_the_journal(), pytest.raises(JournalUnavailable):
             await lab.put("empty", b"")
         assert journal_trouble(journal) == ""
         lab.clock.advance(61)
@@ -446,10 +458,10 @@ async def test_a_long_backlog_is_stored_in_bounded_flushes_and_larger_segments(t
 
 
 async def test_a_flush_of_another_process_ends_what_is_told_of_a_failure(tmp_path: Path) -> None:
-    async with laboratory(tmp_path, journal=msgspec.structs.replace(KEPT, acknowledge_seconds=0.5)) as lab:
+    async with laboratory(tmp_path, journal=KEPT) as lab:
         for held in lab.stores.values():
             held.down = True
-        with pytest.raises(JournalUnavailable):
+        with lab.no_time_for_the_journal(), pytest.raises(JournalUnavailable):
             await lab.put("empty", b"")
         flusher = lab.services.journal.flusher
         async with laboratory(tmp_path, journal=KEPT) as other:

@@ -12,9 +12,9 @@ import pytest
 
 from proxy.errors import ManifestUnavailable
 from proxy.manifest.sqlite.adapter import SqliteManifest
+from tests.deadlines import Deadlines, threads_of
 from tests.laboratory import Laboratory, laboratory
-
-DEADLINE_SECONDS = 1.0
+from tests.patience import PATIENCE_SECONDS
 
 
 class Freeze:
@@ -37,8 +37,13 @@ class Freeze:
 
 @pytest.fixture
 async def lab(tmp_path: Path) -> AsyncIterator[Laboratory]:
-    async with laboratory(tmp_path, manifest_timeout_seconds=DEADLINE_SECONDS) as running:
+    async with laboratory(tmp_path) as running:
         yield running
+
+
+@pytest.fixture
+def deadlines(monkeypatch: pytest.MonkeyPatch) -> Deadlines:
+    return Deadlines(monkeypatch)
 
 
 def manifest_of(lab: Laboratory) -> SqliteManifest:
@@ -46,61 +51,78 @@ def manifest_of(lab: Laboratory) -> SqliteManifest:
     return lab.services.manifest
 
 
-async def until_healthy(manifest: SqliteManifest, *, healthy: bool = True) -> None:
-    async with asyncio.timeout(30):
-        while bool(manifest.trouble) == healthy:
+async def until_healthy(manifest: SqliteManifest) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while manifest.trouble:
             await asyncio.sleep(0.01)
 
 
-async def test_a_commit_that_was_under_way_past_the_deadline_is_kept_if_it_happens_after_all(lab: Laboratory) -> None:
+async def until_queued(manifest: SqliteManifest) -> None:
+    """Wait until the shards of a write are stored, and its commit waits for the group under way."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not manifest._committer._jobs.qsize():
+            await asyncio.sleep(0.001)
+
+
+async def test_a_commit_that_was_under_way_past_the_deadline_is_kept_if_it_happens_after_all(lab: Laboratory, deadlines: Deadlines) -> None:
     manifest, first, second = manifest_of(lab), Freeze(), Freeze()
     await lab.put("before", b"has leased ids")
     blocked = asyncio.create_task(manifest._write(first))
     await first.begun()
     put = asyncio.create_task(lab.put("k", b"committed late"))
-    async with asyncio.timeout(30):
-        while not manifest._committer._jobs.qsize():  # its shards are stored: the commit waits for the group under way
-            await asyncio.sleep(0.001)
+    await until_queued(manifest)
     behind = asyncio.create_task(manifest._write(second))  # in one group with the commit, after it
     await asyncio.sleep(0)
     first.thaw()
     await second.begun()
+    deadlines.pass_for(*threads_of(manifest))
     with pytest.raises(ManifestUnavailable, match="has not answered"):
         await put
     assert manifest.trouble
     second.thaw()
     await asyncio.gather(blocked, behind, return_exceptions=True)
     await until_healthy(manifest)
+    deadlines.begin_anew()
     assert await lab.get("k") == b"committed late"
     await lab.collect()
     assert await lab.get("k") == b"committed late", "its ids were abandoned, and what is visible is never deleted"
 
 
-async def test_a_commit_that_had_not_begun_by_its_deadline_never_happens_and_leaves_nothing(lab: Laboratory) -> None:
+async def test_a_commit_that_had_not_begun_by_its_deadline_never_happens_and_leaves_nothing(lab: Laboratory, deadlines: Deadlines) -> None:
     manifest, freeze = manifest_of(lab), Freeze()
     await lab.put("before", b"has leased ids")
     kept = await lab.shards()
     blocked = asyncio.create_task(manifest._write(freeze))
     await freeze.begun()
+    put = asyncio.create_task(lab.put("k", b"never committed"))
+    await until_queued(manifest)
+    deadlines.pass_for(*threads_of(manifest))
     with pytest.raises(ManifestUnavailable):
-        await lab.put("k", b"never committed")
+        await put
     freeze.thaw()
     await asyncio.gather(blocked, return_exceptions=True)
     await until_healthy(manifest)
+    deadlines.begin_anew()
     with pytest.raises(AssertionError):
         await lab.get("k")
     await lab.collect()
     assert await lab.shards() == kept
 
 
-async def test_a_read_that_hangs_fails_by_its_deadline_and_the_manifest_is_unhealthy_until_it_answers(lab: Laboratory) -> None:
+async def test_a_read_that_hangs_fails_by_its_deadline_and_the_manifest_is_unhealthy_until_it_answers(
+    lab: Laboratory, deadlines: Deadlines
+) -> None:
     manifest, freeze = manifest_of(lab), Freeze()
     await lab.put("k", b"content")
+    reading = asyncio.create_task(manifest._read(freeze))
+    await freeze.begun()
+    deadlines.pass_for(*threads_of(manifest))
     with pytest.raises(ManifestUnavailable, match="has not answered"):
-        await manifest._read(freeze)
-    await until_healthy(manifest, healthy=False)  # the thread may have been late to begin
+        await reading
+    assert manifest.trouble
     with pytest.raises(ManifestUnavailable, match="does not answer"):
         await lab.get("k")
     freeze.thaw()
     await until_healthy(manifest)
+    deadlines.begin_anew()
     assert await lab.get("k") == b"content"

@@ -171,10 +171,11 @@ async def test_an_object_deleted_during_a_move_leaves_nothing(lab: Laboratory) -
     putting = asyncio.Event()
     store = lab.stores[segment.stores[0]]
     store.before = lambda verb: putting.set() if verb == "put" else None
-    store.slow_seconds = 0.05
+    store.hanging = True
     work = asyncio.create_task(mover(lab).rebuild(extent, segment, {0: segment.stores[0]}))
     await putting.wait()
     await lab.services.manifest.delete_version(lab.bucket.id, ObjectKey("k"), "null", now_ms=lab.clock.now_ms())  # type: ignore[arg-type]
+    store.hanging = False
     with pytest.raises(MoveRefused):
         await work
     store.before = None

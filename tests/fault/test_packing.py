@@ -20,6 +20,7 @@ from proxy.manifest.records import Bucket, BucketName, Encryption, ObjectAttribu
 from proxy.stores.protocol import ShardName
 from proxy.tenancy import add_tenant
 from tests.laboratory import BytesBody, Laboratory, laboratory
+from tests.patience import PATIENCE_SECONDS
 
 SMALL = 4096
 NOTHING = ObjectAttributes()
@@ -536,7 +537,7 @@ async def test_what_gathers_is_given_up_when_another_tenant_lacks_its_share_of_m
             await until(lambda: puts(lab) == 3 * 6 and lab.services.budget.keeps_waiting(others_than=""))
             body = BytesBody(content("k", 60_000))
             mine = asyncio.create_task(lab.services.engine.put_object(theirs, stranger, ObjectKey("k"), body, NOTHING))
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 await until(lambda: puts(lab) > 3 * 6)
             given_up = [task for task in tasks if task.done()]
         assert (await mine).size == 60_000

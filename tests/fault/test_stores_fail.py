@@ -17,6 +17,7 @@ from proxy.errors import NotEnoughShards, PolicyMissing
 from proxy.manifest.records import ObjectAttributes, ObjectKey, VersionId
 from proxy.server.errors import translate
 from tests.laboratory import BytesBody, Laboratory, laboratory
+from tests.patience import PATIENCE_SECONDS
 
 SIZES = [1, 5000, 1_500_000, 18_000_000]
 
@@ -71,6 +72,7 @@ async def test_get_never_serves_a_lie(lab: Laboratory, fault: str, size: int) ->
             setattr(lab.stores[name], fault, False)
 
 
+@pytest.mark.impatient
 @pytest.mark.parametrize("fault", ["down", "hanging", "flips_bits", "truncates"])
 async def test_get_goes_on_when_two_stores_fail_in_mid_stream(lab: Laboratory, fault: str) -> None:
     data = os.urandom(20_000_000)
@@ -145,24 +147,26 @@ async def test_put_with_more_failures_than_the_policy_allows_leaves_nothing(lab:
     assert await lab.shards() == set()
 
 
+@pytest.mark.impatient
 async def test_a_hanging_store_costs_a_bounded_delay_and_leaks_nothing(tmp_path: Path) -> None:
-    async with laboratory(tmp_path, put_timeout_seconds=2, get_timeout_seconds=2) as lab:
+    async with laboratory(tmp_path, put_timeout_seconds=6, get_timeout_seconds=6) as lab:
         lab.stores["fir"].hanging = True
         data = os.urandom(1_500_000)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             for number in range(12):
                 await lab.put_promptly(f"k{number}", data)
                 assert await lab.get(f"k{number}") == data
         hung = [thread for thread in threading.enumerate() if thread.name.startswith("store-fir")]
         assert len(hung) <= 4
         assert threading.active_count() < 60  # four lanes a store, the coding threads, the manifest's
-        async with asyncio.timeout(30):  # the tails end by their deadline
+        async with asyncio.timeout(PATIENCE_SECONDS):  # the tails end by their deadline
             while lab.services.budget.held_bytes:
                 await asyncio.sleep(0.05)
 
 
+@pytest.mark.impatient
 async def test_a_hanging_store_cannot_take_the_memory_of_the_others(tmp_path: Path) -> None:
-    async with laboratory(tmp_path, memory_mib=32, put_timeout_seconds=4) as lab:
+    async with laboratory(tmp_path, memory_mib=32, put_timeout_seconds=6) as lab:
         lab.stores["fir"].hanging = True
         data = os.urandom(16_000_000)
         for number in range(4):
@@ -185,9 +189,9 @@ async def test_a_straggler_is_recorded_when_it_arrives(lab: Laboratory) -> None:
     slow.inner.put = put_late  # type: ignore[method-assign]
     version = await lab.put_promptly("k", os.urandom(5000))
     (extent,) = await lab.services.manifest.load_extents([ref.id for ref in version.extents])
-    assert len(extent.layout.segments[0].missing) == 1
+    assert extent.layout.segments[0].stores.index("birch") in extent.layout.segments[0].missing
     gate.set()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while (await lab.services.manifest.count_damage()).by_store:
             await asyncio.sleep(0.01)
     (extent,) = await lab.services.manifest.load_extents([ref.id for ref in version.extents])
@@ -276,6 +280,7 @@ async def test_uploads_that_send_nothing_hold_no_memory(tmp_path: Path) -> None:
         assert await lab.get("s3") == bodies[3]._data
 
 
+@pytest.mark.impatient
 async def test_reads_soon_leave_out_a_store_that_hangs(lab: Laboratory) -> None:
     data = os.urandom(2000)
     await lab.put("k", data)
@@ -308,8 +313,9 @@ async def test_a_store_that_is_only_slow_is_read_when_others_die(lab: Laboratory
     assert await lab.get("k") == data
 
 
+@pytest.mark.impatient
 async def test_reads_whose_clients_go_away_do_not_speak_against_the_stores(tmp_path: Path) -> None:
-    async with laboratory(tmp_path, get_timeout_seconds=60) as lab, asyncio.timeout(50):
+    async with laboratory(tmp_path, get_timeout_seconds=1000) as lab, asyncio.timeout(PATIENCE_SECONDS):
         await _break_reads_off(lab)
 
 

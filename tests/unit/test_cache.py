@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from proxy.engine.cache.keys import CacheKey, cell_key, slot_key
 from proxy.engine.cache.memory import ENTRY_BYTES, SealedMemory
 from proxy.engine.tasks import BackgroundTasks
 from proxy.manifest.records import SegmentId
+from tests.patience import PATIENCE_SECONDS
 
 SEGMENT = SegmentId(bytes(16))
 KIB = 1024
@@ -231,6 +233,13 @@ def test_an_entry_larger_than_a_shelf_is_not_kept(folder: Path) -> None:
     assert names(folder) == set()
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine the disk may be late: it is not done without for that."""
+    monkeypatch.setattr("proxy.engine.cache.disk.READ_SECONDS", 1000.0)
+    monkeypatch.setattr("proxy.engine.cache.disk.WRITE_SECONDS", 1000.0)
+
+
 class FullFolder(CacheFolder):
     """A directory on a disk without room."""
 
@@ -246,8 +255,6 @@ class HangingFolder(CacheFolder):
         return {}
 
     def __init__(self, path: Path, *, capacity_bytes: int) -> None:
-        import threading
-
         super().__init__(path, capacity_bytes=capacity_bytes)
         self.release = threading.Event()
 
@@ -258,7 +265,7 @@ async def test_a_full_disk_is_done_without_for_a_while_and_reads_go_on(folder: P
     tasks = BackgroundTasks()
     disk = CacheDisk(FullFolder(folder, capacity_bytes=SHELVES * 1024 * KIB), tasks)
     disk.write(second, b"other")
-    await tasks.drain(30)
+    await tasks.drain(PATIENCE_SECONDS)
     assert await disk.read({first: 6, second: 5}) == {}
     assert [record.message for record in caplog.records if "No space left" in record.message] != []
     disk.write(second, b"other")
@@ -271,7 +278,7 @@ async def test_a_disk_that_hangs_holds_up_a_few_reads_for_a_moment_and_then_none
     hanging = HangingFolder(folder, capacity_bytes=SHELVES * 1024 * KIB)
     disk = CacheDisk(hanging, BackgroundTasks())
     (key,) = keys(1)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         for late in range(LATE_TO_TURN_OFF):
             assert not disk._is_off(), late
             assert await disk.read({key: 6}) == {}
@@ -281,12 +288,41 @@ async def test_a_disk_that_hangs_holds_up_a_few_reads_for_a_moment_and_then_none
     disk.close()
 
 
+class SlowToRemove(CacheFolder):
+    """A directory whose disk takes its time to remove a file."""
+
+    def __init__(self, path: Path, *, capacity_bytes: int) -> None:
+        super().__init__(path, capacity_bytes=capacity_bytes)
+        self.go_on, self.begun = threading.Event(), threading.Event()
+
+    def remove(self, key: CacheKey) -> None:
+        self.begun.set()
+        self.go_on.wait(PATIENCE_SECONDS)
+        super().remove(key)
+
+
+async def test_what_replaces_a_spoilt_entry_is_not_removed_in_its_stead(folder: Path) -> None:
+    (key,) = keys(1)
+    opened(folder).write([(key, b"spoilt")])
+    slow, tasks = SlowToRemove(folder, capacity_bytes=SHELVES * 1024 * KIB), BackgroundTasks()
+    disk = CacheDisk(slow, tasks)
+    disk.remove(key)
+    await asyncio.to_thread(slow.begun.wait, PATIENCE_SECONDS)
+    disk.write(key, b"sealed")
+    await asyncio.sleep(0)
+    assert await disk.read({key: 6}) == {key: b"spoilt"}, "the other thread has nothing to write yet"
+    slow.go_on.set()
+    await tasks.drain(PATIENCE_SECONDS)
+    assert await disk.read({key: 6}) == {key: b"sealed"}
+    disk.close()
+
+
 async def test_what_waits_to_be_written_is_bounded(folder: Path) -> None:
     tasks = BackgroundTasks()
     disk = CacheDisk(opened(folder, shelf_kib=64 * 1024), tasks)
     for key in keys(200):
         disk.write(key, bytes(64 * KIB))
     assert disk._pending_bytes <= 8 * KIB * KIB
-    await tasks.drain(30)
+    await tasks.drain(PATIENCE_SECONDS)
     assert len(names(folder)) == 128
     disk.close()

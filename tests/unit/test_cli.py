@@ -26,6 +26,7 @@ from proxy.cli.supervisor import Supervisor
 from proxy.config import Config, TlsConfig, credentials_path, load_config
 from proxy.errors import ConfigError, ProxyError
 from proxy.services import Services, open_services
+from tests.patience import PATIENCE_SECONDS
 from tests.servers import ROOT, Shardgate, free_port, shardgate, start_shardgate, stop
 
 LOCAL = ROOT / "config" / "local.toml"
@@ -368,7 +369,7 @@ def test_serve_stops_at_a_signal_with_exit_code_0(tmp_path: Path, workers: int, 
     server = start_shardgate(tmp_path, workers=workers)
     _log(server)
     server.process.send_signal(number)
-    assert server.process.wait(30) == 0
+    assert server.process.wait(PATIENCE_SECONDS) == 0
     assert _log(server).count("stopping, once the requests in flight have their answers") == 1
     assert "Traceback" not in (tmp_path / "server.log").read_text()
 
@@ -383,7 +384,7 @@ def test_a_port_in_use_is_one_line_and_exit_code_1(tmp_path: Path, workers: int)
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=PATIENCE_SECONDS,
         )
     assert second.returncode == 1
     assert "Address already in use" in second.stderr
@@ -434,14 +435,12 @@ def test_the_supervisor_stops_while_it_waits_to_start_a_worker_again(marks: Path
     # The worker serves a moment and dies. Its second life leaves behind what will signal the supervisor in the back-off before the third.
     file = shlex.quote(str(marks))
     second = f"[ $(wc -l < {file}) -ge 2 ] && (sleep 0.3; kill -TERM $PPID) &"
-    started = time.monotonic()
     ended: list[int] = []
     Supervisor(
         [["/bin/sh", "-c", f"echo x >> {file}; echo ready; sleep 0.3; {second} exit 3"]], ready=lambda: None, ended=ended.append
     ).run()
     assert marks.read_text() == "x\nx\n"
     assert ended == [0, 0]
-    assert time.monotonic() - started < 10
 
 
 def test_the_supervisor_ends_a_worker_that_does_not_come_to_serve_again(marks: Path) -> None:
@@ -449,11 +448,9 @@ def test_the_supervisor_ends_a_worker_that_does_not_come_to_serve_again(marks: P
     file = shlex.quote(str(marks))
     lives = f"case $(wc -l < {file}) in 1) echo ready; sleep 0.1;; 2) exec sleep 1000;; *) kill -TERM $PPID; exec sleep 1000;; esac"
     ended: list[int] = []
-    started = time.monotonic()
-    Supervisor([["/bin/sh", "-c", f"echo x >> {file}; {lives}"]], ready=lambda: None, ended=ended.append, start_seconds=0.3).run()
+    Supervisor([["/bin/sh", "-c", f"echo x >> {file}; {lives}"]], ready=lambda: None, ended=ended.append, start_seconds=5.0).run()
     assert marks.read_text() == "x\nx\nx\n"
     assert ended == [0, 0]
-    assert time.monotonic() - started < 20
 
 
 def test_a_worker_that_cannot_be_started_again_is_tried_later_and_the_others_go_on(

@@ -14,6 +14,8 @@ from proxy.errors import ManifestUnavailable
 from proxy.manifest.sqlite import group_commit
 from proxy.manifest.sqlite.group_commit import GroupCommitter, Step
 from proxy.manifest.sqlite.turn import Turn
+from tests.deadlines import Deadlines
+from tests.patience import PATIENCE_SECONDS
 
 PROBED = 999  # what a probe adds
 
@@ -34,8 +36,8 @@ class Database:
             raise OSError("the disk is gone")
         return sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
 
-    def committer(self, *, timeout_seconds: float = 60.0, probe_seconds: float = 60.0) -> GroupCommitter:
-        return GroupCommitter(self.open, timeout_seconds=timeout_seconds, turn=Turn(self._path), probe=probe, probe_seconds=probe_seconds)
+    def committer(self, *, probe_seconds: float = 60.0) -> GroupCommitter:
+        return GroupCommitter(self.open, timeout_seconds=PATIENCE_SECONDS, turn=Turn(self._path), probe=probe, probe_seconds=probe_seconds)
 
     def facts(self) -> list[int]:
         with sqlite3.connect(self._path) as connection:
@@ -45,6 +47,11 @@ class Database:
 @pytest.fixture
 def database(tmp_path: Path) -> Database:
     return Database(tmp_path / "m.sqlite")
+
+
+@pytest.fixture
+def deadlines(monkeypatch: pytest.MonkeyPatch) -> Deadlines:
+    return Deadlines(monkeypatch)
 
 
 @pytest.fixture
@@ -69,7 +76,7 @@ def probe(connection: sqlite3.Connection) -> None:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not holds():
             await asyncio.sleep(0.001)
 
@@ -164,11 +171,13 @@ async def test_a_step_that_violates_a_constraint_is_no_failure_of_the_database(c
     assert not committer.trouble
 
 
-async def test_a_change_past_its_deadline_fails_and_one_behind_it_never_happens(database: Database) -> None:
-    committer, thawed, freezing = database.committer(timeout_seconds=0.5), threading.Event(), threading.Event()
+async def test_a_change_past_its_deadline_fails_and_one_behind_it_never_happens(database: Database, deadlines: Deadlines) -> None:
+    committer, thawed, freezing = database.committer(), threading.Event(), threading.Event()
     under_way = asyncio.create_task(committer.run(add(1, lambda: freezing.set() or thawed.wait())))
     await asyncio.to_thread(freezing.wait)
     behind = asyncio.create_task(committer.run(add(2)))
+    await asyncio.sleep(0)
+    deadlines.pass_for(committer)
     for change in (under_way, behind):
         with pytest.raises(ManifestUnavailable, match="not answered within"):
             await change
@@ -177,6 +186,7 @@ async def test_a_change_past_its_deadline_fails_and_one_behind_it_never_happens(
         await committer.run(add(3))
     thawed.set()
     await until(lambda: not committer.trouble)
+    deadlines.begin_anew()
     assert await committer.run(add(4)) == 4
     assert database.facts() == [1, 4]
     await committer.close()
@@ -196,34 +206,45 @@ async def test_a_change_whose_caller_went_away_before_it_began_never_happens(com
     assert database.facts() == [1, 3]
 
 
-async def test_a_process_that_stops_in_its_turn_makes_writers_fail_and_not_wait_for_ever(database: Database, tmp_path: Path) -> None:
-    committer, other = database.committer(timeout_seconds=0.5), Turn(tmp_path / "m.sqlite")
+async def test_a_process_that_stops_in_its_turn_makes_writers_fail_and_not_wait_for_ever(
+    database: Database, tmp_path: Path, deadlines: Deadlines
+) -> None:
+    committer, other = database.committer(), Turn(tmp_path / "m.sqlite")
     with other.taken():
+        change = asyncio.create_task(committer.run(add(1)))
+        await until(lambda: committer.takes_longer_than(0))
+        deadlines.pass_for(committer)
         with pytest.raises(ManifestUnavailable, match="not answered within"):
-            await committer.run(add(1))
-        await until(lambda: bool(committer.trouble))  # the writer may have been late to begin
+            await change
+        assert committer.trouble
     await until(lambda: not committer.trouble)
+    deadlines.begin_anew()
     assert await committer.run(add(2)) == 2
     assert database.facts() == [2]
     other.close()
     await committer.close()
 
 
-def test_a_disk_that_answers_after_the_loop_has_ended_ends_the_writer_quietly(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_answers_after_the_loop_has_ended_ends_the_writer_quietly(
+    database: Database, monkeypatch: pytest.MonkeyPatch, deadlines: Deadlines
+) -> None:
     monkeypatch.setattr(group_commit, "CLOSE_SECONDS", 0.01)
-    thawed, failures, threads = threading.Event(), [], []
+    freezing, thawed, failures, threads = threading.Event(), threading.Event(), [], []
     monkeypatch.setattr(threading, "excepthook", failures.append)
 
     async def hang() -> None:
-        committer = database.committer(timeout_seconds=0.5)
+        committer = database.committer()
         threads.append(committer._thread)
+        change = asyncio.create_task(committer.run(add(1, lambda: freezing.set() or thawed.wait())))
+        await asyncio.to_thread(freezing.wait)
+        deadlines.pass_for(committer)
         with pytest.raises(ManifestUnavailable):
-            await committer.run(add(1, thawed.wait))
+            await change
         await committer.close()
 
     asyncio.run(hang())
     thawed.set()
-    threads[0].join(30)
+    threads[0].join(PATIENCE_SECONDS)
     assert not threads[0].is_alive()
     assert failures == []
     assert database.facts() == [1]
@@ -235,16 +256,16 @@ async def test_changes_behind_the_end_fail_at_once(database: Database) -> None:
 
     def wait() -> None:
         begun.set()
-        go_on.wait(30)
+        go_on.wait(PATIENCE_SECONDS)
 
     last = asyncio.create_task(committer.run(add(1, wait)))
-    await asyncio.to_thread(begun.wait, 30)
+    await asyncio.to_thread(begun.wait, PATIENCE_SECONDS)
     closing = asyncio.create_task(committer.close())
     await asyncio.sleep(0)
     behind = asyncio.create_task(committer.run(add(2)))
     await asyncio.sleep(0)
     go_on.set()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         assert await last == 1
         await closing
         with pytest.raises(ManifestUnavailable, match="closed"):

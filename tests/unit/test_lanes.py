@@ -12,6 +12,7 @@ from queue import SimpleQueue
 import pytest
 
 from proxy.lanes import MAX_CANCELLED, Lanes, LanesClosed, in_time
+from tests.patience import PATIENCE_SECONDS
 
 
 async def test_every_call_gets_its_own_answer() -> None:
@@ -39,13 +40,13 @@ async def test_an_idle_lane_keeps_nothing_of_its_last_call() -> None:
     await lanes.run(lambda _, shard=shard: shard)
     del shard
     await asyncio.sleep(0)  # this very task was woken with the answer in hand
-    assert gone.wait(10)
+    assert gone.wait(PATIENCE_SECONDS)
     lanes.close()
 
 
 async def test_a_call_cancelled_before_it_began_never_runs() -> None:
     lanes, go_on, ran = Lanes(1, name="t"), threading.Event(), []
-    first = asyncio.create_task(lanes.run(lambda _: go_on.wait(10)))
+    first = asyncio.create_task(lanes.run(lambda _: go_on.wait(PATIENCE_SECONDS)))
     second = asyncio.create_task(lanes.run(lambda _: ran.append("second")))
     await asyncio.sleep(0)
     second.cancel()
@@ -61,7 +62,7 @@ async def test_a_running_call_can_see_that_it_was_cancelled() -> None:
 
     def call(cancelled: object) -> None:
         running.set()
-        go_on.wait(10)
+        go_on.wait(PATIENCE_SECONDS)
         saw.append(cancelled())  # type: ignore[operator]
 
     task = asyncio.create_task(lanes.run(call))
@@ -79,7 +80,7 @@ async def test_threads_are_bounded_and_end_with_the_lanes() -> None:
     before = threading.active_count()
     lanes = Lanes(3, name="t")
     barrier = threading.Barrier(3)
-    await asyncio.gather(*(lanes.run(lambda _: barrier.wait(10)) for _ in range(30)))
+    await asyncio.gather(*(lanes.run(lambda _: barrier.wait(PATIENCE_SECONDS)) for _ in range(30)))
     threads = [thread for thread in threading.enumerate() if thread.name.startswith("t-")]
     assert threading.active_count() - before <= 3
     lanes.close()
@@ -90,7 +91,7 @@ async def test_threads_are_bounded_and_end_with_the_lanes() -> None:
 
 async def test_closing_fails_what_has_not_begun() -> None:
     lanes, go_on = Lanes(1, name="t"), threading.Event()
-    running = asyncio.create_task(lanes.run(lambda _: go_on.wait(10)))
+    running = asyncio.create_task(lanes.run(lambda _: go_on.wait(PATIENCE_SECONDS)))
     while not any(thread.name == "t-0" for thread in threading.enumerate()):
         await asyncio.sleep(0)
     await asyncio.to_thread(lambda: None)
@@ -126,7 +127,7 @@ def test_lanes_survive_a_loop_that_closed_before_the_answer() -> None:
     lanes, go_on, running = Lanes(1, name="t"), threading.Event(), threading.Event()
 
     async def leave() -> None:
-        task = asyncio.create_task(lanes.run(lambda _: (running.set(), go_on.wait(10))))
+        task = asyncio.create_task(lanes.run(lambda _: (running.set(), go_on.wait(PATIENCE_SECONDS))))
         await asyncio.to_thread(running.wait, 10)
         task.cancel()
 
@@ -138,7 +139,7 @@ def test_lanes_survive_a_loop_that_closed_before_the_answer() -> None:
 
 async def test_calls_given_up_behind_one_that_hangs_keep_nothing() -> None:
     lanes, go_on = Lanes(1, name="t"), threading.Event()
-    hanging = asyncio.create_task(lanes.run(lambda _: go_on.wait(10)))
+    hanging = asyncio.create_task(lanes.run(lambda _: go_on.wait(PATIENCE_SECONDS)))
     await asyncio.sleep(0)
     held = weakref.WeakSet()
 
@@ -168,7 +169,7 @@ async def test_a_call_that_takes_too_long_is_given_up() -> None:
     lanes = Lanes(1, name="t")
     go_on = threading.Event()
     with pytest.raises(TimeoutError):
-        await lanes.run(lambda _: go_on.wait(30), timeout_seconds=0.05)
+        await lanes.run(lambda _: go_on.wait(PATIENCE_SECONDS), timeout_seconds=0.05)
     go_on.set()
     assert await lanes.run(lambda _: 7, timeout_seconds=30) == 7
     lanes.close()

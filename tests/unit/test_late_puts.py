@@ -18,7 +18,6 @@ from proxy.engine.placement import MayFail, survives
 from proxy.engine.quorum import LATE_FACTOR, NEAR_DOUBT_SECONDS, Placed
 from proxy.errors import NotEnoughShards
 from proxy.stores.observe import FAILURES_TO_OPEN, PROBE_SECONDS, SILENT_SECONDS
-from tests.fault.machine.network import MemoryStore
 from tests.faulty_store import FaultyStore
 from tests.leaping import LoopClock, leap
 from tests.unit.test_quorum import Harness
@@ -29,7 +28,7 @@ SLOW = 10 * USUAL
 
 def _six() -> Harness:
     places = ("a/r/A", "b/r/B", "c/r/C", "d/r/D", "e/r/E", "f/r/F")
-    harness = Harness(*places, scheme=Scheme(4, 2), may_fail=MayFail(providers=1), clock=LoopClock(), make=MemoryStore)
+    harness = Harness(*places, scheme=Scheme(4, 2), may_fail=MayFail(providers=1), clock=LoopClock())
     for store in harness.stores.values():
         store.slow_seconds = USUAL
     return harness
@@ -215,7 +214,7 @@ async def test_stores_that_are_far_away_keep_their_share_of_the_shards(six: Harn
 
 async def _put_whatever_stores_do(seconds: list[float], faults: list[str], before: int) -> None:
     places = ("a/r/A", "b/s/B", "b/t/B", "c/r/C", "d/s/A", "e/t/E", "f/r/F")
-    harness = Harness(*places, scheme=Scheme(4, 2), may_fail=MayFail(providers=1), clock=LoopClock(), make=MemoryStore)
+    harness = Harness(*places, scheme=Scheme(4, 2), may_fail=MayFail(providers=1), clock=LoopClock())
     for store, takes, fault in zip(harness.stores.values(), seconds, faults, strict=True):
         store.slow_seconds = takes
         if fault:

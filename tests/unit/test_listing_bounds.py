@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from proxy.engine.recover.bounds import FEW, TIMES, ListingBounds, ListsTooMuch
+from tests.patience import PATIENCE_SECONDS
 
 
 async def test_a_store_may_list_many_times_as_much_as_any_other_and_some_more() -> None:
@@ -37,7 +38,7 @@ async def test_one_that_lists_on_when_all_others_have_ended_is_given_up() -> Non
 
 async def test_two_stores_never_wait_for_each_other() -> None:
     bounds = ListingBounds(["elm", "fir"])
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         for step in range(1, 50):
             await asyncio.gather(bounds.reached("elm", step * FEW), bounds.reached("fir", step * FEW))
 

@@ -16,6 +16,7 @@ import pytest
 
 from proxy.config import LogConfig
 from proxy.log import BatchHandler, JsonFormatter, TextFormatter, configure_logging
+from tests.patience import PATIENCE_SECONDS
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +51,7 @@ def test_lines_are_written_soon_and_in_their_order(handler: tuple[BatchHandler, 
     monkeypatch.setattr(stream, "flush", written.set)
     for number in range(3):
         _info(batch, f"line {number}")
-    assert written.wait(30)
+    assert written.wait(PATIENCE_SECONDS)
     batch.flush()
     assert stream.getvalue() == "line 0\nline 1\nline 2\n"
 
@@ -68,14 +69,14 @@ def test_nobody_who_logs_waits_for_whoever_reads_the_log_until_there_is_much(mon
     class Slow(io.StringIO):
         def write(self, text: str) -> int:
             writing.set()
-            reading.wait(30)
+            reading.wait(PATIENCE_SECONDS)
             return super().write(text)
 
     stream = Slow()
     batch = BatchHandler(stream)
     monkeypatch.setattr("proxy.log.MAX_LINES", 50)
     _info(batch, "first")
-    assert writing.wait(30)
+    assert writing.wait(PATIENCE_SECONDS)
     for number in range(50):
         _info(batch, f"{number}")  # which returns, though nothing can be written
     last = threading.Thread(target=_info, args=(batch, "last"))
@@ -83,7 +84,7 @@ def test_nobody_who_logs_waits_for_whoever_reads_the_log_until_there_is_much(mon
     last.join(0.1)
     assert last.is_alive()
     reading.set()
-    last.join(30)
+    last.join(PATIENCE_SECONDS)
     assert stream.getvalue().splitlines() == ["first", *map(str, range(50)), "last"]
 
 

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, Histogram
 
 from proxy.metrics import CacheMetrics, Counts, DamageMetrics, StoreCallMetrics, exposition
 from proxy.shared_counts import SHARED_FOLDER, forget_gauges, shared_by_workers
+from tests.patience import PATIENCE_SECONDS
 
 
 def test_store_calls_are_counted_by_store_verb_and_outcome() -> None:
@@ -83,7 +84,7 @@ async def test_counts_are_told_now_and_then_and_at_the_end() -> None:
     counted = counts.counted("things", "Things.")
     async with counts.flushing():
         counted.add()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while registry.get_sample_value("things_total") != 1:
                 await asyncio.sleep(0.01)
         assert registry.get_sample_value("in_flight") == 3

@@ -1,4 +1,4 @@
-"""A write ends, whatever stores do to it, and no answer that is lost puts too much into one hand."""
+"""A write ends, whatever stores do to it, and no answer that is lost puts too much into one hand. Time is simulated."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ from proxy.errors import FilesExhausted, NotEnoughShards, StoreRejected, StoreUn
 from proxy.manifest.records import SegmentId
 from proxy.stores.observe import ObservedStore
 from proxy.stores.protocol import ShardName, Store, StoreInfo, StoreName
-from proxy.stores.upstream import memory_store
+from tests.fault.machine.network import MemoryStore
 from tests.faulty_store import FaultyStore
+from tests.leaping import leap
 
+pytestmark = pytest.mark.leaping
 ID = SegmentId(bytes(16))
 
 
@@ -36,7 +38,7 @@ class Harness:
         scheme: Scheme,
         may_fail: MayFail,
         clock: Clock | None = None,
-        make: Callable[[StoreInfo], Store] = memory_store,
+        make: Callable[[StoreInfo], Store] = MemoryStore,
     ) -> None:
         infos = []
         for number, place in enumerate(places, 1):
@@ -118,7 +120,7 @@ PLACES = ("a/r/A", "a/s/A", "a/t/B", "b/r/B", "b/s/A", "c/r/C", "c/s/C", "d/r/D"
 @given(faults=st.lists(st.sampled_from(FAULTS), min_size=len(PLACES), max_size=len(PLACES)), opened=st.sets(st.integers(1, len(PLACES))))
 @example(faults=["keeps_what_it_refuses"] * 3 + [""] * 5, opened=set())
 def test_whatever_stores_answer_no_hand_is_sent_k_shards(faults: list[str], opened: set[int]) -> None:
-    asyncio.run(_put_and_look_at_hands(faults, opened))
+    leap(_put_and_look_at_hands(faults, opened))
 
 
 async def _put_and_look_at_hands(faults: list[str], opened: set[int]) -> None:
@@ -218,7 +220,7 @@ async def test_a_put_that_arrives_in_the_tail_is_not_missing(four: Harness) -> N
 async def test_a_store_that_hangs_gets_no_longer_than_the_others_took(four: Harness, max_grace_seconds: float) -> None:
     used = (await four.put()).stores
     four.stores[used[0]].hanging = True
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(1.0):
         placed = await four.put(max_grace_seconds=max_grace_seconds)
     assert placed.missing == set(placed.tail) == {0}
     placed.tail[0].cancel()

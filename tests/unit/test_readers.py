@@ -14,6 +14,8 @@ import pytest
 from proxy.errors import ManifestUnavailable
 from proxy.manifest.sqlite.database import connect
 from proxy.manifest.sqlite.readers import Readers
+from tests.deadlines import Deadlines
+from tests.patience import PATIENCE_SECONDS
 
 
 @pytest.fixture
@@ -39,22 +41,26 @@ async def test_questions_are_answered_in_another_thread(readers: Readers) -> Non
     assert await readers.ask(lambda _: threading.current_thread()) is not threading.current_thread()
 
 
-async def test_a_question_past_its_deadline_fails_and_so_do_others_until_it_is_answered(path: Path) -> None:
-    readers, thawed = Readers(partial(connect, path, busy_seconds=1), count=1, name="read", timeout_seconds=0.5), threading.Event()
+async def test_a_question_past_its_deadline_fails_and_so_do_others_until_it_is_answered(
+    readers: Readers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deadlines, taken_up, thawed = Deadlines(monkeypatch), threading.Event(), threading.Event()
     assert await readers.ask(fact) == 7
+    question = asyncio.create_task(readers.ask(lambda _: taken_up.set() or thawed.wait()))
+    await asyncio.to_thread(taken_up.wait)
+    assert readers.trouble == ""
+    deadlines.pass_for(readers)
     with pytest.raises(ManifestUnavailable, match="not answered within"):
-        await readers.ask(lambda _: thawed.wait())
-    async with asyncio.timeout(30):
-        while readers.trouble != "the manifest does not answer":  # a busy thread may have taken the question up late
-            await asyncio.sleep(0.001)
+        await question
+    assert readers.trouble == "the manifest does not answer"
     with pytest.raises(ManifestUnavailable, match="does not answer"):
         await readers.ask(fact)
     thawed.set()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while readers.trouble:
             await asyncio.sleep(0.001)
+    deadlines.begin_anew()
     assert await readers.ask(fact) == 7
-    await readers.close()
 
 
 async def test_a_database_that_fails_questions_is_in_trouble_until_it_answers_one(readers: Readers, path: Path) -> None:

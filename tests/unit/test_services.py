@@ -19,9 +19,10 @@ from proxy.manifest.sqlite import open_sqlite
 from proxy.openings import refuse_lost_manifest
 from proxy.services import open_services
 from proxy.stores.observe import ObservedStore
-from proxy.stores.protocol import ShardName
+from proxy.stores.protocol import ShardName, Store
 from proxy.stores.root import MARKER
 from tests.laboratory import laboratory, laboratory_config
+from tests.patience import PATIENCE_SECONDS
 
 NAME = ShardName(shard_name(bytes(16), 0))
 
@@ -103,7 +104,7 @@ async def test_a_store_that_lists_without_end_does_not_hold_up_the_first_start(c
 
     config = replace(config, limits=replace(config.limits, store_open_seconds=0.05))
     monkeypatch.setattr(ObservedStore, "list", endless)
-    async with asyncio.timeout(30), open_sqlite(Path(config.manifest.path), ManualClock()) as manifest:
+    async with asyncio.timeout(PATIENCE_SECONDS), open_sqlite(Path(config.manifest.path), ManualClock()) as manifest:
         with pytest.raises(ConfigError, match="were used with another one"):  # it has a name below `epoch/`
             await refuse_lost_manifest(config, manifest, ManualClock())
         monkeypatch.setattr(ObservedStore, "list", lambda self, prefix="": endless(self) if not prefix else _nothing())
@@ -127,29 +128,32 @@ async def test_a_manifest_with_a_tenant_is_not_new_even_if_no_store_was_there_ye
 
 
 async def test_stores_are_opened_at_once_and_one_that_hangs_joins_later(tmp_path: Path) -> None:
+    await _start(laboratory_config(tmp_path))
     config = laboratory_config(tmp_path, store_open_seconds=0.2)
-    await _start(config)
     pipes = {name: _hang(tmp_path / "stores" / name) for name in ("elm", "fir")}
-    async with asyncio.timeout(10), open_services(config) as services:
+    async with asyncio.timeout(PATIENCE_SECONDS), open_services(config) as services:
         elm, fir = services.stores["elm"], services.stores["fir"]
         for call in (elm.put(NAME, [b"x"]), fir.get(NAME)):
             with pytest.raises(StoreUnavailable, match="not open yet"):
                 await call
-        await services.stores["alder"].put(NAME, [b"x"])
+        await _put_once_open(services.stores["alder"])
         pipes["elm"].with_name("away").rename(pipes["elm"])
         _let_go(tmp_path / "stores" / "elm")
-        while True:
-            try:
-                await elm.put(NAME, [b"x"])
-                break
-            except StoreUnavailable:
-                await asyncio.sleep(0.01)
+        await _put_once_open(elm)
         assert await elm.get(NAME) == b"x"
     _let_go(tmp_path / "stores" / "fir")
 
 
+async def _put_once_open(store: Store) -> None:
+    while True:
+        try:
+            return await store.put(NAME, [b"x"])
+        except StoreUnavailable:  # on a busy machine, any store may be late to open
+            await asyncio.sleep(0.01)
+
+
 async def test_a_new_directory_that_hangs_is_refused(tmp_path: Path) -> None:
-    config = laboratory_config(tmp_path, store_open_seconds=1.0)
+    config = laboratory_config(tmp_path, store_open_seconds=3.0)
     (tmp_path / "stores/elm").mkdir(parents=True)
     (tmp_path / "stores/elm" / MARKER).touch()
     _hang(tmp_path / "stores/elm")

@@ -16,6 +16,7 @@ from proxy.engine.tasks import BackgroundTasks
 from proxy.errors import ManifestUnavailable, ProxyError, StoreRejected, StoreUnavailable
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import ExtentId, SegmentId
+from tests.patience import PATIENCE_SECONDS
 
 ID = SegmentId(bytes(16))
 MIB = 1024 * 1024
@@ -49,7 +50,7 @@ async def _followed(records: _Records, placed: Placed) -> None:
     manifest: Manifest = records  # type: ignore[assignment]
     tasks = BackgroundTasks()
     Stragglers(manifest, tasks, ManualClock()).adopt(ExtentId(1), [placed])
-    await tasks.drain(30)
+    await tasks.drain(PATIENCE_SECONDS)
 
 
 @pytest.mark.parametrize("failure", [StoreUnavailable("s0", "down"), StoreRejected("s0", "refused")])
@@ -79,7 +80,7 @@ async def test_that_late_shards_do_not_arrive_is_told_once_a_store_and_told_agai
     stragglers = Stragglers(manifest, tasks, ManualClock())
     for failure in [StoreUnavailable("s0", "down")] * 20 + [None] * 2 + [StoreUnavailable("s0", "down")] * 2:
         stragglers.adopt(ExtentId(1), [_placed(_ends(failure), _ends())])
-        await tasks.drain(30)
+        await tasks.drain(PATIENCE_SECONDS)
     assert [record.getMessage() for record in caplog.records if record.name == "proxy.engine.stragglers"] == [
         "late shards do not arrive at store s0, and wait for repair: store s0: down",
         "late shards arrive again at store s0; 20 did not, and wait for repair",
@@ -143,7 +144,7 @@ async def test_what_must_run_to_its_end_is_not_cancelled_with_its_caller() -> No
     caller.cancel()
     await asyncio.gather(caller, return_exceptions=True)
     go_on.set()
-    await tasks.drain(30)
+    await tasks.drain(PATIENCE_SECONDS)
     assert ended.is_set()
 
 
@@ -158,6 +159,6 @@ async def test_a_drain_gives_up_what_does_not_end() -> None:
 
     tasks.start(hang())
     await asyncio.sleep(0)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await tasks.drain(0)
     assert cancelled.is_set()

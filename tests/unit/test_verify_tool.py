@@ -23,6 +23,7 @@ from proxy.config import CoalitionConfig, Config
 from tests.fault.journal_child import KEPT
 from tests.laboratory import laboratory
 from tests.packed import put_pack
+from tests.patience import PATIENCE_SECONDS
 from tests.servers import ROOT
 
 TOOL = ROOT / "tools/shardgate-verify.py"
@@ -50,7 +51,7 @@ ID = bytes(range(16))
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-I", "-S", "-c", BLOCKED, str(TOOL), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
 
 
 def state(folder: Path, *, buckets: Mapping[str, Sequence[str]] = BUCKETS, **more: object) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -33,6 +33,7 @@ class CacheDisk:
         self._lanes = Lanes(LANES, name="cache")
         self._pending: dict[CacheKey, bytes] = {}
         self._pending_bytes = 0
+        self._spoilt: set[CacheKey] = set()  # that wait to be removed
         self._is_writing = False
         self._off_until = 0.0
         self._late = 0  # calls in a row that were not answered in time
@@ -58,9 +59,10 @@ class CacheDisk:
         self._begin()
 
     def remove(self, key: CacheKey) -> None:
-        """Remove what does not open, soon."""
+        """Remove what does not open, soon, and before anything is written in its place."""
         self._pending_bytes -= len(self._pending.pop(key, b""))
-        self._tasks.start(self._run(partial(self._folder.remove, key), WRITE_SECONDS))
+        self._spoilt.add(key)
+        self._begin()
 
     def close(self) -> None:
         """Let the threads end. What waits to be written is lost."""
@@ -73,11 +75,17 @@ class CacheDisk:
 
     async def _write(self) -> None:
         try:
-            while self._pending:
+            while self._pending or self._spoilt:
+                spoilt, self._spoilt = self._spoilt, set()
                 entries, self._pending, self._pending_bytes = list(self._pending.items()), {}, 0
-                await self._run(partial(self._folder.write, entries), WRITE_SECONDS)
+                await self._run(partial(self._exchange, spoilt, entries), WRITE_SECONDS)
         finally:
             self._is_writing = False
+
+    def _exchange(self, spoilt: Iterable[CacheKey], entries: Sequence[tuple[CacheKey, bytes]]) -> None:
+        for key in spoilt:
+            self._folder.remove(key)
+        self._folder.write(entries)
 
     async def _run(self, call: Callable[[], Result], seconds: float) -> Result | None:
         if self._is_off():
@@ -104,5 +112,5 @@ class CacheDisk:
     def _fail(self, reason: str) -> None:
         self._late = 0
         self._off_until = asyncio.get_running_loop().time() + OFF_SECONDS
-        self._pending, self._pending_bytes = {}, 0
+        self._pending, self._pending_bytes, self._spoilt = {}, 0, set()
         logger.warning("the directory of the cache is not used for %g s: %s", OFF_SECONDS, reason)

@@ -14,3 +14,8 @@ def quiet() -> Iterator[None]:
     logging.disable(logging.CRITICAL)
     yield
     logging.disable(logging.NOTSET)
+
+
+@pytest.fixture
+def patient() -> None:
+    """Time is simulated here: stores are late only by the machine's own doing."""

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from proxy.config import Config, LimitsConfig, load_config
 from proxy.server.admission import FEWEST, BoundedServer, connection_limit
+from tests.patience import PATIENCE_SECONDS
 
 LOCAL = Path(__file__).parents[3] / "config" / "local.toml"
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -42,8 +43,14 @@ def desk() -> Desk:
 
 
 @asynccontextmanager
-async def _serving(desk: Desk, **options: object) -> AsyncIterator[Connect]:
-    runner = web.ServerRunner(BoundedServer(desk.answer, **options))
+async def _serving(desk: Desk, *, limit: int) -> AsyncIterator[Connect]:
+    async with _open(BoundedServer(desk.answer, limit=limit)) as connect:
+        yield connect
+
+
+@asynccontextmanager
+async def _open(server: BoundedServer) -> AsyncIterator[Connect]:
+    runner = web.ServerRunner(server)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
@@ -64,21 +71,24 @@ async def _serving(desk: Desk, **options: object) -> AsyncIterator[Connect]:
 
 async def _ask(streams: Streams, request: bytes = REQUEST) -> bytes:
     streams[1].write(request)
-    return (await asyncio.wait_for(streams[0].readuntil(b"ok"), 10))[:15]
+    return (await asyncio.wait_for(streams[0].readuntil(b"ok"), PATIENCE_SECONDS))[:15]
 
 
 async def _closed(streams: Streams) -> bool:
     try:
-        return await asyncio.wait_for(streams[0].read(1), 10) == b""
+        return await asyncio.wait_for(streams[0].read(1), PATIENCE_SECONDS) == b""
     except ConnectionResetError:
         return True
 
 
 async def test_a_new_connection_must_send_a_whole_head_in_time(desk: Desk) -> None:
-    async with _serving(desk, limit=10, first_request_seconds=0.2) as connect:
-        silent, slow, served = await connect(), await connect(), await connect()
-        slow[1].write(REQUEST[:-2])
+    server = BoundedServer(desk.answer, limit=10)
+    async with _open(server) as connect:
+        served = await connect()
         assert await _ask(served) == b"HTTP/1.1 200 OK"
+        server._first_request_seconds = 0.05
+        silent, slow = await connect(), await connect()
+        slow[1].write(REQUEST[:-2])
         assert await _closed(silent)
         assert await _closed(slow)
         assert await _ask(served) == b"HTTP/1.1 200 OK"  # between requests, it may wait longer

@@ -14,6 +14,7 @@ from proxy.server.heads import MAX_HEAD_SIZE
 from proxy.server.inlet import Inlet
 from proxy.server.request import Request
 from proxy.server.response import Response
+from tests.patience import PATIENCE_SECONDS
 from tests.wire import Wire, cut
 
 GET = b"GET /b/k HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -179,7 +180,7 @@ async def test_a_client_that_has_gone_is_no_fault(endpoint: Endpoint, desk: Desk
     await asyncio.sleep(0)
     wire.end()
     desk.open.set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while wire.connection.is_busy or endpoint.connections:
             await asyncio.sleep(0)
     assert not wire.sent

@@ -17,6 +17,7 @@ from proxy.server.dispatch import Dispatcher
 from proxy.server.request import Request
 from proxy.server.response import Response
 from proxy.server.streaming import SINGLE_WRITE_SIZE, send_download
+from tests.patience import PATIENCE_SECONDS
 
 LARGE = 4 * SINGLE_WRITE_SIZE
 FAILURE = NotEnoughShards(needed=4, found=3, segment="ab")
@@ -77,7 +78,7 @@ class Sending:
             reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
             writer.write(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
             with suppress(ConnectionError):
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(PATIENCE_SECONDS):
                     return await reader.read()
             return b""
         finally:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 SLOW_SECONDS = 0.3
 WHITE_SPACE_SECONDS = 0.02
+NEVER_SECONDS = 1000.0
 BEGUN = b'<?xml version="1.0" encoding="UTF-8"?>\n '
 
 
@@ -57,10 +58,11 @@ class SlowEngine:
 
 
 class Client:
-    """boto3 beside a server in this very process, and the bodies it was answered with."""
+    """boto3 beside a server in this very process, its engine, and the bodies it was answered with."""
 
-    def __init__(self, s3: S3Client) -> None:
+    def __init__(self, s3: S3Client, engine: SlowEngine) -> None:
         self.s3 = s3
+        self.engine = engine
         self.bodies: list[bytes] = []
         s3.meta.events.register("before-parse.s3", lambda response_dict, **_: self.bodies.append(response_dict["body"]))
 
@@ -69,11 +71,17 @@ class Client:
         return answer
 
 
+@asynccontextmanager
+async def running(data: Path, *, white_space_seconds: float = WHITE_SPACE_SECONDS) -> AsyncIterator[Laboratory]:
+    async with laboratory(data, now_ms=int(time.time() * 1000), white_space_seconds=white_space_seconds) as lab:
+        await lab.put("k", b"hello")
+        yield lab
+
+
 @pytest.fixture
 async def lab(tmp_path: Path) -> AsyncIterator[Laboratory]:
-    async with laboratory(tmp_path, now_ms=int(time.time() * 1000), white_space_seconds=WHITE_SPACE_SECONDS) as running:
-        await running.put("k", b"hello")
-        yield running
+    async with running(tmp_path) as opened:
+        yield opened
 
 
 @asynccontextmanager
@@ -89,7 +97,7 @@ async def serving(lab: Laboratory, engine: SlowEngine) -> AsyncIterator[Client]:
             aws_secret_access_key=credentials.secret_key,
             config=Config(retries={"total_max_attempts": 1}),
         )
-        yield Client(s3)
+        yield Client(s3, engine)
         s3.close()
 
 
@@ -118,10 +126,10 @@ async def test_a_slow_completion_and_a_slow_part_copy_are_begun_with_white_space
         assert await lab.get("whole") == b"hello"
 
 
-@pytest.mark.parametrize("seconds", [SLOW_SECONDS, 0])
-async def test_a_failure_is_told_whether_the_answer_was_begun_or_not(lab: Laboratory, seconds: float) -> None:
-    engine = SlowEngine(lab.services, seconds)
-    async with serving(lab, engine) as client:
+@pytest.mark.parametrize(("seconds", "white_space_seconds"), [(SLOW_SECONDS, WHITE_SPACE_SECONDS), (0, NEVER_SECONDS)])
+async def test_a_failure_is_told_whether_the_answer_was_begun_or_not(tmp_path: Path, seconds: float, white_space_seconds: float) -> None:
+    async with running(tmp_path, white_space_seconds=white_space_seconds) as lab, serving(lab, SlowEngine(lab.services, seconds)) as client:
+        engine = client.engine
         engine.fails = True
         with pytest.raises(ClientError) as caught:
             await client.ask("copy_object", Key="copy", CopySource="bucket/k")
@@ -131,8 +139,8 @@ async def test_a_failure_is_told_whether_the_answer_was_begun_or_not(lab: Labora
         await client.ask("copy_object", Key="copy", CopySource="bucket/k")  # over the same connection
 
 
-async def test_a_quick_copy_has_its_headers(lab: Laboratory) -> None:
-    async with serving(lab, SlowEngine(lab.services, 0)) as client:
+async def test_a_quick_copy_has_its_headers(tmp_path: Path) -> None:
+    async with running(tmp_path, white_space_seconds=NEVER_SECONDS) as lab, serving(lab, SlowEngine(lab.services, 0)) as client:
         answer = await client.ask("copy_object", Key="copy", CopySource="bucket/k")
         assert answer["ServerSideEncryption"] == "AES256"
         assert not client.bodies[-1].startswith(BEGUN)

@@ -16,6 +16,7 @@ from proxy.stores.observe import DEFAULT_P95_SECONDS, ObservedStore
 from proxy.stores.protocol import Store
 from proxy.stores.upstream import memory_store
 from tests.faulty_store import FaultyStore
+from tests.patience import PATIENCE_SECONDS
 from tests.unit.stores.conftest import INFO, NAME
 
 
@@ -98,7 +99,7 @@ async def test_a_call_that_fails_or_is_given_up_leaves_its_place_to_the_next(fau
         call.cancel()
     await asyncio.gather(call, return_exceptions=True)
     setattr(faulty, fault, False)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await store.put(NAME, [b"x"])
 
 
@@ -114,7 +115,7 @@ async def test_every_verb_has_a_deadline(faulty: FaultyStore, verb: str) -> None
         "delete": lambda: store.delete(NAME),
         "list": lambda: anext(aiter(store.list())),
     }
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         with pytest.raises(StoreUnavailable, match=r"no answer in 0\.02 s"):
             await calls[verb]()
 
@@ -130,7 +131,7 @@ async def test_a_put_has_a_deadline_of_its_own(faulty: FaultyStore, verb: str) -
 async def test_those_who_wait_behind_a_hung_store_fail_with_it(faulty: FaultyStore) -> None:
     faulty.hanging = True
     store = LimitedStore(faulty, concurrency=1, put_seconds=0.5, get_seconds=0.5)
-    async with asyncio.timeout(20):  # a hundred deadlines one after another would take 50 s
+    async with asyncio.timeout(PATIENCE_SECONDS):  # a hundred deadlines one after another would take 50 s
         results = await asyncio.gather(*(store.get(NAME) for _ in range(100)), return_exceptions=True)
     assert all(isinstance(result, StoreUnavailable) for result in results)
 
@@ -290,7 +291,7 @@ async def test_a_turn_given_to_one_who_is_cancelled_goes_to_the_next(faulty: Fau
     await asyncio.sleep(0)  # the first leaves, and gives its place to the second
     second.cancel()
     faulty.hanging = False
-    assert bytes(await asyncio.wait_for(third, 5)) == b"x"
+    assert bytes(await asyncio.wait_for(third, PATIENCE_SECONDS)) == b"x"
     await asyncio.gather(first, second, return_exceptions=True)
 
 
@@ -370,7 +371,7 @@ async def test_a_store_that_gives_no_answer_to_one_who_insists_is_not_asked_by_o
     await asyncio.sleep(0)
     clock.advance(1.0)
     with pytest.raises(StoreNotAsked):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await store.get_range(NAME, 0, 1, insist=True)
     assert faulty.calls["get_range"] == 2
     waiting[0].cancel()

@@ -23,6 +23,7 @@ from proxy.stores.directory import LANES, DirectoryStore
 from proxy.stores.protocol import ShardName, StoreName
 from proxy.stores.root import FOLDER_SECONDS, MARKER, Directory, OpenFolders
 from proxy.stores.stale import STALE_SECONDS
+from tests.patience import PATIENCE_SECONDS
 from tests.unit.stores.conftest import INFO, NAME
 
 System = Callable[..., object]
@@ -141,7 +142,7 @@ async def test_a_put_cancelled_while_it_writes_is_not_finished(store: DirectoryS
 
     def slow(descriptor: int, buffers: list[bytes]) -> int:
         writing.set()
-        go_on.wait(10)
+        go_on.wait(PATIENCE_SECONDS)
         return real(descriptor, buffers)
 
     monkeypatch.setattr(os, "writev", slow)
@@ -164,7 +165,7 @@ async def test_a_hung_directory_holds_its_own_threads_only(opened: Opener, tmp_p
 
     def maybe_hang(path: str, **options: object) -> object:
         if path.endswith("/hung"):
-            go_on.wait(10)
+            go_on.wait(PATIENCE_SECONDS)
         return real(path, **options)
 
     monkeypatch.setattr(os, "stat", maybe_hang)
@@ -221,7 +222,7 @@ async def test_stale_temporaries_are_removed_by_whoever_tidies_up_and_young_ones
     assert set(threading.enumerate()) == before
     store = opened(root, tidy=True)
     for thread in set(threading.enumerate()) - before:
-        thread.join(10)
+        thread.join(PATIENCE_SECONDS)
     assert _files(root) == ["ab/.tmp-young", NAME]
     assert [entry async for entry in store.list()] == [(NAME, 1)]
 
@@ -235,7 +236,7 @@ def test_one_process_tidies_up_at_a_time(opened: Opener, root: Path) -> None:
         fcntl.flock(marker, fcntl.LOCK_EX)
         opened(root, tidy=True)
         for thread in set(threading.enumerate()) - before:
-            thread.join(10)
+            thread.join(PATIENCE_SECONDS)
     assert _files(root) == [".tmp-old"]
 
 
@@ -367,7 +368,7 @@ def test_stale_files_are_not_sought_behind_a_symbolic_link(opened: Opener, root:
     before = set(threading.enumerate())
     opened(root, tidy=True)
     for thread in set(threading.enumerate()) - before:
-        thread.join(10)
+        thread.join(PATIENCE_SECONDS)
     assert (outside / ".tmp-old").exists()
 
 

@@ -21,6 +21,7 @@ from proxy.stores.limit import LimitedStore
 from proxy.stores.observe import ObservedStore
 from proxy.stores.protocol import ShardName, StoreName
 from proxy.stores.root import LOOK_SECONDS, HeldRoot
+from tests.patience import PATIENCE_SECONDS
 from tests.unit.stores.conftest import INFO, NAME
 
 DATA = os.urandom(AT_ONCE_SIZE + 1)
@@ -105,7 +106,7 @@ async def test_a_disk_that_was_exchanged_is_not_read_on(store: DirectoryStore, t
 async def test_a_directory_that_hangs_is_not_relied_on(store: DirectoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
     await store.get_range(NAME, 0, 5)
     real, go_on = os.stat, threading.Event()
-    monkeypatch.setattr(os, "stat", lambda path, **options: (go_on.wait(10), real(path, **options))[1])
+    monkeypatch.setattr(os, "stat", lambda path, **options: (go_on.wait(PATIENCE_SECONDS), real(path, **options))[1])
     store._root._looked_at -= 2 * LOOK_SECONDS
     reading = asyncio.create_task(store.get_range(NAME, 0, 5))
     await asyncio.sleep(0)
