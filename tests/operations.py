@@ -21,7 +21,7 @@ _OLDER = {
     "PutBucketLifecycle": "PutBucketLifecycleConfiguration",
     "PutBucketNotification": "PutBucketNotificationConfiguration",
 }  # whose request line another operation has by now
-_OFF = frozenset({settings.nothing, settings.abac_is_off, settings.empty_list})
+_OFF = frozenset({settings.abac_is_off, settings.empty_list})
 
 
 def operations_table(handlers: Mapping[str, Handle] = HANDLERS) -> str:
@@ -49,7 +49,7 @@ def _answer(operation: Operation, handlers: Mapping[str, Handle]) -> str:
     if isinstance(handle, NotSet):
         return f"not configured: {handle.code}"
     if handle in _OFF:
-        return "not configured" if operation.method == "GET" else "nothing to remove"
+        return "not configured"
     return "served"
 
 

@@ -73,12 +73,20 @@ def check(config: Config) -> None:
 
 
 def _check_domains(config: Config) -> None:
-    for key, domains in (("domains", config.domains), ("website_domains", config.website_domains)):
+    accelerated, websites = config.accelerate_domains, config.website_domains
+    for key, domains in (("domains", config.domains), ("accelerate_domains", accelerated), ("website_domains", websites)):
         for domain in domains:
             if not _DOMAIN.fullmatch(domain):
                 raise ConfigError(f'{key}: "{domain}" is not a host name; write it as in "s3.example.org"')
-    if both := {domain.lower() for domain in config.domains} & {domain.lower() for domain in config.website_domains}:
-        raise ConfigError(f'website_domains: "{min(both)}" is one of `domains`, too; a bucket and its website need different names')
+    if both := _lower(config.domains) & _lower(accelerated):
+        raise ConfigError(f'accelerate_domains: "{min(both)}" is one of `domains`, too; by that name, buckets are served anyway')
+    for key, domains in (("domains", config.domains), ("accelerate_domains", accelerated)):
+        if both := _lower(domains) & _lower(websites):
+            raise ConfigError(f'website_domains: "{min(both)}" is one of `{key}`, too; a bucket and its website need different names')
+
+
+def _lower(domains: Iterable[str]) -> set[str]:
+    return {domain.lower() for domain in domains}
 
 
 def _check_locations(config: Config) -> None:

@@ -219,6 +219,7 @@ class Config(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     listen: str = "127.0.0.1:9000"
     domains: tuple[str, ...] = ()  # names of this server; virtual-hosted style: bucket.DOMAIN
     website_domains: tuple[str, ...] = ()  # bucket.DOMAIN is the bucket's website
+    accelerate_domains: tuple[str, ...] = ()  # bucket.DOMAIN is the bucket, if its owner has acceleration enabled
     public_url: str = ""  # as clients know it, behind a proxy
     trusted_proxies: tuple[str, ...] = ()  # networks; their X-Forwarded-For and X-Forwarded-Proto are believed
     front_door: bool = True  # plain requests that are complete pass aiohttp's server by
@@ -243,6 +244,11 @@ class Config(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     journal: JournalConfig = JournalConfig()
     notifications: NotificationsConfig = NotificationsConfig()
     log: LogConfig = LogConfig()
+
+    @property
+    def bucket_domains(self) -> tuple[str, ...]:
+        """The domains below which buckets are."""
+        return (*self.domains, *self.accelerate_domains)
 
 
 def credentials_path(config: Config) -> Path:

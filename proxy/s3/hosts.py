@@ -21,9 +21,13 @@ _REMEMBERED = 256  # an address takes two microseconds to recognise
 class Hosts:
     """The names of one server. An IP address is always one of them, and so is no name at all."""
 
-    def __init__(self, names: Iterable[str], domains: Sequence[str]) -> None:
-        """Take the names that stand for the server alone, and the domains whose subdomains are buckets, in any case."""
-        self._domains = tuple(domains)
+    def __init__(self, names: Iterable[str], domains: Sequence[str], accelerated: Sequence[str] = ()) -> None:
+        """Take the names that stand for the server alone, and the domains whose subdomains are buckets, in any case.
+
+        Of the `accelerated` domains the subdomains are buckets, too, and nothing else is served by these names.
+        """
+        self._domains = (*domains, *accelerated)
+        self._accelerated = frozenset(map(plain_host, accelerated))
         self._names = frozenset(map(plain_host, (*names, *domains)))
         self._find = lru_cache(_REMEMBERED)(self._look_up)
 
@@ -33,8 +37,14 @@ class Hosts:
             raise S3Error("InvalidRequest", "The Host header is longer than any name")
         return self._find(host)
 
+    def accelerates(self, host: str) -> bool:
+        """Tell whether a Host header, which names a bucket, is its accelerated name."""
+        return bool(self._accelerated) and _domain_of(plain_host(host), self._domains) in self._accelerated
+
     def _look_up(self, host: str) -> str | None:
         name = plain_host(host)
+        if name in self._accelerated:
+            raise S3Error("InvalidRequest", "The S3 Transfer Acceleration endpoint only supports virtual style requests")
         bucket = bucket_of_host(host, self._domains)
         if bucket is None and name and name not in self._names and not _is_address(name):
             message = (
@@ -48,11 +58,15 @@ class Hosts:
 def bucket_of_host(host: str, domains: Sequence[str]) -> str | None:
     """Return what stands before a domain, the longest that fits: `b.s3.example` is no bucket `b.s3` of `example`."""
     name = plain_host(host)
+    domain = _domain_of(name, domains)
+    return None if domain is None else name[: -len(domain) - 1] or None
+
+
+def _domain_of(name: str, domains: Sequence[str]) -> str | None:
     ours = [domain.lower() for domain in domains]
     if name in ours:
         return None
-    domain = max((domain for domain in ours if name.endswith(f".{domain}")), key=len, default=None)
-    return None if domain is None else name[: -len(domain) - 1] or None
+    return max((domain for domain in ours if name.endswith(f".{domain}")), key=len, default=None)
 
 
 def plain_host(host: str) -> str:

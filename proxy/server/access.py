@@ -5,13 +5,14 @@ All of it is settled here, once, before the body is read and the handler called.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
 from proxy.clock import Clock
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import Bucket, BucketName, Caller, ObjectKey, Readable, Upload, UploadId, VersionId
+from proxy.s3.acceleration import check_accelerated
 from proxy.s3.copy_source import parse_copy_source
 from proxy.s3.errors import S3Error
 from proxy.s3.model import Operation
@@ -58,10 +59,12 @@ class _Asked(NamedTuple):
 class Gate:
     """Lets requests in to their buckets."""
 
-    def __init__(self, manifest: Manifest, clock: Clock, peers: Peers) -> None:
+    def __init__(self, manifest: Manifest, clock: Clock, peers: Peers, *, accelerates: Callable[[str], bool] = lambda _host: False) -> None:
+        """`accelerates` tells whether a host is the accelerated name of a bucket."""
         self._manifest = manifest
         self._clock = clock
         self._peers = peers
+        self._accelerates = accelerates
         self._judges = Judges()
         self._owners: dict[Principal, Guard] = {}
 
@@ -87,6 +90,8 @@ class Gate:
             await guard.check_head(action, resource, version_id)
         if held is not None and (expected := headers.get("x-amz-expected-bucket-owner")) is not None:
             _check_expected_owner(held, expected)
+        if self._accelerates(headers.get("host", "")):
+            check_accelerated(operation.name, {} if held is None else held.bucket.settings)
         origin = await self._admit_origin(asked, sender) if operation.name in _COPIES else None
         return Access(held, origin, guard)
 

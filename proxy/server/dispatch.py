@@ -54,9 +54,11 @@ class Dispatcher:
         """Answer to `host`, where the process listens, to localhost, the machine's own name, and the names of the configuration."""
         config, model, turns = services.config, load_model(), Turns()
         self._services = services
-        self._hosts = Hosts(("localhost", gethostname(), host, urlsplit(config.public_url).hostname or ""), config.domains)
+        names = ("localhost", gethostname(), host, urlsplit(config.public_url).hostname or "")
+        self._hosts = Hosts(names, config.domains, config.accelerate_domains)
         self._website_domains = config.website_domains
-        self._all_domains = (*config.domains, *config.website_domains)
+        self._bucket_domains = config.bucket_domains
+        self._all_domains = (*config.bucket_domains, *config.website_domains)
         self._limits = config.limits
         self._router = Router(model)
         self._authenticator = Authenticator(
@@ -67,7 +69,7 @@ class Dispatcher:
             other_regions=services.policies.keys() | config.locations.keys(),
         )
         peers = self._peers = Peers(config.trusted_proxies)
-        self._gate = Gate(services.manifest, services.clock, peers)
+        self._gate = Gate(services.manifest, services.clock, peers, accelerates=self._hosts.accelerates)
         self._cross_origin = CrossOrigin(services.manifest)
         self._answers = Answers(region=config.region, turns=turns, idle_seconds=config.limits.reader_idle_seconds)
         self._serving = Serving(services, self._answers, turns)
@@ -142,7 +144,7 @@ class Dispatcher:
         headers = read_headers(request.headers.items())
         visit.remote = self._peers.address(request, headers)
         if self._website_domains:
-            site = site_of_host(headers.get("host", ""), self._services.config.domains, self._website_domains)
+            site = site_of_host(headers.get("host", ""), self._bucket_domains, self._website_domains)
             if site is not None:
                 return await self._websites.answer(visit, site, headers)
         hosted = self._hosts.bucket(headers.get("host", ""))

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 NewBucket = Callable[..., str]  # makes a bucket, and returns its name
 DOMAIN = "s3.test"
 WEBSITE_DOMAIN = "web.test"
+ACCELERATE_DOMAIN = "fast.test"
 LOCATION = "eu-west-1"
 OTHER_ACCESS_KEY = "OTHEROTHEROTHEROTHER"
 OTHER_EMAIL = "other@tenants.example"
@@ -42,7 +43,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shardgate]:
     data = tmp_path_factory.mktemp("shardgate")
     config = data / "blackbox.toml"
     # As bench.toml (no fsync: these tests write a lot and never pull the plug), with a domain for virtual-hosted requests.
-    domains = f'domains = ["{DOMAIN}"]\nwebsite_domains = ["{WEBSITE_DOMAIN}"]\n'
+    domains = f'domains = ["{DOMAIN}"]\nwebsite_domains = ["{WEBSITE_DOMAIN}"]\naccelerate_domains = ["{ACCELERATE_DOMAIN}"]\n'
     config.write_text(f'{domains}locations = {{ {LOCATION} = "standard" }}\n' + (ROOT / "config" / "bench.toml").read_text())
     with shardgate(data, config=config) as running:
         keys = ["--access-key", OTHER_ACCESS_KEY, "--secret-key", OTHER_SECRET_KEY, "--account-id", OTHER_ACCOUNT, "--email", OTHER_EMAIL]

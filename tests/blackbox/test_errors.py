@@ -35,7 +35,7 @@ def test_head_of_something_missing_has_no_body(raw: RawClient, bucket: str) -> N
     assert answer.headers["x-amz-request-id"]
 
 
-NOT_SERVED = "accelerate analytics intelligent-tiering metrics"
+NOT_SERVED = "analytics intelligent-tiering metrics"
 
 
 @pytest.mark.parametrize("query", NOT_SERVED.split())

@@ -395,7 +395,7 @@ def test_another_tenants_bucket_is_closed(server: Shardgate, s3, bucket: str) ->
 @pytest.mark.parametrize(
     ("operation", "arguments"),
     [
-        ("put_bucket_accelerate_configuration", {"AccelerateConfiguration": {"Status": "Enabled"}}),
+        ("put_bucket_analytics_configuration", {"Id": "x", "AnalyticsConfiguration": {"Id": "x", "StorageClassAnalysis": {}}}),
         ("get_object_torrent", {"Key": "k"}),
     ],
 )

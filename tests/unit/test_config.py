@@ -204,6 +204,14 @@ def test_a_missing_key_file_is_refused(load: Loader, tmp_path: Path) -> None:
         (('provider = "p"', 'provider = ""'), "stores.here.provider: expected `str` of length >= 1"),
         (('data = "/data"', 'data = ""'), "data: expected `str` of length >= 1"),
         (
+            ('data = "/data"', 'data = "/data"\ndomains = ["s3.test"]\naccelerate_domains = ["fast.test", "S3.test"]'),
+            'accelerate_domains: "s3.test" is one of `domains`, too',
+        ),
+        (
+            ('data = "/data"', 'data = "/data"\nwebsite_domains = ["fast.test"]\naccelerate_domains = ["Fast.test"]'),
+            'website_domains: "fast.test" is one of `accelerate_domains`, too',
+        ),
+        (
             ('data = "/data"', 'data = "/data"\ndomains = ["https://s3.example.org"]'),
             'domains: "https://s3.example.org" is not a host name',
         ),

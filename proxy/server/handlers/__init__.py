@@ -8,6 +8,7 @@ from proxy.s3.errors import S3Error
 from proxy.s3.model import Operation
 from proxy.server.call import Handle
 from proxy.server.handlers import (
+    acceleration,
     acl,
     buckets,
     copy,
@@ -81,7 +82,8 @@ HANDLERS: Mapping[str, Handle] = {
     "GetBucketNotificationConfiguration": notification.get_bucket_notification,
     "PutBucketNotificationConfiguration": notification.put_bucket_notification,
     "GetBucketAbac": settings.abac_is_off,
-    "GetBucketAccelerateConfiguration": settings.nothing,
+    "GetBucketAccelerateConfiguration": acceleration.get_bucket_accelerate_configuration,
+    "PutBucketAccelerateConfiguration": acceleration.put_bucket_accelerate_configuration,
     "ListBucketAnalyticsConfigurations": settings.empty_list,
     "ListBucketIntelligentTieringConfigurations": settings.empty_list,
     "ListBucketInventoryConfigurations": inventory.list_bucket_inventories,

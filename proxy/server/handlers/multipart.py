@@ -152,7 +152,7 @@ def object_address(call: Call, *, safe: str = "/") -> str:
     """Return the object's address, in the style in which it was asked for. `safe` characters of the key stay as they are."""
     host, config = call.headers.get("host", ""), call.services.config
     base = config.public_url or f"{'http' if config.tls is None else 'https'}://{host}"
-    if bucket_of_host(host, config.domains) is None:
+    if bucket_of_host(host, config.bucket_domains) is None:
         return f"{base}/{call.bucket.name}/{quote(call.key, safe=safe)}"
     return f"{base.partition('://')[0]}://{host}/{quote(call.key, safe=safe)}"
 

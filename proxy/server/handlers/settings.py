@@ -24,11 +24,6 @@ def not_set(code: str) -> Handle:
     return NotSet(code)
 
 
-async def nothing(_call: Call) -> dict[str, object]:
-    """Answer with an empty document: of a setting that is off, or of one that was removed."""
-    return {}
-
-
 async def abac_is_off(_call: Call) -> dict[str, object]:
     """Answer that tags of the bucket play no part in who may do what, as in each new bucket of AWS."""
     return {"AbacStatus": {"Status": "Disabled"}}

@@ -80,3 +80,15 @@ def test_any_host_is_understood_or_refused(host: str) -> None:
     else:
         assert bucket == bucket_of_host(host, ("example",))
         assert bucket != ""
+
+
+def test_an_accelerated_name_is_a_buckets_and_nobody_elses() -> None:
+    hosts = Hosts(NAMES, ("s3.test", "s3.fast.test"), ("Fast.test",))
+    for host in ("b.fast.test", "B.FAST.test:9000", "b.fast.test."):
+        assert (hosts.bucket(host), hosts.accelerates(host)) == ("b", True)
+    for host in ("b.s3.test", "b.s3.fast.test"):
+        assert (hosts.bucket(host), hosts.accelerates(host)) == ("b", False)
+    assert hosts.bucket("s3.fast.test") is None
+    assert not hosts.accelerates("s3.fast.test")
+    with pytest.raises(S3Error, match="only supports virtual style requests"):
+        hosts.bucket("fast.test:443")
