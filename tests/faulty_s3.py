@@ -18,12 +18,12 @@ from proxy.errors import ShardMissing, StoreRejected, StoreUnavailable
 from proxy.stores.protocol import ShardName, StoreInfo
 from tests.fault.machine.network import MemoryStore
 from tests.faulty_store import FaultyStore
+from tests.patience import PATIENCE_SECONDS
 from tests.servers import free_port
 
 LARGEST = 64 * 1024 * 1024  # a shard has 16 MiB and a footer at most
 PAGE = 1000
 DATE = "Thu, 01 Jan 2026 00:00:00 GMT"
-STOP_SECONDS = 5.0
 
 
 class FaultyS3:
@@ -45,12 +45,12 @@ class FaultyS3:
         thread = Thread(target=self._loop.run_until_complete, args=(self._serve(ready, ending),), daemon=True)
         thread.start()
         try:
-            if not ready.wait(STOP_SECONDS):
+            if not ready.wait(PATIENCE_SECONDS):
                 raise RuntimeError(f"{self.endpoint} does not serve")
             yield self
         finally:
             self._loop.call_soon_threadsafe(ending.set)
-            thread.join(2 * STOP_SECONDS)
+            thread.join(PATIENCE_SECONDS)
 
     def change(self, how: Callable[[FaultyStore], None]) -> None:
         """Let the store misbehave, or behave again, from another thread."""

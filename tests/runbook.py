@@ -24,10 +24,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.patience import PATIENCE_SECONDS
 from tests.servers import ROOT, Shardgate, free_port, start_shardgate, stop
 
 DOCUMENT = ROOT / "docs/RUNBOOK.md"
-COMMAND_SECONDS = 120
 _STEP = re.compile(r"^ *```(console|toml)\n(.*?)^ *```|^ *<!-- test: (.*?) -->$", flags=re.MULTILINE | re.DOTALL)
 _ID = re.compile(r"\b(?:drain|replace|rebalance|policy)(?:-[a-z0-9]+)*-[0-9a-f]{6}\b")  # of campaigns
 DOCUMENTED_DATA = "/var/lib/shardgate"
@@ -182,7 +182,7 @@ class Installation:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=COMMAND_SECONDS,
+            timeout=PATIENCE_SECONDS,
             check=False,
         )
         self._obey_systemctl()

@@ -131,7 +131,7 @@ def test_listing_shows_folders_sizes_and_names(aws: Callable[..., str], bucket: 
 def test_presigned_address(aws: Callable[..., str], bucket: str, tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"presigned")
     aws("s3", "cp", str(tmp_path / "f"), f"s3://{bucket}/a b+c.txt", "--quiet")
-    url = aws("s3", "presign", f"s3://{bucket}/a b+c.txt", "--expires-in", "60").strip()
+    url = aws("s3", "presign", f"s3://{bucket}/a b+c.txt", "--expires-in", "3600").strip()
     with urllib.request.urlopen(url, timeout=PATIENCE_SECONDS) as answer:
         assert answer.read() == b"presigned"
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
 PAST = format_datetime(datetime.now(UTC) - timedelta(days=1), usegmt=True)
-LATER = format_datetime(datetime.now(UTC) - timedelta(seconds=-1) + timedelta(minutes=10), usegmt=True)
+LATER = format_datetime(datetime.now(UTC) + timedelta(days=1), usegmt=True)
 WRONG = '"00000000000000000000000000000000"'
 
 

@@ -45,7 +45,7 @@ def fetch(
 @pytest.mark.parametrize("key", AWKWARD_KEYS, ids=lambda key: ascii(key[:24]))
 def test_get_put_head_and_delete(presigner: S3Client, bucket: str, key: str) -> None:
     def url(method: str, **params: str) -> str:
-        return presigner.generate_presigned_url(method, Params={"Bucket": bucket, "Key": key, **params}, ExpiresIn=60)
+        return presigner.generate_presigned_url(method, Params={"Bucket": bucket, "Key": key, **params}, ExpiresIn=3600)
 
     assert fetch(url("put_object", ContentType="text/x-test"), "PUT", b"presigned", {"Content-Type": "text/x-test"})[0] == 200
     status, headers, body = fetch(url("get_object"))
@@ -201,7 +201,7 @@ def present(s3: S3Client, bucket: str) -> str:
 
 
 def test_address_works_while_it_lasts(raw: RawClient, signer: Signer, present: str) -> None:
-    for age, expires in ((0, 60), (50, 60), (6 * 86400, 7 * 86400), (1, 604800)):
+    for age, expires in ((0, 60), (500, 600), (6 * 86400, 7 * 86400), (1, 604800)):
         when = datetime.now(UTC) - timedelta(seconds=age)
         assert raw.send("GET", present, signer.presign("GET", present, when=when, expires=expires)).verdict == (200, "")
 

@@ -15,7 +15,7 @@ SECTIONS = sections()
 BODIES = {"small": os.urandom(5000), "medium": os.urandom(300_000), "large": os.urandom(5_000_000), "folder/a b+c%": b"x" * 70_000}
 
 
-@pytest.mark.timeout(600)  # a section is some ten commands, a start each, and up to four starts of a server
+@pytest.mark.timeout(1800)  # a section is some ten commands, a start each, and up to four starts of a server
 @pytest.mark.parametrize("heading", SECTIONS)
 def test_a_section_does_what_it_says_and_loses_nothing(heading: str, tmp_path: Path) -> None:
     if "rclone" in SECTIONS[heading] and shutil.which("rclone", path=str(Path(sys.executable).parent)) is None:

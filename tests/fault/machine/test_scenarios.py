@@ -29,7 +29,7 @@ PACKED = (1, 2)  # of these
 A, C = Place(PLAIN, "a"), Place(PLAIN, "c/d")
 VERSION = Place(VERSIONED, "a")
 
-pytestmark = [pytest.mark.usefixtures("quiet"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.usefixtures("quiet"), pytest.mark.timeout(1800)]
 
 
 def put(place: Place, size: int = 1000, **told: object) -> Act:
