@@ -4,9 +4,8 @@ The problem. Each object that is stored alone costs a put for each shard, a comm
 wait for others so as to share that would make a lone writer slow.
 
 The idea. Nobody waits for company that may never come, but only for what is under way. A body that finds no pack of its kind in flight
-leaves at once. Those that come meanwhile gather. The next pack leaves when one has landed; or beside it, once it is worth its puts: when it
-has more objects than the scheme has shards, or fills a cell; or when the one before takes much longer than packs do, as with a store that
-hangs. A few may be in flight, so that a distant store's round trip is hidden.
+leaves at once. Those that come meanwhile gather. The next pack leaves when one has landed; or beside it, when that is better (see
+`departures`); or when the one before takes much longer than packs do, as with a store that hangs.
 
 Invariants, beside those of `write`:
 
@@ -23,25 +22,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from traceback import clear_frames
 from typing import NamedTuple
 
-from proxy.codec.format import CELL_SIZE, MAX_PACK_SIZE, MAX_PACK_SLOTS, MAX_TABLE_SIZE
+from proxy.codec.format import MAX_PACK_SIZE, MAX_PACK_SLOTS, MAX_TABLE_SIZE
 from proxy.codec.geometry import Scheme
 from proxy.engine.body import Body
 from proxy.engine.budget import REVOKED, Budget
+from proxy.engine.departures import Departures
 from proxy.engine.destination import VersionDestination
 from proxy.engine.pack_carrier import PackCarrier
 from proxy.engine.packable import Arrived, may_be_packed, read_whole
 from proxy.engine.tasks import BackgroundTasks
 from proxy.errors import BudgetExhausted
 from proxy.manifest.records import Version
-
-MAX_IN_FLIGHT = 3  # packs of one kind
-PATIENCE = 2  # times as long as a pack takes: no longer does a body wait for those in flight, if there may be one more
-WEIGHT = 0.2  # of the last pack in how long they take
 
 
 class Packer:
@@ -109,12 +105,11 @@ class _Gate:
     ) -> None:
         self._carrier = carrier
         self._tasks = tasks
-        self._worth_slots = worth_slots
+        self._departures = Departures(worth_slots, may_go_alone=not linger_seconds)  # who lets them linger wants them to share
         self._linger_seconds = linger_seconds
+        self._loop = asyncio.get_running_loop()
         self._waiting: deque[Arrived] = deque()
         self._waiting_bytes = 0
-        self._in_flight = 0
-        self._usual_seconds: float | None = None  # none has landed yet
         self._patience: asyncio.TimerHandle | None = None
         self._when_deserted = when_deserted
 
@@ -123,6 +118,7 @@ class _Gate:
         self._waiting.append(body)
         self._waiting_bytes += body.size_bytes
         body.gather(partial(self._revoke, body))
+        self._departures.joined(len(self._waiting), self._loop.time())
         self._depart()
 
     def leave(self, body: Arrived, reason: BudgetExhausted | None = None) -> None:
@@ -136,43 +132,43 @@ class _Gate:
         self.leave(body, BudgetExhausted(REVOKED))
 
     def _depart(self) -> None:
-        if self._waiting and (not self._in_flight or (self._in_flight < MAX_IN_FLIGHT and self._is_worth_it())):
+        departures = self._departures
+        if self._waiting and departures.may_begin(len(self._waiting), self._waiting_bytes, self._loop.time()):
             self._start()
-        elif self._waiting and self._patience is None and self._usual_seconds is not None:
-            self._patience = asyncio.get_running_loop().call_later(PATIENCE * self._usual_seconds, self._lose_patience)
+        elif self._waiting and self._patience is None and (seconds := departures.patience_seconds) is not None:
+            self._patience = self._loop.call_later(seconds, self._lose_patience)
 
     def _start(self) -> None:
-        self._in_flight += 1
+        self._departures.in_flight += 1
         self._tasks.start(self._carry())
 
     def _lose_patience(self) -> None:
         self._patience = None
-        if self._waiting and self._in_flight < MAX_IN_FLIGHT:
+        if self._waiting and self._departures.has_room:
             self._start()
-
-    def _is_worth_it(self) -> bool:
-        return len(self._waiting) > self._worth_slots or self._waiting_bytes >= CELL_SIZE
 
     async def _carry(self) -> None:
         try:
             if self._linger_seconds:
                 await asyncio.sleep(self._linger_seconds)
             if bodies := self._take():
-                begun = asyncio.get_running_loop().time()
-                await self._carrier.carry(bodies)
-                self._note(asyncio.get_running_loop().time() - begun)
+                await self._carry_now(bodies)
         except asyncio.CancelledError:  # the process ends
             self._send_away()
             raise
         finally:
-            self._in_flight -= 1
+            self._departures.in_flight -= 1
             self._depart()
-            if not self._in_flight:
+            if not self._departures.in_flight:
                 self._when_deserted()
 
-    def _note(self, seconds: float) -> None:
-        usual = seconds if self._usual_seconds is None else self._usual_seconds
-        self._usual_seconds = usual + WEIGHT * (seconds - usual)
+    async def _carry_now(self, bodies: Sequence[Arrived]) -> None:
+        begun, count = self._loop.time(), len(bodies)
+        self._departures.left(count)
+        try:
+            await self._carrier.carry(bodies)
+        finally:
+            self._departures.landed(count, self._loop.time() - begun)
 
     def _take(self) -> list[Arrived]:
         """Return the bodies of the next pack, in the order they came."""

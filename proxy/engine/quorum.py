@@ -261,18 +261,27 @@ class _SegmentPuts:
     def _latest(self) -> float:
         """Return when the last put is late that is worth waiting for."""
         patience = self._patience()
-        prompt = [put.begun for put in self._puts.values() if self._fleet[put.store].keeps_pace("put")]
+        prompt = [put.begun for put in self._puts.values() if self._keeps_pace(put)]
         return max(prompt) + patience if patience is not None and prompt else 0.0
 
     def _doubt(self) -> None:
-        """The promise does not hold, and puts are late: send their shards to others as well, and those that failed."""
-        doubted = [put for put in self._puts.values() if not put.doubted and self._loop.time() >= self._doubt_at(put)]
+        """The promise does not hold, and puts are late: send their shards to others as well, and those that failed.
+
+        So are those of stores known to be late, by whatever measure: the promise has come to need them, or others in their stead.
+        """
+        now = self._loop.time()
+        doubted = [put for put in self._puts.values() if not put.doubted and now >= self._doubt_at(put)]
+        if doubted:
+            doubted += [put for put in self._puts.values() if put not in doubted and not put.doubted and not self._keeps_pace(put)]
         for put in doubted:
             put.doubted = True
         late = {put.store for put in self._puts.values() if put.doubted}
         prompt = {store for store in self._ready() - late if self._may_double(self._fleet[store])}
         for index in (*self._failed, *(put.index for put in doubted)):
             self._take_detour(index, prompt - self._sent[index])
+
+    def _keeps_pace(self, put: _Put) -> bool:
+        return self._fleet[put.store].keeps_pace("put")
 
     def _may_double(self, store: ObservedStore) -> bool:
         """Whether a shard may be sent here as well. Where large ones wait for bandwidth, copies would make it shorter still."""

@@ -1,0 +1,73 @@
+"""When the next pack of a kind leaves, while others are in flight. Arithmetic only.
+
+What comes while a pack is in flight gathers, and shares the puts of the next. That leaves when one has landed; or beside those in flight,
+once it is worth its puts: when it has more objects than the scheme has shards, or fills a cell. A few may be in flight, so that a distant
+store's round trip is hidden.
+
+From afar a pack takes long, and so does a wait for it. Where so few bodies are under way together that one pack of them all would not be
+worth its puts, none waits for another: two writers who took turns would each take twice as long, and save nothing.
+"""
+
+from __future__ import annotations
+
+import math
+
+from proxy.codec.format import CELL_SIZE
+
+MAX_IN_FLIGHT = 3  # packs of one kind
+MAX_ALONE_IN_FLIGHT = 12  # where so few bodies come that they do not wait
+PATIENCE = 2  # times as long as a pack takes: no longer does a body wait for those in flight, if there may be one more
+WEIGHT = 0.2  # of the last pack in how long they take
+FAR_SECONDS = 0.02  # a pack that takes longer is on its way to distant stores
+CROWD_MEMORY = 2  # times as long as a pack takes: whoever has just been answered may be about to send the next
+
+
+class Departures:
+    """The packs of one kind that are in flight, and how long they take."""
+
+    def __init__(self, worth_slots: int, *, may_go_alone: bool = True) -> None:
+        """A pack of more than `worth_slots` objects is worth its puts. Without `may_go_alone`, bodies wait however few they are."""
+        self._worth_slots = worth_slots
+        self._may_go_alone = may_go_alone
+        self.in_flight = 0
+        self._bodies_in_flight = 0
+        self._usual_seconds: float | None = None  # none has landed yet
+        self._crowded_at = -math.inf
+
+    @property
+    def patience_seconds(self) -> float | None:
+        """How long a body waits for those in flight at most; None if that is not known yet."""
+        return None if self._usual_seconds is None else PATIENCE * self._usual_seconds
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more may be in flight."""
+        return self.in_flight < MAX_IN_FLIGHT
+
+    def joined(self, waiting: int, now: float) -> None:
+        """Take note that one more body waits, and how many do."""
+        if waiting + self._bodies_in_flight > self._worth_slots:
+            self._crowded_at = now
+
+    def may_begin(self, waiting: int, waiting_bytes: int, now: float) -> bool:
+        """Tell whether what has gathered is to leave now."""
+        if not self.in_flight or (self.has_room and self._is_worth_it(waiting, waiting_bytes)):
+            return True
+        return self._may_go_alone and self.in_flight < MAX_ALONE_IN_FLIGHT and self._has_little_company(now)
+
+    def left(self, bodies: int) -> None:
+        """Take note of how many are in a pack that has begun."""
+        self._bodies_in_flight += bodies
+
+    def landed(self, bodies: int, seconds: float) -> None:
+        """Take note that they have landed, and how long it took."""
+        self._bodies_in_flight -= bodies
+        usual = seconds if self._usual_seconds is None else self._usual_seconds
+        self._usual_seconds = usual + WEIGHT * (seconds - usual)
+
+    def _is_worth_it(self, waiting: int, waiting_bytes: int) -> bool:
+        return waiting > self._worth_slots or waiting_bytes >= CELL_SIZE
+
+    def _has_little_company(self, now: float) -> bool:
+        usual = self._usual_seconds
+        return usual is not None and usual >= FAR_SECONDS and now - self._crowded_at > CROWD_MEMORY * usual

@@ -1,0 +1,129 @@
+"""When packs leave: few writers far away from the stores do not wait for one another, many share. Time is simulated."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+import pytest
+
+from proxy.engine.departures import FAR_SECONDS, MAX_ALONE_IN_FLIGHT, MAX_IN_FLIGHT, Departures
+from tests.leaping import leap
+
+KIB = 1024
+WORTH = 6  # 4+2
+FAR = 2 * FAR_SECONDS
+NEAR = FAR_SECONDS / 4
+THINKS_SECONDS = FAR_SECONDS / 10
+WRITES = 30
+
+
+@dataclass
+class Harbour:
+    """What gathers, and the packs in flight. Each takes as long as the other."""
+
+    departures: Departures
+    pack_seconds: float
+    packs: list[int] = field(default_factory=list)
+    waiting: list[tuple[int, asyncio.Future[None]]] = field(default_factory=list)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def put(self, size: int) -> None:
+        stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.waiting.append((size, stored))
+        self.departures.joined(len(self.waiting), asyncio.get_running_loop().time())
+        self._depart()
+        await stored
+
+    def _depart(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if self.waiting and self.departures.may_begin(len(self.waiting), sum(size for size, _ in self.waiting), now):
+            self.departures.in_flight += 1
+            task = asyncio.get_running_loop().create_task(self._carry())
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+
+    async def _carry(self) -> None:
+        taken, self.waiting = self.waiting, []
+        if taken:
+            self.packs.append(len(taken))
+            self.departures.left(len(taken))
+            await asyncio.sleep(self.pack_seconds)
+            self.departures.landed(len(taken), self.pack_seconds)
+        self.departures.in_flight -= 1
+        for _, stored in taken:
+            stored.set_result(None)
+        self._depart()
+
+
+def _written(writers: int, size: int, *, pack_seconds: float, may_go_alone: bool = True) -> tuple[list[float], list[int]]:
+    """Let writers put one object after the other; return the seconds of each of the later puts, and how many were in each pack."""
+    seconds: list[float] = []
+
+    async def write(harbour: Harbour, number: int) -> None:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(number * THINKS_SECONDS / writers)
+        for _ in range(WRITES):
+            began = loop.time()
+            await harbour.put(size)
+            seconds.append(loop.time() - began)
+            await asyncio.sleep(THINKS_SECONDS * (1 + number / writers))
+
+    async def run() -> list[int]:
+        harbour = Harbour(Departures(WORTH, may_go_alone=may_go_alone), pack_seconds)
+        await asyncio.gather(*(write(harbour, number) for number in range(writers)))
+        return harbour.packs
+
+    packs = leap(run())
+    return seconds[2 * writers :], packs
+
+
+@pytest.mark.parametrize("size", [4 * KIB, 64 * KIB])
+@pytest.mark.parametrize("writers", range(1, WORTH + 1))
+def test_from_afar_a_few_writers_wait_for_nobody(writers: int, size: int) -> None:
+    seconds, _ = _written(writers, size, pack_seconds=FAR)
+    assert max(seconds) == pytest.approx(FAR)
+
+
+@pytest.mark.parametrize("writers", [16, 32])
+def test_from_afar_many_writers_share_packs(writers: int) -> None:
+    _, packs = _written(writers, 4 * KIB, pack_seconds=FAR)
+    assert sum(packs) == writers * WRITES
+    assert sum(packs) >= 4 * len(packs)
+
+
+@pytest.mark.parametrize(("writers", "size"), [(WORTH + 1, 4 * KIB), (16, 4 * KIB), (16, 64 * KIB)])
+def test_many_writers_from_afar_gather_as_they_do_nearby(writers: int, size: int) -> None:
+    _, with_it = _written(writers, size, pack_seconds=FAR)
+    _, without = _written(writers, size, pack_seconds=FAR, may_go_alone=False)
+    half = len(without) // 2  # in the end, few are left
+    assert with_it[:half] == without[:half]
+
+
+def test_nearby_a_few_writers_share_packs() -> None:
+    _, packs = _written(4, 4 * KIB, pack_seconds=NEAR)
+    assert len(packs) <= 0.6 * sum(packs)
+
+
+def test_where_bodies_linger_a_few_writers_from_afar_share_packs_too() -> None:
+    _, packs = _written(4, 4 * KIB, pack_seconds=FAR, may_go_alone=False)
+    assert len(packs) <= 0.6 * sum(packs)
+
+
+def test_behind_stores_that_hang_those_who_wait_for_nobody_are_not_without_number() -> None:
+    departures = Departures(WORTH)
+    departures.landed(0, FAR)
+    begun = 0
+    while departures.may_begin(1, 4 * KIB, now=0.0):
+        departures.in_flight += 1
+        begun += 1
+    assert begun == MAX_ALONE_IN_FLIGHT
+
+
+def test_full_packs_are_in_flight_together_up_to_a_few() -> None:
+    departures = Departures(WORTH)
+    begun = 0
+    while departures.may_begin(WORTH + 1, 4 * KIB, now=0.0):
+        departures.in_flight += 1
+        begun += 1
+    assert begun == MAX_IN_FLIGHT
