@@ -13,7 +13,8 @@ takes, the stores show by themselves: a put that takes twice as long as half of 
 * While the promise does not hold, nobody waits for a late put alone, if that is late by its own store's measure, too: another store is sent
   the same shard, and the first to have it counts. A store that is always farther away than others is not late by its own measure. It is
   waited for if the promise needs it, and keeps its share of the shards. Only where the promise would need a store known to be late are
-  shards placed without it, as far as the policy allows.
+  shards placed without it, as far as the policy allows; and where the promise comes to need it since another put is late, that store's
+  shard is sent to another as well, together with that put's.
 
 A put that failed may have been stored all the same: the answer was lost, or the store keeps what it says it refuses. A store that was
 sent a shard therefore counts among those that could read, whatever it answered, and it is searched when the segment is deleted. Only a
@@ -52,6 +53,7 @@ LATE_FACTOR = 2.0  # of what half of the shards took at most
 SMALL_SHARD_SIZE = 256 * 1024  # on the way for less time than the round trip takes
 MIN_PATIENCE_SECONDS = 0.05  # a disk that stalls for a moment is not worth a second manifest write
 NEAR_DOUBT_SECONDS = 0.5  # nor, where stores are disks nearby, a second copy
+TIMER_SECONDS = 0.001  # uvloop's timers count so, and round: to wait for less would be over at once, again and again
 Naming: TypeAlias = Callable[[bytes, int], str]  # from segment id and shard index to the upstream name
 
 
@@ -184,7 +186,7 @@ class _SegmentPuts:
     async def grace(self, max_seconds: float) -> None:
         """Wait for the others until they are late; not for those known to be."""
         until = self._loop.time() + max_seconds
-        while self._puts and (left := min(until, self._latest()) - self._loop.time()) > 0:
+        while self._puts and (left := min(until, self._latest()) - self._loop.time()) > TIMER_SECONDS:
             await self._step(left)
         for put in self._puts.values():
             self._tell_if_late(put)
@@ -269,7 +271,7 @@ class _SegmentPuts:
 
         So are those of stores known to be late, by whatever measure: the promise has come to need them, or others in their stead.
         """
-        now = self._loop.time()
+        now = self._loop.time() + TIMER_SECONDS
         doubted = [put for put in self._puts.values() if not put.doubted and now >= self._doubt_at(put)]
         if doubted:
             doubted += [put for put in self._puts.values() if put not in doubted and not put.doubted and not self._keeps_pace(put)]
@@ -289,7 +291,7 @@ class _SegmentPuts:
 
     def _tell_if_late(self, put: _Put) -> None:
         patience = self._patience()
-        if patience is not None and self._loop.time() - put.begun >= patience:
+        if patience is not None and self._loop.time() - put.begun >= patience - TIMER_SECONDS:
             self._fleet[put.store].overtaken("put", pace_seconds=patience)
 
     def _ready(self) -> frozenset[str]:

@@ -146,6 +146,19 @@ async def test_where_the_promise_needs_a_late_shard_another_store_is_sent_it(six
 
 
 @_on_six
+async def test_where_a_shard_that_counts_is_late_nobody_waits_for_a_slow_store_either(six: Harness) -> None:
+    await _learn(six)
+    six.stores["s1"].slow_seconds = SLOW
+    await _learn(six)
+    six.stores["s2"].hanging = True
+    placed, seconds = await _timed(six)
+    assert seconds == pytest.approx((LATE_FACTOR + 1) * USUAL)
+    assert {"s1", "s2"}.isdisjoint(placed.stores.values())
+    assert placed.strays
+    assert not placed.missing
+
+
+@_on_six
 async def test_a_disk_nearby_that_stalls_for_a_moment_is_waited_for(six: Harness) -> None:
     for store in six.stores.values():
         store.slow_seconds = FAR_SECONDS / 5
