@@ -17,7 +17,7 @@ from proxy.engine.hands import unit_of
 from proxy.engine.placement import MayFail, survives
 from proxy.engine.quorum import LATE_FACTOR, NEAR_DOUBT_SECONDS, Placed
 from proxy.errors import NotEnoughShards
-from proxy.stores.observe import FAILURES_TO_OPEN, PROBE_SECONDS, SILENT_SECONDS
+from proxy.stores.observe import FAILURES_TO_OPEN, PROBE_SECONDS, SAMPLES_A_SORT, SILENT_SECONDS
 from tests.faulty_store import FaultyStore
 from tests.leaping import LoopClock, leap
 from tests.unit.test_quorum import Harness
@@ -147,9 +147,9 @@ async def test_where_the_promise_needs_a_late_shard_another_store_is_sent_it(six
 
 @_on_six
 async def test_where_a_shard_that_counts_is_late_nobody_waits_for_a_slow_store_either(six: Harness) -> None:
-    await _learn(six)
     six.stores["s1"].slow_seconds = SLOW
-    await _learn(six)
+    for placed in await _learn(six, writes=SAMPLES_A_SORT):
+        await asyncio.gather(*placed.tail.values())
     six.stores["s2"].hanging = True
     placed, seconds = await _timed(six)
     assert seconds == pytest.approx((LATE_FACTOR + 1) * USUAL)
