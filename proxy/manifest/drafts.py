@@ -114,7 +114,8 @@ class ObjectPage(Record, frozen=True, kw_only=True, omit_defaults=True):
     """A page of a listing. `next_key` is the last key or common prefix of the page: the next page starts after it (and, where it is a
     common prefix, after everything beneath it). Entries and prefixes count together towards the limit, in one UTF-8 byte order."""
 
-    lines: bytes  # of the entries: see `proxy.s3.lines`
+    lines: bytes  # of the entries, each behind its key: see `proxy.s3.lines`
+    count: int  # of the entries
     prefixes: tuple[str, ...]
     truncated: bool
     next_key: str = ""

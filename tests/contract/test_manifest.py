@@ -781,6 +781,24 @@ def test_listing_pages_equal_a_simple_model(
     assert asyncio.run(pages()) == expected
 
 
+@pytest.mark.parametrize("limit", [1, 31, 32, 33, 34, 39, 40, 41, 100])
+@pytest.mark.parametrize("folder_at", [0, 1, 31, 32, 33, 39, 40])
+async def test_many_entries_before_and_behind_a_common_prefix_are_listed_once(manifest: Manifest, folder_at: int, limit: int) -> None:
+    entries = [f"k{number:02}" for number in range(40)]
+    folder = f"k{folder_at:02}+/" if folder_at else "a/"
+    await asyncio.gather(*(manifest.commit_version(draft(key)) for key in [*entries, f"{folder}1", f"{folder}2"]))
+    found: list[str] = []
+    after, truncated = "", True
+    while truncated:
+        page = await manifest.list_objects(BUCKET, prefix="", delimiter="/", after=after, limit=limit)
+        keys = [seen.key for seen in listed(page)]
+        assert page.count == len(keys)
+        assert 0 < len(keys) + len(page.prefixes) <= limit
+        found += sorted([*keys, *page.prefixes])
+        after, truncated = page.next_key, page.truncated
+    assert found == sorted([*entries, folder])
+
+
 HISTORY_KEYS = st.text(alphabet="a/\0\u007f\u00bf\U0001f600", min_size=1, max_size=4)
 
 

@@ -8,6 +8,7 @@ inside SQLite: with a statement for each, from Python, a page took twice as long
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -50,28 +51,29 @@ class _Order(NamedTuple):
     behind: str
 
 
-# A page without common prefixes is one row, its lines joined: SQLite hands a thousand rows over to Python in three times the time that it
-# takes to find them, and lets the interpreter's lock go at each. What there is of the newest versions among all rows in the order of the
-# table: where keys have one version each, that takes two thirds of what the index does. A delete marker has no line.
-_JOINED = "SELECT count(*), CAST(group_concat(entry, '') AS BLOB) FROM ({rows} LIMIT :limit)"
+# Lines of entries are joined to one row: SQLite hands a thousand rows over to Python in three times the time that it takes to find them,
+# and lets the interpreter's lock go at each. Those of the newest versions among all rows in the order of the table: where keys have one
+# version each, that takes two thirds of what the index does. A delete marker has no line.
+_JOINED = "SELECT count(*), count(entry), CAST(group_concat(entry, '') AS BLOB) FROM ({rows} LIMIT :limit)"
 _SCANNED = _JOINED.format(
     rows="SELECT CASE WHEN latest THEN key || line END AS entry FROM version NOT INDEXED"
     " WHERE bucket = :bucket AND key >= :low AND key < :end ORDER BY key, order_key"
 )
-_FOUND = _JOINED.format(
-    rows="SELECT key || line AS entry FROM version INDEXED BY version_current"
+_CURRENT = (
+    "SELECT {entry} AS entry FROM version INDEXED BY version_current"
     " WHERE bucket = :bucket AND key >= :low AND key < :end AND latest = 1 AND marker = 0 ORDER BY key"
 )
-_CURRENT = _Order(
-    "SELECT key, line, latest FROM version INDEXED BY version_current"
-    " WHERE bucket = :bucket AND key >= :low AND key < :end AND latest = 1 AND marker = 0 ORDER BY key LIMIT :limit",
-    _HOPS.format(
-        told="line",
-        keys="version INDEXED BY version_current WHERE bucket = :bucket AND latest = 1 AND marker = 0",
-        entries="version entry INDEXED BY version_current ON entry.bucket = :bucket AND entry.latest = 1 AND entry.marker = 0",
-        latest="latest",
-    ),
-    "",
+_FOUND = _JOINED.format(rows=_CURRENT.format(entry="key || line"))
+_COMMON = b"\xf5"  # neither keys nor lines have it
+_FOUND_BEFORE_COMMON = _JOINED.format(
+    rows=_CURRENT.format(entry="CASE instr(substr(key, :tail), :delimiter) WHEN 0 THEN key || line ELSE x'f5' END")
+)
+_FIRST_ROWS = 32  # that are read before it is known whether the next is a common prefix, which may have very many keys
+_CURRENT_HOPS = _HOPS.format(
+    told="line",
+    keys="version INDEXED BY version_current WHERE bucket = :bucket AND latest = 1 AND marker = 0",
+    entries="version entry INDEXED BY version_current ON entry.bucket = :bucket AND entry.latest = 1 AND entry.marker = 0",
+    latest="latest",
 )
 _ALL = _Order(
     "SELECT key, record, latest FROM version WHERE bucket = :bucket AND key >= :low AND key < :end ORDER BY key, order_key LIMIT :limit",
@@ -111,6 +113,22 @@ class _Row(NamedTuple):
     latest: int
 
 
+class _Entries(NamedTuple):
+    """Entries of objects: their lines, each behind its key, and how many there are."""
+
+    lines: bytes
+    number: int
+
+
+class _Span(NamedTuple):
+    """The keys that a statement may read, and how many rows of them."""
+
+    bucket: int
+    low: bytes
+    end: bytes
+    limit: int
+
+
 class _Place(NamedTuple):
     """What of a bucket is listed."""
 
@@ -121,31 +139,68 @@ class _Place(NamedTuple):
 
 def list_objects(connection: sqlite3.Connection, bucket_id: BucketId, *, prefix: str, delimiter: str, after: str, limit: int) -> ObjectPage:
     place = _Place(bucket_id, prefix.encode(), delimiter.encode())
-    if not delimiter:
-        return _plain_page(connection, place, _low(place, after.encode()), limit)
-    page, truncated = _cut(_rows(connection, _CURRENT, place, _low(place, after.encode()), limit + 1), limit)
-    lines = b"".join([row.key + row.told for row in page if row.told is not None])
-    return ObjectPage(lines=lines, prefixes=_prefixes(page), truncated=truncated, next_key=page[-1].key.decode() if page else "")
+    span = _span(place, _low(place, after.encode()), limit + 1)
+    if delimiter:
+        return _page_with_prefixes(connection, place, span, limit)
+    found = _find_entries(connection, span)
+    lines, count = _at_most(found, limit)
+    return ObjectPage(lines=lines, count=count, prefixes=(), truncated=found.number > limit, next_key=last_key(lines).decode())
 
 
-def _plain_page(connection: sqlite3.Connection, place: _Place, low: bytes, limit: int) -> ObjectPage:
-    lines = _current_lines(connection, _span(place, low, limit + 1))
-    truncated = count_lines(lines) > limit
-    if truncated:
-        lines = without_last(lines)
-    return ObjectPage(lines=lines, prefixes=(), truncated=truncated, next_key=last_key(lines).decode())
+def _find_entries(connection: sqlite3.Connection, span: _Span) -> _Entries:
+    """Return the newest versions that are no delete markers: by a scan, and once it has met others, by the index."""
+    scanned, found = _joined(connection, _SCANNED, span._asdict())
+    missing = span.limit - found.number
+    if scanned < span.limit or not missing:
+        return found
+    _, rest = _joined(connection, _FOUND, _behind(span, found, missing)._asdict())
+    return _Entries(found.lines + rest.lines, found.number + rest.number)
 
 
-def _current_lines(connection: sqlite3.Connection, span: dict[str, int | bytes]) -> bytes:
-    """Return lines of the newest versions that are no delete markers: by a scan, and once it has met others, by the index."""
-    scanned, lines = connection.execute(_SCANNED, span).fetchone()
-    lines = lines or b""
-    missing = int(span["limit"]) - count_lines(lines)
-    if scanned < int(span["limit"]) or not missing:
-        return lines
-    low = last_key(lines) + b"\0" if lines else span["low"]
-    _, rest = connection.execute(_FOUND, {**span, "low": low, "limit": missing}).fetchone()
-    return lines + (rest or b"")
+def _page_with_prefixes(connection: sqlite3.Connection, place: _Place, span: _Span, limit: int) -> ObjectPage:
+    found, has_common = _find_before_common(connection, place, span)
+    rows: list[_Row] = []
+    if has_common and found.number <= limit:
+        rows = _hops(connection, _CURRENT_HOPS, place, _behind(span, found, limit + 1 - found.number))
+    truncated = found.number + len(rows) > limit
+    found, rows = _at_most(found, limit), rows[: max(0, limit - found.number)]
+    last = rows[-1].key if rows else last_key(found.lines)
+    entries = [row.key + row.told for row in rows if row.told is not None]
+    return ObjectPage(
+        lines=b"".join((found.lines, *entries)),
+        count=found.number + len(entries),
+        prefixes=_prefixes(rows),
+        truncated=truncated,
+        next_key=last.decode(),
+    )
+
+
+def _find_before_common(connection: sqlite3.Connection, place: _Place, span: _Span) -> tuple[_Entries, bool]:
+    """Return the entries before the first common prefix, and whether there is one."""
+    found = _Entries(b"", 0)
+    for rows in (_FIRST_ROWS, span.limit):
+        asked = min(rows, span.limit - found.number)
+        where = _behind(span, found, asked)._asdict() | _delimiting(place)
+        scanned, more = _joined(connection, _FOUND_BEFORE_COMMON, where)
+        lines, common, _ = more.lines.partition(_COMMON)
+        found = _Entries(found.lines + lines, found.number + (count_lines(lines) if common else more.number))
+        if common or scanned < asked:
+            return found, bool(common)
+    return found, False
+
+
+def _joined(connection: sqlite3.Connection, statement: str, span: Mapping[str, int | bytes]) -> tuple[int, _Entries]:
+    """Return how many rows were read, and the entries that are among them."""
+    scanned, count, lines = connection.execute(statement, span).fetchone()
+    return scanned, _Entries(lines or b"", count)
+
+
+def _behind(span: _Span, found: _Entries, limit: int) -> _Span:
+    return span._replace(low=last_key(found.lines) + b"\0" if found.lines else span.low, limit=limit)
+
+
+def _at_most(found: _Entries, limit: int) -> _Entries:
+    return found if found.number <= limit else _Entries(without_last(found.lines), limit)
 
 
 def list_versions(
@@ -190,29 +245,33 @@ def _rows(connection: sqlite3.Connection, order: _Order, place: _Place, low: byt
     """Return entries and common prefixes in order, from the key `low` on."""
     span = _span(place, low, limit)
     rows: list[_Row] = []
-    for key, told, latest in connection.execute(order.entries, span):
+    for key, told, latest in connection.execute(order.entries, span._asdict()):
         if _common_prefix(place, key):
             break
         rows.append(_Row(key, told, latest))
     else:
         return rows
-    return rows + _hops(connection, order, place, {**span, "low": key, "limit": limit - len(rows)})
+    return rows + _hops(connection, order.hops, place, span._replace(low=key, limit=limit - len(rows)))
 
 
-def _span(place: _Place, low: bytes, limit: int) -> dict[str, int | bytes]:
-    return {"bucket": place.bucket, "low": max(place.prefix, low), "end": _after_prefix(place.prefix), "limit": limit}
+def _span(place: _Place, low: bytes, limit: int) -> _Span:
+    return _Span(place.bucket, max(place.prefix, low), _after_prefix(place.prefix), limit)
 
 
-def _hops(connection: sqlite3.Connection, order: _Order, place: _Place, span: dict[str, int | bytes]) -> list[_Row]:
+def _hops(connection: sqlite3.Connection, hops: str, place: _Place, span: _Span) -> list[_Row]:
     """Return entries and common prefixes; entries alone are read faster by a scan."""
-    cut = {
+    found = connection.execute(hops, span._asdict() | _delimiting(place))
+    return [_Row(_common_prefix(place, key), None, 0) if told is None else _Row(key, told, latest) for key, told, latest in found]
+
+
+def _delimiting(place: _Place) -> dict[str, int | bytes]:
+    """Return what statements are told to find common prefixes."""
+    return {
         "delimiter": place.delimiter,
         "tail": len(place.prefix) + 1,  # SQL counts from 1
         "kept": len(place.prefix) + len(place.delimiter) - 2,  # plus where the delimiter is: a common prefix but for its last byte
         "raised": _after_prefix(place.delimiter)[-1:],
     }
-    found = connection.execute(order.hops, span | cut)
-    return [_Row(_common_prefix(place, key), None, 0) if told is None else _Row(key, told, latest) for key, told, latest in found]
 
 
 def _common_prefix(place: _Place, key: bytes) -> bytes:

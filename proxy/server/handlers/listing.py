@@ -8,7 +8,7 @@ from proxy.manifest.drafts import ObjectPage, VersionPage
 from proxy.manifest.records import ListedVersion
 from proxy.s3.contents import contents
 from proxy.s3.errors import S3Error
-from proxy.s3.lines import count_lines, owners_of
+from proxy.s3.lines import owners_of
 from proxy.s3.naming import url_encode_key
 from proxy.s3.rendering import Mixed, Written, iso_milliseconds
 from proxy.server.call import Call
@@ -17,7 +17,7 @@ from proxy.server.handlers.tokens import open_token, seal_token
 from proxy.server.handlers.versions import is_version_id, quoted
 
 MAX_KEYS = 1000
-NO_OBJECTS = ObjectPage(lines=b"", prefixes=(), truncated=False)
+NO_OBJECTS = ObjectPage(lines=b"", count=0, prefixes=(), truncated=False)
 NO_VERSIONS = VersionPage(versions=(), prefixes=(), truncated=False)
 
 
@@ -54,7 +54,7 @@ async def list_objects_v2(call: Call) -> dict[str, object]:
     owners = await find_named_owners(call, owners_of(page.lines)) if call.params.get("FetchOwner") is True else None
     return {
         **_common(call, page, encode, limit),
-        "KeyCount": count_lines(page.lines) + len(page.prefixes),
+        "KeyCount": page.count + len(page.prefixes),
         "ContinuationToken": token,
         "NextContinuationToken": seal_token(page.next_key) if page.truncated else None,
         "StartAfter": None if start_after is None else encode(start_after),
