@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Set
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,10 +37,23 @@ logger = logging.getLogger(__name__)
 FOREIGN_NAMES = 1000  # of a bucket that others use as well, one page is looked at for shards
 
 
+@asynccontextmanager
+async def open_manifest(config: Config, clock: Clock) -> AsyncIterator[Manifest]:
+    """Open the manifest, and make it if it is not there: but not beside stores that were used with another one."""
+    refuse = partial(_refuse_used_stores, config, clock)
+    seconds = config.limits.manifest_timeout_seconds
+    async with open_sqlite(Path(config.manifest.path), clock, timeout_seconds=seconds, before_making=refuse) as manifest:
+        await refuse_lost_manifest(config, manifest, clock)
+        yield manifest
+
+
 async def refuse_lost_manifest(config: Config, manifest: Manifest, clock: Clock) -> None:
     """Refuse a manifest that has no past beside stores that have one. Nothing is made before this is known."""
-    if await manifest.known_stores() or await manifest.list_tenants():
-        return
+    if not (await manifest.known_stores() or await manifest.list_tenants()):
+        await _refuse_used_stores(config, clock)
+
+
+async def _refuse_used_stores(config: Config, clock: Clock) -> None:
     stores = {name: replace(store, create_bucket=False) for name, store in config.stores.items()}
     seconds = config.limits.store_open_seconds
     opened = await _open_stores(replace(config, stores=stores), clock, known=stores.keys(), get_seconds=seconds)
@@ -100,6 +114,8 @@ async def open_fleet(
     absent = [name for name, store in opened.items() if not store.present]
     if absent:
         logger.warning("these stores are not there, not mounted, or do not answer: %s", ", ".join(absent))
+    for name in absent:
+        opened[name].store.missed()
     fleet = Fleet({name: store.store for name, store in opened.items()})
     return OpenedFleet(fleet, frozenset(opened) - known - set(absent))
 

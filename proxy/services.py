@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequenc
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from proxy.clock import Clock, SystemClock
 from proxy.codec.geometry import SegmentGeometry
@@ -46,8 +45,7 @@ from proxy.errors import ManifestFenced, ProxyError
 from proxy.journaling import Journal, make_journal
 from proxy.keyring import Keyring
 from proxy.manifest.protocol import Manifest
-from proxy.manifest.sqlite import open_sqlite
-from proxy.openings import OpenedFleet, open_fleet, open_root_key, refuse_lost_manifest
+from proxy.openings import OpenedFleet, open_fleet, open_manifest, open_root_key
 from proxy.policies import make_policies
 from proxy.stores.direct import AlignedBuffers
 from proxy.stores.observe import Recorder
@@ -108,9 +106,7 @@ async def open_services(
     policies = make_policies(config)
     tasks = BackgroundTasks()
     async with AsyncExitStack() as opened:
-        seconds = config.limits.manifest_timeout_seconds
-        manifest = await opened.enter_async_context(open_sqlite(Path(config.manifest.path), clock, timeout_seconds=seconds))
-        await refuse_lost_manifest(config, manifest, clock)
+        manifest = await opened.enter_async_context(open_manifest(config, clock))
         keyring = Keyring(await open_root_key(config, manifest))
         threads = opened.enter_context(ThreadPoolExecutor(THREADS, thread_name_prefix="codec"))
         limits = config.limits

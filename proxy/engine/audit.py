@@ -16,6 +16,7 @@ AUDIT = "audit"
 STEP_SECONDS = 0.2  # as long as clients may share the core with it at a stretch
 SHARE = 20  # of the time, one part in so many is worked: a pass over ten million extents takes some hours
 PASS_SECONDS = 600.0  # from one pass to the next, if that is more
+SOON_SECONDS = 60.0  # and a second more for each extent, while there are few: what is new to a young server is soon counted
 
 
 class Auditor:
@@ -35,5 +36,6 @@ class Auditor:
         advance = await self._walk.advance(seconds=STEP_SECONDS)
         worked = self._clock.monotonic() - started
         age = (self._clock.now_ms() - advance.position.begun_ms) / 1000
-        self.idle_seconds = max(PASS_SECONDS - age, 0.0) if advance.finished and age >= 0 else max(SHARE * worked, 0.1)
+        due = min(SOON_SECONDS + advance.position.seen, PASS_SECONDS)
+        self.idle_seconds = max(due - age, 0.0) if advance.finished and age >= 0 else max(SHARE * worked, 0.1)
         return Progress(idle=True, done=advance.seen, remaining=0 if advance.finished else advance.position.remaining)

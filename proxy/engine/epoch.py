@@ -209,7 +209,7 @@ class EpochKeeper:
             await self._manifest.fence(reason)
         if reason:
             logger.error("%s", reason)
-        else:
+        elif epoch.number:  # else no server has marked the stores yet
             await self._ask_for_scrub(markers, epoch.identity)
         return reason
 

@@ -58,7 +58,8 @@ async def answer_internal(
         body = telemetry.exposition() + await _counted(manifest, journal)
         return Response(200, [("Content-Type", "text/plain; version=0.0.4; charset=utf-8")], body)
     if request.raw_path == f"{INTERNAL}status":
-        live = Live(process=os.getpid(), in_flight=telemetry.in_flight, stores=fleet.conditions())
+        identity = await _identity(manifest)
+        live = Live(process=os.getpid(), manifest=identity, in_flight=telemetry.in_flight, stores=fleet.conditions())
         return Response(200, [("Content-Type", "application/json")], msgspec.json.encode(live))
     return Response(404)
 
@@ -89,6 +90,13 @@ async def _health(manifest: Manifest, journal: Journal | None) -> Response:
 
 def _text(text: str, *, status: int = 200) -> Response:
     return Response(status, [("Content-Type", "text/plain; charset=utf-8")], text.encode())
+
+
+async def _identity(manifest: Manifest) -> str:
+    try:
+        return (await manifest.find_epoch()).identity
+    except ManifestUnavailable:
+        return ""
 
 
 async def _fence(manifest: Manifest) -> str:

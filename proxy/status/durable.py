@@ -37,6 +37,7 @@ class Known(NamedTuple):
     """What the manifest knows."""
 
     facts: ManifestFacts
+    identity: str = ""
     stores: frozenset[str] = frozenset()
     damage: DamageCount = DamageCount(by_store={}, by_redundancy={})
     losses: tuple[LossFacts, ...] = ()
@@ -78,6 +79,7 @@ async def _read_manifest(config: Config, manifest: Manifest, facts: ManifestFact
     campaigns = await manifest.list_campaigns()
     return Known(
         facts=replace(facts, fence=epoch.fence, epoch=epoch.number, root_key_trouble=key_trouble),
+        identity=epoch.identity,
         stores=await manifest.known_stores(),
         damage=await manifest.count_damage(),
         losses=await _losses(manifest),

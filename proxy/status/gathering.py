@@ -35,11 +35,12 @@ class Answered(NamedTuple):
 async def gather_facts(config: Config, clock: Clock, *, seconds: float = SECONDS) -> Facts:
     """Ask everybody at once: the manifest, the server, every store. Nothing is changed and nothing is raised but `ConfigError`."""
     policies = make_policies(config)
-    known, live, answered = await asyncio.gather(
+    known, said, answered = await asyncio.gather(
         ask_manifest(config, clock, seconds),
         ask_server(config, seconds=seconds),
         _ask_stores(config, clock, seconds),
     )
+    live = said.of(known.identity)
     return Facts(
         now_ms=clock.now_ms(),
         manifest=known.facts,

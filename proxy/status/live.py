@@ -19,6 +19,7 @@ from proxy.lanes import Lanes
 from proxy.status.facts import ServerFacts
 from proxy.stores.observe import Condition
 
+ANOTHER = "what answers there is the server of another manifest"
 STATUS, METRICS, HEALTH = "/-/status", "/-/metrics", "/-/health"
 LARGEST_ANSWER = 64 * 1024**2
 _ANYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not listened on
@@ -29,6 +30,7 @@ class Live(Struct, frozen=True, kw_only=True):
     """What one process of a server knows: with several workers, the one that happened to answer."""
 
     process: int
+    manifest: str  # its identity; "" if it does not answer
     in_flight: int
     stores: dict[str, Condition]
 
@@ -37,9 +39,16 @@ class Answers(NamedTuple):
     """What the server said, and the calls of stores that all its workers have made: by store, and how many of them failed."""
 
     server: ServerFacts
+    manifest: str = ""  # whose identity the server's manifest has
     conditions: Mapping[str, Condition] = {}
     calls: Mapping[str, int] = {}
     errors: Mapping[str, int] = {}
+
+    def of(self, manifest: str) -> Answers:
+        """Return what was said, if it was by a server of the manifest that has this identity; it is not known to be another's if ""."""
+        if manifest in {"", self.manifest} or not self.manifest:
+            return self
+        return Answers(ServerFacts(endpoint=self.server.endpoint, answers=False, trouble=ANOTHER))
 
 
 async def ask_server(config: Config, *, seconds: float) -> Answers:
@@ -75,7 +84,8 @@ def _ask(endpoint: str, seconds: float) -> Answers:
         _get(endpoint + HEALTH, seconds)
     except urllib.error.HTTPError as error:
         trouble = error.read(1000).decode(errors="replace").strip()
-    return Answers(ServerFacts(endpoint=endpoint, answers=True, trouble=trouble, in_flight=live.in_flight), live.stores, calls, errors)
+    server = ServerFacts(endpoint=endpoint, answers=True, trouble=trouble, in_flight=live.in_flight)
+    return Answers(server, live.manifest, live.stores, calls, errors)
 
 
 def _get(url: str, seconds: float) -> bytes:

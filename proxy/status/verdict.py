@@ -91,8 +91,8 @@ def _at_manifest(facts: Facts) -> Iterator[Problem]:
 def _at_server(facts: Facts) -> Iterator[Problem]:
     server = facts.server
     if not server.answers:
-        what = f"no server answers at {server.endpoint}: {server.trouble}. If it was started with --listen, give status the same"
-        yield _broken(what, "shardgate serve")
+        what = f"no server of this manifest answers at {server.endpoint}: {server.trouble}"
+        yield _broken(f"{what}. If it was started with --listen, give status the same", "shardgate serve")
     elif server.trouble:
         yield _broken(f"the server at {server.endpoint} cannot serve: {server.trouble}", f"curl -k {server.endpoint}/-/health")
 

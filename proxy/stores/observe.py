@@ -66,11 +66,16 @@ class ObservedStore:
         breakers = {work: _Breaker(probe_seconds, silent_seconds=SILENT_SECONDS if work == "put" else 0.0) for work in _WORK.values()}
         self._breakers: dict[Verb, _Breaker] = {verb: breakers[work] for verb, work in _WORK.items()}
         self._last_error: tuple[str, float] | None = None  # and when that was
+        self._is_missed = False
         self.puts = self.reads = 0  # under way
 
     @property
     def info(self) -> StoreInfo:
         return self._inner.info
+
+    def missed(self) -> None:
+        """Take note that it has been said that the store is not there: before it has answered, nothing is logged of its failures."""
+        self._is_missed = True
 
     def ready_for(self, verb: Verb) -> bool:
         """Whether to send it new work of this kind: the breaker is closed, or a probe is due, or it answers, if late."""
@@ -200,6 +205,7 @@ class ObservedStore:
         breaker = self._breakers[verb]
         avoided = breaker.avoided
         breaker.close(elapsed)
+        self._is_missed = False
         if avoided and not breaker.avoided:
             logger.info("store %s is used again to %s", self.info.name, _WORK[verb])
         self._took(verb, elapsed)
@@ -213,7 +219,7 @@ class ObservedStore:
         self._last_error = (error.reason, now)
         if not isinstance(error, FilesExhausted):
             breaker.fail(FAILURES_TO_OPEN if isinstance(error, StoreRejected) else 1, now)
-        if breaker.open and not was_open:  # once, with the reason: who fails from now on is not logged
+        if breaker.open and not was_open and not self._is_missed:  # once, with the reason: who fails from now on is not logged
             logger.warning("%s; it is not used to %s for now", error, _WORK[verb])
         if self._record is not None:
             self._record(self.info.name, verb, type(error).__name__, now - started)

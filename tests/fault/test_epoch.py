@@ -493,3 +493,10 @@ async def test_a_store_that_does_not_list_is_scrubbed_later(tmp_path: Path) -> N
         lab.clock.advance(RETRY_SECONDS)
         assert not (await asked.step()).trouble
         assert await wanted(lab.services.manifest) == ()
+
+
+async def test_stores_that_no_server_has_marked_yet_have_lost_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(2):
+        async with open_services(laboratory_config(tmp_path)) as services:
+            assert await wanted(services.manifest) == ()
+    assert "have lost" not in caplog.text

@@ -11,9 +11,9 @@ import pytest
 
 from proxy.engine.audit import AUDIT
 from proxy.engine.tally import TallyObserver, load_tally
-from proxy.engine.walk import PositionsInMemory, Walk, load_position
+from proxy.engine.walk import Position, PositionsInMemory, Walk, load_position
 from proxy.manifest.damage import Damage
-from proxy.manifest.records import Extent
+from proxy.manifest.records import Extent, ExtentId
 from tests.laboratory import Laboratory, laboratory
 
 
@@ -139,6 +139,20 @@ async def test_the_audit_tallies_what_there_is_by_remaining_redundancy_and_by_st
         async for shard, size in store.list():
             listed[name] += 0 if shard.startswith("epoch/") else size
     assert tally.by_store == {name: size for name, size in listed.items() if size}
+
+
+async def test_the_fewer_extents_there_are_the_sooner_they_are_counted_again(lab: Laboratory) -> None:
+    audit, waits = lab.worker(AUDIT), []
+    for number in range(3):
+        await audit.step()
+        waits.append(audit.idle_seconds)
+        await lab.put(f"k{number}", b"data")
+    assert waits == [60, 61, 62]
+    await lab.services.manifest.save_state(
+        AUDIT, msgspec.msgpack.encode(Position(begun_ms=lab.clock.now_ms(), newest=ExtentId(3), seen=10_000))
+    )
+    await audit.step()
+    assert audit.idle_seconds == 600
 
 
 async def test_a_shard_that_was_found_damaged_does_not_count_as_redundancy(lab: Laboratory) -> None:

@@ -68,13 +68,14 @@ async def test_a_manifest_that_is_missed_is_not_made_anew(used: Path, config: Co
         missed.rename(used / f"away-{missed.name}")
     (used / "root.key").rename(used / "away-root.key")
     away = (used / "stores/elm").rename(used / "elm")
-    for _ in range(2):  # what the first start left behind changes nothing
+    for _ in range(2):
         with pytest.raises(
             ConfigError, match=r"manifest\.path: .* is new or empty, but the stores alder, birch, .* were used with another one"
         ):
             await _start(config)
     assert not (used / "stores/elm").exists()
     assert not (used / "root.key").exists()
+    assert not list(used.glob("manifest.sqlite*"))
 
     away.rename(used / "stores/elm")
     for missed in used.glob("away-*"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
@@ -21,10 +21,17 @@ WITHOUT_LOG = b"\x01\x01"  # 2 stands for a write-ahead log
 
 
 @asynccontextmanager
-async def open_sqlite(path: Path, clock: Clock, *, timeout_seconds: float = 10.0) -> AsyncIterator[Manifest]:
-    """Open the manifest at `path`, made if it is not there. `ConfigError`, or `ManifestUnavailable` while another program locks it."""
+async def open_sqlite(
+    path: Path, clock: Clock, *, timeout_seconds: float = 10.0, before_making: Callable[[], Awaitable[None]] | None = None
+) -> AsyncIterator[Manifest]:
+    """Open the manifest at `path`. `ConfigError`, or `ManifestUnavailable` while another program locks it.
+
+    It is made if it is not there, unless `before_making` raises.
+    """
     lanes = Lanes(1, name="manifest-open")  # which nobody waits for at the end: its disk may hang
     try:
+        if before_making is not None and not await lanes.run(lambda _: path.exists()):
+            await before_making()
         await lanes.run(lambda _: _make(path, timeout_seconds * BUSY_SHARE))
     except (OSError, sqlite3.Error) as error:
         raise _not_opened(path, error) from error

@@ -170,6 +170,11 @@ async def _use(data: Path) -> None:
         pass
 
 
+async def _identity(data: Path) -> str:
+    async with laboratory(data) as lab:
+        return (await lab.services.manifest.find_epoch()).identity
+
+
 @contextmanager
 def silent_server() -> Iterator[str]:
     """A server that takes connections and never says a word."""
@@ -233,7 +238,7 @@ def exposition() -> bytes:
 def test_what_a_server_says_of_its_stores_is_taken_in(config: Config, tmp_path: Path) -> None:
     asyncio.run(_use(tmp_path))
     condition = Condition(breakers={"put": "open"}, p95_ms={"get": 3.5}, last_error="full", last_error_seconds=7.0)
-    status = msgspec.json.encode(live.Live(process=1, in_flight=4, stores={"alder": condition}))
+    status = msgspec.json.encode(live.Live(process=1, manifest="", in_flight=4, stores={"alder": condition}))
     said = {"/-/status": (200, status), "/-/metrics": (200, exposition()), "/-/health": (503, b"disk full\n")}
     with server_that_says(said) as address:
         facts = gather(replace(config, listen=address))
@@ -243,7 +248,7 @@ def test_what_a_server_says_of_its_stores_is_taken_in(config: Config, tmp_path: 
 
 
 def test_a_server_whose_manifest_is_gone_answers_and_says_so(config: Config, tmp_path: Path) -> None:
-    status = msgspec.json.encode(live.Live(process=1, in_flight=0, stores={}))
+    status = msgspec.json.encode(live.Live(process=1, manifest="", in_flight=0, stores={}))
     said = {"/-/status": (200, status), "/-/metrics": (500, b""), "/-/health": (503, b"it cannot be found\n")}
     with server_that_says(said) as address:
         facts = gather(replace(config, listen=address))
@@ -256,6 +261,18 @@ def test_another_server_at_that_address_is_not_believed(config: Config, tmp_path
         facts = gather(replace(config, listen=address))
     assert not facts.server.answers
     assert facts.server.trouble
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_server_of_another_manifest_is_not_ours(config: Config, tmp_path: Path, ours: bool) -> None:
+    asyncio.run(_use(tmp_path))
+    identity = asyncio.run(_identity(tmp_path)) if ours else "another's"
+    status = msgspec.json.encode(live.Live(process=1, manifest=identity, in_flight=4, stores={}))
+    with server_that_says({"/-/status": (200, status), "/-/metrics": (200, exposition()), "/-/health": (200, b"ok\n")}) as address:
+        facts = gather(replace(config, listen=address))
+    assert facts.server.answers == ours
+    assert facts.stores[0].calls == (15 if ours else 0)
+    assert facts.server.trouble == ("" if ours else "what answers there is the server of another manifest")
 
 
 def test_calls_are_summed_by_store() -> None:

@@ -81,7 +81,11 @@ PROBLEMS = [
     ({"manifest": replace(MANIFEST, fence="an older copy")}, "broken", "nothing may be written: an older copy"),
     ({"manifest": replace(MANIFEST, root_key_trouble="gone")}, "broken", "the root key cannot be used"),
     ({"manifest": replace(MANIFEST, free_bytes=2**29)}, "urgent", "512 MiB free"),
-    ({"server": replace(SERVER, answers=False, trouble="refused")}, "broken", "no server answers at http://127.0.0.1:9000: refused"),
+    (
+        {"server": replace(SERVER, answers=False, trouble="refused")},
+        "broken",
+        "no server of this manifest answers at http://127.0.0.1:9000: refused",
+    ),
     ({"server": replace(SERVER, trouble="disk full")}, "broken", "cannot serve: disk full"),
     ({"policies": (replace(DOWN, spare=-1, writes=False),)}, "broken", "policy standard cannot be read: alder, birch do not answer"),
     ({"policies": (replace(DOWN, spare=0, writes=False),)}, "broken", "nothing can be written under policy standard"),
@@ -197,7 +201,7 @@ def test_the_worst_comes_first_and_gives_the_headline() -> None:
 
 def test_a_job_that_nobody_runs_is_told_only_where_a_server_answers() -> None:
     silent = replace(WELL, server=replace(SERVER, answers=False), jobs=(replace(JOB, due_ms=NOW - HOUR_MS),))
-    assert ["no server answers" in problem.what for problem in judge(silent).problems] == [True]
+    assert ["no server of this manifest answers" in problem.what for problem in judge(silent).problems] == [True]
 
 
 def test_commands_that_are_advised_exist() -> None:

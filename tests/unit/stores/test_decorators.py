@@ -348,6 +348,23 @@ async def test_a_store_that_fails_and_comes_back_is_logged_once_each(
     ]
 
 
+async def test_that_a_store_is_missed_is_said_once_and_that_it_fails_again_later(
+    faulty: FaultyStore, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = ObservedStore(faulty, clock)
+    store.missed()
+    faulty.down = True
+    await _fail(store, 3)
+    assert caplog.records == []
+    faulty.down = False
+    clock.advance(3)
+    await store.put(NAME, [b"x"])
+    assert bytes(await store.get(NAME)) == b"x"
+    faulty.down = True
+    await _fail(store, 3)
+    assert [record.getMessage() for record in caplog.records] == ["store s: down on purpose; it is not used to get for now"]
+
+
 async def test_whoever_cannot_do_without_a_store_may_insist(faulty: FaultyStore, clock: ManualClock) -> None:
     store = ObservedStore(faulty, clock)
     faulty.down = True
