@@ -62,6 +62,13 @@ def wait_for(url: str, process: subprocess.Popen[bytes], *, ca: Path | None = No
     raise RuntimeError(f"{url} did not answer in {PATIENCE_SECONDS:g} s")
 
 
+def lose(folder: Path) -> None:
+    """Take a folder away from a server that may be writing into it: all at once, and then what was in it."""
+    away = folder.with_name(f".lost-{folder.name}")
+    folder.rename(away)
+    shutil.rmtree(away, ignore_errors=True)
+
+
 def stop(process: subprocess.Popen[bytes]) -> int:
     """Ask the process to end, and make it if it does not."""
     if process.poll() is None:

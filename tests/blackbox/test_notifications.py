@@ -90,7 +90,7 @@ async def _add_stream(port: int) -> None:
     async def heard(_: Exception) -> None: ...
 
     client = await nats.connect(f"nats://127.0.0.1:{port}", max_reconnect_attempts=100, reconnect_time_wait=0.1, error_cb=heard)
-    await client.jetstream().add_stream(name="events", subjects=[SUBJECT])
+    await client.jetstream(timeout=PATIENCE_SECONDS).add_stream(name="events", subjects=[SUBJECT])
     await client.close()
 
 
@@ -223,7 +223,7 @@ def test_jetstream_has_each_event(s3: S3Client, bucket: str, broker: int) -> Non
 
     async def keys() -> set[str]:
         client = await nats.connect(f"nats://127.0.0.1:{broker}")
-        subscription = await client.jetstream().subscribe(SUBJECT, ordered_consumer=True)
+        subscription = await client.jetstream(timeout=PATIENCE_SECONDS).subscribe(SUBJECT, ordered_consumer=True)
         found: set[str] = set()
         while len(found) < 20:
             message = json.loads((await subscription.next_msg(timeout=PATIENCE_SECONDS)).data)

@@ -14,7 +14,7 @@ from proxy.errors import ExtentMissing
 from proxy.manifest.campaigns import Campaign
 from proxy.manifest.packs import Pack
 from proxy.manifest.records import ObjectKey, VersionId
-from tests.fault.campaigns.operating import STEPS, applied, carried_out, check_rules, of_store, planner
+from tests.fault.campaigns.operating import applied, carried_out, check_rules, of_store, planner
 from tests.fault.campaigns.operating import found as campaign_of
 from tests.fault.campaigns.test_policy import two_policies, versions
 from tests.fault.machine.audit import audit
@@ -98,8 +98,8 @@ def wide_too(config: Config) -> Config:
 
 
 async def traffic(lab: Laboratory, clients: list[Client], campaign: Campaign | None = None) -> int:
-    """Let clients make requests, and background work go on beside them, until a round of the campaign is over. Return how many packs were
-    written anew meanwhile."""
+    """Let clients make requests, and background work go on beside them, until a round of the campaign is over, or, without one, until as
+    many packs were written anew as a client makes requests. Return how many were."""
     ended, rewritten = asyncio.Event(), 0
 
     async def requests(client: Client) -> None:
@@ -110,22 +110,16 @@ async def traffic(lab: Laboratory, clients: list[Client], campaign: Campaign | N
 
     async def background() -> None:
         nonlocal rewritten
-        for _ in range(STEPS):
+        while rewritten <= REQUESTS if campaign is None else not (await campaign_of(lab, campaign.id)).rounds:
             lab.clock.advance(1)
             rewritten += (await lab.worker("repack").step()).done
-            if campaign is None:
-                if all(task.done() for task in tasks):
-                    break
-                continue
-            await lab.worker("campaigns").step()
-            await check_rules(lab)
-            if (await campaign_of(lab, campaign.id)).rounds:
-                break
+            if campaign is not None:
+                await lab.worker("campaigns").step()
+                await check_rules(lab)
 
     async with asyncio.TaskGroup() as group:
-        if campaign is None:
-            ended.set()
-        tasks = [group.create_task(requests(client)) for client in clients]
+        for client in clients:
+            group.create_task(requests(client))
         await background()
         ended.set()
     await lab.settled()
