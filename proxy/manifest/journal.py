@@ -293,8 +293,11 @@ def decode_runs(plaintext: bytes) -> tuple[Run, ...]:
 
 def sized(row: Row) -> int:
     """Return about how many bytes a row takes when it is encoded."""
-    columns = (*row.key, *(row.value or ()))
-    return _ROW_SIZE + sum(len(column) for column in columns if isinstance(column, str | bytes))
+    size = _ROW_SIZE
+    for column in (*row.key, *(row.value or ())):
+        if isinstance(column, str | bytes):
+            size += len(column)
+    return size
 
 
 def digest_of(plaintext: bytes) -> bytes:

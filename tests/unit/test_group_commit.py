@@ -100,6 +100,25 @@ async def test_what_a_step_raises_is_its_callers_and_undoes_that_step_alone(
     assert database.openings == 1
 
 
+async def test_what_begins_in_one_turn_of_the_loop_is_one_group(database: Database) -> None:
+    looks: list[list[int]] = []
+    committer = GroupCommitter(
+        database.open, timeout_seconds=60, turn=Turn(database._path), probe=probe, check=lambda: looks.append(database.facts())
+    )
+    await asyncio.gather(*(committer.run(add(value)) for value in range(50)))
+    await committer.close()
+    assert looks == [[], list(range(50))]
+
+
+async def test_what_has_just_begun_is_finished_by_whoever_closes(database: Database) -> None:
+    committer = database.committer()
+    begun = asyncio.create_task(committer.run(add(1)))
+    await asyncio.sleep(0)
+    await committer.close()
+    assert await begun == 1
+    assert database.facts() == [1]
+
+
 async def test_an_exception_no_future_takes_reaches_its_caller(committer: GroupCommitter) -> None:
     with pytest.raises(RuntimeError):
         await committer.run(add(1, raising(StopIteration())))

@@ -29,7 +29,7 @@ from proxy.manifest.sqlite.turn import Turn
 
 Result = TypeVar("Result")
 Step = Callable[[sqlite3.Connection], Result]
-MAX_GROUP = 256
+MAX_GROUP = 256  # from then on nothing joins a group
 CLOSE_SECONDS = 30.0  # some groups, each of which may wait for another process's as long as the connection's timeout
 PROBE_SECONDS = 2.0
 _DATABASE_FAILS = frozenset({
@@ -68,7 +68,8 @@ class GroupCommitter:
         self._probe_at = monotonic() + probe_seconds
         self._begun: float | None = None  # when the group under way was begun
         self._ended = False
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._begun_now: list[_Job] = []  # in this turn of the event loop
+        self._jobs: SimpleQueue[Sequence[_Job] | None] = SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._run, name="manifest-writer", daemon=True)
         self._thread.start()
@@ -88,9 +89,9 @@ class GroupCommitter:
         if self._overdue():
             raise ManifestUnavailable("the manifest does not answer")
         future: asyncio.Future[Any] = self._loop.create_future()
-        self._jobs.put(_Job(step, future))
-        if self._ended:
-            self._refuse_queued()  # this may have been queued after the thread looked for the last time
+        self._begun_now.append(_Job(step, future))
+        if len(self._begun_now) == 1:
+            self._loop.call_soon(self._queue)
         try:
             outcome: Result | Exception = await in_time(future, self._timeout_seconds)
         except TimeoutError:
@@ -101,8 +102,17 @@ class GroupCommitter:
 
     async def close(self) -> None:
         """Finish what is queued, then stop the thread. A disk that hangs does not hold us up."""
+        self._queue()
         self._jobs.put(None)
         await asyncio.to_thread(self._thread.join, CLOSE_SECONDS)
+
+    def _queue(self) -> None:
+        """Queue what came in one turn of the event loop, so that it is committed together: at the first the thread would be off at once."""
+        begun, self._begun_now = self._begun_now, []
+        for start in range(0, len(begun), MAX_GROUP):
+            self._jobs.put(begun[start : start + MAX_GROUP])
+        if self._ended:
+            self._refuse_queued()  # this may have been queued after the thread looked for the last time
 
     def takes_longer_than(self, seconds: float) -> bool:
         """Tell whether the group under way was begun longer ago."""
@@ -130,21 +140,21 @@ class GroupCommitter:
     def _next_group(self) -> list[_Job] | None:
         """Return what is waiting: None at the end, and nothing when it is time for a probe."""
         try:
-            job = self._jobs.get(timeout=max(0.0, self._probe_at - monotonic()))
+            jobs = self._jobs.get(timeout=max(0.0, self._probe_at - monotonic()))
         except Empty:
             return []
-        if job is None:
+        if jobs is None:
             return None
-        group = [job]
+        group = list(jobs)
         while len(group) < MAX_GROUP:
             try:
-                job = self._jobs.get_nowait()
+                jobs = self._jobs.get_nowait()
             except Empty:
                 break
-            if job is None:
+            if jobs is None:
                 self._jobs.put(None)
                 break
-            group.append(job)
+            group += jobs
         return group
 
     def _outcomes(self, group: Sequence[_Job], probe: Step[object] | None = None) -> list[object]:
@@ -188,9 +198,8 @@ class GroupCommitter:
     def _refuse_queued(self) -> None:
         with suppress(Empty):
             while True:
-                job = self._jobs.get_nowait()
-                if job is not None:
-                    self._deliver([job], [ManifestUnavailable("the manifest is closed")])
+                jobs = self._jobs.get_nowait() or ()
+                self._deliver(jobs, [ManifestUnavailable("the manifest is closed")] * len(jobs))
 
     def _deliver(self, group: Sequence[_Job], outcomes: Sequence[object]) -> None:
         with suppress(RuntimeError):  # the loop is closed, as after a disk that hung: nobody waits any more

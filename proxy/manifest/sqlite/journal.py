@@ -16,6 +16,10 @@ from proxy.manifest.sqlite.rows import Connection, encode, listed_line
 
 _listed = msgspec.msgpack.Decoder(ListedVersion)
 _BY_NAME = {table.name: table for table in TABLES}
+_PRESENT = [
+    f"SELECT {', '.join((*table.columns, '1'))} FROM {table.name} WHERE {' AND '.join(f'{column} = ?' for column in table.key)}"  # noqa: S608 - names of ours
+    for table in TABLES
+]
 _LAST = "SELECT number, digest, sequence, epoch FROM journal ORDER BY number DESC LIMIT 1"
 _LAST_WHOLE = "SELECT number, sequence, stored FROM journal WHERE whole = 1 ORDER BY number DESC LIMIT 1"
 _NOTES = "SELECT sequence, tab, a, b, c FROM outbox WHERE sequence > ? ORDER BY sequence"
@@ -61,13 +65,12 @@ def _read_changes(connection: Connection, limit_bytes: int) -> Changes:
     size, whole = 0, True
     with closing(connection.execute(_NOTES, (sequence,))) as notes:
         for noted, tab, *key in notes:
-            table = TABLES[tab]
-            place = tab, tuple(key[: len(table.key)])
+            place = tab, tuple(key[: len(TABLES[tab].key)])
             if place not in rows:
                 if size >= limit_bytes:
                     whole = False
                     break
-                rows[place] = row = _present(connection, table, place[1])
+                rows[place] = row = _present(connection, tab, place[1])
                 size += sized(row)
             sequence = noted
     return Changes(
@@ -82,10 +85,9 @@ def _read_changes(connection: Connection, limit_bytes: int) -> Changes:
     )
 
 
-def _present(connection: Connection, table: Table, key: Key) -> Row:
-    matches = " AND ".join(f"{column} = ?" for column in table.key)
-    found = connection.execute(f"SELECT {', '.join((*table.columns, '1'))} FROM {table.name} WHERE {matches}", key).fetchone()  # noqa: S608 - names of ours
-    return Row(table.name, key, None if found is None else tuple(found[:-1]))
+def _present(connection: Connection, tab: int, key: Key) -> Row:
+    found = connection.execute(_PRESENT[tab], key).fetchone()
+    return Row(TABLES[tab].name, key, None if found is None else found[:-1])
 
 
 def record_segment(connection: Connection, segment: StoredSegment, previous: bytes) -> None:
