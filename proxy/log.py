@@ -12,22 +12,23 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TextIO
+from typing import Protocol, TextIO
 
 import msgspec
 
 from proxy.config import LogConfig
 
+Facts = Callable[[], Mapping[str, object]]
 BATCH_SECONDS = 0.1
 MAX_LINES = 10_000  # some 2 MB, if whoever reads them is slow: then those who log wait for him
 
 
 def configure_logging(config: LogConfig) -> None:
     """Send everything to standard error in the format asked for."""
-    handler = BatchHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if config.format == "json" else TextFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler = BatchHandler(sys.stderr, JsonFormatter() if config.format == "json" else TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(config.level.upper())
@@ -37,12 +38,38 @@ def configure_logging(config: LogConfig) -> None:
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
+def tell(logger: logging.Logger, message: str, facts: Facts) -> None:
+    """Log one of many lines at INFO, as `logger.info` would with the facts as `extra`.
+
+    The library makes a record of each line, and asks a dozen functions about it: 20 us, an eighth of a small request. Where all lines go to
+    our handler alone, this takes 3.
+    """
+    if not logger.isEnabledFor(logging.INFO):
+        return
+    handlers = logging.root.handlers
+    if len(handlers) == 1 and isinstance(handlers[0], BatchHandler) and not logger.handlers:
+        handlers[0].tell(logger.name, message, facts)
+    else:
+        logger.info("%s", message, extra={"facts": facts()})
+
+
+class LineFormatter(Protocol):
+    """What makes lines, of the library's records and of what is told without one."""
+
+    def format(self, record: logging.LogRecord) -> str: ...
+
+    def line(self, created: float, name: str, message: str, facts: Facts) -> str:
+        """Return a line at INFO, of a moment in seconds since 1970."""
+        ...
+
+
 class BatchHandler(logging.Handler):
     """Writes lines by batches. Any thread may log."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, formatter: LineFormatter) -> None:
         super().__init__()
         self._stream = stream
+        self._formatter = formatter
         self._lines: deque[str] = deque()
         self._come = threading.Event()
         self._writing = threading.Lock()
@@ -54,10 +81,19 @@ class BatchHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self._lines.append(self.format(record))
+            line = self._formatter.format(record)
         except Exception:  # as the library's handlers do: a line that cannot be made must not break what it tells of
             self.handleError(record)
-        if record.levelno >= logging.WARNING or len(self._lines) > MAX_LINES:
+        else:
+            self._add(line, at_once=record.levelno >= logging.WARNING)
+
+    def tell(self, name: str, message: str, facts: Facts) -> None:
+        """Write a line at INFO."""
+        self._add(self._formatter.line(time.time(), name, message, facts), at_once=False)
+
+    def _add(self, line: str, *, at_once: bool) -> None:
+        self._lines.append(line)
+        if at_once or len(self._lines) > MAX_LINES:
             self.flush()
         elif not self._come.is_set():
             self._come.set()
@@ -82,15 +118,15 @@ class BatchHandler(logging.Handler):
 class TextFormatter(logging.Formatter):
     """Lines that begin with the local time, which is put into words once a second."""
 
-    def __init__(self, format_string: str) -> None:
-        super().__init__(format_string)
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
         self._second, self._words = 0, ""
 
+    def line(self, created: float, name: str, message: str, facts: Facts) -> str:  # noqa: ARG002 - the message says it all
+        return _writable(f"{self._time(created, created % 1 * 1000)} INFO {name}: {_in_one_line(message)}")
+
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: ARG002 - logging's own name
-        second = int(record.created)
-        if second != self._second:
-            self._second, self._words = second, time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
-        return f"{self._words},{int(record.msecs):03d}"
+        return self._time(record.created, record.msecs)
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         record.message = _in_one_line(record.message)
@@ -99,26 +135,37 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return _writable(super().format(record))
 
+    def _time(self, created: float, milliseconds: float) -> str:
+        second = int(created)
+        if second != self._second:
+            self._second, self._words = second, time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
+        return f"{self._words},{int(milliseconds):03d}"
+
 
 class JsonFormatter(logging.Formatter):
     """One object a line; what a call put into `extra={"facts": {...}}` stands beside the message."""
 
+    def line(self, created: float, name: str, message: str, facts: Facts) -> str:
+        return _as_json(_fields(created, "info", name, message, facts()))
+
     def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, object] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-            **getattr(record, "facts", {}),
-        }
+        fields = _fields(record.created, record.levelname.lower(), record.name, record.getMessage(), getattr(record, "facts", {}))
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        try:
-            return msgspec.json.encode(line).decode()
-        except UnicodeEncodeError:
-            return msgspec.json.encode(
-                {name: _writable(value) if isinstance(value, str) else value for name, value in line.items()}
-            ).decode()
+            fields["exception"] = self.formatException(record.exc_info)
+        return _as_json(fields)
+
+
+def _fields(created: float, level: str, name: str, message: str, facts: Mapping[str, object]) -> dict[str, object]:
+    moment = datetime.fromtimestamp(created, UTC).isoformat(timespec="milliseconds")
+    return {"time": moment, "level": level, "logger": name, "message": message, **facts}
+
+
+def _as_json(fields: Mapping[str, object]) -> str:
+    try:
+        return msgspec.json.encode(fields).decode()
+    except UnicodeEncodeError:
+        writable = {name: _writable(value) if isinstance(value, str) else value for name, value in fields.items()}
+        return msgspec.json.encode(writable).decode()
 
 
 def _in_one_line(text: str) -> str:

@@ -41,6 +41,8 @@ _SCOPE_DATE = re.compile(r"[0-9]{8}")
 _PRINTABLE = re.compile(r"[!-~]+")
 _SIGNED_HEADERS = re.compile(r"[^\s;,]+(?:;[^\s;,]+)*")
 
+_SIGNATURE = "Signature="
+
 ONE_MECHANISM = (
     "Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter, Signature query string parameter "
     "or the Authorization header should be specified"
@@ -95,6 +97,8 @@ def parse_authorization(headers: Mapping[str, str], query: Sequence[tuple[str, s
     `headers` has lower-case names, repeated ones joined by commas; `query` is decoded.
     """
     authorization = headers.get("authorization")
+    if authorization is not None and not query:
+        return _parse_header(authorization, headers)
     names = {name for name, _ in query}
     presigned = not names.isdisjoint(_PRESIGNED_MARKS)
     if authorization is not None and (presigned or names >= _SIGV2_PARAMETERS):
@@ -130,27 +134,45 @@ def format_timestamp(moment: datetime) -> str:
 
 
 def _parse_header(authorization: str, headers: Mapping[str, str], service: str = "s3", payload_hash: str | None = None) -> Claim:
-    scheme, _, rest = authorization.strip().partition(" ")
+    authorization = authorization.strip()
+    scheme = authorization.partition(" ")[0]
     if scheme != ALGORITHM:
         _refuse_scheme(scheme, authorization)
-    fields = _authorization_fields(rest)
-    signature = fields["Signature"]
+    terms, _, signature = authorization.rpartition(_SIGNATURE)
     if not _HEX_SHA256.fullmatch(signature):
-        raise malformed("the Signature must be 64 hexadecimal digits.")
-    access_key, date, region = parse_credential(fields["Credential"], malformed, service)
+        terms, signature = _with_signature_last(authorization)
+    access_key, date, region, signed_headers = _parse_terms(terms, service)
     timestamp = _header_timestamp(headers)
     check_scope_date(date, timestamp, malformed)
     return Claim(
         access_key=access_key,
         date=date,
         region=region,
-        signed_headers=_parse_signed_headers(fields["SignedHeaders"], malformed),
+        signed_headers=signed_headers,
         signature=signature,
         timestamp=timestamp,
         payload_hash=_header_payload_hash(headers) if payload_hash is None else payload_hash,
         security_token=headers.get("x-amz-security-token"),
         service=service,
     )
+
+
+@lru_cache(maxsize=_KEPT_TEXTS)
+def _parse_terms(terms: str, service: str) -> tuple[str, str, str, tuple[str, ...]]:
+    """Return access key, date, region and signed headers: what an Authorization header says before its signature, which ends it."""
+    fields = _authorization_fields(f"{terms.partition(' ')[2]}{_SIGNATURE}")
+    access_key, date, region = parse_credential(fields["Credential"], malformed, service)
+    return access_key, date, region, _parse_signed_headers(fields["SignedHeaders"], malformed)
+
+
+def _with_signature_last(authorization: str) -> tuple[str, str]:
+    """Return an Authorization header in two: the signature, and what is said before it, wherever the signature stood."""
+    scheme, _, rest = authorization.partition(" ")
+    fields = _authorization_fields(rest)
+    signature = fields.pop("Signature")
+    if not _HEX_SHA256.fullmatch(signature):
+        raise malformed("the Signature must be 64 hexadecimal digits.")
+    return f"{scheme} {''.join(f'{name}={value},' for name, value in fields.items())}", signature
 
 
 def _refuse_scheme(scheme: str, authorization: str) -> NoReturn:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from time import perf_counter
 
 import msgspec
 
+from proxy.log import tell
 from proxy.metrics import Counts
 
 logger = logging.getLogger("proxy.access")
@@ -52,18 +54,26 @@ class Telemetry:
         seconds = perf_counter() - answered.started
         self._requests.add((answered.operation, answered.status))
         self._seconds.add((answered.operation,), seconds)
-        self._received.add(amount=answered.received_bytes)
-        self._sent.add(amount=answered.sent_bytes)
-        if logger.isEnabledFor(logging.INFO):
-            _log(answered, seconds * 1000)
+        if answered.received_bytes:
+            self._received.add(amount=answered.received_bytes)
+        if answered.sent_bytes:
+            self._sent.add(amount=answered.sent_bytes)
+        milliseconds = seconds * 1000
+        tell(logger, _line(answered, milliseconds), partial(_facts, answered, milliseconds))
 
     def exposition(self) -> bytes:
         """Return all counters in Prometheus's text format."""
         return self._counts.exposition()
 
 
-def _log(answered: Answered, milliseconds: float) -> None:
-    facts = {
+def _line(answered: Answered, milliseconds: float) -> str:
+    asker, operation, code = answered.tenant or "-", answered.operation or "-", answered.code or "-"
+    request = f"{answered.request_id} {asker} {operation} {answered.method} {answered.resource!r}"
+    return f"{request} {answered.status} {code} {milliseconds:.1f}ms"
+
+
+def _facts(answered: Answered, milliseconds: float) -> dict[str, object]:
+    return {
         "request_id": answered.request_id,
         "tenant": answered.tenant,
         "operation": answered.operation,
@@ -76,15 +86,3 @@ def _log(answered: Answered, milliseconds: float) -> None:
         "sent_bytes": answered.sent_bytes,
         "milliseconds": round(milliseconds, 1),
     }
-    logger.info(
-        "%s %s %s %s %r %d %s %.1fms",
-        answered.request_id,
-        answered.tenant or "-",
-        answered.operation or "-",
-        answered.method,
-        answered.resource,
-        answered.status,
-        answered.code or "-",
-        milliseconds,
-        extra={"facts": facts},
-    )

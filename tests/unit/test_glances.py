@@ -25,10 +25,11 @@ class Setting:
         self.path = path
         self.now = 1000.0
         self.in_doubt = False
+        self.waits = 0
         self.opened = 0
         self.fault: Exception | None = None
         self.readers = Readers(partial(connect, path, busy_seconds=1), count=1, name="read", timeout_seconds=60)
-        self.glances = Glances(self.readers, self._open, is_in_doubt=lambda: self.in_doubt, now=lambda: self.now)
+        self.glances = Glances(self.readers, self._open, is_in_doubt=lambda: self.in_doubt, now=lambda: self.now, waits=lambda: self.waits)
 
     def _open(self) -> sqlite3.Connection:
         self.opened += 1
@@ -92,6 +93,7 @@ async def test_while_the_disk_may_not_answer_threads_are_asked(setting: Setting)
 async def test_after_a_glance_that_has_waited_threads_are_asked_for_a_while(setting: Setting) -> None:
     def slow(connection: sqlite3.Connection) -> threading.Thread:
         setting.now += 2 * SLOW_SECONDS
+        setting.waits += 1
         return threading.current_thread()
 
     await setting.is_here()
@@ -100,6 +102,23 @@ async def test_after_a_glance_that_has_waited_threads_are_asked_for_a_while(sett
     assert not await setting.is_here()
     setting.now += DOUBT_SECONDS
     assert await setting.is_here()
+
+
+async def test_a_glance_that_was_only_taken_off_the_processor_raises_no_doubt(setting: Setting) -> None:
+    def slow(connection: sqlite3.Connection) -> threading.Thread:
+        setting.now += 2 * SLOW_SECONDS
+        return threading.current_thread()
+
+    for here in (False, True, True):
+        assert (await setting.glances.ask(slow) is threading.current_thread()) == here
+
+
+async def test_who_waits_is_told_from_who_works() -> None:
+    before = glances._waits_of_thread()
+    sum(range(1000))
+    worked = glances._waits_of_thread() - before
+    threading.Event().wait(0.001)
+    assert glances._waits_of_thread() - before > worked
 
 
 async def test_a_lock_is_waited_for_in_a_thread(setting: Setting) -> None:

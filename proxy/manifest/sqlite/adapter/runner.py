@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -98,9 +98,9 @@ class StepRunner:
         """Run a read that takes microseconds."""
         return await self._points.ask(step, *args, **kwargs)
 
-    async def _glance(self, step: Step[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
+    def _glance(self, step: Step[P, Result], *args: P.args, **kwargs: P.kwargs) -> Coroutine[object, object, Result]:
         """Run a read that takes microseconds, and that comes again soon: on the event loop, if nothing has to be waited for."""
-        return await self._glances.ask(step, *args, **kwargs)
+        return self._glances.ask(step, *args, **kwargs)
 
     async def _list(self, step: Step[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
         """Run a read that may take milliseconds, beside the quick ones."""
