@@ -216,7 +216,7 @@ def _header_payload_hash(headers: Mapping[str, str]) -> str:
     value = headers.get("x-amz-content-sha256")
     if value is None:
         raise S3Error("InvalidRequest", "Missing required header for this request: x-amz-content-sha256")
-    return _check_payload_hash(value)
+    return value if value == UNSIGNED_PAYLOAD else _check_payload_hash(value)
 
 
 def _parse_presigned(

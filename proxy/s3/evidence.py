@@ -105,5 +105,5 @@ def evidence_of_service(
 
 
 def _check_region(claim: Claim, place: Place) -> None:
-    if claim.region not in place.other_regions:
+    if claim.region != place.region and claim.region not in place.other_regions:
         sigv4.check_region(claim, place.region)

@@ -21,6 +21,9 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.hmac import HMAC
+
 from proxy.s3.claim import ALGORITHM, Claim, bad_parameters, format_timestamp, malformed
 from proxy.s3.errors import S3Error
 
@@ -64,8 +67,7 @@ def verify(claim: Claim, key: bytes, *, method: str, raw_path: str, query: Seque
     text = string_to_sign(claim, canonical)
     signer = _signer(key).copy()
     signer.update(text.encode())
-    expected = signer.hexdigest()
-    if not hmac.compare_digest(expected, claim.signature):
+    if not hmac.compare_digest(signer.finalize().hex(), claim.signature):
         raise S3Error(
             "SignatureDoesNotMatch",
             AWSAccessKeyId=claim.access_key,
@@ -76,9 +78,9 @@ def verify(claim: Claim, key: bytes, *, method: str, raw_path: str, query: Seque
 
 
 @lru_cache(maxsize=_KEPT_SIGNERS)
-def _signer(key: bytes) -> hmac.HMAC:
+def _signer(key: bytes) -> HMAC:
     """Return what signs with a key, to be copied: to begin with the key anew takes longer than the text."""
-    return hmac.new(key, digestmod="sha256")
+    return HMAC(key, SHA256())
 
 
 def signing_key(secret: str, date: str, region: str, service: str = "s3") -> bytes:

@@ -85,9 +85,8 @@ class Gate:
             asked = _Asked(operation.name, query, headers, connection)
             initiated = operation.name in _OF_INITIATOR and held is not None and await self._began(sender, held.bucket, target, query)
             guard = self._guard(sender, held, asked, target.key or "", initiated=initiated)
-        resource = Resource(target.bucket, target.key)
-        for action in required_actions(operation.name, headers, of_version=version_id is not None):
-            await guard.check_head(action, resource, version_id)
+        if not guard.allows_all:
+            await _check(guard, operation, target, headers, version_id)
         if held is not None and (expected := headers.get("x-amz-expected-bucket-owner")) is not None:
             _check_expected_owner(held, expected)
         if self._accelerates(headers.get("host", "")):
@@ -161,6 +160,12 @@ class Gate:
             return facts_of(await self._manifest.find_version(bucket.id, ObjectKey(key), wanted))
 
         return load
+
+
+async def _check(guard: Guard, operation: Operation, target: Target, headers: Mapping[str, str], version_id: str | None) -> None:
+    resource = Resource(target.bucket, target.key)
+    for action in required_actions(operation.name, headers, of_version=version_id is not None):
+        await guard.check_head(action, resource, version_id)
 
 
 def _found(caller: Caller, name: str | None) -> OwnedBucket:

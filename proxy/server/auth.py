@@ -47,7 +47,7 @@ class Sender(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def tenant(self) -> Tenant | None:
         """The account that signed; None for nobody in particular."""
-        return None if self.principal.anonymous else self.caller.tenant
+        return None if self.principal.tenant_id is None else self.caller.tenant
 
 
 class Authenticator:
@@ -168,6 +168,8 @@ class _SigningKeys:
 
 class _KeysOf:
     """The keys of one access key."""
+
+    __slots__ = ("_cipher", "_derived", "_sealed")
 
     def __init__(self, access_key: AccessKey, cipher: TenantCipher, derived: _SigningKeys) -> None:
         self._sealed = access_key.sealed_secret

@@ -78,12 +78,12 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def bucket(self) -> Bucket:
-        return self._held.bucket
+        return (self.held or self._held).bucket
 
     @property
     def owner(self) -> Tenant:
         """The bucket's owner."""
-        return self._held.owner
+        return (self.held or self._held).owner
 
     @property
     def origin(self) -> Origin:
@@ -107,7 +107,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def key(self) -> ObjectKey:
-        return ObjectKey(self.required_text("Key"))
+        value = self.params.get("Key")
+        return ObjectKey(value if type(value) is str else self.required_text("Key"))
 
     def cause(self, name: str) -> Cause | None:
         """Return what those who listen to the bucket are told of who did something, by S3's name of it; None if nobody listens."""
@@ -128,7 +129,9 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
     def confirm(self, bucket: Bucket, version: Version, version_id: str | None) -> None:
         """Raise AccessDenied where the version found is another than access was decided by, and is not for the asker."""
-        self._guard_of(bucket).confirm(version, version_id)
+        guard = self._guard_of(bucket)
+        if not guard.allows_all:
+            guard.confirm(version, version_id)
 
     def _guard_of(self, bucket: Bucket) -> Guard:
         return self.copied.guard if self.copied is not None and bucket is self.copied.held.bucket else self.guard

@@ -95,7 +95,7 @@ class Dispatcher:
         try:
             response = await self._respond(visit)
             visit.answered(response)
-            if self._finishing or not await visit.inlet.spent():
+            if self._finishing or not (visit.inlet.has_all or await visit.inlet.spent()):
                 response.closes = True
             return response
         finally:
@@ -180,14 +180,15 @@ class Dispatcher:
             return await self._serving.serve_document(visit, handle, call, sender)
         if not streamed:
             check_bodiless(sender.claim)
-        await call.guard.check_body(call.params)
+        if call.guard.waits_for_body:
+            await call.guard.check_body(call.params)
         return await self._serving.serve(visit, handle, call)
 
 
 def _look(operation: Operation, target: Target, query: Sequence[tuple[str, str]]) -> Look | None:
     """Return what to look up together with who asks for it: of what is read most, the newest version."""
     to_read = _LOOKED_UP.get(operation.name)
-    if to_read is None or target.key is None or any(name == "versionId" for name, _ in query):
+    if to_read is None or target.key is None or (query and any(name == "versionId" for name, _ in query)):
         return None
     # Nobody has checked the key yet. One that might not be stored in this form is left to whoever does.
     return Look(ObjectKey(target.key), to_read) if target.key.isprintable() and len(target.key) <= MAX_KEY_BYTES else None

@@ -21,6 +21,7 @@ from proxy.s3.policy.decision import (
     Resource,
     UploadNeeded,
     authorise,
+    may_all,
 )
 from proxy.s3.policy.narrowing import narrowed
 from proxy.s3.policy.principal import ANONYMOUS, Principal
@@ -60,7 +61,7 @@ class Guard:
     for fewer eyes: so the handler has that one confirmed.
     """
 
-    __slots__ = ("_account_id", "_context", "_grants", "_load", "_load_upload", "_pending", "_principal", "_resting")
+    __slots__ = ("_account_id", "_context", "_grants", "_load", "_load_upload", "_pending", "_principal", "_resting", "allows_all")
 
     def __init__(
         self,
@@ -78,6 +79,7 @@ class Guard:
         self._load = load
         self._load_upload = load_upload
         self._account_id = account_id
+        self.allows_all = may_all(principal, grants)  # most requests are of a bucket's owner: it is decided once
         self._pending: tuple[tuple[Action, Resource, str | None], ...] = ()
         self._resting: tuple[Question, ...] = ()  # what was allowed by what an object says
 
@@ -86,12 +88,19 @@ class Guard:
         return self._context
 
     @property
+    def waits_for_body(self) -> bool:
+        """Whether something is to be decided by `check_body`."""
+        return bool(self._pending)
+
+    @property
     def is_plain(self) -> bool:
         """Whether nothing but ownership counts, which is decided in no time."""
         return self._grants.is_plain
 
     async def check(self, action: Action, resource: Resource, version_id: str | None = None) -> None:
         """Raise AccessDenied unless this may be done. The object or upload is loaded only if the decision depends on it."""
+        if self.allows_all:
+            return
         question = await self._allowed(action, resource, version_id)
         if question.thing is not None:
             self._resting += (question,)

@@ -71,9 +71,14 @@ class Inlet:
         self.received_bytes += len(data)
         return data
 
+    @property
+    def has_all(self) -> bool:
+        """Whether all of the request has come."""
+        return self._content.is_eof()
+
     async def spent(self) -> bool:
         """Tell whether another request can follow on this connection, reading on a little if that settles it."""
-        if self._content.is_eof():
+        if self.has_all:
             return True
         if self._expecting:  # the client will not send this body, or will not know that we do not read it
             return False

@@ -125,9 +125,10 @@ class Outlet:
 
 def _length_of(response: Response, method: str) -> Sequence[tuple[str, str]]:
     """RFC 9110, section 8.6: a 204 or 304 tells none here; to HEAD it is told if it is what GET would have sent."""
-    if response.status in _BODILESS or (method == "HEAD" and not response.body and not response.tells_length):
+    told = response.told_bytes
+    if response.status in _BODILESS or (told is None and method == "HEAD" and not response.body):
         return ()
-    return (("Content-Length", str(response.length_bytes)),)
+    return (("Content-Length", str(len(response.body) if told is None else told)),)
 
 
 def _check(headers: Sequence[tuple[str, str]]) -> None:

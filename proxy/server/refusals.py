@@ -16,9 +16,10 @@ Check = Callable[[str, str], None]
 
 def refuse_unserved(operation: Operation, headers: Mapping[str, str]) -> None:
     """Raise for the first header that asks for what is not served. Names are in lower case."""
-    for name, value in headers.items():
-        if name.startswith("x-amz-") and (check := _CHECKS.get(name)) is not None:
-            check(name, value)
+    if not _CHECKS.keys().isdisjoint(headers):
+        for name, value in headers.items():
+            if (check := _CHECKS.get(name)) is not None:
+                check(name, value)
     if operation.method not in _READS:
         _refuse_conditions(operation, headers)
 

@@ -72,7 +72,8 @@ class Visit:
 
     def proved(self, sender: Sender) -> None:
         """It is known who has sent the request."""
-        self.sender, self.tenant = sender, "" if sender.tenant is None else sender.tenant.name
+        tenant = sender.tenant
+        self.sender, self.tenant = sender, "" if tenant is None else tenant.name
 
     def answered(self, response: Response) -> None:
         self.status = response.status

@@ -15,7 +15,7 @@ from typing import Literal
 import pytest
 
 from proxy.config import LogConfig
-from proxy.log import BatchHandler, JsonFormatter, TextFormatter, configure_logging
+from proxy.log import BatchHandler, Facts, JsonFormatter, TextFormatter, configure_logging, tell
 from tests.patience import PATIENCE_SECONDS
 
 
@@ -35,10 +35,17 @@ def test_text_has_time_level_and_name(capsys: pytest.CaptureFixture[str]) -> Non
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} WARNING proxy\.test: 3 of four\n", capsys.readouterr().err)
 
 
+class Bare(logging.Formatter):
+    """Makes lines of the message alone."""
+
+    def line(self, created: float, name: str, message: str, facts: Facts) -> str:
+        raise NotImplementedError
+
+
 @pytest.fixture
 def handler() -> tuple[BatchHandler, io.StringIO]:
     stream = io.StringIO()
-    return BatchHandler(stream), stream
+    return BatchHandler(stream, Bare()), stream
 
 
 def _info(handler: BatchHandler, text: str, level: int = logging.INFO) -> None:
@@ -73,7 +80,7 @@ def test_nobody_who_logs_waits_for_whoever_reads_the_log_until_there_is_much(mon
             return super().write(text)
 
     stream = Slow()
-    batch = BatchHandler(stream)
+    batch = BatchHandler(stream, Bare())
     monkeypatch.setattr("proxy.log.MAX_LINES", 50)
     _info(batch, "first")
     assert writing.wait(PATIENCE_SECONDS)
@@ -119,12 +126,42 @@ def test_json_has_the_facts_and_the_exception(capsys: pytest.CaptureFixture[str]
 
 
 def test_the_time_is_that_of_each_record() -> None:
-    formatter = TextFormatter("%(asctime)s")
+    formatter, plain = TextFormatter(), logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     now = time.time()
     for created in (now, now + 1.25, now):
         record = logging.makeLogRecord({"created": created, "msecs": created % 1 * 1000})
-        assert formatter.format(record) == logging.Formatter("%(asctime)s").format(record)
+        assert formatter.format(record) == plain.format(record)
     assert isinstance(JsonFormatter().format(logging.makeLogRecord({"msg": "x"})), str)
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_what_is_told_is_the_line_that_the_library_would_make(
+    log_format: Literal["text", "json"], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure_logging(LogConfig(format=log_format))
+    monkeypatch.setattr(time, "time", lambda: 1_750_000_000.125)
+    logger, message, facts = logging.getLogger("proxy.test"), "k\n\x1b[2J \u00fc \udcff", {"status": 200, "resource": "/\udcff"}
+    logger.info("%s", message, extra={"facts": facts})
+    tell(logger, message, lambda: facts)
+    (handler,) = logging.getLogger().handlers
+    handler.flush()
+    line, told = capsys.readouterr().err.splitlines()
+    assert told == line
+    assert "INFO proxy.test: k" in told or json.loads(told)["status"] == 200
+
+
+def test_what_is_told_goes_to_whoever_else_listens(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    tell(logging.getLogger("proxy.test"), "100 %", lambda: {"status": 200})
+    assert (caplog.records[0].getMessage(), vars(caplog.records[0])["facts"]) == ("100 %", {"status": 200})
+
+
+def test_what_is_told_below_the_level_costs_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(LogConfig(level="warning"))
+    tell(logging.getLogger("proxy.test"), "no", dict)
+    (handler,) = logging.getLogger().handlers
+    handler.flush()
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])

@@ -12,6 +12,7 @@ before it is made.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import MethodType
 from typing import Literal, Protocol, TypeAlias, cast
 
 from msgspec import UNSET
@@ -150,7 +151,10 @@ class _Acknowledged:
         return version
 
     def __getattr__(self, name: str) -> object:
-        return getattr(self._manifest, name)
+        found: object = getattr(self._manifest, name)
+        if isinstance(found, MethodType):
+            self.__dict__[name] = found  # the next time it is found without asking here: each request asks for some
+        return found
 
 
 def _waiting(step: _Step, waits: Callable[..., bool], journal: Stored) -> _Step:

@@ -63,7 +63,7 @@ class Readers:
 
     def take_longer_than(self, seconds: float) -> bool:
         """Tell whether a question that is not answered yet was taken up longer ago."""
-        return self._taken_up_before(seconds) > 0
+        return bool(self._begun) and self._taken_up_before(seconds) > 0
 
     def _overdue(self) -> int:
         return self._taken_up_before(self._timeout_seconds)

@@ -179,18 +179,23 @@ def authorise(question: Question, grants: Grants) -> None:
         raise S3Error("AccessDenied", _told(question, grants, decision))
 
 
+def may_all(principal: Principal, grants: Grants) -> bool:
+    """Return whether the principal may do everything that can be asked for under these grants, as `decide` would say each time."""
+    return _owns(principal, grants) and grants.is_plain
+
+
 def decide(question: Question, grants: Grants) -> Decision:
     """Return whether the principal may do this, and what decides. Raises `ObjectNeeded`."""
-    owns = _owns(question.principal, grants)
-    if owns and grants.is_plain:
+    if may_all(question.principal, grants):
         return BY_OWNER
+    owns = _owns(question.principal, grants)
     if owns and question.principal.is_root and question.action in _NEVER_LOCKED and not grants.limits:
         return Decision(allowed=True, by="the root of the account that owns the bucket is never locked out of its policy")
     return _denied_by_limit(question, grants) or _judged(question, grants, owns=owns)
 
 
 def _owns(principal: Principal, grants: Grants) -> bool:
-    return not principal.anonymous and principal.tenant_id == grants.owner_id
+    return principal.tenant_id is not None and principal.tenant_id == grants.owner_id
 
 
 def _denied_by_limit(question: Question, grants: Grants) -> Decision | None:

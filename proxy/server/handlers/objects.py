@@ -158,25 +158,35 @@ def _own_headers(call: Call, version: Version, selection: Selection) -> list[tup
         "ContentType": DEFAULT_CONTENT_TYPE,
         **attributes.headers,
         "VersionId": shown_id(call.bucket, version),
-        "ContentRange": selection.content_range,
-        "PartsCount": selection.parts_count,
-        "TagCount": len(attributes.tags) or None,
-        "ReplicationStatus": attributes.replication,
-        "Expiration": expiration(call, version),
-        "StorageClass": None if attributes.storage_class == "STANDARD" else attributes.storage_class,
     }
+    _add_unusual(result, call, version, selection)
+    if not _OVERRIDES.keys().isdisjoint(call.params):
+        if call.principal.anonymous:
+            raise S3Error("InvalidRequest", "Request specific response headers cannot be used for anonymous GET requests.")
+        result |= {member: call.params[name] for name, member in _OVERRIDES.items() if name in call.params}
+    expires = result.pop("Expires", None)  # as it was sent: the model would have a date
+    headers = object_headers(call.operation, result)
+    return headers if expires is None else [*headers, ("Expires", one_line(str(expires)))]
+
+
+def _add_unusual(result: dict[str, object], call: Call, version: Version, selection: Selection) -> None:
+    """Add what most answers do not tell."""
+    attributes = version.attributes
+    if selection.content_range is not None or selection.parts_count is not None:
+        result |= {"ContentRange": selection.content_range, "PartsCount": selection.parts_count}
+    if attributes.tags:
+        result["TagCount"] = len(attributes.tags)
+    if attributes.replication is not None:
+        result["ReplicationStatus"] = attributes.replication
+    if call.bucket.settings:
+        result["Expiration"] = expiration(call, version)
+    if attributes.storage_class != "STANDARD":
+        result["StorageClass"] = attributes.storage_class
     if attributes.metadata:
         told = result["Metadata"] = encode_metadata(attributes.metadata)
         result["MissingMeta"] = len(attributes.metadata) - len(told) or None
     if call.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED":
         result |= checksum_fields(selection.checksum)
-    overrides = {member: call.params[name] for name, member in _OVERRIDES.items() if name in call.params}
-    if overrides and call.principal.anonymous:
-        raise S3Error("InvalidRequest", "Request specific response headers cannot be used for anonymous GET requests.")
-    result |= overrides
-    expires = result.pop("Expires", None)  # as it was sent: the model would have a date
-    headers = object_headers(call.operation, result)
-    return headers if expires is None else [*headers, ("Expires", one_line(str(expires)))]
 
 
 def _wanted_attributes(call: Call) -> list[str]:

@@ -33,6 +33,8 @@ class Selection(NamedTuple):
 def select(call: Call, version: Version, parts: Sequence[PartSummary]) -> Selection:
     """Return what is asked for. `parts` are the version's, if a part is asked for. InvalidRange, InvalidPartNumber."""
     number, header = call.integer("PartNumber"), call.headers.get("range")
+    if number is None and header is None:
+        return Selection(0, version.size, version.checksum)
     if number is not None:
         if header is not None:
             raise S3Error("InvalidRequest", "Cannot specify both Range header and partNumber query parameter")

@@ -45,22 +45,24 @@ async def find_object(call: Call, bucket: Bucket, *, key: ObjectKey, version_id:
     version = await call.services.engine.find_version(bucket, key, wanted)
     if version is None:
         raise await _not_found(call, bucket, key, version_id)
-    await _refuse_marker(call, bucket, version, named=version_id is not None)
+    if version.is_delete_marker:
+        await _refuse_marker(call, bucket, version, named=version_id is not None)
     call.confirm(bucket, version, version_id)
     return version
 
 
 async def find_readable(call: Call) -> Readable:
     """As `find_object`, of the key of the request, for a version that is to be read. The first time, it may be known already."""
-    version_id = call.text("VersionId")
+    version_id, bucket, key = call.text("VersionId"), call.bucket, call.key
     readable = call.ahead.pop() if call.ahead else None
-    if readable is None or readable.version.key != call.key:
+    if readable is None or readable.version.key != key:
         wanted = None if version_id is None else check_version_id(version_id)
-        readable = await call.services.engine.find_readable(call.bucket, call.key, wanted)
+        readable = await call.services.engine.find_readable(bucket, key, wanted)
     if readable is None:
-        raise await _not_found(call, call.bucket, call.key, version_id)
-    await _refuse_marker(call, call.bucket, readable.version, named=version_id is not None)
-    call.confirm(call.bucket, readable.version, version_id)
+        raise await _not_found(call, bucket, key, version_id)
+    if readable.version.is_delete_marker:
+        await _refuse_marker(call, bucket, readable.version, named=version_id is not None)
+    call.confirm(bucket, readable.version, version_id)
     return readable
 
 
@@ -85,8 +87,6 @@ async def _not_found(call: Call, bucket: Bucket, key: ObjectKey, version_id: str
 
 
 async def _refuse_marker(call: Call, bucket: Bucket, version: Version, *, named: bool) -> None:
-    if not version.is_delete_marker:
-        return
     if not named and not await call.may_list(bucket):
         raise S3Error("AccessDenied")
     headers = {"x-amz-delete-marker": "true", "x-amz-version-id": version.id}

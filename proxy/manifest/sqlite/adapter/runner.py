@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -40,6 +40,7 @@ class StepRunner:
             self._connect, timeout_seconds=timeout_seconds, turn=Turn(path), probe=probe_writing, check=self._check_still_there
         )
         self._glances = Glances(self._points, self._connect, is_in_doubt=self._is_in_doubt)
+        self._glance = self._glances.ask  # for a read that takes microseconds, and that comes again soon
 
     @property
     def trouble(self) -> str:
@@ -97,10 +98,6 @@ class StepRunner:
     async def _read(self, step: Step[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
         """Run a read that takes microseconds."""
         return await self._points.ask(step, *args, **kwargs)
-
-    def _glance(self, step: Step[P, Result], *args: P.args, **kwargs: P.kwargs) -> Coroutine[object, object, Result]:
-        """Run a read that takes microseconds, and that comes again soon: on the event loop, if nothing has to be waited for."""
-        return self._glances.ask(step, *args, **kwargs)
 
     async def _list(self, step: Step[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
         """Run a read that may take milliseconds, beside the quick ones."""
