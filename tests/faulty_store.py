@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from msgspec.structs import replace
 
 from proxy.errors import ShardMissing, StoreRejected, StoreUnavailable
-from proxy.stores.protocol import ExaminableStore, ShardFacts, ShardName, Store, StoreInfo, read_at_once
+from proxy.stores.protocol import ExaminableStore, ShardFacts, ShardName, Store, StoreInfo, reads_at_once
 
 
 class FaultyStore:
@@ -76,7 +76,7 @@ class FaultyStore:
     def read_at_once(self, name: ShardName, start: int, length: int) -> bytes | memoryview | None:
         if not self.answers_at_once or self.hanging or self.slow_seconds or self.down or self.rejects:
             return None
-        found = read_at_once(self.inner, self._answered_for(name), start, length)
+        found = reads_at_once(self.inner)(self._answered_for(name), start, length)
         self.calls["read_at_once"] += found is not None
         return None if found is None else self._spoilt(found)
 

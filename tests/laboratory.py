@@ -182,6 +182,7 @@ async def laboratory(
         for name, observed in services.fleet.stores.items():
             limited = observed._inner  # the faults go below limits and health, where a provider is
             stores[name] = limited._inner = FaultyStore(limited._inner)  # type: ignore[attr-defined]
+            observed._read_at_once = stores[name].read_at_once
         manifest = services.manifest
         if not await manifest.list_tenants():
             await add_tenant(manifest, services.keyring, clock, "t")

@@ -9,7 +9,7 @@ no footer.
 from __future__ import annotations
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.ciphers.modes import CTR
@@ -24,10 +24,11 @@ FIRST_COUNTER = 2  # of GCM's stream: block 1 enciphers the tag (NIST SP 800-38D
 class CellCipher:
     """Seals and opens the cells of one shard."""
 
-    __slots__ = ("_aead", "_aes", "_last_stripe", "fixed_part")
+    __slots__ = ("_aead", "_aes", "_idle_streams", "_last_stripe", "fixed_part")
 
     def __init__(self, key: bytes, *, fixed_part: bytes, stripe_count: int) -> None:
         self._aes = AES(key)
+        self._idle_streams: list[CipherContext] = []  # to be used again: to make one takes four times as long as to use it
         self._aead = AESGCM(key)
         self.fixed_part = fixed_part
         self._last_stripe = stripe_count - 1
@@ -51,10 +52,12 @@ class CellCipher:
         It is for bytes that bear a seal of their own inside the cell: the slots of a pack.
         """
         block, skipped = divmod(offset, BLOCK_SIZE)
-        stream = Cipher(self._aes, CTR(self._nonce(stripe) + (FIRST_COUNTER + block).to_bytes(4, "big"))).decryptor()
+        stream = self._stream(self._nonce(stripe) + (FIRST_COUNTER + block).to_bytes(4, "big"))
         if skipped:
             stream.update(bytes(skipped))
-        return stream.update(data)
+        deciphered = stream.update(data)
+        self._idle_streams.append(stream)
+        return deciphered
 
     def check(self, stripe: int, sealed: bytes | memoryview, room: memoryview) -> None:
         """Open a cell into `room`, 64 KiB that may be used again and again. Raises `CellForged`.
@@ -67,6 +70,15 @@ class CellCipher:
             self._aead.decrypt_into(self._nonce(stripe), sealed, self.fixed_part, room[: len(sealed) - TAG_SIZE])
         except InvalidTag:
             raise CellForged(f"the cell of stripe {stripe} does not open") from None
+
+    def _stream(self, nonce: bytes) -> CipherContext:
+        """Return one that nobody else uses: threads share this cipher."""
+        try:
+            stream = self._idle_streams.pop()
+        except IndexError:
+            return Cipher(self._aes, CTR(nonce)).decryptor()
+        stream.reset_nonce(nonce)
+        return stream
 
     def _nonce(self, stripe: int) -> bytes:
         return stripe.to_bytes(11, "big") + (b"\x01" if stripe == self._last_stripe else b"\x00")

@@ -19,7 +19,7 @@ are what pins a bad column to its store, parity included; without it, repair, sc
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import msgspec
@@ -63,7 +63,6 @@ class _Stretch(NamedTuple):
     length: int
 
 
-@dataclass(frozen=True, slots=True)
 class Slot:
     """One slot of a pack: `size` plaintext bytes, sealed at `offset`. Raises `ShardMismatch` if it does not lie in one column.
 
@@ -71,25 +70,23 @@ class Slot:
     where it crosses from one cell to the next.
     """
 
-    geometry: SegmentGeometry
-    offset: int
-    size: int
-    column: int = field(init=False)
-    start: int = field(init=False)
-    length: int = field(init=False)
+    __slots__ = ("_position", "column", "geometry", "length", "offset", "size", "start")
 
-    def __post_init__(self) -> None:
-        column_size, rest = divmod(self.geometry.size, self.geometry.scheme.k)
-        if rest or self.offset < 0 or self.size < 0 or self.offset >= self.geometry.size:
-            raise ShardMismatch(f"a pack of {self.geometry.size} bytes has no slot at {self.offset}")
-        column, position = divmod(self.offset, column_size)
-        end = position + self.size + TAG_SIZE
+    def __init__(self, geometry: SegmentGeometry, offset: int, size: int) -> None:
+        column_size, rest = divmod(geometry.size, geometry.scheme.k)
+        if rest or offset < 0 or size < 0 or offset >= geometry.size:
+            raise ShardMismatch(f"a pack of {geometry.size} bytes has no slot at {offset}")
+        column, position = divmod(offset, column_size)
+        end = position + size + TAG_SIZE
         if end > column_size:
-            raise ShardMismatch(f"the slot at {self.offset} ends at {end} in a column of {column_size} bytes")
-        start = position + TAG_SIZE * (position // CELL_SIZE)
-        object.__setattr__(self, "column", column)
-        object.__setattr__(self, "start", start)
-        object.__setattr__(self, "length", end + TAG_SIZE * ((end - 1) // CELL_SIZE) - start)
+            raise ShardMismatch(f"the slot at {offset} ends at {end} in a column of {column_size} bytes")
+        self.geometry = geometry
+        self.offset = offset
+        self.size = size
+        self.column = column
+        self.start = position + TAG_SIZE * (position // CELL_SIZE)
+        self.length = end + TAG_SIZE * ((end - 1) // CELL_SIZE) - self.start
+        self._position = position  # in the column, as it is unsealed
 
     def open(self, keys: SegmentKeys, run: bytes | memoryview) -> bytes:
         """Return the object from the slot's run of bytes in its own shard. Raises `SlotForged`."""
@@ -128,16 +125,20 @@ class Slot:
         return self.open_sealed(keys, b"".join(view[start : start + length] for start, length in self.plaintext_runs()))
 
     def _decipher(self, keys: SegmentKeys, index: int, run: bytes | memoryview) -> bytes:
-        cipher, view, done, plain = keys.cipher(index), memoryview(run), 0, []
-        if len(view) != self.length:
-            raise ShardMismatch(f"{len(view)} bytes of shard {index} were read where the slot has {self.length}")
+        cipher = keys.cipher(index)
+        if len(run) != self.length:
+            raise ShardMismatch(f"{len(run)} bytes of shard {index} were read where the slot has {self.length}")
+        if self.length == self.size + TAG_SIZE:  # in one cell, as most are
+            stripe, at = divmod(self._position, CELL_SIZE)
+            return cipher.decipher(stripe, at, run)
+        view, done, plain = memoryview(run), 0, []
         for stretch in self._stretches():
             plain.append(cipher.decipher(stretch.stripe, stretch.at, view[done : done + stretch.length]))
             done += stretch.length + TAG_SIZE
-        return plain[0] if len(plain) == 1 else b"".join(plain)
+        return b"".join(plain)
 
     def _stretches(self) -> Iterator[_Stretch]:
-        return _stretches(self.offset % (self.geometry.size // self.geometry.scheme.k), self.size + TAG_SIZE)
+        return _stretches(self._position, self.size + TAG_SIZE)
 
 
 class Composition(NamedTuple):

@@ -67,14 +67,18 @@ def is_readable(fleet: Fleet, segment: Segment, index: int) -> bool:
 
 def are_healthy(fleet: Fleet, segment: Segment, indexes: Iterable[int]) -> bool:
     """Tell whether nothing is known against these shards and their stores, and no store of theirs is on trial."""
-    return all(is_readable(fleet, segment, index) and fleet[segment.stores[index]].keeps_pace("get_range") for index in indexes)
+    return all([is_healthy(fleet, segment, index) for index in indexes])
+
+
+def is_healthy(fleet: Fleet, segment: Segment, index: int) -> bool:
+    """As `are_healthy`, of one shard."""
+    return is_readable(fleet, segment, index) and fleet.stores[segment.stores[index]].keeps_pace("get_range")
 
 
 def read_at_once(fleet: Fleet, segment: Segment, index: int, start: int, length: int) -> bytes | memoryview | None:
     """Return these bytes of a shard if its store has them at hand. None: it must be asked, as any other."""
-    if index in segment.missing or segment.stores[index] not in fleet:
-        return None
-    return fleet[segment.stores[index]].read_at_once(ShardName(segment.shard_name(index)), start, length)
+    store = None if index in segment.missing else fleet.stores.get(segment.stores[index])
+    return None if store is None else store.read_at_once(ShardName(segment.shard_name(index)), start, length)
 
 
 class ColumnFetch:

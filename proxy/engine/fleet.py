@@ -64,7 +64,8 @@ class Fleet:
 
     def readable(self, name: str) -> bool:
         """Tell whether a store is configured and not known to fail when a shard is read."""
-        return name in self.stores and self.stores[name].ready_for("get_range")
+        store = self.stores.get(name)
+        return store is not None and store.ready_for("get_range")
 
     def are_far(self, names: Sequence[str]) -> bool:
         """Tell whether most of these stores are known to take so long to answer a read that more should be asked for at a time."""

@@ -187,7 +187,7 @@ class Reader:
             pieces = fetch.at_hand()
             if pieces is None:
                 pieces = await fetch.run()
-            return await self._deciphered(pieces, keystream, window.length), held
+            return pieces if keystream is None else await self._deciphered(pieces, keystream, window.length), held
         except BaseException:
             held.release()
             raise
@@ -214,10 +214,8 @@ class Reader:
             return SlotFetch(window, keys.cipher, self._upstream)
         return WindowFetch(window, keys.cipher, self._upstream)
 
-    async def _deciphered(self, pieces: list[memoryview], keystream: Keystream | None, size_bytes: int) -> list[memoryview]:
+    async def _deciphered(self, pieces: list[memoryview], keystream: Keystream, size_bytes: int) -> list[memoryview]:
         """Put the plaintext in the place of the pieces, one after the other: their memory is that of the window."""
-        if keystream is None:
-            return pieces
         if size_bytes <= INLINE_SIZE:
             return _decipher(pieces, keystream)
         return await asyncio.get_running_loop().run_in_executor(self._threads, _decipher, pieces, keystream)

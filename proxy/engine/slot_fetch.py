@@ -19,7 +19,7 @@ from proxy.codec.segment import SegmentKeys
 from proxy.codec.slots import Slot
 from proxy.engine.cache.cache import SealedCache
 from proxy.engine.cache.keys import CacheKey, slot_key
-from proxy.engine.fetch import ColumnFetch, DamageReports, Upstream, WindowFetch, are_healthy, read_at_once
+from proxy.engine.fetch import ColumnFetch, DamageReports, Upstream, WindowFetch, is_healthy, read_at_once
 from proxy.engine.windows import SlotWindow, Window
 from proxy.errors import IntegrityError, NotEnoughShards, ProxyError, SlotForged
 from proxy.keyring import TenantCipher
@@ -41,7 +41,7 @@ class SlotFetch:
     def memory_bytes(self) -> int:
         """The memory of the sealed and the opened slot or, if its store is known to be down, that of k columns as they are decoded."""
         slot = self._slot
-        if are_healthy(self._upstream.fleet, self._window.segment, (slot.column,)):
+        if is_healthy(self._upstream.fleet, self._window.segment, slot.column):
             return 2 * slot.length
         return 3 * slot.geometry.scheme.k * slot.length
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from proxy.codec.format import CELL_SIZE
 from proxy.codec.geometry import SegmentGeometry
@@ -21,8 +22,7 @@ SLOT_TAGS_SIZE = 1024  # more than the tags of a slot and of the cells that it c
 SOURCE_WINDOW_SIZE = 2 * 1024 * 1024  # of a copy: no less than a stripe of 32 cells
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(Struct, frozen=True):
     """A run of stripes of one segment, and the plaintext start .. start+length-1 (counted in the segment) wanted of it."""
 
     extent: Extent
@@ -41,8 +41,7 @@ class Window:
         return Window(self.extent, self.segment, self.start, length, self.offset), rest
 
 
-@dataclass(frozen=True, slots=True)
-class SlotWindow:
+class SlotWindow(Struct, frozen=True):
     """The plaintext start .. start+length-1 wanted of an object of `size` bytes that is one slot of a pack."""
 
     extent: Extent

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import TypeVar
 
 from proxy.errors import StoreUnavailable
-from proxy.stores.protocol import ShardName, Store, StoreInfo, read_at_once
+from proxy.stores.protocol import ShardName, Store, reads_at_once
 
 Result = TypeVar("Result")
 
@@ -17,21 +17,16 @@ class DeadlineStore:
 
     def __init__(self, inner: Store, *, put_seconds: float, get_seconds: float) -> None:
         self._inner = inner
+        self.info = inner.info
+        self.read_at_once = reads_at_once(inner)
         self._put_seconds = put_seconds
         self._get_seconds = get_seconds
-
-    @property
-    def info(self) -> StoreInfo:
-        return self._inner.info
 
     async def put(self, name: ShardName, body: Sequence[bytes | bytearray | memoryview]) -> None:
         await self._bounded(self._inner.put(name, body), self._put_seconds)
 
     async def get_range(self, name: ShardName, start: int, length: int) -> memoryview | bytes:
         return await self._bounded(self._inner.get_range(name, start, length), self._get_seconds)
-
-    def read_at_once(self, name: ShardName, start: int, length: int) -> memoryview | bytes | None:
-        return read_at_once(self._inner, name, start, length)
 
     async def get(self, name: ShardName) -> memoryview | bytes:
         return await self._bounded(self._inner.get(name), self._get_seconds)

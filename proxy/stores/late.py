@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 from proxy.errors import StoreNotAsked, StoreRejected
-from proxy.stores.protocol import ShardName, Store, StoreInfo, read_at_once
+from proxy.stores.protocol import ShardName, Store, StoreInfo, reads_at_once
 
 
 class LateStore:
@@ -23,7 +23,7 @@ class LateStore:
         return await self._opened().get_range(name, start, length)
 
     def read_at_once(self, name: ShardName, start: int, length: int) -> memoryview | bytes | None:
-        return read_at_once(self._opened(), name, start, length)
+        return reads_at_once(self._opened())(name, start, length)
 
     async def get(self, name: ShardName) -> memoryview | bytes:
         return await self._opened().get(name)

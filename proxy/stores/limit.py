@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 
 from proxy.stores.deadline import DeadlineStore
-from proxy.stores.protocol import ShardName, Store, StoreInfo, read_at_once
+from proxy.stores.protocol import ShardName, Store, reads_at_once
 
 
 class LimitedStore(DeadlineStore):
@@ -26,11 +26,9 @@ class GatedStore:
 
     def __init__(self, inner: Store, *, concurrency: int) -> None:
         self._inner = inner
+        self.info = inner.info
+        self.read_at_once = reads_at_once(inner)
         self._gate = _Gate(concurrency)
-
-    @property
-    def info(self) -> StoreInfo:
-        return self._inner.info
 
     async def put(self, name: ShardName, body: Sequence[bytes | bytearray | memoryview]) -> None:
         await self._gate.enter()
@@ -45,9 +43,6 @@ class GatedStore:
             return await self._inner.get_range(name, start, length)
         finally:
             self._gate.leave()
-
-    def read_at_once(self, name: ShardName, start: int, length: int) -> memoryview | bytes | None:
-        return read_at_once(self._inner, name, start, length)
 
     async def get(self, name: ShardName) -> memoryview | bytes:
         await self._gate.enter()

@@ -26,7 +26,7 @@ from msgspec import Struct
 
 from proxy.clock import Clock
 from proxy.errors import FilesExhausted, ShardMissing, StoreError, StoreNotAsked, StoreRejected, StoreUnavailable
-from proxy.stores.protocol import ShardName, Store, StoreInfo, read_at_once
+from proxy.stores.protocol import ShardName, Store, reads_at_once
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +60,8 @@ class ObservedStore:
 
     def __init__(self, inner: Store, clock: Clock, *, record: Recorder | None = None, probe_seconds: float = PROBE_SECONDS) -> None:
         self._inner = inner
+        self.info = inner.info
+        self._read_at_once = reads_at_once(inner)
         self._clock = clock
         self._record = record
         self._latencies: dict[Verb, _Latency] = {}
@@ -68,10 +70,6 @@ class ObservedStore:
         self._last_error: tuple[str, float] | None = None  # and when that was
         self._is_missed = False
         self.puts = self.reads = 0  # under way
-
-    @property
-    def info(self) -> StoreInfo:
-        return self._inner.info
 
     def missed(self) -> None:
         """Take note that it has been said that the store is not there: before it has answered, nothing is logged of its failures."""
@@ -144,7 +142,7 @@ class ObservedStore:
         """As `get_range`, if the store is used and has the range in memory; else None, and nothing is held against it."""
         if self._breakers["get_range"].avoided:
             return None
-        found = read_at_once(self._inner, name, start, length)
+        found = self._read_at_once(name, start, length)
         if found is not None:
             self._had_at_once()
         return found

@@ -85,11 +85,17 @@ class QuickStore(Store, Protocol):
         ...
 
 
-def read_at_once(store: Store, name: ShardName, start: int, length: int) -> memoryview | bytes | None:
-    """Ask a store for a range that it has in memory, if it is of the kind that may."""
-    # Whether it is: `isinstance` takes as long for a protocol as the read.
-    read: Callable[[ShardName, int, int], memoryview | bytes | None] | None = getattr(store, "read_at_once", None)
-    return None if read is None else read(name, start, length)
+ReadAtOnce = Callable[[ShardName, int, int], memoryview | bytes | None]
+
+
+def reads_at_once(store: Store) -> ReadAtOnce:
+    """Return what asks a store for a range that it has in memory, if it is of the kind that may. What adds nothing to that passes it on."""
+    read: ReadAtOnce = getattr(store, "read_at_once", _has_nothing)
+    return read
+
+
+def _has_nothing(_name: ShardName, _start: int, _length: int) -> None:
+    return None
 
 
 class ShardFacts(msgspec.Struct, frozen=True, kw_only=True):
