@@ -67,7 +67,7 @@ def is_readable(fleet: Fleet, segment: Segment, index: int) -> bool:
 
 def are_healthy(fleet: Fleet, segment: Segment, indexes: Iterable[int]) -> bool:
     """Tell whether nothing is known against these shards and their stores, and no store of theirs is on trial."""
-    return all([is_healthy(fleet, segment, index) for index in indexes])
+    return all(is_healthy(fleet, segment, index) for index in indexes)
 
 
 def is_healthy(fleet: Fleet, segment: Segment, index: int) -> bool:

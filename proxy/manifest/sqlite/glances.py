@@ -6,8 +6,9 @@ But on the event loop a disk that is slow, or hangs, holds up everybody.
 The idea. What was asked a moment ago is in memory: the kernel keeps the pages that were read last. So a question is asked in a thread for
 the first time, and here when it comes again soon. Nothing is asked here while there is a sign that the disk does not answer: the writer or
 a reader has been at something for long, or the last glance had to wait, and took longer than memory does. Then all questions go to the
-threads again, each with its deadline, until that is over. (A busy machine may take the processor from us for as long. That is no wait.) A glance never waits for a lock: the thread does that. And who asks in a loop lets others have a
-turn: after so many glances, one gives way first.
+threads again, each with its deadline, until that is over. (A busy machine may take the processor from us for as long. That is no wait.) A
+glance never waits for a lock: the thread does that. And who asks in a loop lets others have a turn: after so many glances, one gives way
+first.
 """
 
 from __future__ import annotations
