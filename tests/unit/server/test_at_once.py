@@ -187,6 +187,30 @@ async def test_within_a_task_it_is_a_task_like_any(at_once: AtOnce) -> None:
     assert seen == [task]
 
 
+async def test_what_has_begun_is_told_when_it_is_cancelled_however_many_begin_together(at_once: AtOnce) -> None:
+    begun: list[int] = []
+    told: list[int] = []
+
+    async def waiting(number: int) -> None:
+        begun.append(number)
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            told.append(number)
+            raise
+
+    def begin_and_cancel() -> list[asyncio.Task[None]]:
+        tasks = [task for number in range(5) if (task := at_once.begin(waiting(number))) is not None]
+        for task in tasks:
+            task.cancel()
+        return tasks
+
+    tasks = await outside_a_task(begin_and_cancel)
+    await asyncio.wait(tasks)
+    assert len(tasks) == 5
+    assert begun == told == [0]
+
+
 async def test_the_first_one_has_a_task_like_any(at_once: AtOnce) -> None:
     first = AtOnce()
     task = await outside_a_task(lambda: first.begin(asyncio.sleep(0)))
