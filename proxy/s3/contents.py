@@ -57,7 +57,11 @@ def _with_key(line: bytes, mark: bytes, escape: Callable[[str], str]) -> bytes:
 def _owner(owner_of: OwnerOf | None, named: str | None) -> bytes:
     if owner_of is None:
         return b""
-    owner = owner_of(named)
+    return owner_element(owner_of(named))
+
+
+def owner_element(owner: Mapping[str, object]) -> bytes:
+    """Return the element of an owner that is called as the model calls it."""
     return _owner_element(owner["ID"], owner["DisplayName"])
 
 

@@ -26,7 +26,7 @@ OWNER = b"\xf7"  # before the canonical id of whoever an ACL says that the objec
 END = b"\xff"  # of a line
 
 _TO_SIZE = "&quot;</ETag>{}<Size>"
-_CHECKSUM = "<ChecksumAlgorithm>{}</ChecksumAlgorithm><ChecksumType>{}</ChecksumType>"
+CHECKSUM = "<ChecksumAlgorithm>{}</ChecksumAlgorithm><ChecksumType>{}</ChecksumType>"
 _CLASS = "</Size><StorageClass>{}</StorageClass>"
 # What marks stand for. A checksum that clients send unasked has one.
 ELEMENTS = (
@@ -34,8 +34,8 @@ ELEMENTS = (
     (PRINTABLE_KEY, b"</Key><LastModified>"),
     (_ETAG, b".000Z</LastModified><ETag>&quot;"),
     (_SIZE, _TO_SIZE.format("").encode()),
-    (_CRC64NVME_AND_SIZE, _TO_SIZE.format(_CHECKSUM.format("CRC64NVME", "FULL_OBJECT")).encode()),
-    (_CRC32_AND_SIZE, _TO_SIZE.format(_CHECKSUM.format("CRC32", "FULL_OBJECT")).encode()),
+    (_CRC64NVME_AND_SIZE, _TO_SIZE.format(CHECKSUM.format("CRC64NVME", "FULL_OBJECT")).encode()),
+    (_CRC32_AND_SIZE, _TO_SIZE.format(CHECKSUM.format("CRC32", "FULL_OBJECT")).encode()),
     (_STANDARD, _CLASS.format("STANDARD").encode()),
 )
 _KEY = re.compile(rb"[^\xf8-\xfa]*")
@@ -110,7 +110,7 @@ def line_of(entry: Listed) -> bytes:
 @lru_cache(maxsize=64)
 def _checksum_and_size(algorithm: str, kind: str) -> bytes:
     common = {"CRC64NVME": _CRC64NVME_AND_SIZE, "CRC32": _CRC32_AND_SIZE} if kind == "FULL_OBJECT" else {}
-    return common.get(algorithm) or _TO_SIZE.format(_CHECKSUM.format(algorithm, kind)).encode()
+    return common.get(algorithm) or _TO_SIZE.format(CHECKSUM.format(algorithm, kind)).encode()
 
 
 @lru_cache(maxsize=64)

@@ -33,12 +33,6 @@ class Rendered(NamedTuple):
         return b"".join(self.pieces)
 
 
-class Mixed(NamedTuple):
-    """Items of several flattened lists in one order, each with the name of its list. It stands in place of the first of them."""
-
-    items: Iterable[tuple[str, object]]
-
-
 class Written(NamedTuple):
     """Elements that are written already: as many as are made at a time. They may stand among the items of a list in a document."""
 
@@ -141,9 +135,7 @@ def _written(parts: list[str], name: str, content: Node, value: object, attribut
     for member in content.members.values():
         if (inner := fields.get(member.name)) is None:
             continue
-        if isinstance(inner, Mixed):
-            yield from _written_mixed(parts, content, inner)
-        elif isinstance(member.content, Items):
+        if isinstance(member.content, Items):
             yield from _written_list(parts, member, member.content, inner)
         else:
             _write(parts, member.wire, member.content, inner)
@@ -163,14 +155,6 @@ def _written_list(parts: list[str], member: Member, content: Items, value: objec
             yield b""
     if not member.flattened:
         parts.append(f"</{member.wire}>")
-
-
-def _written_mixed(parts: list[str], content: Structure, mixed: Mixed) -> Iterator[bytes]:
-    members = {member.name: member for member in content.members.values()}
-    for number, (name, item) in enumerate(mixed.items, start=1):
-        _write_member(parts, members[name], (item,))
-        if number % _RUN == 0:
-            yield b""
 
 
 def _write(parts: list[str], name: str, content: Node, value: object, attributes: str = "") -> None:

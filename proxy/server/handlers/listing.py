@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from proxy.manifest.drafts import ObjectPage, VersionPage
-from proxy.manifest.records import ListedVersion
 from proxy.s3.contents import contents
 from proxy.s3.errors import S3Error
+from proxy.s3.histories import histories
 from proxy.s3.lines import owners_of
 from proxy.s3.naming import url_encode_key
-from proxy.s3.rendering import Mixed, Written, iso_milliseconds
+from proxy.s3.rendering import Written
 from proxy.server.call import Call
 from proxy.server.handlers.owner import Owners, find_named_owners, find_owners
 from proxy.server.handlers.tokens import open_token, seal_token
-from proxy.server.handlers.versions import is_version_id, quoted
+from proxy.server.handlers.versions import is_version_id
 
 MAX_KEYS = 1000
 NO_OBJECTS = ObjectPage(lines=b"", count=0, prefixes=(), truncated=False)
@@ -76,7 +76,7 @@ async def list_object_versions(call: Call) -> dict[str, object]:
     result = {**_common(call, page, encode, limit), "KeyMarker": encode(key_marker), "VersionIdMarker": version_marker}
     # As on S3 the two kinds stand in one order: a client that reads the document as it comes sees each key's history.
     owners = await find_owners(call, (version.attributes.acl for version in page.versions))
-    result["Versions"] = Mixed(_history_entry(version, encode, owners) for version in page.versions)
+    result["Versions"] = histories(page.versions, url_encoded=encode.kind is not None, owner_of=owners.named)
     if page.truncated:
         result |= {"NextKeyMarker": encode(page.next_key), "NextVersionIdMarker": page.next_version or None}
     return result
@@ -132,37 +132,3 @@ def _common(call: Call, page: ObjectPage | VersionPage, encode: Encoder, limit: 
 
 def _contents(page: ObjectPage, encode: Encoder, owners: Owners | None) -> Iterator[Written]:
     return contents(page.lines, url_encoded=encode.kind is not None, owner_of=None if owners is None else owners.named)
-
-
-def _entry(version: ListedVersion, encode: Encoder, owners: Owners) -> dict[str, object]:
-    entry: dict[str, object] = {
-        "Key": encode(version.key),
-        "LastModified": iso_milliseconds(version.modified_ms),
-        "ETag": quoted(version.etag),
-        "Size": version.size,
-        "StorageClass": version.attributes.storage_class,
-        "Owner": owners.of(version.attributes.acl),
-    }
-    if version.checksum is not None:
-        entry |= {"ChecksumAlgorithm": [version.checksum.algorithm], "ChecksumType": version.checksum.type}
-    return entry
-
-
-def _history_entry(version: ListedVersion, encode: Encoder, owners: Owners) -> tuple[str, dict[str, object]]:
-    if version.is_delete_marker:
-        return "DeleteMarkers", _marker_entry(version, encode, owners)
-    return "Versions", _version_entry(version, encode, owners)
-
-
-def _version_entry(version: ListedVersion, encode: Encoder, owners: Owners) -> dict[str, object]:
-    return {**_entry(version, encode, owners), "VersionId": version.id, "IsLatest": version.is_latest}
-
-
-def _marker_entry(version: ListedVersion, encode: Encoder, owners: Owners) -> dict[str, object]:
-    return {
-        "Owner": owners.of(version.attributes.acl),
-        "Key": encode(version.key),
-        "VersionId": version.id,
-        "IsLatest": version.is_latest,
-        "LastModified": iso_milliseconds(version.modified_ms),
-    }
