@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple, Protocol
 
 from proxy.codec.geometry import Scheme
@@ -19,7 +20,7 @@ from proxy.engine.cache.cells import CachedCells
 from proxy.engine.fleet import Fleet
 from proxy.engine.flight import Flight
 from proxy.engine.keys_in_use import KeysInUse
-from proxy.engine.spread import spread
+from proxy.engine.spread import Booking, is_spread, spread
 from proxy.engine.windows import AT_HAND_SIZE, Window, touched_cells
 from proxy.errors import IntegrityError, NotEnoughShards, ProxyError, ShardTruncated, StoreError, StoreNotAsked
 from proxy.keyring import TenantCipher
@@ -85,9 +86,17 @@ class ColumnFetch:
     """The requests for one range of bytes of a segment's shards, from the first to the last that is needed. Runs once."""
 
     def __init__(
-        self, extent: Extent, segment: Segment, columns: Columns, *, wanted: frozenset[int], span: tuple[int, int], upstream: Upstream
+        self,
+        extent: Extent,
+        segment: Segment,
+        columns: Columns,
+        *,
+        wanted: frozenset[int],
+        span: tuple[int, int],
+        upstream: Upstream,
+        booking: Booking | None = None,
     ) -> None:
-        """`wanted` are the data columns that suffice, beside any k; `span` is where the bytes are in every shard, and how many."""
+        """`wanted` are the columns that suffice, beside any k; `span` is where the bytes are in every shard, and how many."""
         self._extent_id = extent.id
         self._segment = segment
         self._scheme = Scheme(extent.layout.k, extent.layout.m)
@@ -95,6 +104,7 @@ class ColumnFetch:
         self._reader = columns
         self._wanted = wanted
         self._offset, self._span = span
+        self._booking = booking
         self._loop = asyncio.get_running_loop()
         self._reads: Flight[bytes | memoryview] = Flight()
         self._late: set[int] = set()
@@ -142,9 +152,10 @@ class ColumnFetch:
     def _patience(self, candidates: Sequence[int]) -> float:
         """Return how long to wait before others are asked too: until k others would have answered twice over, by their 95th percentile.
 
+        It is that of reads of about this size: large ones wait for one another, and more of them would make that worse.
         The late store's own percentile does not count: with a store that is always slow, the others would never be asked.
         """
-        usual = sorted(self._store(index).latency_p95("get_range") for index in candidates)
+        usual = sorted(self._store(index).latency_p95("get_range", size_bytes=self._span) for index in candidates)
         return max(2 * usual[min(self._scheme.k, len(usual)) - 1], MIN_HEDGE_SECONDS) if usual else MIN_HEDGE_SECONDS
 
     def _enough(self) -> bool:
@@ -167,6 +178,8 @@ class ColumnFetch:
             ready = sum(is_readable(self._fleet, self._segment, index) for index in self._untried)
             self._top_up(extra=max(min(len(self._reads.running), ready), 1))
         for index, task in ended:
+            if self._booking is not None:
+                self._booking.ended(index)
             failure = task.exception()  # raised here, it would hold this frame, which holds it
             if failure is None:
                 await self._open(index, task.result())
@@ -239,11 +252,19 @@ class WindowFetch:
         self._upstream = upstream
         self._span = keys.geometry.cells_span(first, last)
         self._wanted, self._cells_size = touched_cells(keys.geometry, window.start, window.length)
-        self._asked = spread(upstream.fleet, window.segment, self._wanted, k=window.extent.layout.k, size_bytes=self._span[1])
+        self._asked = self._wanted
+        self._booking: Booking | None = None
+        if is_spread(upstream.fleet, window.segment, self._wanted, k=window.extent.layout.k, size_bytes=self._span[1]):
+            self._asked = spread(upstream.fleet, window.segment, self._wanted)
+            self._booking = Booking(upstream.fleet, window.segment, self._asked)
         self._reader = ColumnReader(keys, first=first, last=last)
         self._cached: CachedCells | None = None
         if upstream.cache is not None:
             self._cached = CachedCells(upstream.cache, self._reader, keys, wanted=self._wanted, first=first, last=last)
+
+    def booked(self) -> AbstractContextManager[None]:
+        """The time in which its columns count for their stores, until they have ended. To be entered at once."""
+        return nullcontext() if self._booking is None else self._booking.kept()
 
     @property
     def memory_bytes(self) -> int:
@@ -279,6 +300,7 @@ class WindowFetch:
             wanted=self._asked,
             span=self._span,
             upstream=self._upstream,
+            booking=self._booking,
         )
         if self._cached is None:
             await columns.gather()

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from proxy.engine.placement import Policy, without
 from proxy.errors import ConfigError
-from proxy.stores.observe import Condition, ObservedStore
+from proxy.stores.observe import LARGE_SIZE, Condition, ObservedStore
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class Fleet:
 
     def are_far(self, names: Sequence[str]) -> bool:
         """Tell whether most of these stores are known to take so long to answer a read that more should be asked for at a time."""
-        usual = sorted(self.stores[name].latency_median("get_range", unknown=0.0) for name in names if name in self.stores)
+        usual = sorted(_usual_seconds(self.stores[name]) for name in names if name in self.stores)
         return bool(usual) and usual[len(usual) // 2] >= FAR_SECONDS
 
     def by_readiness(self, candidates: Sequence[tuple[int, str]]) -> list[int]:
@@ -97,3 +97,9 @@ class Fleet:
     async def close(self) -> None:
         for store in self.stores.values():
             await store.close()
+
+
+def _usual_seconds(store: ObservedStore) -> float:
+    """Return how long a store takes to answer a read: of the large ones, if there were no others; 0 if that is not known."""
+    large = store.latency_median("get_range", size_bytes=LARGE_SIZE, unknown=0.0)
+    return store.latency_median("get_range", unknown=large)

@@ -257,7 +257,7 @@ class _SegmentPuts:
         patience = self._patience()
         if patience is None:
             return math.inf
-        usual = self._fleet[put.store].latency_median("put")
+        usual = self._fleet[put.store].latency_median("put", size_bytes=self._shard_bytes)
         return put.begun + max(patience, LATE_FACTOR * usual, 0.0 if usual >= FAR_SECONDS else NEAR_DOUBT_SECONDS)
 
     def _latest(self) -> float:

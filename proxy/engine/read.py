@@ -182,15 +182,16 @@ class Reader:
         """Return a window's plaintext and the memory granted for it. What is at hand costs no task, and no turn of the loop."""
         keystream = keys.keystream(window)
         fetch = self._fetch_of(window, keys)
-        held = await self._budget.acquire(fetch.memory_bytes if charged else 0, owner=keys.owner)
-        try:
-            pieces = fetch.at_hand()
-            if pieces is None:
-                pieces = await fetch.run()
-            return pieces if keystream is None else await self._deciphered(pieces, keystream, window.length), held
-        except BaseException:
-            held.release()
-            raise
+        with fetch.booked():
+            held = await self._budget.acquire(fetch.memory_bytes if charged else 0, owner=keys.owner)
+            try:
+                pieces = fetch.at_hand()
+                if pieces is None:
+                    pieces = await fetch.run()
+                return pieces if keystream is None else await self._deciphered(pieces, keystream, window.length), held
+            except BaseException:
+                held.release()
+                raise
 
     def _at_hand(self, window: Window | SlotWindow, keys: ReadKeys, *, charged: bool) -> Fetched | None:
         """As `fetch`, if neither stores nor memory have to be waited for; else None."""

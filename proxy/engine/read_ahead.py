@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from proxy.engine.budget import Budget, Grant
 from proxy.engine.windows import AT_HAND_SIZE, READ_AHEAD_SIZE, SlotWindow, Window
 
-AHEAD_FROM_AFAR = 2  # windows at first, beside the one that the client waits for
+AHEAD_FROM_AFAR = 4  # windows at first, beside the one that the client waits for: twenty columns, so that no store of six has none
 MOST_MISSED = 2  # in a row: the rest is not expected to be at hand
 MOST_AHEAD = 12  # three segments: then most stores have something to send
 

@@ -12,6 +12,7 @@ lied:
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 from proxy.codec.format import TAG_SIZE
@@ -36,6 +37,10 @@ class SlotFetch:
         self._upstream = upstream
         self._keys = upstream.keys.of(window.extent.layout, window.segment, cipher)
         self._slot = Slot(self._keys.geometry, window.slot_offset, window.size)
+
+    def booked(self) -> AbstractContextManager[None]:
+        """As of a window: one column is never spread."""
+        return nullcontext()
 
     @property
     def memory_bytes(self) -> int:

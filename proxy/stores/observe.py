@@ -43,6 +43,9 @@ SAMPLES_A_SORT = 8  # the percentile of 64 hardly moves within 8, and a sort a c
 HANGING_SECONDS = 5.0  # a call given up after this, and far beyond what the store is used to, counts as failed: nobody waited to the end
 HANGING_FACTOR = 4
 DEFAULT_P95_SECONDS = 0.5  # until a store has shown how fast it is
+LARGE_SIZE = (
+    256 * 1024
+)  # from here on a call takes as long as its bytes do, and those before it on the same line, and not as the way is far
 _WORK: dict[Verb, str] = {"put": "put", "get_range": "get", "get": "get", "list": "list", "delete": "delete"}
 
 
@@ -50,7 +53,7 @@ class Condition(Struct, frozen=True, kw_only=True):
     """What is known of a store right now. A breaker is "closed", "late" (others are asked first) or "open" (calls fail at once)."""
 
     breakers: dict[str, str]  # by kind of work: put, get, list, delete
-    p95_ms: dict[str, float]  # by verb, of the calls there were
+    p95_ms: dict[str, float]  # by verb, of the calls there were; of large ones, with "_large" behind the verb
     last_error: str = ""
     last_error_seconds: float | None = None  # ago
 
@@ -64,12 +67,13 @@ class ObservedStore:
         self._read_at_once = reads_at_once(inner)
         self._clock = clock
         self._record = record
-        self._latencies: dict[Verb, _Latency] = {}
+        self._latencies: dict[str, _Latency] = {}
         breakers = {work: _Breaker(probe_seconds, silent_seconds=SILENT_SECONDS if work == "put" else 0.0) for work in _WORK.values()}
         self._breakers: dict[Verb, _Breaker] = {verb: breakers[work] for verb, work in _WORK.items()}
         self._last_error: tuple[str, float] | None = None  # and when that was
         self._is_missed = False
-        self.puts = self.reads = 0  # under way
+        self.puts = 0  # under way
+        self.reads = 0  # booked (see `spread`)
 
     def missed(self) -> None:
         """Take note that it has been said that the store is not there: before it has answered, nothing is logged of its failures."""
@@ -89,14 +93,14 @@ class ObservedStore:
         breaker = self._breakers[verb]
         return breaker.avoided and self._clock.monotonic() >= breaker.until
 
-    def latency_p95(self, verb: Verb) -> float:
-        """Return the 95th percentile of the last calls, in seconds."""
-        latency = self._latencies.get(verb)
+    def latency_p95(self, verb: Verb, *, size_bytes: int = 0) -> float:
+        """Return the 95th percentile of the last calls of about this size, in seconds."""
+        latency = self._latencies.get(_timed_as(verb, size_bytes))
         return DEFAULT_P95_SECONDS if latency is None else latency.p95
 
-    def latency_median(self, verb: Verb, *, unknown: float = DEFAULT_P95_SECONDS) -> float:
-        """Return what half of the last calls took at most, in seconds; `unknown` if there were none."""
-        latency = self._latencies.get(verb)
+    def latency_median(self, verb: Verb, *, size_bytes: int = 0, unknown: float = DEFAULT_P95_SECONDS) -> float:
+        """Return what half of the last calls of about this size took at most, in seconds; `unknown` if there were none."""
+        latency = self._latencies.get(_timed_as(verb, size_bytes))
         return unknown if latency is None else latency.median
 
     @property
@@ -104,7 +108,7 @@ class ObservedStore:
         text, at = self._last_error or ("", None)
         return Condition(
             breakers={work: self._breakers[verb].state for verb, work in _WORK.items()},
-            p95_ms={verb: round(latency.p95 * 1000, 2) for verb, latency in self._latencies.items()},
+            p95_ms={timed: round(latency.p95 * 1000, 2) for timed, latency in self._latencies.items()},
             last_error=text,
             last_error_seconds=None if at is None else round(self._clock.monotonic() - at, 1),
         )
@@ -124,7 +128,7 @@ class ObservedStore:
         self._admit("put", insist=insist)
         self.puts += 1
         try:
-            await self._watched("put", self._inner.put(name, body))
+            await self._watched("put", self._inner.put(name, body), sum(map(len, body)))
         finally:
             self.puts -= 1
 
@@ -132,11 +136,7 @@ class ObservedStore:
         self._admit("get_range", insist=insist)
         if (found := self.read_at_once(name, start, length)) is not None:
             return found
-        self.reads += 1
-        try:
-            return await self._watched("get_range", self._inner.get_range(name, start, length))
-        finally:
-            self.reads -= 1
+        return await self._watched("get_range", self._inner.get_range(name, start, length), length)
 
     def read_at_once(self, name: ShardName, start: int, length: int) -> memoryview | bytes | None:
         """As `get_range`, if the store is used and has the range in memory; else None, and nothing is held against it."""
@@ -176,20 +176,20 @@ class ObservedStore:
             reason = "it failed several times in a row just now" if breaker.open else "it has not answered for a while"
             raise StoreNotAsked(self.info.name, f"not asked: {reason}")
 
-    async def _watched(self, verb: Verb, call: Awaitable[Result]) -> Result:
+    async def _watched(self, verb: Verb, call: Awaitable[Result], size_bytes: int = 0) -> Result:
         started = self._clock.monotonic()
         try:
             result = await call
         except ShardMissing as error:
-            self._answered(verb, type(error).__name__, started)
+            self._answered(verb, type(error).__name__, started, size_bytes)
             raise
         except StoreError as error:
             self._failed(verb, error, started)
             raise
         except asyncio.CancelledError:
-            self._given_up(verb, started)
+            self._given_up(verb, started, size_bytes)
             raise
-        self._answered(verb, "ok", started)
+        self._answered(verb, "ok", started, size_bytes)
         return result
 
     def _had_at_once(self) -> None:
@@ -198,7 +198,7 @@ class ObservedStore:
         if self._record is not None:
             self._record(self.info.name, "get_range", "ok", 0.0)
 
-    def _answered(self, verb: Verb, outcome: str, started: float) -> None:
+    def _answered(self, verb: Verb, outcome: str, started: float, size_bytes: int = 0) -> None:
         elapsed = self._clock.monotonic() - started
         breaker = self._breakers[verb]
         avoided = breaker.avoided
@@ -206,7 +206,7 @@ class ObservedStore:
         self._is_missed = False
         if avoided and not breaker.avoided:
             logger.info("store %s is used again to %s", self.info.name, _WORK[verb])
-        self._took(verb, elapsed)
+        self._took(_timed_as(verb, size_bytes), elapsed)
         if self._record is not None:
             self._record(self.info.name, verb, outcome, elapsed)
 
@@ -222,21 +222,25 @@ class ObservedStore:
         if self._record is not None:
             self._record(self.info.name, verb, type(error).__name__, now - started)
 
-    def _given_up(self, verb: Verb, started: float) -> None:
+    def _given_up(self, verb: Verb, started: float, size_bytes: int) -> None:
         self._breakers[verb].forget_insistence()
         elapsed = self._clock.monotonic() - started
-        usual = self.latency_p95(verb)
+        usual = self.latency_p95(verb, size_bytes=size_bytes)
         if elapsed > max(HANGING_SECONDS, HANGING_FACTOR * usual):
             self._failed(verb, StoreUnavailable(self.info.name, "given up"), started)
         elif elapsed > usual:
-            self._took(verb, elapsed)  # at least: who is always given up would else seem as fast as it once was
+            self._took(_timed_as(verb, size_bytes), elapsed)  # at least: who is always given up would else seem as fast as it once was
 
-    def _took(self, verb: Verb, seconds: float) -> None:
-        latency = self._latencies.get(verb)
+    def _took(self, timed_as: str, seconds: float) -> None:
+        latency = self._latencies.get(timed_as)
         if latency is None:
-            self._latencies[verb] = _Latency(seconds)
+            self._latencies[timed_as] = _Latency(seconds)
         else:
             latency.add(seconds)
+
+
+def _timed_as(verb: Verb, size_bytes: int) -> str:
+    return verb if size_bytes < LARGE_SIZE else f"{verb}_large"
 
 
 class _Breaker:

@@ -13,7 +13,7 @@ from proxy.engine.fleet import FAR_SECONDS, Fleet
 from proxy.engine.keys_in_use import KeysInUse
 from proxy.errors import ProxyError
 from proxy.manifest.records import Extent, ExtentId, Layout, Segment, SegmentId
-from proxy.stores.observe import FAILURES_TO_OPEN, PROBE_SECONDS, SAMPLES_A_SORT, ObservedStore
+from proxy.stores.observe import FAILURES_TO_OPEN, LARGE_SIZE, PROBE_SECONDS, SAMPLES_A_SORT, ObservedStore
 from proxy.stores.protocol import ShardName, StoreInfo, StoreName
 from tests.fault.machine.network import MemoryStore
 from tests.faulty_store import FaultyStore
@@ -59,13 +59,13 @@ class Six:
     async def begin(self) -> None:
         """Put the shards, and let it be known how fast the stores are."""
         for index, store in enumerate(self.stores):
-            await store.inner.put(ShardName(self.segment.shard_name(index)), [b"x" * 10])
+            await store.inner.put(ShardName(self.segment.shard_name(index)), [b"x" * LARGE_SIZE])
             store.slow_seconds = USUAL
         for _ in range(SAMPLES_A_SORT):
             await self.read(range(K))
             await self.read((4, 5))
 
-    async def read(self, wanted: range | tuple[int, ...]) -> tuple[list[int], float]:
+    async def read(self, wanted: range | tuple[int, ...], *, size: int = 10) -> tuple[list[int], float]:
         """Return which columns were used, and how long it took."""
         columns, loop = _Columns(), asyncio.get_running_loop()
         for store in self.stores:
@@ -73,7 +73,7 @@ class Six:
         began = loop.time()
         with ThreadPoolExecutor(1) as threads:
             upstream = Upstream(self.fleet, threads, _NoDamage(), KeysInUse())
-            await ColumnFetch(self.extent, self.segment, columns, wanted=frozenset(wanted), span=(0, 10), upstream=upstream).gather()
+            await ColumnFetch(self.extent, self.segment, columns, wanted=frozenset(wanted), span=(0, size), upstream=upstream).gather()
         return sorted(columns.taken), loop.time() - began
 
     @property
@@ -125,6 +125,21 @@ async def test_a_store_that_is_always_slow_does_not_put_the_time_off(six: Six) -
         await six.read((5,))
     six.stores[0].hanging = True
     assert (await six.read(range(K)))[1] == pytest.approx(PATIENCE + USUAL)
+
+
+@_on_six
+async def test_large_reads_that_wait_for_one_another_are_not_late_by_the_measure_of_small_ones(six: Six) -> None:
+    for store in six.stores:
+        store.slow_seconds = 2 * PATIENCE  # as long as their bytes take
+    for _ in range(2):
+        assert await six.read(range(K), size=LARGE_SIZE) == ([0, 1, 2, 3], pytest.approx(2 * PATIENCE))
+        assert await six.read((4, 5), size=LARGE_SIZE) == ([4, 5], pytest.approx(2 * PATIENCE))
+    six.stores[0].hanging = True
+    taken, seconds = await six.read(range(K), size=LARGE_SIZE)
+    assert (taken[:3], seconds) == ([1, 2, 3], pytest.approx(3 * 2 * PATIENCE))
+    for store in six.stores[1:]:
+        store.slow_seconds = USUAL
+    assert (await six.read(range(K)))[1] == pytest.approx(PATIENCE + USUAL)  # what is small is late as soon as before
 
 
 @_on_six

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, suppress
+
 import pytest
 
 from proxy.engine.fleet import FAR_SECONDS, Fleet
-from proxy.engine.spread import SPREAD_READS, SPREAD_SIZE, spread
+from proxy.engine.spread import SPREAD_READS, SPREAD_SIZE, Booking, is_spread, spread
 from proxy.manifest.records import Segment, SegmentId
 from proxy.stores.observe import FAILURES_TO_OPEN, ObservedStore
 from proxy.stores.protocol import Prices, ShardName, StoreInfo, StoreName
@@ -48,7 +50,7 @@ def _spread(
         for name, under_way in reads.items():
             fleet[name].reads = under_way
         segment = Segment(id=SegmentId(bytes(16)), size=100, stores=NAMES, missing=missing)
-        return spread(fleet, segment, wanted, k=K, size_bytes=size)
+        return spread(fleet, segment, wanted) if is_spread(fleet, segment, wanted, k=K, size_bytes=size) else wanted
 
     return leap(run())
 
@@ -72,6 +74,34 @@ def test_the_busiest_stores_are_done_without() -> None:
 )
 def test_what_need_not_be_decoded_is_asked_for_where(why: str, chosen: frozenset[int]) -> None:
     assert chosen == DATA, why
+
+
+def test_windows_that_are_begun_together_are_spread_over_all_stores() -> None:
+    async def run() -> list[int]:
+        fleet = await _fleet()
+        segment = Segment(id=SegmentId(bytes(16)), size=100, stores=NAMES)
+        with ExitStack() as windows:
+            for _ in range(3):
+                windows.enter_context(Booking(fleet, segment, spread(fleet, segment, DATA)).kept())
+            return [fleet[name].reads for name in NAMES]
+
+    assert leap(run()) == [2] * 6
+
+
+def test_what_is_booked_counts_until_it_has_ended_and_never_twice() -> None:
+    async def run() -> None:
+        fleet = await _fleet()
+        booking = Booking(fleet, Segment(id=SegmentId(bytes(16)), size=100, stores=(*NAMES[:5], "gone")), {0, 1, 5})
+        assert fleet["s0"].reads == 0
+        with suppress(RuntimeError), booking.kept():
+            assert (fleet["s0"].reads, fleet["s1"].reads) == (1, 1)
+            booking.ended(0)
+            booking.ended(0)
+            assert (fleet["s0"].reads, fleet["s1"].reads) == (0, 1)
+            raise RuntimeError
+        assert {store.reads for store in fleet.stores.values()} == {0}
+
+    leap(run())
 
 
 def test_a_column_alone_is_never_asked_of_others() -> None:
