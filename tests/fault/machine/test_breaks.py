@@ -66,6 +66,8 @@ class PackingMachine(Machine):
 class RecoveringPackingMachine(PackingMachine, RecoveringMachine):
     """Both, where something of a pack is deleted now and then before the manifest is lost."""
 
+    read_what_a_store_lies_about = put_while_stores_are_down = None  # no store fails here
+
     @rule(deleted=st.sampled_from([place for place in PLACES if place.bucket == PLAIN]))
     def lose_the_manifest_after_a_deletion(self, deleted: Place) -> None:
         self.put_many_small_ones([(place, 1000) for place in PLACES for _ in range(2)], turns=40)
