@@ -16,6 +16,7 @@ from proxy.engine.destination import VersionDestination
 from proxy.engine.pack import Packer
 from proxy.engine.placement import Policy
 from proxy.engine.read import Reader, ReadKeys, Source
+from proxy.engine.version_ids import VersionIds
 from proxy.engine.write import Writer
 from proxy.errors import CustomerKeyRefused, PolicyMissing
 from proxy.keyring import Keyring, TenantCipher
@@ -56,6 +57,7 @@ class Verbs:
         self._policies = policies
         self._clock = clock
         self._order = WriteOrder(clock)
+        self._version_ids = VersionIds()
 
     def _policy(self, bucket: Bucket) -> Policy:
         try:
@@ -65,7 +67,7 @@ class Verbs:
 
     def _new_version_id(self) -> VersionId:
         """Draw an id for a version or delete marker. Whether it will bear it, or be the null one, is decided by the commit."""
-        return VersionId(secrets.token_urlsafe(24))
+        return self._version_ids.next()
 
     def _new_salt(self, customer_key: CustomerKey | None) -> bytes:
         """Draw the salt of one body that is to be enciphered. Each attempt has its own: the keystream of another was used."""
