@@ -33,3 +33,9 @@ def tune_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
+
+
+def give_back() -> None:
+    """Give the kernel what starting took and is free by now: 5 MiB of a process. To be called when the server is ready."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)

@@ -116,11 +116,12 @@ def _run_server(
 ) -> None:
     import uvloop  # here, with all that a server is made of: the supervisor is none
 
-    from proxy.memory import tune_allocator, tune_collector
+    from proxy.memory import give_back, tune_allocator, tune_collector
     from proxy.server.app import run_server
 
     def listening(bound: int) -> None:
         tune_collector()
+        give_back()
         ready(bound)
 
     tune_allocator()  # before the first thread

@@ -88,17 +88,25 @@ class Filler:
             for offset in range(0, size, stride):
                 pieces = await plaintext.take(min(stride, size - offset), filling.admit)
                 await _done(work)
-                work = self._in_threads(seal, body, pieces)
+                work = self._in_threads(seal, body, pieces, together=size <= stride)
             await _done(work)
         finally:
             await _ended(work)
             work = ()  # its error holds this frame, and with it the segment
 
-    def _in_threads(self, seal: Seal, body: Body, pieces: Sequence[memoryview]) -> tuple[asyncio.Future[None], ...]:
+    def _in_threads(self, seal: Seal, body: Body, pieces: Sequence[memoryview], *, together: bool) -> tuple[asyncio.Future[None], ...]:
+        """Seal and hash in two threads at a time, or `together` in one: of a body of 1 MiB, a second thread made each PUT 5 % dearer."""
         loop = asyncio.get_running_loop()
+        if together:
+            return (loop.run_in_executor(self._threads, _seal_and_digest, seal, body, pieces),)
         sealing = loop.run_in_executor(self._threads, seal, pieces)
         hashing = loop.run_in_executor(self._threads, _digest, body, pieces)
         return sealing, hashing
+
+
+def _seal_and_digest(seal: Seal, body: Body, pieces: Sequence[memoryview]) -> None:
+    seal(pieces)
+    _digest(body, pieces)
 
 
 def _digest(body: Body, pieces: Sequence[memoryview]) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from aiohttp.streams import StreamReader
 
-ROOM_SIZE = 1024 * 1024  # at a time: a stride of the engine's
+ROOM_SIZE = 512 * 1024  # at a time: 1 MiB costs as much CPU, and 64 uploads at once 40 MiB more memory; 256 KiB cost 2 % more CPU
 
 
 class Inflow(StreamReader):

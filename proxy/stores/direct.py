@@ -90,7 +90,7 @@ def _write_blocks(descriptor: int, blocks: memoryview) -> None:
 
 
 def _through_the_cache(descriptor: int) -> None:
-    fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) & ~O_DIRECT)
+    fcntl.fcntl(descriptor, fcntl.F_SETFL, 0)  # of the flags that can be set, it was opened with no other
 
 
 def write_all(descriptor: int, body: Body) -> None:
