@@ -86,8 +86,8 @@ async def test_copies_hold_no_more_than_they_were_granted(tmp_path: Path) -> Non
         assert peak - before < lab.services.budget.capacity_bytes
 
 
-def _hang_from_second_read(store: FaultyStore, verb: str) -> None:
-    store.hanging = verb == "get_range" and store.calls[verb] > 1
+def _hang_after_a_stride(store: FaultyStore, verb: str) -> None:
+    store.hanging = verb == "get_range" and store.calls[verb] > 4
 
 
 async def test_a_copy_that_fails_stops_reading_at_once(tmp_path: Path) -> None:
@@ -99,8 +99,8 @@ async def test_a_copy_that_fails_stops_reading_at_once(tmp_path: Path) -> None:
         source = await lab.put("source", os.urandom(20 * MIB))
         engine, running = lab.services.engine, asyncio.all_tasks()
         chunks = await engine._open_source(source, lab.tenant, 0, source.size, lab.bucket, None)
-        for store in lab.stores.values():  # what is read ahead of the first window never comes
-            store.before = partial(_hang_from_second_read, store)
+        for store in lab.stores.values():  # what is read ahead of the first stride never comes
+            store.before = partial(_hang_after_a_stride, store)
         with pytest.raises(ArithmeticError):
             await engine.put_object(lab.bucket, lab.tenant, ObjectKey("k"), Broken(chunks, source.size, None), ObjectAttributes())
         assert asyncio.all_tasks() == running
