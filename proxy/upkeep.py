@@ -30,6 +30,7 @@ from proxy.engine.journal.worker import JournalWorker, NoJournal
 from proxy.engine.lifecycle.expiring import Expirations
 from proxy.engine.lifecycle.moving import Transitions
 from proxy.engine.lifecycle.worker import LifecycleWorker
+from proxy.engine.means import Means
 from proxy.engine.moving import ShardMover
 from proxy.engine.placement import Policy
 from proxy.engine.quorum import ShardPutter
@@ -173,30 +174,17 @@ def _lifecycle(parts: Parts) -> Iterator[Worker]:
 
 
 def _rewriter(parts: Parts, throttle: Throttle) -> Rewriter:
-    limits = parts.config.limits
-    return Rewriter(
-        manifest=parts.manifest,
-        keyring=parts.keyring,
-        fleet=parts.fleet,
-        clock=parts.clock,
-        threads=parts.threads,
-        ledger=parts.ledger,
-        reader=parts.reader,
-        putter=parts.putter,
-        stragglers=parts.stragglers,
-        reporter=parts.reporter,
-        tasks=parts.tasks,
-        throttle=throttle,
-        memory=parts.memory,
-        wait_seconds=limits.memory_wait_seconds + limits.put_timeout_seconds,
-        journaled=parts.journal is not None,
-    )
+    return Rewriter(_means(parts, throttle), parts.reader)
 
 
 def make_slot_rewriter(parts: Parts, throttle: Throttle) -> SlotRewriter:
     """Return what stores slots of packs anew for one worker; `throttle` is that worker's share."""
+    return SlotRewriter(_means(parts, throttle))
+
+
+def _means(parts: Parts, throttle: Throttle) -> Means:
     limits = parts.config.limits
-    return SlotRewriter(
+    return Means(
         manifest=parts.manifest,
         keyring=parts.keyring,
         fleet=parts.fleet,
@@ -248,14 +236,13 @@ def _auditor(parts: Parts) -> Auditor:
 
 def _repairer(parts: Parts) -> Repairer:
     share = parts.throttle.share()
-    inspector = Inspector(parts.manifest, parts.keyring, parts.fleet, share, parts.memory, parts.threads)
     repair = SegmentRepair(
         manifest=parts.manifest,
         policies=parts.policies,
         fleet=parts.fleet,
         clock=parts.clock,
         mover=make_mover(parts, share),
-        inspector=inspector,
+        inspector=inspector(parts, share),
         throttle=share,
     )
     settings = parts.config.repair

@@ -8,37 +8,29 @@ alone finds the same version, whichever of the two it reads. They bear a mark be
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import Executor
 from contextlib import aclosing
 from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from proxy.clock import Clock, WriteOrder
+from proxy.clock import WriteOrder
 from proxy.codec.geometry import Scheme, SegmentGeometry
 from proxy.codec.label import Label, decode_label
-from proxy.engine.background import BackgroundMemory
 from proxy.engine.body import Digests
 from proxy.engine.budget import Budget
 from proxy.engine.ciphers import cipher_of
-from proxy.engine.damage import DamageReporter
 from proxy.engine.destination import Destination
 from proxy.engine.filling import Filler, segment_memory
-from proxy.engine.fleet import Fleet
-from proxy.engine.intents import IntentLedger
+from proxy.engine.means import Means
 from proxy.engine.placement import Policy
-from proxy.engine.quorum import ShardPutter
 from proxy.engine.read import Pieces, Reader, ReadKeys
 from proxy.engine.sources import SegmentSources
-from proxy.engine.stored_anew import mark_of
-from proxy.engine.stragglers import LatePuts, Stragglers
-from proxy.engine.tasks import BackgroundTasks
+from proxy.engine.stragglers import LatePuts
 from proxy.engine.throttle import Throttle
 from proxy.engine.windows import source_memory
 from proxy.engine.write import Writer
-from proxy.keyring import Keyring, TenantCipher
+from proxy.keyring import TenantCipher
 from proxy.manifest.campaigns import Exchanged, ExtentUser
-from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import Bucket, Extent, Layout, Record, Settlement
 
 LARGE_SHARE = 7 / 8  # of a budget: no large write gets more
@@ -47,78 +39,43 @@ LARGE_SHARE = 7 / 8  # of a budget: no large write gets more
 class Rewriter:
     """Stores extents anew, within the background's memory and throttle."""
 
-    def __init__(
-        self,
-        *,
-        manifest: Manifest,
-        keyring: Keyring,
-        fleet: Fleet,
-        clock: Clock,
-        threads: Executor,
-        ledger: IntentLedger,
-        reader: Reader,
-        putter: ShardPutter,
-        stragglers: Stragglers,
-        reporter: DamageReporter,
-        tasks: BackgroundTasks,
-        throttle: Throttle,
-        memory: BackgroundMemory,
-        wait_seconds: float,
-        journaled: bool,
-    ) -> None:
-        self._manifest = manifest
-        self._journaled = journaled
-        self._keyring = keyring
-        self._fleet = fleet
-        self._clock = clock
-        self._threads = threads
-        self._ledger = ledger
+    def __init__(self, means: Means, reader: Reader) -> None:
+        self._means = means
         self._reader = reader
-        self._putter = putter
-        self._stragglers = stragglers
-        self._reporter = reporter
-        self._tasks = tasks
-        self._throttle = throttle
-        self._memory = memory
-        self._wait_seconds = wait_seconds
 
     async def rewrite(self, bucket: Bucket, user: ExtentUser, extent: Extent, policy: Policy, scheme: Scheme) -> Layout:
         """Store an extent under a policy and scheme, and let the user have it instead; return how it is stored.
 
         `ExtentMissing` if the version or part does not use it any more: then nothing has changed, and what was stored is collected.
         """
-        cipher = await cipher_of(self._manifest, self._keyring, extent.layout)
+        cipher = await cipher_of(self._means.manifest, self._means.keyring, extent.layout)
         size = min(extent.layout.size, policy.segment_size)
         needed = segment_memory(SegmentGeometry(scheme, size)) + source_memory(size)
-        async with self._memory.held(needed) as granted:
+        async with self._means.memory.held(needed) as granted:
             destination = _ExtentDestination(
                 policy=policy,
                 scheme=scheme,
                 cipher=cipher,
-                manifest=self._manifest,
-                clock=self._clock,
-                order=WriteOrder(self._clock),  # of a new record: here there is none
+                manifest=self._means.manifest,
+                clock=self._means.clock,
+                order=WriteOrder(self._means.clock),  # of a new record: here there is none
                 bucket=bucket,
                 customer_salt=extent.layout.customer_salt,
                 user=user,
                 extent=extent,
-                last_label=replace(
-                    await self._last_label(extent, cipher), stored_anew=await mark_of(self._manifest, journaled=self._journaled)
-                ),
+                last_label=replace(await self._last_label(extent, cipher), stored_anew=await self._means.mark()),
             )
             keys = ReadKeys(cipher, bucket.tenant_id, as_stored=True)
             pieces = self._reader.open_extent(extent, keys, run_size=policy.segment_size)
-            body = _ExtentBody(pieces, extent.layout, scheme, self._throttle)
+            body = _ExtentBody(pieces, extent.layout, scheme, self._means.throttle)
             exchanged = await self._writer(granted).write(destination, body)
         return exchanged.layout
 
     def _writer(self, memory_bytes: int) -> Writer:
         """Return a writer that shares a part of the background's memory among the segments of one extent, and takes none of clients'."""
-        budget = Budget(int(memory_bytes / LARGE_SHARE) + 1, wait_seconds=self._wait_seconds)
-        filler = Filler(ledger=self._ledger, budget=budget, threads=self._threads)
-        return Writer(
-            ledger=self._ledger, filler=filler, putter=self._putter, stragglers=self._stragglers, late=LatePuts(budget), tasks=self._tasks
-        )
+        means, budget = self._means, Budget(int(memory_bytes / LARGE_SHARE) + 1, wait_seconds=self._means.wait_seconds)
+        filler, late = Filler(ledger=means.ledger, budget=budget, threads=means.threads), LatePuts(budget)
+        return Writer(ledger=means.ledger, filler=filler, putter=means.putter, stragglers=means.stragglers, late=late, tasks=means.tasks)
 
     async def _last_label(self, extent: Extent, cipher: TenantCipher) -> Label:
         """Read the label that carries the record of whoever stored the extent first."""
@@ -126,10 +83,10 @@ class Rewriter:
             extent,
             extent.layout.segments[-1],
             cipher,
-            fleet=self._fleet,
-            threads=self._threads,
-            throttle=self._throttle,
-            reporter=self._reporter,
+            fleet=self._means.fleet,
+            threads=self._means.threads,
+            throttle=self._means.throttle,
+            reporter=self._means.reporter,
         )
         last = sources.geometry.stripe_count - 1
         await sources.columns(last, last, suspect=())

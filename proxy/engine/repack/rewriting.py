@@ -13,38 +13,29 @@ the rest of them follow, some in each step: those that have not followed use the
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import NamedTuple
 
-from proxy.clock import Clock
 from proxy.codec.format import MAX_PACK_SIZE, MAX_PACK_SLOTS, MAX_TABLE_SIZE
 from proxy.codec.geometry import SegmentGeometry
 from proxy.codec.slots import SlotContent, arrange, compose
-from proxy.engine.background import BACKGROUND, BackgroundMemory
+from proxy.engine.background import BACKGROUND
 from proxy.engine.budget import Budget, Grant
 from proxy.engine.ciphers import cipher_of
-from proxy.engine.damage import DamageReporter
 from proxy.engine.filling import segment_memory
-from proxy.engine.fleet import Fleet
-from proxy.engine.intents import IntentLedger
+from proxy.engine.means import Means
 from proxy.engine.pack_segment import PackKind, PackPutter, StoredSegment, pack_geometry, pack_memory
 from proxy.engine.placement import Policy
-from proxy.engine.quorum import ShardPutter
 from proxy.engine.repack.bundles import Bundle, LiveSlot
 from proxy.engine.repack.gathering import USERS
 from proxy.engine.repack.reading import PackReader
 from proxy.engine.sources import shard_size
-from proxy.engine.stored_anew import mark_of
-from proxy.engine.stragglers import LatePuts, Stragglers
-from proxy.engine.tasks import BackgroundTasks
-from proxy.engine.throttle import Throttle
+from proxy.engine.stragglers import LatePuts
 from proxy.errors import ExtentMissing, IntegrityError, NotEnoughShards
-from proxy.keyring import Keyring, TenantCipher
+from proxy.keyring import TenantCipher
 from proxy.manifest.packs import SlotMove, SlotPlace, SlotUser
-from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import Extent, ExtentId, Layout, Settlement
 
 MOVES = 500  # users of slots in one step of the manifest, more than a pack has slots: some 20 ms, in which nobody else commits
@@ -85,37 +76,9 @@ class _Writing(NamedTuple):
 class SlotRewriter:
     """Stores slots anew, within the background's memory and throttle."""
 
-    def __init__(
-        self,
-        *,
-        manifest: Manifest,
-        keyring: Keyring,
-        fleet: Fleet,
-        clock: Clock,
-        threads: Executor,
-        ledger: IntentLedger,
-        putter: ShardPutter,
-        stragglers: Stragglers,
-        reporter: DamageReporter,
-        tasks: BackgroundTasks,
-        throttle: Throttle,
-        memory: BackgroundMemory,
-        wait_seconds: float,
-        journaled: bool,
-    ) -> None:
-        self._manifest = manifest
-        self._journaled = journaled
-        self._keyring = keyring
-        self._clock = clock
-        self._threads = threads
-        self._ledger = ledger
-        self._putter = putter
-        self._stragglers = stragglers
-        self._tasks = tasks
-        self._throttle = throttle
-        self._memory = memory
-        self._wait_seconds = wait_seconds
-        self._reader = PackReader(fleet=fleet, threads=threads, throttle=throttle, reporter=reporter)
+    def __init__(self, means: Means) -> None:
+        self._means = means
+        self._reader = PackReader(fleet=means.fleet, threads=means.threads, throttle=means.throttle, reporter=means.reporter)
 
     async def rewrite(self, bundle: Bundle, policy: Policy) -> Rewritten:
         """Store a bundle anew, and let its users have it instead. A pack that cannot be read now is left out, and told as trouble.
@@ -123,23 +86,23 @@ class SlotRewriter:
         Raises `NotEnoughShards` if too few stores take what is written.
         """
         done = Rewritten()
-        cipher = await cipher_of(self._manifest, self._keyring, bundle.packs[0].extent.layout)
-        async with self._memory.held(_memory(bundle)) as granted:
-            mark = await mark_of(self._manifest, journaled=self._journaled)
+        cipher = await cipher_of(self._means.manifest, self._means.keyring, bundle.packs[0].extent.layout)
+        async with self._means.memory.held(_memory(bundle)) as granted:
+            mark = await self._means.mark()
             writing = self._writing(PackKind(policy=policy, scheme=bundle.target.scheme, cipher=cipher), granted, mark)
             for pieces in _fills(await self._read(bundle, cipher, done)):
                 await self._write(writing, pieces, done)
         return done
 
     def _writing(self, kind: PackKind, memory_bytes: int, stored_anew: int) -> _Writing:
-        budget = Budget(memory_bytes, wait_seconds=self._wait_seconds)
+        budget = Budget(memory_bytes, wait_seconds=self._means.wait_seconds)
         putter = PackPutter(
-            ledger=self._ledger,
-            threads=self._threads,
-            putter=self._putter,
-            stragglers=self._stragglers,
+            ledger=self._means.ledger,
+            threads=self._means.threads,
+            putter=self._means.putter,
+            stragglers=self._means.stragglers,
             late=LatePuts(budget),
-            tasks=self._tasks,
+            tasks=self._means.tasks,
         )
         return _Writing(kind, budget, putter, stored_anew)
 
@@ -176,7 +139,7 @@ class SlotRewriter:
     async def _admitted(self, writing: _Writing, geometry: SegmentGeometry, memory_bytes: int) -> Grant:
         """Wait until the shards may be put, and there is memory for them."""
         for _ in range(geometry.scheme.n):
-            await self._throttle.take(geometry.cells_size)
+            await self._means.throttle.take(geometry.cells_size)
         return await writing.budget.acquire(memory_bytes, owner=BACKGROUND)
 
     async def _exchange(
@@ -187,8 +150,8 @@ class SlotRewriter:
         moves = _moves(placed)
 
         async def commit(settlements: Sequence[Settlement]) -> tuple[ExtentId | None, ExtentId | None]:
-            now_ms = self._clock.now_ms()
-            extent_id = await self._manifest.exchange_slots(stored.layout, moves[:MOVES], settlements=settlements, now_ms=now_ms)
+            now_ms = self._means.clock.now_ms()
+            extent_id = await self._means.manifest.exchange_slots(stored.layout, moves[:MOVES], settlements=settlements, now_ms=now_ms)
             return extent_id, extent_id
 
         extent_id = await writing.putter.commit(stored, commit)
@@ -197,7 +160,7 @@ class SlotRewriter:
         done.layouts.append(stored.layout)
         with suppress(ExtentMissing):  # all that was exchanged is deleted again: the rest stays, and the next pass meets it
             for start in range(MOVES, len(moves), MOVES):
-                await self._manifest.join_slots(extent_id, moves[start : start + MOVES], now_ms=self._clock.now_ms())
+                await self._means.manifest.join_slots(extent_id, moves[start : start + MOVES], now_ms=self._means.clock.now_ms())
             for piece, offset in placed:
                 if len(piece.slot.users) >= USERS:
                     await self._follow(writing.kind, piece, extent_id, offset)
@@ -206,10 +169,10 @@ class SlotRewriter:
         """Let more users of a slot have the new one, those that are to be under the same policy and scheme."""
         place = SlotPlace(offset=piece.slot.offset)
         while True:
-            page = await self._manifest.walk_slots(piece.extent.id, after=place, limit=MOVES)
+            page = await self._means.manifest.walk_slots(piece.extent.id, after=place, limit=MOVES)
             users = [user for user in page if user.offset == piece.slot.offset]
             if moves := [_move(user, offset) for user in users if _wants(user, kind)]:
-                await self._manifest.join_slots(extent_id, moves, now_ms=self._clock.now_ms())
+                await self._means.manifest.join_slots(extent_id, moves, now_ms=self._means.clock.now_ms())
             if len(users) < MOVES:
                 return
             place = users[-1].place
