@@ -17,7 +17,7 @@ from proxy.config import Config, PacksConfig
 from proxy.engine.access_log import AccessLog
 from proxy.engine.background import BACKGROUND, BackgroundMemory
 from proxy.engine.budget import Budget
-from proxy.engine.cache.cache import NOT_RECORDED, RecordCache
+from proxy.engine.cache.cache import NOT_RECORDED, RecordCache, SealedCache
 from proxy.engine.cache.opening import open_cache
 from proxy.engine.damage import DamageReporter, RecordDamage
 from proxy.engine.engine import Engine
@@ -102,96 +102,142 @@ async def open_services(
     Of the configured memory, this process takes the share of one of `workers`. One that is `serving` begins a new epoch, runs the workers,
     and removes what crashes left in directories. A manifest that is behind its stores is opened to be read: see `proxy.engine.epoch`.
     """
-    clock = clock or SystemClock()
-    policies = make_policies(config)
-    tasks = BackgroundTasks()
     async with AsyncExitStack() as opened:
-        manifest = await opened.enter_async_context(open_manifest(config, clock))
-        keyring = Keyring(await open_root_key(config, manifest))
-        threads = opened.enter_context(ThreadPoolExecutor(THREADS, thread_name_prefix="codec"))
-        limits = config.limits
-        memory_bytes = limits.memory_mib * 1024 * 1024 // workers
-        buffers = AlignedBuffers(memory_bytes // DIRECT_SHARE if _has_directory(config) else 0)
-        found = await opened.enter_async_context(_fleet(config, manifest, clock, record_store_call, buffers, tidy=serving))
-        fleet = found.fleet
-        seconds = limits.store_open_seconds
-        fence = JournalFence(manifest, CopyReader(fleet.stores, keyring.journal_cipher()), timeout_seconds=seconds)
-        epoch = EpochKeeper(
-            manifest, fleet.stores, keyring, clock, timeout_seconds=seconds, journal=fence if config.journal.enabled else None
-        )
-        await _begin(epoch, manifest, found, serving=serving)
-        fleet.leave(await manifest.leaving_stores())
-
-        budget = Budget(memory_bytes - buffers.capacity_bytes, wait_seconds=limits.memory_wait_seconds)
-        _warn_of_small_budget(budget, policies.values())
-        owner = f"{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(4)}"
-        ledger = IntentLedger(manifest, clock, tasks, owner=owner, lease_seconds=limits.intent_seconds)
-        putter = ShardPutter(fleet, max_grace_seconds=limits.straggler_grace_seconds)
-        reporter = DamageReporter(manifest, tasks, clock, record=record_damage)
-        stragglers = Stragglers(manifest, tasks, clock)
-        filler = Filler(ledger=ledger, budget=budget, threads=threads)
-        late = LatePuts(budget)
-        writer = Writer(ledger=ledger, filler=filler, putter=putter, stragglers=stragglers, late=late, tasks=tasks)
-        pack_putter = PackPutter(ledger=ledger, threads=threads, putter=putter, stragglers=stragglers, late=late, tasks=tasks)
-        packer = _packer(config.packs, PackCarrier(pack_putter, budget, record=record_pack), budget, tasks)
-        cache = await opened.enter_async_context(open_cache(config, tasks, record_cache, workers=workers))
-        reader = Reader(manifest=manifest, fleet=fleet, budget=budget, threads=threads, reporter=reporter, cache=cache)
-        journal = make_journal(
-            config,
-            manifest=manifest,
-            keyring=keyring,
-            policies=policies,
-            fleet=fleet,
-            putter=putter,
-            clock=clock,
-            tasks=tasks,
-            threads=threads,
-        )
-        parts = Parts(
-            config=config,
-            clock=clock,
-            manifest=manifest,
-            keyring=keyring,
-            policies=policies,
-            fleet=fleet,
-            threads=threads,
-            ledger=ledger,
-            epoch=epoch,
-            reader=reader,
-            putter=putter,
-            stragglers=stragglers,
-            reporter=reporter,
-            tasks=tasks,
-            throttle=_throttle(config, budget),
-            memory=BackgroundMemory(budget, wait_seconds=limits.memory_wait_seconds),
-            journal=journal,
-            targets=await opened.enter_async_context(open_targets(config.notifications.targets)),
-        )
+        ground = await _open_ground(opened, config, clock or SystemClock(), workers=workers, record=record_store_call, serving=serving)
+        cache = await opened.enter_async_context(open_cache(config, ground.tasks, record_cache, workers=workers))
+        parts = await _open_parts(opened, ground, cache, record_damage)
+        manifest, journal = ground.manifest, parts.journal
         if journal is not None:
             manifest = acknowledged(manifest, journal.flusher, config.journal.acknowledge)
-        engine = Engine(manifest=manifest, keyring=keyring, writer=writer, packer=packer, reader=reader, policies=policies, clock=clock)
-        access_log = AccessLog(engine, clock, budget, region=config.region, interval_seconds=config.limits.access_log_seconds)
-        replicator = Replicator(manifest, engine, clock, parts.throttle.share())
-        inventories = InventoryMaker(manifest, engine, clock, threads)
+        engine = _make_engine(parts, ground.budget, manifest, record_pack)
+        access_log = AccessLog(engine, parts.clock, ground.budget, region=config.region, interval_seconds=config.limits.access_log_seconds)
+        replicator = Replicator(manifest, engine, parts.clock, parts.throttle.share())
+        inventories = InventoryMaker(manifest, engine, parts.clock, parts.threads)
         background = (*make_workers(parts), access_log, replicator, inventories)
-        runner = Runner(manifest, clock, background if serving else (), holder=owner)
-        await opened.enter_async_context(_running(runner, tasks, ledger, access_log, journal if serving else None))
+        runner = Runner(manifest, parts.clock, background if serving else (), holder=parts.ledger.owner)
+        await opened.enter_async_context(_running(runner, parts.tasks, parts.ledger, access_log, journal if serving else None))
         yield Services(
             config=config,
-            clock=clock,
+            clock=parts.clock,
             manifest=manifest,
-            keyring=keyring,
-            fleet=fleet,
-            policies=policies,
+            keyring=parts.keyring,
+            fleet=parts.fleet,
+            policies=parts.policies,
             default_policy=config.default_policy,
             engine=engine,
             access_log=access_log,
-            epoch=epoch,
+            epoch=parts.epoch,
             parts=parts,
             journal=journal,
             workers=background,
-            budget=budget,
+            budget=ground.budget,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ground:
+    """What all the rest is built on: the manifest and its stores, which belong together, and the memory of this process."""
+
+    config: Config
+    clock: Clock
+    policies: Mapping[str, Policy]
+    tasks: BackgroundTasks
+    manifest: Manifest
+    keyring: Keyring
+    threads: ThreadPoolExecutor
+    fleet: Fleet
+    epoch: EpochKeeper
+    budget: Budget
+
+
+async def _open_ground(
+    opened: AsyncExitStack, config: Config, clock: Clock, *, workers: int, record: Recorder | None, serving: bool
+) -> _Ground:
+    policies = make_policies(config)
+    manifest = await opened.enter_async_context(open_manifest(config, clock))
+    keyring = Keyring(await open_root_key(config, manifest))
+    threads = opened.enter_context(ThreadPoolExecutor(THREADS, thread_name_prefix="codec"))
+    memory_bytes = config.limits.memory_mib * 1024 * 1024 // workers
+    buffers = AlignedBuffers(memory_bytes // DIRECT_SHARE if _has_directory(config) else 0)
+    found = await opened.enter_async_context(_fleet(config, manifest, clock, record, buffers, tidy=serving))
+    epoch = _epoch_keeper(config, manifest, keyring, found.fleet, clock)
+    await _begin(epoch, manifest, found, serving=serving)
+    found.fleet.leave(await manifest.leaving_stores())
+    budget = Budget(memory_bytes - buffers.capacity_bytes, wait_seconds=config.limits.memory_wait_seconds)
+    _warn_of_small_budget(budget, policies.values())
+    return _Ground(
+        config=config,
+        clock=clock,
+        policies=policies,
+        tasks=BackgroundTasks(),
+        manifest=manifest,
+        keyring=keyring,
+        threads=threads,
+        fleet=found.fleet,
+        epoch=epoch,
+        budget=budget,
+    )
+
+
+def _epoch_keeper(config: Config, manifest: Manifest, keyring: Keyring, fleet: Fleet, clock: Clock) -> EpochKeeper:
+    seconds = config.limits.store_open_seconds
+    fence = JournalFence(manifest, CopyReader(fleet.stores, keyring.journal_cipher()), timeout_seconds=seconds)
+    return EpochKeeper(manifest, fleet.stores, keyring, clock, timeout_seconds=seconds, journal=fence if config.journal.enabled else None)
+
+
+async def _open_parts(opened: AsyncExitStack, ground: _Ground, cache: SealedCache | None, record_damage: RecordDamage | None) -> Parts:
+    config, limits, clock, manifest = ground.config, ground.config.limits, ground.clock, ground.manifest
+    tasks, fleet, threads, budget = ground.tasks, ground.fleet, ground.threads, ground.budget
+    owner = f"{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(4)}"
+    putter = ShardPutter(fleet, max_grace_seconds=limits.straggler_grace_seconds)
+    reporter = DamageReporter(manifest, tasks, clock, record=record_damage)
+    return Parts(
+        config=config,
+        clock=clock,
+        manifest=manifest,
+        keyring=ground.keyring,
+        policies=ground.policies,
+        fleet=fleet,
+        threads=threads,
+        ledger=IntentLedger(manifest, clock, tasks, owner=owner, lease_seconds=limits.intent_seconds),
+        epoch=ground.epoch,
+        reader=Reader(manifest=manifest, fleet=fleet, budget=budget, threads=threads, reporter=reporter, cache=cache),
+        putter=putter,
+        stragglers=Stragglers(manifest, tasks, clock),
+        reporter=reporter,
+        tasks=tasks,
+        throttle=_throttle(config, budget),
+        memory=BackgroundMemory(budget, wait_seconds=limits.memory_wait_seconds),
+        journal=make_journal(
+            config,
+            manifest=manifest,
+            keyring=ground.keyring,
+            policies=ground.policies,
+            fleet=fleet,
+            putter=putter,
+            clock=clock,
+            tasks=tasks,
+            threads=threads,
+        ),
+        targets=await opened.enter_async_context(open_targets(config.notifications.targets)),
+    )
+
+
+def _make_engine(parts: Parts, budget: Budget, manifest: Manifest, record_pack: RecordPack) -> Engine:
+    """Return the engine for requests; its `manifest` may answer later than that of the parts, when the journal has what was done."""
+    ledger, threads, putter, stragglers, tasks = parts.ledger, parts.threads, parts.putter, parts.stragglers, parts.tasks
+    filler, late = Filler(ledger=ledger, budget=budget, threads=threads), LatePuts(budget)
+    writer = Writer(ledger=ledger, filler=filler, putter=putter, stragglers=stragglers, late=late, tasks=tasks)
+    pack_putter = PackPutter(ledger=ledger, threads=threads, putter=putter, stragglers=stragglers, late=late, tasks=tasks)
+    return Engine(
+        manifest=manifest,
+        keyring=parts.keyring,
+        writer=writer,
+        packer=_packer(parts.config.packs, PackCarrier(pack_putter, budget, record=record_pack), budget, tasks),
+        reader=parts.reader,
+        policies=parts.policies,
+        clock=parts.clock,
+    )
 
 
 def _packer(config: PacksConfig, carrier: PackCarrier, budget: Budget, tasks: BackgroundTasks) -> Packer | None:
