@@ -464,6 +464,7 @@ async def test_a_flush_of_another_process_ends_what_is_told_of_a_failure(tmp_pat
         with lab.no_time_for_the_journal(), pytest.raises(JournalUnavailable):
             await lab.put("empty", b"")
         flusher = lab.services.journal.flusher
+        await flusher.flush()  # the one under way has ended, and failed
         async with laboratory(tmp_path, journal=KEPT) as other:
             await other.services.journal.flusher.flush()
             with other.services.manifest.journal_turn():
