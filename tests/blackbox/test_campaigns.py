@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.blackbox.expect import until
 from tests.patience import PATIENCE_SECONDS
 from tests.servers import ROOT, Shardgate, shardgate
 
@@ -48,6 +49,11 @@ class Operator:
         assert outcome.returncode == 0, outcome.stderr
         answer: dict[str, object] = json.loads(outcome.stdout)
         return answer
+
+    def sees_a_server(self) -> bool:
+        """Whether a server has left word in the manifest: one looks after some seconds which stores are being left."""
+        jobs = self.json("jobs")["jobs"]
+        return any(job["name"] == "leaving-stores" and job["last_run"] for job in jobs)  # type: ignore[attr-defined]
 
     def interrupted(self, *arguments: str) -> tuple[int, str]:
         """Run a command that watches, press Ctrl-C once it shows the last of its arguments; return how it ended, and what it showed."""
@@ -112,6 +118,7 @@ def test_a_drain_is_planned_with_its_price_watched_detached_from_and_cancelled(
     assert elm["egress_usd"] == pytest.approx(elm["read_bytes"] / 1e6)
     assert elm["requests_usd"] == pytest.approx(0.005)
     assert operator.run("jobs", "pause", "campaigns").returncode == 0  # or it might be done before it is looked at
+    until(operator.sees_a_server)
     ended, shown = operator.interrupted("stores", "drain", "elm", "--apply", str(plan["id"]))
     assert ended == 130
     assert "the work goes on in the servers" in shown
