@@ -11,6 +11,7 @@ worth its puts, none waits for another: two writers who took turns would each ta
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from proxy.codec.format import CELL_SIZE
 
@@ -22,22 +23,29 @@ FAR_SECONDS = 0.02  # a pack that takes longer is on its way to distant stores
 CROWD_MEMORY = 2  # times as long as a pack takes: whoever has just been answered may be about to send the next
 
 
-class Departures:
-    """The packs of one kind that are in flight, and how long they take."""
+@dataclass(slots=True)
+class Pace:
+    """How long packs of one policy take, and when many came. It is known for longer than any pack is in flight."""
 
-    def __init__(self, worth_slots: int, *, may_go_alone: bool = True) -> None:
+    usual_seconds: float | None = None  # none has landed yet
+    crowded_at: float = -math.inf
+
+
+class Departures:
+    """The packs of one kind that are in flight."""
+
+    def __init__(self, worth_slots: int, pace: Pace, *, may_go_alone: bool = True) -> None:
         """A pack of more than `worth_slots` objects is worth its puts. Without `may_go_alone`, bodies wait however few they are."""
+        self._pace = pace
         self._worth_slots = worth_slots
         self._may_go_alone = may_go_alone
         self.in_flight = 0
         self._bodies_in_flight = 0
-        self._usual_seconds: float | None = None  # none has landed yet
-        self._crowded_at = -math.inf
 
     @property
     def patience_seconds(self) -> float | None:
         """How long a body waits for those in flight at most; None if that is not known yet."""
-        return None if self._usual_seconds is None else PATIENCE * self._usual_seconds
+        return None if self._pace.usual_seconds is None else PATIENCE * self._pace.usual_seconds
 
     @property
     def has_room(self) -> bool:
@@ -47,7 +55,7 @@ class Departures:
     def joined(self, waiting: int, now: float) -> None:
         """Take note that one more body waits, and how many do."""
         if waiting + self._bodies_in_flight > self._worth_slots:
-            self._crowded_at = now
+            self._pace.crowded_at = now
 
     def may_begin(self, waiting: int, waiting_bytes: int, now: float) -> bool:
         """Tell whether what has gathered is to leave now."""
@@ -62,12 +70,12 @@ class Departures:
     def landed(self, bodies: int, seconds: float) -> None:
         """Take note that they have landed, and how long it took."""
         self._bodies_in_flight -= bodies
-        usual = seconds if self._usual_seconds is None else self._usual_seconds
-        self._usual_seconds = usual + WEIGHT * (seconds - usual)
+        usual = seconds if self._pace.usual_seconds is None else self._pace.usual_seconds
+        self._pace.usual_seconds = usual + WEIGHT * (seconds - usual)
 
     def _is_worth_it(self, waiting: int, waiting_bytes: int) -> bool:
         return waiting > self._worth_slots or waiting_bytes >= CELL_SIZE
 
     def _has_little_company(self, now: float) -> bool:
-        usual = self._usual_seconds
-        return usual is not None and usual >= FAR_SECONDS and now - self._crowded_at > CROWD_MEMORY * usual
+        usual = self._pace.usual_seconds
+        return usual is not None and usual >= FAR_SECONDS and now - self._pace.crowded_at > CROWD_MEMORY * usual

@@ -31,7 +31,7 @@ from proxy.codec.format import MAX_PACK_SIZE, MAX_PACK_SLOTS, MAX_TABLE_SIZE
 from proxy.codec.geometry import Scheme
 from proxy.engine.body import Body
 from proxy.engine.budget import REVOKED, Budget
-from proxy.engine.departures import Departures
+from proxy.engine.departures import Departures, Pace
 from proxy.engine.destination import VersionDestination
 from proxy.engine.pack_carrier import PackCarrier
 from proxy.engine.packable import Arrived, may_be_packed, read_whole
@@ -52,6 +52,7 @@ class Packer:
         self._below_size = below_size
         self._linger_seconds = linger_seconds
         self._gates: dict[_Kind, _Gate] = {}
+        self._paces: dict[str, Pace] = {}  # by policy
 
     def takes(self, destination: VersionDestination, body: Body) -> bool:
         """Tell whether a body is one for a pack."""
@@ -79,7 +80,12 @@ class Packer:
         gate = self._gates.get(kind)
         if gate is None:
             deserted = partial(self._gates.pop, kind)
-            gate = self._gates[kind] = _Gate(self._carrier, self._tasks, kind.scheme.n, self._linger_seconds, deserted)
+            departures = Departures(
+                kind.scheme.n,
+                self._paces.setdefault(kind.policy, Pace()),
+                may_go_alone=not self._linger_seconds,  # who lets them linger wants them to share
+            )
+            gate = self._gates[kind] = _Gate(self._carrier, self._tasks, departures, self._linger_seconds, deserted)
         return gate
 
 
@@ -99,13 +105,13 @@ class _Gate:
         self,
         carrier: PackCarrier,
         tasks: BackgroundTasks,
-        worth_slots: int,
+        departures: Departures,
         linger_seconds: float,
         when_deserted: Callable[[], object],
     ) -> None:
         self._carrier = carrier
         self._tasks = tasks
-        self._departures = Departures(worth_slots, may_go_alone=not linger_seconds)  # who lets them linger wants them to share
+        self._departures = departures
         self._linger_seconds = linger_seconds
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[Arrived] = deque()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from proxy.engine.departures import FAR_SECONDS, MAX_ALONE_IN_FLIGHT, MAX_IN_FLIGHT, Departures
+from proxy.engine.departures import FAR_SECONDS, MAX_ALONE_IN_FLIGHT, MAX_IN_FLIGHT, Departures, Pace
 from tests.leaping import leap
 
 KIB = 1024
@@ -70,7 +70,7 @@ def _written(writers: int, size: int, *, pack_seconds: float, may_go_alone: bool
             await asyncio.sleep(THINKS_SECONDS * (1 + number / writers))
 
     async def run() -> list[int]:
-        harbour = Harbour(Departures(WORTH, may_go_alone=may_go_alone), pack_seconds)
+        harbour = Harbour(Departures(WORTH, Pace(), may_go_alone=may_go_alone), pack_seconds)
         await asyncio.gather(*(write(harbour, number) for number in range(writers)))
         return harbour.packs
 
@@ -111,7 +111,7 @@ def test_where_bodies_linger_a_few_writers_from_afar_share_packs_too() -> None:
 
 
 def test_behind_stores_that_hang_those_who_wait_for_nobody_are_not_without_number() -> None:
-    departures = Departures(WORTH)
+    departures = Departures(WORTH, Pace())
     departures.landed(0, FAR)
     begun = 0
     while departures.may_begin(1, 4 * KIB, now=0.0):
@@ -121,9 +121,21 @@ def test_behind_stores_that_hang_those_who_wait_for_nobody_are_not_without_numbe
 
 
 def test_full_packs_are_in_flight_together_up_to_a_few() -> None:
-    departures = Departures(WORTH)
+    departures = Departures(WORTH, Pace())
     begun = 0
     while departures.may_begin(WORTH + 1, 4 * KIB, now=0.0):
         departures.in_flight += 1
         begun += 1
     assert begun == MAX_IN_FLIGHT
+
+
+def test_what_is_known_of_distant_stores_is_known_when_all_have_landed_and_others_come() -> None:
+    pace = Pace()
+    Departures(WORTH, pace).landed(0, FAR)
+    later = Departures(WORTH, pace)
+    later.in_flight = 1
+    assert later.may_begin(1, 4 * KIB, now=0.0)
+    later.joined(WORTH + 1, now=0.0)
+    again = Departures(WORTH, pace)
+    again.in_flight = 1
+    assert not again.may_begin(1, 4 * KIB, now=FAR)
