@@ -425,7 +425,7 @@ class Budget:
         grant.size_bytes += more_bytes
         self._free -= more_bytes
         self._held_by_small += more_bytes if grant.is_small else 0
-        held = self._held_by_owner[grant.owner] + more_bytes
+        held = self._held_by_owner.get(grant.owner, 0) + more_bytes
         if held:
             self._held_by_owner[grant.owner] = held
         else:

@@ -72,8 +72,9 @@ def are_healthy(fleet: Fleet, segment: Segment, indexes: Iterable[int]) -> bool:
 
 
 def is_healthy(fleet: Fleet, segment: Segment, index: int) -> bool:
-    """As `are_healthy`, of one shard."""
-    return is_readable(fleet, segment, index) and fleet.stores[segment.stores[index]].keeps_pace("get_range")
+    """As `are_healthy`, of one shard. A store that keeps pace is ready, too."""
+    store = None if index in segment.missing else fleet.stores.get(segment.stores[index])
+    return store is not None and store.keeps_pace("get_range")
 
 
 def read_at_once(fleet: Fleet, segment: Segment, index: int, start: int, length: int) -> bytes | memoryview | None:

@@ -85,8 +85,10 @@ class Verbs:
         return await cipher_for_client(self._manifest, self._keyring, owner, attributes.encryption)
 
     async def _read_keys(self, version: Version, owner: Tenant, customer_key: CustomerKey | None) -> ReadKeys:
-        check_customer_key(version.attributes.encryption, customer_key)
-        return ReadKeys(await self._cipher(owner, version.attributes), owner.id, customer_key)
+        encryption = version.attributes.encryption
+        check_customer_key(encryption, customer_key)
+        cipher = self._keyring.tenant_cipher(owner) if encryption is None else await self._cipher(owner, version.attributes)
+        return ReadKeys(cipher, owner.id, customer_key)
 
     async def _open_source(
         self, version: Version, owner: Tenant, start: int, length: int, target: Bucket, customer_key: CustomerKey | None

@@ -115,7 +115,7 @@ class Segment(Record, frozen=True, kw_only=True, omit_defaults=True):
 
     def shard_name(self, index: int) -> str:
         """Return the upstream name of a shard."""
-        return _name(self.id, index, self.generations)
+        return shard_name(self.id, index, self.generations[index] if self.generations else 0)
 
 
 class Layout(Record, frozen=True, kw_only=True, omit_defaults=True):

@@ -270,7 +270,7 @@ class _Breaker:
     @property
     def avoided(self) -> bool:
         """Whether others are to be asked first."""
-        return self.open or self._overtaken >= FAILURES_TO_OPEN
+        return self._failures >= FAILURES_TO_OPEN or self._overtaken >= FAILURES_TO_OPEN
 
     def is_slow(self, now: float) -> bool:
         """Whether the store is late, but not silent, as far as is known."""
@@ -286,9 +286,9 @@ class _Breaker:
         """Take an answer that took so long."""
         self._failures = 0
         self._silent_since = None
+        self._insisted_at = None
         if seconds <= self._pace_seconds:
             self._overtaken = 0
-        self.forget_insistence()
 
     def fail(self, count: int, now: float) -> None:
         self._failures += count
