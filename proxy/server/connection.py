@@ -15,7 +15,6 @@ from aiohttp.http_exceptions import LineTooLong
 
 from proxy.s3.errors import S3Error
 from proxy.server.admission import BoundedServer
-from proxy.server.at_once import AtOnce
 from proxy.server.dispatch import Dispatcher
 from proxy.server.front import FrontDoor
 from proxy.server.heads import MAX_HEAD_SIZE, MAX_HEADERS_SIZE, BoundedParser, HeadTooLarge
@@ -41,15 +40,10 @@ class Endpoint(BoundedServer):
         super().__init__(self._serve, limit=limit)
         self._dispatcher = dispatcher
         self._front_door = front_door
-        self.at_once = AtOnce()
         self._buffer = memoryview(bytearray(READ_SIZE))  # of all connections: what is read is copied out at once
 
     def __call__(self) -> asyncio.BaseProtocol:  # type: ignore[override]  # aiohttp says which one
         return _Reading(Connection(self, self._dispatcher, front_door=self._front_door), self._buffer)
-
-    async def shutdown(self, timeout: float | None = None) -> None:
-        await super().shutdown(timeout)
-        self.at_once.close()
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = request.protocol
@@ -134,7 +128,7 @@ class Connection(Inside):
         self._patience_seconds: float | None = None  # of whoever sends by pieces: that has its own
         self._lost: asyncio.Future[None] | None = None
         self._refusal: web.StreamResponse | None = None  # of a head that nobody can read: the last answer
-        self._front = FrontDoor(self, endpoint, self._serve, endpoint.at_once)
+        self._front = FrontDoor(self, endpoint, self._serve)
         self._bounded = BoundedParser(self._parser_of_requests, self._front.offer if front_door else None)
         self.take_parser(self._bounded, queued=QUEUED_REQUESTS)
 

@@ -23,7 +23,6 @@ from aiohttp.http import HttpVersion11, RawRequestMessage
 from aiohttp.streams import StreamReader
 
 from proxy.server.admission import BoundedServer
-from proxy.server.at_once import AtOnce
 from proxy.server.inside import Inside
 from proxy.server.request import Request
 
@@ -36,25 +35,26 @@ Serve = Callable[[Request], Awaitable[bool]]  # answers a request; tells whether
 class FrontDoor:
     """The front door of one connection."""
 
-    __slots__ = ("_at_once", "_connection", "_held", "_serve", "_server", "_task", "is_busy")
+    __slots__ = ("_connection", "_held", "_serve", "_server", "_task")
 
-    def __init__(self, connection: Inside, server: BoundedServer, serve: Serve, at_once: AtOnce) -> None:
+    def __init__(self, connection: Inside, server: BoundedServer, serve: Serve) -> None:
         self._connection = connection
         self._server = server
         self._serve = serve
-        self._at_once = at_once
         self._task: asyncio.Task[None] | None = None
         self._held = b""
-        self.is_busy = False
+
+    @property
+    def is_busy(self) -> bool:
+        return self._task is not None
 
     def offer(self, message: RawRequestMessage, content: StreamReader) -> bool:
         """Take a request that came alone, if it is of the kind for this door."""
-        if self.is_busy or not self._connection.is_idle or not _is_plain(message, content):
+        if self._task is not None or not self._connection.is_idle or not _is_plain(message, content):
             return False
         request = Request(method=message.method, raw_path=message.path, headers=message.headers, content=content, link=self._connection)
         self._server.engage(self._connection)
-        self.is_busy = True
-        self._task = self._at_once.begin(self._answer(request))
+        self._task = asyncio.get_running_loop().create_task(self._answer(request))
         return True
 
     def hold(self, data: bytes) -> None:
@@ -80,7 +80,6 @@ class FrontDoor:
         except Exception:
             logger.exception("Unhandled exception")
         finally:
-            self.is_busy = False
             self._task = None
             self._go_on(goes_on)
 
