@@ -94,9 +94,9 @@ def told(report: Report) -> None:
 
 
 def cut_journal(data: Path) -> None:
-    """Delete all of the journal that tells of objects, in all stores."""
+    """Delete all of the journal that tells of objects, in all stores. What a process that was killed left half written is not of it."""
     last = int((data / ACCOUNTS).read_text())
-    cut = [path for path in data.glob("stores/*/[jcr]/*/*") if int(path.name.partition("-")[0]) > last]
+    cut = [path for path in data.glob("stores/*/[jcr]/*/[0-9]*") if int(path.name.partition("-")[0]) > last]
     for path in cut:
         path.unlink()
     say(f"cut off   {len(cut):,} shards of the journal, behind segment {last}")
