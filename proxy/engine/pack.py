@@ -40,9 +40,7 @@ from proxy.engine.tasks import BackgroundTasks
 from proxy.errors import BudgetExhausted
 from proxy.manifest.records import Version
 
-TURNS = (
-    3  # of the event loop, before a pack leaves. Without them, sixteen clients made packs of eight, half of them in turn; with them, of 15
-)
+TURNS = 3  # of the event loop, before a pack leaves. Without them, sixteen clients made packs of eight; with them, of 15
 
 
 class Packer:
