@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_network
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -41,9 +42,9 @@ NEEDED_KEYS = {"s3": ("bucket",), "gcs": ("bucket",), "azure": ("bucket", "accou
 def check(config: Config) -> None:
     """Raise `ConfigError`, with the key and the remedy, for the first thing that does not hold."""
     listen_address(config.listen)
-    _check_domains(config)
     if config.public_url and not _PUBLIC_URL.fullmatch(config.public_url):
         raise ConfigError(f'public_url: "{config.public_url}" is not SCHEME://HOST[:PORT]; write it as in "https://s3.example.org"')
+    _check_domains(config)
     _check_networks(config.trusted_proxies)
     for name, provider in config.oidc.items():
         _check_provider(f"oidc.{name}", provider)
@@ -80,6 +81,9 @@ def _check_domains(config: Config) -> None:
                 raise ConfigError(f'{key}: "{domain}" is not a host name; write it as in "s3.example.org"')
     if both := _lower(config.domains) & _lower(accelerated):
         raise ConfigError(f'accelerate_domains: "{min(both)}" is one of `domains`, too; by that name, buckets are served anyway')
+    own = _lower(("localhost", listen_address(config.listen)[0], urlsplit(config.public_url).hostname or ""))
+    if both := own & _lower(accelerated):
+        raise ConfigError(f'accelerate_domains: "{min(both)}" is a name of this server, where buckets are in the path; name another')
     for key, domains in (("domains", config.domains), ("accelerate_domains", accelerated)):
         if both := _lower(domains) & _lower(websites):
             raise ConfigError(f'website_domains: "{min(both)}" is one of `{key}`, too; a bucket and its website need different names')

@@ -18,9 +18,12 @@ def xml_text(text: str) -> str:
     """
     if _SPECIAL.search(text) is None:
         return text
-    for character, name in _NAMED.items():  # a key may be full of them, a page has a thousand keys: a function for each takes a second
+    # A key may be full of these, and a page has a thousand keys: to call a function for each takes half a second.
+    for character, name in _NAMED.items():
         text = text.replace(character, name)
-    return _UNFIT.sub(_reference, text)
+    for character in set(_UNFIT.findall(text)):
+        text = text.replace(character, _reference(character))
+    return text
 
 
 def is_plain_text(text: str) -> bool:
@@ -28,8 +31,7 @@ def is_plain_text(text: str) -> bool:
     return text.isprintable() and "&" not in text and "<" not in text and ">" not in text and '"' not in text
 
 
-def _reference(match: re.Match[str]) -> str:
-    character = match[0]
+def _reference(character: str) -> str:
     if "\ud800" <= character <= "\udfff":  # bytes of a request line that were never UTF-8
         return "\ufffd"
     return f"&#x{ord(character):x};"

@@ -16,7 +16,7 @@ from proxy.s3.lines import CHECKSUM, Listed
 from proxy.s3.naming import url_encode_key
 from proxy.s3.rendering import Written, iso_milliseconds
 
-RUN = 64  # entries that are written at a time: with the longest keys, all to be escaped, a few hundred microseconds
+RUN = 32  # entries that are written at a time: with the longest keys, all to be escaped, up to 3 ms
 
 
 class ListedVersion(Listed, Protocol):

@@ -208,6 +208,14 @@ def test_a_missing_key_file_is_refused(load: Loader, tmp_path: Path) -> None:
             'accelerate_domains: "s3.test" is one of `domains`, too',
         ),
         (
+            ('data = "/data"', 'data = "/data"\npublic_url = "https://Fast.test:8443"\naccelerate_domains = ["fast.TEST"]'),
+            'accelerate_domains: "fast.test" is a name of this server',
+        ),
+        (
+            ('data = "/data"', 'data = "/data"\nlisten = "fast.test:9000"\naccelerate_domains = ["fast.test"]'),
+            'accelerate_domains: "fast.test" is a name of this server',
+        ),
+        (
             ('data = "/data"', 'data = "/data"\nwebsite_domains = ["fast.test"]\naccelerate_domains = ["Fast.test"]'),
             'website_domains: "fast.test" is one of `accelerate_domains`, too',
         ),
