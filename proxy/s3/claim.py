@@ -161,6 +161,8 @@ def _parse_header(authorization: str, headers: Mapping[str, str], service: str =
 def _parse_terms(terms: str, service: str) -> tuple[str, str, str, tuple[str, ...]]:
     """Return access key, date, region and signed headers: what an Authorization header says before its signature, which ends it."""
     fields = _authorization_fields(f"{terms.partition(' ')[2]}{_SIGNATURE}")
+    if fields["Signature"]:  # then it was the end of another field's name that the caller found
+        raise malformed("it goes on after the Signature with a field that nobody knows.")
     access_key, date, region = parse_credential(fields["Credential"], malformed, service)
     return access_key, date, region, _parse_signed_headers(fields["SignedHeaders"], malformed)
 

@@ -23,7 +23,7 @@ class LateStore:
         return await self._opened().get_range(name, start, length)
 
     def read_at_once(self, name: ShardName, start: int, length: int) -> memoryview | bytes | None:
-        return reads_at_once(self._opened())(name, start, length)
+        return reads_at_once(self._opening.result())(name, start, length) if self._is_open else None
 
     async def get(self, name: ShardName) -> memoryview | bytes:
         return await self._opened().get(name)
@@ -36,9 +36,13 @@ class LateStore:
         await self._opened().delete(name)
 
     async def close(self) -> None:
-        if self._opening.done() and not self._opening.cancelled() and self._opening.exception() is None:
+        if self._is_open:
             await self._opening.result().close()
         self._opening.cancel()
+
+    @property
+    def _is_open(self) -> bool:
+        return self._opening.done() and not self._opening.cancelled() and self._opening.exception() is None
 
     def _opened(self) -> Store:
         if not self._opening.done() or self._opening.cancelled():

@@ -81,7 +81,10 @@ class QuickStore(Store, Protocol):
     """A store that may have a range in this machine's memory."""
 
     def read_at_once(self, name: ShardName, start: int, length: int) -> memoryview | bytes | None:
-        """As `get_range`, if nothing at all has to be waited for; else None. It has no deadline and takes no turn, so it must not block."""
+        """As `get_range`, if nothing at all has to be waited for; else None, whatever the reason: who asks has others to ask yet.
+
+        It has no deadline and takes no turn, so it must not block.
+        """
         ...
 
 

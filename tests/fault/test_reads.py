@@ -13,6 +13,8 @@ import pytest
 
 from proxy.engine.read import Reading
 from proxy.manifest.records import ObjectKey
+from proxy.stores.late import LateStore
+from proxy.stores.protocol import Store
 from tests.laboratory import Laboratory, laboratory
 from tests.patience import PATIENCE_SECONDS
 
@@ -50,6 +52,20 @@ async def test_a_read_does_not_wait_for_a_store_that_hangs_nor_leave_a_request_t
     async with asyncio.timeout(PATIENCE_SECONDS):  # its deadline is 1,000 s here
         assert await lab.get("k") == data
     assert _under_way("get_range") == set()
+
+
+@pytest.mark.parametrize("is_refused", [False, True])
+async def test_a_read_does_without_a_store_that_has_not_been_opened(lab: Laboratory, is_refused: bool) -> None:
+    data = os.urandom(5000)
+    await lab.put("k", data)
+    store = lab.stores[await _store_of_first_cell(lab)]
+    store.answers_at_once, there = True, store.inner
+    opening: asyncio.Future[Store] = asyncio.get_running_loop().create_future()
+    if is_refused:
+        opening.set_exception(LookupError("what a library raises"))
+    store.inner = LateStore(there.info, opening)
+    assert await lab.get("k") == data
+    store.inner = there
 
 
 async def test_what_was_read_ahead_is_freed_when_the_client_goes_away(lab: Laboratory) -> None:

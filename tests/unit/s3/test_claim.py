@@ -63,6 +63,8 @@ def test_other_authorizations_are_refused(authorization: str, code: str) -> None
         ("SignedHeaders=host;", "SignedHeaders=host;host;", "AuthorizationHeaderMalformed"),
         ("SignedHeaders=", "Signed=", "AuthorizationHeaderMalformed"),
         ("SignedHeaders=", "Signature=a,SignedHeaders=", "AuthorizationHeaderMalformed"),
+        ("Signature=", f"Signature={'1' * 64}, OtherSignature=", "AuthorizationHeaderMalformed"),
+        ("Signature=", "OtherSignature=", "AuthorizationHeaderMalformed"),
     ],
 )
 def test_malformed_headers_are_refused(old: str, new: str, code: str) -> None:

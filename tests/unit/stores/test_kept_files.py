@@ -17,9 +17,10 @@ from proxy.clock import ManualClock
 from proxy.errors import FilesExhausted, ShardMissing, StoreUnavailable
 from proxy.stores.directory import DirectoryStore
 from proxy.stores.kept_files import AT_ONCE_SIZE, KEPT_SECONDS, KeptFiles, OpenFile, files_to_keep
+from proxy.stores.late import LateStore
 from proxy.stores.limit import LimitedStore
 from proxy.stores.observe import ObservedStore
-from proxy.stores.protocol import ShardName, StoreName
+from proxy.stores.protocol import ShardName, Store, StoreName
 from proxy.stores.root import LOOK_SECONDS, HeldRoot
 from tests.patience import PATIENCE_SECONDS
 from tests.unit.stores.conftest import INFO, NAME
@@ -48,6 +49,15 @@ async def test_a_range_that_is_in_memory_is_read_without_a_thread(store: Directo
     assert await store.get_range(NAME, 0, 5) == DATA[:5]
     assert store.read_at_once(NAME, 3, 1000) == DATA[3:1003]
     assert await store.get_range(NAME, 1, AT_ONCE_SIZE) == DATA[1:]
+
+
+async def test_a_store_that_is_opened_late_has_nothing_at_once_before(store: DirectoryStore) -> None:
+    await store.get_range(NAME, 0, 5)
+    opening: asyncio.Future[Store] = asyncio.get_running_loop().create_future()
+    late = ObservedStore(LimitedStore(LateStore(INFO, opening), concurrency=1, put_seconds=10, get_seconds=10), ManualClock())
+    assert late.read_at_once(NAME, 0, 5) is None
+    opening.set_result(store)
+    assert late.read_at_once(NAME, 0, 5) == DATA[:5]
 
 
 async def test_the_event_loop_does_not_wait_for_what_is_on_the_disk_alone(store: DirectoryStore, tmp_path: Path) -> None:
