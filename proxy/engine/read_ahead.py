@@ -79,17 +79,16 @@ class ReadAhead:
         return fetched
 
     async def drop(self) -> None:
-        """Break off what is being fetched, and give back the memory of what has been."""
+        """Break off what is being fetched, and give back the memory of what has been, even if nobody waits for that to the end."""
         ready, self._ready = self._ready, None
         if ready is not None:
             ready[1].release()
         begun = [ahead for ahead, _ in self._begun]
         self._begun.clear()
         for ahead in begun:
+            ahead.add_done_callback(_give_back)
             ahead.cancel()
-        for outcome in await asyncio.gather(*begun, return_exceptions=True):
-            if isinstance(outcome, tuple):
-                outcome[1].release()
+        await asyncio.gather(*begun, return_exceptions=True)
 
     async def _look(self) -> Fetched | None:
         """Return what is at hand of the next window, if anything is."""
@@ -130,3 +129,9 @@ class ReadAhead:
             window, rest = window.split(AT_HAND_SIZE)  # what comes after may be at hand
         self._begun.append((self._fetch(window), window.length))
         self._next = rest or next(self._windows, None)
+
+
+def _give_back(ended: asyncio.Task[Fetched]) -> None:
+    """Release the memory of a window that nobody takes any more."""
+    if not ended.cancelled() and ended.exception() is None:
+        ended.result()[1].release()

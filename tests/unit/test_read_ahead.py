@@ -166,6 +166,21 @@ def test_what_was_read_ahead_is_broken_off_and_freed(after: float) -> None:
 
 
 @simulated
+async def test_what_was_read_ahead_is_freed_even_if_whoever_breaks_it_off_is_cancelled() -> None:
+    stores = Stores(count=50)
+    ahead = stores.ahead(is_far=True)
+    await _taken(ahead, count=2)
+    await asyncio.sleep(2 * TRIP)
+    assert stores.budget.held_bytes > 0
+    dropping = asyncio.create_task(ahead.drop())
+    await asyncio.sleep(0)
+    dropping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await dropping
+    assert (stores.under_way, stores.budget.held_bytes) == (0, 0)
+
+
+@simulated
 async def test_what_lies_in_memory_is_not_fetched() -> None:
     stores = Stores(count=5)
     stores.in_memory = range(20 * MIB)
