@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 
 from tests.patience import PATIENCE_SECONDS
 from tests.servers import ROOT, Shardgate, shardgate
+from tests.snapshots import copy_of
 
 
 def health(server: Shardgate) -> tuple[int, str]:
@@ -27,7 +28,7 @@ def test_a_server_on_an_older_copy_is_read_only_until_it_is_accepted(tmp_path: P
     with shardgate(tmp_path) as server:
         server.client().create_bucket(Bucket="bucket")
         server.client().put_object(Bucket="bucket", Key="old", Body=b"old")
-    (tmp_path / "copy").write_bytes((tmp_path / "manifest.sqlite").read_bytes())
+    copy_of(tmp_path / "manifest.sqlite", tmp_path / "copy")
     with shardgate(tmp_path) as server:
         server.client().put_object(Bucket="bucket", Key="new", Body=b"new")
     for path in tmp_path.glob("manifest.sqlite*"):

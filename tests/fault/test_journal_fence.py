@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import shutil
-import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -24,6 +23,7 @@ from proxy.services import Services, open_services
 from tests.fault.journal_child import KEPT, STEPS
 from tests.fault.test_checkpoints import checkpoints, present, restored
 from tests.laboratory import ROOT, Laboratory, laboratory, laboratory_config
+from tests.snapshots import copy_of
 
 NO_INTERVAL = replace(KEPT, keep_seconds=0.0)
 OURS = JournalPosition(number=7, digest=b"d" * 32, whole=7, sequence=50, noted=60)
@@ -54,12 +54,6 @@ def test_why_a_manifest_must_not_be_written(seen: Seen, reason: str) -> None:
     found = reason_to_stop(OURS, seen, epoch=3)
     assert reason in found
     assert bool(found) == bool(reason)
-
-
-def copy_of(manifest: Path, to: Path) -> None:
-    """Copy a manifest without telling it, as a snapshot of a disk does."""
-    with closing(sqlite3.connect(manifest)) as source, closing(sqlite3.connect(to)) as target:
-        source.backup(target)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from proxy.manifest.campaigns import Campaign, CampaignId, Estimate
 from proxy.manifest.records import GarbageSegment, JobReport, SegmentId, Settlement
 from proxy.services import Services, open_services
 from tests.servers import ROOT
+from tests.snapshots import copy_of
 from tests.unit.test_cli import Run, run  # noqa: F401 - the fixture
 
 LOCAL = ROOT / "config" / "local.toml"
@@ -58,7 +58,7 @@ async def _queue_garbage(services: Services) -> None:
 @pytest.fixture
 def fenced(used: Path) -> Path:
     """Return the data of an installation that an older copy of its manifest was put back into."""
-    shutil.copy(used / "manifest.sqlite", used / "copy")  # no server runs: there is nothing beside it
+    copy_of(used / "manifest.sqlite", used / "copy")
     _serve(used)
     for path in used.glob("manifest.sqlite*"):
         path.unlink()

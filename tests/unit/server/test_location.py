@@ -22,6 +22,6 @@ from proxy.server.handlers.multipart import object_address
     ],
 )
 def test_an_object_s_address_is_the_one_that_clients_can_reach(host: str, public_url: str, tls: object, expected: str) -> None:
-    config = SimpleNamespace(domains=("s3.test",), public_url=public_url, tls=tls)
+    config = SimpleNamespace(bucket_domains=("s3.test",), public_url=public_url, tls=tls)
     call = SimpleNamespace(headers={"host": host}, services=SimpleNamespace(config=config), bucket=SimpleNamespace(name="b"), key="a key")
     assert object_address(cast(Call, call)) == expected
