@@ -1,9 +1,9 @@
 """Memory: the C allocator and the garbage collector, tuned for a server that codes megabytes a second.
 
-PyECLib allocates its fragments anew at every call. glibc gives such memory back to the kernel at once by default, and each call faults
-it in again: encoding a 256 KiB stripe ran at 0.9 GB/s. Told to keep some, the same call ran at 15 to 19 GB/s. And one arena, not one a
-thread: cells are made in one thread and freed in another, and every arena keeps what it once held. With one, 64 uploads at once took 40 MiB
-less, and a PUT a tenth less CPU.
+Stripes and cells are allocated anew, one after the other, and so are PyECLib's fragments. glibc gives such memory back to the kernel at
+once by default, and each call faults it in again: PyECLib encoded a 256 KiB stripe at 0.9 GB/s. Told to keep some, it did 15 to 19 GB/s.
+And one arena, not one a thread: cells are made in one thread and freed in another, and every arena keeps what it once held. With one, 64
+uploads at once took 40 MiB less, and a PUT a tenth less CPU.
 
 The garbage collector looks through all objects there are, modules and models included, again and again: a fourteenth of a small PUT.
 Nearly all that a request makes is freed by its reference counts.

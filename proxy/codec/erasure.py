@@ -1,4 +1,4 @@
-"""The erasure code: k data cells to k + m, and back from any k. ISA-L through PyECLib.
+"""The erasure code: k data cells to k + m, and back from any k. ISA-L codes, by itself or through PyECLib (see `isal`); PyECLib decodes.
 
 PyECLib frames every fragment with an 80-byte header that depends only on geometry, not on data. It is stripped before sealing
 (nothing of it is stored) and taken from an encoded run of zeros when fragments are handed back for decoding.
@@ -13,15 +13,18 @@ from functools import lru_cache
 from pyeclib.ec_iface import ECDriver
 
 from proxy.codec.geometry import Scheme
+from proxy.codec.isal import Encoder, isal
 
 FRAGMENT_HEADER_SIZE = 80
+SAMPLE_SIZES = (1, 63, 1000, 4096)  # of stripes that both must code alike
 
 
 def encode_stripe(scheme: Scheme, stripe: bytes) -> list[memoryview]:
     """Return the k + m cells of a stripe (1 .. k x 64 KiB bytes), evenly sized, the last data cells padded with zeros."""
     if scheme.m == 0:
         return _split(scheme.k, stripe)
-    return [memoryview(fragment)[FRAGMENT_HEADER_SIZE:] for fragment in _driver(scheme).encode(stripe)]
+    encoder = _encoder(scheme)
+    return _framed(scheme, stripe) if encoder is None else _coded(encoder, scheme, stripe)
 
 
 def decode_stripe(scheme: Scheme, cells: Mapping[int, bytes | memoryview], size: int) -> bytes:
@@ -35,10 +38,38 @@ def decode_stripe(scheme: Scheme, cells: Mapping[int, bytes | memoryview], size:
     return bytes(_driver(scheme).decode([headers[index] + cells[index] for index in chosen]))
 
 
+def _coded(encoder: Encoder, scheme: Scheme, stripe: bytes) -> list[memoryview]:
+    padded = _padded(scheme.k, stripe)
+    return _split(scheme.k, padded) + encoder.parity(padded)
+
+
+def _framed(scheme: Scheme, stripe: bytes) -> list[memoryview]:
+    return [memoryview(fragment)[FRAGMENT_HEADER_SIZE:] for fragment in _driver(scheme).encode(stripe)]
+
+
 def _split(k: int, stripe: bytes) -> list[memoryview]:
-    cell = -(-len(stripe) // k)
-    padded = memoryview(stripe.ljust(cell * k, b"\0"))
+    padded = memoryview(_padded(k, stripe))
+    cell = len(padded) // k
     return [padded[i * cell : (i + 1) * cell] for i in range(k)]
+
+
+def _padded(k: int, stripe: bytes) -> bytes:
+    return stripe.ljust(-(-len(stripe) // k) * k, b"\0")
+
+
+@lru_cache(maxsize=64)
+def _encoder(scheme: Scheme) -> Encoder | None:
+    """Return ISA-L's own encoder, if there is one and it agrees with PyECLib."""
+    library = isal()
+    if library is None:
+        return None
+    encoder = Encoder(library, scheme.k, scheme.m)
+    agrees = all(_coded(encoder, scheme, stripe) == _framed(scheme, stripe) for stripe in map(_sample, SAMPLE_SIZES))
+    return encoder if agrees else None
+
+
+def _sample(size: int) -> bytes:
+    return bytes(number * number % 251 for number in range(size))
 
 
 @lru_cache(maxsize=64)
