@@ -1,7 +1,7 @@
 """ISA-L's encoder, called without a detour.
 
 The problem. PyECLib copies a stripe into fragments of its own, clears those for the parity, and copies all of them into `bytes`. A PUT of
-64 MiB took an eighth more CPU for these passes over memory.
+64 MiB took a tenth more CPU for these passes over memory.
 
 The idea. What codes is ISA-L, whose shared library lies in PyECLib's wheels, or on the system. Its three functions that are needed
 (`erasure_code.h`) have been the same since its first release: they are called with the stripe where it is. An encoder is used only if it
