@@ -8,12 +8,10 @@ import logging
 from proxy.engine.read import Reading
 from proxy.errors import BudgetExhausted, IntegrityError
 from proxy.server.call import Download
-from proxy.server.outlet import Outlet
+from proxy.server.outlet import JOINED_SIZE, Outlet
 from proxy.server.response import Response
 
 logger = logging.getLogger(__name__)
-
-SINGLE_WRITE_SIZE = 128 * 1024  # up to here joining headers and body in one write beats a second system call
 
 
 async def send_download(outlet: Outlet, download: Download, headers: list[tuple[str, str]], *, idle_seconds: float) -> Response:
@@ -26,7 +24,7 @@ async def send_download(outlet: Outlet, download: Download, headers: list[tuple[
     if chunks is None or download.length == 0:
         return response
     try:
-        if download.length <= SINGLE_WRITE_SIZE:
+        if download.length <= JOINED_SIZE:
             response.body = await _collect(chunks, download.length)
         else:
             await _stream(outlet, chunks, download, response, idle_seconds)

@@ -14,12 +14,13 @@ from proxy.errors import IntegrityError, NotEnoughShards
 from proxy.server.call import Download
 from proxy.server.connection import Endpoint
 from proxy.server.dispatch import Dispatcher
+from proxy.server.outlet import JOINED_SIZE
 from proxy.server.request import Request
 from proxy.server.response import Response
-from proxy.server.streaming import SINGLE_WRITE_SIZE, send_download
+from proxy.server.streaming import send_download
 from tests.patience import PATIENCE_SECONDS
 
-LARGE = 4 * SINGLE_WRITE_SIZE
+LARGE = 4 * JOINED_SIZE
 FAILURE = NotEnoughShards(needed=4, found=3, segment="ab")
 
 
