@@ -1,23 +1,42 @@
-"""Who asks, of whose bucket, and for what: most requests need one question to the manifest.
+"""Who asks, of whose bucket, and for what: most requests need one question to the manifest, or none.
 
 Access keys, tenants and buckets hardly ever change, and every request needs them. So they are kept once read, each with the generation that
 they were read in: a number that every change of such a row raises, in the same transaction, whichever process makes it. A request asks for
 the generation now, together with the version that it is about. If that is another one, the rows are read anew. So nothing is ever stale:
 a key that is disabled, by whatever process, is refused from the commit on, and a crash leaves nothing between the change and the number.
+
+The whole answer is kept, too, with the log's head as it was before the question was asked. While that is the same, nothing at all has been
+committed since, and nobody need ask (`recall`). Once something has, the rows are read again. If they are the same bytes as before, so is
+the answer: nothing is decoded, and whoever has kept something with the caller or the version he was given finds the same ones again.
 """
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from proxy.manifest.records import AccessKey, AccessKeyId, Bucket, BucketName, Caller, Look, Readable, Tenant, Version
+from proxy.manifest.records import (
+    AccessKey,
+    AccessKeyId,
+    Bucket,
+    BucketName,
+    Caller,
+    Extent,
+    ExtentId,
+    Look,
+    ObjectKey,
+    Readable,
+    Tenant,
+)
+from proxy.manifest.sqlite.layouts import decode_layout
 from proxy.manifest.sqlite.rows import Connection
 from proxy.manifest.sqlite.versions import decode_version, find_readable, readable
 
 Decoded = TypeVar("Decoded")
+Who = tuple[AccessKeyId | None, BucketName | None]
 MAX_KEPT_BYTES = 2 * 1024 * 1024  # of records, which take a few times as much decoded: a bucket may have many large settings
+MAX_ANSWER_BYTES = 2 * 1024 * 1024  # of records of versions and packs: some 5,000 small objects, which take 3 KiB each when decoded
 
 _tenants = msgspec.msgpack.Decoder(Tenant)
 _access_keys = msgspec.msgpack.Decoder(AccessKey)
@@ -30,48 +49,150 @@ _CALLER = (
 )
 _GENERATION = "SELECT number FROM generation"
 _NEWEST = (
-    "SELECT record, latest, (SELECT number FROM generation) FROM version"
-    " WHERE bucket = ? AND key = ? ORDER BY order_key LIMIT 1"
-)  # fmt: skip
+    "SELECT (SELECT number FROM generation), v.record, v.latest, v.pack, e.layout FROM version v LEFT JOIN extent e ON e.id = v.pack"
+    " WHERE v.bucket = ? AND v.key = ? ORDER BY v.order_key LIMIT 1"
+)
+
+
+class _Newest(NamedTuple):
+    """The row of a key's newest version, with the layout of the pack that it is in."""
+
+    record: bytes
+    latest: int
+    pack: ExtentId | None
+    layout: bytes | None
+
+
+class _Known(NamedTuple):
+    """A caller, and the log's head before he was read last."""
+
+    generation: int
+    caller: Caller
+    head: bytes | None
+
+
+class _Answer(NamedTuple):
+    """An answer about a version, what it was made of, and the log's head before that was read last."""
+
+    asker: Caller
+    newest: _Newest
+    is_whole: bool  # with what is needed to read it
+    caller: Caller
+    head: bytes | None
 
 
 class KeptCallers:
     """Finds callers, and keeps those found last. Threads may share it."""
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[AccessKeyId | None, BucketName | None], tuple[int, Caller]] = {}
-        self._kept_bytes = 0
+        self._known: dict[Who, _Known] = {}
+        self._known_bytes = 0
+        self._answers: dict[tuple[Who, ObjectKey], _Answer] = {}
+        self._packs: dict[ExtentId, tuple[bytes, Extent]] = {}  # many versions are in one
+        self._answer_bytes = 0
+
+    def recall(
+        self, head: bytes, access_key: AccessKeyId | None, bucket_name: BucketName | None, look: Look | None = None
+    ) -> Caller | None:
+        """Return what was found last, if nothing has been committed since by this head of the log; else None. Nobody is asked."""
+        if look is None:
+            known = self._known.get((access_key, bucket_name))
+            return known.caller if known is not None and known.head == head else None
+        answer = self._answers.get(((access_key, bucket_name), look.key))
+        if answer is None or answer.head != head or (look.to_read and not answer.is_whole):
+            return None
+        return answer.caller
 
     def find(
-        self, connection: Connection, access_key: AccessKeyId | None, bucket_name: BucketName | None, look: Look | None = None
+        self,
+        connection: Connection,
+        access_key: AccessKeyId | None,
+        bucket_name: BucketName | None,
+        key: ObjectKey | None = None,
+        *,
+        to_read: bool = False,
+        head: bytes | None = None,
     ) -> Caller:
-        generation, caller = self._kept.get((access_key, bucket_name), (-1, None))
-        if caller is not None:
-            if look is None or caller.bucket is None:
-                return caller if generation == _generation(connection) else self._read(connection, access_key, bucket_name)
-            now, version = _newest(connection, caller.bucket, look)
-            if now == generation:
-                return caller if version is None else _with_found(caller, _found(connection, caller.bucket, version, look))
-        caller = self._read(connection, access_key, bucket_name)
-        if look is None or caller.bucket is None or (access_key is not None and caller.tenant is None):
+        """Return who asks, and the newest version of the key. `head`: the log's, as it was before."""
+        who = (access_key, bucket_name)
+        known = self._known.get(who)
+        newest = None
+        if known is not None and key is not None and known.caller.bucket is not None:
+            generation, newest = _newest(connection, known.caller.bucket, key)
+        else:
+            generation = -1 if known is None else _generation(connection)
+        if known is not None and generation == known.generation:
+            caller = known.caller
+            self._known[who] = known._replace(head=head)
+        else:
+            caller = self._read(connection, who, head)
+            if key is not None and caller.bucket is not None and (access_key is None or caller.tenant is not None):
+                _, newest = _newest(connection, caller.bucket, key)
+        if key is None or newest is None or caller.bucket is None:
             return caller
-        _, version = _newest(connection, caller.bucket, look)
-        return caller if version is None else _with_found(caller, _found(connection, caller.bucket, version, look))
+        return self._answer(connection, (who, key), caller, caller.bucket, newest, to_read=to_read, head=head)
 
-    def _read(self, connection: Connection, access_key: AccessKeyId | None, bucket_name: BucketName | None) -> Caller:
-        generation, *records = connection.execute(_CALLER, (access_key, bucket_name)).fetchone()
+    def _read(self, connection: Connection, who: Who, head: bytes | None) -> Caller:
+        generation, *records = connection.execute(_CALLER, who).fetchone()
         caller = _caller(*records)
+        access_key, bucket_name = who
         wanted = (access_key is None) == (caller.tenant is None) and (bucket_name is None) == (caller.owner is None)
         if wanted:  # what is not there is not kept: there is no end of it
-            self._keep((access_key, bucket_name), generation, caller, sum(len(record) for record in records if record is not None))
+            self._known_bytes += sum(len(record) for record in records if record is not None)
+            if self._known_bytes > MAX_KEPT_BYTES:
+                self._known.clear()
+                self._known_bytes = 0
+            self._known[who] = _Known(generation, caller, head)
         return caller
 
-    def _keep(self, asked: tuple[AccessKeyId | None, BucketName | None], generation: int, caller: Caller, size_bytes: int) -> None:
-        self._kept_bytes += size_bytes
-        if self._kept_bytes > MAX_KEPT_BYTES:
-            self._kept.clear()
-            self._kept_bytes = size_bytes
-        self._kept[asked] = generation, caller
+    def _answer(
+        self,
+        connection: Connection,
+        about: tuple[Who, ObjectKey],
+        caller: Caller,
+        bucket: Bucket,
+        newest: _Newest,
+        *,
+        to_read: bool,
+        head: bytes | None,
+    ) -> Caller:
+        """Return the caller with the version found: the same ones as before, if nothing of them has changed."""
+        kept = self._answers.get(about)
+        # What the row does not tell is the extents of a version that is in no pack: they are loaded each time.
+        is_all_told = newest.pack is not None or not (to_read or (kept is not None and kept.is_whole))
+        if kept is not None and is_all_told and kept.asker is caller and kept.newest == newest:
+            answer = kept._replace(head=head)
+        else:
+            found = self._found(connection, bucket, newest, about[1], to_read=to_read)
+            if found is None:  # it was replaced, and that one deleted
+                return caller
+            self._make_room(len(newest.record) - (0 if kept is None else len(kept.newest.record)))
+            answer = _Answer(caller, newest, to_read or newest.pack is not None, _with_found(caller, found), head)
+        self._answers[about] = answer
+        return answer.caller
+
+    def _found(self, connection: Connection, bucket: Bucket, newest: _Newest, key: ObjectKey, *, to_read: bool) -> Readable | None:
+        version = decode_version(newest.record, newest.latest)
+        if newest.pack is not None and newest.layout is not None:
+            return Readable(version=version, extents=(self._pack(newest.pack, newest.layout),))
+        if not to_read:
+            return Readable(version=version)
+        return readable(connection, version) or find_readable(connection, bucket.id, key)
+
+    def _pack(self, extent_id: ExtentId, layout: bytes) -> Extent:
+        kept, extent = self._packs.get(extent_id, (None, None))
+        if extent is None or kept != layout:
+            extent = Extent(id=extent_id, layout=decode_layout(layout))
+            self._make_room(len(layout) - len(kept or b""))
+            self._packs[extent_id] = layout, extent
+        return extent
+
+    def _make_room(self, more_bytes: int) -> None:
+        self._answer_bytes += more_bytes
+        if self._answer_bytes > MAX_ANSWER_BYTES:
+            self._answers.clear()
+            self._packs.clear()
+            self._answer_bytes = max(more_bytes, 0)
 
 
 def _caller(key: bytes | None, tenant_record: bytes | None, bucket: bytes | None, owner: bytes | None) -> Caller:
@@ -88,19 +209,13 @@ def _generation(connection: Connection) -> int:
     return int(connection.execute(_GENERATION).fetchone()[0])
 
 
-def _newest(connection: Connection, bucket: Bucket, look: Look) -> tuple[int, Version | None]:
+def _newest(connection: Connection, bucket: Bucket, key: ObjectKey) -> tuple[int, _Newest | None]:
     """Return the generation, and the newest version of a key at the same instant."""
-    row = connection.execute(_NEWEST, (bucket.id, look.key.encode())).fetchone()
-    return (_generation(connection), None) if row is None else (row[2], decode_version(row[0], row[1]))
+    row = connection.execute(_NEWEST, (bucket.id, key.encode())).fetchone()
+    return (_generation(connection), None) if row is None else (row[0], _Newest(*row[1:]))
 
 
-def _found(connection: Connection, bucket: Bucket, version: Version, look: Look) -> Readable | None:
-    if not look.to_read:
-        return Readable(version=version)
-    return readable(connection, version) or find_readable(connection, bucket.id, look.key)
-
-
-def _with_found(caller: Caller, found: Readable | None) -> Caller:
+def _with_found(caller: Caller, found: Readable) -> Caller:
     return Caller(access_key=caller.access_key, tenant=caller.tenant, bucket=caller.bucket, owner=caller.owner, found=found)
 
 

@@ -9,6 +9,8 @@ a reader has been at something for long, or the last glance had to wait, and too
 threads again, each with its deadline, until that is over. (A busy machine may take the processor from us for as long. That is no wait.) A
 glance never waits for a lock: the thread does that. And who asks in a loop lets others have a turn: after so many glances, one gives way
 first.
+
+With the connection comes the log's head: it says whether anything was committed since something was asked.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from time import monotonic, monotonic_ns
 from typing import Concatenate, ParamSpec, TypeVar
 
 from proxy.errors import ManifestUnavailable
+from proxy.manifest.sqlite.log_head import LogHead
 from proxy.manifest.sqlite.readers import Readers
 
 P = ParamSpec("P")
@@ -44,15 +47,18 @@ class Glances:
         open_connection: Callable[[], sqlite3.Connection],
         *,
         is_in_doubt: Callable[[], bool],
+        find_log: Callable[[], LogHead | None] = lambda: None,
         now: Callable[[], float] = monotonic,
         waits: Callable[[], int] | None = None,
     ) -> None:
         self._readers = readers
         self._open_connection = open_connection
         self._is_in_doubt = is_in_doubt
+        self._find_log = find_log
         self._now = now
         self._waits = waits or _waits_of_thread
         self._connection: sqlite3.Connection | None = None
+        self._log: LogHead | None = None
         self._is_opening = False
         self._not_before = 0.0
         self._turn_at = 0.0
@@ -61,7 +67,10 @@ class Glances:
         self._warm_before: set[int] = set()
 
     async def ask(self, question: Question[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
-        """Return the answer, or raise what the question raised, or `ManifestUnavailable`. The arguments can be hashed."""
+        """Return the answer, or raise what the question raised, or `ManifestUnavailable`.
+
+        The positional arguments can be hashed, and say what is read; those by name say what is made of it.
+        """
         self._glances_left -= 1
         if not self._glances_left:
             self._glances_left = GLANCES_A_TURN
@@ -82,8 +91,12 @@ class Glances:
             await self._open()
         return answer
 
+    def log_head(self) -> bytes | None:
+        """Return what stands for all that has been committed so far; None if nobody can tell now. This waits for nothing."""
+        return None if self._log is None else self._log.read()
+
     def close(self) -> None:
-        connection, self._connection = self._connection, None
+        connection, self._connection, self._log = self._connection, None, None
         if connection is not None:
             with suppress(sqlite3.Error):
                 connection.close()
@@ -103,22 +116,22 @@ class Glances:
         """Open a connection, or try again later. Whoever has an answer already loses nothing by that, and the readers keep theirs."""
         self._is_opening = True
         try:
-            self._connection = await self._readers.ask(lambda _: self._opened())
+            self._connection, self._log = await self._readers.ask(lambda _: self._opened())
         except ManifestUnavailable:  # the disk does not answer just now
-            self._connection = None
+            self._connection = self._log = None
         finally:
             self._is_opening = False
         if self._connection is None:
             self._not_before = self._now() + DOUBT_SECONDS
 
-    def _opened(self) -> sqlite3.Connection | None:
+    def _opened(self) -> tuple[sqlite3.Connection | None, LogHead | None]:
         """Open a connection, if that works: there may be no file left to open. This reads the disk."""
         try:
             opened = self._open_connection()
         except (sqlite3.Error, ManifestUnavailable):
-            return None
+            return None, None
         opened.execute("PRAGMA busy_timeout = 0")
-        return opened
+        return opened, self._find_log()
 
 
 def _waits_of_thread() -> int:

@@ -65,7 +65,11 @@ class Accounts(StepRunner):
         await self._write(accounts.add_access_key, key)
 
     async def find_caller(self, access_key: AccessKeyId | None, bucket: BucketName | None, look: Look | None = None) -> Caller:
-        return await self._glance(self._callers.find, access_key, bucket, look)
+        head = self._glances.log_head()
+        if head is not None and (caller := self._callers.recall(head, access_key, bucket, look)) is not None:
+            return caller
+        key, to_read = (None, False) if look is None else look
+        return await self._glance(self._callers.find, access_key, bucket, key, to_read=to_read, head=head)
 
     async def list_access_keys(self, tenant_id: TenantId) -> tuple[AccessKey, ...]:
         return await self._list(accounts.list_access_keys, tenant_id)

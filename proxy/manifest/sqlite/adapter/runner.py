@@ -14,6 +14,7 @@ from proxy.manifest.sqlite.callers import KeptCallers
 from proxy.manifest.sqlite.database import BUSY_SHARE, connect, identity
 from proxy.manifest.sqlite.glances import Glances
 from proxy.manifest.sqlite.group_commit import GroupCommitter
+from proxy.manifest.sqlite.log_head import LogHead
 from proxy.manifest.sqlite.readers import Readers
 from proxy.manifest.sqlite.schema import probe_writing
 from proxy.manifest.sqlite.turn import Turn
@@ -39,7 +40,7 @@ class StepRunner:
         self._committer = GroupCommitter(
             self._connect, timeout_seconds=timeout_seconds, turn=Turn(path), probe=probe_writing, check=self._check_still_there
         )
-        self._glances = Glances(self._points, self._connect, is_in_doubt=self._is_in_doubt)
+        self._glances = Glances(self._points, self._connect, is_in_doubt=self._is_in_doubt, find_log=lambda: LogHead.find(path))
         self._glance = self._glances.ask  # for a read that takes microseconds, and that comes again soon
 
     @property

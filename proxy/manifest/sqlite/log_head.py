@@ -1,0 +1,52 @@
+"""The log's head: 48 bytes that say what has been committed so far.
+
+The problem. A question to the database takes 5 us by itself, and 20 in a server whose caches have seen other things since. Most are asked
+again before anything has changed.
+
+The idea. Each commit, by whatever process, ends with writing the head of the log's index, which lies in memory that all processes share:
+from then on readers see it (https://www.sqlite.org/walformat.html, "The WAL-Index File Format"). It has a number that every commit raises,
+and the log's length, salt and checksum. So an answer is as good as new while the head is what it was before the question was asked. To
+read it takes half a microsecond, and never waits for a disk or a lock.
+
+The head is there twice, and a writer writes one copy after the other: if they differ, that is happening right now. The index has a
+version of its own: of another one nothing is read, and everybody asks the database.
+
+It is read by SQLite's own descriptor. To open the file, and to close it again, would drop the locks of all connections: see `database`.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+HEAD_SIZE = 48
+_VERSION = (3_007_000).to_bytes(4, "little"), (3_007_000).to_bytes(4, "big")  # in the byte order of the machine
+_DESCRIPTORS = "/proc/self/fd"  # Linux; elsewhere there is no head to read
+
+
+class LogHead:
+    """The head of one database's log, for as long as a connection of this process to it is open."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    @classmethod
+    def find(cls, database: Path) -> LogHead | None:
+        """Find it among what SQLite has open, once a connection has read something. This reads the disk."""
+        with suppress(OSError):
+            wanted = os.stat(f"{os.path.realpath(database)}-shm")
+            for name in os.listdir(_DESCRIPTORS):
+                with suppress(OSError):  # closed meanwhile
+                    if os.path.samestat(os.fstat(int(name)), wanted):
+                        return cls(int(name))
+        return None
+
+    def read(self) -> bytes | None:
+        """Return the head, or None if there is none that could be relied on."""
+        try:
+            twice = os.pread(self._descriptor, 2 * HEAD_SIZE, 0)
+        except OSError:
+            return None
+        head = twice[:HEAD_SIZE]
+        return head if twice[HEAD_SIZE:] == head and head.startswith(_VERSION) else None

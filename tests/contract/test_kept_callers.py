@@ -1,0 +1,125 @@
+"""Whoever asks again finds what a newcomer would, whatever was committed meanwhile, and whoever did it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from proxy.clock import ManualClock
+from proxy.errors import ProxyError
+from proxy.manifest.drafts import AttributeChange
+from proxy.manifest.protocol import Manifest
+from proxy.manifest.records import AccessKey, Caller, Look, Version
+from proxy.manifest.sqlite import open_sqlite
+from proxy.manifest.sqlite.callers import KeptCallers
+from tests.contract.conftest import NOW
+from tests.contract.test_manifest import BUCKET, draft, layout
+from tests.contract.test_packs import commit, packed
+
+KEYS = ("a", "b", "c")
+TO_READ = Look("a", to_read=True)
+TO_TELL = Look("a", to_read=False)
+
+
+@pytest.fixture
+async def other(manifest: Manifest, tmp_path: Path) -> AsyncIterator[Manifest]:
+    """The same manifest, as another worker has it. There is an access key, AK."""
+    await manifest.add_access_key(AccessKey(id="AK", tenant_id="t", sealed_secret=b"s", created_ms=NOW))
+    async with open_sqlite(tmp_path / "m.sqlite", ManualClock(NOW)) as opened:
+        yield opened
+
+
+async def settled(manifest: Manifest, look: Look | None) -> Caller:
+    """Ask until the answer comes out of memory."""
+    for _ in range(3):
+        caller = await manifest.find_caller("AK", "b", look)
+    return caller
+
+
+@pytest.mark.parametrize("look", [None, TO_READ, TO_TELL])
+async def test_while_nothing_is_committed_nobody_is_asked(manifest: Manifest, other: Manifest, look: Look | None) -> None:
+    await commit(manifest, packed("a", "b"))
+    before = await settled(other, look)
+    assert await other.find_caller("AK", "b", look) is before
+    assert before.found is None if look is None else before.found is not None
+
+
+async def test_what_was_committed_elsewhere_leaves_the_same_answer(manifest: Manifest, other: Manifest) -> None:
+    await commit(manifest, packed("a", "b"))
+    before = await settled(other, TO_READ)
+    await manifest.commit_version(draft("c"))
+    after = await other.find_caller("AK", "b", TO_READ)
+    assert after is before
+
+
+async def test_versions_of_one_pack_share_it(manifest: Manifest, other: Manifest) -> None:
+    await commit(manifest, packed("a", "b"))
+    one = (await settled(other, TO_READ)).found
+    two = (await settled(other, Look("b", to_read=True))).found
+    assert one is not None
+    assert two is not None
+    assert one.extents[0] is two.extents[0]
+
+
+async def test_who_only_wants_to_be_told_does_not_spoil_it_for_readers(manifest: Manifest, other: Manifest) -> None:
+    """The extents of what is in no pack are not in the row: they may change while that stays."""
+    written = await manifest.commit_version(draft("a", new_layouts=(layout(1),)))
+    await settled(other, TO_READ)
+    await _move_shard(manifest, written)
+    await settled(other, TO_TELL)
+    (extent,) = await manifest.load_extents([written.extents[0].id])
+    found = (await settled(other, TO_READ)).found
+    assert found is not None
+    assert found.extents == (extent,)
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_any_change_is_seen_by_the_next_who_asks(manifest: Manifest, other: Manifest, tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    numbers = iter(range(1, 1000))
+    async with open_sqlite(tmp_path / "m.sqlite", ManualClock(NOW)) as newcomer:
+        for _ in range(60):
+            with suppress(ProxyError):
+                await _change(chance.choice((manifest, other)), chance, next(numbers))
+            look = Look(chance.choice(KEYS), to_read=chance.random() < 0.5)
+            for asked in (None, look):
+                for kept in (manifest, other):
+                    newcomer._callers = KeptCallers()
+                    assert await kept.find_caller("AK", "b", asked) == await newcomer.find_caller("AK", "b", asked), (asked, seed)
+
+
+async def _change(manifest: Manifest, chance: random.Random, number: int) -> None:
+    key = chance.choice(KEYS)
+    version = await manifest.find_version(BUCKET, key)
+    match chance.randrange(10):
+        case 0 | 1:
+            await commit(manifest, packed(*chance.sample(KEYS, 2)), number)
+        case 2:
+            await manifest.commit_version(draft(key, f"n{number}", new_layouts=(layout(number),)))
+        case 3 if version is not None:
+            await manifest.delete_version(BUCKET, key, version.id, now_ms=NOW)
+        case 4:
+            await manifest.delete_latest(BUCKET, key, marker_id=f"m{number}", now_ms=NOW)
+        case 5 if version is not None:
+            await manifest.change_attributes(BUCKET, key, None, AttributeChange(tags={"n": str(number)}))
+        case 6 if version is not None:
+            await _move_shard(manifest, version)
+        case 7:
+            await manifest.set_versioning(BUCKET, chance.choice(("Enabled", "Suspended")))
+        case 8:
+            await manifest.put_bucket_setting(BUCKET, "policy", chance.choice((None, str(number))))
+        case 9:
+            await manifest.set_tenant_enabled("t", chance.random() < 0.5)
+
+
+async def _move_shard(manifest: Manifest, version: Version) -> None:
+    """Point the extent to a shard elsewhere, as a repair does."""
+    for extent in await manifest.load_extents([ref.id for ref in version.extents]):
+        segment = extent.layout.segments[0]
+        drawn = await manifest.draw_generation(extent.id, segment.id, {1: "s9"}, expires_ms=NOW + 1000)
+        assert drawn is not None
+        assert await manifest.replace_shards(extent.id, segment.id, {1: "s9"}, drawn.drawn, now_ms=NOW)

@@ -1,0 +1,101 @@
+"""The log's head says whether anything was committed, whoever did it."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from proxy.manifest.sqlite.database import connect
+from proxy.manifest.sqlite.log_head import HEAD_SIZE, LogHead
+
+
+@pytest.fixture
+def connection(tmp_path: Path) -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(tmp_path / "m.sqlite")) as made:
+        made.execute("CREATE TABLE fact (value INTEGER)")
+    with closing(connect(tmp_path / "m.sqlite", busy_seconds=5)) as opened:
+        opened.execute("INSERT INTO fact VALUES (7)")
+        yield opened
+
+
+def found(path: Path) -> LogHead:
+    head = LogHead.find(path / "m.sqlite")
+    assert head is not None
+    return head
+
+
+def test_it_is_the_same_until_something_is_committed(connection: sqlite3.Connection, tmp_path: Path) -> None:
+    log = found(tmp_path)
+    before = log.read()
+    assert before is not None
+    connection.execute("SELECT value FROM fact").fetchall()
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute("UPDATE fact SET value = 8")
+    assert log.read() == before, "nothing is committed yet"
+    connection.execute("ROLLBACK")
+    assert log.read() == before
+    connection.execute("UPDATE fact SET value = 8")
+    assert log.read() not in {before, None}
+
+
+def test_every_commit_gives_another_one_also_when_the_log_begins_anew(connection: sqlite3.Connection, tmp_path: Path) -> None:
+    log = found(tmp_path)
+    heads = [log.read()]
+    for number in range(20):
+        connection.execute("UPDATE fact SET value = ?", (number % 2,))
+        heads.append(log.read())
+        if number % 5 == 4:
+            assert connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
+    assert None not in heads
+    assert len(set(heads)) == 21
+
+
+def test_a_commit_of_another_process_is_seen(connection: sqlite3.Connection, tmp_path: Path) -> None:
+    log = found(tmp_path)
+    before = log.read()
+    program = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('UPDATE fact SET value = 9'); c.commit()"
+    subprocess.run([sys.executable, "-c", program, tmp_path / "m.sqlite"], check=True, timeout=60)
+    assert log.read() not in {before, None}
+    assert connection.execute("SELECT value FROM fact").fetchone() == (9,)
+
+
+def test_to_find_and_to_read_it_opens_nothing(connection: sqlite3.Connection, tmp_path: Path) -> None:
+    """A descriptor more would be closed some day, and with it went SQLite's locks."""
+    before = sorted(os.listdir("/proc/self/fd"))
+    found(tmp_path).read()
+    assert sorted(os.listdir("/proc/self/fd")) == before
+    assert connection.execute("SELECT value FROM fact").fetchone() == (7,)
+
+
+def test_there_is_none_where_nobody_is_connected(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "m.sqlite")) as made:
+        made.execute("CREATE TABLE fact (value INTEGER)")
+    assert LogHead.find(tmp_path / "m.sqlite") is None
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda twice: twice[:HEAD_SIZE] + bytes([twice[HEAD_SIZE] ^ 1]) + twice[HEAD_SIZE + 1 :],  # one copy is written, the other not yet
+        lambda twice: bytes(2 * HEAD_SIZE),  # it is being recovered
+        lambda twice: twice[: HEAD_SIZE - 1],
+        lambda twice: (b"\x01" + twice[1:HEAD_SIZE]) * 2,  # of another format
+    ],
+)
+def test_one_that_cannot_be_relied_on_is_none(connection: sqlite3.Connection, tmp_path: Path, spoil: object) -> None:
+    whole = found(tmp_path)
+    with open(tmp_path / "copy", "w+b", buffering=0) as file:
+        twice = os.pread(whole._descriptor, 2 * HEAD_SIZE, 0)
+        file.write(twice)
+        assert LogHead(file.fileno()).read() == whole.read() is not None
+        file.truncate(0)
+        file.seek(0)
+        file.write(spoil(twice))
+        assert LogHead(file.fileno()).read() is None
