@@ -1,13 +1,20 @@
-"""The event loops of the tests: the usual one, or with the mark `leaping` one of simulated time."""
+"""The event loops of the tests: the usual one, or with the mark `leaping` one of simulated time; and Ctrl-C, which programs must hear."""
 
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Callable, Mapping
 
 import pytest
 
 from tests.leaping import LeapingLoop
+
+
+def pytest_configure() -> None:
+    """Hear Ctrl-C: a shell that is no terminal's starts what goes on in the background deaf to it, and so would be the programs under test."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
