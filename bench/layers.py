@@ -37,7 +37,8 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.load import fill_listing, run_workload
-from bench.servers import REPOSITORY, creates_bucket, free_port, read_credentials
+from bench.ports import free_port
+from bench.servers import REPOSITORY, creates_bucket, read_credentials
 from bench.signing import Endpoint
 from bench.workloads import FULL, LIST_KEYS, Scale
 from proxy.cli.init import first_start

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
 
+from bench.ports import free_port
 from bench.signing import Endpoint
 
 ACCESS_KEY = "benchbenchbenchbench"
@@ -99,24 +100,6 @@ def rclone(data: Path) -> Iterator[Running]:
     with _process(command, data, environment) as process:
         _wait(process, data, lambda: _listens(port))
         yield _ready(process, data, "rclone", Endpoint("127.0.0.1", port, ACCESS_KEY, SECRET_KEY))
-
-
-def free_port() -> int:
-    """Return a port nobody listens on; below 32768, where no outgoing connection takes it meanwhile."""
-    for candidate in range(20000 + os.getpid() % 10000, 32768):
-        if candidate in _given:
-            continue
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", candidate))
-            except OSError:
-                continue
-        _given.add(candidate)
-        return candidate
-    raise ServerFailed("no free port")
-
-
-_given: set[int] = set()
 
 
 def read_credentials(path: Path) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from tests.leaping import LeapingLoop
 
 
 def pytest_configure() -> None:
-    """Hear Ctrl-C: a shell that is no terminal's starts what goes on in the background deaf to it, and so would be the programs under test."""
+    """Hear Ctrl-C: what a script starts in the background ignores it, and so would the programs under test."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

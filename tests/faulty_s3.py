@@ -14,12 +14,12 @@ from xml.sax.saxutils import escape
 
 from aiohttp import web
 
+from bench.ports import free_port
 from proxy.errors import ShardMissing, StoreRejected, StoreUnavailable
 from proxy.stores.protocol import ShardName, StoreInfo
 from tests.fault.machine.network import MemoryStore
 from tests.faulty_store import FaultyStore
 from tests.patience import PATIENCE_SECONDS
-from tests.servers import free_port
 
 LARGEST = 64 * 1024 * 1024  # a shard has 16 MiB and a footer at most
 PAGE = 1000

@@ -24,8 +24,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from bench.ports import free_port
 from tests.patience import PATIENCE_SECONDS
-from tests.servers import ROOT, Shardgate, free_port, start_shardgate, stop
+from tests.servers import ROOT, Shardgate, start_shardgate, stop
 
 DOCUMENT = ROOT / "docs/RUNBOOK.md"
 _STEP = re.compile(r"^ *```(console|toml)\n(.*?)^ *```|^ *<!-- test: (.*?) -->$", flags=re.MULTILINE | re.DOTALL)

@@ -11,7 +11,6 @@ import os
 import resource
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from pathlib import Path
 import boto3
 from botocore.config import Config
 
+from bench.ports import free_port
 from tests.patience import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parent.parent
@@ -36,12 +36,6 @@ DOOR = "SHARDGATE_DOOR"  # "aiohttp" in the environment turns the front door of 
 # Azurite's account and key are the same everywhere: https://learn.microsoft.com/azure/storage/common/storage-connect-azurite
 AZURITE_ACCOUNT = "devstoreaccount1"
 AZURITE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_for(url: str, process: subprocess.Popen[bytes], *, ca: Path | None = None) -> None:

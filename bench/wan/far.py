@@ -16,7 +16,8 @@ from typing import IO, cast
 
 import uvloop
 
-from bench.servers import REPOSITORY, ServerFailed, free_port
+from bench.ports import free_port
+from bench.servers import REPOSITORY, ServerFailed
 from bench.wan.bucket import Bucket, BucketServer
 from bench.wan.line import Connection, Line, State
 

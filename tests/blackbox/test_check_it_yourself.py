@@ -14,10 +14,11 @@ from pathlib import Path
 import boto3
 import pytest
 
+from bench.ports import free_port
 from proxy.codec.format import shard_name
 from tests.laboratory import laboratory
 from tests.patience import PATIENCE_SECONDS
-from tests.servers import ROOT, free_port, moto_servers
+from tests.servers import ROOT, moto_servers
 
 BIN = Path(sys.executable).parent
 IN_BUCKETS = ("alder", "birch", "cedar", "fir")

@@ -17,10 +17,11 @@ from pathlib import Path
 
 import pytest
 
+from bench.ports import free_port
 from tests.blackbox.signer import UNSIGNED, Signer
 from tests.certificates import Authority
 from tests.patience import PATIENCE_SECONDS
-from tests.servers import ROOT, Shardgate, free_port, shardgate, stop, wait_for
+from tests.servers import ROOT, Shardgate, shardgate, stop, wait_for
 
 MIB = 1024 * 1024
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")

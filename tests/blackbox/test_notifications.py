@@ -17,9 +17,10 @@ from uuid import uuid4
 import nats
 import pytest
 
+from bench.ports import free_port
 from tests.blackbox.expect import MIB, s3_error, until
 from tests.patience import PATIENCE_SECONDS
-from tests.servers import ROOT, Shardgate, free_port, shardgate, stop
+from tests.servers import ROOT, Shardgate, shardgate, stop
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client

@@ -21,10 +21,11 @@ import pytest
 from botocore.exceptions import ClientError, IncompleteReadError, ResponseStreamingError
 from botocore.response import StreamingBody
 
+from bench.ports import free_port
 from tests.blackbox.raw import read_to_end
 from tests.blackbox.signer import UNSIGNED, Signer
 from tests.patience import PATIENCE_SECONDS
-from tests.servers import ROOT, Shardgate, free_port, lose, shardgate, start_shardgate, stop
+from tests.servers import ROOT, Shardgate, lose, shardgate, start_shardgate, stop
 
 MIB = 1024 * 1024
 MARKER = ".shardgate-store"

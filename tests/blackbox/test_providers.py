@@ -8,9 +8,10 @@ from pathlib import Path
 
 import boto3
 
+from bench.ports import free_port
 from proxy.codec.format import is_shard_name
 from tests.moto_providers import moto_environ
-from tests.servers import ROOT, free_port, moto_servers, shardgate, stop
+from tests.servers import ROOT, moto_servers, shardgate, stop
 
 
 def test_objects_spread_over_six_s3_providers_and_survive_one(tmp_path: Path) -> None:

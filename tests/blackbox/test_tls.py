@@ -21,11 +21,12 @@ from botocore.config import Config
 from botocore.exceptions import SSLError
 from s3transfer.crt import BotocoreCRTCredentialsWrapper, BotocoreCRTRequestSerializer, CRTTransferManager, create_s3_crt_client
 
+from bench.ports import free_port
 from tests.blackbox.raw import read_to_end
 from tests.blackbox.signer import UNSIGNED, Signer
 from tests.certificates import Authority, Pair
 from tests.patience import PATIENCE_SECONDS
-from tests.servers import ROOT, Shardgate, free_port, shardgate
+from tests.servers import ROOT, Shardgate, shardgate
 
 MIB = 1024 * 1024
 

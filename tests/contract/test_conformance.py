@@ -11,11 +11,12 @@ import boto3
 import pytest
 from aiohttp import web
 
+from bench.ports import free_port
 from proxy.clock import SystemClock
 from proxy.stores.conformance import Conformance, analyze
 from proxy.stores.protocol import Store, StoreInfo, StoreName
 from proxy.stores.upstream import s3_store
-from tests.servers import free_port, moto_servers
+from tests.servers import moto_servers
 
 INFO = StoreInfo(name=StoreName("s"), provider="p", region="us-east-1", jurisdiction="j")
 KEYS = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}

@@ -11,6 +11,7 @@ from pathlib import Path
 import boto3
 import pytest
 
+from bench.ports import free_port
 from proxy.clock import ManualClock, SystemClock
 from proxy.config import StoreConfig
 from proxy.errors import ShardMissing, StoreRejected, StoreUnavailable
@@ -32,7 +33,6 @@ from tests.servers import (
     fake_gcs_server,
     find_azurite,
     find_fake_gcs,
-    free_port,
     moto_servers,
 )
 

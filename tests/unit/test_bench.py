@@ -1,13 +1,16 @@
-"""The bench's own arithmetic: its table, its picture and its bills."""
+"""The bench's own arithmetic: its table, its picture and its bills; and its ports."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from xml.etree.ElementTree import fromstring
 
 import pytest
 
+from bench import ports
 from bench.cost import (
     GB,
     JournalUse,
@@ -106,3 +109,15 @@ def test_packing_is_cheaper_and_large_objects_are_not_packed() -> None:
     assert packed.total < plain.total
     assert packed.stored_gb == pytest.approx(LOAD.objects * packed_use(16384, POLICY.scheme, 16).stored / GB)
     assert len(monthly_bills(replace(LOAD, size=200_000), POLICY, journal, lists, below=131072, beside="AWS")) == 2
+
+
+def test_a_port_that_another_process_was_given_and_does_not_listen_on_yet_is_not_given_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    gives_one = "from bench.ports import free_port; print(free_port(), flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", gives_one], cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        port = int(other.stdout.readline())
+        monkeypatch.setattr(ports, "_PORTS", range(port, port + 1))
+        with pytest.raises(OSError, match=f"no port from {port} on is free"):
+            ports.free_port()
+        other.communicate(b"\n")
+    assert ports.free_port() == port

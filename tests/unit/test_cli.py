@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from bench.ports import free_port
 from proxy.cli.context import print_table
 from proxy.cli.init import first_start
 from proxy.cli.main import main
@@ -27,7 +28,7 @@ from proxy.config import Config, TlsConfig, credentials_path, load_config
 from proxy.errors import ConfigError, ProxyError
 from proxy.services import Services, open_services
 from tests.patience import PATIENCE_SECONDS
-from tests.servers import ROOT, Shardgate, free_port, shardgate, start_shardgate, stop
+from tests.servers import ROOT, Shardgate, shardgate, start_shardgate, stop
 
 LOCAL = ROOT / "config" / "local.toml"
 

@@ -15,6 +15,7 @@ import pytest
 from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
+from bench.ports import free_port
 from proxy.clock import SystemClock
 from proxy.config import Config
 from proxy.errors import ManifestFenced
@@ -31,7 +32,6 @@ from proxy.status.gathering import gather_facts, policy_facts
 from proxy.status.live import count_calls, endpoint_of
 from proxy.stores.observe import Condition
 from tests.laboratory import laboratory, laboratory_config
-from tests.servers import free_port
 
 
 def gather(config: Config, *, seconds: float = 5.0) -> Facts:
