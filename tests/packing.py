@@ -11,7 +11,7 @@ from proxy.codec.slots import SlotContent, arrange, compose
 from proxy.engine.budget import Budget
 from proxy.engine.ciphers import cipher_for_client
 from proxy.engine.locking import with_default_lock
-from proxy.engine.pack_segment import PackKind, PackPutter, pack_geometry, pack_memory
+from proxy.engine.pack_segment import PackKind, PackPutter, StoredSegment, pack_geometry, pack_memory
 from proxy.engine.repack.worker import SETTLED_MS
 from proxy.engine.stragglers import LatePuts
 from proxy.manifest.drafts import PackedDraft, VersionDraft
@@ -31,35 +31,56 @@ async def put_pack(
     settle: bool = True,
 ) -> list[Version]:
     """Put objects as one pack, in turn into each of the buckets (the laboratory's, if none are named), and wait for late shards."""
-    services = lab.services
-    dealt = [(buckets or (lab.bucket,))[number % max(len(buckets), 1)] for number in range(len(objects))]
-    drafts = [_draft(lab, bucket, key, data, attributes) for bucket, (key, data) in zip(dealt, objects.items(), strict=True)]
-    contents = [
-        SlotContent(bucket.name, key, draft.id, msgpack.encode(draft), data)
-        for bucket, draft, (key, data) in zip(dealt, drafts, objects.items(), strict=True)
-    ]
-    policy = services.policies[dealt[0].policy]
-    cipher = await cipher_for_client(services.manifest, services.keyring, lab.tenant, attributes.encryption)
-    kind = PackKind(policy=policy, scheme=policy.scheme_of(attributes.storage_class), cipher=cipher)
-    composition = compose([len(data) for data in objects.values()], kind.scheme.k)
-    assert not composition.left_out, "a test names objects that make a pack"
-    arrangement = arrange(contents, composition)
-    budget = Budget(MEMORY, wait_seconds=1)
-    held = await budget.acquire(pack_memory(pack_geometry(kind.scheme, arrangement)), owner="test")
-    putter = _putter(lab, budget)
-    stored = await putter.store(kind, contents, arrangement, held)
-
-    async def commit(settlements: Sequence[Settlement]) -> tuple[ExtentId, list[Version]]:
-        packed = [PackedDraft(draft, stored.offsets[place]) for place, draft in enumerate(drafts)]
-        made = await services.manifest.commit_pack(stored.layout, packed, settlements=settlements, now_ms=lab.clock.now_ms())
-        versions = [version for version in made if isinstance(version, Version)]
-        assert len(versions) == len(drafts), made
-        return versions[0].extents[0].id, versions
-
-    versions = await putter.commit(stored, commit)
+    drafts = drafts_of(lab, objects, buckets=buckets, attributes=attributes)
+    versions = await commit_pack(lab, *await store_pack(lab, drafts, list(objects.values()), buckets=buckets))
+    assert len(versions) == len(drafts), versions
     if settle:
         await lab.settled()
     return versions
+
+
+def drafts_of(
+    lab: Laboratory,
+    objects: Mapping[str, bytes],
+    *,
+    buckets: Sequence[Bucket] = (),
+    attributes: ObjectAttributes = ObjectAttributes(),  # noqa: B008 - frozen
+) -> list[VersionDraft]:
+    """Return the records of new versions, as a PUT makes them."""
+    among = buckets or (lab.bucket,)
+    return [_draft(lab, among[number % len(among)], key, data, attributes) for number, (key, data) in enumerate(objects.items())]
+
+
+async def store_pack(
+    lab: Laboratory, drafts: Sequence[VersionDraft], bodies: Sequence[bytes], *, buckets: Sequence[Bucket] = ()
+) -> tuple[StoredSegment, list[PackedDraft]]:
+    """Put the shards of one pack; nothing of it is visible yet."""
+    services = lab.services
+    places = {bucket.id: bucket for bucket in buckets or (lab.bucket,)}
+    contents = [
+        SlotContent(places[draft.bucket_id].name, draft.key, draft.id, msgpack.encode(draft), body)
+        for draft, body in zip(drafts, bodies, strict=True)
+    ]
+    policy, attributes = services.policies[places[drafts[0].bucket_id].policy], drafts[0].attributes
+    cipher = await cipher_for_client(services.manifest, services.keyring, lab.tenant, attributes.encryption)
+    kind = PackKind(policy=policy, scheme=policy.scheme_of(attributes.storage_class), cipher=cipher)
+    composition = compose([len(body) for body in bodies], kind.scheme.k)
+    assert not composition.left_out, "a test names objects that make a pack"
+    arrangement = arrange(contents, composition)
+    held = await Budget(MEMORY, wait_seconds=1).acquire(pack_memory(pack_geometry(kind.scheme, arrangement)), owner="test")
+    stored = await _putter(lab).store(kind, contents, arrangement, held)
+    return stored, [PackedDraft(draft, stored.offsets[place]) for place, draft in enumerate(drafts)]
+
+
+async def commit_pack(lab: Laboratory, stored: StoredSegment, packed: Sequence[PackedDraft]) -> list[Version]:
+    """Make the versions of a pack visible; return those that have become so."""
+
+    async def commit(settlements: Sequence[Settlement]) -> tuple[ExtentId | None, list[Version]]:
+        outcomes = await lab.services.manifest.commit_pack(stored.layout, packed, settlements=settlements, now_ms=lab.clock.now_ms())
+        versions = [outcome for outcome in outcomes if isinstance(outcome, Version)]
+        return (versions[0].extents[0].id if versions else None), versions
+
+    return await _putter(lab).commit(stored, commit)
 
 
 def settle(lab: Laboratory) -> None:
@@ -123,13 +144,13 @@ def _draft(lab: Laboratory, bucket: Bucket, key: str, data: bytes, attributes: O
     return with_default_lock(bucket, draft)
 
 
-def _putter(lab: Laboratory, budget: Budget) -> PackPutter:
+def _putter(lab: Laboratory) -> PackPutter:
     parts = lab.services.parts
     return PackPutter(
         ledger=parts.ledger,
         threads=parts.threads,
         putter=parts.putter,
         stragglers=parts.stragglers,
-        late=LatePuts(budget),
+        late=LatePuts(Budget(MEMORY, wait_seconds=1)),
         tasks=parts.tasks,
     )

@@ -20,7 +20,7 @@ from proxy.manifest.drafts import CompletedPart, Conditions
 from proxy.manifest.records import Bucket, BucketName, Encryption, ObjectAttributes, ObjectKey
 from proxy.tenancy import add_kms_key
 from tests.laboratory import ROOT, BytesBody, Laboratory, laboratory
-from tests.packed import commit_pack, drafts_of, put_pack, store_pack
+from tests.packing import commit_pack, drafts_of, put_pack, store_pack
 from tests.patience import PATIENCE_SECONDS
 
 TOOL = ROOT / "tools/shardgate-decode.py"

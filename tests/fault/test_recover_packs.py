@@ -20,7 +20,7 @@ from tests.fault.test_recover import JOURNAL, lose_manifest, recover_in
 from tests.fault.test_recover import recovered as recovered_whole
 from tests.fault.test_recover_labels import blank_manifest, read, recover, recovered, silence, the_bucket
 from tests.laboratory import Laboratory, laboratory
-from tests.packed import commit_pack, drafts_of, put_pack, store_pack
+from tests.packing import commit_pack, drafts_of, put_pack, store_pack
 
 OBJECTS = {f"k{number}": os.urandom(size) for number, size in enumerate((1, 700, 4096, 4097, 30_000, 65_530, 65_536, 80_000))}
 

@@ -22,7 +22,7 @@ from proxy.codec.format import END, FIXED, shard_name
 from proxy.config import CoalitionConfig, Config
 from tests.fault.journal_child import KEPT
 from tests.laboratory import laboratory
-from tests.packed import put_pack
+from tests.packing import put_pack
 from tests.patience import PATIENCE_SECONDS
 from tests.servers import ROOT
 
