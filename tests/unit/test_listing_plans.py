@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from proxy.clock import ManualClock
-from proxy.manifest.sqlite import listing, open_sqlite
+from proxy.manifest.sqlite import open_sqlite
+from proxy.manifest.sqlite.listing import objects, records
 
 VALUES = {
     "bucket": 1,
@@ -34,12 +35,12 @@ async def path(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "statement",
     [
-        listing._SCANNED,
-        listing._FOUND,
-        listing._FOUND_BEFORE_COMMON,
-        listing._CURRENT_HOPS,
-        *listing._ALL,
-        *listing._UPLOADS,
+        objects._SCANNED,
+        objects._FOUND,
+        objects._FOUND_BEFORE_COMMON,
+        objects._CURRENT_HOPS,
+        *records._ALL,
+        *records._UPLOADS,
     ],
 )
 def test_nothing_is_collected_or_sorted_to_find_a_page(path: Path, statement: str) -> None:
