@@ -11,25 +11,27 @@ import msgspec
 from tests.clients.running import Outcome, run_program, skipped
 
 HERE = Path(__file__).parent
+_SHARED = HERE / "shared"
 _GO = (("go", "build", "-o", "check", "."),)
 _MAVEN = (("mvn", "-q", "-B", "-ntp", "compile", "dependency:build-classpath", "-Dmdep.outputFile=target/classpath"),)
 _JAVA = ("sh", "-c", 'exec java -cp "target/classes:$(cat target/classpath)" Check "$0"')
 
 
 class Program(msgspec.Struct, frozen=True, kw_only=True):
-    """How a program is built, and how it is run: with one more argument, by `told`."""
+    """How a program is built, beside what it shares with others, and how it is run: with one more argument, by `told`."""
 
     build: Sequence[Sequence[str]]
+    shares: str = ""
     run: Sequence[str]
     told: str = "http://localhost:{port}"
 
 
 PROGRAMS: Mapping[str, Program] = {
     "javascript": Program(build=[("npm", "install", "--silent", "--no-audit", "--no-fund")], run=("node", "check.mjs")),
-    "golang": Program(build=_GO, run=("./check",), told="localhost:{port}"),  # minio-go
-    "awsgo": Program(build=_GO, run=("./check",)),
-    "java": Program(build=_MAVEN, run=_JAVA),
-    "hadoop": Program(build=_MAVEN, run=_JAVA),
+    "golang": Program(build=_GO, shares="checking.go", run=("./check",), told="localhost:{port}"),  # minio-go
+    "awsgo": Program(build=_GO, shares="checking.go", run=("./check",)),
+    "java": Program(build=_MAVEN, shares="src/main/java/Checking.java", run=_JAVA),
+    "hadoop": Program(build=_MAVEN, shares="src/main/java/Checking.java", run=_JAVA),
 }
 
 
@@ -37,6 +39,8 @@ def run_built(name: str, folder: Path, port: int, environ: Mapping[str, str]) ->
     """Build a program in `folder`, and run it."""
     program = PROGRAMS[name]
     place = Path(shutil.copytree(HERE / name, folder / name))
+    if program.shares:
+        shutil.copy(_SHARED / Path(program.shares).name, place / program.shares)
     for command in program.build:
         why_not = run_program(command, place, quiet=True)
         if why_not:

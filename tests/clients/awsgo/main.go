@@ -4,12 +4,10 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -29,26 +27,9 @@ import (
 )
 
 var (
-	failed  = 0
 	ctx     = context.Background()
 	awkward = []string{"a b", "a+b", "100%", "é/ü", "deep/er/key", "emoji-🙂", "semi;colon", "quote'd", "tilde~"}
 )
-
-func check(name string, work func() error) {
-	if err := work(); err != nil {
-		failed++
-		fmt.Printf("FAIL %s: %v\n", name, err)
-		return
-	}
-	fmt.Printf("ok   %s\n", name)
-}
-
-func same(got, want []byte) error {
-	if !bytes.Equal(got, want) {
-		return fmt.Errorf("%d bytes are not the %d that were put", len(got), len(want))
-	}
-	return nil
-}
 
 func refused(err error, code string) error {
 	var problem smithy.APIError
@@ -58,18 +39,10 @@ func refused(err error, code string) error {
 	return nil
 }
 
-func random(size int) []byte {
-	data := make([]byte, size)
-	rand.Read(data)
-	return data
-}
-
 func main() {
 	endpoint, _ := url.Parse(os.Args[1])
 	transport := awshttp.NewBuildableClient().WithTransportOptions(func(transport *http.Transport) {
-		transport.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, network, "127.0.0.1:"+endpoint.Port()) // *.localhost is this machine
-		}
+		transport.DialContext = onThisMachine(endpoint.Port())
 	})
 	settings, err := config.LoadDefaultConfig(ctx, config.WithHTTPClient(transport), config.WithBaseEndpoint(os.Args[1]))
 	if err != nil {
@@ -86,9 +59,7 @@ func main() {
 		}
 		return err
 	})
-	if failed > 0 {
-		os.Exit(1)
-	}
+	finish()
 }
 
 func exercise(style string, client *s3.Client, transport *awshttp.BuildableClient) {
@@ -145,8 +116,7 @@ func exercise(style string, client *s3.Client, transport *awshttp.BuildableClien
 	manager := transfermanager.New(client, func(options *transfermanager.Options) { options.PartSizeBytes = 5 << 20 })
 	check(style+" transfer manager: a stream up, parts down", func() error {
 		data := random(17 << 20)
-		stream := struct{ io.Reader }{bytes.NewReader(data)} // whose size nobody knows
-		if _, err := manager.UploadObject(ctx, &transfermanager.UploadObjectInput{Bucket: bucket, Key: aws.String("big"), Body: stream}); err != nil {
+		if _, err := manager.UploadObject(ctx, &transfermanager.UploadObjectInput{Bucket: bucket, Key: aws.String("big"), Body: stream(data)}); err != nil {
 			return err
 		}
 		for _, kind := range []managed.GetObjectType{managed.GetObjectParts, managed.GetObjectRanges} {
@@ -236,14 +206,14 @@ func exercise(style string, client *s3.Client, transport *awshttp.BuildableClien
 		if err != nil {
 			return err
 		}
-		if _, err = fetch(transport, put.Method, put.URL, "presigned"); err != nil {
+		if _, err = fetch(transport, put.Method, put.URL, []byte("presigned")); err != nil {
 			return err
 		}
 		address, err := signing.PresignGetObject(ctx, &s3.GetObjectInput{Bucket: bucket, Key: aws.String("p é")})
 		if err != nil {
 			return err
 		}
-		got, err := fetch(transport, address.Method, address.URL, "")
+		got, err := fetch(transport, address.Method, address.URL, nil)
 		if err != nil {
 			return err
 		}
@@ -268,18 +238,4 @@ func exercise(style string, client *s3.Client, transport *awshttp.BuildableClien
 		_, err = client.DeleteBucket(ctx, &s3.DeleteBucketInput{Bucket: bucket})
 		return err
 	})
-}
-
-func fetch(client *awshttp.BuildableClient, method, address, body string) ([]byte, error) {
-	request, _ := http.NewRequest(method, address, strings.NewReader(body))
-	answer, err := client.Do(request)
-	if err != nil {
-		return nil, err
-	}
-	defer answer.Body.Close()
-	got, _ := io.ReadAll(answer.Body)
-	if answer.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%d %s", answer.StatusCode, got)
-	}
-	return got, nil
 }

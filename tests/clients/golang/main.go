@@ -4,7 +4,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -18,34 +17,12 @@ import (
 	"github.com/minio/minio-go/v7/pkg/credentials"
 )
 
-var failed = 0
-
-func check(name string, work func() error) {
-	if err := work(); err != nil {
-		failed++
-		fmt.Printf("FAIL %s: %v\n", name, err)
-		return
-	}
-	fmt.Printf("ok   %s\n", name)
-}
-
-func same(got, want []byte) error {
-	if !bytes.Equal(got, want) {
-		return fmt.Errorf("%d bytes are not the %d that were put", len(got), len(want))
-	}
-	return nil
-}
-
-type slow struct{ io.Reader }
-
 func main() {
 	endpoint := os.Args[1]
 	_, port, _ := net.SplitHostPort(endpoint)
 	ctx := context.Background()
 	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, network, "127.0.0.1:"+port) // *.localhost is this machine
-	}
+	transport.DialContext = onThisMachine(port)
 	for _, style := range []struct {
 		name   string
 		lookup minio.BucketLookupType
@@ -58,11 +35,8 @@ func main() {
 		if err != nil {
 			panic(err)
 		}
-		raw := make([]byte, 6)
-		rand.Read(raw)
-		bucket := "go-" + hex.EncodeToString(raw)
-		data := make([]byte, 300_000)
-		rand.Read(data)
+		bucket := "go-" + hex.EncodeToString(random(6))
+		data := random(300_000)
 		get := func(key string) ([]byte, error) {
 			object, err := client.GetObject(ctx, bucket, key, minio.GetObjectOptions{})
 			if err != nil {
@@ -93,10 +67,10 @@ func main() {
 		})
 		check(style.name+" put empty", func() error { return roundTrip("empty", bytes.NewReader(nil), 0, minio.PutObjectOptions{}, nil) })
 		check(style.name+" put of unknown size", func() error {
-			return roundTrip("unknown", slow{bytes.NewReader(data)}, -1, minio.PutObjectOptions{PartSize: 5 << 20}, data)
+			return roundTrip("unknown", stream(data), -1, minio.PutObjectOptions{PartSize: 5 << 20}, data)
 		})
 		check(style.name+" put without sha256", func() error {
-			return roundTrip("unsigned", slow{bytes.NewReader(data)}, int64(len(data)), minio.PutObjectOptions{DisableContentSha256: true}, data)
+			return roundTrip("unsigned", stream(data), int64(len(data)), minio.PutObjectOptions{DisableContentSha256: true}, data)
 		})
 		for _, kind := range []minio.ChecksumType{minio.ChecksumCRC32, minio.ChecksumCRC32C, minio.ChecksumSHA1, minio.ChecksumSHA256, minio.ChecksumCRC64NVME} {
 			if !style.trail {
@@ -106,18 +80,16 @@ func main() {
 				return roundTrip("sum", bytes.NewReader(data), int64(len(data)), minio.PutObjectOptions{Checksum: kind}, data)
 			})
 			check(style.name+" checksum of a stream "+kind.String(), func() error {
-				return roundTrip("sum", slow{bytes.NewReader(data)}, int64(len(data)), minio.PutObjectOptions{Checksum: kind}, data)
+				return roundTrip("sum", stream(data), int64(len(data)), minio.PutObjectOptions{Checksum: kind}, data)
 			})
 		}
 		check(style.name+" multipart", func() error {
-			big := make([]byte, 12<<20)
-			rand.Read(big)
+			big := random(12 << 20)
 			return roundTrip("big", bytes.NewReader(big), int64(len(big)), minio.PutObjectOptions{PartSize: 5 << 20}, big)
 		})
 		check(style.name+" concurrent stream parts", func() error {
-			big := make([]byte, 12<<20)
-			rand.Read(big)
-			return roundTrip("big2", slow{bytes.NewReader(big)}, -1, minio.PutObjectOptions{PartSize: 5 << 20, NumThreads: 1, ConcurrentStreamParts: true}, big) // one: its threads share a hasher
+			big := random(12 << 20)
+			return roundTrip("big2", stream(big), -1, minio.PutObjectOptions{PartSize: 5 << 20, NumThreads: 1, ConcurrentStreamParts: true}, big) // one: its threads share a hasher
 		})
 		check(style.name+" list", func() error {
 			n := 0
@@ -153,32 +125,20 @@ func main() {
 			_, err := client.GetObjectTagging(ctx, bucket, "copy", minio.GetObjectTaggingOptions{})
 			return err
 		})
-		fetch := func(method string, address *url.URL, body []byte) ([]byte, error) {
-			request, _ := http.NewRequest(method, address.String(), bytes.NewReader(body))
-			answer, err := (&http.Client{Transport: transport}).Do(request)
-			if err != nil {
-				return nil, err
-			}
-			defer answer.Body.Close()
-			got, _ := io.ReadAll(answer.Body)
-			if answer.StatusCode != 200 {
-				return nil, fmt.Errorf("%d %s", answer.StatusCode, got)
-			}
-			return got, nil
-		}
+		sender := &http.Client{Transport: transport}
 		check(style.name+" presigned", func() error {
 			put, err := client.PresignedPutObject(ctx, bucket, "p é", time.Minute)
 			if err != nil {
 				return err
 			}
-			if _, err = fetch("PUT", put, data); err != nil {
+			if _, err = fetch(sender, "PUT", put.String(), data); err != nil {
 				return err
 			}
 			address, err := client.PresignedGetObject(ctx, bucket, "p é", time.Minute, url.Values{"response-content-disposition": {"attachment; filename*=UTF-8''%C3%A9.pdf"}})
 			if err != nil {
 				return err
 			}
-			got, err := fetch("GET", address, nil)
+			got, err := fetch(sender, "GET", address.String(), nil)
 			if err != nil {
 				return err
 			}
@@ -191,7 +151,5 @@ func main() {
 			return client.RemoveBucket(ctx, bucket)
 		})
 	}
-	if failed > 0 {
-		os.Exit(1)
-	}
+	finish()
 }

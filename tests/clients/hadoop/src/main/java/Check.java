@@ -6,7 +6,6 @@ import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
-import java.util.Random;
 import java.util.UUID;
 import org.apache.hadoop.conf.Configuration;
 import org.apache.hadoop.fs.FSDataInputStream;
@@ -31,31 +30,7 @@ import org.apache.hadoop.mapreduce.task.JobContextImpl;
 import org.apache.hadoop.mapreduce.task.TaskAttemptContextImpl;
 import software.amazon.awssdk.services.s3.S3Client;
 
-public class Check {
-    interface Work { void run() throws Exception; }
-
-    static int failed = 0;
-
-    static void check(String name, Work work) {
-        try {
-            work.run();
-            System.out.println("ok   " + name);
-        } catch (Throwable error) {
-            failed++;
-            System.out.println("FAIL " + name + ": " + error);
-        }
-    }
-
-    static void same(Object found, Object wanted) {
-        if (!found.equals(wanted)) throw new AssertionError(found + " is not " + wanted);
-    }
-
-    static byte[] random(int size) {
-        byte[] data = new byte[size];
-        new Random(size).nextBytes(data);
-        return data;
-    }
-
+public class Check extends Checking {
     static Configuration settings(String endpoint) {
         Configuration settings = new Configuration();
         settings.set("fs.s3a.endpoint", endpoint);
@@ -106,7 +81,7 @@ public class Check {
         for (String committer : List.of("magic", "directory", "partitioned")) {
             check("committer " + committer, () -> commit(settings, committer, new Path(bucket + "/job=" + committer + "/day=1")));
         }
-        System.exit(failed > 0 ? 1 : 0);
+        finish();
     }
 
     static void exercise(FileSystem files, Path root) throws Exception {
@@ -120,14 +95,14 @@ public class Check {
         });
         check("a file of several parts", () -> {
             write(files, new Path(root, "large"), large);
-            same(Arrays.equals(read(files, new Path(root, "large")), large), true);
+            same(read(files, new Path(root, "large")), large);
         });
         check("seek, and several ranges at once", () -> {
             try (FSDataInputStream in = files.open(new Path(root, "large"))) {
                 byte[] some = new byte[1000];
                 for (int at : new int[] {16_000_000, 7, 9_999_999}) {
                     in.readFully(at, some);
-                    same(Arrays.equals(some, Arrays.copyOfRange(large, at, at + 1000)), true);
+                    same(some, Arrays.copyOfRange(large, at, at + 1000));
                 }
             }
         });
@@ -154,7 +129,7 @@ public class Check {
         });
         check("rename a file of several parts", () -> {
             same(files.rename(new Path(root, "large"), new Path(root, "large2")), true);
-            same(Arrays.equals(read(files, new Path(root, "large2")), large), true);
+            same(read(files, new Path(root, "large2")), large);
         });
         check("what is missing", () -> {
             try {

@@ -8,10 +8,8 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
-import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
-import java.util.Random;
 import java.util.UUID;
 import software.amazon.awssdk.core.ResponseBytes;
 import software.amazon.awssdk.core.async.AsyncRequestBody;
@@ -26,36 +24,9 @@ import software.amazon.awssdk.services.sts.StsClient;
 import software.amazon.awssdk.transfer.s3.S3TransferManager;
 import software.amazon.awssdk.transfer.s3.model.*;
 
-public class Check {
-    interface Work { void run() throws Exception; }
-
+public class Check extends Checking {
     static final List<String> AWKWARD =
         List.of("a b", "a+b", "100%", "é/ü", "deep/er/key", "emoji-🙂", "semi;colon", "quote'd", "tilde~");
-    static int failed = 0;
-
-    static void check(String name, Work work) {
-        try {
-            work.run();
-            System.out.println("ok   " + name);
-        } catch (Throwable error) {
-            failed++;
-            System.out.println("FAIL " + name + ": " + error);
-        }
-    }
-
-    static void same(Object found, Object wanted) {
-        if (!found.equals(wanted)) throw new AssertionError(found + " is not " + wanted);
-    }
-
-    static void same(byte[] found, byte[] wanted) {
-        if (!Arrays.equals(found, wanted)) throw new AssertionError(found.length + " bytes are not the " + wanted.length + " that were put");
-    }
-
-    static byte[] random(int size) {
-        byte[] data = new byte[size];
-        new Random(size).nextBytes(data);
-        return data;
-    }
 
     public static void main(String[] arguments) throws Exception {
         URI endpoint = URI.create(arguments[0]);
@@ -71,7 +42,7 @@ public class Check {
                 same(told.arn().startsWith("arn:aws:iam::" + told.account()), true);
             }
         });
-        System.exit(failed > 0 ? 1 : 0);
+        finish();
     }
 
     static void exercise(String style, URI endpoint, boolean path, String bucket) throws Exception {
