@@ -8,16 +8,16 @@ import shutil
 import socket
 import ssl
 import subprocess
-import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from bench.ports import free_port
+from tests.blackbox.command_line import run_aws
+from tests.blackbox.expect import until
 from tests.blackbox.signer import UNSIGNED, Signer
 from tests.certificates import Authority
 from tests.patience import PATIENCE_SECONDS
@@ -89,8 +89,8 @@ def _documented(upstream: int, port: int, folder: Path) -> str:
 def test_aws_cli_uploads_in_parts_and_reads_back(server: Shardgate, tmp_path: Path) -> None:
     data = os.urandom(20 * MIB)
     (tmp_path / "up").write_bytes(data)
-    _aws(server, "s3", "cp", str(tmp_path / "up"), "s3://bucket/multipart")
-    _aws(server, "s3", "cp", "s3://bucket/multipart", str(tmp_path / "down"))
+    run_aws(server, "s3", "cp", str(tmp_path / "up"), "s3://bucket/multipart")
+    run_aws(server, "s3", "cp", "s3://bucket/multipart", str(tmp_path / "down"))
     assert (tmp_path / "down").read_bytes() == data
     assert server.client().head_object(Bucket="bucket", Key="multipart")["ETag"].endswith('-3"')
 
@@ -129,7 +129,7 @@ def test_an_upload_reaches_shardgate_while_it_is_sent(server: Shardgate, behind:
         context.wrap_socket(plain, server_hostname="127.0.0.1") as connection,
     ):
         connection.sendall("\r\n".join([*lines, "", ""]).encode() + b"a" * MIB)
-        _until(lambda: b"shardgate_requests_in_flight 1.0" in _read(f"{behind.endpoint}/-/metrics"))
+        until(lambda: b"shardgate_requests_in_flight 1.0" in _read(f"{behind.endpoint}/-/metrics"))
         connection.sendall(b"b" * MIB)
         assert connection.recv(12) == b"HTTP/1.1 200"
 
@@ -153,24 +153,6 @@ def test_conditions_and_ranges_pass(server: Shardgate) -> None:
         s3.put_object(Bucket="bucket", Key="k", Body=b"", IfNoneMatch="*")
 
 
-def _aws(server: Shardgate, *arguments: str) -> None:
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")} | {
-        "AWS_ACCESS_KEY_ID": server.access_key,
-        "AWS_SECRET_ACCESS_KEY": server.secret_key,
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    command = [str(Path(sys.executable).parent / "aws"), "--endpoint-url", server.endpoint, "--ca-bundle", str(server.ca), *arguments]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
-    assert done.returncode == 0, done.stderr
-
-
 def _read(url: str) -> bytes:
     with urllib.request.urlopen(url, timeout=PATIENCE_SECONDS) as answer:
         return answer.read()
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,7 @@ from botocore.exceptions import ClientError, IncompleteReadError, ResponseStream
 from botocore.response import StreamingBody
 
 from bench.ports import free_port
+from tests.blackbox.expect import until
 from tests.blackbox.raw import read_to_end
 from tests.blackbox.signer import UNSIGNED, Signer
 from tests.patience import PATIENCE_SECONDS
@@ -51,9 +51,9 @@ def test_workers_share_one_port_one_manifest_and_their_counts(tmp_path: Path) ->
         assert sum(threads.map(race, range(24))) == 1
         list(threads.map(put_and_read, range(24)))
         # Connections are spread over the workers by chance, and whichever is asked tells the counts of all. Each counts now and then.
-        _until(lambda: _metrics(server).get('shardgate_requests_total{operation="GetObject",status="200"}') == 24)
-        _until(lambda: _metrics(server).get('shardgate_requests_total{operation="PutObject",status="200"}') == 25)
-        _until(lambda: _total(_metrics(server), r'shardgate_store_calls_total.*"put"') >= 25 * 6)
+        until(lambda: _metrics(server).get('shardgate_requests_total{operation="GetObject",status="200"}') == 24)
+        until(lambda: _metrics(server).get('shardgate_requests_total{operation="PutObject",status="200"}') == 25)
+        until(lambda: _total(_metrics(server), r'shardgate_store_calls_total.*"put"') >= 25 * 6)
         assert stop(server.process) == 0
 
 
@@ -67,8 +67,8 @@ def test_metrics_count_bytes_and_logs_can_be_read_by_machines(tmp_path: Path) ->
         s3.get_object(Bucket="bucket", Key="k")["Body"].read()
         s3.head_object(Bucket="bucket", Key="k")
         for counted in ("shardgate_received_bytes_total", "shardgate_sent_bytes_total"):
-            _until(lambda counted=counted: _metrics(server)[counted] - before[counted] == 300_000)
-        _until(lambda: _metrics(server)["shardgate_requests_in_flight"] == 0)
+            until(lambda counted=counted: _metrics(server)[counted] - before[counted] == 300_000)
+        until(lambda: _metrics(server)["shardgate_requests_in_flight"] == 0)
         after = _metrics(server)
         assert after["shardgate_oldest_damage_seconds"] == 0
         assert {after[f'shardgate_garbage{{store="{store}"}}'] for store in ("alder", "birch", "cedar", "dogwood", "elm", "fir")} == {0}
@@ -99,7 +99,7 @@ def test_a_download_that_nobody_takes_is_cut_off(tmp_path: Path) -> None:
         with _connect(impatient, receive_buffer=4096) as connection:
             connection.sendall(_head(impatient, "GET", "/bucket/large"))
             assert connection.recv(12) == b"HTTP/1.1 200"
-            _until(lambda: _metrics(impatient)["shardgate_requests_in_flight"] == 0)
+            until(lambda: _metrics(impatient)["shardgate_requests_in_flight"] == 0)
             assert len(read_to_end(connection)) < 48 * MIB
 
 
@@ -108,9 +108,9 @@ def test_ctrl_c_lets_an_upload_finish(tmp_path: Path) -> None:
     try:
         server.client().create_bucket(Bucket="bucket")
         with _begin_put(server, "k", 2 * MIB, first=b"a" * MIB) as connection:
-            _until(lambda: _metrics(server)["shardgate_requests_in_flight"] == 1)
+            until(lambda: _metrics(server)["shardgate_requests_in_flight"] == 1)
             server.process.send_signal(signal.SIGINT)
-            _until(lambda: not _listens(server))
+            until(lambda: not _listens(server))
             connection.sendall(b"b" * MIB)
             assert read_to_end(connection).startswith(b"HTTP/1.1 200")
         assert server.process.wait(PATIENCE_SECONDS) == 0
@@ -125,9 +125,9 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     try:
         server.client().create_bucket(Bucket="bucket")
         with _begin_put(server, "k", 2 * MIB, first=b"a" * MIB):
-            _until(lambda: _metrics(server)["shardgate_requests_in_flight"] == 1)
+            until(lambda: _metrics(server)["shardgate_requests_in_flight"] == 1)
             server.process.send_signal(signal.SIGINT)
-            _until(lambda: not _listens(server))
+            until(lambda: not _listens(server))
             server.process.send_signal(signal.SIGINT)
             assert server.process.wait(PATIENCE_SECONDS) == 128 + signal.SIGINT
     finally:
@@ -139,11 +139,11 @@ def test_a_signal_to_all_processes_lets_an_upload_finish(tmp_path: Path) -> None
     try:
         server.client().create_bucket(Bucket="bucket")
         with _begin_put(server, "k", 2 * MIB, first=b"a" * MIB) as connection:
-            _until(lambda: _metrics(server)["shardgate_requests_in_flight"] == 1)
+            until(lambda: _metrics(server)["shardgate_requests_in_flight"] == 1)
             for process in _workers(server):
                 os.kill(process, signal.SIGTERM)
             server.process.send_signal(signal.SIGTERM)  # which the supervisor passes on, so that each worker has two
-            _until(lambda: len(_workers(server)) == 1)  # the other one had nothing to finish
+            until(lambda: len(_workers(server)) == 1)  # the other one had nothing to finish
             connection.sendall(b"b" * MIB)
             assert read_to_end(connection).startswith(b"HTTP/1.1 200")
         assert server.process.wait(PATIENCE_SECONDS) == 0
@@ -169,16 +169,16 @@ def test_a_store_that_hangs_at_the_start_is_missed_and_joins_later(tmp_path: Pat
     mend = _hang(tmp_path / "stores" / "elm", readers=workers)
     try:
         with shardgate(tmp_path, config=_config(tmp_path, "[limits]\nstore_open_seconds = 3\n"), workers=workers) as server:
-            _until(lambda: _serves(lambda: _read(server, "before") == b"x" * MIB))  # on a busy machine, other stores may join late, too
-            _until(lambda: _serves(lambda: server.client().put_object(Bucket="bucket", Key="without", Body=b"y" * MIB)))
+            until(lambda: _serves(lambda: _read(server, "before") == b"x" * MIB))  # on a busy machine, other stores may join late, too
+            until(lambda: _serves(lambda: server.client().put_object(Bucket="bucket", Key="without", Body=b"y" * MIB)))
             log = tmp_path / "server.log"
-            _until(lambda: log.read_text().count("Shardgate serves S3 at") == 2)  # of either start: all workers have given elm up by then
+            until(lambda: log.read_text().count("Shardgate serves S3 at") == 2)  # of either start: all workers have given elm up by then
             mend()
-            _until(lambda: log.read_text().count("stores.elm is open at last") == workers)
+            until(lambda: log.read_text().count("stores.elm is open at last") == workers)
             for dead in ("birch", "cedar"):
                 lose(tmp_path / "stores" / dead)
             # Four of the six shards are left, and needed: that of elm among them.
-            _until(lambda: _serves(lambda: _read(server, "before") == b"x" * MIB))
+            until(lambda: _serves(lambda: _read(server, "before") == b"x" * MIB))
     finally:
         mend()
     assert re.search(r"these stores are not there, not mounted, or do not answer: .*\belm\b", (tmp_path / "server.log").read_text())
@@ -224,7 +224,7 @@ def _pipe_once_read(path: Path) -> BinaryIO:
             found.append(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
         return bool(found)
 
-    _until(is_read)
+    until(is_read)
     return open(found[0], "wb")
 
 
@@ -370,10 +370,3 @@ def _listens(server: Shardgate) -> bool:
     except (ConnectionRefusedError, ConnectionResetError):  # reset: it was in the backlog when the listener was closed
         return False
     return True
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

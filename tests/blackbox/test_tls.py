@@ -8,7 +8,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -22,6 +21,8 @@ from botocore.exceptions import SSLError
 from s3transfer.crt import BotocoreCRTCredentialsWrapper, BotocoreCRTRequestSerializer, CRTTransferManager, create_s3_crt_client
 
 from bench.ports import free_port
+from tests.blackbox.command_line import run_aws
+from tests.blackbox.expect import until
 from tests.blackbox.raw import read_to_end
 from tests.blackbox.signer import UNSIGNED, Signer
 from tests.certificates import Authority, Pair
@@ -53,7 +54,7 @@ def server(folder: Path, authority: Authority, first: Pair) -> Iterator[Shardgat
 def _first_certificate(folder: Path, server: Shardgate, first: Pair) -> Iterator[None]:
     yield
     first.write(folder / "certificate.pem", folder / "key.pem")
-    _until(lambda: {_shown(server) for _ in range(8)} == {first.der})
+    until(lambda: {_shown(server) for _ in range(8)} == {first.der})
 
 
 def _config(folder: Path, *more: str) -> Path:
@@ -104,8 +105,8 @@ def _common_runtime(server: Shardgate) -> CRTTransferManager:
 def test_aws_cli_works_with_a_ca_bundle(server: Shardgate, tmp_path: Path) -> None:
     data = os.urandom(9 * MIB)
     (tmp_path / "up").write_bytes(data)
-    _aws(server, "s3", "cp", str(tmp_path / "up"), "s3://bucket/cli")
-    _aws(server, "s3", "cp", "s3://bucket/cli", str(tmp_path / "down"))
+    run_aws(server, "s3", "cp", str(tmp_path / "up"), "s3://bucket/cli")
+    run_aws(server, "s3", "cp", "s3://bucket/cli", str(tmp_path / "down"))
     assert (tmp_path / "down").read_bytes() == data
 
 
@@ -116,7 +117,7 @@ def test_a_client_that_does_not_trust_the_certificate_ends_in_one_line_of_the_lo
     )  # fmt: skip
     with pytest.raises(SSLError):
         untrusting.list_buckets()
-    _until(lambda: "unknown ca" in _log(server))
+    until(lambda: "unknown ca" in _log(server))
     assert "Traceback" not in _log(server)
 
 
@@ -124,7 +125,7 @@ def test_an_exchanged_certificate_is_shown_without_a_restart(server: Shardgate, 
     with _connected(server) as kept:
         second = authority.sign()
         second.write(folder / "certificate.pem", folder / "key.pem")
-        _until(lambda: {_shown(server) for _ in range(8)} == {second.der})  # each worker's
+        until(lambda: {_shown(server) for _ in range(8)} == {second.der})  # each worker's
         kept.sendall(f"GET /-/health HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n\r\n".encode())
         assert kept.recv(12) == b"HTTP/1.1 200"
     server.client().head_bucket(Bucket="bucket")
@@ -133,10 +134,10 @@ def test_an_exchanged_certificate_is_shown_without_a_restart(server: Shardgate, 
 def test_half_a_renewed_pair_leaves_the_former_in_use(server: Shardgate, folder: Path, authority: Authority, first: Pair) -> None:
     second = authority.sign()
     (folder / "certificate.pem").write_bytes(second.certificate)
-    _until(lambda: _log(server).count("is not the key of") >= 2)  # both workers have looked
+    until(lambda: _log(server).count("is not the key of") >= 2)  # both workers have looked
     assert {_shown(server) for _ in range(8)} == {first.der}
     (folder / "key.pem").write_bytes(second.key)
-    _until(lambda: {_shown(server) for _ in range(8)} == {second.der})
+    until(lambda: {_shown(server) for _ in range(8)} == {second.der})
 
 
 @pytest.mark.parametrize(("highest", "agreed"), [(ssl.TLSVersion.TLSv1_2, "TLSv1.2"), (ssl.TLSVersion.TLSv1_3, "TLSv1.3")])
@@ -155,7 +156,7 @@ def test_plain_http_to_the_tls_port_is_closed_at_once(server: Shardgate) -> None
     with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_SECONDS) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         assert read_to_end(connection)[:5] != b"HTTP/"
-    _until(lambda: "the TLS handshake with 127.0.0.1 failed: http request" in _log(server))
+    until(lambda: "the TLS handshake with 127.0.0.1 failed: http request" in _log(server))
     assert "Traceback" not in _log(server)
 
 
@@ -182,7 +183,7 @@ def test_connections_that_are_closed_to_make_room_free_their_files_at_once(autho
         before = len(list(files.iterdir()))
         for _ in range(100):
             idle.enter_context(_connected(server))  # which never reads a farewell
-        _until(lambda: len(list(files.iterdir())) <= before + 21)
+        until(lambda: len(list(files.iterdir())) <= before + 21)
 
 
 def test_a_stop_waits_for_an_upload_over_tls(authority: Authority, first: Pair, tmp_path: Path) -> None:
@@ -195,9 +196,9 @@ def test_a_stop_waits_for_an_upload_over_tls(authority: Authority, first: Pair, 
         lines = ["PUT /bucket/k HTTP/1.1", *(f"{name}: {value}" for name, value in signed.headers.items())]
         with _connected(server) as connection:
             connection.sendall("\r\n".join([*lines, "", ""]).encode() + b"a" * MIB)
-            _until(lambda: b"shardgate_requests_in_flight 1.0" in _metrics(server))
+            until(lambda: b"shardgate_requests_in_flight 1.0" in _metrics(server))
             server.process.terminate()
-            _until(lambda: not _listens(server))
+            until(lambda: not _listens(server))
             connection.sendall(b"b" * MIB)
             assert connection.recv(12) == b"HTTP/1.1 200"
         assert server.process.wait(PATIENCE_SECONDS) == 0
@@ -247,17 +248,6 @@ def _refused(folder: Path, workers: int = 1) -> str:
     return done.stderr
 
 
-def _aws(server: Shardgate, *arguments: str) -> None:
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")} | {
-        "AWS_ACCESS_KEY_ID": server.access_key,
-        "AWS_SECRET_ACCESS_KEY": server.secret_key,
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    command = [str(Path(sys.executable).parent / "aws"), "--endpoint-url", server.endpoint, "--ca-bundle", str(server.ca), *arguments]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
-    assert done.returncode == 0, done.stderr
-
-
 def _connected(server: Shardgate, *, highest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLSocket:
     context = ssl.create_default_context(cafile=server.ca)
     context.maximum_version = highest
@@ -296,10 +286,3 @@ def _listens(server: Shardgate) -> bool:
     except (ConnectionRefusedError, ConnectionResetError):
         return False
     return True
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
