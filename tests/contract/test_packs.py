@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,9 +15,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from proxy.clock import ManualClock
-from proxy.errors import BucketMissing, ExtentMissing, IntentRevoked, ManifestConflict, ProxyError
+from proxy.errors import BucketMissing, ExtentMissing, IntentRevoked, ManifestConflict, PreconditionUnmet, ProxyError
 from proxy.manifest.campaigns import Campaign, CampaignId, ExtentUser
-from proxy.manifest.drafts import AttributeChange, PackedDraft
+from proxy.manifest.drafts import AttributeChange, Conditions, PackedDraft
 from proxy.manifest.packs import SMALL_BYTES, Pack, SlotMove, SlotPlace, kind_of
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import Bucket, ExtentId, ExtentRef, GarbageSegment, Layout, ObjectAttributes, Segment, Settlement, Version
@@ -140,6 +141,20 @@ async def test_a_copy_shares_the_slot_which_lives_until_the_last_of_them_is_gone
     await manifest.delete_latest(BUCKET, "copy", marker_id="m", now_ms=NOW + 2)
     found = await find(manifest, first.extents[0].id)
     assert (found.live, found.dead_since_ms) == (100, NOW + 2)
+
+
+async def test_of_deletions_together_each_hears_its_own_result_and_the_pack_is_counted_once(manifest: Manifest) -> None:
+    first, *_ = await commit(manifest, packed("a", "b", "c", "d"))
+    await manifest.commit_version(draft("copy", size=100, shared_extents=first.extents))
+    unmet = manifest.delete_latest(BUCKET, "c", marker_id="m", now_ms=NOW + 1, conditions=Conditions(if_match="another"))
+    others = (manifest.delete_latest(bucket, key, marker_id="m", now_ms=NOW + 1) for bucket, key in [(BUCKET, "a"), (99, "b"), (BUCKET, "b")])
+    outcomes = await asyncio.gather(unmet, *others, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [PreconditionUnmet, type(None), BucketMissing, type(None)]
+    left = [version.key for version in await manifest.walk_versions(BUCKET, prefix="", after=("", 0), limit=9)]
+    assert left == ["c", "copy", "d"]
+    found = await find(manifest, first.extents[0].id)
+    assert (found.live, found.slots, found.dead_since_ms) == (300, 3, NOW + 1)  # the copy still uses the slot of "a"
+    assert await references(manifest, found.extent_id) == 3
 
 
 async def test_a_copy_onto_itself_keeps_the_slot(manifest: Manifest) -> None:
@@ -327,7 +342,7 @@ class Machine:
     async def step(self) -> None:
         self.number += 1
         step = self.chance.choice(
-            [self._pack, self._pack, self._copy, self._delete, self._marker, self._version, self._exchange, self._put]
+            [self._pack, self._pack, self._copy, self._delete, self._delete_latest, self._version, self._exchange, self._put]
         )
         with suppress(ManifestConflict):
             await step()
@@ -360,8 +375,11 @@ class Machine:
         if version is not None:
             await self.manifest.delete_version(BUCKET, version.key, version.id, now_ms=NOW)
 
-    async def _marker(self) -> None:
-        await self.manifest.delete_latest(BUCKET, self._key(), marker_id=f"{self.number}", now_ms=NOW)
+    async def _delete_latest(self) -> None:
+        """Some keys together, one of them perhaps twice."""
+        keys = [self._key() for _ in range(self.chance.randrange(1, 5))]
+        steps = (self.manifest.delete_latest(BUCKET, key, marker_id=f"{self.number}-{at}", now_ms=NOW) for at, key in enumerate(keys))
+        await asyncio.gather(*steps)
 
     async def _version(self) -> None:
         await self.manifest.set_versioning(BUCKET, self.chance.choice(["Enabled", "Suspended"]))

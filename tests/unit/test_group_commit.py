@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from proxy.errors import ManifestUnavailable
 from proxy.manifest.sqlite import group_commit
-from proxy.manifest.sqlite.group_commit import GroupCommitter, Step
+from proxy.manifest.sqlite.group_commit import GroupCommitter, Joint, Step
 from proxy.manifest.sqlite.turn import Turn
 from tests.deadlines import Deadlines
 from tests.patience import PATIENCE_SECONDS
@@ -108,6 +108,52 @@ async def test_what_begins_in_one_turn_of_the_loop_is_one_group(database: Databa
     await asyncio.gather(*(committer.run(add(value)) for value in range(50)))
     await committer.close()
     assert looks == [[], list(range(50))]
+
+
+def add_each(connection: sqlite3.Connection, values: Sequence[int]) -> list[int | Exception]:
+    """Refuses what is negative; fails as a whole where a value is there already."""
+    for value in values:
+        if value >= 0:
+            connection.execute("INSERT INTO fact VALUES (?)", (value,))
+    return [value if value >= 0 else KeyError(len(values)) for value in values]
+
+
+async def test_changes_of_one_kind_are_made_together_and_each_hears_its_own_result(committer: GroupCommitter, database: Database) -> None:
+    outcomes = await asyncio.gather(*(committer.run(Joint(add_each, value)) for value in (1, -1, 2)), return_exceptions=True)
+    assert [*map(str, outcomes)] == ["1", "3", "2"]
+    assert database.facts() == [1, 2]
+
+
+async def test_a_change_between_others_of_one_kind_keeps_its_place(committer: GroupCommitter, database: Database) -> None:
+    found: list[int] = []
+
+    def look(connection: sqlite3.Connection) -> None:
+        found.extend(row[0] for row in connection.execute("SELECT value FROM fact ORDER BY value"))
+
+    one, two, three = (committer.run(Joint(add_each, value)) for value in (1, 2, 3))
+    await asyncio.gather(one, two, committer.run(look), three)
+    assert found == [1, 2]
+    assert database.facts() == [1, 2, 3]
+
+
+async def test_when_changes_fail_together_each_is_made_alone(committer: GroupCommitter, database: Database) -> None:
+    outcomes = await asyncio.gather(*(committer.run(Joint(add_each, value)) for value in (1, 2, 2, -1, 3)), return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [int, int, ManifestUnavailable, KeyError, int]
+    assert str(outcomes[3]) == "1"
+    assert database.facts() == [1, 2, 3]
+
+
+async def test_of_changes_of_one_kind_those_whose_callers_went_away_never_happen(committer: GroupCommitter, database: Database) -> None:
+    thawed, freezing = threading.Event(), threading.Event()
+    first = asyncio.create_task(committer.run(add(1, lambda: freezing.set() or thawed.wait())))
+    await asyncio.to_thread(freezing.wait)
+    others = [asyncio.create_task(committer.run(Joint(add_each, value))) for value in (2, 3, 4)]
+    await asyncio.sleep(0)
+    others[1].cancel()
+    thawed.set()
+    outcomes = await asyncio.gather(first, *others, return_exceptions=True)
+    assert [outcomes[1], outcomes[3]] == [2, 4]
+    assert database.facts() == [1, 2, 4]
 
 
 async def test_what_has_just_begun_is_finished_by_whoever_closes(database: Database) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from proxy.errors import ExtentMissing
@@ -11,7 +12,7 @@ from proxy.manifest.sqlite.damage import forget_extent, note_missing
 from proxy.manifest.sqlite.layouts import decode_layout, find_layout
 from proxy.manifest.sqlite.ledger import queue_garbage
 from proxy.manifest.sqlite.rows import Connection, encode
-from proxy.manifest.sqlite.slots import forget_pack
+from proxy.manifest.sqlite.slots import forget_pack, leave_slots
 
 SEGMENTS_AT_ONCE = 2000  # whose shards are queued for deletion in one step: some 100 ms
 PAGE_SIZE = 512 * 1024  # of stored layouts in one answer: some 5,000 segments, ten times as large in memory
@@ -34,7 +35,7 @@ def change_references(
     """Count references as one step changes them, and return those to what is shared. What nobody refers to any more becomes garbage."""
     shared, released = tuple(shared), tuple(released)
     if not shared:
-        released = tuple(ref for ref in released if not _leaves_others(connection, ref))
+        released = _but_left(connection, released)
         if not released:
             return ()
     plan = plan_references(counted_extents(connection, {ref.id for ref in (*shared, *released)}), shared=shared, released=released)
@@ -50,11 +51,21 @@ def change_references(
     return shared
 
 
-def _leaves_others(connection: Connection, ref: ExtentRef) -> bool:
-    """Count a slot's use out at once, if others use the pack: what that consists of need not even be read."""
-    if ref.offset is None:
-        return False
-    return connection.execute("UPDATE extent SET refs = refs - 1 WHERE id = ? AND refs > 1", (ref.id,)).rowcount == 1
+def release(connection: Connection, released: Sequence[ExtentRef], now_ms: int) -> None:
+    """Count out what versions used whose rows are gone, of all of a step together: many leave the same pack."""
+    change_references(connection, released=released, now_ms=now_ms)
+    leave_slots(connection, released, now_ms)
+
+
+def _but_left(connection: Connection, released: Sequence[ExtentRef]) -> tuple[ExtentRef, ...]:
+    """Count uses of slots out at once, where others use the pack: what that consists of need not even be read. Return the other uses."""
+    uses = Counter(ref.id for ref in released if ref.offset is not None)
+    left = {
+        extent_id
+        for extent_id, count in uses.items()
+        if connection.execute("UPDATE extent SET refs = refs - ?2 WHERE id = ?1 AND refs > ?2", (extent_id, count)).rowcount
+    }
+    return tuple(ref for ref in released if ref.id not in left)
 
 
 def bury_extents(connection: Connection, now_ms: int) -> int:

@@ -3,6 +3,9 @@
 A durable commit costs an fsync; sharing it is what lets many small writes a second be durable. Each change has its own savepoint: one that
 fails, whatever it raises, is undone alone. A change whose caller was cancelled before it began is skipped.
 
+Changes of one kind that come one after the other may be made as one (see `Joint`), which shares what they all look up and count. If that
+fails, nothing of it has happened, and each is made alone.
+
 Nobody waits for ever. What fails outside a change, such as the commit itself, fails the group, and the connection is closed, which undoes
 what was begun on it: the next group opens another. When the thread has ended, what is queued fails, and so does what comes later. Every
 change has a deadline. One that had not begun by then never happens; of one under way it is not known whether it did. While a group is past
@@ -19,14 +22,17 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from itertools import compress, groupby
 from queue import Empty, SimpleQueue
 from time import monotonic
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from proxy.errors import ManifestUnavailable
 from proxy.lanes import in_time
 from proxy.manifest.sqlite.turn import Turn
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 Step = Callable[[sqlite3.Connection], Result]
 MAX_GROUP = 256  # from then on nothing joins a group
@@ -36,6 +42,24 @@ _DATABASE_FAILS = frozenset({
     sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_READONLY,
     sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL,
 })  # fmt: skip
+
+
+Steps = Callable[[sqlite3.Connection, Sequence[Item]], Sequence[Result | Exception]]
+
+
+@dataclass(frozen=True, slots=True)
+class Joint(Generic[Item, Result]):
+    """A step that can be made together with its like: `steps` makes that of each item, and returns for each what it returned or why it was
+    refused. An item that is refused has changed nothing; what `steps` raises is of none of them alone."""
+
+    steps: Steps[Item, Result]
+    item: Item
+
+    def __call__(self, connection: sqlite3.Connection) -> Result:
+        (outcome,) = self.steps(connection, [self.item])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
 
 class _Job(NamedTuple):
@@ -177,7 +201,7 @@ class GroupCommitter:
             self._check()
             if probe is not None:
                 probe(connection)
-            outcomes = [None if job.future.cancelled() else _attempt(connection, job.step) for job in group]
+            outcomes = [outcome for kind, jobs in groupby(group, _kind) for outcome in _attempt_all(connection, kind, list(jobs))]
             connection.execute("COMMIT")
         self._check()  # before anybody is told
         if connection.total_changes > changes:  # a group whose steps changed nothing proves nothing
@@ -206,9 +230,27 @@ class GroupCommitter:
             self._loop.call_soon_threadsafe(_set_results, group, outcomes)
 
 
-def _attempt(connection: sqlite3.Connection, step: Step[object]) -> object:
+def _kind(job: _Job) -> Steps[Any, Any] | None:
+    """Return what makes a change together with others; None if nothing does."""
+    return job.step.steps if isinstance(job.step, Joint) else None
+
+
+def _attempt_all(connection: sqlite3.Connection, kind: Steps[Any, Any] | None, jobs: Sequence[_Job]) -> Sequence[object]:
+    """Return the outcome of each of some jobs of one kind."""
+    begun = [not job.future.cancelled() for job in jobs]
+    if kind is not None and sum(begun) > 1:
+        items = [job.step.item for job in compress(jobs, begun) if isinstance(job.step, Joint)]
+        outcomes = _attempt(connection, lambda connection: kind(connection, items))
+        if not isinstance(outcomes, Exception):
+            made = iter(outcomes)
+            return [next(made) if is_begun else None for is_begun in begun]
+    return [None if job.future.cancelled() else _attempt(connection, job.step) for job in jobs]
+
+
+def _attempt(connection: sqlite3.Connection, step: Step[Result]) -> Result | Exception:
     """Return what a step returned, or what it raised: then it has changed nothing."""
     connection.execute("SAVEPOINT step")
+    result: Result | Exception
     try:
         result = step(connection)
     except Exception as error:

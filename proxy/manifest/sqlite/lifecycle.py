@@ -8,18 +8,18 @@ from msgspec.structs import replace
 
 from proxy.clock import Instant
 from proxy.errors import VersionLocked
-from proxy.manifest.drafts import NO_CONDITIONS
 from proxy.manifest.events import Cause
 from proxy.manifest.lifecycle import DueVersion, Outcome
 from proxy.manifest.plans.locks import is_lockable
 from proxy.manifest.plans.versions import plan_delete_version
 from proxy.manifest.records import Bucket, BucketId, ExtentId, Version, VersionId
+from proxy.manifest.sqlite.deletions import LatestDeletion, delete_latest, remove_version
 from proxy.manifest.sqlite.due import made_ms, rules_of
 from proxy.manifest.sqlite.events import note_event
 from proxy.manifest.sqlite.layouts import find_layout
 from proxy.manifest.sqlite.rows import Connection
 from proxy.manifest.sqlite.trusted_time import trusted_ms
-from proxy.manifest.sqlite.versions import decode_version, delete_latest, remove_version, update_version
+from proxy.manifest.sqlite.versions import decode_version, update_version
 from proxy.s3.lifecycle.deciding import Facts, decide
 from proxy.s3.lifecycle.rules import Configuration
 
@@ -67,7 +67,7 @@ def _carry_out(
 ) -> Outcome:
     if due.action == "expire":
         # S3 User Guide, "What does Amazon S3 replicate?": not the markers that lifecycle rules make.
-        marker = delete_latest(connection, bucket.id, due.key, marker_id, now_ms, NO_CONDITIONS, cause, replicates=False)
+        marker = delete_latest(connection, LatestDeletion(bucket.id, due.key, marker_id, now_ms, cause=cause, replicates=False))
         return "expired" if marker is None else "marked"
     trusted = trusted_ms(connection, instant) if is_lockable(version) else 0
     remove_version(connection, bucket.id, plan_delete_version(version, trusted_ms=trusted), now_ms)

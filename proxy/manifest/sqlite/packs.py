@@ -17,11 +17,11 @@ from proxy.manifest.plans.packs import may_move
 from proxy.manifest.records import Bucket, BucketId, ExtentId, ExtentRef, Layout, ObjectKey, Settlement, Version
 from proxy.manifest.sqlite.buckets import need_bucket
 from proxy.manifest.sqlite.campaigns import note_late_policy
-from proxy.manifest.sqlite.extents import add_extent, change_references
+from proxy.manifest.sqlite.extents import add_extent, release
 from proxy.manifest.sqlite.layouts import find_layout
 from proxy.manifest.sqlite.ledger import settle_commit
 from proxy.manifest.sqlite.rows import Connection, encode, one
-from proxy.manifest.sqlite.slots import add_pack, is_used, leave_slots, slot_of
+from proxy.manifest.sqlite.slots import add_pack, is_used, slot_of
 from proxy.manifest.sqlite.versions import find_gone, is_anything_gone, make_visible, plan_draft
 
 _buckets = msgspec.msgpack.Decoder(Bucket)
@@ -56,6 +56,7 @@ def commit_pack(
     written: one that is refused has nothing to undo."""
     buckets: dict[BucketId, Bucket] = {}
     outcomes: list[Version | ManifestConflict] = []
+    released: list[ExtentRef] = []
     extent_id: ExtentId | None = None
     is_gone = is_anything_gone(connection)  # mostly not, and then no key is asked for
     for draft, offset in packed:
@@ -72,7 +73,9 @@ def commit_pack(
         if buckets.setdefault(bucket.id, bucket) is bucket:
             note_late_policy(connection, bucket, [layout])
         outcomes.append(make_visible(connection, commit, (_ref(extent_id, draft.size, offset),)))
+        released += commit.change.released
     if extent_id is not None:
+        release(connection, released, now_ms)
         refused = [one for one, outcome in zip(packed, outcomes, strict=True) if isinstance(outcome, ManifestConflict)]
         leave_refused(connection, extent_id, refused, now_ms)
     return outcomes
@@ -87,10 +90,7 @@ def add_whole_pack(connection: Connection, layout: Layout, packed: Sequence[Pack
 
 def leave_refused(connection: Connection, extent_id: ExtentId, refused: Sequence[PackedDraft], now_ms: int) -> None:
     """Count out the versions of a new pack that did not become visible."""
-    refs = [_ref(extent_id, one.draft.size, one.offset) for one in refused]
-    if refs:
-        change_references(connection, released=refs, now_ms=now_ms)
-        leave_slots(connection, refs, now_ms)
+    release(connection, [_ref(extent_id, one.draft.size, one.offset) for one in refused], now_ms)
 
 
 def _ref(extent_id: ExtentId, size: int, offset: int | None) -> ExtentRef:
@@ -195,8 +195,7 @@ def _move_all(connection: Connection, extent_id: ExtentId, movable: Sequence[_Mo
         row = (encode(moved), *slot_of(moved), *_row(move.user))
         connection.execute("UPDATE version SET record = ?, pack = ?, slot = ? WHERE bucket = ? AND key = ? AND order_key = ?", row)
     left = [move.old for move, _ in movable]
-    change_references(connection, released=left, now_ms=now_ms)
-    leave_slots(connection, left, now_ms)
+    release(connection, left, now_ms)
 
 
 def _new_ref(extent_id: ExtentId, move: SlotMove) -> ExtentRef:

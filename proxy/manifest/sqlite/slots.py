@@ -6,7 +6,7 @@ that puts rows, a version that moves up in its key. Only the sums are kept besid
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from proxy.errors import ExtentMissing
 from proxy.manifest.packs import kind_of
@@ -14,10 +14,9 @@ from proxy.manifest.records import BucketId, ExtentId, ExtentRef, Layout, Versio
 from proxy.manifest.sqlite.rows import Connection
 
 _IN_USE = "SELECT 1 FROM version INDEXED BY version_slot WHERE pack = ?1 AND slot = ?2"
-_LEAVE = (
-    "UPDATE pack SET live = live - ?3, slots = slots - 1, dead_since = coalesce(dead_since, ?4) WHERE extent = ?1"
-    " AND NOT EXISTS (SELECT 1 FROM version INDEXED BY version_slot WHERE pack = ?1 AND slot = ?2)"
-)
+_LEAVE = "UPDATE pack SET live = live - ?3, slots = slots - ?2, dead_since = coalesce(dead_since, ?4) WHERE extent = ?1"
+# A pack has at least as many uses as slots in use. Where as many uses are left as there are slots without those, nobody uses those.
+_LEAVE_ALL = f"{_LEAVE} AND slots - ?2 = (SELECT refs FROM extent WHERE id = ?1)"  # noqa: S608 - of constants
 
 
 def slot_of(version: Version) -> tuple[ExtentId | None, int | None]:
@@ -29,10 +28,24 @@ def slot_of(version: Version) -> tuple[ExtentId | None, int | None]:
 
 
 def leave_slots(connection: Connection, released: Iterable[ExtentRef], now_ms: int) -> None:
-    """Count out the slots that nobody uses any more. To be called when the rows of versions that go are gone, and the new ones there."""
-    for ref in dict.fromkeys(released):  # a slot that two of them used is left once
+    """Count out the slots that nobody uses any more. To be called when the rows of versions that go are gone, and the new ones there, and
+    references are counted."""
+    left: dict[ExtentId, dict[int, int]] = {}  # sizes of slots, by pack and offset: a slot that two of them used is left once
+    for ref in released:
         if ref.offset is not None:
-            connection.execute(_LEAVE, (ref.id, ref.offset, ref.size, now_ms))
+            left.setdefault(ref.id, {})[ref.offset] = ref.size
+    for extent_id, slots in left.items():
+        if not connection.execute(_LEAVE_ALL, (extent_id, len(slots), sum(slots.values()), now_ms)).rowcount:
+            _leave_unused(connection, extent_id, slots, now_ms)
+
+
+def _leave_unused(connection: Connection, extent_id: ExtentId, slots: Mapping[int, int], now_ms: int) -> None:
+    """Count out those that no copy uses, if the pack is still there."""
+    if connection.execute("SELECT 1 FROM pack WHERE extent = ?", (extent_id,)).fetchone() is None:
+        return
+    unused = {offset: size for offset, size in slots.items() if not is_used(connection, extent_id, offset)}
+    if unused:
+        connection.execute(_LEAVE, (extent_id, len(unused), sum(unused.values()), now_ms))
 
 
 def refuse_unused(connection: Connection, shared: Iterable[ExtentRef]) -> None:

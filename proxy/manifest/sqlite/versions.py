@@ -19,8 +19,6 @@ from proxy.manifest.plans.versions import (
     order_of,
     plan_attributes,
     plan_commit,
-    plan_delete_latest,
-    plan_delete_version,
     replaces_null_version,
 )
 from proxy.manifest.records import (
@@ -39,14 +37,13 @@ from proxy.manifest.records import (
 from proxy.manifest.replication import PendingReplica
 from proxy.manifest.sqlite.buckets import need_bucket
 from proxy.manifest.sqlite.campaigns import note_late_policy, refuse_moved
-from proxy.manifest.sqlite.events import marker_made, note_event
+from proxy.manifest.sqlite.events import note_event
 from proxy.manifest.sqlite.extents import add_extents, change_references, load_extents
 from proxy.manifest.sqlite.ledger import settle_commit
 from proxy.manifest.sqlite.replication import end_replica, pending_again, queue_replicas, to_replicate
 from proxy.manifest.sqlite.rows import Connection, encode, listed_line
 from proxy.manifest.sqlite.slots import leave_slots, refuse_unused, slot_of
 from proxy.manifest.sqlite.trusted_time import trusted_ms
-from proxy.s3.policy.acl import Acl
 from proxy.s3.replication import ReplicationStatus
 
 _versions = msgspec.msgpack.Decoder(Version)
@@ -139,7 +136,12 @@ def commit_version(
     refuse_unused(connection, draft.shared_extents)
     note_late_policy(connection, commit.bucket, draft.new_layouts)
     new = add_extents(connection, draft.new_layouts, now_ms=draft.modified_ms)
-    return make_visible(connection, commit, new, shared=draft.shared_extents)
+    released = commit.change.released
+    if released or draft.shared_extents:
+        change_references(connection, shared=draft.shared_extents, released=released, now_ms=draft.modified_ms)
+    version = make_visible(connection, commit, (*new, *draft.shared_extents))
+    leave_slots(connection, released, draft.modified_ms)  # now: what is added may use the same slot
+    return version
 
 
 class Commit(NamedTuple):
@@ -159,13 +161,11 @@ def plan_draft(
     return Commit(bucket, draft, plan_commit(bucket, newest, null, draft, conditions, gone=gone))
 
 
-def make_visible(connection: Connection, commit: Commit, new: tuple[ExtentRef, ...], *, shared: Sequence[ExtentRef] = ()) -> Version:
-    """Carry out a commit. The `new` extents count this use of them already."""
+def make_visible(connection: Connection, commit: Commit, extents: tuple[ExtentRef, ...]) -> Version:
+    """Carry out a commit, but for the references: those to what it releases are counted down by whoever calls."""
     bucket, draft, change = commit
     now_ms = draft.modified_ms
-    if shared or change.released:
-        change_references(connection, shared=shared, released=change.released, now_ms=now_ms)
-    version = add_version(connection, bucket.id, change, (*new, *shared), draft.parts, now_ms=now_ms)
+    version = add_version(connection, bucket.id, change, extents, draft.parts)
     note_event(connection, bucket.id, version, draft.cause, now_ms)
     queue_replicas(connection, bucket, version, now_ms)
     return version
@@ -190,16 +190,13 @@ def add_version(
     change: VersionChange,
     extents: tuple[ExtentRef, ...] = (),
     parts: tuple[PartSummary, ...] = (),
-    *,
-    now_ms: int,
 ) -> Version:
-    """Change the rows of a key to which a version is added, and return that."""
+    """Change the rows of a key to which a version is added, and return that. What is released is another step."""
     if change.added is None:
         raise ValueError("nothing is added")
     change_versions(connection, bucket_id, change)
     version = replace(change.added, extents=extents)
     store_version(connection, bucket_id, version, parts)
-    leave_slots(connection, change.released, now_ms)  # now: what is added may use the same slot
     return version
 
 
@@ -251,7 +248,7 @@ def change_attributes(
 ) -> Version:
     bucket = need_bucket(connection, bucket_id)
     version = find_version(connection, bucket_id, key, version_id)
-    changed = plan_attributes(version, change, trusted_ms=_trusted_ms(connection, version, instant))
+    changed = plan_attributes(version, change, trusted_ms=trusted_of(connection, version, instant))
     if change.is_copied:
         changed = replace(changed, attributes=pending_again(changed.attributes))
         queue_replicas(connection, bucket, changed, now_ms)
@@ -278,58 +275,6 @@ def finish_replica(connection: Connection, replica: PendingReplica, status: Repl
         update_version(connection, replica.bucket.id, replace(version, attributes=replace(version.attributes, replication=status)))
 
 
-def delete_version(
-    connection: Connection,
-    bucket_id: BucketId,
-    key: ObjectKey,
-    version_id: VersionId,
-    now_ms: int,
-    instant: Instant,
-    bypass_governance: bool,  # noqa: FBT001 - as the caller says it, by name
-    cause: Cause | None,
-) -> Version | None:
-    need_bucket(connection, bucket_id)
-    version = find_version(connection, bucket_id, key, version_id)
-    trusted = _trusted_ms(connection, version, instant)
-    remove_version(connection, bucket_id, plan_delete_version(version, trusted_ms=trusted, bypass_governance=bypass_governance), now_ms)
-    note_event(connection, bucket_id, version, cause, now_ms)
-    return version
-
-
-def _trusted_ms(connection: Connection, version: Version | None, instant: Instant) -> int:
+def trusted_of(connection: Connection, version: Version | None, instant: Instant) -> int:
     """Return the time that a version's lock is held against. Nothing is read for one without."""
     return trusted_ms(connection, instant) if is_lockable(version) else 0
-
-
-def delete_latest(
-    connection: Connection,
-    bucket_id: BucketId,
-    key: ObjectKey,
-    marker_id: VersionId,
-    now_ms: int,
-    conditions: Conditions,
-    cause: Cause | None,
-    replicates: bool,  # noqa: FBT001 - as the caller says it, by name
-    owner: Acl | None = None,
-) -> Version | None:
-    bucket = need_bucket(connection, bucket_id)
-    newest, null = find_replaceable(connection, bucket, key)
-    change = plan_delete_latest(bucket, newest, null, key, marker_id=marker_id, now_ms=now_ms, conditions=conditions, owner=owner)
-    if change.added is None:
-        remove_version(connection, bucket_id, change, now_ms)
-        for version in change.removed:
-            note_event(connection, bucket_id, version, cause, now_ms)
-        return None
-    change_references(connection, released=change.released, now_ms=now_ms)
-    marker = add_version(connection, bucket_id, change, now_ms=now_ms)
-    note_event(connection, bucket_id, marker, marker_made(cause), now_ms)
-    if replicates:
-        queue_replicas(connection, bucket, marker, now_ms)
-    return marker
-
-
-def remove_version(connection: Connection, bucket_id: BucketId, change: VersionChange, now_ms: int) -> None:
-    """Carry out a change that adds nothing, and release what the versions used."""
-    change_references(connection, released=change.released, now_ms=now_ms)
-    change_versions(connection, bucket_id, change)
-    leave_slots(connection, change.released, now_ms)

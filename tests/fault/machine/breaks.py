@@ -260,7 +260,7 @@ def exchange_without_compare() -> AbstractContextManager[object]:
 
 def miscount_live_bytes() -> AbstractContextManager[object]:
     """A slot that nobody uses any more counts as one in use, so that nothing of it is ever rewritten."""
-    return patch("proxy.manifest.sqlite.versions.leave_slots", lambda connection, released, now_ms: None)
+    return patch("proxy.manifest.sqlite.extents.leave_slots", lambda connection, released, now_ms: None)
 
 
 def read_the_tables_of_known_packs() -> AbstractContextManager[object]:

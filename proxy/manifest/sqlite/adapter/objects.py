@@ -31,9 +31,11 @@ from proxy.manifest.records import (
     Version,
     VersionId,
 )  # fmt: skip
-from proxy.manifest.sqlite import extents, listing, uploads, versions
-from proxy.manifest.sqlite.adapter.runner import StepRunner
+from proxy.manifest.sqlite import deletions, extents, listing, uploads, versions
+from proxy.manifest.sqlite.adapter.runner import StepRunner, each_unless_fenced
 from proxy.s3.policy.acl import Acl
+
+_delete_each_latest = each_unless_fenced(deletions.delete_each_latest)
 
 
 class Objects(StepRunner):
@@ -107,7 +109,7 @@ class Objects(StepRunner):
         cause: Cause | None = None,
     ) -> Version | None:
         instant = self._clock.instant()
-        return await self._write(versions.delete_version, bucket_id, key, version_id, now_ms, instant, bypass_governance, cause)
+        return await self._write(deletions.delete_version, bucket_id, key, version_id, now_ms, instant, bypass_governance, cause)
 
     async def delete_latest(
         self,
@@ -121,7 +123,8 @@ class Objects(StepRunner):
         replicates: bool = True,
         owner: Acl | None = None,
     ) -> Version | None:
-        return await self._write(versions.delete_latest, bucket_id, key, marker_id, now_ms, conditions, cause, replicates, owner)
+        deletion = deletions.LatestDeletion(bucket_id, key, marker_id, now_ms, conditions, cause, replicates, owner)
+        return await self._write_together(_delete_each_latest, deletion)
 
     # Multipart
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -13,13 +13,14 @@ from proxy.manifest.sqlite import epoch
 from proxy.manifest.sqlite.callers import KeptCallers
 from proxy.manifest.sqlite.database import BUSY_SHARE, connect, identity
 from proxy.manifest.sqlite.glances import Glances
-from proxy.manifest.sqlite.group_commit import GroupCommitter
+from proxy.manifest.sqlite.group_commit import GroupCommitter, Joint, Steps
 from proxy.manifest.sqlite.log_head import LogHead
 from proxy.manifest.sqlite.readers import Readers
 from proxy.manifest.sqlite.schema import probe_writing
 from proxy.manifest.sqlite.turn import Turn
 
 P = ParamSpec("P")
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 DOUBT_SECONDS = 0.25  # a group or a question that takes longer waits for the disk, or for another process
 Step = Callable[Concatenate[sqlite3.Connection, P], Result]
@@ -87,6 +88,13 @@ class StepRunner:
         finally:  # past its deadline it may have happened all the same
             self._changed_ms = self._clock.now_ms()
 
+    async def _write_together(self, steps: Steps[Item, Result], item: Item) -> Result:
+        """As `_write`, in one step with its like that come right before and behind it."""
+        try:
+            return await self._committer.run(Joint(steps, item))
+        finally:
+            self._changed_ms = self._clock.now_ms()
+
     async def _note(self, step: Step[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
         """Make a change that a copy of the manifest can do without: it finds out by itself, or the change matters only now."""
 
@@ -103,3 +111,13 @@ class StepRunner:
     async def _list(self, step: Step[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
         """Run a read that may take milliseconds, beside the quick ones."""
         return await self._listings.ask(step, *args, **kwargs)
+
+
+def each_unless_fenced(steps: Steps[Item, Result]) -> Steps[Item, Result]:
+    """Return the steps that carry out many changes in one, or none of them in a copy of the manifest that is not to be written."""
+
+    def run(connection: sqlite3.Connection, items: Sequence[Item]) -> Sequence[Result | Exception]:
+        epoch.refuse_fenced(connection)
+        return steps(connection, items)
+
+    return run

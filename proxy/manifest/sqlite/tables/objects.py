@@ -17,7 +17,6 @@ TABLES: tuple[str, ...] = (
     # Keys of which something was deleted, until the journal has noted that (up to `sequence`): what comes there next comes after it.
     "CREATE TABLE gone (bucket INTEGER NOT NULL, key BLOB NOT NULL, written INTEGER NOT NULL, sequence INTEGER NOT NULL,"
     " PRIMARY KEY (bucket, key)) WITHOUT ROWID",
-    "CREATE INDEX gone_age ON gone (sequence)",
     "CREATE TABLE extent (id INTEGER PRIMARY KEY AUTOINCREMENT, refs INTEGER NOT NULL, layout BLOB NOT NULL)",
     # Those that nobody refers to any more, of large deletions: see `bury_extents`.
     "CREATE INDEX extent_unused ON extent (id) WHERE refs = 0",
