@@ -24,6 +24,10 @@ class LanesClosed(Exception):
     """The lanes were closed before the call had begun."""
 
 
+class NotBegun(Exception):
+    """The call was taken back before it had begun."""
+
+
 class Lanes:
     """`count` threads, started as calls come, for one event loop at a time."""
 
@@ -39,11 +43,13 @@ class Lanes:
         self._wake_pending = False
         self._closed = False
 
-    async def run(self, call: Callable[[Cancelled], Result], *, timeout_seconds: float | None = None) -> Result:
+    async def run(
+        self, call: Callable[[Cancelled], Result], *, timeout_seconds: float | None = None, begin_within_seconds: float | None = None
+    ) -> Result:
         """Run a blocking call in a lane; it is handed a function that tells whether its caller has been cancelled meanwhile.
 
         Cancelled before a lane took it up, the call never runs; after, it runs to its end and what it returns is dropped. So it is after
-        `timeout_seconds`, with a `TimeoutError`.
+        `timeout_seconds`, with a `TimeoutError`. If no lane has taken it up after `begin_within_seconds`, none will: `NotBegun`.
         """
         if self._closed:
             raise LanesClosed
@@ -58,11 +64,15 @@ class Lanes:
         self._jobs.put(cast("_Job[object]", job))
         if len(self._threads) < self._count and not self._jobs.empty():
             self._start_thread()
+        timer = None if begin_within_seconds is None else loop.call_later(begin_within_seconds, job.take_back)
         try:
             return await (future if timeout_seconds is None else in_time(future, timeout_seconds))
         except (asyncio.CancelledError, TimeoutError):
-            job.call = None  # with what it would have written: behind a directory that hangs it may wait for ever
+            job.take()  # with what it would have written: behind a directory that hangs it may wait for ever
             raise
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     def close(self) -> None:
         """Let the threads end after what they are doing; they are not waited for, one may hang. Calls not begun fail."""
@@ -89,7 +99,7 @@ class Lanes:
             while True:
                 waiting.append(self._jobs.get_nowait())
         for job in waiting:
-            if job is None or not job.future.cancelled():
+            if job is None or not job.future.done():
                 self._jobs.put(job)
 
     def _start_thread(self) -> None:
@@ -100,7 +110,7 @@ class Lanes:
     def _work(self) -> None:
         try:
             while (job := self._jobs.get()) is not None:
-                if (call := job.call) is not None and not job.future.cancelled():
+                if (call := job.take()) is not None and not job.future.cancelled():
                     job.run(call)
                     self._finished.append(job)
                     self._wake()
@@ -136,13 +146,24 @@ async def in_time(future: asyncio.Future[Result], seconds: float) -> Result:
 
 
 class _Job(Generic[Result]):
-    __slots__ = ("call", "error", "future", "result")
+    __slots__ = ("_calls", "error", "future", "result")
 
     def __init__(self, call: Callable[[Cancelled], Result], future: asyncio.Future[Result]) -> None:
-        self.call: Callable[[Cancelled], Result] | None = call
+        self._calls = [call]  # empty, once somebody has it
         self.future = future
         self.result: Result
         self.error: BaseException | None = None
+
+    def take(self) -> Callable[[Cancelled], Result] | None:
+        """Return the call to whoever asks first: a lane, or whoever takes it back."""
+        try:
+            return self._calls.pop()
+        except IndexError:
+            return None
+
+    def take_back(self) -> None:
+        if self.take() is not None and not self.future.done():
+            self.future.set_exception(NotBegun())
 
     def run(self, call: Callable[[Cancelled], Result]) -> None:
         try:

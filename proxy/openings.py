@@ -27,6 +27,7 @@ from proxy.keyring.file import open_root_key_file
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.sqlite import open_sqlite
 from proxy.stores.build import Opened, open_bare, open_store
+from proxy.stores.convoy import Convoy
 from proxy.stores.direct import AlignedBuffers
 from proxy.stores.kept_files import raise_file_limit
 from proxy.stores.observe import Recorder
@@ -164,6 +165,7 @@ async def _open_stores(
     buffers: AlignedBuffers | None = None,
     tidy: bool = False,
 ) -> dict[str, Opened]:
+    convoy = Convoy()
     raise_file_limit()  # commands as well as servers: many shells and services begin with 1,024
     openings = [
         open_store(
@@ -176,6 +178,7 @@ async def _open_stores(
             get_seconds=get_seconds,
             record=record,
             buffers=buffers,
+            convoy=convoy,
             tidy=tidy,
         )
         for name, store in config.stores.items()

@@ -13,6 +13,7 @@ from proxy.clock import Clock
 from proxy.config import StoreConfig
 from proxy.errors import ConfigError
 from proxy.lanes import Lanes
+from proxy.stores.convoy import Convoy
 from proxy.stores.direct import AlignedBuffers
 from proxy.stores.directory import DirectoryStore
 from proxy.stores.late import LateStore
@@ -62,14 +63,17 @@ async def open_store(
     get_seconds: float,
     record: Recorder | None = None,
     buffers: AlignedBuffers | None = None,
+    convoy: Convoy | None = None,
     tidy: bool = False,
 ) -> Opened:
-    """Open a store; `create` makes the directory of a new one, `buffers` are those of all directories, `tidy` removes what crashes left.
+    """Open a store; `create` makes the directory of a new one, `tidy` removes what crashes left.
 
-    A provider that cannot be reached is no error, its calls will fail; what can never work is a `ConfigError`. What does not open in
-    `open_seconds` goes on opening in the background.
+    `buffers` and `convoy` are those of all directories. A provider that cannot be reached is no error, its calls will fail; what can never
+    work is a `ConfigError`. What does not open in `open_seconds` goes on opening in the background.
     """
-    store = await open_bare(name, config, create=create, open_seconds=open_seconds, timeout_seconds=put_seconds, buffers=buffers, tidy=tidy)
+    store = await open_bare(
+        name, config, create=create, open_seconds=open_seconds, timeout_seconds=put_seconds, buffers=buffers, convoy=convoy, tidy=tidy
+    )
     limited = LimitedStore(store, concurrency=config.concurrency, put_seconds=put_seconds, get_seconds=get_seconds)
     return Opened(ObservedStore(limited, clock, record=record), _is_present(store))
 
@@ -82,11 +86,15 @@ async def open_bare(
     open_seconds: float,
     timeout_seconds: float,
     buffers: AlignedBuffers | None = None,
+    convoy: Convoy | None = None,
     tidy: bool = False,
 ) -> Store:
     """Open a store without limits, deadlines and a memory: for whoever examines what it really does."""
     info = store_info(name, config)
-    opening = _begin(name, lambda: _bare_store(info, config, create=create, timeout_seconds=timeout_seconds, buffers=buffers, tidy=tidy))
+    opening = _begin(
+        name,
+        lambda: _bare_store(info, config, create=create, timeout_seconds=timeout_seconds, buffers=buffers, convoy=convoy, tidy=tidy),
+    )
     try:
         await asyncio.wait({opening}, timeout=open_seconds)
     except asyncio.CancelledError:
@@ -123,11 +131,19 @@ def _report_late(name: str, opening: asyncio.Future[Store]) -> None:
 
 
 def _bare_store(
-    info: StoreInfo, config: StoreConfig, *, create: bool, timeout_seconds: float, buffers: AlignedBuffers | None, tidy: bool
+    info: StoreInfo,
+    config: StoreConfig,
+    *,
+    create: bool,
+    timeout_seconds: float,
+    buffers: AlignedBuffers | None,
+    convoy: Convoy | None,
+    tidy: bool,
 ) -> Store:
     match config.kind:
         case "directory":
-            return DirectoryStore(info, Path(config.path), create=create, fsync=config.fsync, buffers=buffers, tidy=tidy)
+            path = Path(config.path)
+            return DirectoryStore(info, path, create=create, fsync=config.fsync, buffers=buffers, convoy=convoy, tidy=tidy)
         case "memory":
             return memory_store(info)
         case "gcs":

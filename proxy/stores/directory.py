@@ -23,7 +23,8 @@ from typing import NamedTuple, TypeVar
 
 from proxy.errors import FilesExhausted, ShardMissing, ShardTruncated, StoreError, StoreRejected, StoreUnavailable
 from proxy.lanes import Cancelled, Lanes, LanesClosed
-from proxy.stores.direct import AlignedBuffers
+from proxy.stores.convoy import Convoy
+from proxy.stores.direct import DIRECT_SIZE, AlignedBuffers
 from proxy.stores.kept_files import AT_ONCE_SIZE, KeptFiles, OpenFile, files_to_keep
 from proxy.stores.protocol import ShardName, StoreInfo
 from proxy.stores.root import EXHAUSTED, Directory, HeldRoot, Root, in_words
@@ -41,27 +42,39 @@ class DirectoryStore:
     """One directory; see the protocol for what it promises. Without `fsync` a power cut may lose what was acknowledged."""
 
     def __init__(
-        self, info: StoreInfo, path: Path, *, create: bool, fsync: bool = True, buffers: AlignedBuffers | None = None, tidy: bool = False
+        self,
+        info: StoreInfo,
+        path: Path,
+        *,
+        create: bool,
+        fsync: bool = True,
+        buffers: AlignedBuffers | None = None,
+        convoy: Convoy | None = None,
+        tidy: bool = False,
     ) -> None:
         """Open the directory, making it with `create`. This blocks; `ConfigError` if it is another store's, or to be made and not empty.
 
-        With buffers large shards go past the page cache. With `tidy`, a thread removes what crashes have left: it walks through all of the
-        store.
+        With buffers large shards go past the page cache. Without `fsync` small ones go in the convoy. With `tidy`, a thread removes what
+        crashes have left: it walks through all of the store.
         """
         self.info = info
         self._files = ShardFiles(buffers, fsync=fsync)
         self._fsync = fsync
         self._lanes = Lanes(LANES, name=f"store-{info.name}")
+        self._convoy = None if fsync else convoy
         self._kept = KeptFiles(files_to_keep())
         self._closed = False
         self._root = Root(info.name, path, fsync=fsync, folders_to_keep=files_to_keep())
         self.present = self._root.begin(create=create)
+        if self._convoy is not None:
+            self._convoy.join(self)
         if tidy and self.present:
             threading.Thread(target=self._remove_stale, name=f"store-{info.name}-stale", daemon=True).start()
 
     async def put(self, name: ShardName, body: Sequence[bytes | bytearray | memoryview]) -> None:
         self._check(name)
-        await self._run(lambda root, cancelled: self._put(root, name, body, cancelled))
+        is_small = sum(map(len, body)) < DIRECT_SIZE
+        await self._run(lambda root, cancelled: self._put(root, name, body, cancelled), convoy=self._convoy if is_small else None)
 
     async def get_range(self, name: ShardName, start: int, length: int) -> bytes | memoryview:
         self._check(name)
@@ -101,14 +114,20 @@ class DirectoryStore:
         self._kept.drop_all()
         self._kept.close_dropped()
         self._lanes.close()
+        if self._convoy is not None:
+            self._convoy.leave(self)
         self._root.let_go()
 
     def _check(self, name: str) -> None:
         if not _NAME.fullmatch(name):
             raise StoreRejected(self.info.name, f"{name!r} is no name of a shard")
 
-    async def _run(self, call: Callable[[HeldRoot, Cancelled], Result], *, reading: ShardName | None = None) -> Result:
+    async def _run(
+        self, call: Callable[[HeldRoot, Cancelled], Result], *, reading: ShardName | None = None, convoy: Convoy | None = None
+    ) -> Result:
         def translated(cancelled: Cancelled) -> Result:
+            if self._closed:
+                raise LanesClosed  # the convoy goes on without this store
             self._kept.close_dropped()
             root = self._root.opened()
             try:
@@ -118,7 +137,7 @@ class DirectoryStore:
 
         self._kept.drop_old()
         try:
-            return await self._lanes.run(translated)
+            return await (self._lanes.run(translated) if convoy is None else convoy.run(translated, otherwise=self._lanes))
         except FilesExhausted:
             self._kept.drop_all()  # what is only faster gives way to what would not work
             self._root.close_folders()

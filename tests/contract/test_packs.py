@@ -147,7 +147,9 @@ async def test_of_deletions_together_each_hears_its_own_result_and_the_pack_is_c
     first, *_ = await commit(manifest, packed("a", "b", "c", "d"))
     await manifest.commit_version(draft("copy", size=100, shared_extents=first.extents))
     unmet = manifest.delete_latest(BUCKET, "c", marker_id="m", now_ms=NOW + 1, conditions=Conditions(if_match="another"))
-    others = (manifest.delete_latest(bucket, key, marker_id="m", now_ms=NOW + 1) for bucket, key in [(BUCKET, "a"), (99, "b"), (BUCKET, "b")])
+    others = (
+        manifest.delete_latest(bucket, key, marker_id="m", now_ms=NOW + 1) for bucket, key in [(BUCKET, "a"), (99, "b"), (BUCKET, "b")]
+    )
     outcomes = await asyncio.gather(unmet, *others, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [PreconditionUnmet, type(None), BucketMissing, type(None)]
     left = [version.key for version in await manifest.walk_versions(BUCKET, prefix="", after=("", 0), limit=9)]

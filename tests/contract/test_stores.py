@@ -16,6 +16,7 @@ from proxy.clock import ManualClock, SystemClock
 from proxy.config import StoreConfig
 from proxy.errors import ShardMissing, StoreRejected, StoreUnavailable
 from proxy.stores.build import open_store
+from proxy.stores.convoy import Convoy
 from proxy.stores.deadline import DeadlineStore
 from proxy.stores.direct import BUFFER_SIZE, AlignedBuffers
 from proxy.stores.directory import DirectoryStore
@@ -93,7 +94,7 @@ async def _make(request: pytest.FixtureRequest, path: Path) -> Store:
         case "directory":
             return DirectoryStore(INFO, path / "store", create=True)
         case "directory without fsync":
-            return DirectoryStore(INFO, path / "store", create=True, fsync=False)
+            return DirectoryStore(INFO, path / "store", create=True, fsync=False, convoy=Convoy())
         case "directory with buffers":
             return DirectoryStore(INFO, path / "store", create=True, buffers=AlignedBuffers(BUFFER_SIZE))
         case "gcs on s3":

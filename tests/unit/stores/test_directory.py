@@ -19,6 +19,7 @@ import msgspec
 import pytest
 
 from proxy.errors import ConfigError, FilesExhausted, ShardMissing, StoreRejected, StoreUnavailable
+from proxy.stores.convoy import Convoy
 from proxy.stores.directory import LANES, DirectoryStore
 from proxy.stores.protocol import ShardName, StoreName
 from proxy.stores.root import FOLDER_SECONDS, MARKER, Directory, OpenFolders
@@ -42,7 +43,7 @@ async def opened() -> AsyncIterator[Opener]:
 
     def make(path: Path, *, name: str = "s", create: bool = True, fsync: bool = True, tidy: bool = False) -> DirectoryStore:
         info = msgspec.structs.replace(INFO, name=StoreName(name))
-        stores.append(DirectoryStore(info, path, create=create, fsync=fsync, tidy=tidy))
+        stores.append(DirectoryStore(info, path, create=create, fsync=fsync, convoy=Convoy(), tidy=tidy))
         return stores[-1]
 
     yield make

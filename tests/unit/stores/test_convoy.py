@@ -1,0 +1,156 @@
+"""Convoy: one thread makes the short calls of many, and nobody waits for one who hangs."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from proxy.errors import StoreUnavailable
+from proxy.lanes import Lanes
+from proxy.stores.convoy import MAX_REST_SECONDS, REST_SECONDS, Convoy
+from proxy.stores.direct import DIRECT_SIZE
+from proxy.stores.directory import DirectoryStore
+from proxy.stores.protocol import ShardName, StoreName
+from tests.patience import PATIENCE_SECONDS
+from tests.unit.stores.conftest import INFO, NAME
+
+CONVOY, OWN = "store-convoy-0", "own-0"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class HungCall:
+    """A call that hangs in the convoy until it is let go. Who comes after it has no patience."""
+
+    def __init__(self, convoy: Convoy, own: Lanes) -> None:
+        self._convoy, self._begun, self._go_on = convoy, threading.Event(), threading.Event()
+        self._task = asyncio.create_task(convoy.run(lambda _: self._hang(), otherwise=own))
+
+    def _hang(self) -> str:
+        self._begun.set()
+        self._go_on.wait(PATIENCE_SECONDS)
+        return threading.current_thread().name
+
+    async def has_begun(self) -> HungCall:
+        await asyncio.to_thread(self._begun.wait, PATIENCE_SECONDS)
+        self._convoy._patience_seconds = 0.0
+        return self
+
+    async def ends(self) -> str:
+        self._go_on.set()
+        return await self._task
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def convoy(clock: Clock) -> AsyncIterator[Convoy]:
+    """One that nothing holds up, however busy the machine is, until a call hangs."""
+    made = Convoy(patience_seconds=PATIENCE_SECONDS, now=clock)
+    made.join("member")
+    yield made
+    made.leave("member")
+
+
+@pytest.fixture
+async def own() -> AsyncIterator[Lanes]:
+    lanes = Lanes(1, name="own")
+    yield lanes
+    lanes.close()
+
+
+async def thread_of_a_call(convoy: Convoy, own: Lanes) -> str:
+    return await convoy.run(lambda _: threading.current_thread().name, otherwise=own)
+
+
+async def test_the_calls_of_many_are_made_by_one_thread(convoy: Convoy) -> None:
+    members = [Lanes(1, name=f"m{number}") for number in range(6)]
+    assert set(await asyncio.gather(*(thread_of_a_call(convoy, own) for own in members))) == {CONVOY}
+
+
+async def test_behind_a_call_that_hangs_the_others_go_by_their_own_threads(convoy: Convoy, own: Lanes) -> None:
+    hung = await HungCall(convoy, own).has_begun()
+    assert await thread_of_a_call(convoy, own) == OWN
+    assert await hung.ends() == CONVOY
+
+
+async def test_a_call_that_is_taken_back_is_made_once(convoy: Convoy, own: Lanes) -> None:
+    hung, made = await HungCall(convoy, own).has_begun(), list[str]()
+    await convoy.run(lambda _: made.append(threading.current_thread().name), otherwise=own)
+    await hung.ends()
+    await own.run(lambda _: None)
+    assert made == [OWN]
+
+
+async def test_what_was_held_up_rests_for_twice_as_long_each_time_and_then_goes_on(clock: Clock, convoy: Convoy, own: Lanes) -> None:
+    hung, rest = await HungCall(convoy, own).has_begun(), REST_SECONDS
+    for _ in range(10):
+        assert await thread_of_a_call(convoy, own) == OWN
+        assert convoy._rests_until == clock.now + rest
+        clock.now += rest
+        rest = min(2 * rest, MAX_REST_SECONDS)
+    convoy._patience_seconds = PATIENCE_SECONDS
+    await hung.ends()
+    assert await thread_of_a_call(convoy, own) == CONVOY
+    assert convoy._rest_seconds == REST_SECONDS
+
+
+async def test_while_it_rests_nobody_waits_for_it(clock: Clock, convoy: Convoy, own: Lanes) -> None:
+    hung = await HungCall(convoy, own).has_begun()
+    await thread_of_a_call(convoy, own)
+    convoy._patience_seconds = PATIENCE_SECONDS
+    async with asyncio.timeout(PATIENCE_SECONDS / 2):
+        assert await thread_of_a_call(convoy, own) == OWN
+    await hung.ends()
+
+
+async def test_its_thread_ends_when_the_last_member_leaves(own: Lanes) -> None:
+    convoy = Convoy(patience_seconds=PATIENCE_SECONDS)
+    convoy.join(1)
+    convoy.join(2)
+    thread = await convoy.run(lambda _: threading.current_thread(), otherwise=own)
+    convoy.leave(1)
+    assert await thread_of_a_call(convoy, own) == CONVOY
+    convoy.leave(2)
+    await asyncio.to_thread(thread.join, PATIENCE_SECONDS)
+    assert not thread.is_alive()
+
+
+@pytest.mark.parametrize(("size", "fsync", "expected"), [(10, False, CONVOY), (DIRECT_SIZE, False, "store-s-0"), (10, True, "store-s-0")])
+async def test_small_shards_that_wait_for_no_disk_go_in_the_convoy(
+    convoy: Convoy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, fsync: bool, expected: str
+) -> None:
+    store, threads = DirectoryStore(INFO, tmp_path / "store", create=True, fsync=fsync, convoy=convoy), set[str]()
+    put = store._put
+    monkeypatch.setattr(store, "_put", lambda *args: (threads.add(threading.current_thread().name), put(*args))[1])
+    await store.put(NAME, [bytes(size)])
+    assert threads == {expected}
+    assert await store.get(NAME) == bytes(size)
+    await store.close()
+
+
+async def test_a_store_that_is_closed_writes_nothing_though_the_convoy_goes_on(convoy: Convoy, tmp_path: Path) -> None:
+    stores = [
+        DirectoryStore(msgspec.structs.replace(INFO, name=StoreName(name)), tmp_path / name, create=True, fsync=False, convoy=convoy)
+        for name in ("one", "two")
+    ]
+    await stores[0].close()
+    with pytest.raises(StoreUnavailable, match="closed"):
+        await stores[0].put(NAME, [b"x"])
+    await stores[1].put(ShardName("aa/x"), [b"y"])
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file() and not path.name.startswith(".")] == ["x"]
+    await stores[1].close()
