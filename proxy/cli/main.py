@@ -15,6 +15,7 @@ from proxy.cli import (
     jobs,
     key,
     kms,
+    lost,
     manifest,
     objects,
     placement,
@@ -48,6 +49,7 @@ app.add_typer(stores.app, name="stores")
 app.command("rebalance")(campaigns.rebalance)
 app.add_typer(policy.app, name="policy")
 app.add_typer(placement.app, name="placement")
+objects.app.command("lost")(lost.lost)
 app.add_typer(objects.app, name="object")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(manifest.app, name="manifest")

@@ -141,7 +141,7 @@ def _unconfigured(store: StoreFacts) -> Iterator[Problem]:
 
 def _at_damage(facts: Facts) -> Iterator[Problem]:
     if lost := _unreadable(facts.damage.waiting):
-        yield _broken(f"{number(lost, 'segment', 'segments')} cannot be read: too few shards are left", "shardgate stores check")
+        yield _broken(f"{number(lost, 'segment', 'segments')} cannot be read: too few shards are left", "shardgate object lost")
     if bare := facts.damage.waiting.get(0, 0):
         yield _urgent(f"{number(bare, 'segment', 'segments')} can lose no more shard", "shardgate jobs")
     if waiting := sum(count for level, count in facts.damage.waiting.items() if level >= EVERYDAY_REDUNDANCY):

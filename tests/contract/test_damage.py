@@ -524,6 +524,19 @@ async def test_a_brake_is_kept_until_its_losses_are_forgotten(manifest: Manifest
     assert await manifest.list_losses() == ()
 
 
+async def test_segments_that_cannot_be_read_are_told_page_by_page(manifest: Manifest) -> None:
+    extents = [await commit(manifest, 10 * number + 1, 10 * number + 2) for number in range(4)]
+    for extent in extents:
+        number = 10 * extents.index(extent)
+        lost = [damage(extent, number + 2, index, "missing") for index in range(3 if extent != extents[1] else 2)]
+        await manifest.report_damage([damage(extent, number + 1, 0), *lost], now_ms=NOW)
+    first = await manifest.lost_segments(after=(ExtentId(0), segment_id(0)), limit=2)
+    assert first == ((extents[0], segment_id(2)), (extents[2], segment_id(22)))
+    assert await manifest.lost_segments(after=first[-1], limit=2) == ((extents[3], segment_id(32)),)
+    await manifest.settle_damage([damage(extents[3], 32, 0, "missing")])
+    assert await manifest.lost_segments(after=first[-1], limit=2) == ()
+
+
 async def test_repairs_are_hastened_page_by_page(manifest: Manifest) -> None:
     extents = [await commit(manifest, number) for number in range(1, 6)]
     await manifest.report_damage([damage(extent, number, 0, "missing") for number, extent in enumerate(extents, 1)], now_ms=NOW)

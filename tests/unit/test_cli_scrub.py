@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from proxy.cli import scrub
+from proxy.cli.lost import SHOWN, LostRow, _show
 from proxy.codec.format import shard_name
 from proxy.config import load_config
 from proxy.engine.journal.checkpointing import WANTED
@@ -54,6 +55,31 @@ def test_a_scrub_without_damage_says_so_and_is_on_record(run: Run, used: Path) -
     shown = run("scrub", "--json").data
     assert [(item["kind"], item["shards"], item["damaged"]) for item in shown] == [("light", count, 0), ("deep", count, 0)]
     assert "shardgate jobs" in run("scrub").out
+
+
+def test_objects_that_cannot_be_read_are_listed_by_name(run: Run, used: Path) -> None:  # noqa: F811
+    whole = run("object", "lost")
+    assert (whole.code, whole.out.startswith("Every object can be read, as far as is on record.")) == (0, True)
+    for shard in shard_files(used):
+        shard.unlink()
+    assert run("scrub", "--now").code == scrub.DAMAGED
+    outcome = run("object", "lost")
+    assert (outcome.code, outcome.err) == (3, "")
+    assert "2 in all. They can be read again as soon as a store is back that has some of their shards" in outcome.out
+    listed = run("object", "lost", "--json")
+    assert listed.code == 3
+    assert [(item["bucket"], item["key"], item["size"], item["lost"]) for item in listed.data] == [
+        ("b", "k", 70_000, 70_000), ("b", "l", 70_000, 70_000)
+    ]  # fmt: skip
+
+
+def test_of_very_many_objects_that_cannot_be_read_the_first_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    row = LostRow(bucket="b", key="k", version_id="", upload_id="u", part_number=3, size=2_000_000, lost=1)
+    _show([row] * (SHOWN + 5))
+    shown = capsys.readouterr().out
+    assert "part 3 of upload u" in shown
+    assert "2,000,000" in shown
+    assert "and 5 more, which --json names\n1,005 in all." in shown
 
 
 def test_fsck_finds_what_the_copy_of_the_manifest_has_lost_and_asks_for_a_checkpoint(run: Run, used: Path) -> None:  # noqa: F811

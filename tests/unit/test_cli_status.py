@@ -59,7 +59,7 @@ def test_the_page_has_everything_an_operator_needs(capsys: pytest.CaptureFixture
     lines = text.splitlines()
     assert lines[0] == "BROKEN: something cannot be read or written; act now"
     assert lines[1] == "  broken     3 segments cannot be read: too few shards are left"
-    assert lines[2] == "             → shardgate stores check"
+    assert lines[2] == "             → shardgate object lost"
     for words in (
         "http://127.0.0.1:9000: serves, 3 requests in flight",
         "/m.sqlite: 5.0 MiB, log 1.0 KiB, 50.0 GiB free on its disk, epoch 7",

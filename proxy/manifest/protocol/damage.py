@@ -46,6 +46,10 @@ class DamageLedger(Protocol):
 
     """Make a page of the queue due now; return where the next page begins, or None behind the last."""
 
+    async def lost_segments(self, *, after: tuple[ExtentId, SegmentId], limit: int) -> tuple[tuple[ExtentId, SegmentId], ...]: ...
+
+    """Segments of which fewer shards are good, as far as is on record, than a read needs: in one order, from behind one."""
+
     async def count_damage(self, *, limit: int = 1_000_000) -> DamageCount: ...  # counted no further than this: some 200 ms
 
     # What each store was found to have lost. `report_damage` adds what is new, `settle_damage` takes back what is well.

@@ -51,6 +51,7 @@ _COUNT_KINDS = "SELECT store, kind, count(*) FROM (SELECT store, kind FROM damag
 _OLDEST = "SELECT min(since) FROM (SELECT since FROM repair LIMIT ?)"
 _PUT_OFF = "UPDATE repair SET due = ?, failures = failures + 1 WHERE extent = ? AND segment = ? AND redundancy >= ?"
 _PAGE = "SELECT extent, segment FROM repair WHERE (extent, segment) > (?, ?) ORDER BY extent, segment LIMIT ?"
+_LOST = "SELECT extent, segment FROM repair WHERE redundancy < 0 AND (extent, segment) > (?, ?) ORDER BY extent, segment LIMIT ?"
 RepairKey: TypeAlias = tuple[ExtentId, SegmentId]
 NEVER_MS = 2**62
 _targets = msgspec.msgpack.Decoder(dict[int, str])
@@ -189,6 +190,10 @@ def find_damaged(connection: Connection, extent_id: ExtentId, segment_id: Segmen
         drawn=connection.execute("SELECT 1 FROM draw WHERE segment = ? AND NOT revoked", (segment_id,)).fetchone() is not None,
         since_ms=min(rows.since.values(), default=0),
     )
+
+
+def lost_segments(connection: Connection, after: RepairKey, limit: int) -> tuple[RepairKey, ...]:
+    return tuple((ExtentId(extent), SegmentId(segment)) for extent, segment in connection.execute(_LOST, (*after, limit)))
 
 
 def count_damage(connection: Connection, limit: int) -> DamageCount:

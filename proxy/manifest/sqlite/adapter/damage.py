@@ -43,6 +43,9 @@ class DamageLedger(StepRunner):
     async def find_damaged(self, extent_id: ExtentId, segment_id: SegmentId) -> Damaged | None:
         return await self._list(ledger.find_damaged, extent_id, segment_id)
 
+    async def lost_segments(self, *, after: tuple[ExtentId, SegmentId], limit: int) -> tuple[tuple[ExtentId, SegmentId], ...]:
+        return await self._list(ledger.lost_segments, after=after, limit=limit)
+
     async def count_damage(self, *, limit: int = 1_000_000) -> DamageCount:
         return await self._list(ledger.count_damage, limit=limit)
 
