@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from proxy.codec.slots import Slot
     from proxy.services import Services
 
-app = typer.Typer(help="Explain objects.", no_args_is_help=True)
+app = typer.Typer(help="Explain objects, and list those that cannot be read.", no_args_is_help=True)
 Rows = list[dict[str, object]]
 
 
