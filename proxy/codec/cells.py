@@ -8,6 +8,8 @@ no footer.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -19,6 +21,13 @@ from proxy.errors import CellForged
 
 BLOCK_SIZE = 16  # AES's
 FIRST_COUNTER = 2  # of GCM's stream: block 1 enciphers the tag (NIST SP 800-38D, 7.1)
+
+
+class Counter(NamedTuple):
+    """Where deciphering begins: the block of GCM's stream, and how many bytes of it come before."""
+
+    block: bytes
+    skipped: int
 
 
 class CellCipher:
@@ -51,10 +60,18 @@ class CellCipher:
 
         It is for bytes that bear a seal of their own inside the cell: the slots of a pack.
         """
+        return self.decipher_from(self.counter(stripe, offset), data)
+
+    def counter(self, stripe: int, offset: int) -> Counter:
+        """Return where `decipher` begins in a cell, for whoever deciphers the same bytes again and again."""
         block, skipped = divmod(offset, BLOCK_SIZE)
-        stream = self._stream(self._nonce(stripe) + (FIRST_COUNTER + block).to_bytes(4, "big"))
-        if skipped:
-            stream.update(bytes(skipped))
+        return Counter(self._nonce(stripe) + (FIRST_COUNTER + block).to_bytes(4, "big"), skipped)
+
+    def decipher_from(self, counter: Counter, data: bytes | memoryview) -> bytes:
+        """As `decipher`. NOTHING of it is authenticated."""
+        stream = self._stream(counter.block)
+        if counter.skipped:
+            stream.update(bytes(counter.skipped))
         deciphered = stream.update(data)
         self._idle_streams.append(stream)
         return deciphered

@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from proxy.codec.cells import Counter
 from proxy.codec.erasure import decode_stripe
 from proxy.codec.format import CELL_SIZE, TAG_SIZE
 from proxy.codec.geometry import SegmentGeometry
@@ -124,11 +125,17 @@ class Slot:
         view = memoryview(plaintext)
         return self.open_sealed(keys, b"".join(view[start : start + length] for start, length in self.plaintext_runs()))
 
+    def counter(self, keys: SegmentKeys) -> Counter | None:
+        """Return where its own shard is deciphered from, if it lies in one cell, as most do."""
+        if self.length != self.size + TAG_SIZE:
+            return None
+        return keys.cipher(self.column).counter(*divmod(self._position, CELL_SIZE))
+
     def _decipher(self, keys: SegmentKeys, index: int, run: bytes | memoryview) -> bytes:
         cipher = keys.cipher(index)
         if len(run) != self.length:
             raise ShardMismatch(f"{len(run)} bytes of shard {index} were read where the slot has {self.length}")
-        if self.length == self.size + TAG_SIZE:  # in one cell, as most are
+        if self.length == self.size + TAG_SIZE:
             stripe, at = divmod(self._position, CELL_SIZE)
             return cipher.decipher(stripe, at, run)
         view, done, plain = memoryview(run), 0, []
@@ -139,6 +146,26 @@ class Slot:
 
     def _stretches(self) -> Iterator[_Stretch]:
         return _stretches(self._position, self.size + TAG_SIZE)
+
+
+class SlotOpener:
+    """Opens one slot from its run of bytes in its own shard, again and again: what that takes is worked out once."""
+
+    __slots__ = ("_cell", "_counter", "_keys", "_slot", "_slot_cipher")
+
+    def __init__(self, slot: Slot, keys: SegmentKeys) -> None:
+        self._slot = slot
+        self._keys = keys
+        self._cell = keys.cipher(slot.column)
+        self._counter = slot.counter(keys)
+        self._slot_cipher = keys.slot_cipher()
+
+    def open(self, run: bytes | memoryview) -> bytes:
+        """As `Slot.open`."""
+        slot, counter = self._slot, self._counter
+        if counter is None or len(run) != slot.length:
+            return slot.open(self._keys, run)
+        return self._slot_cipher.open(slot.offset, self._cell.decipher_from(counter, run))
 
 
 class Composition(NamedTuple):

@@ -214,6 +214,10 @@ class Budget:
         claim_bytes = min(size_bytes, self._kept_for_small if is_small else most)
         return Grant(self, claim_bytes, owner=owner, is_small=is_small, number=next(self._numbers))
 
+    def has_room(self, size_bytes: int) -> bool:
+        """Tell whether somebody small would be served at once, for what has given its memory back before anybody else has a turn."""
+        return not self._waiting and size_bytes <= min(self._free, SMALL_SIZE)
+
     async def acquire(self, size_bytes: int, *, owner: str) -> Grant:
         """Hold the bytes, or as many as one request may have, so that a huge one can run alone. Raises `BudgetExhausted`."""
         grant = self.claim(size_bytes, owner=owner)

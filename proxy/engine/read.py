@@ -28,6 +28,7 @@ from proxy.engine.fetch import INLINE_SIZE, Upstream, WindowFetch
 from proxy.engine.fleet import Fleet
 from proxy.engine.keys_in_use import KeysInUse
 from proxy.engine.read_ahead import Fetched, ReadAhead
+from proxy.engine.slot_at_hand import SlotAtHand
 from proxy.engine.slot_fetch import SlotFetch
 from proxy.engine.windows import (
     FAR_WINDOW_SIZE,
@@ -44,7 +45,7 @@ from proxy.engine.windows import (
 from proxy.errors import CustomerKeyMissing
 from proxy.keyring import TenantCipher
 from proxy.manifest.protocol import Manifest
-from proxy.manifest.records import Extent, Version
+from proxy.manifest.records import Extent, Readable, Version
 
 GROUP_SIZE = 256 * 1024  # of one write: it stays in memory while a client takes nothing
 
@@ -109,6 +110,17 @@ class Reader:
         if not extents:
             extents, start = await self._load(version, start, length)
         return Reading(self, Stored(extents, slot_of(version.extents)), keys, start, length)
+
+    def slot_at_hand(self, found: Readable, cipher: TenantCipher) -> SlotAtHand | None:
+        """Return what reads all of a version at once, time and again, if it is one slot of a pack, and under no customer's key."""
+        slot = slot_of(found.version.extents)
+        if slot is None or slot.offset is None or not found.extents or found.extents[0].layout.customer_salt:
+            return None
+        return SlotAtHand(found.extents[0], slot.offset, slot.size, cipher, self._upstream)
+
+    def read_at_once(self, slot: SlotAtHand) -> bytes | None:
+        """Return the object if neither stores nor memory have to be waited for; else None."""
+        return slot.read() if self._budget.has_room(slot.memory_bytes) else None
 
     def is_far(self, stored: Stored) -> bool:
         """Tell whether it takes a round trip worth hiding to read the first bytes."""

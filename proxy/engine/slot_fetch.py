@@ -19,8 +19,8 @@ from proxy.codec.format import TAG_SIZE
 from proxy.codec.segment import SegmentKeys
 from proxy.codec.slots import Slot
 from proxy.engine.cache.cache import SealedCache
-from proxy.engine.cache.keys import CacheKey, slot_key
-from proxy.engine.fetch import ColumnFetch, DamageReports, Upstream, WindowFetch, is_healthy, read_at_once
+from proxy.engine.fetch import ColumnFetch, DamageReports, Upstream, WindowFetch, is_healthy
+from proxy.engine.slot_at_hand import SlotAtHand
 from proxy.engine.windows import SlotWindow, Window
 from proxy.errors import IntegrityError, NotEnoughShards, ProxyError, SlotForged
 from proxy.keyring import TenantCipher
@@ -35,8 +35,8 @@ class SlotFetch:
         self._window = window
         self._cipher = cipher
         self._upstream = upstream
-        self._keys = upstream.keys.of(window.extent.layout, window.segment, cipher)
-        self._slot = Slot(self._keys.geometry, window.slot_offset, window.size)
+        self._at_hand = SlotAtHand(window.extent, window.slot_offset, window.size, cipher, upstream)
+        self._keys, self._slot, self._key = self._at_hand.keys, self._at_hand.slot, self._at_hand.key
 
     def booked(self) -> AbstractContextManager[None]:
         """As of a window: one column is never spread."""
@@ -47,20 +47,13 @@ class SlotFetch:
         """The memory of the sealed and the opened slot or, if its store is known to be down, that of k columns as they are decoded."""
         slot = self._slot
         if is_healthy(self._upstream.fleet, self._window.segment, slot.column):
-            return 2 * slot.length
+            return self._at_hand.memory_bytes
         return 3 * slot.geometry.scheme.k * slot.length
 
     def at_hand(self) -> list[memoryview] | None:
         """Return the plaintext wanted if the cache or the slot's own store has it at hand. None: `run` will tell."""
-        cache, slot = self._upstream.cache, self._slot
-        try:
-            if cache is not None:
-                sealed = cache.recall_now(self._key)
-                return None if sealed is None else self._wanted(slot.open_sealed(self._keys, sealed))
-            run = read_at_once(self._upstream.fleet, self._window.segment, slot.column, slot.start, slot.length)
-            return None if run is None else self._wanted(slot.open(self._keys, run))
-        except IntegrityError:
-            return None
+        plaintext = self._at_hand.read()
+        return None if plaintext is None else self._wanted(plaintext)
 
     async def run(self) -> list[memoryview]:
         """Return the plaintext wanted, in one piece. Raises `NotEnoughShards`."""
@@ -73,10 +66,6 @@ class SlotFetch:
         fetched = await self._fetched()
         cache.keep(self._key, fetched.sealed)
         return self._wanted(fetched.plaintext)
-
-    @property
-    def _key(self) -> CacheKey:
-        return slot_key(self._window.segment.id, self._slot.offset)
 
     def _wanted(self, plaintext: bytes) -> list[memoryview]:
         start = self._window.start

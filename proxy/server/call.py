@@ -181,6 +181,7 @@ class Download(msgspec.Struct, kw_only=True):
     headers: list[tuple[str, str]]
     length: int
     chunks: Reading | None = None
+    version: Version | None = None  # what it is of
     failure: str = ""  # set by the sender: why the connection was cut, for the log
 
 

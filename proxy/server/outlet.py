@@ -111,16 +111,22 @@ class Outlet:
 
     def _head(self, response: Response, framing: Sequence[tuple[str, str]]) -> bytes:
         """Return the bytes before the body, and settle whether the connection goes on."""
-        headers = [*response.headers, *framing]
+        lines = response.lines or header_lines([*response.headers, *framing])
         response.closes = response.closes or not self._keep_alive
+        connection = b""
         if response.closes and self._version == HttpVersion11:
-            headers.append(("Connection", "close"))
+            connection = b"Connection: close\r\n"
         elif not response.closes and self._version == HttpVersion10:
-            headers.append(("Connection", "keep-alive"))
-        text = "".join([f"{name}: {value}\r\n" for name, value in headers])
-        if text.count("\r\n") != len(headers) or not text.replace("\r\n", "").isprintable():
-            _check(headers)
-        return b"%b%b\r\n" % (_opening(self._version, response.status, int(time())), text.encode())
+            connection = b"Connection: keep-alive\r\n"
+        return b"%b%b%b\r\n" % (_opening(self._version, response.status, int(time())), lines, connection)
+
+
+def header_lines(headers: Sequence[tuple[str, str]]) -> bytes:
+    """Return headers as they are sent. Raises ValueError for one that would be more than one, or none."""
+    text = "".join([f"{name}: {value}\r\n" for name, value in headers])
+    if text.count("\r\n") != len(headers) or not text.replace("\r\n", "").isprintable():
+        _check(headers)
+    return text.encode()
 
 
 def _length_of(response: Response, method: str) -> Sequence[tuple[str, str]]:

@@ -6,17 +6,27 @@ from collections.abc import Iterable
 
 
 class Response:
-    """Status, headers and body. `length_bytes` is told instead of the body's own length, where the body is sent apart or not at all."""
+    """Status, headers and body. `length_bytes` is told instead of the body's own length, where the body is sent apart or not at all.
 
-    __slots__ = ("body", "closes", "headers", "is_begun", "status", "told_bytes")
+    `lines` are all headers as they are sent, if they are written already: the length is among them, and the request's id.
+    """
+
+    __slots__ = ("body", "closes", "headers", "is_begun", "lines", "status", "told_bytes")
 
     def __init__(
-        self, status: int = 200, headers: Iterable[tuple[str, str]] = (), body: bytes = b"", *, length_bytes: int | None = None
+        self,
+        status: int = 200,
+        headers: Iterable[tuple[str, str]] = (),
+        body: bytes = b"",
+        *,
+        length_bytes: int | None = None,
+        lines: bytes = b"",
     ) -> None:
         self.status = status
         self.headers = headers if isinstance(headers, list) else list(headers)
         self.body = body
         self.told_bytes = length_bytes
+        self.lines = lines
         self.closes = False  # nothing more is answered on this connection
         self.is_begun = False  # its status line has been sent
 

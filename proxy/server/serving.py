@@ -20,6 +20,7 @@ from proxy.server.auth import Sender
 from proxy.server.body import MAX_DOCUMENT_SIZE, RequestBody, read_document
 from proxy.server.call import Answer, Call, Download, Handle
 from proxy.server.documents import LARGE, Documents, document_memory
+from proxy.server.plain_reads import READS, PlainReads, is_plain
 from proxy.server.response import Response
 from proxy.server.turns import Turns
 from proxy.server.visit import Visit
@@ -37,6 +38,7 @@ class Serving:
         self._limits = services.config.limits
         self._answers = answers
         self._turns = turns
+        self._plain = PlainReads(services.engine, host_id=answers.host_id)
         self._documents = Documents(
             services.budget, wait_seconds=self._limits.memory_wait_seconds, idle_seconds=self._limits.reader_idle_seconds
         )
@@ -92,11 +94,23 @@ class Serving:
 
     async def serve(self, visit: Visit, handle: Handle, call: Call, held: Grant | None = None) -> Response:
         """Call the handler, and send its answer. `held` is the memory of the request's document."""
+        if call.operation.name in READS and is_plain(call):
+            return await self._serve_plain(visit, handle, call)
         if call.operation.name in LONG:
             return await self._serve_long(visit, handle, call)
         if call.operation.name in LARGE:
             return await self._serve_large(visit, handle, call, held)
         return await self._answers.render(visit, call.operation, await handle(call))
+
+    async def _serve_plain(self, visit: Visit, handle: Handle, call: Call) -> Response:
+        """Answer a read as it was answered before; if it was not, keep the answer."""
+        found = call.ahead[0] if call.ahead else None
+        if found is not None and (response := self._plain.answer(visit, found, call.bucket, call.guard)) is not None:
+            return response
+        answer = await handle(call)
+        if found is not None:
+            self._plain.keep(found, call.bucket, call.owner, answer)
+        return await self._answers.render(visit, call.operation, answer)
 
     async def _serve_large(self, visit: Visit, handle: Handle, call: Call, held: Grant | None) -> Response:
         """Answer with a document that may have megabytes."""

@@ -87,7 +87,7 @@ async def get_object(call: Call) -> Download:
     chunks = await call.services.engine.open_read(
         version, call.owner, selection.start, selection.length, extents=found.extents, customer_key=key
     )
-    return Download(status=selection.status, headers=headers, length=selection.length, chunks=chunks)
+    return Download(status=selection.status, headers=headers, length=selection.length, chunks=chunks, version=version)
 
 
 @again_if_replaced
@@ -96,7 +96,7 @@ async def head_object(call: Call) -> Download:
     version = (await find_readable(call)).version
     read_key(call, version)
     selection = await _select(call, version)
-    return Download(status=selection.status, headers=await _headers(call, version, selection), length=selection.length)
+    return Download(status=selection.status, headers=await _headers(call, version, selection), length=selection.length, version=version)
 
 
 @again_if_replaced

@@ -1,0 +1,88 @@
+"""Plain reads: a GET or HEAD of the newest version, whole, that asks for nothing else.
+
+The problem. Most reads are of this kind, and answered alike each time. Yet the handlers make the headers from the version's record, member
+by member, and the bytes of a small object go through windows and fetches made for large ones. That takes longer than all else together.
+
+The idea. What the general way has answered once is kept as it was written, together with the version and the bucket that it was of; so is
+where a small object lies. Records never change: a version that has is another record, and so is its bucket. So nothing that is kept can be
+out of date. And there is no second way to make an answer, which could come to differ from the first.
+
+Not kept is what depends on more than these two: how a request is signed, or what else it asks (`is_plain`), an object lock, which is told
+only to some, and a key of the keyring or the customer's.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from proxy.engine.engine import Engine
+from proxy.engine.slot_at_hand import SlotAtHand
+from proxy.manifest.records import Bucket, Readable, Tenant
+from proxy.server.call import Answer, Call, Download
+from proxy.server.guard import Guard
+from proxy.server.outlet import header_lines
+from proxy.server.response import Response
+from proxy.server.visit import Visit
+
+READS = frozenset({"GetObject", "HeadObject"})
+MAX_KEPT = 3000  # answers, 3 KB each, and keys of packs of 4 KB each
+_ALWAYS = 2  # parameters: Bucket and Key
+
+
+class _Kept(NamedTuple):
+    """An answer, and what it was made of."""
+
+    found: Readable
+    bucket: Bucket
+    headers: list[tuple[str, str]]
+    lines: bytes  # of the headers, behind the request's id
+    length_bytes: int
+    slot: SlotAtHand | None  # if it is one, and was read before
+
+
+def is_plain(call: Call) -> bool:
+    """Tell whether a read asks for nothing but the object. What is not among the parameters and yet looked at refuses, or does nothing."""
+    return len(call.params) == _ALWAYS and "x-amz-server-side-encryption" not in call.headers
+
+
+class PlainReads:
+    """The answers to plain reads of one process that were given last."""
+
+    def __init__(self, engine: Engine, *, host_id: str) -> None:
+        self._engine = engine
+        self._host_id = host_id
+        self._kept: dict[int, _Kept] = {}  # by the `id` of what was found, which they hold: the oldest first
+
+    def answer(self, visit: Visit, found: Readable, bucket: Bucket, guard: Guard) -> Response | None:
+        """Return the answer to a plain read, if it is known and nobody need be waited for. Else ask the handler, and `keep` its answer."""
+        kept = self._kept.get(id(found))
+        if kept is None or kept.found is not found or kept.bucket is not bucket or visit.cross_origin or visit.pays:
+            return None
+        if not guard.allows_all:
+            guard.confirm(found.version, None)
+        body = b""
+        if kept.length_bytes and visit.request.method != "HEAD":
+            read = None if kept.slot is None else self._engine.read_at_once(kept.slot)
+            if read is None:
+                return None
+            body = read
+        lines = b"x-amz-request-id: %b\r\n%b" % (visit.request_id.encode(), kept.lines)
+        return Response(200, kept.headers, body, length_bytes=kept.length_bytes, lines=lines)
+
+    def keep(self, found: Readable, bucket: Bucket, owner: Tenant, answer: Answer) -> None:
+        """Keep what was answered to a plain read, if it is the same for everybody."""
+        version = found.version
+        attributes = version.attributes
+        if not isinstance(answer, Download) or answer.version is not version or answer.length != version.size or answer.status != 200:
+            return
+        if attributes.retention is not None or attributes.legal_hold is not None or attributes.encryption is not None:
+            return
+        before = self._kept.pop(id(found), None)
+        slot = self._engine.slot_at_hand(found, owner) if answer.chunks is not None else None
+        if slot is None and before is not None and before.found is found:  # a HEAD says nothing of where it lies
+            slot = before.slot
+        if len(self._kept) >= MAX_KEPT:
+            del self._kept[next(iter(self._kept))]
+        framing = ("Content-Length", str(answer.length))
+        lines = header_lines([("x-amz-id-2", self._host_id), *answer.headers, framing])
+        self._kept[id(found)] = _Kept(found, bucket, answer.headers, lines, answer.length, slot)
