@@ -3,6 +3,9 @@
 The library takes a lock for each count, and writes it to memory that workers share: four microseconds, and a request counts a dozen times.
 Plain numbers take a tenth of that. A process that is killed loses what it counted in its last tenth of a second. All of it is for one
 thread, the event loop's.
+
+What is counted most is even added up later, some at a time (`Uncounted`): between two requests the code for it, and the numbers, are out of
+the processor's caches, and it takes four times as long.
 """
 
 from __future__ import annotations
@@ -13,13 +16,16 @@ import os
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from typing import Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from proxy.shared_counts import SHARED_FOLDER
 
+Item = TypeVar("Item")
 FLUSH_SECONDS = 0.1
+COUNTED_AT_ONCE = 32  # items, in a twentieth of a millisecond
 # A directory answers in a millisecond, a distant cloud in hundreds; the last is the longest timeout one would configure.
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 Labels = tuple[object, ...]
@@ -46,6 +52,10 @@ class Counts:
         """Tell a number as it is, summed over the workers that live."""
         gauge = Gauge(name, what, registry=self.registry, multiprocess_mode="livesum")
         self._flushes.append(lambda: gauge.set(read()))
+
+    def before_flush(self, settle: Callable[[], None]) -> None:
+        """Have something counted that has been put off, each time before what was registered later is flushed."""
+        self._flushes.append(settle)
 
     def flush(self) -> None:
         for flush in self._flushes:
@@ -124,15 +134,39 @@ class Timed:
                     bucket.inc(number)
 
 
+class Uncounted(Generic[Item]):
+    """What is still to be counted. To be made before the counters it is for."""
+
+    def __init__(self, counts: Counts, count: Callable[[Item], None]) -> None:
+        self._items: list[Item] = []
+        self._count = count
+        counts.before_flush(self._count_all)
+
+    def add(self, item: Item) -> None:
+        self._items.append(item)
+        if len(self._items) >= COUNTED_AT_ONCE:
+            self._count_all()
+
+    def _count_all(self) -> None:
+        items, self._items = self._items, []
+        for item in items:
+            self._count(item)
+
+
 class StoreCallMetrics:
     """Counts store calls. `record` fits what an observed store wants to be given."""
 
     def __init__(self, counts: Counts) -> None:
+        self._uncounted = Uncounted(counts, self._count)
         self._calls = counts.counted("shardgate_store_calls", "Calls of stores.", ("store", "verb", "outcome"))
         self._seconds = counts.timed("shardgate_store_call_seconds", "Time of a call.", ("store", "verb"), buckets=_BUCKETS)
 
     def record(self, store: str, verb: str, outcome: str, seconds: float) -> None:
         """Count one call; `outcome` is "ok" or the name of the error's class."""
+        self._uncounted.add((store, verb, outcome, seconds))
+
+    def _count(self, call: tuple[str, str, str, float]) -> None:
+        store, verb, outcome, seconds = call
         self._calls.add((store, verb, outcome))
         self._seconds.add((store, verb), seconds)
 

@@ -92,7 +92,7 @@ class Visit:
             code=self.code,
             received_bytes=self.inlet.received_bytes,
             sent_bytes=self.sent_bytes,
-            started=self.started,
+            seconds=perf_counter() - self.started,
         )
 
 

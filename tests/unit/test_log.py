@@ -10,12 +10,13 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from typing import Literal
 
 import pytest
 
 from proxy.config import LogConfig
-from proxy.log import BatchHandler, Facts, JsonFormatter, TextFormatter, configure_logging, tell
+from proxy.log import MADE_AT_ONCE, BatchHandler, JsonFormatter, TextFormatter, Told, configure_logging, tell
 from tests.patience import PATIENCE_SECONDS
 
 
@@ -38,8 +39,28 @@ def test_text_has_time_level_and_name(capsys: pytest.CaptureFixture[str]) -> Non
 class Bare(logging.Formatter):
     """Makes lines of the message alone."""
 
-    def line(self, created: float, name: str, message: str, facts: Facts) -> str:
-        raise NotImplementedError
+    def line(self, created: float, name: str, told: Told) -> str:
+        return told.message()
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is told."""
+
+    text: str
+
+    def message(self) -> str:
+        return self.text
+
+    def facts(self) -> dict[str, object]:
+        return {"status": 200, "resource": "/\udcff"}
+
+
+class Unspeakable(Seen):
+    """What no line can be made of."""
+
+    def message(self) -> str:
+        raise LookupError(self.text)
 
 
 @pytest.fixture
@@ -107,6 +128,48 @@ def test_a_stream_that_is_closed_breaks_nothing(handler: tuple[BatchHandler, io.
     _info(batch, "unheard", logging.ERROR)
 
 
+def test_what_is_told_keeps_its_place_among_what_is_logged(handler: tuple[BatchHandler, io.StringIO]) -> None:
+    batch, stream = handler
+    for number in range(MADE_AT_ONCE + 3):
+        batch.tell("proxy.test", Seen(f"told {number}"))
+    _info(batch, "logged")
+    batch.tell("proxy.test", Seen("told after"))
+    _info(batch, "trouble", logging.WARNING)
+    assert stream.getvalue().splitlines() == [*(f"told {n}" for n in range(MADE_AT_ONCE + 3)), "logged", "told after", "trouble"]
+
+
+def test_what_is_told_is_written_soon_and_in_its_order_whoever_tells(handler: tuple[BatchHandler, io.StringIO]) -> None:
+    batch, stream = handler
+
+    def chatter(name: str) -> None:
+        for number in range(500):
+            batch.tell("proxy.test", Seen(f"{name} {number}"))
+            if number % 50 == 0:
+                batch.flush()
+
+    threads = [threading.Thread(target=chatter, args=(name,)) for name in "abc"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    batch.flush()
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 1500
+    for name in "abc":
+        assert [line for line in lines if line.startswith(name)] == [f"{name} {number}" for number in range(500)]
+
+
+def test_what_cannot_be_put_into_words_costs_nobody_else_a_line(
+    handler: tuple[BatchHandler, io.StringIO], capsys: pytest.CaptureFixture[str]
+) -> None:
+    batch, stream = handler
+    for told in (Seen("before"), Unspeakable("of what"), Seen("after")):
+        batch.tell("proxy.test", told)
+    batch.flush()
+    assert stream.getvalue() == "before\nafter\n"
+    assert "LookupError: of what" in capsys.readouterr().err
+
+
 def test_levels_below_the_configured_are_silent(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging(LogConfig(level="error"))
     logging.getLogger("proxy.test").warning("no")
@@ -140,25 +203,25 @@ def test_what_is_told_is_the_line_that_the_library_would_make(
 ) -> None:
     configure_logging(LogConfig(format=log_format))
     monkeypatch.setattr(time, "time", lambda: 1_750_000_000.125)
-    logger, message, facts = logging.getLogger("proxy.test"), "k\n\x1b[2J \u00fc \udcff", {"status": 200, "resource": "/\udcff"}
-    logger.info("%s", message, extra={"facts": facts})
-    tell(logger, message, lambda: facts)
+    logger, told = logging.getLogger("proxy.test"), Seen("k\n\x1b[2J \u00fc \udcff")
+    logger.info("%s", told.message(), extra={"facts": told.facts()})
+    tell(logger, told)
     (handler,) = logging.getLogger().handlers
     handler.flush()
-    line, told = capsys.readouterr().err.splitlines()
-    assert told == line
-    assert "INFO proxy.test: k" in told or json.loads(told)["status"] == 200
+    theirs, ours = capsys.readouterr().err.splitlines()
+    assert ours == theirs
+    assert "INFO proxy.test: k" in ours or json.loads(ours)["status"] == 200
 
 
 def test_what_is_told_goes_to_whoever_else_listens(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    tell(logging.getLogger("proxy.test"), "100 %", lambda: {"status": 200})
-    assert (caplog.records[0].getMessage(), vars(caplog.records[0])["facts"]) == ("100 %", {"status": 200})
+    tell(logging.getLogger("proxy.test"), Seen("100 %"))
+    assert (caplog.records[0].getMessage(), vars(caplog.records[0])["facts"]["status"]) == ("100 %", 200)
 
 
 def test_what_is_told_below_the_level_costs_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging(LogConfig(level="warning"))
-    tell(logging.getLogger("proxy.test"), "no", dict)
+    tell(logging.getLogger("proxy.test"), Unspeakable("no"))
     (handler,) = logging.getLogger().handlers
     handler.flush()
     assert capsys.readouterr().err == ""

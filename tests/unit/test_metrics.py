@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram
 
-from proxy.metrics import CacheMetrics, Counts, DamageMetrics, StoreCallMetrics, exposition
+from proxy.metrics import COUNTED_AT_ONCE, CacheMetrics, Counts, DamageMetrics, StoreCallMetrics, Uncounted, exposition
 from proxy.shared_counts import SHARED_FOLDER, forget_gauges, shared_by_workers
 from tests.patience import PATIENCE_SECONDS
 
@@ -35,6 +35,20 @@ def test_store_calls_are_counted_by_store_verb_and_outcome() -> None:
     assert value("shardgate_store_calls_total", store="alder", verb="put", outcome="ok") == 2
     assert value("shardgate_store_calls_total", store="alder", verb="put", outcome="StoreUnavailable") == 1
     assert value("shardgate_store_call_seconds_sum", store="alder", verb="put") == 2.04
+
+
+def test_what_is_added_up_later_is_all_told_by_the_next_flush() -> None:
+    registry = CollectorRegistry()
+    counts = Counts(registry)
+    uncounted = Uncounted(counts, lambda amount: seen.add(amount=amount))
+    seen = counts.counted("seen", "Seen.")
+    total = 0
+    for number in range(COUNTED_AT_ONCE * 2 + 3):
+        uncounted.add(number)
+        total += number
+        if number in {0, COUNTED_AT_ONCE - 1, COUNTED_AT_ONCE, COUNTED_AT_ONCE * 2 + 2}:
+            counts.flush()
+            assert registry.get_sample_value("seen_total") == total
 
 
 def test_looks_into_the_cache_are_counted_with_what_came_of_them() -> None:
