@@ -89,7 +89,7 @@ class BatchHandler(logging.Handler):
         threading.Thread(target=self._write_forever, name="log", daemon=True).start()
 
     def createLock(self) -> None:
-        """Make none: lines are made under a lock of their own. Whoever writes has another one, and nobody who adds a line waits for that."""
+        """Make none: lines are made under a lock of their own. Whoever writes has another, and nobody who adds a line waits for that."""
         self.lock = None
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -30,7 +30,7 @@ HOST = "127.0.0.1:9000"
 ACCESS_KEY, SECRET_KEY = "DOORSDOORSDOORSDOORS", "doorsecretdoorsecretdoorsecretdoorsecret"
 SEEDS = {"seed/a": b"hello, world", "seed/empty": b"", "seed/large": bytes(range(256)) * 1024}
 # What no two answers have in common: ids, the time, and who owns a bucket.
-_OWN = re.compile(
+OWN = re.compile(
     rb"(?<=\r\nDate: )[^\r]+|(?<=\r\nx-amz-request-id: )[0-9A-F]{16}|(?<=\r\nx-amz-id-2: )[^\r]+"
     rb"|(?<=<RequestId>)[^<]+|(?<=<HostId>)[^<]+|(?<=<UploadId>)[^<]+|(?<=<ID>)[^<]+"
 )
@@ -105,7 +105,7 @@ class Doors:
         `leave`: go away behind the last piece, without waiting for what it is answered.
         """
         answers = asyncio.run_coroutine_threadsafe(self._converse(streams, leave), self._loop).result(PATIENCE_SECONDS)
-        return [_OWN.sub(b"*", answer) for answer in answers]
+        return [OWN.sub(b"*", answer) for answer in answers]
 
     @property
     def by_aiohttp(self) -> list[int]:
@@ -113,10 +113,10 @@ class Doors:
         return [endpoint.requests_count for endpoint in self._endpoints]
 
     async def _converse(self, streams: Sequence[Sequence[bytes]], leave: bool) -> list[bytes]:
-        return [await _talk(endpoint, streams, leave) for endpoint in self._endpoints]
+        return [await talk(endpoint, streams, leave) for endpoint in self._endpoints]
 
 
-async def _talk(endpoint: Endpoint, streams: Sequence[Sequence[bytes]], leave: bool) -> bytes:
+async def talk(endpoint: Endpoint, streams: Sequence[Sequence[bytes]], leave: bool) -> bytes:
     wire = Wire(endpoint)
     await wire.settled()
     for number, pieces in enumerate(streams, start=1):
@@ -148,7 +148,7 @@ async def _run(data: Path, found: list[Doors], over: list[asyncio.Event], ready:
     try:
         async with AsyncExitStack() as stack:
             labs = [await stack.enter_async_context(laboratory(data / name, now_ms=NOW_MS)) for name in ("front", "aiohttp")]
-            endpoints = [await _endpoint(lab, front_door=number == 0) for number, lab in enumerate(labs)]
+            endpoints = [await endpoint_of(lab, front_door=number == 0) for number, lab in enumerate(labs)]
             over.append(asyncio.Event())
             found.append(Doors(asyncio.get_running_loop(), endpoints))
             ready.set()
@@ -159,7 +159,7 @@ async def _run(data: Path, found: list[Doors], over: list[asyncio.Event], ready:
         ready.set()
 
 
-async def _endpoint(lab: Laboratory, *, front_door: bool) -> Endpoint:
+async def endpoint_of(lab: Laboratory, *, front_door: bool) -> Endpoint:
     services = lab.services
     await add_access_key(services.manifest, services.keyring, lab.clock, lab.tenant, access_key=ACCESS_KEY, secret_key=SECRET_KEY)
     for key, body in SEEDS.items():

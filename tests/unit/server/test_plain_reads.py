@@ -1,0 +1,263 @@
+"""A plain read is answered as it was before, and to the byte as the general way would answer it now."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from proxy.manifest.drafts import AttributeChange
+from proxy.manifest.records import ObjectKey, Retention
+from proxy.server import plain_reads
+from proxy.server.plain_reads import PlainReads
+from proxy.server.response import Response
+from tests.doors import OWN, Sent, endpoint_of, talk
+from tests.faulty_store import FaultyStore
+from tests.laboratory import Laboratory, laboratory
+
+LIFECYCLE = (
+    b"<LifecycleConfiguration><Rule><ID>r</ID><Filter/><Status>Enabled</Status><Expiration><Days>3</Days></Expiration></Rule>"
+    b"</LifecycleConfiguration>"
+)
+POLICY = (
+    b'{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject",'
+    b' "Resource": "arn:aws:s3:::bucket/*"}]}'
+)
+DENIED = POLICY.replace(b"Allow", b"Deny")
+CORS = (
+    b"<CORSConfiguration><CORSRule><AllowedOrigin>https://example.com</AllowedOrigin><AllowedMethod>GET</AllowedMethod></CORSRule>"
+    b"</CORSConfiguration>"
+)
+VERSIONING = b"<VersioningConfiguration><Status>%b</Status></VersioningConfiguration>"
+TAGGING = b"<Tagging><TagSet><Tag><Key>a</Key><Value>%d</Value></Tag></TagSet></Tagging>"
+
+
+class Site:
+    """A server with small objects in packs, and how often it has answered from what it kept."""
+
+    def __init__(self, lab: Laboratory, endpoint: object, plain: PlainReads, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.lab = lab
+        self.plain = plain
+        self.recalled = 0
+        self._endpoint = endpoint
+        answer = PlainReads.answer
+
+        def counted(reads: PlainReads, *args: object) -> Response | None:
+            response = answer(reads, *args)  # type: ignore[arg-type]
+            self.recalled += response is not None
+            return response
+
+        monkeypatch.setattr(PlainReads, "answer", counted)
+
+    async def ask(self, sent: Sent) -> bytes:
+        """Return the whole answer, but for what no two have in common."""
+        return OWN.sub(b"*", await talk(self._endpoint, [[sent.encode()]], False))
+
+    async def ask_in_general(self, sent: Sent) -> bytes:
+        """As somebody would whom nobody remembers."""
+        kept, self.plain._kept = self.plain._kept, {}
+        try:
+            return await self.ask(sent)
+        finally:
+            self.plain._kept = kept
+
+    async def compare(self, sent: Sent) -> bytes:
+        general = await self.ask_in_general(sent)
+        for _ in range(2):
+            assert await self.ask(sent) == general, sent
+        return general
+
+
+@pytest.fixture
+async def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
+    async with laboratory(tmp_path, packs=True) as lab:
+        endpoint = await endpoint_of(lab, front_door=True)
+        yield Site(lab, endpoint, endpoint._dispatcher._serving._plain, monkeypatch)
+        await endpoint.shutdown(1)
+
+
+GET, HEAD = Sent(target="/bucket/seed/a"), Sent("HEAD", "/bucket/seed/a")
+PLAIN = [
+    GET,
+    HEAD,
+    Sent(target="/bucket/seed/empty"),
+    Sent("HEAD", "/bucket/seed/large"),
+    Sent(target="/bucket/seed/a", signed="query"),
+    Sent(target="/bucket/seed/a", headers=(("Origin", b"https://example.com"),)),  # where no rule lets it in
+    Sent(target="/bucket/seed/a", headers=(("Connection", b"close"),)),
+    Sent(target="/bucket/seed/a", version="1.0"),
+    Sent(target="/bucket/seed/a", query=(("x-id", "GetObject"),)),
+]
+MORE = [
+    Sent(target="/bucket/missing"),
+    Sent(target="/bucket/seed/large"),
+    Sent(target="/bucket/seed/a", signed="no"),
+    Sent(target="/bucket/seed/a", headers=(("Range", b"bytes=2-5"),)),
+    Sent("HEAD", "/bucket/seed/a", headers=(("Range", b"bytes=-3"),)),
+    Sent(target="/bucket/seed/a", headers=(("If-None-Match", b"*"),)),
+    Sent(target="/bucket/seed/a", headers=(("If-Match", b'"no"'),)),
+    Sent(target="/bucket/seed/a", headers=(("If-Modified-Since", b"Sun, 15 Jun 2025 00:00:00 GMT"),)),
+    Sent(target="/bucket/seed/a", headers=(("x-amz-checksum-mode", b"ENABLED"),)),
+    Sent(target="/bucket/seed/a", headers=(("x-amz-server-side-encryption", b"AES256"),)),
+    Sent(target="/bucket/seed/a", headers=(("x-amz-server-side-encryption-customer-algorithm", b"AES256"),)),
+    Sent(target="/bucket/seed/a", headers=(("x-amz-expected-bucket-owner", b"000000000000"),)),
+    Sent(target="/bucket/seed/a", headers=(("x-amz-request-payer", b"requester"),)),
+    Sent(target="/bucket/seed/a", query=(("response-content-type", "text/plain"),)),
+    Sent(target="/bucket/seed/a", query=(("partNumber", "1"),)),
+    Sent(target="/bucket/seed/a", query=(("versionId", "null"),)),
+]
+
+
+async def change(site: Site, chance: random.Random) -> None:
+    key = chance.choice(("seed/a", "seed/a", "seed/empty", "seed/large"))
+    target = f"/bucket/{key}"
+    number = chance.randrange(100)
+    content = chance.choice((b"", b"%d" % number, b"@70000"))
+    changes = [
+        Sent("PUT", target, content=content),
+        Sent("PUT", target, content=content, headers=(("x-amz-meta-number", b"%d" % number), ("Cache-Control", b"no-cache"))),
+        Sent("PUT", target, content=content, headers=(("Expires", b"Sun, 15 Jun 2025 00:00:00 GMT"), ("x-amz-meta-u", "ü".encode()))),
+        Sent("PUT", target, content=content, headers=(("x-amz-storage-class", b"STANDARD_IA"), ("Content-Type", b"text/plain"))),
+        Sent("PUT", target, content=content, headers=(("x-amz-acl", b"public-read"), ("x-amz-tagging", b"a=b"))),
+        Sent("DELETE", target),
+        Sent("PUT", target, query=(("tagging", ""),), content=TAGGING % number),
+        Sent("PUT", "/bucket", query=(("versioning", ""),), content=VERSIONING % chance.choice((b"Enabled", b"Suspended"))),
+        Sent("PUT", "/bucket", query=(("lifecycle", ""),), content=LIFECYCLE),
+        Sent("DELETE", "/bucket", query=(("lifecycle", ""),)),
+        Sent("PUT", "/bucket", query=(("cors", ""),), content=CORS),
+        Sent("PUT", "/bucket", query=(("policy", ""),), content=chance.choice((POLICY, DENIED))),
+        Sent("DELETE", "/bucket", query=(("policy", ""),)),
+    ]
+    await site.ask(chance.choice(changes))
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_whatever_is_asked_and_was_changed_the_answer_is_the_general_one(site: Site, seed: int) -> None:
+    chance = random.Random(seed)
+    for _ in range(25):
+        await change(site, chance)
+        for sent in (GET, HEAD, *chance.sample(PLAIN + MORE, 3)):
+            await site.compare(sent)
+    assert site.recalled > 10
+
+
+@pytest.mark.parametrize("sent", PLAIN)
+async def test_a_plain_read_is_remembered(site: Site, sent: Sent) -> None:
+    await _own_store(site)
+    answers = {await site.ask(sent) for _ in range(3)}
+    assert len(answers) == 1
+    answer, before = answers.pop(), site.recalled
+    assert b"200 OK" in answer
+    for _ in range(3):
+        assert await site.ask(sent) == answer
+    assert site.recalled == before + 3
+
+
+@pytest.mark.parametrize("sent", MORE)
+async def test_what_asks_for_more_is_not_answered_from_what_was_kept(site: Site, sent: Sent) -> None:
+    await _own_store(site)
+    before = site.recalled
+    await site.ask(sent)
+    assert site.recalled == before
+
+
+async def test_a_lock_is_told_only_to_those_who_may_know(site: Site) -> None:
+    """Whether somebody may is asked each time."""
+    manifest, bucket = site.lab.services.manifest, site.lab.bucket
+    await site.compare(HEAD)
+    retention = Retention(mode="GOVERNANCE", until_ms=site.lab.clock.now_ms() + 86_400_000)
+    await manifest.change_attributes(bucket.id, "seed/a", None, AttributeChange(retention=retention))
+    answer = await site.compare(HEAD)
+    assert b"x-amz-object-lock-mode: GOVERNANCE" in answer
+    before = site.recalled
+    await site.compare(HEAD)
+    assert site.recalled == before
+
+
+async def _own_store(site: Site) -> FaultyStore:
+    """Read until the slot of `GET` is in its store's memory, and return that store."""
+    for store in site.lab.stores.values():
+        store.answers_at_once = True
+    for _ in range(4):
+        answer = await site.ask(GET)
+    assert answer.endswith(b"hello, world")
+    (own,) = [store for store in site.lab.stores.values() if store.calls["read_at_once"]]
+    return own
+
+
+async def test_what_its_store_has_in_memory_is_asked_of_nobody_else(site: Site) -> None:
+    own = await _own_store(site)
+    before, asked = site.recalled, [store.calls["get_range"] for store in site.lab.stores.values()]
+    for _ in range(3):
+        await site.compare(GET)
+    assert site.recalled == before + 6
+    assert own.calls["read_at_once"] > 6
+    assert asked == [store.calls["get_range"] for store in site.lab.stores.values()]
+
+
+@pytest.mark.parametrize("trouble", ["flips_bits", "truncates", "down", "hanging", "rejects"])
+async def test_a_store_in_trouble_costs_no_answer(site: Site, trouble: str) -> None:
+    own = await _own_store(site)
+    answer, before = await site.ask(GET), site.recalled
+    setattr(own, trouble, True)
+    for _ in range(2):
+        assert await site.ask(GET) == answer
+    assert site.recalled == before, "it was read in the general way, which asks others"
+    setattr(own, trouble, False)
+
+
+async def test_what_a_lying_store_had_in_memory_is_told_of(site: Site) -> None:
+    own = await _own_store(site)
+    own.flips_bits = True
+    await site.ask(GET)
+    await site.lab.settled()
+    (repair,) = await site.lab.services.manifest.due_repairs(now_ms=site.lab.clock.now_ms() + 86_400_000, limit=10)
+    assert repair is not None
+
+
+async def test_while_others_wait_for_memory_nobody_is_served_before_them(site: Site) -> None:
+    await _own_store(site)
+    await site.ask(GET)
+    budget, before = site.lab.services.budget, site.recalled
+    held = await budget.acquire(budget.largest_bytes, owner="t")
+    waiting = asyncio.ensure_future(budget.acquire(budget.largest_bytes, owner="u"))
+    await asyncio.sleep(0)
+    assert (await site.ask(GET)).endswith(b"hello, world")
+    assert site.recalled == before
+    held.release()
+    (await waiting).release()
+    await site.ask(GET)
+    assert site.recalled == before + 1
+
+
+async def test_only_so_many_answers_are_kept(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plain_reads, "MAX_KEPT", 4)
+    for number in range(6):
+        await site.ask(Sent("PUT", f"/bucket/{number}", content=b"content"))
+        await site.ask(Sent("HEAD", f"/bucket/{number}"))
+    before = site.recalled
+    for number in (5, 0):
+        await site.compare(Sent("HEAD", f"/bucket/{number}"))
+    assert len(site.plain._kept) == 4
+    assert before + 2 <= site.recalled <= before + 4
+
+
+async def test_the_slot_of_what_was_moved_elsewhere_is_not_read(site: Site) -> None:
+    """A pack's shard that is repaired has another name, and may be in another store; the version is the same as before."""
+    await _own_store(site)
+    manifest, bucket = site.lab.services.manifest, site.lab.bucket
+    found = await manifest.find_readable(bucket.id, ObjectKey("seed/a"))
+    assert found is not None
+    (kept,) = [kept for kept in site.plain._kept.values() if kept.slot is not None]
+    segment = found.extents[0].layout.segments[0]
+    assert kept.slot is not None
+    column = kept.slot.slot.column
+    target = {column: segment.stores[column]}
+    drawn = await manifest.draw_generation(found.extents[0].id, segment.id, target, expires_ms=site.lab.clock.now_ms() + 1000)
+    assert drawn is not None
+    assert await manifest.replace_shards(found.extents[0].id, segment.id, target, drawn.drawn, now_ms=site.lab.clock.now_ms())
+    answer = await site.compare(GET)  # of the others: nothing was put under the new name
+    assert answer.endswith(b"hello, world")
