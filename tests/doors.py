@@ -45,7 +45,7 @@ class Sent:
     query: tuple[tuple[str, str], ...] = ()
     headers: tuple[tuple[str, bytes], ...] = ()
     content: bytes = b""
-    signed: str = "header"  # "header", "query", "no", or what is wrong with it
+    signed: str = "header"  # "header", "all" (of x-amz-*, too), "query", "no", or what is wrong with it
     version: str = "1.1"
     chunked: bool = False
 
@@ -63,7 +63,8 @@ class Sent:
         if self.signed == "query":
             query = encode_query(signer.presign(self.method, self.target, query=self.query, when=NOW))
         elif self.signed != "no":
-            known = {name.lower(): value.decode() for name, value in self.headers if name.startswith("x-amz-meta-") and value.isascii()}
+            prefix = "x-amz-" if self.signed == "all" else "x-amz-meta-"
+            known = {name.lower(): value.decode() for name, value in self.headers if name.startswith(prefix) and value.isascii()}
             hashed = UNSIGNED if self.signed != "body" else sha256(self.body).hexdigest()
             when = NOW.replace(year=2020) if self.signed == "late" else NOW
             signed = signer.sign(self.method, self.target, self.query, known, payload_hash=hashed, when=when).headers

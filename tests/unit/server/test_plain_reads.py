@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import random
+from base64 import b64encode
 from collections.abc import AsyncIterator
+from hashlib import md5
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from msgspec.structs import replace
 
 from proxy.manifest.drafts import AttributeChange
-from proxy.manifest.records import ObjectKey, Retention
+from proxy.manifest.records import ObjectKey, Retention, Version
+from proxy.s3.errors import S3Error
 from proxy.server import plain_reads
 from proxy.server.plain_reads import PlainReads
 from proxy.server.response import Response
@@ -22,11 +27,10 @@ LIFECYCLE = (
     b"<LifecycleConfiguration><Rule><ID>r</ID><Filter/><Status>Enabled</Status><Expiration><Days>3</Days></Expiration></Rule>"
     b"</LifecycleConfiguration>"
 )
-POLICY = (
-    b'{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject",'
-    b' "Resource": "arn:aws:s3:::bucket/*"}]}'
+DENIED = (
+    b'{"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Principal": "*", "Action": "s3:GetObject",'
+    b' "Resource": "arn:aws:s3:::bucket/%b"}]}'
 )
-DENIED = POLICY.replace(b"Allow", b"Deny")
 CORS = (
     b"<CORSConfiguration><CORSRule><AllowedOrigin>https://example.com</AllowedOrigin><AllowedMethod>GET</AllowedMethod></CORSRule>"
     b"</CORSConfiguration>"
@@ -100,15 +104,20 @@ MORE = [
     Sent(target="/bucket/seed/a", headers=(("If-None-Match", b"*"),)),
     Sent(target="/bucket/seed/a", headers=(("If-Match", b'"no"'),)),
     Sent(target="/bucket/seed/a", headers=(("If-Modified-Since", b"Sun, 15 Jun 2025 00:00:00 GMT"),)),
-    Sent(target="/bucket/seed/a", headers=(("x-amz-checksum-mode", b"ENABLED"),)),
-    Sent(target="/bucket/seed/a", headers=(("x-amz-server-side-encryption", b"AES256"),)),
-    Sent(target="/bucket/seed/a", headers=(("x-amz-server-side-encryption-customer-algorithm", b"AES256"),)),
-    Sent(target="/bucket/seed/a", headers=(("x-amz-expected-bucket-owner", b"000000000000"),)),
-    Sent(target="/bucket/seed/a", headers=(("x-amz-request-payer", b"requester"),)),
+    Sent(target="/bucket/seed/a", headers=(("x-amz-checksum-mode", b"ENABLED"),), signed="all"),
+    Sent(target="/bucket/seed/a", headers=(("x-amz-server-side-encryption", b"AES256"),), signed="all"),
+    Sent(target="/bucket/seed/a", headers=(("x-amz-server-side-encryption-customer-algorithm", b"AES256"),), signed="all"),
+    Sent(target="/bucket/seed/a", headers=(("x-amz-expected-bucket-owner", b"000000000000"),), signed="all"),
+    Sent(target="/bucket/seed/a", headers=(("x-amz-request-payer", b"requester"),), signed="all"),
     Sent(target="/bucket/seed/a", query=(("response-content-type", "text/plain"),)),
     Sent(target="/bucket/seed/a", query=(("partNumber", "1"),)),
     Sent(target="/bucket/seed/a", query=(("versionId", "null"),)),
 ]
+
+
+def setting(name: str, document: bytes) -> Sent:
+    digest = b64encode(md5(document, usedforsecurity=False).digest())
+    return Sent("PUT", "/bucket", query=((name, ""),), content=document, headers=(("Content-MD5", digest),))
 
 
 async def change(site: Site, chance: random.Random) -> None:
@@ -118,20 +127,29 @@ async def change(site: Site, chance: random.Random) -> None:
     content = chance.choice((b"", b"%d" % number, b"@70000"))
     changes = [
         Sent("PUT", target, content=content),
-        Sent("PUT", target, content=content, headers=(("x-amz-meta-number", b"%d" % number), ("Cache-Control", b"no-cache"))),
-        Sent("PUT", target, content=content, headers=(("Expires", b"Sun, 15 Jun 2025 00:00:00 GMT"), ("x-amz-meta-u", "ü".encode()))),
-        Sent("PUT", target, content=content, headers=(("x-amz-storage-class", b"STANDARD_IA"), ("Content-Type", b"text/plain"))),
-        Sent("PUT", target, content=content, headers=(("x-amz-acl", b"public-read"), ("x-amz-tagging", b"a=b"))),
+        Sent("PUT", target, content=content, headers=(("x-amz-meta-number", b"%d" % number), ("Cache-Control", b"no-cache")), signed="all"),
+        Sent(
+            "PUT",
+            target,
+            content=content,
+            headers=(("Expires", b"Sun, 15 Jun 2025 00:00:00 GMT"), ("x-amz-meta-u", b"u")),
+            signed="all",
+        ),
+        Sent(
+            "PUT", target, content=content, headers=(("x-amz-storage-class", b"STANDARD_IA"), ("Content-Type", b"text/plain")), signed="all"
+        ),
+        Sent("PUT", target, content=content, headers=(("x-amz-tagging", b"a=b"), ("Content-Language", b"en")), signed="all"),
         Sent("DELETE", target),
         Sent("PUT", target, query=(("tagging", ""),), content=TAGGING % number),
-        Sent("PUT", "/bucket", query=(("versioning", ""),), content=VERSIONING % chance.choice((b"Enabled", b"Suspended"))),
-        Sent("PUT", "/bucket", query=(("lifecycle", ""),), content=LIFECYCLE),
+        setting("versioning", VERSIONING % chance.choice((b"Enabled", b"Suspended"))),
+        setting("lifecycle", LIFECYCLE),
         Sent("DELETE", "/bucket", query=(("lifecycle", ""),)),
-        Sent("PUT", "/bucket", query=(("cors", ""),), content=CORS),
-        Sent("PUT", "/bucket", query=(("policy", ""),), content=chance.choice((POLICY, DENIED))),
+        setting("cors", CORS),
+        setting("policy", DENIED % chance.choice((b"*", b"seed/empty"))),
         Sent("DELETE", "/bucket", query=(("policy", ""),)),
     ]
-    await site.ask(chance.choice(changes))
+    answer = await site.ask(chance.choice(changes))
+    assert answer.startswith((b"HTTP/1.1 200 ", b"HTTP/1.1 204 ", b"HTTP/1.1 404 ")), answer
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -261,3 +279,43 @@ async def test_the_slot_of_what_was_moved_elsewhere_is_not_read(site: Site) -> N
     assert await manifest.replace_shards(found.extents[0].id, segment.id, target, drawn.drawn, now_ms=site.lab.clock.now_ms())
     answer = await site.compare(GET)  # of the others: nothing was put under the new name
     assert answer.endswith(b"hello, world")
+
+
+def visit(*, pays: bool = False) -> SimpleNamespace:
+    return SimpleNamespace(cross_origin={}, pays=pays, request_id="0" * 16, request=SimpleNamespace(method="HEAD"))
+
+
+async def test_what_was_answered_of_a_bucket_says_nothing_once_that_has_changed(site: Site) -> None:
+    await _own_store(site)
+    kept = next(iter(site.plain._kept.values()))
+    guard = SimpleNamespace(allows_all=True)
+    assert site.plain.answer(visit(), kept.found, kept.bucket, guard) is not None
+    assert site.plain.answer(visit(), kept.found, replace(kept.bucket, versioning="Enabled"), guard) is None
+    assert site.plain.answer(visit(), replace(kept.found), kept.bucket, guard) is None
+
+
+async def test_a_page_of_another_site_is_told_that_it_may_read(site: Site) -> None:
+    assert b"200 OK" in await site.ask(setting("cors", CORS))
+    sent = Sent("HEAD", "/bucket/seed/a", headers=(("Origin", b"https://example.com"),))
+    assert b"\r\nAccess-Control-Allow-Origin: https://example.com\r\n" in await site.compare(sent)
+    await site.compare(HEAD)
+    await site.compare(sent)
+
+
+async def test_whoever_pays_is_told_so(site: Site) -> None:
+    await _own_store(site)
+    kept = next(iter(site.plain._kept.values()))
+    assert site.plain.answer(visit(pays=True), kept.found, kept.bucket, SimpleNamespace(allows_all=True)) is None
+
+
+async def test_what_the_newest_version_is_may_depend_on_who_asks(site: Site) -> None:
+    """Whoever is let in by what an object says of itself is let in to that object alone."""
+    await _own_store(site)
+    kept = next(iter(site.plain._kept.values()))
+
+    def refuse(version: Version, version_id: str | None) -> None:
+        assert (version, version_id) == (kept.found.version, None)
+        raise S3Error("AccessDenied")
+
+    with pytest.raises(S3Error):
+        site.plain.answer(visit(), kept.found, kept.bucket, SimpleNamespace(allows_all=False, confirm=refuse))
