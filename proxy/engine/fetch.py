@@ -1,7 +1,7 @@
 """Fetching the same bytes of some columns of a segment: from the stores that hold them or, where one fails, lies or is late, of any others.
 
-Only the data columns that are wanted are asked for: one store, for a small range. When one of them fails, is forged or is late, any k
-columns are gathered instead, to be decoded. Nothing leaves before it has been authenticated: a window by its cells, here; a slot of a pack
+Only the data columns that are wanted are asked for: one store, for a small range. When one of them fails or is forged, any k columns are
+gathered instead, to be decoded. When one is late, another is asked for as well, or the same one again. Nothing leaves before it has been authenticated: a window by its cells, here; a slot of a pack
 by its own tag, in `slot_fetch`.
 """
 
@@ -109,6 +109,7 @@ class ColumnFetch:
         self._loop = asyncio.get_running_loop()
         self._reads: Flight[bytes | memoryview] = Flight()
         self._late: set[int] = set()
+        self._not_again: set[int] = set()  # their stores have been asked twice, or once is enough
         self._asked: frozenset[int] = frozenset()  # at first
         self._has_looked = False
         self._untried: list[int] = []  # once it has
@@ -151,13 +152,13 @@ class ColumnFetch:
         self._untried = [index for index in candidates if index not in self._asked and index not in self._reader.indexes]
 
     def _patience(self, candidates: Sequence[int]) -> float:
-        """Return how long to wait before others are asked too: until k others would have answered twice over, by their 95th percentile.
+        """Return how long to wait before a store is asked again, or others are: until k others would be late.
 
         It is that of reads of about this size: large ones wait for one another, and more of them would make that worse.
-        The late store's own percentile does not count: with a store that is always slow, the others would never be asked.
+        The late store's own time does not count: with a store that is always slow, the others would never be asked.
         """
-        usual = sorted(self._store(index).latency_p95("get_range", size_bytes=self._span) for index in candidates)
-        return max(2 * usual[min(self._scheme.k, len(usual)) - 1], MIN_HEDGE_SECONDS) if usual else MIN_HEDGE_SECONDS
+        usual = sorted(self._store(index).late_after("get_range", size_bytes=self._span) for index in candidates)
+        return max(usual[min(self._scheme.k, len(usual)) - 1], MIN_HEDGE_SECONDS) if usual else MIN_HEDGE_SECONDS
 
     def _enough(self) -> bool:
         have = self._reader.indexes
@@ -169,32 +170,63 @@ class ColumnFetch:
                 needed=self._scheme.k, found=len(self._reader.indexes), segment=self._segment.id.hex(), reasons=tuple(self._reasons)
             )
         # A fixed time, whatever is answered meanwhile: put off by each answer, it would come late just when only the late are left.
-        may_hedge = self._untried or not self._has_looked
+        may_hedge = self._untried or not self._has_looked or not self._not_again.issuperset(self._reads.running.values())
         ended = await self._reads.ended(max(self._hedge_at - self._loop.time(), 0.0) if may_hedge else None)
         if not ended and not self._has_looked:
             self._look_around()
         elif not ended:
-            self._late.update(self._reads.running.values())
-            self._hedge_at = self._loop.time() + self._patience_seconds
-            ready = sum(is_readable(self._fleet, self._segment, index) for index in self._untried)
-            self._top_up(extra=max(min(len(self._reads.running), ready), 1))
+            self._hedge()
         for index, task in ended:
-            if self._booking is not None:
-                self._booking.ended(index)
-            failure = task.exception()  # raised here, it would hold this frame, which holds it
-            if failure is None:
-                await self._open(index, task.result())
-            elif isinstance(failure, StoreError):
-                if isinstance(failure, StoreNotAsked):
-                    self._unasked.append(index)
-                self._do_without(index, failure)
-            else:
-                raise failure
+            await self._take(index, task)
+
+    async def _take(self, index: int, task: asyncio.Task[bytes | memoryview]) -> None:
+        """Take one answer. Of two of one store the first that opens counts."""
+        if index in self._reader.indexes:
+            return
+        failure = task.exception()  # raised here, it would hold this frame, which holds it
+        if isinstance(failure, StoreError) and index in self._reads.running.values():
+            return
+        if self._booking is not None:
+            self._booking.ended(index)
+        if failure is None:
+            await self._open(index, task.result())
+        elif isinstance(failure, StoreError):
+            if isinstance(failure, StoreNotAsked):
+                self._unasked.append(index)
+            self._do_without(index, failure)
+        else:
+            raise failure
+
+    def _hedge(self) -> None:
+        """Those under way are late. Ask others instead, or the same stores again: what was lost on its way comes the second time.
+
+        Where one column would do, k others would cost k requests, and k times the bytes. So its store is asked again first, unless it was
+        overtaken lately. It is asked again, too, where no other is left that keeps pace.
+        """
+        late = set(self._reads.running.values())
+        self._late |= late
+        self._hedge_at = self._loop.time() + self._patience_seconds
+        again = {index for index in late - self._not_again if self._store(index).is_trusted("get_range")}
+        self._not_again |= late - again
+        if self._short > 0 and again == late:
+            self._ask_again(again)
+            return
+        others = sum(is_healthy(self._fleet, self._segment, index) for index in self._untried)
+        if others < len(late) and again:
+            self._ask_again(sorted(again)[: len(late) - others])
+            if not others:
+                return
+        self._top_up(extra=max(min(len(late), others), 1))
+
+    def _ask_again(self, indexes: Iterable[int]) -> None:
+        for index in indexes:
+            self._not_again.add(index)
+            self._read(index, insist=False)
 
     def _note_overtaken(self) -> None:
         # Only now, when others have answered: a store that the client did not wait for may not have been slow.
         for task, index in self._reads.running.items():
-            if index in self._late and not task.done():
+            if index in self._late and index not in self._reader.indexes and not task.done():
                 self._store(index).overtaken("get_range")
 
     async def _open(self, index: int, sealed: bytes | memoryview) -> None:
@@ -205,6 +237,7 @@ class ColumnFetch:
                 self._reader.add(index, sealed)
             else:
                 await self._loop.run_in_executor(self._threads, self._reader.add, index, sealed)
+            self._reads.drop(index)  # if it was asked for twice
         except (IntegrityError, ShardTruncated) as error:
             self._do_without(index, error)
 
@@ -217,9 +250,13 @@ class ColumnFetch:
         """Start as many other shards as are needed to have k columns, and `extra` beside the late ones."""
         if not self._has_looked:
             self._look_around()
-        short = self._scheme.k - len(self._reader.indexes) - len(self._reads.running)
-        for index in self._untried[: max(short, 0) + extra]:
+        for index in self._untried[: max(self._short, 0) + extra]:
             self._start(index)
+
+    @property
+    def _short(self) -> int:
+        """How many more columns it would take to decode, if all under way came."""
+        return self._scheme.k - len(self._reader.indexes.union(self._reads.running.values()))
 
     def _insist(self) -> bool:
         """Without them k shards are out of reach: ask, once, the stores that were not asked because they failed just now."""

@@ -73,11 +73,15 @@ class Fleet:
         return bool(usual) and usual[len(usual) // 2] >= FAR_SECONDS
 
     def by_readiness(self, candidates: Sequence[tuple[int, str]]) -> list[int]:
-        """Return the shard indexes of (index, store) pairs, best store to read from first: healthy, then fast, then cheap."""
+        """Return the shard indexes of (index, store) pairs, best store to read from first: healthy, then fast, then cheap.
 
-        def cost(candidate: tuple[int, str]) -> tuple[bool, float, float]:
+        One that is on trial comes after those that keep pace: whoever asks another wants an answer soon.
+        """
+
+        def cost(candidate: tuple[int, str]) -> tuple[bool, bool, float, float]:
             store = self.stores[candidate[1]]
-            return not store.ready_for("get_range"), round(store.latency_p95("get_range"), 2), store.info.prices.egress_gb
+            ready, prompt = store.ready_for("get_range"), store.keeps_pace("get_range")
+            return not ready, not prompt, round(store.latency_p95("get_range"), 2), store.info.prices.egress_gb
 
         return [index for index, _ in sorted((pair for pair in candidates if pair[1] in self.stores), key=cost)]
 

@@ -182,6 +182,7 @@ class _SegmentPuts:
                 raise NotEnoughShards(needed=self._scheme.n, found=len(held), segment=self._segment_id.hex(), reasons=reasons)
             if not await self._step(self._until_doubt()):
                 self._doubt()
+            self._send_elsewhere()
 
     async def grace(self, max_seconds: float) -> None:
         """Wait for the others until they are late; not for those known to be."""
@@ -267,9 +268,9 @@ class _SegmentPuts:
         return max(prompt) + patience if patience is not None and prompt else 0.0
 
     def _doubt(self) -> None:
-        """The promise does not hold, and puts are late: send their shards to others as well, and those that failed.
+        """The promise does not hold, and puts are late: no longer rely on them.
 
-        So are those of stores known to be late, by whatever measure: the promise has come to need them, or others in their stead.
+        Nor on those of stores known to be late, by whatever measure: the promise has come to need them, or others in their stead.
         """
         now = self._loop.time() + TIMER_SECONDS
         doubted = [put for put in self._puts.values() if not put.doubted and now >= self._doubt_at(put)]
@@ -277,10 +278,21 @@ class _SegmentPuts:
             doubted += [put for put in self._puts.values() if put not in doubted and not put.doubted and not self._keeps_pace(put)]
         for put in doubted:
             put.doubted = True
+
+    def _send_elsewhere(self) -> None:
+        """Once a put is doubted, send elsewhere the shards that failed, and those of which every put is doubted, as far as the limits allow.
+
+        Some may have to wait until others are stored. A store that keeps pace gets one even if another put to it is late just now, when
+        there is no better one: most often it is that put that was hit, and not the store.
+        """
+        doubted = {put.index: put.store for put in self._puts.values() if put.doubted}
+        if not doubted:
+            return
+        trusted = {put.index for put in self._puts.values() if not put.doubted}
+        prompt = {store for store in self._ready() if self._may_double(self._fleet[store])}
         late = {put.store for put in self._puts.values() if put.doubted}
-        prompt = {store for store in self._ready() - late if self._may_double(self._fleet[store])}
-        for index in (*self._failed, *(put.index for put in doubted)):
-            self._take_detour(index, prompt - self._sent[index])
+        for index in (*self._failed, *(doubted.keys() - trusted)):
+            _ = self._take_detour(index, prompt - late - self._sent[index]) or self._take_detour(index, prompt - self._sent[index])
 
     def _keeps_pace(self, put: _Put) -> bool:
         return self._fleet[put.store].keeps_pace("put")

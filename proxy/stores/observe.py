@@ -40,6 +40,7 @@ SILENT_SECONDS = 1.0  # a store that is only slow has answered one of the puts t
 SILENT_FACTOR = 10  # ... or they are so large that others take long, too
 SAMPLES = 64
 SAMPLES_A_SORT = 8  # the percentile of 64 hardly moves within 8, and a sort a call would cost more than the bookkeeping
+LATE_FACTOR = 2.5  # of what half of the calls take: the first one of a new connection takes twice as long
 HANGING_SECONDS = 5.0  # a call given up after this, and far beyond what the store is used to, counts as failed: nobody waited to the end
 HANGING_FACTOR = 4
 DEFAULT_P95_SECONDS = 0.5  # until a store has shown how fast it is
@@ -102,6 +103,18 @@ class ObservedStore:
         """Return what half of the last calls of about this size took at most, in seconds; `unknown` if there were none."""
         latency = self._latencies.get(_timed_as(verb, size_bytes))
         return unknown if latency is None else latency.median
+
+    def late_after(self, verb: Verb, *, size_bytes: int = 0) -> float:
+        """Return in how many seconds a call of about this size is late: so many times what half of the last took, or what nine in ten did.
+
+        Not nineteen in twenty: where one call in twenty-five loses a packet, that is what those take, by turns, and what others do.
+        """
+        latency = self._latencies.get(_timed_as(verb, size_bytes))
+        return LATE_FACTOR * DEFAULT_P95_SECONDS if latency is None else max(latency.p90, LATE_FACTOR * latency.median)
+
+    def is_trusted(self, verb: Verb) -> bool:
+        """Whether it keeps pace, and others have not overtaken it since it last answered."""
+        return self._breakers[verb].is_trusted
 
     @property
     def condition(self) -> Condition:
@@ -272,6 +285,10 @@ class _Breaker:
         """Whether others are to be asked first."""
         return self._failures >= FAILURES_TO_OPEN or self._overtaken >= FAILURES_TO_OPEN
 
+    @property
+    def is_trusted(self) -> bool:
+        return not self.avoided and not self._overtaken
+
     def is_slow(self, now: float) -> bool:
         """Whether the store is late, but not silent, as far as is known."""
         if self.open or not self._silent_seconds:
@@ -325,16 +342,16 @@ class _Breaker:
 class _Latency:
     """The last calls of one verb."""
 
-    __slots__ = ("_added", "_ring", "median", "p95")
+    __slots__ = ("_added", "_ring", "median", "p90", "p95")
 
     def __init__(self, first: float) -> None:
         self._ring = deque([first], maxlen=SAMPLES)
         self._added = 1
-        self.p95 = self.median = first
+        self.p95 = self.p90 = self.median = first
 
     def add(self, seconds: float) -> None:
         self._ring.append(seconds)
         self._added += 1
         if self._added < SAMPLES_A_SORT or self._added % SAMPLES_A_SORT == 0:
             ordered = sorted(self._ring)
-            self.p95, self.median = ordered[len(ordered) * 95 // 100], ordered[len(ordered) // 2]
+            self.p95, self.p90, self.median = (ordered[len(ordered) * share // 100] for share in (95, 90, 50))

@@ -13,14 +13,14 @@ from proxy.engine.fleet import FAR_SECONDS, Fleet
 from proxy.engine.keys_in_use import KeysInUse
 from proxy.errors import ProxyError
 from proxy.manifest.records import Extent, ExtentId, Layout, Segment, SegmentId
-from proxy.stores.observe import FAILURES_TO_OPEN, LARGE_SIZE, PROBE_SECONDS, SAMPLES_A_SORT, ObservedStore
+from proxy.stores.observe import FAILURES_TO_OPEN, LARGE_SIZE, LATE_FACTOR, PROBE_SECONDS, SAMPLES, SAMPLES_A_SORT, ObservedStore
 from proxy.stores.protocol import ShardName, StoreInfo, StoreName
 from tests.fault.machine.network import MemoryStore
 from tests.faulty_store import FaultyStore
 from tests.leaping import LoopClock, leap
 
 USUAL = 0.03
-PATIENCE = 2 * USUAL
+PATIENCE = LATE_FACTOR * USUAL
 K = 4
 
 
@@ -136,10 +136,93 @@ async def test_large_reads_that_wait_for_one_another_are_not_late_by_the_measure
         assert await six.read((4, 5), size=LARGE_SIZE) == ([4, 5], pytest.approx(2 * PATIENCE))
     six.stores[0].hanging = True
     taken, seconds = await six.read(range(K), size=LARGE_SIZE)
-    assert (taken[:3], seconds) == ([1, 2, 3], pytest.approx(3 * 2 * PATIENCE))
+    assert (taken[:3], seconds) == ([1, 2, 3], pytest.approx((LATE_FACTOR + 1) * 2 * PATIENCE))
     for store in six.stores[1:]:
         store.slow_seconds = USUAL
     assert (await six.read(range(K)))[1] == pytest.approx(PATIENCE + USUAL)  # what is small is late as soon as before
+
+
+def _hit(store: FaultyStore, *, calls: int = 1, seconds: float = 10 * USUAL) -> None:
+    """Let the next calls take long, and those after them as long as before."""
+    left = [calls]
+
+    def before(_verb: str) -> None:
+        left[0] -= 1
+        store.slow_seconds = seconds if left[0] >= 0 else USUAL
+
+    store.before = before
+
+
+@_on_six
+async def test_one_column_that_is_late_is_asked_for_again_before_k_others_are(six: Six) -> None:
+    for _ in range(2 * FAILURES_TO_OPEN):
+        _hit(six.stores[2])
+        assert await six.read((2,)) == ([2], pytest.approx(PATIENCE + USUAL))
+        assert (six.asked, six.stores[2].calls["get_range"]) == ([2], 2)
+    assert six.fleet["s2"].keeps_pace("get_range")
+
+
+@_on_six
+async def test_the_answer_that_comes_first_counts(six: Six) -> None:
+    _hit(six.stores[2], seconds=PATIENCE + USUAL / 2)
+    assert await six.read((2,)) == ([2], pytest.approx(PATIENCE + USUAL / 2))
+    assert six.fleet["s2"].keeps_pace("get_range")
+
+
+@_on_six
+async def test_a_second_request_that_fails_leaves_the_first_one(six: Six) -> None:
+    loop = asyncio.get_running_loop()
+    second_at = loop.time() + PATIENCE - USUAL / 2
+    _hit(six.stores[2], seconds=PATIENCE + 1.5 * USUAL)
+    six.stores[2].fails = lambda: second_at < loop.time() < second_at + 1.8 * USUAL
+    assert await six.read((2,)) == ([2], pytest.approx(PATIENCE + 1.5 * USUAL))
+    assert six.asked == [2]
+
+
+@_on_six
+async def test_k_others_are_asked_when_the_second_request_is_late_too_and_at_once_from_the_next_read_on(six: Six) -> None:
+    six.stores[2].hanging = True
+    assert await six.read((2,)) == ([0, 1, 3, 4], pytest.approx(2 * PATIENCE + USUAL))
+    assert await six.read((2,)) == ([0, 1, 3, 4], pytest.approx(PATIENCE + USUAL))
+    assert six.stores[2].calls["get_range"] == 1
+
+
+@_on_six
+async def test_where_no_other_store_is_left_the_same_is_asked_again(six: Six) -> None:
+    six.stores[4].hanging = six.stores[5].hanging = True
+    for _ in range(FAILURES_TO_OPEN):
+        await six.read((4, 5))
+    _hit(six.stores[1])
+    assert await six.read(range(K)) == ([0, 1, 2, 3], pytest.approx(PATIENCE + USUAL))
+    assert six.asked == [0, 1, 2, 3]
+
+
+@_on_six
+async def test_where_fewer_others_are_left_than_are_late_one_is_asked_again(six: Six) -> None:
+    six.stores[5].hanging = True
+    for _ in range(FAILURES_TO_OPEN):
+        await six.read((5,))
+    for index in (1, 2):
+        _hit(six.stores[index])
+    taken, seconds = await six.read(range(K))
+    assert taken in ([0, 1, 3, 4], [0, 2, 3, 4])
+    assert seconds == pytest.approx(PATIENCE + USUAL)
+
+
+@_on_six
+async def test_one_call_in_sixteen_that_is_hit_does_not_put_the_time_off(six: Six) -> None:
+    for store in six.stores:
+        for number in range(2 * SAMPLES):
+            if number % 16 == 0:
+                _hit(store)
+            await _read_alone(six, store)
+    _hit(six.stores[2])
+    assert await six.read((2,)) == ([2], pytest.approx(PATIENCE + USUAL))
+
+
+async def _read_alone(six: Six, store: FaultyStore) -> None:
+    index = six.stores.index(store)
+    await six.fleet[f"s{index}"].get_range(ShardName(six.segment.shard_name(index)), 0, 10)
 
 
 @_on_six

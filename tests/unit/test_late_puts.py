@@ -28,7 +28,10 @@ SLOW = 10 * USUAL
 
 def _six() -> Harness:
     places = ("a/r/A", "b/r/B", "c/r/C", "d/r/D", "e/r/E", "f/r/F")
-    harness = Harness(*places, scheme=Scheme(4, 2), may_fail=MayFail(providers=1), clock=LoopClock())
+    return _usual(Harness(*places, scheme=Scheme(4, 2), may_fail=MayFail(providers=1), clock=LoopClock()))
+
+
+def _usual(harness: Harness) -> Harness:
     for store in harness.stores.values():
         store.slow_seconds = USUAL
     return harness
@@ -156,6 +159,33 @@ async def test_where_a_shard_that_counts_is_late_nobody_waits_for_a_slow_store_e
     assert {"s1", "s2"}.isdisjoint(placed.stores.values())
     assert placed.strays
     assert not placed.missing
+
+
+async def _put_while_two_are_hit_and_one_is_slow() -> tuple[Placed, float]:
+    places = ("a/r/EU", "b/r/EU", "c/r/US", "d/r/US", "e/r/CH", "f/r/JP")
+    six = _usual(Harness(*places, scheme=Scheme(4, 2), may_fail=MayFail(providers=1), clock=LoopClock()))
+    six.stores["s2"].slow_seconds = SLOW
+    for placed in await _learn(six, writes=SAMPLES_A_SORT):
+        await asyncio.gather(*placed.tail.values())
+    for name in ("s5", "s6"):
+        _hit(six.stores[name])
+    return await _timed(six)
+
+
+def test_a_store_of_which_one_put_is_late_is_sent_what_no_other_may_have() -> None:
+    placed, seconds = leap(_put_while_two_are_hit_and_one_is_slow())  # what is sent twice fills what the others may have
+    assert seconds == pytest.approx((LATE_FACTOR + 1) * USUAL)
+    assert "s2" not in placed.stores.values()
+
+
+def _hit(store: FaultyStore) -> None:
+    """Let the next call take long, and those after it as long as before."""
+    seconds = iter([SLOW])
+
+    def before(_verb: str) -> None:
+        store.slow_seconds = next(seconds, USUAL)
+
+    store.before = before
 
 
 @_on_six
