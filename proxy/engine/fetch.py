@@ -1,8 +1,9 @@
 """Fetching the same bytes of some columns of a segment: from the stores that hold them or, where one fails, lies or is late, of any others.
 
 Only the data columns that are wanted are asked for: one store, for a small range. When one of them fails or is forged, any k columns are
-gathered instead, to be decoded. When one is late, another is asked for as well, or the same one again. Nothing leaves before it has been authenticated: a window by its cells, here; a slot of a pack
-by its own tag, in `slot_fetch`.
+gathered instead, to be decoded. When one is late, others are asked as well, or the same store is again: most often it was only one message
+that was lost. Nothing leaves before it has been authenticated: a window by its cells, here; a slot of a pack by its own tag, in
+`slot_fetch`.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ class ColumnFetch:
         self._loop = asyncio.get_running_loop()
         self._reads: Flight[bytes | memoryview] = Flight()
         self._late: set[int] = set()
-        self._not_again: set[int] = set()  # their stores have been asked twice, or once is enough
+        self._not_again: set[int] = set()  # of the late ones: their stores were asked twice, or would be in vain
         self._asked: frozenset[int] = frozenset()  # at first
         self._has_looked = False
         self._untried: list[int] = []  # once it has
@@ -198,10 +199,10 @@ class ColumnFetch:
             raise failure
 
     def _hedge(self) -> None:
-        """Those under way are late. Ask others instead, or the same stores again: what was lost on its way comes the second time.
+        """Those under way are late: ask others as well, or the same stores again.
 
-        Where one column would do, k others would cost k requests, and k times the bytes. So its store is asked again first, unless it was
-        overtaken lately. It is asked again, too, where no other is left that keeps pace.
+        Where one column would do, k others cost k requests, and k times the bytes. So its store is asked again first, unless others have
+        overtaken it since it last answered. A store is also asked again where no other is left that keeps pace.
         """
         late = set(self._reads.running.values())
         self._late |= late

@@ -58,9 +58,13 @@ class Fleet:
         return frozenset(name for name in self.configured(policy) if self.stores[name].ready_for("put"))
 
     def prompt(self, policy: Policy) -> frozenset[str]:
-        """Return those that are not known to be late, either; but with those whose turn it is to show whether they still are."""
+        """Return those that are as fast as ever, far away or not; and those whose turn it is to show whether they are again."""
         stores = {name: self.stores[name] for name in self.configured(policy)}
-        return frozenset(name for name, store in stores.items() if store.keeps_pace("put") or store.is_on_trial("put"))
+        return frozenset(name for name, store in stores.items() if store.is_on_trial("put") or not _is_worse_than_usual(store))
+
+    def any_down(self, policy: Policy) -> bool:
+        """Tell whether one of a policy's stores takes no shards just now, as far as is known; not one that only takes long."""
+        return any(self.stores[name].is_down("put") for name in self.configured(policy))
 
     def readable(self, name: str) -> bool:
         """Tell whether a store is configured and not known to fail when a shard is read."""
@@ -107,3 +111,7 @@ def _usual_seconds(store: ObservedStore) -> float:
     """Return how long a store takes to answer a read: of the large ones, if there were no others; 0 if that is not known."""
     large = store.latency_median("get_range", size_bytes=LARGE_SIZE, unknown=0.0)
     return store.latency_median("get_range", unknown=large)
+
+
+def _is_worse_than_usual(store: ObservedStore) -> bool:
+    return store.is_down("put") or store.has_slowed("put")

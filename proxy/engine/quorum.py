@@ -12,9 +12,9 @@ takes, the stores show by themselves: a put that takes twice as long as half of 
   of a late put is told of it. After three in a row it is known to be late, and is not waited for: its shards arrive in the tail.
 * While the promise does not hold, nobody waits for a late put alone, if that is late by its own store's measure, too: another store is sent
   the same shard, and the first to have it counts. A store that is always farther away than others is not late by its own measure. It is
-  waited for if the promise needs it, and keeps its share of the shards. Only where the promise would need a store known to be late are
-  shards placed without it, as far as the policy allows; and where the promise comes to need it since another put is late, that store's
-  shard is sent to another as well, together with that put's.
+  waited for if the promise needs it, and keeps its share of the shards. Only where the promise would need a store that takes longer than
+  it used to, because another is down, are shards placed without it, as far as the policy allows; and where the promise comes to need a late
+  store since another put is late, its shard is sent to another as well, together with that put's.
 
 A put that failed may have been stored all the same: the answer was lost, or the store keeps what it says it refuses. A store that was
 sent a shard therefore counts among those that could read, whatever it answered, and it is searched when the segment is deleted. Only a
@@ -50,6 +50,7 @@ from proxy.stores.observe import ObservedStore
 from proxy.stores.protocol import ShardName
 
 LATE_FACTOR = 2.0  # of what half of the shards took at most
+FAR_FACTOR = 1.1  # of the time until the promise held: so little more is not felt
 SMALL_SHARD_SIZE = 256 * 1024  # on the way for less time than the round trip takes
 MIN_PATIENCE_SECONDS = 0.05  # a disk that stalls for a moment is not worth a second manifest write
 NEAR_DOUBT_SECONDS = 0.5  # nor, where stores are disks nearby, a second copy
@@ -115,12 +116,16 @@ class ShardPutter:
             plan = place(policy, scheme, segment_id, self._fleet.writable(policy))
         except NotEnoughShards:
             return place(policy, scheme, segment_id, self._fleet.configured(policy)), True
-        return self._without_late(policy, scheme, segment_id, plan), False
+        return self._without_slowed(policy, scheme, segment_id, plan), False
 
-    def _without_late(self, policy: Policy, scheme: Scheme, segment_id: SegmentId, plan: tuple[str, ...]) -> tuple[str, ...]:
-        """Return a plan that need not wait for stores known to be late, where the promise would and it is possible."""
+    def _without_slowed(self, policy: Policy, scheme: Scheme, segment_id: SegmentId, plan: tuple[str, ...]) -> tuple[str, ...]:
+        """While a store is down, return a plan that need not wait for those that have slowed, where the promise would and it is possible.
+
+        Those that are late because they are far away get what is theirs, and a write takes as long as it takes them. Else all shards would
+        lie with the few that are near.
+        """
         prompt = self._fleet.prompt(policy)
-        if not survives(policy, scheme, [store for store in plan if store in prompt]):
+        if self._fleet.any_down(policy) and not survives(policy, scheme, [store for store in plan if store in prompt]):
             with suppress(NotEnoughShards):
                 return place(policy, scheme, segment_id, prompt)
         return plan
@@ -185,9 +190,10 @@ class _SegmentPuts:
             self._send_elsewhere()
 
     async def grace(self, max_seconds: float) -> None:
-        """Wait for the others until they are late; not for those known to be."""
-        until = self._loop.time() + max_seconds
-        while self._puts and (left := min(until, self._latest()) - self._loop.time()) > TIMER_SECONDS:
+        """Wait for the others until they are late; not for those known to be, unless they are usually there by now."""
+        promised_at = self._loop.time()
+        until = promised_at + max_seconds
+        while self._puts and (left := min(until, self._latest(promised_at)) - self._loop.time()) > TIMER_SECONDS:
             await self._step(left)
         for put in self._puts.values():
             self._tell_if_late(put)
@@ -261,11 +267,23 @@ class _SegmentPuts:
         usual = self._fleet[put.store].latency_median("put", size_bytes=self._shard_bytes)
         return put.begun + max(patience, LATE_FACTOR * usual, 0.0 if usual >= FAR_SECONDS else NEAR_DOUBT_SECONDS)
 
-    def _latest(self) -> float:
+    def _latest(self, promised_at: float) -> float:
         """Return when the last put is late that is worth waiting for."""
         patience = self._patience()
-        prompt = [put.begun for put in self._puts.values() if self._keeps_pace(put)]
-        return max(prompt) + patience if patience is not None and prompt else 0.0
+        if patience is None:
+            return 0.0
+        times = [put.begun + (patience if self._keeps_pace(put) else self._far_patience(put, promised_at)) for put in self._puts.values()]
+        return max(times, default=0.0)
+
+    def _far_patience(self, put: _Put, promised_at: float) -> float:
+        """Return how long a put to a store known to be late takes at most that is waited for.
+
+        Where the promise had to wait for stores as far away as this one, its shard comes a moment later. To commit without it would cost
+        each write a second commit.
+        """
+        store, seconds = self._fleet[put.store], FAR_FACTOR * (promised_at - put.begun)
+        is_usual = not store.has_slowed("put") and store.latency_median("put", size_bytes=self._shard_bytes) <= seconds
+        return seconds if is_usual else 0.0
 
     def _doubt(self) -> None:
         """The promise does not hold, and puts are late: no longer rely on them.
@@ -280,10 +298,11 @@ class _SegmentPuts:
             put.doubted = True
 
     def _send_elsewhere(self) -> None:
-        """Once a put is doubted, send elsewhere the shards that failed, and those of which every put is doubted, as far as the limits allow.
+        """Once a put is doubted, send elsewhere the shards that failed, and those of which every put is doubted: as far as the limits allow,
+        which may be more when others are stored.
 
-        Some may have to wait until others are stored. A store that keeps pace gets one even if another put to it is late just now, when
-        there is no better one: most often it is that put that was hit, and not the store.
+        Where there is no better one, a store that keeps pace gets one even if another put to it is late just now: most often it was only that
+        put that was hit.
         """
         doubted = {put.index: put.store for put in self._puts.values() if put.doubted}
         if not doubted:
@@ -303,8 +322,9 @@ class _SegmentPuts:
 
     def _tell_if_late(self, put: _Put) -> None:
         patience = self._patience()
-        if patience is not None and self._loop.time() - put.begun >= patience - TIMER_SECONDS:
-            self._fleet[put.store].overtaken("put", pace_seconds=patience)
+        waited = self._loop.time() - put.begun
+        if patience is not None and waited >= patience - TIMER_SECONDS:
+            self._fleet[put.store].overtaken("put", pace_seconds=patience, waited_seconds=waited, size_bytes=self._shard_bytes)
 
     def _ready(self) -> frozenset[str]:
         return self._fleet.writable(self._policy) - self._failing

@@ -40,6 +40,7 @@ SILENT_SECONDS = 1.0  # a store that is only slow has answered one of the puts t
 SILENT_FACTOR = 10  # ... or they are so large that others take long, too
 SAMPLES = 64
 SAMPLES_A_SORT = 8  # the percentile of 64 hardly moves within 8, and a sort a call would cost more than the bookkeeping
+SLOWED_FACTOR = 1.5  # of what half of the calls took before it
 LATE_FACTOR = 2.5  # of what half of the calls take: the first one of a new connection takes twice as long
 HANGING_SECONDS = 5.0  # a call given up after this, and far beyond what the store is used to, counts as failed: nobody waited to the end
 HANGING_FACTOR = 4
@@ -89,6 +90,18 @@ class ObservedStore:
         """Whether to wait for it as for the others: it neither fails nor is late."""
         return not self._breakers[verb].avoided
 
+    def is_down(self, verb: Verb) -> bool:
+        """Whether it fails, or leaves what it is asked without any answer; it may be asked now and then whether it still does."""
+        breaker = self._breakers[verb]
+        return breaker.avoided and breaker.refuses(self._clock.monotonic())
+
+    def has_slowed(self, verb: Verb) -> bool:
+        """Whether it is late by its own measure: others overtook it, and it took longer than before, three times in a row.
+
+        A store that is far away is overtaken, too, but has not slowed.
+        """
+        return self._breakers[verb].has_slowed
+
     def is_on_trial(self, verb: Verb) -> bool:
         """Whether it is to be asked only to see whether it keeps pace again."""
         breaker = self._breakers[verb]
@@ -126,14 +139,15 @@ class ObservedStore:
             last_error_seconds=None if at is None else round(self._clock.monotonic() - at, 1),
         )
 
-    def overtaken(self, verb: Verb, *, pace_seconds: float = math.inf) -> None:
+    def overtaken(self, verb: Verb, *, pace_seconds: float = math.inf, waited_seconds: float = 0.0, size_bytes: int = 0) -> None:
         """Take note that a call is not waited for any more, because others have answered: three in a row, and the store is late.
 
-        It is late until it has answered a call within `pace_seconds`.
+        It is late until it has answered a call within `pace_seconds`. If `waited_seconds` are more than it usually takes, it has slowed.
         """
         breaker = self._breakers[verb]
         avoided = breaker.avoided
         breaker.overtake(self._clock.monotonic(), pace_seconds)
+        breaker.compare(waited_seconds, SLOWED_FACTOR * self.latency_median(verb, size_bytes=size_bytes))
         if breaker.avoided and not avoided:
             logger.warning("store %s answers late, if at all: where others will do, nobody waits for it to %s", self.info.name, _WORK[verb])
 
@@ -259,7 +273,18 @@ def _timed_as(verb: Verb, size_bytes: int) -> str:
 class _Breaker:
     """Failures in a row of one kind of work."""
 
-    __slots__ = ("_failures", "_insisted_at", "_overtaken", "_pace_seconds", "_probe_seconds", "_silent_seconds", "_silent_since", "until")
+    __slots__ = (
+        "_failures",
+        "_insisted_at",
+        "_overtaken",
+        "_pace_seconds",
+        "_probe_seconds",
+        "_silent_seconds",
+        "_silent_since",
+        "_slowed",
+        "_usual_seconds",
+        "until",
+    )
 
     def __init__(self, probe_seconds: float, *, silent_seconds: float) -> None:
         self._probe_seconds = probe_seconds
@@ -267,6 +292,8 @@ class _Breaker:
         self._failures = 0
         self._overtaken = 0
         self._pace_seconds = math.inf
+        self._slowed = 0  # how many of those overtaken took longer than it used to
+        self._usual_seconds = math.inf  # that it used to take at most, before the first of them
         self._silent_since: float | None = None  # since when others overtake it and it has answered nothing
         self._insisted_at: float | None = None  # since when somebody who insists has no answer
         self.until = 0.0  # when a probe is due
@@ -284,6 +311,10 @@ class _Breaker:
     def avoided(self) -> bool:
         """Whether others are to be asked first."""
         return self._failures >= FAILURES_TO_OPEN or self._overtaken >= FAILURES_TO_OPEN
+
+    @property
+    def has_slowed(self) -> bool:
+        return self._slowed >= FAILURES_TO_OPEN
 
     @property
     def is_trusted(self) -> bool:
@@ -306,6 +337,8 @@ class _Breaker:
         self._insisted_at = None
         if seconds <= self._pace_seconds:
             self._overtaken = 0
+        if seconds <= max(self._pace_seconds, self._usual_seconds):
+            self._slowed, self._usual_seconds = 0, math.inf
 
     def fail(self, count: int, now: float) -> None:
         self._failures += count
@@ -317,6 +350,13 @@ class _Breaker:
         self._pace_seconds = pace_seconds
         self._silent_since = now if self._silent_since is None else self._silent_since
         self._put_off(now)
+
+    def compare(self, waited_seconds: float, usual_seconds: float) -> None:
+        """Take how long a call was waited for that is overtaken, and what calls used to take at most, if it is the first of them."""
+        if not self._slowed:
+            self._usual_seconds = usual_seconds
+        if waited_seconds > self._usual_seconds:
+            self._slowed += 1
 
     def probe(self, now: float) -> bool:
         """Tell whether a call may be made all the same; until that has ended, no other may."""
