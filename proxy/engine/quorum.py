@@ -181,13 +181,13 @@ class _SegmentPuts:
 
     async def until_promise_holds(self) -> None:
         while not survives(self._policy, self._scheme, tuple(self._stored.values())):
+            self._send_elsewhere()
             if not self._puts and not self._double_up() and not self._insist():
                 held = tuple(self._stored.values())
                 reasons = (*shortfalls(self._policy, self._scheme, held), *self._reasons)
                 raise NotEnoughShards(needed=self._scheme.n, found=len(held), segment=self._segment_id.hex(), reasons=reasons)
             if not await self._step(self._until_doubt()):
                 self._doubt()
-            self._send_elsewhere()
 
     async def grace(self, max_seconds: float) -> None:
         """Wait for the others until they are late; not for those known to be, unless they are usually there by now."""
@@ -298,19 +298,19 @@ class _SegmentPuts:
             put.doubted = True
 
     def _send_elsewhere(self) -> None:
-        """Once a put is doubted, send elsewhere the shards that failed, and those of which every put is doubted: as far as the limits allow,
+        """Once a put is doubted, send elsewhere the shards that failed, and those of which every put is doubted: all that the limits allow,
         which may be more when others are stored.
 
-        Where there is no better one, a store that keeps pace gets one even if another put to it is late just now: most often it was only that
-        put that was hit.
+        Where there is no better one, a store that keeps pace gets one even if another put to it is late just now: most often it was only
+        that put that was hit.
         """
-        doubted = {put.index: put.store for put in self._puts.values() if put.doubted}
+        doubted = [put for put in self._puts.values() if put.doubted]
         if not doubted:
             return
         trusted = {put.index for put in self._puts.values() if not put.doubted}
+        late = {put.store for put in doubted}
         prompt = {store for store in self._ready() if self._may_double(self._fleet[store])}
-        late = {put.store for put in self._puts.values() if put.doubted}
-        for index in (*self._failed, *(doubted.keys() - trusted)):
+        for index in (*self._failed, *({put.index for put in doubted} - trusted)):
             _ = self._take_detour(index, prompt - late - self._sent[index]) or self._take_detour(index, prompt - self._sent[index])
 
     def _keeps_pace(self, put: _Put) -> bool:
