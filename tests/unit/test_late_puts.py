@@ -285,6 +285,11 @@ async def test_with_one_far_store_down_the_other_far_ones_are_waited_for(six: Ha
     _three_are_far(six)
     for placed in await _learn(six, writes=10):
         await asyncio.gather(*placed.tail.values())
+    for name in ("s5", "s6"):  # each has a few puts that take long, now and then
+        _take_turns(six.stores[name], cycle((1.01, 1.0, 3.0)))
+    for placed in await _learn(six, writes=3 * FAILURES_TO_OPEN):
+        await asyncio.gather(*placed.tail.values())
+    _three_are_far(six)
     six.stores["s4"].down = True
     for placed in await _learn(six, writes=2 * FAILURES_TO_OPEN):
         assert {"s5", "s6"} <= {store for index, store in placed.stores.items() if index not in placed.missing}
