@@ -149,7 +149,12 @@ def _could_be_read(policy: Policy, scheme: Scheme, store: str, others: Sequence[
 
 def survives(policy: Policy, scheme: Scheme, held: Sequence[str]) -> bool:
     """Tell whether shards held by these stores (one entry a shard) can be read after any failure the policy names."""
-    return len(held) >= scheme.k + policy.may_fail.most and not shortfalls(policy, scheme, held)
+    return len(held) >= scheme.k + policy.may_fail.most and _keeps_promises(policy, scheme, tuple(held))
+
+
+@lru_cache(maxsize=1024)
+def _keeps_promises(policy: Policy, scheme: Scheme, held: tuple[str, ...]) -> bool:
+    return not shortfalls(policy, scheme, held)
 
 
 def shortfalls(policy: Policy, scheme: Scheme, held: Sequence[str]) -> tuple[str, ...]:

@@ -22,7 +22,13 @@ _PRESENT = [
 ]
 _LAST = "SELECT number, digest, sequence, epoch FROM journal ORDER BY number DESC LIMIT 1"
 _LAST_WHOLE = "SELECT number, sequence, stored FROM journal WHERE whole = 1 ORDER BY number DESC LIMIT 1"
-_NOTES = "SELECT sequence, tab, a, b, c FROM outbox WHERE sequence > ? ORDER BY sequence"
+_VERSION = next(number for number, table in enumerate(TABLES) if table.name == "version")
+# With the rows of versions, which most notes are of: a question for each takes twice as long.
+_NOTES = (
+    f"SELECT o.sequence, o.tab, o.a, o.b, o.c, v.bucket IS NOT NULL, {', '.join(f'v.{column}' for column in TABLES[_VERSION].columns)}"  # noqa: S608 - names of ours
+    f" FROM outbox o LEFT JOIN version v ON o.tab = {_VERSION} AND v.bucket = o.a AND v.key = o.b AND v.order_key = o.c"
+    " WHERE o.sequence > ? ORDER BY o.sequence"
+)
 _FORGET_GONE = "DELETE FROM gone WHERE sequence <= ?"
 _KEEP_NOTES = (
     "INSERT OR REPLACE INTO noted SELECT DISTINCT tab, a, b, c, ? FROM outbox WHERE sequence > ? AND sequence <= ?"  # behind a checkpoint
@@ -64,13 +70,14 @@ def _read_changes(connection: Connection, limit_bytes: int) -> Changes:
     rows: dict[tuple[int, Key], Row] = {}
     size, whole = 0, True
     with closing(connection.execute(_NOTES, (sequence,))) as notes:
-        for noted, tab, *key in notes:
-            place = tab, tuple(key[: len(TABLES[tab].key)])
+        for noted, tab, a, b, c, is_there, *version in notes:
+            place = tab, (a, b, c)[: len(TABLES[tab].key)]
             if place not in rows:
                 if size >= limit_bytes:
                     whole = False
                     break
-                rows[place] = row = _present(connection, tab, place[1])
+                present = (tuple(version) if is_there else None) if tab == _VERSION else _present(connection, tab, place[1])
+                rows[place] = row = Row(TABLES[tab].name, place[1], present)
                 size += sized(row)
             sequence = noted
     return Changes(
@@ -85,9 +92,9 @@ def _read_changes(connection: Connection, limit_bytes: int) -> Changes:
     )
 
 
-def _present(connection: Connection, tab: int, key: Key) -> Row:
+def _present(connection: Connection, tab: int, key: Key) -> tuple[Column, ...] | None:
     found = connection.execute(_PRESENT[tab], key).fetchone()
-    return Row(TABLES[tab].name, key, None if found is None else found[:-1])
+    return None if found is None else found[:-1]
 
 
 def record_segment(connection: Connection, segment: StoredSegment, previous: bytes) -> None:
