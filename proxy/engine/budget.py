@@ -133,7 +133,8 @@ class Grant:
 
     def keep(self, size_bytes: int) -> None:
         """Give back what is beyond as many bytes."""
-        self.release(max(self.size_bytes - size_bytes, 0))
+        if size_bytes < self.size_bytes:
+            self.release(self.size_bytes - size_bytes)
 
 
 class _Revocation:
@@ -239,9 +240,9 @@ class Budget:
         """Return one grant of what several of one owner hold, which hold nothing from then on. None of them is being filled."""
         joined = Grant(self, 0, owner=grants[0].owner, is_small=grants[0].is_small, number=grants[0].number)
         for grant in grants:
-            size_bytes = grant.size_bytes
-            self._take(grant, -size_bytes)  # nobody else is served in between
-            self._take(joined, size_bytes)
+            joined.size_bytes += grant.size_bytes  # its owner holds as much as before
+            self._held_by_small += grant.size_bytes * (joined.is_small - grant.is_small)
+            grant.size_bytes = 0
         joined.claim_bytes = joined.size_bytes
         return joined
 
