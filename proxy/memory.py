@@ -16,6 +16,10 @@ import gc
 import platform
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
+PAGE_SIZE = 4096  # no disk asks for more
+_new_bytearray = ctypes.pythonapi.PyByteArray_FromStringAndSize
+_new_bytearray.argtypes = (ctypes.c_char_p, ctypes.c_ssize_t)
+_new_bytearray.restype = ctypes.py_object
 
 
 def tune_allocator() -> None:
@@ -39,3 +43,20 @@ def give_back() -> None:
     """Give the kernel what starting took and is free by now: 5 MiB of a process. To be called when the server is ready."""
     if platform.libc_ver()[0] == "glibc":
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def unset(size_bytes: int) -> memoryview:
+    """Return memory with whatever lies in it, to be filled before anybody reads it: `bytearray` clears a large one, and that is a pass."""
+    return memoryview(_new_bytearray(None, size_bytes))
+
+
+def unset_pages(size_bytes: int) -> memoryview:
+    """As `unset`, from the beginning of a page on, so that a disk can take it as it lies."""
+    memory = unset(size_bytes + PAGE_SIZE)
+    start = -address_of(memory) % PAGE_SIZE
+    return memory[start : start + size_bytes]
+
+
+def address_of(memory: memoryview) -> int:
+    """Return where it lies. It has to be writable."""
+    return ctypes.addressof(ctypes.c_char.from_buffer(memory))

@@ -28,7 +28,6 @@ from proxy.manifest.protocol import Manifest
 from proxy.manifest.sqlite import open_sqlite
 from proxy.stores.build import Opened, open_bare, open_store
 from proxy.stores.convoy import Convoy
-from proxy.stores.direct import AlignedBuffers
 from proxy.stores.kept_files import raise_file_limit
 from proxy.stores.observe import Recorder
 from proxy.stores.protocol import Store
@@ -105,13 +104,11 @@ class OpenedFleet(NamedTuple):
     new: frozenset[str]
 
 
-async def open_fleet(
-    config: Config, manifest: Manifest, clock: Clock, record: Recorder | None, buffers: AlignedBuffers | None, *, tidy: bool
-) -> OpenedFleet:
+async def open_fleet(config: Config, manifest: Manifest, clock: Clock, record: Recorder | None, *, tidy: bool) -> OpenedFleet:
     """Open every store. Only one never seen before is made: another whose directory is empty is a disk that is not mounted."""
     known = await manifest.known_stores()
     seconds = config.limits.get_timeout_seconds
-    opened = await _open_stores(config, clock, known=known, get_seconds=seconds, record=record, buffers=buffers, tidy=tidy)
+    opened = await _open_stores(config, clock, known=known, get_seconds=seconds, record=record, tidy=tidy)
     absent = [name for name, store in opened.items() if not store.present]
     if absent:
         logger.warning("these stores are not there, not mounted, or do not answer: %s", ", ".join(absent))
@@ -162,7 +159,6 @@ async def _open_stores(
     known: Set[str],
     get_seconds: float,
     record: Recorder | None = None,
-    buffers: AlignedBuffers | None = None,
     tidy: bool = False,
 ) -> dict[str, Opened]:
     convoy = Convoy()
@@ -177,7 +173,6 @@ async def _open_stores(
             put_seconds=config.limits.put_timeout_seconds,
             get_seconds=get_seconds,
             record=record,
-            buffers=buffers,
             convoy=convoy,
             tidy=tidy,
         )

@@ -47,7 +47,6 @@ from proxy.keyring import Keyring
 from proxy.manifest.protocol import Manifest
 from proxy.openings import OpenedFleet, open_fleet, open_manifest, open_root_key
 from proxy.policies import make_policies
-from proxy.stores.direct import AlignedBuffers
 from proxy.stores.observe import Recorder
 from proxy.stores.protocol import Store
 from proxy.targets.build import open_targets
@@ -58,7 +57,7 @@ logger = logging.getLogger(__name__)
 THREADS = 4  # coding, sealing, hashing: two a core of the smallest machine
 DRAIN_SECONDS = 10.0
 FLUSH_SECONDS = 5.0
-DIRECT_SHARE = 16  # of the memory, one part in so many is for buffers that large shards are written from
+READING_SHARE = 8  # of the memory, one part in so many is for what is read from clients before it is charged to them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,12 +157,11 @@ async def _open_ground(
     keyring = Keyring(await open_root_key(config, manifest))
     threads = opened.enter_context(ThreadPoolExecutor(THREADS, thread_name_prefix="codec"))
     memory_bytes = config.limits.memory_mib * 1024 * 1024 // workers
-    buffers = AlignedBuffers(memory_bytes // DIRECT_SHARE if _has_directory(config) else 0)
-    found = await opened.enter_async_context(_fleet(config, manifest, clock, record, buffers, tidy=serving))
+    found = await opened.enter_async_context(_fleet(config, manifest, clock, record, tidy=serving))
     epoch = _epoch_keeper(config, manifest, keyring, found.fleet, clock)
     await _begin(epoch, manifest, found, serving=serving)
     found.fleet.leave(await manifest.leaving_stores())
-    budget = Budget(memory_bytes - buffers.capacity_bytes, wait_seconds=config.limits.memory_wait_seconds)
+    budget = Budget(memory_bytes - memory_bytes // READING_SHARE, wait_seconds=config.limits.memory_wait_seconds)
     _warn_of_small_budget(budget, policies.values())
     return _Ground(
         config=config,
@@ -254,15 +252,9 @@ def _throttle(config: Config, budget: Budget) -> Throttle:
     )
 
 
-def _has_directory(config: Config) -> bool:
-    return any(store.kind == "directory" for store in config.stores.values())
-
-
 @asynccontextmanager
-async def _fleet(
-    config: Config, manifest: Manifest, clock: Clock, record: Recorder | None, buffers: AlignedBuffers, *, tidy: bool
-) -> AsyncIterator[OpenedFleet]:
-    found = await open_fleet(config, manifest, clock, record, buffers, tidy=tidy)
+async def _fleet(config: Config, manifest: Manifest, clock: Clock, record: Recorder | None, *, tidy: bool) -> AsyncIterator[OpenedFleet]:
+    found = await open_fleet(config, manifest, clock, record, tidy=tidy)
     try:
         yield found
     finally:

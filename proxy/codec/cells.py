@@ -46,6 +46,10 @@ class CellCipher:
         """Return the sealed cell, 16 bytes longer than `cell`."""
         return self._aead.encrypt(self._nonce(stripe), cell, self.fixed_part)
 
+    def seal_into(self, stripe: int, cell: bytes | memoryview, room: memoryview) -> None:
+        """Seal a cell into `room`, which has 16 bytes more."""
+        self._aead.encrypt_into(self._nonce(stripe), cell, self.fixed_part, room)
+
     def open(self, stripe: int, sealed: bytes | memoryview) -> bytes:
         """Return the cell. Raises `CellForged`."""
         if len(sealed) < TAG_SIZE:

@@ -19,12 +19,12 @@ FRAGMENT_HEADER_SIZE = 80
 SAMPLE_SIZES = (1, 63, 1000, 4096)  # of stripes that both must code alike
 
 
-def encode_stripe(scheme: Scheme, stripe: bytes) -> list[memoryview]:
+def encode_stripe(scheme: Scheme, stripe: bytes | memoryview) -> list[memoryview]:
     """Return the k + m cells of a stripe (1 .. k x 64 KiB bytes), evenly sized, the last data cells padded with zeros."""
     if scheme.m == 0:
-        return _split(scheme.k, stripe)
+        return _split(scheme.k, _padded(scheme.k, stripe))
     encoder = _encoder(scheme)
-    return _framed(scheme, stripe) if encoder is None else _coded(encoder, scheme, stripe)
+    return _framed(scheme, bytes(stripe)) if encoder is None else _coded(encoder, scheme, stripe)
 
 
 def decode_stripe(scheme: Scheme, cells: Mapping[int, bytes | memoryview], size: int) -> bytes:
@@ -38,7 +38,7 @@ def decode_stripe(scheme: Scheme, cells: Mapping[int, bytes | memoryview], size:
     return bytes(_driver(scheme).decode([headers[index] + cells[index] for index in chosen]))
 
 
-def _coded(encoder: Encoder, scheme: Scheme, stripe: bytes) -> list[memoryview]:
+def _coded(encoder: Encoder, scheme: Scheme, stripe: bytes | memoryview) -> list[memoryview]:
     padded = _padded(scheme.k, stripe)
     return _split(scheme.k, padded) + encoder.parity(padded)
 
@@ -47,14 +47,17 @@ def _framed(scheme: Scheme, stripe: bytes) -> list[memoryview]:
     return [memoryview(fragment)[FRAGMENT_HEADER_SIZE:] for fragment in _driver(scheme).encode(stripe)]
 
 
-def _split(k: int, stripe: bytes) -> list[memoryview]:
-    padded = memoryview(_padded(k, stripe))
-    cell = len(padded) // k
-    return [padded[i * cell : (i + 1) * cell] for i in range(k)]
+def _split(k: int, padded: bytes | memoryview) -> list[memoryview]:
+    view = memoryview(padded)
+    cell = len(view) // k
+    return [view[i * cell : (i + 1) * cell] for i in range(k)]
 
 
-def _padded(k: int, stripe: bytes) -> bytes:
-    return stripe.ljust(-(-len(stripe) // k) * k, b"\0")
+def _padded(k: int, stripe: bytes | memoryview) -> bytes | memoryview:
+    """Return the stripe with zeros at its end, if it needs any; where it lies, if it does not and can be coded there."""
+    if isinstance(stripe, memoryview) and not stripe.readonly and len(stripe) % k == 0:
+        return stripe
+    return bytes(stripe).ljust(-(-len(stripe) // k) * k, b"\0")
 
 
 @lru_cache(maxsize=64)

@@ -19,6 +19,8 @@ from pathlib import Path
 
 import pyeclib_c
 
+from proxy.memory import address_of, unset
+
 TABLE_SIZE = 32  # bytes for each pair of a data and a parity cell
 _POINTER = ctypes.c_void_p
 
@@ -36,14 +38,14 @@ class Encoder:
         self._encode = library.ec_encode_data
         self._data_pointers, self._parity_pointers = _POINTER * k, _POINTER * m
 
-    def parity(self, stripe: bytes) -> list[memoryview]:
-        """Return the m parity cells of k even data cells, one behind the other."""
+    def parity(self, stripe: bytes | memoryview) -> list[memoryview]:
+        """Return the m parity cells of k even data cells, one behind the other. A `memoryview` is of memory that can be written to."""
         size, rest = divmod(len(stripe), self._k)
         if rest:
             raise ValueError(f"{len(stripe)} bytes are not {self._k} even cells")
-        coded = bytearray(self._m * size)
-        data_at = ctypes.cast(ctypes.c_char_p(stripe), _POINTER).value or 0
-        coded_at = ctypes.addressof(ctypes.c_char.from_buffer(coded))
+        coded = unset(self._m * size)
+        data_at = ctypes.cast(ctypes.c_char_p(stripe), _POINTER).value or 0 if isinstance(stripe, bytes) else address_of(stripe)
+        coded_at = address_of(coded)
         self._encode(
             size,
             self._k,
@@ -52,8 +54,7 @@ class Encoder:
             self._data_pointers(*range(data_at, data_at + len(stripe), size)),
             self._parity_pointers(*range(coded_at, coded_at + len(coded), size)),
         )
-        view = memoryview(coded)
-        return [view[low : low + size] for low in range(0, len(coded), size)]
+        return [coded[low : low + size] for low in range(0, len(coded), size)]
 
 
 @cache

@@ -1,8 +1,7 @@
 """A segment on its way out: stripes come in, k + m sealed shards grow; and on its way in, cells to plaintext.
 
-A shard stays in pieces, its sealed cells and its footer: the footer comes last, because the label it carries is known only when the whole
-body is, and stores take pieces. Rejected: one preallocated buffer for each shard, to seal into. Those of a segment cost more
-(24 MiB to be zeroed, far from any cache) than all the small buffers of the cells.
+A shard stays in pieces, runs of sealed cells and its footer: the footer comes last, because the label it carries is known only when the
+whole body is, and stores take pieces.
 """
 
 from __future__ import annotations
@@ -10,8 +9,10 @@ from __future__ import annotations
 import hmac
 from collections import deque
 from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 from proxy.codec.cells import CellCipher
+from proxy.codec.column import Column
 from proxy.codec.erasure import decode_stripe, encode_stripe
 from proxy.codec.footer import FixedPart, pack_footer, with_index
 from proxy.codec.format import SEALED_CELL_SIZE
@@ -20,6 +21,8 @@ from proxy.codec.keys import DerivedKeys
 from proxy.codec.label import LabelCipher
 from proxy.codec.slot_cipher import SlotCipher
 from proxy.errors import ShardMismatch
+
+Shards: TypeAlias = list[list[bytes | memoryview]]  # by index, each in pieces
 
 
 class SegmentKeys:
@@ -83,7 +86,7 @@ class SegmentSealer:
     def __init__(self, keys: SegmentKeys) -> None:
         self.geometry = keys.geometry
         self.keys = keys
-        self._columns: list[list[bytes]] = [[] for _ in range(self.geometry.scheme.n)]
+        self._columns = [Column(self.geometry.cells_size) for _ in range(self.geometry.scheme.n)]
         self._next_stripe = 0
 
     def add(self, plaintext: Sequence[bytes | memoryview]) -> None:
@@ -95,10 +98,10 @@ class SegmentSealer:
             if len(stripe) != size:
                 raise ValueError(f"stripe {self._next_stripe} has {len(stripe)} bytes of {size}")
             for index, cell in enumerate(encode_stripe(scheme, stripe)):
-                self._columns[index].append(self.keys.cipher(index).seal(self._next_stripe, cell))
+                self._columns[index].seal(self.keys.cipher(index), self._next_stripe, cell)
             self._next_stripe += 1
 
-    def shards(self, *, label: bytes, wrapped_shares: Sequence[bytes]) -> list[list[bytes]]:
+    def shards(self, *, label: bytes, wrapped_shares: Sequence[bytes]) -> Shards:
         """Return the shards by index, each in pieces. To be called once: a label is sealed once.
 
         `wrapped_shares`, by index too, are of the data key that the cells are sealed with.
@@ -107,13 +110,13 @@ class SegmentSealer:
             raise ValueError(f"{self._next_stripe} stripes of {self.geometry.stripe_count} were added")
         sealed_label = self.keys.label_cipher().seal(label)
         return [
-            [*cells, pack_footer(sealed_label, share, self.keys.cipher(index).fixed_part, generation=0)]
-            for index, (cells, share) in enumerate(zip(self._columns, wrapped_shares, strict=True))
+            [*column.runs, pack_footer(sealed_label, share, self.keys.cipher(index).fixed_part, generation=0)]
+            for index, (column, share) in enumerate(zip(self._columns, wrapped_shares, strict=True))
         ]
 
 
-def _take(pieces: deque[memoryview], size: int) -> bytes:
-    """Take as many bytes off the pieces, fewer if there are no more."""
+def _take(pieces: deque[memoryview], size: int) -> bytes | memoryview:
+    """Take as many bytes off the pieces, fewer if there are no more; where they lie, if they lie together."""
     taken: list[memoryview] = []
     while size and pieces:
         piece = pieces.popleft()
@@ -121,7 +124,7 @@ def _take(pieces: deque[memoryview], size: int) -> bytes:
             pieces.appendleft(piece[size:])
         taken.append(piece[:size])
         size -= len(taken[-1])
-    return b"".join(taken)
+    return taken[0] if len(taken) == 1 else b"".join(taken)
 
 
 class ColumnReader:

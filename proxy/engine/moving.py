@@ -28,9 +28,10 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from proxy.clock import Clock
+from proxy.codec.column import Column
 from proxy.codec.footer import pack_footer
 from proxy.codec.format import SEALED_CELL_SIZE, shard_name
-from proxy.codec.rebuild import rebuild_cells
+from proxy.codec.rebuild import rebuild_columns
 from proxy.engine.background import BackgroundMemory
 from proxy.engine.ciphers import cipher_of
 from proxy.engine.damage import DamageReporter
@@ -185,17 +186,16 @@ class ShardMover:
         """Return the wanted shards, in pieces, made of k others, some cells of each column at a time."""
         sources, keys, loop = draw.sources, draw.sources.keys, asyncio.get_running_loop()
         count = sources.geometry.stripe_count
-        shards: dict[int, list[bytes]] = {index: [] for index in draw.targets}
+        columns = {index: Column(sources.geometry.cells_size) for index in draw.targets}
         for first in range(0, count, cells):
             last = min(first + cells, count) - 1
             reader = await sources.columns(first, last, suspect=suspect)
-            columns = await loop.run_in_executor(self._threads, rebuild_cells, keys, reader, first, last, shards)
-            for index, column in columns.items():
-                shards[index] += column
+            await loop.run_in_executor(self._threads, rebuild_columns, keys, reader, first, last, columns)
         label = next(iter(sources.footers.values())).sealed_label
-        for index, pieces in shards.items():
-            pieces.append(pack_footer(label, sources.share(index), keys.fixed_part(index), generation=draw.generation))
-        return dict(shards)
+        return {
+            index: [*column.runs, pack_footer(label, sources.share(index), keys.fixed_part(index), generation=draw.generation)]
+            for index, column in columns.items()
+        }
 
     async def _copies(self, draw: _Draw, moved: Moved) -> dict[int, Pieces]:
         shards: dict[int, Pieces] = {}

@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -41,6 +41,7 @@ from typing import TypeAlias
 
 from proxy.codec.format import shard_name
 from proxy.codec.geometry import Scheme
+from proxy.codec.segment import Shards
 from proxy.engine.fleet import FAR_SECONDS, Fleet
 from proxy.engine.flight import Flight
 from proxy.engine.placement import Policy, detour, place, shortfalls, survives
@@ -92,12 +93,22 @@ class ShardPutter:
         self._max_grace_seconds = max_grace_seconds
 
     async def put(
-        self, policy: Policy, scheme: Scheme, segment_id: SegmentId, shards: Sequence[Sequence[bytes]], *, naming: Naming = shard_name
+        self,
+        policy: Policy,
+        scheme: Scheme,
+        segment_id: SegmentId,
+        shards: Shards,
+        *,
+        naming: Naming = shard_name,
     ) -> Placed:
-        """Put all shards. Returns when the policy's promise holds; raises `NotEnoughShards` when it no longer can."""
+        """Put all shards. They are taken, and `shards` is empty then: the memory of each is free once it is stored.
+
+        Returns when the policy's promise holds; raises `NotEnoughShards` when it no longer can.
+        """
         policy = self.staying(policy)
         plan, insist = self._plan(policy, scheme, segment_id)
         puts = _SegmentPuts(self._fleet, policy, scheme, segment_id, shards, dict(enumerate(plan)), naming, insist=insist)
+        shards.clear()
         try:
             await puts.until_promise_holds()
             await puts.grace(self._max_grace_seconds)
@@ -150,7 +161,7 @@ class _SegmentPuts:
         policy: Policy,
         scheme: Scheme,
         segment_id: SegmentId,
-        shards: Sequence[Sequence[bytes]],
+        shards: Shards,
         plan: Mapping[int, str],
         naming: Naming,
         *,
@@ -160,7 +171,7 @@ class _SegmentPuts:
         self._policy = policy
         self._scheme = scheme
         self._segment_id = segment_id
-        self._shards = shards
+        self._shards = dict(enumerate(shards))  # those not stored yet
         self._plan = dict(plan)
         self._naming = naming
         self._sent: dict[int, set[str]] = {index: set() for index in plan}  # which stores were sent each shard, so may hold it
@@ -233,6 +244,7 @@ class _SegmentPuts:
     def _note_stored(self, put: _Put) -> None:
         self._stored[put.index] = self._plan[put.index] = put.store
         self._seconds.append(self._loop.time() - put.begun)
+        del self._shards[put.index]
         for number, other in list(self._puts.items()):
             if other.index == put.index:
                 self._tell_if_late(other)

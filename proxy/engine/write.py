@@ -139,6 +139,7 @@ class Writer:
         wrapped_shares = destination.cipher.share_data_key(segments.data_key, sealer.keys)
         shards = sealer.shards(label=encode_label(label), wrapped_shares=wrapped_shares)
         segment.footer_size = len(shards[0][-1])
+        del sealer  # it has the cells, too
         placed = segment.placed = await self._putter.put(destination.policy, scheme, segment.id, shards)
         share = segment.held.size_bytes // scheme.n
         segment.held.keep(share * len(placed.tail))

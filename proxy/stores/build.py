@@ -14,7 +14,6 @@ from proxy.config import StoreConfig
 from proxy.errors import ConfigError
 from proxy.lanes import Lanes
 from proxy.stores.convoy import Convoy
-from proxy.stores.direct import AlignedBuffers
 from proxy.stores.directory import DirectoryStore
 from proxy.stores.late import LateStore
 from proxy.stores.limit import LimitedStore
@@ -62,18 +61,15 @@ async def open_store(
     put_seconds: float,
     get_seconds: float,
     record: Recorder | None = None,
-    buffers: AlignedBuffers | None = None,
     convoy: Convoy | None = None,
     tidy: bool = False,
 ) -> Opened:
     """Open a store; `create` makes the directory of a new one, `tidy` removes what crashes left.
 
-    `buffers` and `convoy` are those of all directories. A provider that cannot be reached is no error, its calls will fail; what can never
+    `convoy` is that of all directories. A provider that cannot be reached is no error, its calls will fail; what can never
     work is a `ConfigError`. What does not open in `open_seconds` goes on opening in the background.
     """
-    store = await open_bare(
-        name, config, create=create, open_seconds=open_seconds, timeout_seconds=put_seconds, buffers=buffers, convoy=convoy, tidy=tidy
-    )
+    store = await open_bare(name, config, create=create, open_seconds=open_seconds, timeout_seconds=put_seconds, convoy=convoy, tidy=tidy)
     limited = LimitedStore(store, concurrency=config.concurrency, put_seconds=put_seconds, get_seconds=get_seconds)
     return Opened(ObservedStore(limited, clock, record=record), _is_present(store))
 
@@ -85,7 +81,6 @@ async def open_bare(
     create: bool,
     open_seconds: float,
     timeout_seconds: float,
-    buffers: AlignedBuffers | None = None,
     convoy: Convoy | None = None,
     tidy: bool = False,
 ) -> Store:
@@ -93,7 +88,7 @@ async def open_bare(
     info = store_info(name, config)
     opening = _begin(
         name,
-        lambda: _bare_store(info, config, create=create, timeout_seconds=timeout_seconds, buffers=buffers, convoy=convoy, tidy=tidy),
+        lambda: _bare_store(info, config, create=create, timeout_seconds=timeout_seconds, convoy=convoy, tidy=tidy),
     )
     try:
         await asyncio.wait({opening}, timeout=open_seconds)
@@ -136,14 +131,13 @@ def _bare_store(
     *,
     create: bool,
     timeout_seconds: float,
-    buffers: AlignedBuffers | None,
     convoy: Convoy | None,
     tidy: bool,
 ) -> Store:
     match config.kind:
         case "directory":
             path = Path(config.path)
-            return DirectoryStore(info, path, create=create, fsync=config.fsync, buffers=buffers, convoy=convoy, tidy=tidy)
+            return DirectoryStore(info, path, create=create, fsync=config.fsync, convoy=convoy, tidy=tidy)
         case "memory":
             return memory_store(info)
         case "gcs":

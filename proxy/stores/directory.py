@@ -24,7 +24,7 @@ from typing import NamedTuple, TypeVar
 from proxy.errors import FilesExhausted, ShardMissing, ShardTruncated, StoreError, StoreRejected, StoreUnavailable
 from proxy.lanes import Cancelled, Lanes, LanesClosed
 from proxy.stores.convoy import Convoy
-from proxy.stores.direct import DIRECT_SIZE, AlignedBuffers
+from proxy.stores.direct import DIRECT_SIZE
 from proxy.stores.kept_files import AT_ONCE_SIZE, KeptFiles, OpenFile, files_to_keep
 from proxy.stores.protocol import ShardName, StoreInfo
 from proxy.stores.root import EXHAUSTED, Directory, HeldRoot, Root, in_words
@@ -48,17 +48,16 @@ class DirectoryStore:
         *,
         create: bool,
         fsync: bool = True,
-        buffers: AlignedBuffers | None = None,
         convoy: Convoy | None = None,
         tidy: bool = False,
     ) -> None:
         """Open the directory, making it with `create`. This blocks; `ConfigError` if it is another store's, or to be made and not empty.
 
-        With buffers large shards go past the page cache. Without `fsync` small ones go in the convoy. With `tidy`, a thread removes what
-        crashes have left: it walks through all of the store.
+        Without `fsync` small shards go in the convoy. With `tidy`, a thread removes what crashes have left: it walks through all of the
+        store.
         """
         self.info = info
-        self._files = ShardFiles(buffers, fsync=fsync)
+        self._files = ShardFiles(fsync=fsync)
         self._fsync = fsync
         self._lanes = Lanes(LANES, name=f"store-{info.name}")
         self._convoy = None if fsync else convoy

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 
 from proxy.lanes import Cancelled
-from proxy.stores.direct import DIRECT_SIZE, O_DIRECT, AlignedBuffers, Body, write_all, write_direct
+from proxy.stores.direct import DIRECT_SIZE, O_DIRECT, Body, split_pages, write_all, write_direct
 from proxy.stores.root import Directory, HeldRoot
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -19,9 +20,8 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 class ShardFiles:
     """Writes shards into the folders of a root."""
 
-    def __init__(self, buffers: AlignedBuffers | None, *, fsync: bool) -> None:
-        """Without `buffers` every shard goes through the page cache. With `fsync` a shard is durable once it is written."""
-        self._buffers = buffers
+    def __init__(self, *, fsync: bool) -> None:
+        """With `fsync` a shard is durable once it is written."""
         self._fsync = fsync
 
     def write(self, root: HeldRoot, folder: Directory, temporary: str, name: str, body: Body, cancelled: Cancelled) -> None:
@@ -30,28 +30,30 @@ class ShardFiles:
         After the rename no descriptor is opened any more, so want of one always means that nothing was stored.
         """
         at = folder.descriptor
-        with self._buffer(root, body) as buffer:
-            descriptor = self._create(root, at, temporary, direct=buffer is not None)
+        pages, rest = self._split(root, body)
+        descriptor = self._create(root, at, temporary, direct=bool(pages))
+        try:
             try:
-                try:
-                    self._fill(descriptor, body, buffer)
-                finally:
-                    os.close(descriptor)
-                if cancelled():
-                    os.unlink(temporary, dir_fd=at)
-                    return
-                os.rename(temporary, name, src_dir_fd=at, dst_dir_fd=at)
-            except BaseException:
-                remove(folder, temporary)
-                raise
+                self._fill(descriptor, pages, rest)
+            finally:
+                os.close(descriptor)
+            if cancelled():
+                os.unlink(temporary, dir_fd=at)
+                return
+            os.rename(temporary, name, src_dir_fd=at, dst_dir_fd=at)
+        except BaseException:
+            remove(folder, temporary)
+            raise
         if self._fsync:
             os.fsync(at)
 
-    def _buffer(self, root: HeldRoot, body: Body) -> AbstractContextManager[memoryview | None]:
-        """Lend a buffer for a direct write, where that is worth it and possible."""
-        if self._buffers is None or not root.takes_direct_writes or sum(map(len, body)) < DIRECT_SIZE:
-            return nullcontext()
-        return self._buffers.lent()
+    def _split(self, root: HeldRoot, body: Body) -> tuple[list[memoryview], Body]:
+        """Return the pages of a body that are to be written directly, where that is worth it and possible, and the rest."""
+        if O_DIRECT and root.takes_direct_writes and sum(map(len, body)) >= DIRECT_SIZE:
+            pages, rest = split_pages(body)
+            if sum(map(len, pages)) >= DIRECT_SIZE:
+                return pages, rest
+        return [], body
 
     def _create(self, root: HeldRoot, at: int, temporary: str, *, direct: bool) -> int:
         if direct:
@@ -65,11 +67,11 @@ class ShardFiles:
                     os.unlink(temporary, dir_fd=at)
         return os.open(temporary, _NEW, 0o600, dir_fd=at)
 
-    def _fill(self, descriptor: int, body: Body, buffer: memoryview | None) -> None:
-        if buffer is None:
-            write_all(descriptor, body)
+    def _fill(self, descriptor: int, pages: Sequence[memoryview], rest: Body) -> None:
+        if pages:
+            write_direct(descriptor, pages, rest)
         else:
-            write_direct(descriptor, body, buffer)
+            write_all(descriptor, rest)
         if self._fsync:
             os.fsync(descriptor)
 

@@ -13,12 +13,13 @@ import pytest
 
 from bench.ports import free_port
 from proxy.clock import ManualClock, SystemClock
+from proxy.codec.column import RUN_SIZE
 from proxy.config import StoreConfig
 from proxy.errors import ShardMissing, StoreRejected, StoreUnavailable
+from proxy.memory import unset_pages
 from proxy.stores.build import open_store
 from proxy.stores.convoy import Convoy
 from proxy.stores.deadline import DeadlineStore
-from proxy.stores.direct import BUFFER_SIZE, AlignedBuffers
 from proxy.stores.directory import DirectoryStore
 from proxy.stores.limit import GatedStore, LimitedStore
 from proxy.stores.observe import Condition, ObservedStore
@@ -70,7 +71,6 @@ KINDS = [
     "memory",
     "directory",
     "directory without fsync",
-    "directory with buffers",
     *UPSTREAMS,
     "faulty",
     "gated",
@@ -95,8 +95,6 @@ async def _make(request: pytest.FixtureRequest, path: Path) -> Store:
             return DirectoryStore(INFO, path / "store", create=True)
         case "directory without fsync":
             return DirectoryStore(INFO, path / "store", create=True, fsync=False, convoy=Convoy())
-        case "directory with buffers":
-            return DirectoryStore(INFO, path / "store", create=True, buffers=AlignedBuffers(BUFFER_SIZE))
         case "gcs on s3":
             return _moto_gcs_store(request.getfixturevalue("moto"))
         case "gcs":
@@ -185,9 +183,16 @@ async def test_closing_twice_is_a_success(store: Store) -> None:
     await store.close()
 
 
+def in_pages(data: bytes) -> list[memoryview]:
+    """Return data as sealed cells lie: in runs of whole pages."""
+    pages = unset_pages(len(data))
+    pages[:] = data
+    return [pages[start : start + RUN_SIZE] for start in range(0, len(data), RUN_SIZE)]
+
+
 async def test_large_shards(store: Store) -> None:
     data = os.urandom(4_200_000)
-    await store.put(NAME, [memoryview(data)])
+    await store.put(NAME, in_pages(data))
     assert bytes(await store.get_range(NAME, 4_000_000, 200_000)) == data[4_000_000:]
     assert bytes(await store.get(NAME)) == data
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from weakref import ref
 
 import pytest
 from hypothesis import example, given, settings
@@ -214,6 +215,23 @@ async def test_a_put_that_arrives_in_the_tail_is_not_missing(four: Harness) -> N
     placed.settle()
     assert placed.missing == set()
     assert not placed.tail
+
+
+async def test_the_memory_of_a_shard_is_free_once_it_is_stored(four: Harness) -> None:
+    hanging = (await four.put()).stores[0]
+    four.stores[hanging].hanging = True
+    shards: list[list[bytes | memoryview]] = [[memoryview(bytearray(b"shard"))] for _ in range(four.policy.scheme.n)]
+    in_memory = [ref(piece) for pieces in shards for piece in pieces if isinstance(piece, memoryview)]
+
+    call = asyncio.create_task(ShardPutter(four.fleet, max_grace_seconds=1000.0).put(four.policy, four.policy.scheme, ID, shards))
+    del shards
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+    assert not call.done()
+    assert [piece() is not None for piece in in_memory] == [True, False, False]
+    call.cancel()
+    await asyncio.gather(call, return_exceptions=True)
 
 
 @pytest.mark.parametrize("max_grace_seconds", [0.0, 1000.0])

@@ -14,7 +14,7 @@ from concurrent.futures import Executor
 from proxy.codec.format import JOURNAL_KEY_ID, SEGMENT_ID_SIZE, CopyName
 from proxy.codec.geometry import SegmentGeometry
 from proxy.codec.label import Label, encode_label
-from proxy.codec.segment import SegmentKeys, SegmentSealer
+from proxy.codec.segment import SegmentKeys, SegmentSealer, Shards
 from proxy.engine.placement import Policy
 from proxy.engine.quorum import Placed, ShardPutter
 from proxy.engine.tasks import BackgroundTasks
@@ -50,7 +50,7 @@ class CopyWriter:
         geometry = SegmentGeometry(scheme, len(plaintext))
         keys = SegmentKeys(geometry, segment_id=name.segment_id, data_key=data_key, tenant_key_id=JOURNAL_KEY_ID)
 
-        def seal() -> list[list[bytes]]:
+        def seal() -> Shards:
             sealer = SegmentSealer(keys)
             sealer.add([plaintext])
             return sealer.shards(label=encode_label(label), wrapped_shares=self._cipher.share_data_key(data_key, keys))

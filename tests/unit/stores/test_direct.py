@@ -4,31 +4,39 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from proxy.errors import StoreUnavailable
-from proxy.stores.direct import BUFFER_SIZE, DIRECT_SIZE, MAX_BUFFERS, O_DIRECT, AlignedBuffers
+from proxy.memory import PAGE_SIZE, unset_pages
+from proxy.stores.direct import DIRECT_SIZE, O_DIRECT, split_pages
 from proxy.stores.directory import DirectoryStore
 from proxy.stores.protocol import ShardName
 from tests.unit.stores.conftest import INFO, NAME
 
-SIZES = [DIRECT_SIZE - 1, DIRECT_SIZE, DIRECT_SIZE + 1, BUFFER_SIZE, BUFFER_SIZE + 4096, 3 * BUFFER_SIZE - 1, 2_000_003]
+FOOTER = b"the footer"
+SIZES = [DIRECT_SIZE - 1, DIRECT_SIZE, DIRECT_SIZE + 1, DIRECT_SIZE + PAGE_SIZE, 3 * DIRECT_SIZE - 1, 2_000_003]
 pytestmark = pytest.mark.skipif(not O_DIRECT, reason="this system writes through its cache only")
 
 
-@pytest.fixture
-def buffers() -> AlignedBuffers:
-    return AlignedBuffers(BUFFER_SIZE)
-
-
 @pytest.fixture(params=[True, False], ids=["fsync", "no fsync"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path, buffers: AlignedBuffers) -> AsyncIterator[DirectoryStore]:
-    opened = DirectoryStore(INFO, tmp_path / "store", create=True, fsync=request.param, buffers=buffers)
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[DirectoryStore]:
+    opened = DirectoryStore(INFO, tmp_path / "store", create=True, fsync=request.param)
     yield opened
     await opened.close()
+
+
+def in_pages(data: bytes) -> memoryview:
+    pages = unset_pages(len(data))
+    pages[:] = data
+    return pages
+
+
+def in_runs(data: bytes) -> list[memoryview]:
+    """Return data as sealed cells lie: in runs of whole pages, the last of them as long as what is left."""
+    return [in_pages(data[start : start + 2 * PAGE_SIZE]) for start in range(0, len(data), 2 * PAGE_SIZE)]
 
 
 def opened_with(monkeypatch: pytest.MonkeyPatch, *, refused: bool = False) -> list[int]:
@@ -51,64 +59,63 @@ def opened_with(monkeypatch: pytest.MonkeyPatch, *, refused: bool = False) -> li
 @pytest.mark.parametrize("size", SIZES)
 async def test_what_was_written_is_read(store: DirectoryStore, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     flags, data = opened_with(monkeypatch), os.urandom(size)
-    await store.put(NAME, [b"", data[:1], bytearray(data[1:70_000]), memoryview(data)[70_000:]])
-    assert bytes(await store.get(NAME)) == data
+    await store.put(NAME, [*in_runs(data), FOOTER])
+    assert bytes(await store.get(NAME)) == data + FOOTER
     assert flags == [O_DIRECT if size >= DIRECT_SIZE else 0]
+
+
+async def test_what_lies_in_no_whole_pages_goes_through_the_cache(store: DirectoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    flags, data = opened_with(monkeypatch), os.urandom(2 * DIRECT_SIZE)
+    for number, pieces in enumerate(([data], [bytearray(data)], [b"", in_pages(data)], [in_pages(b"-" + data)[1:]])):
+        await store.put(ShardName(f"ab/{number}"), pieces)
+        assert bytes(await store.get(ShardName(f"ab/{number}"))) == data
+    assert flags == [0, 0, 0, 0]
 
 
 async def test_a_file_system_that_refuses_is_asked_once(store: DirectoryStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     flags, data = opened_with(monkeypatch, refused=True), os.urandom(DIRECT_SIZE)
     for name in ("ab/one", "ab/two"):
-        await store.put(ShardName(name), [data])
+        await store.put(ShardName(name), [in_pages(data)])
         assert bytes(await store.get(ShardName(name))) == data
     assert flags == [O_DIRECT, 0, 0]
     assert sorted(path.name for path in (tmp_path / "store/ab").iterdir()) == ["one", "two"]
 
 
-@pytest.mark.parametrize("blocks", [0, 1])
+@pytest.mark.parametrize("written", [0, 8192])
 async def test_a_disk_that_refuses_blocks_in_the_middle_gets_the_rest_through_the_cache(
-    store: DirectoryStore, monkeypatch: pytest.MonkeyPatch, blocks: int
+    store: DirectoryStore, monkeypatch: pytest.MonkeyPatch, written: int
 ) -> None:
-    data, real, written = os.urandom(2 * BUFFER_SIZE + 5), os.write, [0]
+    data, real, left = os.urandom(2 * DIRECT_SIZE + 5), os.writev, [written, 0]
 
-    def write(descriptor: int, block: memoryview) -> int:
-        if written[0] == blocks:
+    def writev(descriptor: int, pieces: Sequence[memoryview]) -> int:
+        if not left:
+            return real(descriptor, pieces)
+        if (size := left.pop(0)) == 0:
+            left.clear()
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        written[0] += 1
-        return real(descriptor, block[:8192])
+        return real(descriptor, [pieces[0][:size]])
 
-    monkeypatch.setattr(os, "write", write)
-    await store.put(NAME, [data])
-    assert bytes(await store.get(NAME)) == data
-
-
-async def test_where_all_buffers_are_lent_the_cache_is_used(
-    store: DirectoryStore, buffers: AlignedBuffers, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    flags, data = opened_with(monkeypatch), os.urandom(DIRECT_SIZE)
-    with buffers.lent() as buffer:
-        assert buffer is not None
-        await store.put(NAME, [data])
-    await store.put(NAME, [data])
-    assert flags == [0, O_DIRECT]
+    monkeypatch.setattr(os, "writev", writev)
+    await store.put(NAME, [*in_runs(data), FOOTER])
+    assert bytes(await store.get(NAME)) == data + FOOTER
 
 
-async def test_a_write_that_fails_gives_its_buffer_back_and_leaves_nothing(
-    store: DirectoryStore, buffers: AlignedBuffers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    def full(descriptor: int, block: memoryview) -> int:
+async def test_a_write_that_fails_leaves_nothing(store: DirectoryStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def full(descriptor: int, pieces: Sequence[memoryview]) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "write", full)
-        with pytest.raises(StoreUnavailable, match="No space left"):
-            await store.put(NAME, [bytes(DIRECT_SIZE)])
+    monkeypatch.setattr(os, "writev", full)
+    with pytest.raises(StoreUnavailable, match="No space left"):
+        await store.put(NAME, [in_pages(bytes(DIRECT_SIZE))])
     assert list((tmp_path / "store/ab").iterdir()) == []
-    with buffers.lent() as buffer:
-        assert buffer is not None
 
 
-def test_the_buffers_are_bounded_and_say_what_they_take() -> None:
-    assert AlignedBuffers(0).capacity_bytes == 0
-    assert AlignedBuffers(3 * BUFFER_SIZE - 1).capacity_bytes == 2 * BUFFER_SIZE
-    assert AlignedBuffers(10**12).capacity_bytes == MAX_BUFFERS * BUFFER_SIZE
+def test_a_body_is_split_behind_its_last_whole_page() -> None:
+    two, more = in_pages(os.urandom(2 * PAGE_SIZE)), in_pages(os.urandom(PAGE_SIZE + 7))
+    pages, rest = split_pages([two, more, two, FOOTER])
+    assert pages == [two, more[:PAGE_SIZE]]
+    assert list(rest) == [more[PAGE_SIZE:], two, FOOTER]
+    assert split_pages([two]) == ([two], [])
+    assert split_pages([two, two[16:], two]) == ([two], [two[16:], two])
+    assert split_pages([more[:7], FOOTER]) == ([], [more[:7], FOOTER])
+    assert split_pages([]) == ([], [])
