@@ -67,6 +67,7 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
         table.add_column(column, overflow="fold")  # a name that is cut cannot be looked for
     for row in rows:
         table.add_row(*(Text(_CONTROLS.sub(_escaped, cell)) for cell in row))
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    # In a file or a pipe: wide, and plain text whatever the environment says of terminals (FORCE_COLOR, TERM).
+    console = Console() if sys.stdout.isatty() else Console(width=160, force_terminal=False)
     console.print(Text(title, style="bold"), soft_wrap=True)
     console.print(table)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from proxy.cli import scrub
+from proxy.cli.context import print_table
 from proxy.cli.lost import SHOWN, LostRow, _show
 from proxy.codec.format import shard_name
 from proxy.config import load_config
@@ -71,6 +72,18 @@ def test_objects_that_cannot_be_read_are_listed_by_name(run: Run, used: Path) ->
     assert [(item["bucket"], item["key"], item["size"], item["lost"]) for item in listed.data] == [
         ("b", "k", 70_000, 70_000), ("b", "l", 70_000, 70_000)
     ]  # fmt: skip
+
+
+def test_a_table_in_a_pipe_is_wide_and_plain_whatever_the_environment_says(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in (("FORCE_COLOR", "1"), ("TTY_COMPATIBLE", "1"), ("TERM", "dumb")):
+        monkeypatch.setenv(name, value)
+    print_table("Title", ["column", "another"], [["x" * 70, "y" * 70]])
+    shown = capsys.readouterr().out
+    assert "x" * 70 in shown
+    assert "y" * 70 in shown
+    assert "\x1b" not in shown
 
 
 def test_of_very_many_objects_that_cannot_be_read_the_first_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
