@@ -17,6 +17,7 @@ import typer
 
 from proxy.cli.context import DEFAULT_CONFIG, ConfigOption
 from proxy.cli.init import first_start
+from proxy.cli.saying import say
 from proxy.cli.supervisor import READY, Supervisor
 from proxy.config import Config, credentials_path, listen_address, load_config
 from proxy.errors import ConfigError
@@ -82,12 +83,12 @@ def _supervise(config: Path, settings: Config, host: str, port: int, workers: in
     command = [*_COMMAND, "serve", "--config", str(config), "--listen", f"{_bracketed(host)}:{port}", "--workers", str(workers)]
     commands = [[*command, "--worker", str(worker)] for worker in range(workers)]
     with shared_by_workers():
-        Supervisor(commands, ready=lambda: print(banner(settings, host, port), flush=True), ended=forget_gauges).run()
+        Supervisor(commands, ready=lambda: say(banner(settings, host, port), as_result=True), ended=forget_gauges).run()
 
 
 def _run(config: Config, host: str, port: int) -> None:
     def ready(bound: int) -> None:
-        print(banner(config, host, bound), flush=True)
+        say(banner(config, host, bound), as_result=True)
 
     _run_server(config, host=host, port=port, prepare=first_start, ready=ready)
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from types import FrameType
 
+from proxy.cli.saying import say
 from proxy.errors import ProxyError
 
 READY = b"ready\n"  # a worker writes it to standard output once it accepts connections
@@ -86,7 +86,7 @@ class Supervisor:
 
     def _stop(self) -> None:
         if self._signals:
-            print("shardgate: stopping, once the requests in flight have their answers; another signal ends it at once", file=sys.stderr)
+            say("shardgate: stopping, once the requests in flight have their answers; another signal ends it at once")
         for worker in self._workers:
             worker.send(signal.SIGTERM)
         deadline = time.monotonic() + STOP_SECONDS
@@ -184,6 +184,6 @@ class Worker:
             self._back_off(now, f"cannot start a worker: {error.strerror}")
 
     def _back_off(self, now: float, why: str) -> None:
-        print(f"shardgate: {why}; starting another in {self._backoff_seconds:g} s", file=sys.stderr, flush=True)
+        say(f"shardgate: {why}; starting another in {self._backoff_seconds:g} s")
         self._restart_at = now + self._backoff_seconds
         self._backoff_seconds = min(self._backoff_seconds * 2, MAX_BACKOFF_SECONDS)
