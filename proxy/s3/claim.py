@@ -36,12 +36,12 @@ _PRESIGNED_MARKS = frozenset({"X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Sign
 _SIGV2_PARAMETERS = frozenset({"AWSAccessKeyId", "Signature"})
 
 _TIMESTAMP = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})T([0-9]{2})([0-9]{2})([0-9]{2})Z")
-_HEX_SHA256 = re.compile(r"[0-9a-f]{64}")
+HEX_SHA256 = re.compile(r"[0-9a-f]{64}")
 _SCOPE_DATE = re.compile(r"[0-9]{8}")
 _PRINTABLE = re.compile(r"[!-~]+")
 _SIGNED_HEADERS = re.compile(r"[^\s;,]+(?:;[^\s;,]+)*")
 
-_SIGNATURE = "Signature="
+SIGNATURE = "Signature="
 
 ONE_MECHANISM = (
     "Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter, Signature query string parameter "
@@ -98,7 +98,7 @@ def parse_authorization(headers: Mapping[str, str], query: Sequence[tuple[str, s
     """
     authorization = headers.get("authorization")
     if authorization is not None and not query:
-        return _parse_header(authorization, headers)
+        return parse_header(authorization, headers)
     names = {name for name, _ in query}
     presigned = not names.isdisjoint(_PRESIGNED_MARKS)
     if authorization is not None and (presigned or names >= _SIGV2_PARAMETERS):
@@ -106,7 +106,7 @@ def parse_authorization(headers: Mapping[str, str], query: Sequence[tuple[str, s
     if presigned:
         return _parse_presigned(headers, query)
     if authorization is not None:
-        return _parse_header(authorization, headers)
+        return parse_header(authorization, headers)
     if names >= _SIGV2_PARAMETERS:
         raise S3Error("InvalidRequest", _USE_SIGV4)
     return None
@@ -122,7 +122,7 @@ def parse_service_authorization(
         raise S3Error("InvalidArgument", ONE_MECHANISM, ArgumentName="Authorization", ArgumentValue=authorization)
     if presigned:
         return _parse_presigned(headers, query, service, payload_hash)
-    return None if authorization is None else _parse_header(authorization, headers, service, payload_hash)
+    return None if authorization is None else parse_header(authorization, headers, service, payload_hash)
 
 
 @lru_cache(maxsize=_KEPT_SECONDS)
@@ -133,13 +133,14 @@ def format_timestamp(moment: datetime) -> str:
     return f"{date}T{moment.hour:02}{moment.minute:02}{moment.second:02}Z"
 
 
-def _parse_header(authorization: str, headers: Mapping[str, str], service: str = "s3", payload_hash: str | None = None) -> Claim:
+def parse_header(authorization: str, headers: Mapping[str, str], service: str = "s3", payload_hash: str | None = None) -> Claim:
+    """Read the claim of an Authorization header."""
     authorization = authorization.strip()
     scheme = authorization.partition(" ")[0]
     if scheme != ALGORITHM:
         _refuse_scheme(scheme, authorization)
-    terms, _, signature = authorization.rpartition(_SIGNATURE)
-    if not _HEX_SHA256.fullmatch(signature):
+    terms, _, signature = authorization.rpartition(SIGNATURE)
+    if not HEX_SHA256.fullmatch(signature):
         terms, signature = _with_signature_last(authorization)
     access_key, date, region, signed_headers = _parse_terms(terms, service)
     timestamp = _header_timestamp(headers)
@@ -160,7 +161,7 @@ def _parse_header(authorization: str, headers: Mapping[str, str], service: str =
 @lru_cache(maxsize=_KEPT_TEXTS)
 def _parse_terms(terms: str, service: str) -> tuple[str, str, str, tuple[str, ...]]:
     """Return access key, date, region and signed headers: what an Authorization header says before its signature, which ends it."""
-    fields = _authorization_fields(f"{terms.partition(' ')[2]}{_SIGNATURE}")
+    fields = _authorization_fields(f"{terms.partition(' ')[2]}{SIGNATURE}")
     if fields["Signature"]:  # then it was the end of another field's name that the caller found
         raise malformed("it goes on after the Signature with a field that nobody knows.")
     access_key, date, region = parse_credential(fields["Credential"], malformed, service)
@@ -172,7 +173,7 @@ def _with_signature_last(authorization: str) -> tuple[str, str]:
     scheme, _, rest = authorization.partition(" ")
     fields = _authorization_fields(rest)
     signature = fields.pop("Signature")
-    if not _HEX_SHA256.fullmatch(signature):
+    if not HEX_SHA256.fullmatch(signature):
         raise malformed("the Signature must be 64 hexadecimal digits.")
     return f"{scheme} {''.join(f'{name}={value},' for name, value in fields.items())}", signature
 
@@ -226,7 +227,7 @@ def _parse_presigned(
 ) -> Claim:
     parameters = _presigned_parameters(query)
     signature = parameters["X-Amz-Signature"]
-    if not _HEX_SHA256.fullmatch(signature):
+    if not HEX_SHA256.fullmatch(signature):
         # Not malformed to AWS: no right signature looks like this one.
         raise S3Error("SignatureDoesNotMatch", SignatureProvided=signature)
     access_key, date, region = parse_credential(parameters["X-Amz-Credential"], bad_parameters, service)
@@ -283,7 +284,7 @@ def _parse_expires(text: str) -> int:
 
 
 def _check_payload_hash(value: str) -> str:
-    if value in STREAMING_MODES or value == UNSIGNED_PAYLOAD or _HEX_SHA256.fullmatch(value):
+    if value in STREAMING_MODES or value == UNSIGNED_PAYLOAD or HEX_SHA256.fullmatch(value):
         return value
     if value.startswith("STREAMING-AWS4-ECDSA-P256-SHA256-"):
         raise S3Error("InvalidRequest", _NO_SIGV4A)

@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from proxy.s3 import sigv2, sigv4
-from proxy.s3.claim import Claim, parse_authorization, parse_service_authorization
+from proxy.s3.claim import Claim, parse_authorization, parse_header, parse_service_authorization
 from proxy.s3.forms.claim import check_region, claim_of_form, verify_version_2, verify_version_4
+from proxy.s3.shape import Shape
 
 
 class Keys(Protocol):
@@ -63,6 +64,19 @@ def evidence_of_request(
         _check_region(claim, place)
         sigv4.check_time(claim, place.now_ms)
         sigv4.verify(claim, keys.signing_key(claim.date, claim.region), method=method, raw_path=raw_path, query=query, headers=headers)
+
+    return Evidence(claim, prove)
+
+
+def evidence_of_shape(shape: Shape, raw_path: str, headers: Mapping[str, str], place: Place) -> Evidence:
+    """As `evidence_of_request`, of a head that has a shape: what is the same in all of them was checked of the first."""
+    claim = parse_header(headers["authorization"], headers)
+
+    def prove(keys: Keys) -> None:
+        _check_region(claim, place)
+        sigv4.check_time(claim, place.now_ms)
+        key = keys.signing_key(claim.date, claim.region)
+        sigv4.prove(claim, key, shape.canonical_request(raw_path, headers, claim.payload_hash))
 
     return Evidence(claim, prove)
 

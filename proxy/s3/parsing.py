@@ -11,7 +11,7 @@ from proxy.s3.values import read_value
 
 Params = dict[str, object]
 
-_META = "x-amz-meta-"
+META = "x-amz-meta-"
 # AWS takes these without a value for not given, as the forms of some clients send them; elsewhere an empty number is none.
 _ABSENT_IF_EMPTY = frozenset({"max-keys", "max-parts", "max-uploads", "part-number-marker"})
 # RFC 9110, sections 13.1.3 and 13.1.4: a recipient must ignore these where the value is no date.
@@ -31,11 +31,12 @@ def parse_request(operation: Operation, target: Target, query: Sequence[tuple[st
     for name, value in query:
         if (field := operation.query.get(name)) is not None and (value or name not in _ABSENT_IF_EMPTY):
             params[field.name] = _parameter(field, name, value)
-    _take_headers(operation, headers, params)
+    take_headers(operation, headers, params)
     return params
 
 
-def _take_headers(operation: Operation, headers: Mapping[str, str], params: Params) -> None:
+def take_headers(operation: Operation, headers: Mapping[str, str], params: Params) -> None:
+    """Add the parameters that headers stand for."""
     fields, metadata = operation.headers, {}
     for name, value in headers.items():
         if (field := fields.get(name)) is not None:
@@ -43,8 +44,8 @@ def _take_headers(operation: Operation, headers: Mapping[str, str], params: Para
                 params[field.name] = value
             elif (parsed := _header(field, name, value)) is not None:
                 params[field.name] = parsed
-        elif name.startswith(_META):
-            metadata[name.removeprefix(_META)] = value
+        elif name.startswith(META):
+            metadata[name.removeprefix(META)] = value
     if metadata and operation.metadata is not None:
         params[operation.metadata] = metadata
 

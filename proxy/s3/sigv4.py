@@ -63,7 +63,11 @@ def verify(claim: Claim, key: bytes, *, method: str, raw_path: str, query: Seque
     `parse_authorization`. Raises AccessDenied if headers that matter are not signed, SignatureDoesNotMatch otherwise.
     """
     _check_coverage(claim, headers)
-    canonical = canonical_request(claim, method=method, raw_path=raw_path, query=query, headers=headers)
+    prove(claim, key, canonical_request(claim, method=method, raw_path=raw_path, query=query, headers=headers))
+
+
+def prove(claim: Claim, key: bytes, canonical: str) -> None:
+    """As `verify`, where the canonical request is known, and the headers that matter are known to be signed."""
     text = string_to_sign(claim, canonical)
     signer = _signer(key).copy()
     signer.update(text.encode())
@@ -93,9 +97,8 @@ def signing_key(secret: str, date: str, region: str, service: str = "s3") -> byt
 
 def canonical_request(claim: Claim, *, method: str, raw_path: str, query: Sequence[tuple[str, str]], headers: Mapping[str, str]) -> str:
     """Return the text whose hash is signed."""
-    lines = [method, _canonical_path(raw_path), _canonical_query(query)]
-    # Trimall: leading and trailing white space goes, runs of it become one space.
-    lines += [f"{name}:{' '.join(headers.get(name, '').split())}" for name in claim.signed_headers]
+    lines = [method, canonical_path(raw_path), canonical_query(query)]
+    lines += [f"{name}:{trimmed(headers.get(name, ''))}" for name in claim.signed_headers]
     lines += ["", ";".join(claim.signed_headers), claim.payload_hash]
     return "\n".join(lines)
 
@@ -142,13 +145,20 @@ def _check_coverage(claim: Claim, headers: Mapping[str, str]) -> None:
         raise S3Error("AccessDenied", message, HeadersNotSigned=", ".join(sorted(loose)))
 
 
-def _canonical_path(raw_path: str) -> str:
+def trimmed(value: str) -> str:
+    """Return a header's value as it is signed. Trimall: leading and trailing white space goes, runs of it become one space."""
+    return " ".join(value.split())
+
+
+def canonical_path(raw_path: str) -> str:
+    """Return a path as it is signed: decoded, and encoded again by AWS's rules."""
     if _PLAIN_PATH.fullmatch(raw_path):
         return raw_path
     return quote_from_bytes(unquote_to_bytes(raw_path), safe="/-_.~") or "/"
 
 
-def _canonical_query(query: Sequence[tuple[str, str]]) -> str:
+def canonical_query(query: Sequence[tuple[str, str]]) -> str:
+    """Return a query as it is signed, without its signature."""
     if not query:
         return ""
     pairs = sorted((_encode(name), _encode(value)) for name, value in query if name != "X-Amz-Signature")

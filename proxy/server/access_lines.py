@@ -54,14 +54,14 @@ class AccessLines:
             sent_bytes=visit.sent_bytes,
             object_size=_object_size(visit, response),
             milliseconds=milliseconds,
-            referer=request.headers.get("Referer", ""),
-            user_agent=request.headers.get("User-Agent", ""),
+            referer=request.headers.get("referer", ""),
+            user_agent=request.headers.get("user-agent", ""),
             version_id="" if response is None else response.header("x-amz-version-id"),
             host_id=self._host_id,
             signature_version="" if sender.principal.anonymous else "SigV2" if "AWSAccessKeyId=" in visit.raw_query else "SigV4",
             cipher_suite=cipher,
             authentication="" if sender.principal.anonymous else "QueryString" if sender.claim.presigned else "AuthHeader",
-            host=request.headers.get("Host", ""),
+            host=request.headers.get("host", ""),
             tls_version=tls,
         )
 
@@ -74,7 +74,7 @@ def _object_size(visit: Visit, response: Response | None) -> int | None:
         return visit.file_size
     if visit.operation_name == "PutObject":
         headers = visit.request.headers
-        length = headers.get("x-amz-decoded-content-length", headers.get("Content-Length", ""))
+        length = headers.get("x-amz-decoded-content-length", headers.get("content-length", ""))
         return int(length) if length.isdecimal() else None
     if visit.operation_name in {"GetObject", "HeadObject"}:
         total = response.header("content-range").rpartition("/")[2]

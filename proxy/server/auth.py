@@ -16,7 +16,7 @@ from proxy.s3 import sigv2
 from proxy.s3.checksums import claims_body
 from proxy.s3.claim import ANONYMOUS_CLAIM, STREAMING_MODES, Claim
 from proxy.s3.errors import S3Error
-from proxy.s3.evidence import Evidence, Keys, Place, evidence_of_form, evidence_of_request, evidence_of_service
+from proxy.s3.evidence import Evidence, Keys, Place, evidence_of_form, evidence_of_service
 from proxy.s3.metadata import check_header
 from proxy.s3.policy.context import Session
 from proxy.s3.policy.grants import UNRESTRICTED, Restrictions
@@ -65,38 +65,22 @@ class Authenticator:
         self._signing_keys = _SigningKeys()
         self.sessions = Sessions(manifest, keyring)
 
-    async def authenticate(
-        self,
-        method: str,
-        raw_path: str,
-        query: Sequence[tuple[str, str]],
-        headers: Mapping[str, str],
-        *,
-        resource: str,
-        bucket: str | None,
-        look: Look | None = None,
-    ) -> Sender:
-        """Return who sent this. `raw_path` is as sent, without the query; `resource` has the bucket before it if the host names that.
-
-        `look` is what to look up in the bucket meanwhile: nobody may learn of it who is not let in.
-
-        Without a signature, that is the anonymous principal. Raises S3Error for anything that is wrong with a signature.
-        """
-        evidence = evidence_of_request(method, raw_path, query, headers, resource=resource, place=self._place())
-        return await self.check(evidence, bucket, look)
-
     async def authenticate_form(self, fields: Mapping[str, str], *, bucket: str | None) -> Sender:
         """Return who signed the policy among a form's fields, by lower-case name. Without one, that is the anonymous principal."""
-        return await self.check(evidence_of_form(fields, self._place()), bucket)
+        return await self.check(evidence_of_form(fields, self.place), bucket)
 
     async def authenticate_service(
         self, method: str, query: Sequence[tuple[str, str]], headers: Mapping[str, str], body: bytes, *, service: str
     ) -> Sender:
         """Return who signed a request to another service of this endpoint."""
-        return await self.check(evidence_of_service(method, query, headers, body, service=service, place=self._place()), None)
+        return await self.check(evidence_of_service(method, query, headers, body, service=service, place=self.place), None)
 
     async def check(self, evidence: Evidence | None, bucket: str | None, look: Look | None = None) -> Sender:
-        """Check evidence, from whatever part of a request it comes, and return who sent it."""
+        """Check evidence, from whatever part of a request it comes, and return who sent it: without any, the anonymous principal.
+
+        `look` is what to look up in the bucket meanwhile: nobody may learn of it who is not let in. Raises S3Error for anything that is
+        wrong with a signature.
+        """
         about = None if bucket is None else BucketName(bucket)
         if evidence is None:
             return Sender(principal=ANONYMOUS, caller=await self._manifest.find_caller(None, about, look), claim=ANONYMOUS_CLAIM)
@@ -144,7 +128,9 @@ class Authenticator:
     def now_ms(self) -> int:
         return self._clock.now_ms()
 
-    def _place(self) -> Place:
+    @property
+    def place(self) -> Place:
+        """When and where a claim is judged just now."""
         return Place(self._clock.now_ms(), self._region, self._other_regions)
 
 

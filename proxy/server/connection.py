@@ -128,8 +128,8 @@ class Connection(Inside):
         self._patience_seconds: float | None = None  # of whoever sends by pieces: that has its own
         self._lost: asyncio.Future[None] | None = None
         self._refusal: web.StreamResponse | None = None  # of a head that nobody can read: the last answer
-        self._front = FrontDoor(self, endpoint, self._serve)
-        self._bounded = BoundedParser(self._parser_of_requests, self._front.offer if front_door else None)
+        self._front = FrontDoor(self, endpoint, self._serve, dispatcher.shapes)
+        self._bounded = BoundedParser(self._parser_of_requests, self._front if front_door else None)
         self.take_parser(self._bounded, queued=QUEUED_REQUESTS)
 
     def _parser_of_requests(self) -> HttpRequestParser:

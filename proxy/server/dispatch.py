@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from socket import gethostname
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from proxy.manifest.records import Look, ObjectKey
 from proxy.s3.errors import S3Error
+from proxy.s3.evidence import Evidence, evidence_of_request, evidence_of_shape
 from proxy.s3.hosts import Hosts
 from proxy.s3.model import Operation, load_model
 from proxy.s3.naming import MAX_KEY_BYTES, check_key
 from proxy.s3.parsing import parse_request
-from proxy.s3.request import read_headers, read_query
+from proxy.s3.request import read_query
 from proxy.s3.routing import Router, Target, split_target
+from proxy.s3.shape import shape_of
 from proxy.s3.website import site_of_host
 from proxy.server.access import Gate
 from proxy.server.access_lines import AccessLines
@@ -34,6 +37,7 @@ from proxy.server.refusals import refuse_unserved
 from proxy.server.request import Request
 from proxy.server.response import Response
 from proxy.server.serving import Serving
+from proxy.server.shapes import Known, Shapes, known_of
 from proxy.server.sts import TokenService, is_for_tokens
 from proxy.server.telemetry import Telemetry
 from proxy.server.token_requests import TokenRequests
@@ -45,6 +49,16 @@ from proxy.services import Services
 FORM = "PostObject"
 _LOOKED_UP = {"GetObject": True, "HeadObject": False}  # and whether its bytes are asked for
 STREAMED = frozenset({"PutObject", "UploadPart"})  # their bodies are never held whole
+SHAPED = frozenset({"GetObject", "HeadObject", "PutObject", "DeleteObject"})  # what clients do by the thousand, and mostly in one shape
+
+
+class Errand(NamedTuple):
+    """What a request asks for, and what proves who asks."""
+
+    operation: Operation
+    target: Target
+    query: Sequence[tuple[str, str]]
+    evidence: Evidence | None
 
 
 class Dispatcher:
@@ -61,6 +75,7 @@ class Dispatcher:
         self._all_domains = (*config.bucket_domains, *config.website_domains)
         self._limits = config.limits
         self._router = Router(model)
+        self.shapes = Shapes()
         self._authenticator = Authenticator(
             manifest=services.manifest,
             keyring=services.keyring,
@@ -141,8 +156,21 @@ class Dispatcher:
 
     async def _answer(self, visit: Visit) -> Response:
         request = visit.request
-        headers = read_headers(request.headers.items())
-        visit.remote = self._peers.address(request, headers)
+        visit.remote = self._peers.address(request, request.headers)
+        if request.known is not None and (known := self._read_known(visit, request.known)) is not None:
+            return await self._serve(visit, known)
+        request.known = None
+        errand = await self._read(visit)
+        if isinstance(errand, Response):
+            return errand
+        response = await self._serve(visit, errand)
+        self._learn(visit, errand)
+        return response
+
+    async def _read(self, visit: Visit) -> Errand | Response:
+        """Return what a request asks for; or the answer, if it is none of those that go through the gate one by one."""
+        request = visit.request
+        headers = request.headers
         if self._website_domains:
             site = site_of_host(headers.get("host", ""), self._bucket_domains, self._website_domains)
             if site is not None:
@@ -161,21 +189,49 @@ class Dispatcher:
         if operation.name == FORM:
             return await self._forms.answer(visit, operation, headers)
         resource = visit.raw_path if hosted is None else f"/{hosted}{visit.raw_path}"
-        sender = await self._authenticator.authenticate(
-            request.method, visit.raw_path, query, headers, resource=resource, bucket=target.bucket, look=_look(operation, target, query)
-        )
+        place = self._authenticator.place
+        evidence = evidence_of_request(request.method, visit.raw_path, query, headers, resource=resource, place=place)
+        return Errand(operation, target, query, evidence)
+
+    def _read_known(self, visit: Visit, known: Known) -> Errand | None:
+        """As `_read`, of a request whose shape says all but the path and some values; None if the path names no object."""
+        target = visit.target = split_target(known.hosted, visit.raw_path)
+        if target.bucket is None or target.key is None:
+            return None
+        visit.operation = known.operation
+        evidence = evidence_of_shape(known.shape, visit.raw_path, visit.request.headers, self._authenticator.place)
+        return Errand(known.operation, target, known.shape.query, evidence)
+
+    def _learn(self, visit: Visit, errand: Errand) -> None:
+        """Keep what was read of a request that was served, for those that come in the same shape."""
+        request, sender, operation = visit.request, visit.sender, errand.operation
+        if not request.head or sender is None or operation.name not in SHAPED or "origin" in request.headers:
+            return
+        head = request.head.decode("latin-1")
+        if self.shapes.wants(head) and (shape := shape_of(head, sender.claim)) is not None:
+            hosted = self._hosts.bucket(request.headers.get("host", ""))
+            self.shapes.keep(head, known_of(shape, operation, hosted, request.headers))
+
+    async def _serve(self, visit: Visit, errand: Errand) -> Response:
+        """Let a request in, and serve it."""
+        request = visit.request
+        operation, target, query, evidence = errand
+        headers: Mapping[str, str] = request.headers
+        sender = await self._authenticator.check(evidence, target.bucket, _look(operation, target, query))
         visit.proved(sender)
         if sender.claim.presigned:
             headers = hoisted_headers(query, headers)
         access = await self._gate.admit(operation, target, query, headers, sender, request)
         visit.pays = agreed_to_pay((access.held, access.origin.held if access.origin is not None else None), sender.principal, headers)
         handle = handle_of(operation)
-        refuse_unserved(operation, headers)
+        if request.known is None:
+            refuse_unserved(operation, headers)
         if target.key is not None:
             check_key(target.key)
         streamed = operation.name in STREAMED
         body = RequestBody(visit.inlet, headers, sender.claim, sender.signing_key) if streamed else None
-        call = self._serving.call(visit, operation, parse_request(operation, target, query, headers), headers, sender, access, body)
+        params = parse_request(operation, target, query, headers) if request.known is None else request.known.read(target, headers)
+        call = self._serving.call(visit, operation, params, headers, sender, access, body)
         if not streamed and has_body(headers):
             return await self._serving.serve_document(visit, handle, call, sender)
         if not streamed:

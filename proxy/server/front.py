@@ -8,6 +8,8 @@ message that comes alone, whole and plain, while aiohttp waits for the next requ
 outlet as any other. Whatever is unusual (a body still to come, chunks, Expect, requests sent ahead of their answers, HTTP/1.0) is handed on
 to aiohttp as it was found, as if there were no other door.
 
+Most heads are like one that came before. Where all but a few values are the same, byte for byte, the parser need not be asked again.
+
 While a request of this door is being answered, aiohttp would begin with the next at once. So what comes meanwhile is kept as it came, at
 most one read of it, and the connection is not read on until the answer is sent.
 """
@@ -22,12 +24,15 @@ from contextlib import suppress
 from aiohttp.http import HttpVersion11, RawRequestMessage
 from aiohttp.streams import StreamReader
 
+from proxy.s3.request import read_headers
 from proxy.server.admission import BoundedServer
 from proxy.server.inside import Inside
-from proxy.server.request import Request
+from proxy.server.request import Request, Whole
+from proxy.server.shapes import MAX_HEAD_SIZE, Shapes
 
 logger = logging.getLogger(__name__)
 
+_END = b"\r\n\r\n"
 _METHODS = frozenset({"GET", "HEAD", "PUT", "DELETE", "POST"})
 Serve = Callable[[Request], Awaitable[bool]]  # answers a request; tells whether the connection goes on
 
@@ -35,10 +40,11 @@ Serve = Callable[[Request], Awaitable[bool]]  # answers a request; tells whether
 class FrontDoor:
     """The front door of one connection."""
 
-    __slots__ = ("_connection", "_held", "_serve", "_server", "_task")
+    __slots__ = ("_connection", "_held", "_serve", "_server", "_shapes", "_task")
 
-    def __init__(self, connection: Inside, server: BoundedServer, serve: Serve) -> None:
+    def __init__(self, connection: Inside, server: BoundedServer, serve: Serve, shapes: Shapes) -> None:
         self._connection = connection
+        self._shapes = shapes
         self._server = server
         self._serve = serve
         self._task: asyncio.Task[None] | None = None
@@ -48,14 +54,36 @@ class FrontDoor:
     def is_busy(self) -> bool:
         return self._task is not None
 
-    def offer(self, message: RawRequestMessage, content: StreamReader) -> bool:
+    def recognise(self, data: bytes) -> bool:
+        """Take bytes that are one request, whole and alone, and of a known shape."""
+        size = data.find(_END) + len(_END)
+        if size > MAX_HEAD_SIZE or self._task is not None or not self._connection.is_idle:
+            return False
+        found = self._shapes.find(data[:size].decode("latin-1"))
+        if found is None:
+            return False
+        known, (raw_path, headers) = found
+        if len(data) - size != int(headers.get("content-length", "0")):
+            return False
+        method = known.shape.method
+        self._begin(
+            Request(method=method, raw_path=raw_path, headers=headers, content=Whole(data[size:]), link=self._connection, known=known)
+        )
+        return True
+
+    def offer(self, message: RawRequestMessage, content: StreamReader, head: bytes) -> bool:
         """Take a request that came alone, if it is of the kind for this door."""
         if self._task is not None or not self._connection.is_idle or not _is_plain(message, content):
             return False
-        request = Request(method=message.method, raw_path=message.path, headers=message.headers, content=content, link=self._connection)
+        headers = read_headers(message.headers.items())
+        self._begin(
+            Request(method=message.method, raw_path=message.path, headers=headers, content=content, link=self._connection, head=head)
+        )
+        return True
+
+    def _begin(self, request: Request) -> None:
         self._server.engage(self._connection)
         self._task = asyncio.get_running_loop().create_task(self._answer(request))
-        return True
 
     def hold(self, data: bytes) -> None:
         """Keep what comes before the answer is sent, and read no more."""

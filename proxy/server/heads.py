@@ -7,26 +7,43 @@ sent before the last one is answered.
 The idea: count what goes into the parser while nothing comes out. A head is handed over in slices, so that no more of it lies in the
 parser than a head may have. A body of known length does not go in at all (see `inflow`): behind it, a new parser begins. Each slice of a
 chunked one must bring bytes of the body. The headers of a complete head are measured once more, exactly.
+
+What begins where a request may begin, and is one whole request of a shape that is known (see `shapes`), does not go in either. So it must
+be sure that nothing lies in the parser then. What has gone in is kept until a request comes out that ends with its last byte.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from aiohttp import web
 from aiohttp.http import HttpProcessingError, HttpRequestParser, RawRequestMessage
 from aiohttp.http_exceptions import BadHttpMessage
-from aiohttp.streams import StreamReader
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from proxy.server.inflow import Inflow
 
 MAX_HEAD_SIZE = 16 * 1024  # the request line too: a key of 1,024 bytes is 3 KiB escaped, and a presigned URL has a token
 MAX_HEADERS_SIZE = 8 * 1024  # https://docs.aws.amazon.com/AmazonS3/latest/API/RESTCommonRequestHeaders.html: so it is on S3
 _SEPARATORS = len(": \r\n")
+_END = b"\r\n\r\n"
+KEPT_SIZE = 4 * 1024  # of a head that is kept as it came, while it is not complete
 _FRAMING_SHARE = 4  # a chunked body's framing may have a quarter of its bytes: each chunk costs a call, as much as thousands of its bytes
 
 Message = tuple[RawRequestMessage, StreamReader]
-Offer = Callable[[RawRequestMessage, StreamReader], bool]  # takes a request that came alone, or leaves it to aiohttp
+
+
+class Door(Protocol):
+    """Takes requests that come alone, or leaves them to aiohttp."""
+
+    def recognise(self, data: bytes) -> bool:
+        """Take bytes that are one request of a known shape."""
+        ...
+
+    def offer(self, message: RawRequestMessage, content: StreamReader, head: bytes) -> bool:
+        """Take a request as the parser found it. `head`: as it came, if nothing else came with it but its body."""
+        ...
 
 
 class HeadTooLarge(BadHttpMessage):
@@ -39,12 +56,13 @@ class HeadTooLarge(BadHttpMessage):
 class BoundedParser:
     """Takes the place of aiohttp's parser in a connection."""
 
-    __slots__ = ("_inflow", "_new_parser", "_offer", "_parser", "_payload", "_received", "_unanswered", "_wire", "is_refusing")
+    __slots__ = ("_door", "_inflow", "_lying", "_new_parser", "_parser", "_payload", "_received", "_unanswered", "_wire", "is_refusing")
 
-    def __init__(self, new_parser: Callable[[], HttpRequestParser], offer: Offer | None = None) -> None:
+    def __init__(self, new_parser: Callable[[], HttpRequestParser], door: Door | None = None) -> None:
         self._new_parser = new_parser
-        self._offer = offer
+        self._door = door
         self._parser = new_parser()
+        self._lying: bytes | None = b""  # in the parser, if that is known
         self._inflow: Inflow | None = None
         self._payload: StreamReader | None = None
         self._received = 0  # bytes of a chunked body
@@ -67,6 +85,10 @@ class BoundedParser:
         """As aiohttp's. Raises `HttpProcessingError` once, and ignores whatever follows."""
         if self.is_refusing:
             return (), False, b""
+        if self._door is not None and self._lying == b"" and self.inflow is None and self._door.recognise(data):
+            self._payload = EMPTY_PAYLOAD
+            self._received = self._unanswered = self._wire = 0
+            return (), False, b""
         try:
             messages, is_upgraded, tail = self._feed_slices(data)
         except HttpProcessingError as error:
@@ -74,9 +96,13 @@ class BoundedParser:
             if self._payload is not None and not self._payload.is_eof():
                 self._payload.set_exception(web.RequestPayloadError(error.message))
             raise
-        if len(messages) == 1 and not is_upgraded and self._offer is not None and self._offer(*messages[0]):
-            self._parser.message_consumed()
-            return (), False, b""
+        if len(messages) == 1 and not is_upgraded and self._door is not None:
+            message, content = messages[0]
+            if self._door.offer(message, content, self._whole_head(message, content)):
+                self._parser.message_consumed()
+                return (), False, b""
+        elif messages:
+            self._lying = None
         return messages, is_upgraded, tail
 
     def message_consumed(self) -> None:
@@ -111,6 +137,8 @@ class BoundedParser:
             inflow.feed_data(data)
             return (), False, b""
         messages, is_upgraded, tail = self._parser.feed_data(data)
+        if self._lying is not None:
+            self._lying = self._lying + data if messages or len(self._lying) + len(data) <= KEPT_SIZE else None
         if messages:
             self._begin(messages, self._unanswered + len(data))
         else:
@@ -134,8 +162,18 @@ class BoundedParser:
         if begun.total_bytes >= size:  # told to pause by its last bytes, the parser keeps what is behind them, and the end with it
             return messages
         self._inflow = Inflow(begun, size_bytes=size)
-        self._parser, self._payload = self._new_parser(), None
+        self._parser, self._payload, self._lying = self._new_parser(), None, b""
         return [*messages[:-1], (message, self._inflow)]
+
+    def _whole_head(self, message: RawRequestMessage, content: StreamReader) -> bytes:
+        """Return the head of the only request that lies in the parser, if that ends with its body; and note what lies there now."""
+        lying = self._lying or b""
+        size = lying.find(_END) + len(_END)
+        if size < len(_END) or message.chunked or not content.is_eof() or size + content.total_bytes != len(lying):
+            self._lying = None
+            return b""
+        self._lying = b""
+        return lying[:size]
 
     def _count(self, size: int) -> None:
         if self._payload is not None and self._payload.total_bytes != self._received:

@@ -47,7 +47,7 @@ class Inlet:
         self._idle_seconds = idle_seconds
         self._min_bytes_per_second = min_bytes_per_second
         self.received_bytes = 0
-        self._expecting = "Expect" in request.headers and request.headers["Expect"].lower() == "100-continue"
+        self._expecting = "expect" in request.headers and request.headers["expect"].lower() == "100-continue"
 
     @cached_property
     def _pace(self) -> Pace:

@@ -23,27 +23,27 @@ from proxy.status.live import Live
 INTERNAL = "/-/"  # no bucket is called "-"
 # What proxies and load balancers add, by the standard (RFC 9110, section 7.6.3; RFC 7239) and by custom.
 _FORWARDED = (
-    "Via",
-    "Forwarded",
-    "X-Forwarded-For",
-    "X-Forwarded-Host",
-    "X-Forwarded-Proto",
-    "X-Forwarded-Port",
-    "X-Forwarded-Server",
-    "X-Real-IP",
-    "X-Client-IP",
-    "X-Cluster-Client-IP",
-    "X-Original-Forwarded-For",
-    "X-Envoy-External-Address",
-    "True-Client-IP",
-    "CF-Connecting-IP",
-    "Fastly-Client-IP",
+    "via",
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-forwarded-port",
+    "x-forwarded-server",
+    "x-real-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-original-forwarded-for",
+    "x-envoy-external-address",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "fastly-client-ip",
 )
 
 
 def is_internal(request: Request, domains: Sequence[str]) -> bool:
     """Tell whether "-" stands where a bucket would: behind a host that names one, "-/" begins a key. The path begins with INTERNAL."""
-    return request.method in {"GET", "HEAD"} and bucket_of_host(request.headers.get("Host", ""), domains) is None
+    return request.method in {"GET", "HEAD"} and bucket_of_host(request.headers.get("host", ""), domains) is None
 
 
 async def answer_internal(

@@ -1,16 +1,18 @@
-"""A request, whichever door it came by: what HTTP's parser made of it, and where its answer goes."""
+"""A request, whichever door it came by: what was read of its head, and where its answer goes."""
 
 from __future__ import annotations
 
 from asyncio import Transport
-from collections.abc import Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import web
 from aiohttp.http import HttpVersion, HttpVersion11
-from aiohttp.streams import StreamReader
 
+from proxy.s3.request import read_headers
 from proxy.server.outlet import Line, Outlet
+
+if TYPE_CHECKING:
+    from proxy.server.shapes import Known
 
 
 class Link(Line, Protocol):
@@ -25,21 +27,63 @@ class Link(Line, Protocol):
     def ssl_context(self) -> object: ...
 
 
-class Request:
-    """One request. `headers` are as sent: names in any case, some more than once. `raw_path` is the whole target, still encoded."""
+class Content(Protocol):
+    """The raw bytes of a body as they come: aiohttp's `StreamReader`, or a body that came with its head."""
 
-    __slots__ = ("_link", "content", "headers", "method", "outlet", "raw_path", "version")
+    def is_eof(self) -> bool: ...
+    def at_eof(self) -> bool: ...
+    def exception(self) -> BaseException | None: ...
+    def read_nowait(self) -> bytes: ...
+    async def readany(self) -> bytes: ...
+
+
+class Whole:
+    """A body that is here."""
+
+    __slots__ = ("_data",)
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def is_eof(self) -> bool:
+        """Whether all of it has come."""
+        return True
+
+    def at_eof(self) -> bool:
+        """Whether all of it has been read."""
+        return not self._data
+
+    def exception(self) -> None:
+        """Nothing can happen to it any more."""
+
+    def read_nowait(self) -> bytes:
+        data, self._data = self._data, b""
+        return data
+
+    async def readany(self) -> bytes:
+        return self.read_nowait()
+
+
+class Request:
+    """One request. `headers` have lower-case names. `raw_path` is the whole target, still encoded.
+
+    `known`: what its shape tells, if it has one. `head`: its first bytes as they came, if there may be a shape to be made of them.
+    """
+
+    __slots__ = ("_link", "content", "head", "headers", "known", "method", "outlet", "raw_path", "version")
 
     def __init__(
         self,
         *,
         method: str,
         raw_path: str,
-        headers: Mapping[str, str],
-        content: StreamReader,
+        headers: dict[str, str],
+        content: Content,
         link: Link,
         version: HttpVersion = HttpVersion11,
         keep_alive: bool = True,
+        known: Known | None = None,
+        head: bytes = b"",
     ) -> None:
         self._link = link
         self.method = method
@@ -47,6 +91,8 @@ class Request:
         self.version = version
         self.headers = headers
         self.content = content
+        self.known = known
+        self.head = head
         self.outlet = Outlet(link, method, version, keep_alive=keep_alive)
 
     @property
@@ -69,7 +115,7 @@ def request_of(request: web.BaseRequest, link: Link, *, version: HttpVersion | N
         method=request.method,
         raw_path=request.raw_path,
         version=version or request.version,
-        headers=request.headers,
+        headers=read_headers(request.headers.items()),
         content=request.content,
         link=link,
         keep_alive=request.keep_alive,

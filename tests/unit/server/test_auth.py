@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from proxy.manifest.records import AccessKeyId
 from proxy.s3.errors import S3Error
+from proxy.s3.evidence import evidence_of_request
 from proxy.server.auth import Authenticator, Sender, _SigningKeys, hoisted_headers
 from proxy.tenancy import Credentials, add_tenant
 from tests.blackbox.signer import Signer
@@ -43,7 +44,8 @@ class Door(NamedTuple):
             text = f"GET\n\n\n{expires}\n/b/k".encode()
             signature = b64encode(hmac.digest(self.credentials.secret_key.encode(), text, "sha1")).decode()
             query = [("AWSAccessKeyId", self.credentials.access_key), ("Expires", expires), ("Signature", signature)]
-        return await self.authenticator.authenticate("GET", "/b/k", query, headers, resource="/b/k", bucket="b")
+        evidence = evidence_of_request("GET", "/b/k", query, headers, resource="/b/k", place=self.authenticator.place)
+        return await self.authenticator.check(evidence, "b")
 
 
 @pytest.fixture

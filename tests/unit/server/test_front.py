@@ -14,6 +14,7 @@ from proxy.server.heads import MAX_HEAD_SIZE
 from proxy.server.inlet import Inlet
 from proxy.server.request import Request
 from proxy.server.response import Response
+from proxy.server.shapes import Shapes
 from tests.patience import PATIENCE_SECONDS
 from tests.wire import Wire, cut
 
@@ -25,6 +26,7 @@ class Desk:
     """Stands for the dispatcher: tells what it was asked; of the key "k" only when it may."""
 
     idle_seconds = 30.0
+    shapes = Shapes()
 
     def __init__(self) -> None:
         self.open = asyncio.Event()
