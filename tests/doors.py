@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
+from itertools import count
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
 from proxy.metrics import Counts
+from proxy.s3.shape import Head
 from proxy.server.connection import Endpoint
 from proxy.server.dispatch import Dispatcher
+from proxy.server.shapes import Known, Shapes
 from proxy.server.telemetry import Telemetry
 from proxy.tenancy import add_access_key
 from tests.blackbox.signer import UNSIGNED, Signer, encode_query
@@ -93,12 +96,26 @@ def _at_length(text: bytes) -> bytes:
     return re.sub(rb"@([0-9]+)", lambda found: b"l" * int(found[1]), text)
 
 
+class CountedShapes(Shapes):
+    """Makes a shape of each head that is served, however soon it comes, and counts the heads that fitted one."""
+
+    def __init__(self) -> None:
+        super().__init__(now=count().__next__)
+        self.fitted = 0
+
+    def find(self, head: str) -> tuple[Known, Head] | None:
+        found = super().find(head)
+        self.fitted += found is not None
+        return found
+
+
 class Doors:
     """Two servers in a thread of their own."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, endpoints: Sequence[Endpoint]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, endpoints: Sequence[Endpoint], labs: Sequence[Laboratory]) -> None:
         self._loop = loop
         self._endpoints = endpoints
+        self._labs = labs
 
     def converse(self, streams: Sequence[Sequence[bytes]], *, leave: bool = False) -> list[bytes]:
         """Send each stream in its pieces, when the one before is answered; return what each server sent, but for what is its own.
@@ -107,6 +124,16 @@ class Doors:
         """
         answers = asyncio.run_coroutine_threadsafe(self._converse(streams, leave), self._loop).result(PATIENCE_SECONDS)
         return [OWN.sub(b"*", answer) for answer in answers]
+
+    def change(self, step: Callable[[Laboratory], Coroutine[object, object, object]]) -> None:
+        """Do something to each of the servers behind their doors."""
+        for lab in self._labs:
+            asyncio.run_coroutine_threadsafe(step(lab), self._loop).result(PATIENCE_SECONDS)
+
+    @property
+    def by_shape(self) -> int:
+        """How many requests were known by their shape."""
+        return sum(shapes.fitted for endpoint in self._endpoints if isinstance(shapes := endpoint.dispatcher.shapes, CountedShapes))
 
     @property
     def by_aiohttp(self) -> list[int]:
@@ -151,7 +178,7 @@ async def _run(data: Path, found: list[Doors], over: list[asyncio.Event], ready:
             labs = [await stack.enter_async_context(laboratory(data / name, now_ms=NOW_MS)) for name in ("front", "aiohttp")]
             endpoints = [await endpoint_of(lab, front_door=number == 0) for number, lab in enumerate(labs)]
             over.append(asyncio.Event())
-            found.append(Doors(asyncio.get_running_loop(), endpoints))
+            found.append(Doors(asyncio.get_running_loop(), endpoints, labs))
             ready.set()
             await over[0].wait()
             for endpoint in endpoints:
@@ -165,7 +192,9 @@ async def endpoint_of(lab: Laboratory, *, front_door: bool) -> Endpoint:
     await add_access_key(services.manifest, services.keyring, lab.clock, lab.tenant, access_key=ACCESS_KEY, secret_key=SECRET_KEY)
     for key, body in SEEDS.items():
         await lab.put(key, body)
-    return Endpoint(Dispatcher(services, Telemetry(Counts(CollectorRegistry()))), limit=100, front_door=front_door)
+    dispatcher = Dispatcher(services, Telemetry(Counts(CollectorRegistry())))
+    dispatcher.shapes = CountedShapes()
+    return Endpoint(dispatcher, limit=100, front_door=front_door)
 
 
 def split(data: bytes, places: Sequence[int]) -> list[bytes]:

@@ -101,8 +101,8 @@ class Shape:
     def _to_sign(self, signed: Sequence[str]) -> tuple[str, tuple[str, ...]]:
         """Return the text that is signed, with holes for the path, the headers named, and the payload's hash."""
         holes = tuple(name for name in signed if name in self._names)
-        known = "".join(f"{name}:{'%s' if name in holes else _literal(trimmed(self._written.get(name, '')))}\n" for name in signed)
-        return f"{self.method}\n%s\n{_literal(canonical_query(self.query))}\n{known}\n{';'.join(signed)}\n%s", holes
+        known = [f"{_literal(name)}:{'%s' if name in holes else _literal(trimmed(self._written.get(name, '')))}\n" for name in signed]
+        return f"{self.method}\n%s\n{_literal(canonical_query(self.query))}\n{''.join(known)}\n{_literal(';'.join(signed))}\n%s", holes
 
 
 _SIGNATURE_DIGITS = 64

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -63,6 +64,7 @@ class Authenticator:
         self._region = region
         self._other_regions = frozenset(other_regions)
         self._signing_keys = _SigningKeys()
+        self._accounts: dict[AccessKeyId, _Account] = {}
         self.sessions = Sessions(manifest, keyring)
 
     async def authenticate_form(self, fields: Mapping[str, str], *, bucket: str | None) -> Sender:
@@ -91,19 +93,29 @@ class Authenticator:
         access_key, tenant = caller.access_key, caller.tenant
         if access_key is None or tenant is None or not access_key.enabled:
             raise S3Error("InvalidAccessKeyId", AWSAccessKeyId=claim.access_key)
-        keys = _KeysOf(access_key, self._keyring.tenant_cipher(tenant), self._signing_keys)
-        evidence.prove(keys)
+        account = self._account(caller, access_key, tenant)
+        evidence.prove(account.keys)
         if not tenant.enabled:
             raise S3Error("AccessDenied", "This account is disabled")
-        principal, restrictions = credentials_of(caller)
         return Sender(
-            principal=principal,
+            principal=account.principal,
             caller=caller,
             claim=claim,
-            signing_key=_chunk_key(claim, keys),
-            restrictions=restrictions,
+            signing_key=_chunk_key(claim, account.keys),
+            restrictions=account.restrictions,
             made_with=access_key.id,
         )
+
+    def _account(self, caller: Caller, access_key: AccessKey, tenant: Tenant) -> _Account:
+        """Return what an access key stands for. It is kept while neither the key nor the tenant has changed."""
+        account = self._accounts.get(access_key.id)
+        if account is None or account.access_key is not access_key or account.tenant is not tenant:
+            if len(self._accounts) >= MAX_CACHED_KEYS:
+                self._accounts.clear()
+            principal, restrictions = credentials_of(caller)
+            keys = _KeysOf(access_key, self._keyring.tenant_cipher(tenant), self._signing_keys)
+            account = self._accounts[access_key.id] = _Account(access_key, tenant, keys, principal, restrictions)
+        return account
 
     async def _check_session(self, evidence: Evidence, token: str, about: BucketName | None, look: Look | None) -> Sender:
         """As `check`, for temporary credentials. InvalidToken, ExpiredToken."""
@@ -171,6 +183,16 @@ class _KeysOf:
             key = signing_key(self.secret(), date, region, service)
             self._derived.keep(self._sealed, date, region, key, service)
         return key
+
+
+class _Account(NamedTuple):
+    """What an access key stands for."""
+
+    access_key: AccessKey
+    tenant: Tenant
+    keys: _KeysOf
+    principal: Principal
+    restrictions: Restrictions
 
 
 class _KeysOfSession:

@@ -38,18 +38,18 @@ class Endpoint(BoundedServer):
 
     def __init__(self, dispatcher: Dispatcher, *, limit: int, front_door: bool = True) -> None:
         super().__init__(self._serve, limit=limit)
-        self._dispatcher = dispatcher
+        self.dispatcher = dispatcher
         self._front_door = front_door
         self._buffer = memoryview(bytearray(READ_SIZE))  # of all connections: what is read is copied out at once
 
     def __call__(self) -> asyncio.BaseProtocol:  # type: ignore[override]  # aiohttp says which one
-        return _Reading(Connection(self, self._dispatcher, front_door=self._front_door), self._buffer)
+        return _Reading(Connection(self, self.dispatcher, front_door=self._front_door), self._buffer)
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = request.protocol
         assert isinstance(connection, Connection)
         ours = request_of(request, connection)
-        return _Passed(await self._dispatcher.answer(ours), ours.outlet)
+        return _Passed(await self.dispatcher.answer(ours), ours.outlet)
 
 
 class _Passed(web.StreamResponse):

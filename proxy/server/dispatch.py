@@ -37,7 +37,7 @@ from proxy.server.refusals import refuse_unserved
 from proxy.server.request import Request
 from proxy.server.response import Response
 from proxy.server.serving import Serving
-from proxy.server.shapes import Known, Shapes, known_of
+from proxy.server.shapes import Entry, Known, Shapes, is_plain, known_of
 from proxy.server.sts import TokenService, is_for_tokens
 from proxy.server.telemetry import Telemetry
 from proxy.server.token_requests import TokenRequests
@@ -108,7 +108,11 @@ class Dispatcher:
         visit = Visit(request, self._inlet(request))
         response = None
         try:
-            response = await self._respond(visit)
+            try:
+                response = await self._answer(visit)
+            except Exception as error:
+                # Nothing here may hold the error: it has its traceback, that the frames, they the body read so far.
+                response = self._answers.refusal(visit, self._answers.explain(visit, error))
             visit.answered(response)
             if self._finishing or not (visit.inlet.has_all or await visit.inlet.spent()):
                 response.closes = True
@@ -146,13 +150,6 @@ class Dispatcher:
     def _inlet(self, request: Request) -> Inlet:
         limits = self._limits
         return Inlet(request, idle_seconds=limits.body_idle_seconds, min_bytes_per_second=limits.body_min_bytes_per_second)
-
-    async def _respond(self, visit: Visit) -> Response:
-        try:
-            return await self._answer(visit)
-        except Exception as error:
-            # Kept in this frame, an answer that is the error would hold its traceback, the traceback the frames, they the body read so far.
-            return self._answers.refusal(visit, self._answers.explain(visit, error))
 
     async def _answer(self, visit: Visit) -> Response:
         request = visit.request
@@ -221,16 +218,21 @@ class Dispatcher:
         visit.proved(sender)
         if sender.claim.presigned:
             headers = hoisted_headers(query, headers)
-        access = await self._gate.admit(operation, target, query, headers, sender, request)
-        visit.pays = agreed_to_pay((access.held, access.origin.held if access.origin is not None else None), sender.principal, headers)
-        handle = handle_of(operation)
-        if request.known is None:
+        known = request.known
+        if known is not None and known.entry is not None and known.entry.is_for(sender):
+            access, visit.pays = known.entry.access, known.entry.pays
+        else:
+            access = await self._gate.admit(operation, target, query, headers, sender, request)
+            visit.pays = agreed_to_pay((access.held, access.origin.held if access.origin is not None else None), sender.principal, headers)
             refuse_unserved(operation, headers)
+            if known is not None and access.guard.allows_all and is_plain(sender):
+                known.entry = Entry(sender.caller, access, visit.pays)
+        handle = handle_of(operation)
         if target.key is not None:
             check_key(target.key)
         streamed = operation.name in STREAMED
         body = RequestBody(visit.inlet, headers, sender.claim, sender.signing_key) if streamed else None
-        params = parse_request(operation, target, query, headers) if request.known is None else request.known.read(target, headers)
+        params = parse_request(operation, target, query, headers) if known is None else known.read(target, headers)
         call = self._serving.call(visit, operation, params, headers, sender, access, body)
         if not streamed and has_body(headers):
             return await self._serving.serve_document(visit, handle, call, sender)

@@ -9,11 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import monotonic
+from typing import NamedTuple
 
+from proxy.manifest.records import Caller
 from proxy.s3.model import Operation
 from proxy.s3.parsing import META, Params, parse_request, take_headers
+from proxy.s3.policy.grants import UNRESTRICTED
 from proxy.s3.routing import Target
 from proxy.s3.shape import Head, Shape
+from proxy.server.access import Access
+from proxy.server.auth import Sender
 
 MAX_HEAD_SIZE = 4 * 1024  # of those that are kept
 MAX_LIKE = 4  # shapes of as many lines and of the same method
@@ -21,15 +26,40 @@ MAX_LINES = 24
 LEARN_SECONDS = 0.1
 
 
-@dataclass(frozen=True, slots=True)
+class Entry(NamedTuple):
+    """What was decided of a sender who was let in to a bucket of his own, where nothing but that counts."""
+
+    caller: Caller
+    access: Access
+    pays: bool
+
+    def is_for(self, sender: Sender) -> bool:
+        """Tell whether it was decided by the same. What has not changed is the same object: it is read once."""
+        caller, other = self.caller, sender.caller
+        return (
+            caller.bucket is other.bucket
+            and caller.owner is other.owner
+            and caller.access_key is other.access_key
+            and caller.tenant is other.tenant
+            and is_plain(sender)
+        )
+
+
+def is_plain(sender: Sender) -> bool:
+    """Tell whether a sender is what his access key says, and no more and no less."""
+    return sender.session is None and sender.restrictions is UNRESTRICTED
+
+
+@dataclass(slots=True)
 class Known:
-    """What is known of a request by its shape alone."""
+    """What is known of a request by its shape alone, and who was let in with the last one."""
 
     shape: Shape
     operation: Operation
     hosted: str | None  # the bucket that the host names
     params: Params  # but for those of the path, and of headers that differ from request to request
     differing: tuple[str, ...]  # headers whose values make parameters, by lower-case name
+    entry: Entry | None = None
 
     def read(self, target: Target, headers: Mapping[str, str]) -> Params:
         """As `parse_request`."""
@@ -59,14 +89,17 @@ class Shapes:
         return None
 
     def wants(self, head: str) -> bool:
-        """Tell whether to make a shape of a head that none fits."""
-        return len(head) <= MAX_HEAD_SIZE and head.count("\r\n") <= MAX_LINES and self._now() >= self._not_before
+        """Tell whether to make a shape of a head that none fits. It is told for one head at a time, and not for the next ones."""
+        now = self._now()
+        if len(head) > MAX_HEAD_SIZE or head.count("\r\n") > MAX_LINES or now < self._not_before:
+            return False
+        self._not_before = now + LEARN_SECONDS
+        return True
 
     def keep(self, head: str, known: Known) -> None:
         like = self._kept.setdefault(_likeness(head), [])
         like.insert(0, known)
         del like[MAX_LIKE:]
-        self._not_before = self._now() + LEARN_SECONDS
 
 
 def known_of(shape: Shape, operation: Operation, hosted: str | None, headers: Mapping[str, str]) -> Known:

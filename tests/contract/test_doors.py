@@ -5,6 +5,7 @@ SHARDGATE_EXAMPLES is how many conversations of each kind are tried.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 
@@ -12,7 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from proxy.s3.policy.grants import POLICY
 from tests.doors import Doors, Sent, both_doors, split
+from tests.laboratory import Laboratory
 
 METHODS = ("GET", "GET", "HEAD", "PUT", "DELETE", "POST", "OPTIONS", "PATCH", "get")
 TARGETS = (
@@ -93,6 +96,16 @@ def test_requests_one_after_the_other_are_answered_alike(doors: Doors, sent: Seq
 
 
 @SETTINGS
+@given(sent=st.lists(requests, min_size=1, max_size=3), others=st.lists(streams, max_size=2), at=places)
+def test_requests_that_come_again_are_answered_alike(
+    doors: Doors, sent: Sequence[Sent], others: Sequence[Sent | bytes], at: list[int]
+) -> None:
+    """They are known by their shape then, also behind half of another."""
+    again = [request.encode() for request in sent]
+    alike(doors.converse([[one] for one in again * 2] + [split(b"".join(map(encoded, others)), at)] + [[one] for one in again]))
+
+
+@SETTINGS
 @given(sent=st.lists(streams, min_size=2, max_size=6), at=places)
 def test_requests_sent_ahead_of_their_answers_are_answered_alike(doors: Doors, sent: Sequence[Sent | bytes], at: list[int]) -> None:
     alike(doors.converse([split(b"".join(map(encoded, sent)), at)]))
@@ -105,6 +118,57 @@ def test_a_client_that_goes_away_in_the_middle_is_answered_alike(doors: Doors, s
     answers = doors.converse([[data] for data in before] + [split(last[: max(len(last) - missing, 0)], at)], leave=True)
     size = min(map(len, answers))
     alike([answer[:size] for answer in answers])  # how far it came with the last one is a matter of time
+
+
+@pytest.mark.parametrize("size", [1, 10, 17, 40, 200, -4, -2, -1])
+@pytest.mark.parametrize(
+    "begun", [b"GET /bucket/seed/a HTTP/1.1\r\nX: ", b"PUT /bucket/k HTTP/1.1\r\nContent-Length: 500\r\n\r\n", b"POST / HT"]
+)
+def test_what_looks_like_a_request_in_the_middle_of_another_is_none(doors: Doors, begun: bytes, size: int) -> None:
+    known = Sent("DELETE", "/bucket/k").encode()
+    doors.converse([[known]])
+    fitted = doors.by_shape
+    alike(doors.converse([[known], [known[:size]], [known]]))
+    assert doors.by_shape == fitted + 1
+    alike(doors.converse([[known], [known + begun], [known]]))
+    assert doors.by_shape == fitted + 3  # the second fits, but is not all
+    alike(doors.converse([[begun], [known]]))
+    assert doors.by_shape == fitted + 3
+
+
+def test_who_is_known_by_shape_is_let_in_no_longer_than_he_may(doors: Doors) -> None:
+    get = Sent("GET", "/bucket/known").encode()
+    doors.change(lambda lab: lab.put("known", b"hello, world"))
+    doors.converse([[get]])
+    fitted = doors.by_shape
+    front, _ = doors.converse([[get]] * 4)
+    assert doors.by_shape == fitted + 4
+    assert front.count(b"hello, world") == 4
+    for refuse, allow in ((_disable, _enable), (_deny, _permit)):
+        doors.change(refuse)
+        answers = doors.converse([[get]])
+        doors.change(allow)
+        assert [answer.split()[1] for answer in answers] == [b"403", b"403"]
+        assert b"hello, world" in doors.converse([[get]])[0]
+    assert doors.by_shape == fitted + 8
+
+
+async def _disable(lab: Laboratory) -> None:
+    await lab.services.manifest.set_tenant_enabled(lab.tenant.id, enabled=False)
+
+
+async def _enable(lab: Laboratory) -> None:
+    await lab.services.manifest.set_tenant_enabled(lab.tenant.id, enabled=True)
+
+
+async def _deny(lab: Laboratory) -> None:
+    statement = {"Effect": "Deny", "Principal": "*", "Action": "s3:GetObject", "Resource": "arn:aws:s3:::bucket/*"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    await lab.services.manifest.put_bucket_setting(lab.bucket.id, POLICY, policy)
+
+
+async def _permit(lab: Laboratory) -> None:
+    await lab.services.manifest.put_bucket_setting(lab.bucket.id, POLICY, None)
 
 
 def test_most_requests_take_the_front_door(doors: Doors) -> None:

@@ -12,6 +12,7 @@ from proxy.server.connection import Endpoint
 from proxy.server.dispatch import Dispatcher
 from proxy.server.request import Request
 from proxy.server.response import Response
+from proxy.server.shapes import Shapes
 
 WHOLE = b"x" * 50 * 1024 * 1024  # far more than sockets hold
 
@@ -20,6 +21,7 @@ class Answers:
     """Stands for the dispatcher: answers every request alike."""
 
     idle_seconds = 0.1
+    shapes = Shapes()
 
     def __init__(self, body: bytes = WHOLE) -> None:
         self._body = body

@@ -17,6 +17,7 @@ from proxy.server.dispatch import Dispatcher
 from proxy.server.outlet import JOINED_SIZE
 from proxy.server.request import Request
 from proxy.server.response import Response
+from proxy.server.shapes import Shapes
 from proxy.server.streaming import send_download
 from tests.patience import PATIENCE_SECONDS
 
@@ -56,6 +57,7 @@ class Sending:
     """A download that is sent, and what came of it here. Stands for the dispatcher."""
 
     idle_seconds = 30
+    shapes = Shapes()
 
     def __init__(self, length: int, *pieces: bytes | Exception) -> None:
         self.pieces = Pieces(pieces)
