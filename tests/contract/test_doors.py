@@ -136,6 +136,12 @@ def test_what_looks_like_a_request_in_the_middle_of_another_is_none(doors: Doors
     assert doors.by_shape == fitted + 3
 
 
+@pytest.mark.parametrize("left", [1, 4, 5])
+def test_a_body_of_which_some_is_still_to_come_is_waited_for(doors: Doors, left: int) -> None:
+    known, other = (Sent("PUT", "/bucket/k", content=content).encode() for content in (b"hello", b"world"))
+    alike(doors.converse([[known], [other[:-left], other[-left:]], [Sent("GET", "/bucket/k").encode()]]))
+
+
 def test_who_is_known_by_shape_is_let_in_no_longer_than_he_may(doors: Doors) -> None:
     get = Sent("GET", "/bucket/known").encode()
     doors.change(lambda lab: lab.put("known", b"hello, world"))
