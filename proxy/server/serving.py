@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import msgspec
 
 from proxy.engine.budget import Grant
+from proxy.manifest.records import Readable
 from proxy.s3.model import Operation
 from proxy.s3.parsing import Params
 from proxy.s3.rendering import render_response
@@ -101,6 +102,12 @@ class Serving:
         if call.operation.name in LARGE:
             return await self._serve_large(visit, handle, call, held)
         return await self._answers.render(visit, call.operation, await handle(call))
+
+    def recalled(self, visit: Visit, found: Readable | None, access: Access) -> Response | None:
+        """Return the answer to a plain read (`is_plain`), if it is known: the handler need not be called, nor its call be made."""
+        if found is None or access.held is None:
+            return None
+        return self._plain.answer(visit, found, access.held.bucket, access.guard)
 
     async def _serve_plain(self, visit: Visit, handle: Handle, call: Call) -> Response:
         """Answer a read as it was answered before; if it was not, keep the answer."""

@@ -14,8 +14,9 @@ import pytest
 from proxy.errors import ManifestUnavailable
 from proxy.manifest.sqlite import glances
 from proxy.manifest.sqlite.database import connect
-from proxy.manifest.sqlite.glances import DOUBT_SECONDS, GLANCES_A_TURN, SLOW_SECONDS, WARM_SECONDS, Glances
+from proxy.manifest.sqlite.glances import DOUBT_SECONDS, GLANCES_A_TURN, SLOW_SECONDS, Glances
 from proxy.manifest.sqlite.readers import Readers
+from proxy.manifest.sqlite.small_database import WARM_SECONDS, SmallDatabase
 
 
 class Setting:
@@ -29,7 +30,17 @@ class Setting:
         self.opened = 0
         self.fault: Exception | None = None
         self.readers = Readers(partial(connect, path, busy_seconds=1), count=1, name="read", timeout_seconds=60)
-        self.glances = Glances(self.readers, self._open, is_in_doubt=lambda: self.in_doubt, now=lambda: self.now, waits=lambda: self.waits)
+        self.glances = self._glances()
+
+    def _glances(self, small: SmallDatabase | None = None) -> Glances:
+        return Glances(
+            self.readers, self._open, is_in_doubt=lambda: self.in_doubt, small=small, now=lambda: self.now, waits=lambda: self.waits
+        )
+
+    def keep_in_memory(self) -> None:
+        """Begin anew, with a database that is read through by those who ask."""
+        self.glances.close()
+        self.glances = self._glances(SmallDatabase(self.path, now=lambda: self.now))
 
     def _open(self) -> sqlite3.Connection:
         self.opened += 1
@@ -60,6 +71,16 @@ async def setting(tmp_path: Path) -> AsyncIterator[Setting]:
 async def test_a_question_is_asked_in_a_thread_first_and_here_when_it_comes_again(setting: Setting) -> None:
     assert [await setting.is_here() for _ in range(3)] == [False, True, True]
     assert [await setting.is_here("b") for _ in range(2)] == [False, True]
+
+
+async def test_once_a_small_database_was_read_all_of_it_is_answered_here(setting: Setting) -> None:
+    setting.keep_in_memory()
+    assert [await setting.is_here(about) for about in "abc"] == [False, True, True]
+    setting.in_doubt = True
+    assert not await setting.is_here("d")
+    setting.in_doubt = False
+    setting.now += WARM_SECONDS
+    assert [await setting.is_here(about) for about in "efg"] == [False, True, True]
 
 
 async def test_what_has_not_been_asked_for_long_may_be_in_memory_no_more(setting: Setting) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 
 # Of the log, before they are copied into the database: 64 MiB. Commits wait for it, and it takes 5 to 20 ms however many they are. Seven
@@ -31,6 +32,20 @@ def connect(path: Path, *, busy_seconds: float) -> sqlite3.Connection:
     ):
         connection.execute(f"PRAGMA {pragma}")
     return connection
+
+
+def find_descriptor(path: str | Path) -> int | None:
+    """Return the descriptor by which SQLite has a file open in this process. It may be read from, as long as a connection is open.
+
+    None where it is not open, or the system does not say (Linux does).
+    """
+    with suppress(OSError):
+        wanted = os.stat(path)
+        for name in os.listdir("/proc/self/fd"):
+            with suppress(OSError):  # closed meanwhile
+                if os.path.samestat(os.fstat(int(name)), wanted):
+                    return int(name)
+    return None
 
 
 def identity(path: Path) -> tuple[int, int]:

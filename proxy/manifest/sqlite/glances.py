@@ -4,11 +4,11 @@ The problem. A question takes 5 us. To hand it to a thread, and its answer back,
 But on the event loop a disk that is slow, or hangs, holds up everybody.
 
 The idea. What was asked a moment ago is in memory: the kernel keeps the pages that were read last. So a question is asked in a thread for
-the first time, and here when it comes again soon. Nothing is asked here while there is a sign that the disk does not answer: the writer or
-a reader has been at something for long, or the last glance had to wait, and took longer than memory does. Then all questions go to the
-threads again, each with its deadline, until that is over. (A busy machine may take the processor from us for as long. That is no wait.) A
-glance never waits for a lock: the thread does that. And who asks in a loop lets others have a turn: after so many glances, one gives way
-first.
+the first time, and here when it comes again soon; or at once, if all of the database is in memory (`small_database`). Nothing is asked here
+while there is a sign that the disk does not answer: the writer or a reader has been at something for long, or the last glance had to wait,
+and took longer than memory does. Then all questions go to the threads again, each with its deadline, until that is over. (A busy machine
+may take the processor from us for as long. That is no wait.) A glance never waits for a lock: the thread does that. And who asks in a loop
+lets others have a turn: after so many glances, one gives way first.
 
 With the connection comes the log's head: it says whether anything was committed since something was asked.
 """
@@ -26,11 +26,11 @@ from typing import Concatenate, ParamSpec, TypeVar
 from proxy.errors import ManifestUnavailable
 from proxy.manifest.sqlite.log_head import LogHead
 from proxy.manifest.sqlite.readers import Readers
+from proxy.manifest.sqlite.small_database import WARM_SECONDS, SmallDatabase
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
 Question = Callable[Concatenate[sqlite3.Connection, P], Result]
-WARM_SECONDS = 30.0  # in which pages that are in use are not dropped, unless memory runs out
 MAX_WARM = 20_000  # questions, some 80 bytes each
 SLOW_SECONDS = 0.02  # a glance that takes longer has waited for something
 DOUBT_SECONDS = 1.0  # for which nothing is asked here after that
@@ -48,6 +48,7 @@ class Glances:
         *,
         is_in_doubt: Callable[[], bool],
         find_log: Callable[[], LogHead | None] = lambda: None,
+        small: SmallDatabase | None = None,
         now: Callable[[], float] = monotonic,
         waits: Callable[[], int] | None = None,
     ) -> None:
@@ -55,6 +56,7 @@ class Glances:
         self._open_connection = open_connection
         self._is_in_doubt = is_in_doubt
         self._find_log = find_log
+        self._small = small
         self._now = now
         self._waits = waits or _waits_of_thread
         self._connection: sqlite3.Connection | None = None
@@ -85,7 +87,7 @@ class Glances:
             finally:
                 if (ended := self._now()) - began > SLOW_SECONDS and self._waits() != waits:
                     self._not_before = ended + DOUBT_SECONDS
-        answer = await self._readers.ask(question, *args, **kwargs)
+        answer = await self._readers.ask(self._answered, question, *args, **kwargs)
         self._warm.add(asked)
         if self._connection is None and not self._is_opening and self._now() >= self._not_before:
             await self._open()
@@ -101,7 +103,16 @@ class Glances:
             with suppress(sqlite3.Error):
                 connection.close()
 
+    def _answered(self, connection: sqlite3.Connection, question: Question[P, Result], /, *args: P.args, **kwargs: P.kwargs) -> Result:
+        """Answer in a thread, and read on in a small database on the way."""
+        answer = question(connection, *args, **kwargs)
+        if self._small is not None:
+            self._small.read_on()
+        return answer
+
     def _is_warm(self, asked: int, now: float) -> bool:
+        if self._small is not None and self._small.is_in_memory(now):
+            return True
         if now >= self._turn_at or len(self._warm) >= MAX_WARM:
             self._warm_before, self._warm = self._warm, set()
             self._turn_at = now + WARM_SECONDS

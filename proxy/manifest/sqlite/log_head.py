@@ -17,12 +17,12 @@ It is read by SQLite's own descriptor. To open the file, and to close it again, 
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from pathlib import Path
+
+from proxy.manifest.sqlite.database import find_descriptor
 
 HEAD_SIZE = 48
 _VERSION = (3_007_000).to_bytes(4, "little"), (3_007_000).to_bytes(4, "big")  # in the byte order of the machine
-_DESCRIPTORS = "/proc/self/fd"  # Linux; elsewhere there is no head to read
 
 
 class LogHead:
@@ -34,13 +34,8 @@ class LogHead:
     @classmethod
     def find(cls, database: Path) -> LogHead | None:
         """Find it among what SQLite has open, once a connection has read something. This reads the disk."""
-        with suppress(OSError):
-            wanted = os.stat(f"{os.path.realpath(database)}-shm")
-            for name in os.listdir(_DESCRIPTORS):
-                with suppress(OSError):  # closed meanwhile
-                    if os.path.samestat(os.fstat(int(name)), wanted):
-                        return cls(int(name))
-        return None
+        descriptor = find_descriptor(f"{os.path.realpath(database)}-shm")
+        return None if descriptor is None else cls(descriptor)
 
     def read(self) -> bytes | None:
         """Return the head, or None if there is none that could be relied on."""

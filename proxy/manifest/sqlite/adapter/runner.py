@@ -17,6 +17,7 @@ from proxy.manifest.sqlite.group_commit import GroupCommitter, Joint, Steps
 from proxy.manifest.sqlite.log_head import LogHead
 from proxy.manifest.sqlite.readers import Readers
 from proxy.manifest.sqlite.schema import probe_writing
+from proxy.manifest.sqlite.small_database import SmallDatabase
 from proxy.manifest.sqlite.turn import Turn
 
 P = ParamSpec("P")
@@ -41,7 +42,13 @@ class StepRunner:
         self._committer = GroupCommitter(
             self._connect, timeout_seconds=timeout_seconds, turn=Turn(path), probe=probe_writing, check=self._check_still_there
         )
-        self._glances = Glances(self._points, self._connect, is_in_doubt=self._is_in_doubt, find_log=lambda: LogHead.find(path))
+        self._glances = Glances(
+            self._points,
+            self._connect,
+            is_in_doubt=self._is_in_doubt,
+            find_log=lambda: LogHead.find(path),
+            small=SmallDatabase(path),
+        )
         self._glance = self._glances.ask  # for a read that takes microseconds, and that comes again soon
 
     @property
