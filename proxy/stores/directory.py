@@ -10,6 +10,7 @@ What a crash leaves: before the rename a temporary, which the server's next star
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import re
@@ -62,6 +63,7 @@ class DirectoryStore:
         self._lanes = Lanes(LANES, name=f"store-{info.name}")
         self._convoy = None if fsync else convoy
         self._kept = KeptFiles(files_to_keep())
+        self._opening: dict[ShardName, asyncio.Event] = {}  # shards that somebody opens just now, to read a little
         self._closed = False
         self._root = Root(info.name, path, fsync=fsync, folders_to_keep=files_to_keep())
         self.present = self._root.begin(create=create)
@@ -79,14 +81,33 @@ class DirectoryStore:
         self._check(name)
         if (found := self.read_at_once(name, start, length)) is not None:
             return found
-        data, file = await self._run(lambda root, _: self._read_and_keep(root, name, start, length), reading=name)
-        self._kept.keep(name, file)
-        return data
+        if length > AT_ONCE_SIZE:
+            return await self._open_and_read(name, start, length)
+        if (opened := self._opening.get(name)) is not None:
+            await opened.wait()
+            if (found := self.read_at_once(name, start, length)) is not None:
+                return found
+        return await self._open_for_others(name, start, length)
 
     def read_at_once(self, name: ShardName, start: int, length: int) -> memoryview | None:
         """Return the range if it is in memory, and the right disk was there a moment ago."""
         root = self._root.seen_lately()
         return None if root is None or length > AT_ONCE_SIZE else self._kept.read(root, name, start, length)
+
+    async def _open_for_others(self, name: ShardName, start: int, length: int) -> bytes:
+        """Open a shard and read from it, while others that want a little of it wait: objects of one pack are often read together."""
+        opened = self._opening[name] = asyncio.Event()
+        try:
+            return await self._open_and_read(name, start, length)
+        finally:
+            opened.set()  # or it could not be opened: then each finds out by itself
+            if self._opening.get(name) is opened:
+                del self._opening[name]
+
+    async def _open_and_read(self, name: ShardName, start: int, length: int) -> bytes:
+        data, file = await self._run(lambda root, _: self._read_and_keep(root, name, start, length), reading=name)
+        self._kept.keep(name, file)
+        return data
 
     async def get(self, name: ShardName) -> bytes:
         self._check(name)

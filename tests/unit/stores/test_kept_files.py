@@ -51,6 +51,42 @@ async def test_a_range_that_is_in_memory_is_read_without_a_thread(store: Directo
     assert await store.get_range(NAME, 1, AT_ONCE_SIZE) == DATA[1:]
 
 
+async def test_many_who_read_from_one_shard_at_a_time_open_it_once(store: DirectoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+    read = store._read_and_keep
+    monkeypatch.setattr(store, "_read_and_keep", lambda *asked: opened.append(asked) or read(*asked))
+    parts = await asyncio.gather(*(store.get_range(NAME, start, 10) for start in range(20)))
+    assert parts == [DATA[start : start + 10] for start in range(20)]
+    assert len(opened) == 1
+    assert store._opening == {}
+
+
+async def test_who_waits_for_another_to_open_a_shard_does_not_fail_with_him(store: DirectoryStore) -> None:
+    with pytest.raises(ShardMissing):
+        await store.get_range(ShardName("00/missing"), 0, 5)
+    first, second = (asyncio.ensure_future(store.get_range(NAME, start, 5)) for start in (len(DATA) - 2, 0))
+    with pytest.raises(ShardMissing):
+        await first
+    assert await second == DATA[:5]
+    assert store._opening == {}
+
+
+async def test_who_waits_for_another_to_open_a_shard_goes_on_when_he_leaves(store: DirectoryStore) -> None:
+    first, second = (asyncio.ensure_future(store.get_range(NAME, start, 5)) for start in (3, 0))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert await second == DATA[:5]
+    assert store._opening == {}
+
+
+async def test_a_little_does_not_wait_for_who_reads_much(store: DirectoryStore) -> None:
+    much = asyncio.ensure_future(store.get_range(NAME, 0, AT_ONCE_SIZE + 1))
+    await asyncio.sleep(0)
+    assert store._opening == {}
+    assert await store.get_range(NAME, 0, 5) == DATA[:5]
+    assert await much == DATA
+
+
 async def test_a_store_that_is_opened_late_has_nothing_at_once_before(store: DirectoryStore) -> None:
     await store.get_range(NAME, 0, 5)
     opening: asyncio.Future[Store] = asyncio.get_running_loop().create_future()
