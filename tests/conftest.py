@@ -1,4 +1,5 @@
-"""The event loops of the tests: the usual one, or with the mark `leaping` one of simulated time; and Ctrl-C, which programs must hear."""
+"""What holds for all tests: their event loops, the usual one or with the mark `leaping` one of simulated time; Ctrl-C, which programs must
+hear; and that no property fails because the machine is busy."""
 
 from __future__ import annotations
 
@@ -7,8 +8,13 @@ import signal
 from collections.abc import Callable, Mapping
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.leaping import LeapingLoop
+
+# Without this, an example that takes longer than 200 ms fails, and so does one that takes long to make.
+settings.register_profile("patient", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 def pytest_configure() -> None:
