@@ -12,9 +12,9 @@ import sqlite3
 from contextlib import suppress
 from pathlib import Path
 
-# Of the log, before they are copied into the database: 64 MiB. Commits wait for it, and it takes 5 to 20 ms however many they are. Seven
-# thousand deletions a second write as many pages in a second: at a quarter of these, every hundredth request met it.
-LOG_PAGES = 16_000
+# Of the log, before they are copied into the database: 32 MiB. Commits wait for it, and it takes 5 to 20 ms however many they are. Seven
+# thousand deletions a second write twice as many pages in a second: at half of these, every hundredth request met it.
+LOG_PAGES = 8000
 BUSY_SHARE = 0.8  # of the deadline: SQLite gives up before it, and says that the database is locked
 
 

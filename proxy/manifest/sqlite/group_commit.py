@@ -38,6 +38,7 @@ Step = Callable[[sqlite3.Connection], Result]
 MAX_GROUP = 256  # from then on nothing joins a group
 CLOSE_SECONDS = 30.0  # some groups, each of which may wait for another process's as long as the connection's timeout
 PROBE_SECONDS = 2.0
+BUSY_GROUPS = 64  # a writer that has committed as many will commit more
 _DATABASE_FAILS = frozenset({
     sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_READONLY,
     sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL,
@@ -79,14 +80,19 @@ class GroupCommitter:
         probe: Step[object],
         probe_seconds: float = PROBE_SECONDS,
         check: Callable[[], None] = lambda: None,
+        make_room: Step[object] = lambda _: None,
     ) -> None:
-        """`check` is called before each group and after it: the group fails if it raises. `probe` writes something, if that is possible."""
+        """`check` is called before each group and after it: the group fails if it raises. `probe` writes something, if that is possible.
+        `make_room` is called once, by a writer that is busy.
+        """
         self._open_connection = open_connection
         self._timeout_seconds = timeout_seconds
         self._turn = turn
         self._probe = probe
         self._probe_seconds = probe_seconds
         self._check = check
+        self._make_room = make_room
+        self._groups = 0
         self._connection: sqlite3.Connection | None = None
         self._failure = ""  # why the last group could not be written
         self._probe_at = monotonic() + probe_seconds
@@ -151,6 +157,9 @@ class GroupCommitter:
             while (group := self._next_group()) is not None:
                 if group:
                     self._deliver(group, self._outcomes(group))
+                    self._groups += 1
+                    if self._groups == BUSY_GROUPS:
+                        self._prepare()
                 if monotonic() >= self._probe_at:
                     self._outcomes([], self._probe if self._failure else None)
                     self._probe_at = monotonic() + self._probe_seconds
@@ -207,6 +216,13 @@ class GroupCommitter:
         if connection.total_changes > changes:  # a group whose steps changed nothing proves nothing
             self._failure = ""
         return outcomes
+
+    def _prepare(self) -> None:
+        """Make room. What goes wrong here with the database, the next group finds, too, and tells."""
+        self._begun = monotonic()
+        with suppress(Exception), self._turn.taken():
+            self._make_room(self._opened())
+        self._begun = None
 
     def _opened(self) -> sqlite3.Connection:
         if self._connection is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
@@ -15,6 +16,7 @@ from proxy.manifest.sqlite.database import BUSY_SHARE, connect, identity
 from proxy.manifest.sqlite.glances import Glances
 from proxy.manifest.sqlite.group_commit import GroupCommitter, Joint, Steps
 from proxy.manifest.sqlite.log_head import LogHead
+from proxy.manifest.sqlite.log_room import make_room
 from proxy.manifest.sqlite.readers import Readers
 from proxy.manifest.sqlite.schema import probe_writing
 from proxy.manifest.sqlite.small_database import SmallDatabase
@@ -40,7 +42,12 @@ class StepRunner:
         self._points = Readers(self._connect, count=1, name="manifest-read", timeout_seconds=timeout_seconds)
         self._listings = Readers(self._connect, count=2, name="manifest-list", timeout_seconds=timeout_seconds)
         self._committer = GroupCommitter(
-            self._connect, timeout_seconds=timeout_seconds, turn=Turn(path), probe=probe_writing, check=self._check_still_there
+            self._connect,
+            timeout_seconds=timeout_seconds,
+            turn=Turn(path),
+            probe=probe_writing,
+            check=self._check_still_there,
+            make_room=partial(make_room, database=path),
         )
         self._glances = Glances(
             self._points,
