@@ -57,6 +57,10 @@ def split_target(hosted: str | None, raw_path: str) -> Target:
     Raises InvalidURI for an escape that is none, and for what is not UTF-8.
     """
     path = raw_path.removeprefix("/")
+    if hosted is None and "%" not in path and path.isascii():
+        name, _, key = path.partition("/")
+        if name and key:
+            return Target(name, key)
     if hosted is not None:
         return Target(hosted, _decode(path) or None)
     name, _, key = path.partition("/")

@@ -37,7 +37,7 @@ from proxy.server.refusals import refuse_unserved
 from proxy.server.request import Request
 from proxy.server.response import Response
 from proxy.server.serving import Serving
-from proxy.server.shapes import Entry, Known, Shapes, is_plain, known_of
+from proxy.server.shapes import Entry, Shapes, is_plain, known_of
 from proxy.server.sts import TokenService, is_for_tokens
 from proxy.server.telemetry import Telemetry
 from proxy.server.token_requests import TokenRequests
@@ -108,11 +108,7 @@ class Dispatcher:
         visit = Visit(request, self._inlet(request))
         response = None
         try:
-            try:
-                response = await self._answer(visit)
-            except Exception as error:
-                # Nothing here may hold the error: it has its traceback, that the frames, they the body read so far.
-                response = self._answers.refusal(visit, self._answers.explain(visit, error))
+            response = await self._respond(visit)
             visit.answered(response)
             if self._finishing or not (visit.inlet.has_all or await visit.inlet.spent()):
                 response.closes = True
@@ -151,23 +147,24 @@ class Dispatcher:
         limits = self._limits
         return Inlet(request, idle_seconds=limits.body_idle_seconds, min_bytes_per_second=limits.body_min_bytes_per_second)
 
-    async def _answer(self, visit: Visit) -> Response:
-        request = visit.request
-        visit.remote = self._peers.address(request, request.headers)
-        if request.known is not None and (known := self._read_known(visit, request.known)) is not None:
-            return await self._serve(visit, known)
-        request.known = None
-        errand = await self._read(visit)
-        if isinstance(errand, Response):
-            return errand
-        response = await self._serve(visit, errand)
-        self._learn(visit, errand)
+    async def _respond(self, visit: Visit) -> Response:
+        try:
+            read = self._read_known(visit) or await self._read(visit)
+            if isinstance(read, Response):
+                return read
+            response = await self._serve(visit, read)
+        except Exception as error:
+            # Kept in this frame, an answer that is the error would hold its traceback, the traceback the frames, they the body read so far.
+            return self._answers.refusal(visit, self._answers.explain(visit, error))
+        if visit.request.head and read.operation.name in SHAPED:
+            self._learn(visit, read.operation)
         return response
 
     async def _read(self, visit: Visit) -> Errand | Response:
         """Return what a request asks for; or the answer, if it is none of those that go through the gate one by one."""
         request = visit.request
         headers = request.headers
+        visit.remote = self._peers.address(request, headers)
         if self._website_domains:
             site = site_of_host(headers.get("host", ""), self._bucket_domains, self._website_domains)
             if site is not None:
@@ -190,22 +187,28 @@ class Dispatcher:
         evidence = evidence_of_request(request.method, visit.raw_path, query, headers, resource=resource, place=place)
         return Errand(operation, target, query, evidence)
 
-    def _read_known(self, visit: Visit, known: Known) -> Errand | None:
-        """As `_read`, of a request whose shape says all but the path and some values; None if the path names no object."""
-        target = visit.target = split_target(known.hosted, visit.raw_path)
-        if target.bucket is None or target.key is None:
+    def _read_known(self, visit: Visit) -> Errand | None:
+        """As `_read`, of a request whose shape says all but the path and some values. None without a shape, or where there is no key."""
+        request = visit.request
+        known = request.known
+        if known is None:
             return None
-        visit.operation = known.operation
-        evidence = evidence_of_shape(known.shape, visit.raw_path, visit.request.headers, self._authenticator.place)
+        target = split_target(known.hosted, visit.raw_path)
+        if target.bucket is None or target.key is None:
+            request.known = None
+            return None
+        visit.remote, visit.target, visit.operation = self._peers.address(request, request.headers), target, known.operation
+        evidence = evidence_of_shape(known.shape, visit.raw_path, request.headers, self._authenticator.place)
         return Errand(known.operation, target, known.shape.query, evidence)
 
-    def _learn(self, visit: Visit, errand: Errand) -> None:
+    def _learn(self, visit: Visit, operation: Operation) -> None:
         """Keep what was read of a request that was served, for those that come in the same shape."""
-        request, sender, operation = visit.request, visit.sender, errand.operation
-        if not request.head or sender is None or operation.name not in SHAPED or "origin" in request.headers:
-            return
+        request, sender = visit.request, visit.sender
         head = request.head.decode("latin-1")
-        if self.shapes.wants(head) and (shape := shape_of(head, sender.claim)) is not None:
+        if sender is None or "origin" in request.headers or not self.shapes.wants(head):
+            return
+        shape = shape_of(head, sender.claim)
+        if shape is not None:
             hosted = self._hosts.bucket(request.headers.get("host", ""))
             self.shapes.keep(head, known_of(shape, operation, hosted, request.headers))
 
