@@ -233,6 +233,10 @@ class Dispatcher:
         handle = handle_of(operation)
         if target.key is not None:
             check_key(target.key)
+        if known is not None and known.is_plain_read:
+            check_bodiless(sender.claim)
+            if (response := self._serving.recalled(visit, sender.caller.found, access)) is not None:
+                return response
         streamed = operation.name in STREAMED
         body = RequestBody(visit.inlet, headers, sender.claim, sender.signing_key) if streamed else None
         params = parse_request(operation, target, query, headers) if known is None else known.read(target, headers)

@@ -25,6 +25,7 @@ from proxy.server.response import Response
 from proxy.server.visit import Visit
 
 READS = frozenset({"GetObject", "HeadObject"})
+ASKING_MORE = frozenset({"x-amz-server-side-encryption", "content-length", "transfer-encoding"})  # no parameters, and yet looked at
 MAX_KEPT = 3000  # answers, 3 KB each, and keys of packs of 4 KB each
 _ALWAYS = 2  # parameters: Bucket and Key
 
@@ -41,8 +42,8 @@ class _Kept(NamedTuple):
 
 
 def is_plain(call: Call) -> bool:
-    """Tell whether a read asks for nothing but the object. What is not among the parameters and yet looked at refuses, or does nothing."""
-    return len(call.params) == _ALWAYS and "x-amz-server-side-encryption" not in call.headers
+    """Tell whether a read asks for nothing but the object."""
+    return len(call.params) == _ALWAYS and call.headers.keys().isdisjoint(ASKING_MORE)
 
 
 class PlainReads:

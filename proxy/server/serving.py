@@ -105,7 +105,7 @@ class Serving:
 
     def recalled(self, visit: Visit, found: Readable | None, access: Access) -> Response | None:
         """Return the answer to a plain read (`is_plain`), if it is known: the handler need not be called, nor its call be made."""
-        if found is None or access.held is None:
+        if found is None or access.held is None or access.guard.waits_for_body:
             return None
         return self._plain.answer(visit, found, access.held.bucket, access.guard)
 

@@ -19,6 +19,7 @@ from proxy.s3.routing import Target
 from proxy.s3.shape import Head, Shape
 from proxy.server.access import Access
 from proxy.server.auth import Sender
+from proxy.server.plain_reads import ASKING_MORE, READS
 
 MAX_HEAD_SIZE = 4 * 1024  # of those that are kept
 MAX_LIKE = 4  # shapes of as many lines and of the same method
@@ -59,6 +60,7 @@ class Known:
     hosted: str | None  # the bucket that the host names
     params: Params  # but for those of the path, and of headers that differ from request to request
     differing: tuple[str, ...]  # headers whose values make parameters, by lower-case name
+    is_plain_read: bool  # a GET or HEAD of an object that asks for nothing else, and has no body
     entry: Entry | None = None
 
     def read(self, target: Target, headers: Mapping[str, str]) -> Params:
@@ -109,7 +111,9 @@ def known_of(shape: Shape, operation: Operation, hosted: str | None, headers: Ma
         differing |= {name for name in headers if name.startswith(META)}
     same = {name: value for name, value in headers.items() if name not in differing}
     params = parse_request(operation, Target(None, None), shape.query, same)
-    return Known(shape, operation, hosted, params, tuple(name for name in headers if name in differing))
+    asks_more = params or differing or not headers.keys().isdisjoint(ASKING_MORE)
+    is_plain_read = operation.name in READS and not asks_more
+    return Known(shape, operation, hosted, params, tuple(name for name in headers if name in differing), is_plain_read)
 
 
 def _likeness(head: str) -> tuple[str, int]:
