@@ -188,7 +188,13 @@ class Reader:
                         yield piece
 
     def _begin(self, window: Window | SlotWindow, keys: ReadKeys, *, charged: bool) -> asyncio.Task[Fetched]:
-        return asyncio.create_task(self.fetch(window, keys, charged=charged))
+        return asyncio.create_task(self._fetch_ahead(window, keys, charged=charged))
+
+    async def _fetch_ahead(self, window: Window | SlotWindow, keys: ReadKeys, *, charged: bool) -> Fetched:
+        """As `fetch`. What waits to be sent takes no more memory than its plaintext: there is more for what is still to be fetched."""
+        pieces, held = await self.fetch(window, keys, charged=charged)
+        held.keep(sum(map(len, pieces)))
+        return pieces, held
 
     async def fetch(self, window: Window | SlotWindow, keys: ReadKeys, *, charged: bool = True) -> Fetched:
         """Return a window's plaintext and the memory granted for it. What is at hand costs no task, and no turn of the loop."""

@@ -5,7 +5,8 @@ each window takes a round trip, and a client that waits for one after the other 
 are larger, or fetched long before, take memory that others may need.
 
 The idea. Windows from afar are fetched several at a time. There are more of them each time the client has to wait, and none beyond the next
-unless half of the budget stays free: memory that others do not miss.
+unless half of the budget stays free: memory that others do not miss. While the client waits for one that is late, those behind it come
+in, and the lines would have nothing to send: in the place of each another is begun.
 
 What lies in this machine's memory is not fetched at all. It is taken in short runs, without tasks and threads. A run that is not there is
 fetched, and the next one looked for again: perhaps only its file was not open yet. After two in a row that are not there, the rest of the
@@ -63,6 +64,8 @@ class ReadAhead:
         if self._is_far and self._has_begun_to_flow and not ahead.done():
             self._depth = min(self._depth + 1, MOST_AHEAD)
         self._has_begun_to_flow = True
+        if self._is_far:
+            await self._keep_lines_busy(ahead)
         try:
             fetched = await ahead
         finally:
@@ -111,6 +114,17 @@ class ReadAhead:
             return fetched
         self._missed += 1
         return None
+
+    async def _keep_lines_busy(self, awaited: asyncio.Task[Fetched]) -> None:
+        """Until a window has come, begin another in the place of each that has come before it."""
+        while not awaited.done():
+            _, under_way = await asyncio.wait(self._under_way(), return_when=asyncio.FIRST_COMPLETED)
+            if not awaited.done():
+                come = len(self._begun) - len(under_way)
+                self._fill(min(self._depth + come, MOST_AHEAD) + 1)
+
+    def _under_way(self) -> list[asyncio.Task[Fetched]]:
+        return [ahead for ahead, _ in self._begun if not ahead.done()]
 
     def _fill(self, count: int) -> None:
         """Have so many windows begun: one in any case, more while there is memory to spare."""

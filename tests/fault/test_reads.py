@@ -72,7 +72,7 @@ async def test_what_was_read_ahead_is_freed_when_the_client_goes_away(lab: Labor
     await lab.put("k", os.urandom(20 * MIB))
     reading = await _open(lab)
     await anext(reading)
-    (ahead,) = _under_way("Reader.fetch")
+    (ahead,) = _under_way("Reader._fetch_ahead")
     await asyncio.wait([ahead])
     assert lab.services.budget.held_bytes > 0
     await reading.aclose()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import pytest
 
@@ -28,6 +28,7 @@ class Stores:
         self.under_way = self.most_under_way = 0
         self.begun = 0
         self.in_memory = range(0)  # what lies there of the segment
+        self.late: Mapping[int, float] = {}  # seconds that some windows take, by number
 
     def ahead(self, *, is_far: bool, looks: bool = False) -> ReadAhead:
         return ReadAhead(iter(self.windows), self._begin, self.budget, is_far=is_far, at_hand=self._at_hand if looks else None)
@@ -49,7 +50,7 @@ class Stores:
         self.most_under_way = max(self.most_under_way, self.under_way)
         held = await self.budget.acquire(2 * window.length, owner="t")
         try:
-            await asyncio.sleep(TRIP)
+            await asyncio.sleep(self.late.get(window.start // window.length, TRIP))
         except asyncio.CancelledError:
             held.release()
             raise
@@ -116,6 +117,16 @@ async def test_more_is_read_ahead_from_afar_while_the_client_waits() -> None:
     await _taken(ahead, count=100)
     assert stores.most_under_way >= MOST_AHEAD
     assert stores.most_under_way <= MOST_AHEAD + 1
+
+
+@simulated
+async def test_while_one_window_is_late_others_are_begun_in_the_place_of_those_that_come() -> None:
+    stores = Stores(count=200)
+    stores.late = {2: 10 * TRIP}
+    ahead = stores.ahead(is_far=True)
+    assert await _taken(ahead, count=3) == ([0, 4 * MIB, 8 * MIB], pytest.approx(10 * TRIP))
+    assert stores.begun == 3 + MOST_AHEAD
+    assert stores.most_under_way <= 2 + AHEAD_FROM_AFAR
 
 
 @simulated
