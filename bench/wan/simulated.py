@@ -92,18 +92,18 @@ async def _direct(seed: int) -> dict[str, Measured]:
         else:
             await bucket.get_range(ShardName(str(number)), 0, operation.size_bytes)
 
-    return {one.name: Measured(latencies=await _measured(step, one, Random(seed)), requests=1.0) for one in FULL.healthy}
+    return {one.name: Measured(latencies=await measured(step, one, Random(seed)), requests=1.0) for one in FULL.healthy}
 
 
 async def _in_state(seed: int, state: str) -> dict[str, Measured]:
     """Let a proxy get to know its stores, and then measure what it does when they are in this state."""
     proxy, found = SimulatedProxy(seed, megabytes_per_second=FAST), {}
     for operation in FULL.troubled:
-        await _measured(proxy.answer, operation, proxy.chance)
+        await measured(proxy.answer, operation, proxy.chance)
     proxy.turn(TROUBLES.get(state, {}))
     for operation in FULL.troubled if state in TROUBLES else FULL.healthy:
         before = proxy.requests
-        latencies = await _measured(proxy.answer, operation, proxy.chance)
+        latencies = await measured(proxy.answer, operation, proxy.chance)
         found[operation.name] = Measured(latencies=latencies, requests=(proxy.requests - before) / len(latencies))
     return found
 
@@ -112,7 +112,7 @@ async def _large(seed: int, size_bytes: int) -> dict[str, float]:
     """Return the seconds that a large object takes over narrow lines."""
     proxy, loop = SimulatedProxy(seed, megabytes_per_second=NARROW), asyncio.get_running_loop()
     for operation in (GET_64K, PUT_64K):
-        await _measured(proxy.answer, operation, proxy.chance)
+        await measured(proxy.answer, operation, proxy.chance)
 
     async def timed(step: Awaitable[None]) -> float:
         begun = loop.time()
@@ -126,7 +126,7 @@ async def _large(seed: int, size_bytes: int) -> dict[str, float]:
     }
 
 
-async def _measured(step: Step, operation: Operation, chance: Random) -> list[float]:
+async def measured(step: Step, operation: Operation, chance: Random) -> list[float]:
     """Return the seconds of each request in the order they began."""
     loop, numbers = asyncio.get_running_loop(), iter(range(operation.most))
     taken: list[tuple[float, float]] = []

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from proxy.engine.read import Reading
+from proxy.engine.windows import FIRST_WINDOW_SIZE
 from proxy.manifest.records import ObjectKey
 from proxy.stores.late import LateStore
 from proxy.stores.protocol import Store
@@ -77,6 +78,15 @@ async def test_what_was_read_ahead_is_freed_when_the_client_goes_away(lab: Labor
     assert lab.services.budget.held_bytes > 0
     await reading.aclose()
     assert lab.services.budget.held_bytes == 0
+
+
+async def test_what_waits_to_be_sent_holds_no_more_memory_than_its_plaintext(lab: Laboratory) -> None:
+    await lab.put("k", os.urandom(20 * MIB))
+    reading = await _open(lab)
+    await anext(reading)
+    await asyncio.wait(_under_way("Reader._fetch_ahead"))
+    assert lab.services.budget.held_bytes == 3 * FIRST_WINDOW_SIZE  # that which is being sent, and the next, twice as long
+    await reading.aclose()
 
 
 async def test_what_is_being_read_ahead_is_broken_off_when_the_client_goes_away(lab: Laboratory) -> None:

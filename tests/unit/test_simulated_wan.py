@@ -1,0 +1,45 @@
+"""What one lost message costs where a store is slow and another dead: the engine over the lines of the bench, in simulated time."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from bench.wan.campaign import FAST, TROUBLES
+from bench.wan.line import State
+from bench.wan.operations import GET_8M, GET_64K, PUT_64K, Measured, Operation
+from bench.wan.simulated import measured
+from bench.wan.simulated_proxy import SimulatedProxy
+from tests.leaping import leap
+
+SEED = 1
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+async def _measured(operation: Operation, states: dict[str, State]) -> Measured:
+    proxy = SimulatedProxy(SEED, megabytes_per_second=FAST)
+    await measured(proxy.answer, operation, proxy.chance)
+    proxy.turn(states)
+    before = proxy.requests
+    latencies = await measured(proxy.answer, operation, proxy.chance)
+    return Measured(latencies=latencies, requests=(proxy.requests - before) / len(latencies))
+
+
+@pytest.mark.parametrize("operation", [GET_64K, PUT_64K, GET_8M], ids=lambda operation: operation.name)
+def test_with_one_store_slow_and_one_dead_requests_take_little_longer(operation: Operation) -> None:
+    healthy = leap(_measured(operation, {}))
+    troubled = leap(_measured(operation, dict(TROUBLES["slow + dead"])))
+    assert troubled.percentile(0.5) < 1.1 * healthy.percentile(0.5)
+    assert troubled.percentile(0.99) < 1.7 * healthy.percentile(0.99)
+
+
+def test_the_same_seed_gives_the_same_figures() -> None:
+    assert leap(_measured(GET_64K, {})) == leap(_measured(GET_64K, {}))
