@@ -188,7 +188,8 @@ class Reader:
                         yield piece
 
     def _begin(self, window: Window | SlotWindow, keys: ReadKeys, *, charged: bool) -> asyncio.Task[Fetched]:
-        return asyncio.create_task(self._fetch_ahead(window, keys, charged=charged))
+        fetch = self.fetch if isinstance(window, SlotWindow) else self._fetch_ahead  # nothing comes behind a slot
+        return asyncio.create_task(fetch(window, keys, charged=charged))
 
     async def _fetch_ahead(self, window: Window | SlotWindow, keys: ReadKeys, *, charged: bool) -> Fetched:
         """As `fetch`. What waits to be sent takes no more memory than its plaintext: there is more for what is still to be fetched."""
