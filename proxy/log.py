@@ -107,7 +107,9 @@ class BatchHandler(logging.Handler):
         self._told.append((time.time(), name, told))
         if len(self._told) >= MADE_AT_ONCE:
             self._make()
-        self._see_to_it(at_once=False)
+            self._see_to_it(at_once=False)
+        elif not self._come.is_set():
+            self._come.set()
 
     def _make(self) -> None:
         """Put into words what was told so far."""

@@ -217,7 +217,7 @@ class Budget:
 
     def has_room(self, size_bytes: int) -> bool:
         """Tell whether somebody small would be served at once, for what has given its memory back before anybody else has a turn."""
-        return not self._waiting and size_bytes <= min(self._free, SMALL_SIZE)
+        return size_bytes <= self._free and size_bytes <= SMALL_SIZE and not self._waiting
 
     async def acquire(self, size_bytes: int, *, owner: str) -> Grant:
         """Hold the bytes, or as many as one request may have, so that a huge one can run alone. Raises `BudgetExhausted`."""

@@ -18,7 +18,7 @@ from proxy.stores.protocol import ShardName
 class SlotAtHand:
     """One slot, for as long as its extent is what it was."""
 
-    __slots__ = ("_cache", "_name", "_opener", "_store", "key", "keys", "slot")
+    __slots__ = ("_cache", "_name", "_opener", "_store", "key", "keys", "memory_bytes", "slot")
 
     def __init__(self, extent: Extent, offset: int, size: int, cipher: TenantCipher, upstream: Upstream) -> None:
         """Raises `ShardMismatch` if there is no such slot in the pack, `KeyUnavailable`."""
@@ -30,11 +30,7 @@ class SlotAtHand:
         self._store = None if slot.column in segment.missing else upstream.fleet.stores.get(segment.stores[slot.column])
         self._name = ShardName(segment.shard_name(slot.column))
         self._opener = SlotOpener(slot, self.keys)
-
-    @property
-    def memory_bytes(self) -> int:
-        """What it takes: the sealed and the opened slot."""
-        return 2 * self.slot.length
+        self.memory_bytes = 2 * slot.length  # what it takes: the sealed and the opened slot
 
     def read(self) -> bytes | None:
         """Return the object, authenticated; None if it is not at hand, or does not open."""

@@ -35,6 +35,7 @@ from proxy.manifest.sqlite.versions import decode_version, find_readable, readab
 
 Decoded = TypeVar("Decoded")
 Who = tuple[AccessKeyId | None, BucketName | None]
+About = tuple[AccessKeyId | None, BucketName | None, ObjectKey]
 MAX_KEPT_BYTES = 2 * 1024 * 1024  # of records, which take a few times as much decoded: a bucket may have many large settings
 MAX_ANSWER_BYTES = 2 * 1024 * 1024  # of records of versions and packs: some 5,000 small objects, which take 3 KiB each when decoded
 
@@ -87,7 +88,7 @@ class KeptCallers:
     def __init__(self) -> None:
         self._known: dict[Who, _Known] = {}
         self._known_bytes = 0
-        self._answers: dict[tuple[Who, ObjectKey], _Answer] = {}
+        self._answers: dict[About, _Answer] = {}
         self._packs: dict[ExtentId, tuple[bytes, Extent]] = {}  # many versions are in one
         self._answer_bytes = 0
 
@@ -98,7 +99,7 @@ class KeptCallers:
         if look is None:
             known = self._known.get((access_key, bucket_name))
             return known.caller if known is not None and known.head == head else None
-        answer = self._answers.get(((access_key, bucket_name), look.key))
+        answer = self._answers.get((access_key, bucket_name, look.key))
         if answer is None or answer.head != head or (look.to_read and not answer.is_whole):
             return None
         return answer.caller
@@ -130,7 +131,7 @@ class KeptCallers:
                 _, newest = _newest(connection, caller.bucket, key)
         if key is None or newest is None or caller.bucket is None:
             return caller
-        return self._answer(connection, (who, key), caller, caller.bucket, newest, to_read=to_read, head=head)
+        return self._answer(connection, (*who, key), caller, caller.bucket, newest, to_read=to_read, head=head)
 
     def _read(self, connection: Connection, who: Who, head: bytes | None) -> Caller:
         generation, *records = connection.execute(_CALLER, who).fetchone()
@@ -148,7 +149,7 @@ class KeptCallers:
     def _answer(
         self,
         connection: Connection,
-        about: tuple[Who, ObjectKey],
+        about: About,
         caller: Caller,
         bucket: Bucket,
         newest: _Newest,
@@ -163,7 +164,7 @@ class KeptCallers:
         if kept is not None and is_all_told and kept.asker is caller and kept.newest == newest:
             answer = kept._replace(head=head)
         else:
-            found = self._found(connection, bucket, newest, about[1], to_read=to_read)
+            found = self._found(connection, bucket, newest, about[2], to_read=to_read)
             if found is None:  # it was replaced, and that one deleted
                 return caller
             self._make_room(len(newest.record) - (0 if kept is None else len(kept.newest.record)))
