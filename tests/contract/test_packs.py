@@ -159,6 +159,15 @@ async def test_of_deletions_together_each_hears_its_own_result_and_the_pack_is_c
     assert await references(manifest, found.extent_id) == 3
 
 
+async def test_a_slot_that_is_left_by_all_who_use_it_together_is_counted_out_once(manifest: Manifest) -> None:
+    first, *_ = await commit(manifest, packed("a", "b", "c"))
+    await manifest.commit_version(draft("copy", size=100, shared_extents=first.extents))
+    await asyncio.gather(*(manifest.delete_latest(BUCKET, key, marker_id="m", now_ms=NOW) for key in ("a", "copy")))
+    found = await find(manifest, first.extents[0].id)
+    assert (found.live, found.slots) == (200, 2)
+    assert await references(manifest, found.extent_id) == 2
+
+
 async def test_a_copy_onto_itself_keeps_the_slot(manifest: Manifest) -> None:
     (first,) = await commit(manifest, packed("a"))
     again = await manifest.commit_version(draft("a", size=100, shared_extents=first.extents))
