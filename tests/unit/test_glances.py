@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import pytest
 from proxy.errors import ManifestUnavailable
 from proxy.manifest.sqlite import glances
 from proxy.manifest.sqlite.database import connect
-from proxy.manifest.sqlite.glances import DOUBT_SECONDS, GLANCES_A_TURN, SLOW_SECONDS, Glances
+from proxy.manifest.sqlite.glances import DOUBT_SECONDS, GLANCES_A_TURN, HELD_UP_SECONDS, SLOW_SECONDS, Glances, Waits
 from proxy.manifest.sqlite.readers import Readers
 from proxy.manifest.sqlite.small_database import WARM_SECONDS, SmallDatabase
 
@@ -26,6 +28,7 @@ class Setting:
         self.path = path
         self.now = 1000.0
         self.in_doubt = False
+        self.reads = 0  # from the disk
         self.waits = 0
         self.opened = 0
         self.fault: Exception | None = None
@@ -33,9 +36,10 @@ class Setting:
         self.glances = self._glances()
 
     def _glances(self, small: SmallDatabase | None = None) -> Glances:
-        return Glances(
-            self.readers, self._open, is_in_doubt=lambda: self.in_doubt, small=small, now=lambda: self.now, waits=lambda: self.waits
-        )
+        return Glances(self.readers, self._open, is_in_doubt=lambda: self.in_doubt, small=small, now=lambda: self.now, waits=self._waits)
+
+    def _waits(self) -> Waits:
+        return Waits(self.reads, self.waits)
 
     def keep_in_memory(self) -> None:
         """Begin anew, with a database that is read through by those who ask."""
@@ -111,9 +115,11 @@ async def test_while_the_disk_may_not_answer_threads_are_asked(setting: Setting)
     assert await setting.is_here()
 
 
-async def test_after_a_glance_that_has_waited_threads_are_asked_for_a_while(setting: Setting) -> None:
+@pytest.mark.parametrize(("seconds", "reads"), [(2 * SLOW_SECONDS, 1), (2 * HELD_UP_SECONDS, 0)])
+async def test_after_a_glance_that_has_waited_threads_are_asked_for_a_while(setting: Setting, seconds: float, reads: int) -> None:
     def slow(connection: sqlite3.Connection) -> threading.Thread:
-        setting.now += 2 * SLOW_SECONDS
+        setting.now += seconds
+        setting.reads += reads
         setting.waits += 1
         return threading.current_thread()
 
@@ -134,12 +140,43 @@ async def test_a_glance_that_was_only_taken_off_the_processor_raises_no_doubt(se
         assert (await setting.glances.ask(slow) is threading.current_thread()) == here
 
 
+async def test_a_glance_that_has_waited_for_the_interpreter_raises_no_doubt(setting: Setting) -> None:
+    """Another thread that has it may be off the processor."""
+
+    def slow(connection: sqlite3.Connection) -> threading.Thread:
+        setting.now += 2 * SLOW_SECONDS
+        setting.waits += 1
+        return threading.current_thread()
+
+    for here in (False, True, True):
+        assert (await setting.glances.ask(slow) is threading.current_thread()) == here
+
+
 async def test_who_waits_is_told_from_who_works() -> None:
     before = glances._waits_of_thread()
     sum(range(1000))
-    worked = glances._waits_of_thread() - before
+    worked = glances._waits_of_thread().in_all - before.in_all
     threading.Event().wait(0.001)
-    assert glances._waits_of_thread() - before > worked
+    assert glances._waits_of_thread().in_all - before.in_all > worked
+
+
+async def test_who_reads_from_the_disk_is_told_from_who_reads_from_memory(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(1_000_000))
+    with path.open("rb", buffering=0) as file:
+        os.fsync(file.fileno())
+        file.read()
+        before = glances._waits_of_thread()
+        file.seek(0)
+        file.read()
+        assert glances._waits_of_thread().for_reading == before.for_reading
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        with suppress(BlockingIOError):
+            os.preadv(file.fileno(), [bytearray(1)], 0, os.RWF_NOWAIT)
+            pytest.skip("this file system keeps everything in memory")
+        file.seek(0)
+        file.read()
+        assert glances._waits_of_thread().for_reading > before.for_reading
 
 
 async def test_a_lock_is_waited_for_in_a_thread(setting: Setting) -> None:

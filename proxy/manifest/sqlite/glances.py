@@ -7,8 +7,8 @@ The idea. What was asked a moment ago is in memory: the kernel keeps the pages t
 the first time, and here when it comes again soon; or at once, if all of the database is in memory (`small_database`). Nothing is asked here
 while there is a sign that the disk does not answer: the writer or a reader has been at something for long, or the last glance had to wait,
 and took longer than memory does. Then all questions go to the threads again, each with its deadline, until that is over. (A busy machine
-may take the processor from us for as long. That is no wait.) A glance never waits for a lock: the thread does that. And who asks in a loop
-lets others have a turn: after so many glances, one gives way first.
+may take the processor from us for as long, or from a thread that has the interpreter. Neither is a wait for the disk.) A glance never waits
+for a lock: the thread does that. And who asks in a loop lets others have a turn: after so many glances, one gives way first.
 
 With the connection comes the log's head: it says whether anything was committed since something was asked.
 """
@@ -21,7 +21,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic, monotonic_ns
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from proxy.errors import ManifestUnavailable
 from proxy.manifest.sqlite.log_head import LogHead
@@ -33,9 +33,21 @@ Result = TypeVar("Result")
 Question = Callable[Concatenate[sqlite3.Connection, P], Result]
 MAX_WARM = 20_000  # questions, some 80 bytes each
 SLOW_SECONDS = 0.02  # a glance that takes longer has waited for something
+HELD_UP_SECONDS = 0.25  # as long takes no wait for the interpreter or the processor, only a disk that hangs in some other way
 DOUBT_SECONDS = 1.0  # for which nothing is asked here after that
 _OF_THREAD: int | None = getattr(resource, "RUSAGE_THREAD", None)  # Linux
 GLANCES_A_TURN = 64  # after which the event loop has a turn, in case they all come from one caller
+
+
+class Waits(NamedTuple):
+    """How often a thread has waited so far: for what a disk had to bring, and for anything. Others wait for the interpreter, too."""
+
+    for_reading: int
+    in_all: int
+
+    def are_of_the_disk(self, later: Waits, seconds: float) -> bool:
+        """Tell whether what took so long since has waited for the disk."""
+        return later.for_reading != self.for_reading or (seconds > HELD_UP_SECONDS and later.in_all != self.in_all)
 
 
 class Glances:
@@ -50,7 +62,7 @@ class Glances:
         find_log: Callable[[], LogHead | None] = lambda: None,
         small: SmallDatabase | None = None,
         now: Callable[[], float] = monotonic,
-        waits: Callable[[], int] | None = None,
+        waits: Callable[[], Waits] | None = None,
     ) -> None:
         self._readers = readers
         self._open_connection = open_connection
@@ -85,7 +97,7 @@ class Glances:
             except sqlite3.Error:  # locked, or worse: the thread will wait, or find out and tell
                 self.close()
             finally:
-                if (ended := self._now()) - began > SLOW_SECONDS and self._waits() != waits:
+                if (ended := self._now()) - began > SLOW_SECONDS and waits.are_of_the_disk(self._waits(), ended - began):
                     self._not_before = ended + DOUBT_SECONDS
         answer = await self._readers.ask(self._answered, question, *args, **kwargs)
         self._warm.add(asked)
@@ -145,6 +157,9 @@ class Glances:
         return opened, self._find_log()
 
 
-def _waits_of_thread() -> int:
-    """Return how often this thread has waited for anything so far. This takes 0.5 us. Where nobody counts, it may have."""
-    return monotonic_ns() if _OF_THREAD is None else resource.getrusage(_OF_THREAD).ru_nvcsw
+def _waits_of_thread() -> Waits:
+    """Return how often this thread has waited so far. This takes 0.5 us. Where nobody counts, it may have."""
+    if _OF_THREAD is None:
+        return Waits(monotonic_ns(), 0)
+    used = resource.getrusage(_OF_THREAD)
+    return Waits(used.ru_majflt + used.ru_inblock, used.ru_nvcsw)
