@@ -80,10 +80,10 @@ class CellCipher:
         self._idle_streams.append(stream)
         return deciphered
 
-    def check(self, stripe: int, sealed: bytes | memoryview, room: memoryview) -> None:
-        """Open a cell into `room`, 64 KiB that may be used again and again. Raises `CellForged`.
+    def open_into(self, stripe: int, sealed: bytes | memoryview, room: memoryview) -> None:
+        """Open a cell into `room`, which may be longer. Raises `CellForged`, and `room` has anything in it then.
 
-        `open` makes new bytes for the cell, and zeroes them while it keeps other threads of Python waiting; this does not.
+        `open` makes new bytes for the cell, and clears them while it keeps other threads of Python waiting; this does not.
         """
         if len(sealed) < TAG_SIZE:
             raise CellForged(f"the cell of stripe {stripe} is cut short")

@@ -22,7 +22,7 @@ def prove_shard(keys: SegmentKeys, whole: bytes | memoryview, *, name: str, shar
     view, cipher, room = memoryview(whole), keys.cipher(shard_index), memoryview(bytearray(keys.geometry.cell_size(0)))
     for stripe in range(keys.geometry.stripe_count):
         start, length = keys.geometry.cells_span(stripe, stripe)
-        cipher.check(stripe, view[start : start + length], room)
+        cipher.open_into(stripe, view[start : start + length], room)
     keys.label_cipher().open(footer.sealed_label)
     return footer
 

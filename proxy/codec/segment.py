@@ -15,12 +15,13 @@ from proxy.codec.cells import CellCipher
 from proxy.codec.column import Column
 from proxy.codec.erasure import decode_stripe, encode_stripe
 from proxy.codec.footer import FixedPart, pack_footer, with_index
-from proxy.codec.format import SEALED_CELL_SIZE
+from proxy.codec.format import TAG_SIZE
 from proxy.codec.geometry import SegmentGeometry
 from proxy.codec.keys import DerivedKeys
 from proxy.codec.label import LabelCipher
 from proxy.codec.slot_cipher import SlotCipher
 from proxy.errors import ShardMismatch
+from proxy.memory import unset
 
 Shards: TypeAlias = list[list[bytes | memoryview]]  # by index, each in pieces
 
@@ -130,12 +131,16 @@ def _take(pieces: deque[memoryview], size: int) -> bytes | memoryview:
 class ColumnReader:
     """Authenticated cells of a run of stripes first..last, collected by shard index until the plaintext can be given."""
 
-    def __init__(self, keys: SegmentKeys, *, first: int, last: int) -> None:
-        self._geometry = keys.geometry
+    def __init__(self, keys: SegmentKeys, *, first: int, last: int, whole: bool = True) -> None:
+        """`whole`: all data columns are likely to come. Then they are opened to where their stripes' plaintext is."""
+        geometry = keys.geometry
+        self._geometry = geometry
         self._keys = keys
         self._first = first
         self._last = last
         self._columns: dict[int, list[memoryview]] = {}
+        self._cell_sizes = [geometry.cell_size(stripe) for stripe in range(first, last + 1)]
+        self._stripes = [unset(geometry.scheme.k * size) for size in self._cell_sizes] if whole else []
 
     @property
     def indexes(self) -> frozenset[int]:
@@ -144,15 +149,20 @@ class ColumnReader:
 
     def add(self, shard_index: int, sealed: bytes | memoryview) -> None:
         """Open one shard's sealed cells of the run, as `SegmentGeometry.cells_span` cuts them. Raises `CellForged`."""
-        view = memoryview(sealed)
-        open_cell = self._keys.cipher(shard_index).open
-        first, last = self._first, self._last
-        cells = [
-            memoryview(open_cell(first + row, view[row * SEALED_CELL_SIZE : (row + 1) * SEALED_CELL_SIZE])) for row in range(last - first)
-        ]
-        _, length = self._geometry.cells_span(first, last)
-        cells.append(memoryview(open_cell(last, view[(last - first) * SEALED_CELL_SIZE : length])))
+        view, cipher, cells = memoryview(sealed), self._keys.cipher(shard_index), self._room_for(shard_index)
+        start = 0
+        for stripe, cell in enumerate(cells, self._first):
+            end = start + len(cell) + TAG_SIZE
+            cipher.open_into(stripe, view[start:end], cell)
+            start = end
         self._columns[shard_index] = cells
+
+    def _room_for(self, shard_index: int) -> list[memoryview]:
+        """Return memory for a column's cells. What is open already is never written over."""
+        if self._stripes and shard_index < self._geometry.scheme.k and shard_index not in self._columns:
+            rows = zip(self._stripes, self._cell_sizes, strict=True)
+            return [stripe[shard_index * size : (shard_index + 1) * size] for stripe, size in rows]
+        return [unset(size) for size in self._cell_sizes]
 
     def plaintext(self, start: int, length: int) -> list[memoryview]:
         """Return the bytes start .. start+length-1, counted in the segment, as pieces in order.
@@ -161,14 +171,12 @@ class ColumnReader:
         """
         pieces: list[memoryview] = []
         size = self._geometry.scheme.stripe_size
-        data = [self._columns[index] for index in range(self._geometry.scheme.k) if index in self._columns]
+        is_whole = bool(self._stripes) and all(index in self._columns for index in range(self._geometry.scheme.k))
         for stripe in range(self._first, self._last + 1):
             low = max(start - stripe * size, 0)
             high = min(start + length - stripe * size, self._geometry.stripe_size(stripe))
-            if high - low == size and len(data) == self._geometry.scheme.k:
-                pieces += [column[stripe - self._first] for column in data]
-            elif low < high:
-                pieces += self._stripe(stripe, low, high)
+            if low < high:
+                pieces += [self._stripes[stripe - self._first][low:high]] if is_whole else self._stripe(stripe, low, high)
         return pieces
 
     def _stripe(self, stripe: int, low: int, high: int) -> list[memoryview]:

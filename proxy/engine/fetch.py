@@ -296,7 +296,7 @@ class WindowFetch:
         if is_spread(upstream.fleet, window.segment, self._wanted, k=window.extent.layout.k, size_bytes=self._span[1]):
             self._asked = spread(upstream.fleet, window.segment, self._wanted)
             self._booking = Booking(upstream.fleet, window.segment, self._asked)
-        self._reader = ColumnReader(keys, first=first, last=last)
+        self._reader = ColumnReader(keys, first=first, last=last, whole=len(self._wanted) == window.extent.layout.k)
         self._cached: CachedCells | None = None
         if upstream.cache is not None:
             self._cached = CachedCells(upstream.cache, self._reader, keys, wanted=self._wanted, first=first, last=last)

@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
+from proxy.memory import unset
 from proxy.stores.root import HeldRoot
 
 AT_ONCE_SIZE = 272 * 1024  # a column of 1 MiB at 4+2, sealed; to copy more keeps the event loop for longer than to ask a thread
@@ -61,7 +62,7 @@ class KeptFiles:
         if file.root is not root or self._now() - file.opened_at >= KEPT_SECONDS:
             self.drop(name)
             return None
-        data = bytearray(length)
+        data = unset(length)
         try:
             count = os.preadv(file.descriptor, [data], start, _NOWAIT)
         except OSError as error:
@@ -69,7 +70,7 @@ class KeptFiles:
                 self._limit = 0
                 self.drop(name)
             return None
-        return memoryview(data) if count == length else None
+        return data if count == length else None
 
     def keep(self, name: str, file: OpenFile) -> None:
         if self._limit:

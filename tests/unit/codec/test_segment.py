@@ -61,6 +61,43 @@ def test_one_data_column_is_enough_for_a_range_inside_it() -> None:
     assert b"".join(reader.plaintext(70_000, 1000)) == data[70_000:71_000]
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_range_is_the_same_wherever_its_cells_are_opened(whole: bool) -> None:
+    data, scheme = pattern(700_001), Scheme(4, 2)
+    shards, geometry = seal(scheme, data), SegmentGeometry(scheme, len(data))
+    for indexes in ([0, 1, 2, 3], [3, 1, 0, 2], [5, 0, 2, 3]):
+        reader = ColumnReader(keys_for(scheme, len(data)), first=1, last=geometry.stripe_count - 1, whole=whole)
+        start, span = geometry.cells_span(1, geometry.stripe_count - 1)
+        for index in indexes:
+            reader.add(index, shards[index][start : start + span])
+        for low, high in [(262_144, 700_001), (262_145, 262_146), (300_000, 700_000), (524_288, 524_289)]:
+            assert b"".join(reader.plaintext(low, high - low)) == data[low:high]
+
+
+def test_what_is_open_is_not_written_over_by_a_forgery() -> None:
+    data, scheme = pattern(600_000), Scheme(4, 2)
+    shards, geometry = seal(scheme, data), SegmentGeometry(scheme, len(data))
+    reader = ColumnReader(keys_for(scheme, len(data)), first=0, last=geometry.stripe_count - 1)
+    for index in range(scheme.k):
+        reader.add(index, shards[index])
+    with pytest.raises(CellForged):
+        reader.add(1, bytes(len(shards[1])))
+    assert b"".join(reader.plaintext(0, len(data))) == data
+
+
+def test_a_column_that_was_forged_at_first_can_be_opened_later() -> None:
+    data, scheme = pattern(600_000), Scheme(4, 2)
+    shards = seal(scheme, data)
+    reader = ColumnReader(keys_for(scheme, len(data)), first=0, last=SegmentGeometry(scheme, len(data)).stripe_count - 1)
+    with pytest.raises(CellForged):
+        reader.add(1, bytes(len(shards[1])))
+    for index in (0, 2, 3, 5):
+        reader.add(index, shards[index])
+    assert b"".join(reader.plaintext(0, len(data))) == data
+    reader.add(1, shards[1])
+    assert b"".join(reader.plaintext(0, len(data))) == data
+
+
 @pytest.mark.parametrize("position", [0, 100, 65_536, -1])
 def test_a_flipped_bit_is_refused(position: int) -> None:
     data = pattern(600_000)
