@@ -182,9 +182,9 @@ class ColumnFetch:
 
     async def _take(self, index: int, task: asyncio.Task[bytes | memoryview]) -> None:
         """Take one answer. Of two of one store the first that opens counts."""
+        failure = None if task.cancelled() else task.exception()  # raised here, it would hold this frame, which holds it
         if index in self._reader.indexes:
             return
-        failure = task.exception()  # raised here, it would hold this frame, which holds it
         if isinstance(failure, StoreError) and index in self._reads.running.values():
             return
         if self._booking is not None:
@@ -226,9 +226,9 @@ class ColumnFetch:
 
     def _note_overtaken(self) -> None:
         # Only now, when others have answered: a store that the client did not wait for may not have been slow.
-        for task, index in self._reads.running.items():
-            if index in self._late and index not in self._reader.indexes and not task.done():
-                self._store(index).overtaken("get_range")
+        waited_for = {index for task, index in self._reads.running.items() if not task.done()}
+        for index in waited_for & self._late - self._reader.indexes:  # once, also if its store was asked twice
+            self._store(index).overtaken("get_range")
 
     async def _open(self, index: int, sealed: bytes | memoryview) -> None:
         try:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle
 
 import pytest
 
@@ -177,6 +179,34 @@ async def test_a_second_request_that_fails_leaves_the_first_one(six: Six) -> Non
     six.stores[2].fails = lambda: second_at < loop.time() < second_at + 1.8 * USUAL
     assert await six.read((2,)) == ([2], pytest.approx(PATIENCE + 1.5 * USUAL))
     assert six.asked == [2]
+
+
+@_on_six
+async def test_a_second_request_that_fails_at_the_instant_in_which_the_first_answers_is_heard(six: Six) -> None:
+    loop = asyncio.get_running_loop()
+    complaints: list[str] = []
+    loop.set_exception_handler(lambda _, context: complaints.append(context["message"]))
+    six.stores[2].hanging, six.stores[2].slow_seconds = True, 0
+
+    def before(_verb: str) -> None:
+        if six.stores[2].calls["get_range"] == 2:
+            loop.call_later(USUAL, setattr, six.stores[2], "hanging", False)  # both go on
+
+    six.stores[2].before = before
+    six.stores[2].fails = cycle((False, True)).__next__
+    assert await six.read((2,)) == ([2], pytest.approx(PATIENCE + USUAL))
+    gc.collect()
+    await asyncio.sleep(0)
+    assert (six.stores[2].calls["get_range"], complaints) == (2, [])
+
+
+@_on_six
+async def test_a_store_that_is_asked_twice_is_overtaken_once(six: Six) -> None:
+    six.stores[2].hanging = True
+    for reads in range(FAILURES_TO_OPEN):
+        assert six.fleet["s2"].keeps_pace("get_range"), reads
+        await six.read((2,))
+    assert not six.fleet["s2"].keeps_pace("get_range")
 
 
 @_on_six
