@@ -167,6 +167,8 @@ class BoundedParser:
 
     def _whole_head(self, message: RawRequestMessage, content: StreamReader) -> bytes:
         """Return the head of the only request that lies in the parser, if that ends with its body; and note what lies there now."""
+        if content is self._inflow:  # behind it a new parser begins, in which nothing lies
+            return b""
         lying = self._lying or b""
         size = lying.find(_END) + len(_END)
         if size < len(_END) or message.chunked or not content.is_eof() or size + content.total_bytes != len(lying):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from itertools import pairwise
 
 import pytest
 from aiohttp import web
 from aiohttp.base_protocol import BaseProtocol
-from aiohttp.http import HttpRequestParser
+from aiohttp.http import HttpProcessingError, HttpRequestParser, RawRequestMessage
+from aiohttp.streams import StreamReader
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -33,10 +35,10 @@ async def parser() -> BoundedParser:
     return new_parser()
 
 
-def new_parser() -> BoundedParser:
+def new_parser(door: Door | None = None) -> BoundedParser:
     loop = asyncio.get_running_loop()
     sizes = {"max_line_size": MAX_HEAD_SIZE, "max_field_size": MAX_HEADERS_SIZE, "max_headers": MAX_HEAD_SIZE}
-    return BoundedParser(lambda: HttpRequestParser(Protocol(loop), loop, 1 << 20, payload_exception=web.RequestPayloadError, **sizes))
+    return BoundedParser(lambda: HttpRequestParser(Protocol(loop), loop, 1 << 20, payload_exception=web.RequestPayloadError, **sizes), door)
 
 
 def feed(parser: BoundedParser, *pieces: bytes) -> list[Message]:
@@ -120,3 +122,39 @@ async def test_what_follows_a_body_is_a_head_like_any_other(parser: BoundedParse
 
     with pytest.raises(HeadTooLarge):
         feed(parser, PUT[:-1], PUT[-1:], *[b"GET / HTTP/1.1\r\nlong: " + b"a" * 4096] * 5)
+
+
+class Door:
+    """Takes what comes alone and whole, and notes at what it may have looked before the parser."""
+
+    def __init__(self) -> None:
+        self.looked_at: list[bytes] = []
+
+    def recognise(self, data: bytes) -> bool:
+        self.looked_at.append(data)
+        return False
+
+    def offer(self, message: RawRequestMessage, content: StreamReader, head: bytes) -> bool:
+        return content.is_eof()
+
+
+@pytest.mark.parametrize("pieces", [(GET,), (PUT[:-40_000], PUT[-40_000:]), (PUT[:-1], PUT[-1:]), (PUT[:20_000], PUT[20_000:])])
+async def test_behind_any_request_of_known_length_the_next_may_be_known(pieces: tuple[bytes, ...]) -> None:
+    """Many clients send a head and its body in two pieces."""
+    door = Door()
+    parser = new_parser(door)
+    feed(parser, *pieces)
+    door.looked_at.clear()
+    feed(parser, GET, GET)
+    assert door.looked_at == [GET, GET]
+
+
+@pytest.mark.parametrize("pieces", [(GET[:-1],), (PUT[:-40_000], PUT[-40_000:] + b"G"), (PUT[:-1], PUT[-1:] + GET[:9]), (GET + b"\r\n",)])
+async def test_what_is_begun_is_not_taken_for_another_request(pieces: tuple[bytes, ...]) -> None:
+    door = Door()
+    parser = new_parser(door)
+    feed(parser, *pieces)
+    door.looked_at.clear()
+    with suppress(HttpProcessingError):  # together they may be none
+        feed(parser, GET)
+    assert door.looked_at == []
