@@ -8,10 +8,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
+from mmap import ACCESS_COPY, mmap
 from pathlib import Path
 
 import pytest
 
+from proxy.manifest.sqlite import log_head, room
 from proxy.manifest.sqlite.database import connect
 from proxy.manifest.sqlite.log_head import HEAD_SIZE, LogHead
 
@@ -72,6 +75,23 @@ def test_to_find_and_to_read_it_opens_nothing(connection: sqlite3.Connection, tm
     found(tmp_path).read()
     assert sorted(os.listdir("/proc/self/fd")) == before
     assert connection.execute("SELECT value FROM fact").fetchone() == (7,)
+
+
+def test_there_is_none_where_who_reads_does_not_see_at_once_what_memory_holds(
+    connection: sqlite3.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read once would be good for ever, and whoever was let in."""
+    assert LogHead.find(tmp_path / "m.sqlite") is not None
+    monkeypatch.setattr(log_head, "mmap", partial(mmap, access=ACCESS_COPY))  # memory of one's own, which the file never gets
+    assert LogHead.find(tmp_path / "m.sqlite") is None
+    assert connection.execute("SELECT value FROM fact").fetchone() == (7,)
+
+
+def test_on_a_full_disk_nothing_is_tried(connection: sqlite3.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To write to a mapped file that the disk has no room for is a signal that ends the process."""
+    monkeypatch.setattr(room, "KEPT_BYTES", 1 << 62)
+    monkeypatch.setattr(log_head, "mmap", None)
+    assert LogHead.find(tmp_path / "m.sqlite") is None
 
 
 def test_there_is_none_where_nobody_is_connected(tmp_path: Path) -> None:

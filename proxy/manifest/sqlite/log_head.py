@@ -12,14 +12,24 @@ The head is there twice, and a writer writes one copy after the other: if they d
 version of its own: of another one nothing is read, and everybody asks the database.
 
 It is read by SQLite's own descriptor. To open the file, and to close it again, would drop the locks of all connections: see `database`.
+
+SQLite writes it by memory that is mapped, and it is read as a file here. Linux has one page for both, but a file system may have its own
+way: with 9p, as virtual machines have it, a read may see what the memory held half a minute ago
+(https://docs.kernel.org/filesystems/9p.html, "cache=mmap"). There, a key that was disabled would be let in. So it is tried with a file
+beside the database first. Where that fails, there is no head, and everybody asks.
 """
 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
+from mmap import PAGESIZE, mmap
 from pathlib import Path
+from tempfile import TemporaryFile
 
+from proxy.errors import NoRoom
 from proxy.manifest.sqlite.database import find_descriptor
+from proxy.manifest.sqlite.room import require_room
 
 HEAD_SIZE = 48
 _VERSION = (3_007_000).to_bytes(4, "little"), (3_007_000).to_bytes(4, "big")  # in the byte order of the machine
@@ -33,9 +43,9 @@ class LogHead:
 
     @classmethod
     def find(cls, database: Path) -> LogHead | None:
-        """Find it among what SQLite has open, once a connection has read something. This reads the disk."""
+        """Find it among what SQLite has open, once a connection has read something. This reads the disk, and writes to it."""
         descriptor = find_descriptor(f"{os.path.realpath(database)}-shm")
-        return None if descriptor is None else cls(descriptor)
+        return None if descriptor is None or not _shows_memory_at_once(Path(os.path.realpath(database)).parent) else cls(descriptor)
 
     def read(self) -> bytes | None:
         """Return the head, or None if there is none that could be relied on."""
@@ -45,3 +55,19 @@ class LogHead:
             return None
         head = twice[:HEAD_SIZE]
         return head if twice[HEAD_SIZE:] == head and head.startswith(_VERSION) else None
+
+
+def _shows_memory_at_once(folder: Path) -> bool:
+    """Tell whether whoever reads a file of this folder sees at once what was written to memory that it is mapped to."""
+    with suppress(OSError, NoRoom):
+        require_room(folder)  # on a full disk, to write to that memory may end the process
+        with TemporaryFile(dir=folder, buffering=0) as file:
+            file.write(bytes(PAGESIZE))
+            with mmap(file.fileno(), PAGESIZE) as memory:
+                return all(_is_seen(file.fileno(), memory, number) for number in (1, 2))
+    return False
+
+
+def _is_seen(descriptor: int, memory: mmap, number: int) -> bool:
+    memory[0] = number
+    return os.pread(descriptor, 1, 0)[0] == number
