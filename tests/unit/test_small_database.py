@@ -66,6 +66,15 @@ def test_a_large_one_is_not_read(small: SmallDatabase, clock: Clock, monkeypatch
     assert not small.is_in_memory(clock.now)
 
 
+def test_nobody_looks_through_all_open_files_for_a_large_one(small: SmallDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With each question that is asked in a thread, and thousands of clients connected, that would be most of the time."""
+    monkeypatch.setattr(small_database, "SMALL_SIZE", 500_000)
+    looked = []
+    monkeypatch.setattr(small_database, "find_descriptor", looked.append)
+    small.read_on()
+    assert looked == []
+
+
 def test_it_is_opened_by_nobody_else_than_sqlite(small: SmallDatabase) -> None:
     """To close it again would drop all locks."""
     before = sorted(os.listdir("/proc/self/fd"))

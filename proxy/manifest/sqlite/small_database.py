@@ -44,8 +44,9 @@ class SmallDatabase:
         if self.is_in_memory(self._now()):
             return
         with suppress(OSError):  # whoever asks will find out, and tell
-            descriptor = find_descriptor(self._path)
-            if descriptor is not None and (size := os.fstat(descriptor).st_size) <= SMALL_SIZE:
+            size = os.stat(self._path).st_size
+            # Of a large one this is asked with each question. To look for its descriptor takes longer the more clients are connected.
+            if size <= SMALL_SIZE and (descriptor := find_descriptor(self._path)) is not None:
                 self._read_piece(descriptor, size)
 
     def _read_piece(self, descriptor: int, size: int) -> None:
