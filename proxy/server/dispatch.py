@@ -9,6 +9,8 @@ from socket import gethostname
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from msgspec.structs import replace
+
 from proxy.manifest.records import Look, ObjectKey
 from proxy.s3.errors import S3Error
 from proxy.s3.evidence import Evidence, evidence_of_request, evidence_of_shape
@@ -193,11 +195,12 @@ class Dispatcher:
         known = request.known
         if known is None:
             return None
+        visit.remote = self._peers.address(request, request.headers)
         target = split_target(known.hosted, visit.raw_path)
         if target.bucket is None or target.key is None:
             request.known = None
             return None
-        visit.remote, visit.target, visit.operation = self._peers.address(request, request.headers), target, known.operation
+        visit.target, visit.operation = target, known.operation
         evidence = evidence_of_shape(known.shape, visit.raw_path, request.headers, self._authenticator.place)
         return Errand(known.operation, target, known.shape.query, evidence)
 
@@ -229,7 +232,7 @@ class Dispatcher:
             visit.pays = agreed_to_pay((access.held, access.origin.held if access.origin is not None else None), sender.principal, headers)
             refuse_unserved(operation, headers)
             if known is not None and access.guard.allows_all and is_plain(sender):
-                known.entry = Entry(sender.caller, access, visit.pays)
+                known.entry = Entry(replace(sender.caller, found=None), access, visit.pays)
         handle = handle_of(operation)
         if target.key is not None:
             check_key(target.key)

@@ -27,7 +27,6 @@ from proxy.server.visit import Visit
 READS = frozenset({"GetObject", "HeadObject"})
 ASKING_MORE = frozenset({"x-amz-server-side-encryption", "content-length", "transfer-encoding"})  # no parameters, and yet looked at
 MAX_KEPT = 3000  # answers, 3 KB each, and keys of packs of 4 KB each
-ADMITTED = 8  # once there is no room, one in so many takes another's: to keep what is never asked for again costs as much as it may save
 _ALWAYS = 2  # parameters: Bucket and Key
 
 
@@ -54,7 +53,6 @@ class PlainReads:
         self._engine = engine
         self._host_id = host_id
         self._kept: dict[int, _Kept] = {}  # by the `id` of what was found, which they hold: the oldest first
-        self._asking = 0  # for room
 
     def answer(self, visit: Visit, found: Readable, bucket: Bucket, guard: Guard) -> Response | None:
         """Return the answer to a plain read, if it is known and nobody need be waited for. Else ask the handler, and `keep` its answer."""
@@ -80,22 +78,14 @@ class PlainReads:
             return
         if attributes.retention is not None or attributes.legal_hold is not None or attributes.encryption is not None:
             return
-        if not self._has_room(found):
-            return
-        before = self._kept.pop(id(found), None)
         slot = self._engine.slot_at_hand(found, owner) if answer.chunks is not None else None
+        if slot is None and answer.chunks is not None and answer.length:
+            return  # it could not be used to read again, and would keep all of a large object's extents in memory
+        before = self._kept.pop(id(found), None)
         if slot is None and before is not None and before.found is found:  # a HEAD says nothing of where it lies
             slot = before.slot
+        if len(self._kept) >= MAX_KEPT:
+            del self._kept[next(iter(self._kept))]
         framing = ("Content-Length", str(answer.length))
         lines = header_lines([("x-amz-id-2", self._host_id), *answer.headers, framing])
         self._kept[id(found)] = _Kept(found, bucket, answer.headers, lines, answer.length, slot)
-
-    def _has_room(self, found: Readable) -> bool:
-        """Tell whether to keep one more, and drop the oldest for it if that is necessary."""
-        if id(found) in self._kept or len(self._kept) < MAX_KEPT:
-            return True
-        self._asking += 1
-        if self._asking % ADMITTED:
-            return False
-        del self._kept[next(iter(self._kept))]
-        return True

@@ -8,15 +8,15 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from proxy.clock import ManualClock
 from proxy.errors import ProxyError
 from proxy.manifest.drafts import AttributeChange
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import AccessKey, Caller, Look, Version
-from proxy.manifest.sqlite import callers, open_sqlite
-from proxy.manifest.sqlite.callers import KeptCallers
-from proxy.manifest.sqlite.rows import encode
+from proxy.manifest.sqlite import open_sqlite
+from proxy.manifest.sqlite.callers import FEW_SEGMENTS, KeptCallers
 from tests.contract.conftest import NOW
 from tests.contract.test_manifest import BUCKET, draft, layout
 from tests.contract.test_packs import commit, packed
@@ -78,23 +78,20 @@ async def test_who_only_wants_to_be_told_does_not_spoil_it_for_readers(manifest:
     assert found.extents == (extent,)
 
 
-async def test_only_so_many_answers_are_kept_and_few_take_the_place_of_others(
-    manifest: Manifest, other: Manifest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    versions = await commit(manifest, packed(*(f"k{number:02}" for number in range(40))))
-    record = len(encode(versions[0]))
-    monkeypatch.setattr(callers, "MAX_ANSWER_BYTES", 10 * record)
+async def test_the_extents_of_a_large_object_are_not_kept(manifest: Manifest, other: Manifest) -> None:
+    """Thousands of answers are kept, and each of these may take megabytes. It is found all the same, and told of from memory."""
+    one = layout(1)
+    large = replace(one, size=10 * (FEW_SEGMENTS + 1), segments=one.segments * (FEW_SEGMENTS + 1))
+    written = await manifest.commit_version(draft("a", new_layouts=(large,)))
     for _ in range(3):
-        for version in versions:
-            found = (await other.find_caller("AK", "b", Look(version.key, to_read=True))).found
-            assert found is not None
-            assert found.version == version
-    kept = other._callers
-    assert 8 <= len(kept._answers) <= 10
-    assert kept._answer_bytes == sum(len(answer.newest.record) for answer in kept._answers.values()) <= 10 * record
-    (first, *_) = kept._answers
-    again = Look(first[2], to_read=True)
-    assert await other.find_caller("AK", "b", again) is await other.find_caller("AK", "b", again)
+        found = (await other.find_caller("AK", "b", TO_READ)).found
+        assert found is not None
+        assert [extent.layout for extent in found.extents] == [large]
+        told = await settled(other, TO_TELL)
+        assert told.found is not None
+        assert told.found.version == replace(written, is_latest=True)
+        assert told.found.extents == ()
+        assert await other.find_caller("AK", "b", TO_TELL) is told
 
 
 @pytest.mark.parametrize("seed", range(12))

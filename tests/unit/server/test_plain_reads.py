@@ -7,7 +7,6 @@ import random
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from hashlib import md5
-from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,11 +17,12 @@ from proxy.manifest.drafts import AttributeChange
 from proxy.manifest.records import ObjectKey, Retention, Version
 from proxy.s3.errors import S3Error
 from proxy.server import plain_reads
+from proxy.server.connection import Endpoint
+from proxy.server.peers import Peers
 from proxy.server.plain_reads import PlainReads
 from proxy.server.response import Response
 from proxy.server.serving import Serving
-from proxy.server.shapes import Shapes
-from tests.doors import OWN, Sent, endpoint_of, talk
+from tests.doors import OWN, CountedShapes, Sent, endpoint_of, talk
 from tests.faulty_store import FaultyStore
 from tests.laboratory import Laboratory, laboratory
 
@@ -45,9 +45,11 @@ TAGGING = b"<Tagging><TagSet><Tag><Key>a</Key><Value>%d</Value></Tag></TagSet></
 class Site:
     """A server with small objects in packs, and how often it has answered from what it kept."""
 
-    def __init__(self, lab: Laboratory, endpoint: object, plain: PlainReads, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, lab: Laboratory, endpoint: Endpoint, shapes: CountedShapes, monkeypatch: pytest.MonkeyPatch) -> None:
         self.lab = lab
-        self.plain = plain
+        self.dispatcher = endpoint.dispatcher
+        self.shapes = shapes
+        self.plain = endpoint.dispatcher._serving._plain
         self.recalled = 0
         self._endpoint = endpoint
         answer = PlainReads.answer
@@ -82,8 +84,9 @@ class Site:
 async def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
     async with laboratory(tmp_path, packs=True) as lab:
         endpoint = await endpoint_of(lab, front_door=True)
-        endpoint.dispatcher.shapes = Shapes(now=count().__next__)  # which are learned at once, however fast requests come
-        yield Site(lab, endpoint, endpoint.dispatcher._serving._plain, monkeypatch)
+        shapes = endpoint.dispatcher.shapes
+        assert isinstance(shapes, CountedShapes)  # which are learned at once, however fast requests come
+        yield Site(lab, endpoint, shapes, monkeypatch)
         await endpoint.shutdown(1)
 
 
@@ -267,17 +270,43 @@ async def test_while_others_wait_for_memory_nobody_is_served_before_them(site: S
 
 
 async def test_only_so_many_answers_are_kept(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who reads one after the other, and nothing twice, does not drive out what others read again and again."""
     monkeypatch.setattr(plain_reads, "MAX_KEPT", 4)
-    monkeypatch.setattr(plain_reads, "ADMITTED", 3)
-    for number in range(12):
+    for number in range(6):
         await site.ask(Sent("PUT", f"/bucket/{number}", content=b"content"))
-    await site.ask(HEAD)
-    for number in range(12):
         await site.ask(Sent("HEAD", f"/bucket/{number}"))
-    assert [kept.found.version.key for kept in site.plain._kept.values()] == ["2", "5", "8", "11"]
-    await site.compare(Sent("HEAD", "/bucket/11"))
-    await site.compare(Sent("HEAD", "/bucket/0"))
+    before = site.recalled
+    for number in (5, 0):
+        await site.compare(Sent("HEAD", f"/bucket/{number}"))
+    assert len(site.plain._kept) == 4
+    assert before + 2 <= site.recalled <= before + 4
+
+
+async def test_of_an_object_that_is_no_slot_nothing_is_kept_with_its_extents(site: Site) -> None:
+    """A large one may have thousands: answers that nobody could be given again would hold gigabytes."""
+    sent = Sent(target="/bucket/seed/large")
+    await site.ask(sent)
+    await site.ask(Sent("HEAD", "/bucket/seed/a"))
+    assert [kept.found.extents for kept in site.plain._kept.values() if kept.slot is None and kept.length_bytes == 256 * 1024] == []
+    await site.compare(sent)
+
+
+async def test_a_shape_remembers_who_was_let_in_and_not_what_he_read(site: Site) -> None:
+    for _ in range(3):
+        await site.ask(Sent(target="/bucket/seed/large"))
+    (known,) = [known for like in site.shapes._kept.values() for known in like]
+    assert known.entry is not None
+    assert known.entry.caller.bucket is not None
+    assert known.entry.caller.found is None
+
+
+async def test_a_path_that_is_none_is_logged_with_the_address_that_a_proxy_tells(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    site.dispatcher._peers = Peers(("127.0.0.0/8",))
+    caplog.set_level("INFO", "proxy.access")
+    told = (("X-Forwarded-For", b"192.0.2.7"),)
+    for target in ("/bucket/seed/a", "/bucket/seed/a", "/bucket/%zz"):
+        await site.ask(Sent(target=target, headers=told))
+    assert site.shapes.fitted == 2
+    assert [record.facts["remote"] for record in caplog.records if hasattr(record, "facts")] == ["192.0.2.7"] * 3
 
 
 async def test_the_slot_of_what_was_moved_elsewhere_is_not_read(site: Site) -> None:
