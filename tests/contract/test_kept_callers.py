@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +16,7 @@ from proxy.errors import ProxyError
 from proxy.manifest.drafts import AttributeChange
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import AccessKey, Caller, Look, Version
-from proxy.manifest.sqlite import open_sqlite
+from proxy.manifest.sqlite import open_sqlite, versions
 from proxy.manifest.sqlite.callers import FEW_SEGMENTS, KeptCallers
 from tests.contract.conftest import NOW
 from tests.contract.test_manifest import BUCKET, draft, layout
@@ -76,6 +77,26 @@ async def test_who_only_wants_to_be_told_does_not_spoil_it_for_readers(manifest:
     found = (await settled(other, TO_READ)).found
     assert found is not None
     assert found.extents == (extent,)
+
+
+async def test_extents_that_nobody_has_read_lately_are_not_read_on_the_event_loop(
+    manifest: Manifest, other: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where only the version was asked for, they may be on a disk that hangs."""
+    await manifest.commit_version(draft("a", new_layouts=(layout(1),)))
+    other._glances._small = None  # a large manifest
+    asked_on_loop: list[bool] = []
+    load = versions.load_extents
+
+    def watched(*args: object) -> object:
+        asked_on_loop.append(threading.current_thread() is threading.main_thread())
+        return load(*args)
+
+    monkeypatch.setattr(versions, "load_extents", watched)
+    await settled(other, TO_TELL)
+    assert asked_on_loop == []
+    await other.find_caller("AK", "b", TO_READ)
+    assert asked_on_loop == [False]
 
 
 async def test_the_extents_of_a_large_object_are_not_kept(manifest: Manifest, other: Manifest) -> None:

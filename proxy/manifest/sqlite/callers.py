@@ -110,12 +110,12 @@ class KeptCallers:
         connection: Connection,
         access_key: AccessKeyId | None,
         bucket_name: BucketName | None,
-        key: ObjectKey | None = None,
+        look: Look | None = None,
         *,
-        to_read: bool = False,
         head: bytes | None = None,
     ) -> Caller:
-        """Return who asks, and the newest version of the key. `head`: the log's, as it was before."""
+        """Return who asks, and the newest version of the key that is looked up. `head`: the log's, as it was before."""
+        key, to_read = (None, False) if look is None else look
         who = (access_key, bucket_name)
         known = self._known.get(who)
         newest = None

@@ -68,8 +68,7 @@ class Accounts(StepRunner):
         head = self._glances.log_head()
         if head is not None and (caller := self._callers.recall(head, access_key, bucket, look)) is not None:
             return caller
-        key, to_read = (None, False) if look is None else look
-        return await self._glance(self._callers.find, access_key, bucket, key, to_read=to_read, head=head)
+        return await self._glance(self._callers.find, access_key, bucket, look, head=head)
 
     async def list_access_keys(self, tenant_id: TenantId) -> tuple[AccessKey, ...]:
         return await self._list(accounts.list_access_keys, tenant_id)
