@@ -47,6 +47,17 @@ async def test_a_busy_writer_makes_room_once(database: Path, monkeypatch: pytest
         assert len(await manifest.known_stores()) == 2 * BUSY_GROUPS
 
 
+async def test_a_busy_writer_makes_room_where_the_path_is_a_link(database: Path, tmp_path: Path) -> None:
+    async with open_sqlite(database, ManualClock()):
+        link = tmp_path / "folder/link.sqlite"
+        link.parent.mkdir()
+        link.symlink_to(database)
+    async with open_sqlite(link, ManualClock()) as manifest:
+        await change(manifest, BUSY_GROUPS)
+        await change(manifest, 1)  # behind it
+        assert log_bytes(database) >= log_room.LOG_BYTES
+
+
 async def test_one_that_writes_little_makes_none(database: Path) -> None:
     async with open_sqlite(database, ManualClock()) as manifest:
         await change(manifest, 3)

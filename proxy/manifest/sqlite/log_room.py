@@ -25,6 +25,7 @@ def make_room(connection: sqlite3.Connection, database: Path) -> None:
 
     Raises `sqlite3.Error`; then the transaction has been taken back, too.
     """
+    database = database.resolve()  # the log lies beside the file itself, not beside a link to it
     with suppress(NoRoom):
         require_room(database.parent)
         if os.path.getsize(f"{database}-wal") < LOG_BYTES:
