@@ -27,6 +27,7 @@ from proxy.server.visit import Visit
 READS = frozenset({"GetObject", "HeadObject"})
 ASKING_MORE = frozenset({"x-amz-server-side-encryption", "content-length", "transfer-encoding"})  # no parameters, and yet looked at
 MAX_KEPT = 3000  # answers, 3 KB each, and keys of packs of 4 KB each
+ADMITTED = 8  # once there is no room, one in so many takes another's: to keep what is never asked for again costs as much as it may save
 _ALWAYS = 2  # parameters: Bucket and Key
 
 
@@ -53,6 +54,7 @@ class PlainReads:
         self._engine = engine
         self._host_id = host_id
         self._kept: dict[int, _Kept] = {}  # by the `id` of what was found, which they hold: the oldest first
+        self._asking = 0  # for room
 
     def answer(self, visit: Visit, found: Readable, bucket: Bucket, guard: Guard) -> Response | None:
         """Return the answer to a plain read, if it is known and nobody need be waited for. Else ask the handler, and `keep` its answer."""
@@ -78,6 +80,8 @@ class PlainReads:
             return
         if attributes.retention is not None or attributes.legal_hold is not None or attributes.encryption is not None:
             return
+        if not self._is_admitted(found):
+            return
         slot = self._engine.slot_at_hand(found, owner) if answer.chunks is not None else None
         if slot is None and answer.chunks is not None and answer.length:
             return  # it could not be used to read again, and would keep all of a large object's extents in memory
@@ -89,3 +93,10 @@ class PlainReads:
         framing = ("Content-Length", str(answer.length))
         lines = header_lines([("x-amz-id-2", self._host_id), *answer.headers, framing])
         self._kept[id(found)] = _Kept(found, bucket, answer.headers, lines, answer.length, slot)
+
+    def _is_admitted(self, found: Readable) -> bool:
+        """Tell whether to keep one more. Once there is no room, few take the place of others."""
+        if id(found) in self._kept or len(self._kept) < MAX_KEPT:
+            return True
+        self._asking += 1
+        return self._asking % ADMITTED == 0

@@ -16,8 +16,9 @@ from proxy.errors import ProxyError
 from proxy.manifest.drafts import AttributeChange
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import AccessKey, Caller, Look, Version
-from proxy.manifest.sqlite import open_sqlite, versions
+from proxy.manifest.sqlite import callers, open_sqlite, versions
 from proxy.manifest.sqlite.callers import FEW_SEGMENTS, KeptCallers
+from proxy.manifest.sqlite.rows import encode
 from tests.contract.conftest import NOW
 from tests.contract.test_manifest import BUCKET, draft, layout
 from tests.contract.test_packs import commit, packed
@@ -113,6 +114,25 @@ async def test_the_extents_of_a_large_object_are_not_kept(manifest: Manifest, ot
         assert told.found.version == replace(written, is_latest=True)
         assert told.found.extents == ()
         assert await other.find_caller("AK", "b", TO_TELL) is told
+
+
+async def test_only_so_many_answers_are_kept_and_few_take_the_place_of_others(
+    manifest: Manifest, other: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = await commit(manifest, packed(*(f"k{number:02}" for number in range(40))))
+    record = len(encode(made[0]))
+    monkeypatch.setattr(callers, "MAX_ANSWER_BYTES", 10 * record)
+    for _ in range(3):
+        for version in made:
+            found = (await other.find_caller("AK", "b", Look(version.key, to_read=True))).found
+            assert found is not None
+            assert found.version == version
+    kept = other._callers
+    assert 8 <= len(kept._answers) <= 10
+    assert kept._answer_bytes == sum(len(answer.newest.record) for answer in kept._answers.values()) <= 10 * record
+    (first, *_) = kept._answers
+    again = Look(first[2], to_read=True)
+    assert await other.find_caller("AK", "b", again) is await other.find_caller("AK", "b", again)
 
 
 @pytest.mark.parametrize("seed", range(12))

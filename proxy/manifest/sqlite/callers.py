@@ -12,6 +12,7 @@ the answer: nothing is decoded, and whoever has kept something with the caller o
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
 import msgspec
@@ -37,7 +38,9 @@ Decoded = TypeVar("Decoded")
 Who = tuple[AccessKeyId | None, BucketName | None]
 About = tuple[AccessKeyId | None, BucketName | None, ObjectKey]
 MAX_KEPT_BYTES = 2 * 1024 * 1024  # of records, which take a few times as much decoded: a bucket may have many large settings
-MAX_ANSWER_BYTES = 2 * 1024 * 1024  # of records of versions and packs: some 5,000 small objects, which take 3 KiB each when decoded
+MAX_ANSWER_BYTES = 2 * 1024 * 1024  # of records of versions: some 6,000 small objects, which take 3 KiB each when decoded
+MAX_PACK_BYTES = 512 * 1024  # of their packs' layouts
+ADMITTED = 8  # once there is no room, one in so many takes others': to keep what is never asked for again costs as much as it may save
 FEW_SEGMENTS = 4  # of up to 16 MiB each, at 1 KiB decoded: an answer of more is not kept. An object may have ten thousand
 
 _tenants = msgspec.msgpack.Decoder(Tenant)
@@ -91,7 +94,8 @@ class KeptCallers:
         self._known_bytes = 0
         self._answers: dict[About, _Answer] = {}
         self._packs: dict[ExtentId, tuple[bytes, Extent]] = {}  # many versions are in one
-        self._answer_bytes = 0
+        self._answer_bytes = self._pack_bytes = 0
+        self._asking = 0  # for room
 
     def recall(
         self, head: bytes, access_key: AccessKeyId | None, bucket_name: BucketName | None, look: Look | None = None
@@ -170,7 +174,8 @@ class KeptCallers:
                 return caller
             if sum(len(extent.layout.segments) for extent in found.extents) > FEW_SEGMENTS:
                 return _with_found(caller, found)
-            self._make_room(len(newest.record) - (0 if kept is None else len(kept.newest.record)))
+            if not self._has_room(about, len(newest.record)):
+                return _with_found(caller, found)
             answer = _Answer(caller, newest, to_read or newest.pack is not None, _with_found(caller, found), head)
         self._answers[about] = answer
         return answer.caller
@@ -187,16 +192,30 @@ class KeptCallers:
         kept, extent = self._packs.get(extent_id, (None, None))
         if extent is None or kept != layout:
             extent = Extent(id=extent_id, layout=decode_layout(layout))
-            self._make_room(len(layout) - len(kept or b""))
+            self._pack_bytes += len(layout) - len(kept or b"")
+            if self._pack_bytes > MAX_PACK_BYTES:
+                self._packs.clear()
+                self._pack_bytes = len(layout)
             self._packs[extent_id] = layout, extent
         return extent
 
-    def _make_room(self, more_bytes: int) -> None:
-        self._answer_bytes += more_bytes
-        if self._answer_bytes > MAX_ANSWER_BYTES:
-            self._answers.clear()
-            self._packs.clear()
-            self._answer_bytes = max(more_bytes, 0)
+    def _has_room(self, about: About, size_bytes: int) -> bool:
+        """Tell whether to keep one more answer, and drop the oldest for it as far as that is necessary."""
+        if about in self._answers:
+            self._drop(about)
+        elif self._answer_bytes + size_bytes > MAX_ANSWER_BYTES:
+            self._asking += 1
+            if self._asking % ADMITTED:
+                return False
+        self._answer_bytes += size_bytes
+        with suppress(RuntimeError, StopIteration):  # another thread has changed it just now, or all are gone
+            while self._answer_bytes > MAX_ANSWER_BYTES:
+                self._drop(next(iter(self._answers)))
+        return True
+
+    def _drop(self, about: About) -> None:
+        if (dropped := self._answers.pop(about, None)) is not None:
+            self._answer_bytes -= len(dropped.newest.record)
 
 
 def _caller(key: bytes | None, tenant_record: bytes | None, bucket: bytes | None, owner: bytes | None) -> Caller:
