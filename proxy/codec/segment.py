@@ -131,8 +131,7 @@ def _take(pieces: deque[memoryview], size: int) -> bytes | memoryview:
 class ColumnReader:
     """Authenticated cells of a run of stripes first..last, collected by shard index until the plaintext can be given."""
 
-    def __init__(self, keys: SegmentKeys, *, first: int, last: int, whole: bool = True) -> None:
-        """`whole`: all data columns are likely to come. Then they are opened to where their stripes' plaintext is."""
+    def __init__(self, keys: SegmentKeys, *, first: int, last: int) -> None:
         geometry = keys.geometry
         self._geometry = geometry
         self._keys = keys
@@ -140,7 +139,12 @@ class ColumnReader:
         self._last = last
         self._columns: dict[int, list[memoryview]] = {}
         self._cell_sizes = [geometry.cell_size(stripe) for stripe in range(first, last + 1)]
-        self._stripes = [unset(geometry.scheme.k * size) for size in self._cell_sizes] if whole else []
+        self._stripes: list[memoryview] = []  # the plaintext, if it was laid out
+
+    def lay_out(self) -> None:
+        """Take memory for all of the plaintext, to open data columns into. Where all are likely to come, and before the first does."""
+        if not self._stripes and not self._columns:
+            self._stripes = [unset(self._geometry.scheme.k * size) for size in self._cell_sizes]
 
     @property
     def indexes(self) -> frozenset[int]:

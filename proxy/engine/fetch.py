@@ -296,7 +296,7 @@ class WindowFetch:
         if is_spread(upstream.fleet, window.segment, self._wanted, k=window.extent.layout.k, size_bytes=self._span[1]):
             self._asked = spread(upstream.fleet, window.segment, self._wanted)
             self._booking = Booking(upstream.fleet, window.segment, self._asked)
-        self._reader = ColumnReader(keys, first=first, last=last, whole=len(self._wanted) == window.extent.layout.k)
+        self._reader = ColumnReader(keys, first=first, last=last)
         self._cached: CachedCells | None = None
         if upstream.cache is not None:
             self._cached = CachedCells(upstream.cache, self._reader, keys, wanted=self._wanted, first=first, last=last)
@@ -323,6 +323,7 @@ class WindowFetch:
             if sealed is None:
                 return None
             found.append((column, sealed))
+        self._lay_out()
         try:
             for column, sealed in found:
                 self._reader.add(column, sealed)
@@ -332,6 +333,7 @@ class WindowFetch:
 
     async def run(self) -> list[memoryview]:
         """Return the window's plaintext in pieces. Raises `NotEnoughShards`."""
+        self._lay_out()
         columns = ColumnFetch(
             self._window.extent,
             self._window.segment,
@@ -348,6 +350,11 @@ class WindowFetch:
             await columns.gather()
             await self._cached.keep(self._upstream.threads)
         return self._plaintext()
+
+    def _lay_out(self) -> None:
+        """Only now: windows that wait for memory have none."""
+        if len(self._wanted) == self._window.extent.layout.k:
+            self._reader.lay_out()
 
     def _plaintext(self) -> list[memoryview]:
         return self._reader.plaintext(self._window.start, self._window.length)

@@ -61,12 +61,14 @@ def test_one_data_column_is_enough_for_a_range_inside_it() -> None:
     assert b"".join(reader.plaintext(70_000, 1000)) == data[70_000:71_000]
 
 
-@pytest.mark.parametrize("whole", [True, False])
-def test_a_range_is_the_same_wherever_its_cells_are_opened(whole: bool) -> None:
+@pytest.mark.parametrize("laid_out", [True, False])
+def test_a_range_is_the_same_wherever_its_cells_are_opened(laid_out: bool) -> None:
     data, scheme = pattern(700_001), Scheme(4, 2)
     shards, geometry = seal(scheme, data), SegmentGeometry(scheme, len(data))
     for indexes in ([0, 1, 2, 3], [3, 1, 0, 2], [5, 0, 2, 3]):
-        reader = ColumnReader(keys_for(scheme, len(data)), first=1, last=geometry.stripe_count - 1, whole=whole)
+        reader = ColumnReader(keys_for(scheme, len(data)), first=1, last=geometry.stripe_count - 1)
+        if laid_out:
+            reader.lay_out()
         start, span = geometry.cells_span(1, geometry.stripe_count - 1)
         for index in indexes:
             reader.add(index, shards[index][start : start + span])
@@ -78,6 +80,7 @@ def test_what_is_open_is_not_written_over_by_a_forgery() -> None:
     data, scheme = pattern(600_000), Scheme(4, 2)
     shards, geometry = seal(scheme, data), SegmentGeometry(scheme, len(data))
     reader = ColumnReader(keys_for(scheme, len(data)), first=0, last=geometry.stripe_count - 1)
+    reader.lay_out()
     for index in range(scheme.k):
         reader.add(index, shards[index])
     with pytest.raises(CellForged):
@@ -89,6 +92,7 @@ def test_a_column_that_was_forged_at_first_can_be_opened_later() -> None:
     data, scheme = pattern(600_000), Scheme(4, 2)
     shards = seal(scheme, data)
     reader = ColumnReader(keys_for(scheme, len(data)), first=0, last=SegmentGeometry(scheme, len(data)).stripe_count - 1)
+    reader.lay_out()
     with pytest.raises(CellForged):
         reader.add(1, bytes(len(shards[1])))
     for index in (0, 2, 3, 5):
