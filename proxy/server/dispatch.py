@@ -22,10 +22,10 @@ from proxy.s3.request import read_query
 from proxy.s3.routing import Router, Target, split_target
 from proxy.s3.shape import shape_of
 from proxy.s3.website import site_of_host
-from proxy.server.access import Gate
+from proxy.server.access import Access, Gate
 from proxy.server.access_lines import AccessLines
 from proxy.server.answers import Answers
-from proxy.server.auth import Authenticator, hoisted_headers
+from proxy.server.auth import Authenticator, Sender, hoisted_headers
 from proxy.server.body import RequestBody, check_bodiless, has_body
 from proxy.server.cross_origin import CrossOrigin
 from proxy.server.form_requests import FormRequests
@@ -39,7 +39,7 @@ from proxy.server.refusals import refuse_unserved
 from proxy.server.request import Request
 from proxy.server.response import Response
 from proxy.server.serving import Serving
-from proxy.server.shapes import Entry, Shapes, is_plain, known_of
+from proxy.server.shapes import Entry, Shapes, is_unrestricted, known_of
 from proxy.server.sts import TokenService, is_for_tokens
 from proxy.server.telemetry import Telemetry
 from proxy.server.token_requests import TokenRequests
@@ -228,11 +228,7 @@ class Dispatcher:
         if known is not None and known.entry is not None and known.entry.is_for(sender):
             access, visit.pays = known.entry.access, known.entry.pays
         else:
-            access = await self._gate.admit(operation, target, query, headers, sender, request)
-            visit.pays = agreed_to_pay((access.held, access.origin.held if access.origin is not None else None), sender.principal, headers)
-            refuse_unserved(operation, headers)
-            if known is not None and access.guard.allows_all and is_plain(sender):
-                known.entry = Entry(replace(sender.caller, found=None), access, visit.pays)
+            access = await self._let_in(visit, errand, headers, sender)
         handle = handle_of(operation)
         if target.key is not None:
             check_key(target.key)
@@ -251,6 +247,15 @@ class Dispatcher:
         if call.guard.waits_for_body:
             await call.guard.check_body(call.params)
         return await self._serving.serve(visit, handle, call)
+
+    async def _let_in(self, visit: Visit, errand: Errand, headers: Mapping[str, str], sender: Sender) -> Access:
+        """Let a sender in to the buckets that a request is about. What was decided is kept with its shape, where it was simple."""
+        access = await self._gate.admit(errand.operation, errand.target, errand.query, headers, sender, visit.request)
+        visit.pays = agreed_to_pay((access.held, access.origin.held if access.origin is not None else None), sender.principal, headers)
+        refuse_unserved(errand.operation, headers)
+        if visit.request.known is not None and access.guard.allows_all and is_unrestricted(sender):
+            visit.request.known.entry = Entry(replace(sender.caller, found=None), access, visit.pays)
+        return access
 
 
 def _look(operation: Operation, target: Target, query: Sequence[tuple[str, str]]) -> Look | None:

@@ -42,11 +42,11 @@ class Entry(NamedTuple):
             and caller.owner is other.owner
             and caller.access_key is other.access_key
             and caller.tenant is other.tenant
-            and is_plain(sender)
+            and is_unrestricted(sender)
         )
 
 
-def is_plain(sender: Sender) -> bool:
+def is_unrestricted(sender: Sender) -> bool:
     """Tell whether a sender is what his access key says, and no more and no less."""
     return sender.session is None and sender.restrictions is UNRESTRICTED
 
