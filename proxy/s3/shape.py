@@ -18,15 +18,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from proxy.s3.claim import HEX_SHA256, SIGNATURE, Claim
+from proxy.s3.parsing import META
 from proxy.s3.request import read_query
 from proxy.s3.sigv4 import canonical_path, canonical_query, trimmed
 
+MAX_SHAPED_SIZE = 4 * 1024  # of a head that is given a shape
 _LINE = re.compile(r"([A-Za-z0-9!#$%&'*+\-.^_`|~]+): ([!-~](?:[ -~]*[!-~])?)")  # one space, none at the end
 _PATH = r"/[A-Za-z0-9\-._~!$&'()*+,;=:@%/]*"  # RFC 3986, section 3.3
 _REQUEST_LINE = re.compile(rf"(GET|HEAD|PUT|DELETE) ({_PATH})(\?x-id=[A-Za-z]+)? HTTP/1\.1")  # some SDKs name the operation so
 _VISIBLE = r"([!-~]+)"
 _LENGTH = "content-length"
-_META = "x-amz-meta-"
 _VARYING = {
     _LENGTH: r"([0-9]{1,5})",
     **dict.fromkeys(
@@ -38,6 +39,7 @@ _VARYING = {
         _VISIBLE,
     ),
 }  # fmt: skip
+_SIGNATURE_DIGITS = 64
 _OF_CUSTOMERS = "-customer-"  # keys of customers are in no memory longer than their request
 
 
@@ -89,7 +91,7 @@ class Shape:
         """Note a header, and return what it looks like."""
         lower = name.lower()
         self._written[lower] = value  # in its place, even if its value differs each time
-        literal, varies = f"{name}: ", _VARYING.get(lower, _VISIBLE if lower.startswith(_META) and " " not in value else None)
+        literal, varies = f"{name}: ", _VARYING.get(lower, _VISIBLE if lower.startswith(META) and " " not in value else None)
         if lower == "authorization":
             self._terms = value[:-_SIGNATURE_DIGITS]
             literal, varies = f"{name}: {self._terms}", r"([0-9a-f]{64})"
@@ -103,9 +105,6 @@ class Shape:
         holes = tuple(name for name in signed if name in self._names)
         known = [f"{_literal(name)}:{'%s' if name in holes else _literal(trimmed(self._written.get(name, '')))}\n" for name in signed]
         return f"{self.method}\n%s\n{_literal(canonical_query(self.query))}\n{''.join(known)}\n{_literal(';'.join(signed))}\n%s", holes
-
-
-_SIGNATURE_DIGITS = 64
 
 
 def shape_of(head: str, claim: Claim) -> Shape | None:

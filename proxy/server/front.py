@@ -25,14 +25,15 @@ from aiohttp.http import HttpVersion11, RawRequestMessage
 from aiohttp.streams import StreamReader
 
 from proxy.s3.request import read_headers
+from proxy.s3.shape import MAX_SHAPED_SIZE
 from proxy.server.admission import BoundedServer
+from proxy.server.heads import HEAD_END
 from proxy.server.inside import Inside
 from proxy.server.request import Request, Whole
-from proxy.server.shapes import MAX_HEAD_SIZE, Shapes
+from proxy.server.shapes import Shapes
 
 logger = logging.getLogger(__name__)
 
-_END = b"\r\n\r\n"
 _METHODS = frozenset({"GET", "HEAD", "PUT", "DELETE", "POST"})
 Serve = Callable[[Request], Awaitable[bool]]  # answers a request; tells whether the connection goes on
 
@@ -56,8 +57,8 @@ class FrontDoor:
 
     def recognise(self, data: bytes) -> bool:
         """Take bytes that are one request, whole and alone, and of a known shape."""
-        size = data.find(_END) + len(_END)
-        if size > MAX_HEAD_SIZE or self._task is not None or not self._connection.is_idle:
+        size = data.find(HEAD_END) + len(HEAD_END)
+        if size > MAX_SHAPED_SIZE or self._task is not None or not self._connection.is_idle:
             return False
         found = self._shapes.find(data[:size].decode("latin-1"))
         if found is None:

@@ -22,13 +22,13 @@ from aiohttp.http import HttpProcessingError, HttpRequestParser, RawRequestMessa
 from aiohttp.http_exceptions import BadHttpMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
+from proxy.s3.shape import MAX_SHAPED_SIZE
 from proxy.server.inflow import Inflow
 
 MAX_HEAD_SIZE = 16 * 1024  # the request line too: a key of 1,024 bytes is 3 KiB escaped, and a presigned URL has a token
 MAX_HEADERS_SIZE = 8 * 1024  # https://docs.aws.amazon.com/AmazonS3/latest/API/RESTCommonRequestHeaders.html: so it is on S3
 _SEPARATORS = len(": \r\n")
-_END = b"\r\n\r\n"
-KEPT_SIZE = 4 * 1024  # of a head that is kept as it came, while it is not complete
+HEAD_END = b"\r\n\r\n"
 _FRAMING_SHARE = 4  # a chunked body's framing may have a quarter of its bytes: each chunk costs a call, as much as thousands of its bytes
 
 Message = tuple[RawRequestMessage, StreamReader]
@@ -138,7 +138,7 @@ class BoundedParser:
             return (), False, b""
         messages, is_upgraded, tail = self._parser.feed_data(data)
         if self._lying is not None:
-            self._lying = self._lying + data if messages or len(self._lying) + len(data) <= KEPT_SIZE else None
+            self._lying = self._lying + data if messages or len(self._lying) + len(data) <= MAX_SHAPED_SIZE else None
         if messages:
             self._begin(messages, self._unanswered + len(data))
         else:
@@ -170,8 +170,8 @@ class BoundedParser:
         if content is self._inflow:  # behind it a new parser begins, in which nothing lies
             return b""
         lying = self._lying or b""
-        size = lying.find(_END) + len(_END)
-        if size < len(_END) or message.chunked or not content.is_eof() or size + content.total_bytes != len(lying):
+        size = lying.find(HEAD_END) + len(HEAD_END)
+        if size < len(HEAD_END) or message.chunked or not content.is_eof() or size + content.total_bytes != len(lying):
             self._lying = None
             return b""
         self._lying = b""

@@ -16,12 +16,11 @@ from proxy.s3.model import Operation
 from proxy.s3.parsing import META, Params, parse_request, take_headers
 from proxy.s3.policy.grants import UNRESTRICTED
 from proxy.s3.routing import Target
-from proxy.s3.shape import Head, Shape
+from proxy.s3.shape import MAX_SHAPED_SIZE, Head, Shape
 from proxy.server.access import Access
 from proxy.server.auth import Sender
 from proxy.server.plain_reads import ASKING_MORE, READS
 
-MAX_HEAD_SIZE = 4 * 1024  # of those that are kept
 MAX_LIKE = 4  # shapes of as many lines and of the same method
 MAX_LINES = 24
 LEARN_SECONDS = 0.1
@@ -93,7 +92,7 @@ class Shapes:
     def wants(self, head: str) -> bool:
         """Tell whether to make a shape of a head that none fits. It is told for one head at a time, and not for the next ones."""
         now = self._now()
-        if len(head) > MAX_HEAD_SIZE or head.count("\r\n") > MAX_LINES or now < self._not_before:
+        if len(head) > MAX_SHAPED_SIZE or head.count("\r\n") > MAX_LINES or now < self._not_before:
             return False
         self._not_before = now + LEARN_SECONDS
         return True

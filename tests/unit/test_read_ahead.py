@@ -12,6 +12,7 @@ from proxy.engine.read_ahead import AHEAD_FROM_AFAR, MOST_AHEAD, Fetched, ReadAh
 from proxy.engine.windows import AT_HAND_SIZE, READ_AHEAD_SIZE, SlotWindow, Window
 from proxy.manifest.records import Extent, ExtentId, Layout, Segment, SegmentId
 from tests.leaping import leap
+from tests.turns import others_turns
 
 MIB = 1024 * 1024
 TRIP = 0.03
@@ -222,18 +223,9 @@ async def test_what_is_on_the_disk_alone_is_read_ahead_by_whole_windows() -> Non
 async def test_others_have_a_turn_between_windows_that_lie_in_memory() -> None:
     stores = Stores(count=5)
     stores.in_memory = range(20 * MIB)
-    turns = 0
-
-    async def other() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    beside = asyncio.create_task(other())
-    await _taken(stores.ahead(is_far=False, looks=True))
-    beside.cancel()
-    assert turns >= 19
+    async with others_turns() as turns:
+        await _taken(stores.ahead(is_far=False, looks=True))
+    assert turns.count >= 19
 
 
 @simulated

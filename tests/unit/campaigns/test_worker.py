@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import cast
 
 from proxy.clock import ManualClock
@@ -14,6 +13,7 @@ from proxy.engine.campaigns.worker import RUN, CampaignWorker
 from proxy.manifest.campaigns import Campaign, CampaignId
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import Extent, ExtentId, Layout
+from tests.turns import others_turns
 from tests.unit.campaigns.fleets import INFOS, SIX, policy, segment
 
 SEGMENTS = 10 * RUN
@@ -41,16 +41,7 @@ async def test_others_have_turns_while_a_large_object_is_looked_at_of_which_noth
     )
     layout = Layout(size=1, k=4, m=2, tenant_key_id="t", wrapped_key=b"", segments=(segment(),) * SEGMENTS)
     campaign = Campaign(id=CampaignId("c"), verb="rebalance", planned_ms=0)
-    turns = 0
-
-    async def other() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    beside = asyncio.create_task(other())
-    assert await worker._carry_segments(campaign, policy(*SIX), Extent(id=ExtentId(1), layout=layout), Done(Tally(INFOS)), until=1.0)
-    beside.cancel()
+    async with others_turns() as turns:
+        assert await worker._carry_segments(campaign, policy(*SIX), Extent(id=ExtentId(1), layout=layout), Done(Tally(INFOS)), until=1.0)
     assert carrier.looked_at == SEGMENTS
-    assert turns >= SEGMENTS // RUN
+    assert turns.count >= SEGMENTS // RUN

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from types import SimpleNamespace
 from typing import cast
 
@@ -11,6 +10,7 @@ import pytest
 from proxy.s3.errors import S3Error
 from proxy.server.call import Call
 from proxy.server.handlers import deleting
+from tests.turns import others_turns
 
 KEYS = 50
 
@@ -27,16 +27,7 @@ async def test_others_have_turns_while_a_policy_is_asked_for_each_key(monkeypatc
     engine = SimpleNamespace(delete_many=delete_many)
     guard = SimpleNamespace(is_plain=is_plain)
     call = cast(Call, SimpleNamespace(guard=guard, headers={}, bucket=None, services=SimpleNamespace(engine=engine)))
-    turns = 0
-
-    async def other() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    beside = asyncio.create_task(other())
-    outcomes = await deleting._delete_each(call, [{"Key": "k"}] * KEYS)
-    beside.cancel()
+    async with others_turns() as turns:
+        outcomes = await deleting._delete_each(call, [{"Key": "k"}] * KEYS)
     assert [outcome["Code"] for outcome in outcomes] == ["AccessDenied"] * KEYS
-    assert (turns >= KEYS) is not is_plain
+    assert (turns.count >= KEYS) is not is_plain

@@ -9,8 +9,8 @@ from proxy.s3.model import load_model
 from proxy.s3.parsing import parse_request
 from proxy.s3.request import read_headers
 from proxy.s3.routing import Target
-from proxy.s3.shape import shape_of
-from proxy.server.shapes import LEARN_SECONDS, MAX_HEAD_SIZE, MAX_LIKE, MAX_LINES, Known, Shapes, known_of
+from proxy.s3.shape import MAX_SHAPED_SIZE, shape_of
+from proxy.server.shapes import LEARN_SECONDS, MAX_LIKE, MAX_LINES, Known, Shapes, known_of
 from tests.blackbox.signer import Signer
 
 SIGNER = Signer("SHAPEKEYSHAPEKEY1234", "shapesecret", host="h:9000")
@@ -60,5 +60,5 @@ def test_shapes_are_made_a_few_times_a_second_and_of_small_heads_only() -> None:
     assert not shapes.wants(text)
     now += LEARN_SECONDS
     assert shapes.wants(text)
-    assert not shapes.wants(head(user_agent="x" * MAX_HEAD_SIZE))
+    assert not shapes.wants(head(user_agent="x" * MAX_SHAPED_SIZE))
     assert not shapes.wants(head(**{f"x_amz_meta_{number}": "v" for number in range(MAX_LINES)}))
