@@ -1,5 +1,5 @@
 # The same targets for a person and for CI.
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PYTHON ?=
 VENV := .venv
 BIN := $(VENV)/bin
 CONFIG ?= config/local.toml
@@ -63,8 +63,9 @@ clean: ## Remove what was installed (never data)
 	rm -rf $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz .import_linter_cache
 
 $(BIN)/python:
-	@echo "Making a virtual environment in $(VENV) with $(PYTHON) ..."
-	@$(PYTHON) -m venv $(VENV)
+	@python="$(or $(PYTHON),$$(sh tools/fastest_python.sh))"; \
+	echo "Making a virtual environment in $(VENV) with $$python ..."; \
+	"$$python" -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
 	@echo "Installing Shardgate and its libraries into $(VENV), this once: it takes a minute or two ..."
