@@ -143,7 +143,7 @@ def parse_header(authorization: str, headers: Mapping[str, str], service: str = 
     if not HEX_SHA256.fullmatch(signature):
         terms, signature = _with_signature_last(authorization)
     access_key, date, region, signed_headers = _parse_terms(terms, service)
-    timestamp = _header_timestamp(headers)
+    timestamp = header_timestamp(headers)
     check_scope_date(date, timestamp, malformed)
     return Claim(
         access_key=access_key,
@@ -152,7 +152,7 @@ def parse_header(authorization: str, headers: Mapping[str, str], service: str = 
         signed_headers=signed_headers,
         signature=signature,
         timestamp=timestamp,
-        payload_hash=_header_payload_hash(headers) if payload_hash is None else payload_hash,
+        payload_hash=header_payload_hash(headers) if payload_hash is None else payload_hash,
         security_token=headers.get("x-amz-security-token"),
         service=service,
     )
@@ -199,7 +199,7 @@ def _authorization_fields(text: str) -> dict[str, str]:
     return fields
 
 
-def _header_timestamp(headers: Mapping[str, str]) -> datetime:
+def header_timestamp(headers: Mapping[str, str]) -> datetime:
     text = headers.get("x-amz-date") or headers.get("date")
     timestamp = None if text is None else parse_timestamp(text) or _parse_http_date(text)
     if timestamp is None:
@@ -215,7 +215,7 @@ def _parse_http_date(text: str) -> datetime | None:
         return None
 
 
-def _header_payload_hash(headers: Mapping[str, str]) -> str:
+def header_payload_hash(headers: Mapping[str, str]) -> str:
     value = headers.get("x-amz-content-sha256")
     if value is None:
         raise S3Error("InvalidRequest", "Missing required header for this request: x-amz-content-sha256")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from proxy.s3 import sigv2, sigv4
-from proxy.s3.claim import Claim, parse_authorization, parse_header, parse_service_authorization
+from proxy.s3.claim import Claim, parse_authorization, parse_service_authorization
 from proxy.s3.forms.claim import check_region, claim_of_form, verify_version_2, verify_version_4
 from proxy.s3.shape import Shape
 
@@ -70,7 +70,7 @@ def evidence_of_request(
 
 def evidence_of_shape(shape: Shape, raw_path: str, headers: Mapping[str, str], place: Place) -> Evidence:
     """As `evidence_of_request`, of a head that has a shape: what is the same in all of them was checked of the first."""
-    claim = parse_header(headers["authorization"], headers)
+    claim = shape.claim(headers)
 
     def prove(keys: Keys) -> None:
         _check_region(claim, place)

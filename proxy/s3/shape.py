@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from proxy.s3.claim import HEX_SHA256, SIGNATURE, Claim
+from proxy.s3.claim import HEX_SHA256, SIGNATURE, Claim, check_scope_date, header_payload_hash, header_timestamp, malformed
 from proxy.s3.parsing import META
 from proxy.s3.request import read_query
 from proxy.s3.sigv4 import canonical_path, canonical_query, trimmed
@@ -53,7 +53,7 @@ class Head(NamedTuple):
 class Shape:
     """The shape of a head whose claim is in its Authorization header."""
 
-    __slots__ = ("_canonical", "_holes", "_names", "_pattern", "_terms", "_written", "method", "query", "raw_query")
+    __slots__ = ("_canonical", "_claim", "_holes", "_names", "_pattern", "_terms", "_written", "method", "query", "raw_query")
 
     def __init__(self, method: str, raw_query: str, lines: Iterable[tuple[str, str]], claim: Claim) -> None:
         """Take the lines of a head that was proved: names as sent, values trimmed."""
@@ -66,6 +66,7 @@ class Shape:
         opening = re.escape(f"?{raw_query}" if raw_query else "")
         self._pattern = re.compile(rf"{method} ({_PATH}){opening} HTTP/1\.1\r\n{''.join(self._line(*line) for line in lines)}\r\n")
         self._canonical, self._holes = self._to_sign(claim.signed_headers)
+        self._claim = claim
 
     def read(self, head: str) -> Head | None:
         """Return what a head of this shape says; None if it has another."""
@@ -77,6 +78,23 @@ class Shape:
         headers.update(zip(self._names, values, strict=True))
         headers["authorization"] = self._terms + headers["authorization"]
         return Head(path, headers)
+
+    def claim(self, headers: Mapping[str, str]) -> Claim:
+        """As `parse_authorization`: but for three values, all claims of a shape say the same."""
+        first = self._claim
+        timestamp = header_timestamp(headers)
+        if timestamp is not first.timestamp:
+            check_scope_date(first.date, timestamp, malformed)
+        return Claim(
+            access_key=first.access_key,
+            date=first.date,
+            region=first.region,
+            signed_headers=first.signed_headers,
+            signature=headers["authorization"][-_SIGNATURE_DIGITS:],
+            timestamp=timestamp,
+            payload_hash=header_payload_hash(headers),
+            security_token=first.security_token,
+        )
 
     def canonical_request(self, raw_path: str, headers: Mapping[str, str], payload_hash: str) -> str:
         """As `sigv4.canonical_request`."""

@@ -128,7 +128,7 @@ class Connection(Inside):
         self._patience_seconds: float | None = None  # of whoever sends by pieces: that has its own
         self._lost: asyncio.Future[None] | None = None
         self._refusal: web.StreamResponse | None = None  # of a head that nobody can read: the last answer
-        self._front = FrontDoor(self, endpoint, self._serve, dispatcher.shapes)
+        self._front = FrontDoor(self, endpoint, self, dispatcher.shapes)
         self._bounded = BoundedParser(self._parser_of_requests, self._front if front_door else None)
         self.take_parser(self._bounded, queued=QUEUED_REQUESTS)
 
@@ -162,9 +162,16 @@ class Connection(Inside):
         self.close()
         return True
 
-    async def _serve(self, request: Request) -> bool:
-        """Answer a request that came by the front door; tell whether the connection goes on."""
-        response = await self._dispatcher.answer(request)
+    def answer_at_once(self, request: Request) -> Response | None:
+        """As the front door's `Serve`."""
+        response = None if self.writing_paused else self._dispatcher.answer_at_once(request)
+        if response is not None:
+            request.outlet.put(response)
+        return response
+
+    async def answer(self, request: Request, written: Response | None) -> bool:
+        """As the front door's `Serve`."""
+        response = written or await self._dispatcher.answer(request)
         self._patience_seconds = self._dispatcher.idle_seconds
         try:
             await request.outlet.send(response)

@@ -11,12 +11,11 @@ from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
-from proxy.manifest.records import Look, ObjectKey
 from proxy.s3.errors import S3Error
 from proxy.s3.evidence import Evidence, evidence_of_request, evidence_of_shape
 from proxy.s3.hosts import Hosts
 from proxy.s3.model import Operation, load_model
-from proxy.s3.naming import MAX_KEY_BYTES, check_key
+from proxy.s3.naming import check_key
 from proxy.s3.parsing import parse_request
 from proxy.s3.request import read_query
 from proxy.s3.routing import Router, Target, split_target
@@ -25,6 +24,7 @@ from proxy.s3.website import site_of_host
 from proxy.server.access import Access, Gate
 from proxy.server.access_lines import AccessLines
 from proxy.server.answers import Answers
+from proxy.server.at_once import AtOnce
 from proxy.server.auth import Authenticator, Sender, hoisted_headers
 from proxy.server.body import RequestBody, check_bodiless, has_body
 from proxy.server.cross_origin import CrossOrigin
@@ -32,6 +32,7 @@ from proxy.server.form_requests import FormRequests
 from proxy.server.handlers import handle_of
 from proxy.server.inlet import Inlet
 from proxy.server.internal import INTERNAL, answer_internal, is_internal
+from proxy.server.looks import look_of
 from proxy.server.oidc import Providers
 from proxy.server.payment import agreed_to_pay
 from proxy.server.peers import Peers
@@ -49,7 +50,6 @@ from proxy.server.website_requests import WebsiteRequests
 from proxy.services import Services
 
 FORM = "PostObject"
-_LOOKED_UP = {"GetObject": True, "HeadObject": False}  # and whether its bytes are asked for
 STREAMED = frozenset({"PutObject", "UploadPart"})  # their bodies are never held whole
 SHAPED = frozenset({"GetObject", "HeadObject", "PutObject", "DeleteObject"})  # what clients do by the thousand, and mostly in one shape
 
@@ -99,6 +99,7 @@ class Dispatcher:
         self._tokens = TokenRequests(services.budget, tokens, self._answers)
         self._telemetry = telemetry
         self._lines = AccessLines(services.access_log, services.clock, host_id=self._answers.host_id)
+        self._at_once = AtOnce(self._authenticator, peers, self._serving)
         self._finishing = False
         self._idle = asyncio.Event()
 
@@ -120,6 +121,19 @@ class Dispatcher:
             self._lines.note(visit, response)
             if self._finishing and not self._telemetry.in_flight:
                 self._idle.set()
+
+    def answer_at_once(self, request: Request) -> Response | None:
+        """As `answer`, of a request that takes no waiting for anybody; None of any other."""
+        if self._finishing:
+            return None
+        visit = Visit(request, self._inlet(request))
+        response = self._at_once.answer(visit)
+        if response is not None:
+            self._telemetry.begin()
+            visit.answered(response)
+            self._telemetry.end(visit.outcome())
+            self._lines.note(visit, response)
+        return response
 
     def refuse_unreadable(self, request: Request, error: S3Error) -> Response:
         """Answer for what HTTP's parser refused. Nothing that follows on the connection can be trusted to be a request."""
@@ -220,7 +234,7 @@ class Dispatcher:
         request = visit.request
         operation, target, query, evidence = errand
         headers: Mapping[str, str] = request.headers
-        sender = await self._authenticator.check(evidence, target.bucket, _look(operation, target, query))
+        sender = await self._authenticator.check(evidence, target.bucket, look_of(operation, target, query))
         visit.proved(sender)
         if sender.claim.presigned:
             headers = hoisted_headers(query, headers)
@@ -256,12 +270,3 @@ class Dispatcher:
         if visit.request.known is not None and access.guard.allows_all and is_unrestricted(sender):
             visit.request.known.entry = Entry(replace(sender.caller, found=None), access, visit.pays)
         return access
-
-
-def _look(operation: Operation, target: Target, query: Sequence[tuple[str, str]]) -> Look | None:
-    """Return what to look up together with who asks for it: of what is read most, the newest version."""
-    to_read = _LOOKED_UP.get(operation.name)
-    if to_read is None or target.key is None or (query and any(name == "versionId" for name, _ in query)):
-        return None
-    # Nobody has checked the key yet. One that might not be stored in this form is left to whoever does.
-    return Look(ObjectKey(target.key), to_read) if target.key.isprintable() and len(target.key) <= MAX_KEY_BYTES else None

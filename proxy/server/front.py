@@ -18,8 +18,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import Protocol
 
 from aiohttp.http import HttpVersion11, RawRequestMessage
 from aiohttp.streams import StreamReader
@@ -30,18 +30,30 @@ from proxy.server.admission import BoundedServer
 from proxy.server.heads import HEAD_END
 from proxy.server.inside import Inside
 from proxy.server.request import Request, Whole
+from proxy.server.response import Response
 from proxy.server.shapes import Shapes
 
 logger = logging.getLogger(__name__)
 
 _METHODS = frozenset({"GET", "HEAD", "PUT", "DELETE", "POST"})
-Serve = Callable[[Request], Awaitable[bool]]  # answers a request; tells whether the connection goes on
+
+
+class Serve(Protocol):
+    """What answers the requests of a connection."""
+
+    def answer_at_once(self, request: Request) -> Response | None:
+        """Write the answer to a request that takes no waiting, and return it; None for any other request."""
+        ...
+
+    async def answer(self, request: Request, written: Response | None) -> bool:
+        """Answer a request, and wait until the client takes it; tell whether the connection goes on. `written`: the answer, if it is."""
+        ...
 
 
 class FrontDoor:
     """The front door of one connection."""
 
-    __slots__ = ("_connection", "_held", "_serve", "_server", "_shapes", "_task")
+    __slots__ = ("_connection", "_held", "_is_busy", "_serve", "_server", "_shapes", "_task")
 
     def __init__(self, connection: Inside, server: BoundedServer, serve: Serve, shapes: Shapes) -> None:
         self._connection = connection
@@ -50,15 +62,16 @@ class FrontDoor:
         self._serve = serve
         self._task: asyncio.Task[None] | None = None
         self._held = b""
+        self._is_busy = False
 
     @property
     def is_busy(self) -> bool:
-        return self._task is not None
+        return self._is_busy
 
     def recognise(self, data: bytes) -> bool:
         """Take bytes that are one request, whole and alone, and of a known shape."""
         size = data.find(HEAD_END) + len(HEAD_END)
-        if size > MAX_SHAPED_SIZE or self._task is not None or not self._connection.is_idle:
+        if size > MAX_SHAPED_SIZE or self._is_busy or not self._connection.is_idle:
             return False
         found = self._shapes.find(data[:size].decode("latin-1"))
         if found is None:
@@ -74,7 +87,7 @@ class FrontDoor:
 
     def offer(self, message: RawRequestMessage, content: StreamReader, head: bytes) -> bool:
         """Take a request that came alone, if it is of the kind for this door."""
-        if self._task is not None or not self._connection.is_idle or not _is_plain(message, content):
+        if self._is_busy or not self._connection.is_idle or not _is_plain(message, content):
             return False
         headers = read_headers(message.headers.items())
         self._begin(
@@ -83,8 +96,13 @@ class FrontDoor:
         return True
 
     def _begin(self, request: Request) -> None:
+        """Answer a request in the next turn of the event loop: what has come for all connections is read before."""
+        self._is_busy = True
         self._server.engage(self._connection)
-        self._task = asyncio.get_running_loop().create_task(self._answer(request))
+        if request.known is not None and request.known.is_plain_read:
+            asyncio.get_running_loop().call_soon(self._answer_at_once, request)
+        else:
+            self._start(request)
 
     def hold(self, data: bytes) -> None:
         """Keep what comes before the answer is sent, and read no more."""
@@ -94,22 +112,42 @@ class FrontDoor:
 
     async def finish(self, timeout_seconds: float | None) -> None:
         """Give the request that is being answered its time, and then none."""
+        if self._is_busy and self._task is None:
+            await asyncio.sleep(0)  # it begins
         if (task := self._task) is not None:
             with suppress(TimeoutError):
                 async with asyncio.timeout(timeout_seconds):
                     await asyncio.wait((task,))
             task.cancel()
 
-    async def _answer(self, request: Request) -> None:
+    def _answer_at_once(self, request: Request) -> None:
+        goes_on, response = False, None
+        try:
+            response = self._serve.answer_at_once(request)
+            if response is None or self._connection.writing_paused:
+                self._start(request, response)
+                return
+            goes_on = not response.closes
+        except ConnectionError:
+            pass  # the client has gone, and knows it
+        except Exception:
+            logger.exception("Unhandled exception")
+        self._is_busy = False
+        self._go_on(goes_on)
+
+    def _start(self, request: Request, written: Response | None = None) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._answer(request, written))
+
+    async def _answer(self, request: Request, written: Response | None) -> None:
         goes_on = False
         try:
-            goes_on = await self._serve(request)
+            goes_on = await self._serve.answer(request, written)
         except ConnectionError:
             pass  # the client has gone, and knows it
         except Exception:
             logger.exception("Unhandled exception")
         finally:
-            self._task = None
+            self._task, self._is_busy = None, False
             self._go_on(goes_on)
 
     def _go_on(self, goes_on: bool) -> None:  # noqa: FBT001 - the verdict of `Serve`

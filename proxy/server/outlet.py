@@ -48,9 +48,14 @@ class Outlet:
         self._is_chunked = False
 
     async def send(self, response: Response) -> None:
-        """Send a response whole, and wait until the connection takes more. One that was sent by pieces is left alone."""
-        if response.is_begun:
-            return
+        """Send a response whole, unless it was sent already, and wait until the connection takes more."""
+        if not response.is_begun:
+            self.put(response)
+        if self._line.writing_paused:
+            await self.drain()
+
+    def put(self, response: Response) -> None:
+        """Hand a response to the connection, whole."""
         transport = self._transport()
         head = self._head(response, _length_of(response, self._method))
         body = response.body
@@ -61,9 +66,6 @@ class Outlet:
             transport.write(head + body)
         else:
             transport.writelines((head, body))
-        del body
-        if self._line.writing_paused:
-            await self.drain()
 
     def begin(self, response: Response, *, length_bytes: int | None) -> None:
         """Send the head of a response whose body follows by pieces, of unknown length if that is None."""

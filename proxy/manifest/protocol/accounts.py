@@ -47,6 +47,10 @@ class Accounts(Protocol):
     The same call may look up a version in the bucket; not for an access key that there is not.
     """
 
+    def recall_caller(self, access_key: AccessKeyId, bucket: BucketName, look: Look) -> Caller | None:
+        """As `find_caller`, if it is known without asking anybody; else None."""
+        ...
+
     async def list_access_keys(self, tenant_id: TenantId) -> tuple[AccessKey, ...]: ...
     async def remove_access_key(self, access_key: AccessKeyId) -> bool: ...
 

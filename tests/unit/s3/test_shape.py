@@ -71,6 +71,7 @@ def test_a_shape_reads_what_the_long_way_reads(
     assert list(read.headers.items()) == list(headers_of(other).items())
     claim = parse_authorization(read.headers, found.query)
     assert claim is not None
+    assert found.claim(read.headers) == claim
     long = canonical_request(claim, method=method, raw_path=read.raw_path, query=[("x-id", "Do")], headers=headers_of(other))
     assert found.canonical_request(read.raw_path, read.headers, claim.payload_hash) == long
 

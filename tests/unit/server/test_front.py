@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
+from proxy.s3.shape import Head
 from proxy.server.connection import Endpoint
 from proxy.server.dispatch import Dispatcher
 from proxy.server.heads import MAX_HEAD_SIZE
 from proxy.server.inlet import Inlet
 from proxy.server.request import Request
 from proxy.server.response import Response
-from proxy.server.shapes import Shapes
+from proxy.server.shapes import Known, Shapes
 from tests.patience import PATIENCE_SECONDS
 from tests.wire import Wire, cut
 
@@ -187,6 +189,54 @@ async def test_a_client_that_has_gone_is_no_fault(endpoint: Endpoint, desk: Desk
             await asyncio.sleep(0)
     assert not wire.sent
     assert not caplog.records
+
+
+async def test_an_answer_at_once_that_the_client_does_not_take_is_waited_for(
+    endpoint: Endpoint, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = cast(Known, SimpleNamespace(is_plain_read=True, shape=SimpleNamespace(method="GET")))
+    monkeypatch.setattr(desk, "shapes", SimpleNamespace(find=lambda _head: (known, Head("/b/k", {}))))
+    monkeypatch.setattr(desk, "answer_at_once", lambda _request: Response(body=b"<at once>"), raising=False)
+    wire = await connected(endpoint)
+    wire.protocol.pause_writing()
+    await wire.give([GET])
+    await _turns()
+    assert wire.sent.endswith(b"\r\n\r\n<>"), "while it takes nothing, nothing is answered at once"
+    assert wire.connection.is_busy
+    wire.protocol.resume_writing()
+    await wire.settled()
+    monkeypatch.setattr(Wire, "write", _fill)
+    await wire.give([GET])
+    await _turns()
+    assert wire.sent.endswith(b"<at once>")
+    assert wire.connection.is_busy
+    wire.protocol.resume_writing()
+    assert (await wire.settled()).count(b"HTTP/1.1 200 OK") == 2
+
+
+async def _turns() -> None:
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def _fill(wire: Wire, data: bytes) -> None:
+    """Take the bytes, and say that this is enough."""
+    wire.sent += bytes(data)
+    wire.protocol.pause_writing()
+
+
+async def test_a_stop_waits_for_an_answer_at_once(endpoint: Endpoint, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = cast(Known, SimpleNamespace(is_plain_read=True, shape=SimpleNamespace(method="GET")))
+    monkeypatch.setattr(desk, "shapes", SimpleNamespace(find=lambda _head: (known, Head("/b/k", {}))))
+    monkeypatch.setattr(desk, "answer_at_once", lambda _request: None, raising=False)
+    wire = await connected(endpoint)
+    room = wire.protocol.get_buffer(-1)  # type: ignore[attr-defined]
+    room[: len(GET)] = GET
+    wire.protocol.buffer_updated(len(GET))  # type: ignore[attr-defined]
+    assert not desk.asked
+    endpoint.pre_shutdown()
+    await endpoint.shutdown(30)
+    assert wire.sent.startswith(b"HTTP/1.1 200 OK\r\n")
 
 
 async def test_a_connection_in_use_is_not_idle(endpoint: Endpoint, desk: Desk) -> None:

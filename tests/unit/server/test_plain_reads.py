@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from hashlib import md5
@@ -18,6 +19,7 @@ from proxy.manifest.records import ObjectKey, Retention, Version
 from proxy.s3.errors import S3Error
 from proxy.server import plain_reads
 from proxy.server.connection import Endpoint
+from proxy.server.front import FrontDoor
 from proxy.server.peers import Peers
 from proxy.server.plain_reads import PlainReads
 from proxy.server.response import Response
@@ -188,6 +190,30 @@ async def test_a_plain_read_of_a_known_shape_makes_no_call(site: Site, sent: Sen
     monkeypatch.setattr(Serving, "call", None)
     assert await site.ask(sent) == answer
     assert site.recalled == before + 1
+
+
+@pytest.mark.parametrize("sent", [GET, HEAD])
+async def test_a_plain_read_of_a_known_shape_begins_no_task(site: Site, sent: Sent, monkeypatch: pytest.MonkeyPatch) -> None:
+    await _own_store(site)
+    answer = await site.compare(sent)
+    monkeypatch.setattr(FrontDoor, "_start", None)
+    assert await site.ask(sent) == answer
+
+
+@pytest.mark.parametrize("sent", [GET, HEAD])
+@pytest.mark.parametrize("old", ["Signature=", "x-amz-date: "])
+async def test_a_plain_read_that_is_not_proved_is_refused_by_the_pipeline(site: Site, sent: Sent, old: str) -> None:
+    await _own_store(site)
+    await site.compare(sent)
+    before = site.recalled
+    head = sent.encode()
+    at = re.search(rf"{old}\S+", head.decode(), re.IGNORECASE)
+    assert at is not None
+    place = at.end() - 1 if old == "Signature=" else at.end() - len("1Z")  # a digit of either
+    other = b"1" if head[place:][:1] == b"0" else b"0"
+    answer = await talk(site._endpoint, [[head[:place] + other + head[place + 1 :]]], False)
+    assert answer.startswith(b"HTTP/1.1 403 ")
+    assert site.recalled == before
 
 
 @pytest.mark.parametrize("sent", MORE)

@@ -1,0 +1,60 @@
+"""Answers at once: a plain read that is answered as it was before, by a sender who was let in before.
+
+The problem. Most reads need nobody to be waited for: what is asked for is known, and its bytes are at hand. As tasks that might wait at
+eight places they take a quarter longer.
+
+The idea. The same steps in the same order, each by the function that takes it for every request, as plain calls. Whatever is missing on the
+way, or wrong, is left to the pipeline (see `dispatch`), which begins anew and says what is wrong. So here is nothing that could be refused
+in other words, and nobody is let in whom the pipeline would not let in.
+"""
+
+from __future__ import annotations
+
+from proxy.s3.evidence import evidence_of_shape
+from proxy.s3.naming import check_key
+from proxy.s3.routing import split_target
+from proxy.server.auth import Authenticator
+from proxy.server.body import check_bodiless
+from proxy.server.looks import look_of
+from proxy.server.peers import Peers
+from proxy.server.response import Response
+from proxy.server.serving import Serving
+from proxy.server.shapes import Known
+from proxy.server.visit import Visit
+
+
+class AtOnce:
+    """Answers what takes no waiting."""
+
+    def __init__(self, authenticator: Authenticator, peers: Peers, serving: Serving) -> None:
+        self._authenticator = authenticator
+        self._peers = peers
+        self._serving = serving
+
+    def answer(self, visit: Visit) -> Response | None:
+        """Return the answer to a visit, and note with it what the log tells of it; None if it is for the pipeline."""
+        known = visit.request.known
+        if known is None or not known.is_plain_read:
+            return None
+        try:
+            return self._recalled(visit, known)
+        except Exception:  # it goes wrong in the pipeline, too, which says what it is
+            return None
+
+    def _recalled(self, visit: Visit, known: Known) -> Response | None:
+        request, entry, shape = visit.request, known.entry, known.shape
+        target = split_target(known.hosted, visit.raw_path)
+        look = look_of(known.operation, target, shape.query)
+        if entry is None or look is None or target.bucket is None:
+            return None
+        evidence = evidence_of_shape(shape, visit.raw_path, request.headers, self._authenticator.place)
+        sender = self._authenticator.check_at_once(evidence, target.bucket, look)
+        if sender is None or not entry.is_for(sender):
+            return None
+        check_key(look.key)
+        check_bodiless(sender.claim)
+        visit.remote = self._peers.address(request, request.headers)
+        visit.target, visit.operation = target, known.operation
+        visit.proved(sender)
+        visit.pays = entry.pays
+        return self._serving.recalled(visit, sender.caller.found, entry.access)
