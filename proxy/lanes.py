@@ -2,6 +2,9 @@
 
 An executor wakes the loop once a call (60 us); here whatever has finished by the time the loop looks is delivered together. The threads
 belong to one store, or to the manifest, so a disk that hangs holds up nobody else. A call cancelled before it began is skipped.
+
+Short calls that are made together can also be taken together: one lane makes them one after the other, and wakes the loop once. A lane
+that wakes the loop after each has to get the interpreter back from it each time.
 """
 
 from __future__ import annotations
@@ -36,52 +39,45 @@ class Lanes:
         self._count = count
         self._name = name
         self._at_end = at_end
-        self._jobs: SimpleQueue[_Job[object] | None] = SimpleQueue()
-        self._finished: deque[_Job[object]] = deque()
+        self._jobs: SimpleQueue[_Batch | None] = SimpleQueue()
+        self._finished: deque[_Batch] = deque()
+        self._gathered: list[_Job[object]] = []  # of this turn of the loop, to be taken together
         self._loop: asyncio.AbstractEventLoop | None = None
         self._threads: list[threading.Thread] = []
         self._wake_pending = False
         self._closed = False
 
-    async def run(
-        self, call: Callable[[Cancelled], Result], *, timeout_seconds: float | None = None, begin_within_seconds: float | None = None
-    ) -> Result:
+    async def run(self, call: Callable[[Cancelled], Result], *, timeout_seconds: float | None = None) -> Result:
         """Run a blocking call in a lane; it is handed a function that tells whether its caller has been cancelled meanwhile.
 
         Cancelled before a lane took it up, the call never runs; after, it runs to its end and what it returns is dropped. So it is after
-        `timeout_seconds`, with a `TimeoutError`. If no lane has taken it up after `begin_within_seconds`, none will: `NotBegun`.
+        `timeout_seconds`, with a `TimeoutError`.
         """
-        if self._closed:
-            raise LanesClosed
-        loop = asyncio.get_running_loop()
-        if loop is not self._loop:
-            self._loop = loop
-            self._wake_pending = False  # a wake-up of the loop before may have been lost with it
-        future: asyncio.Future[Result] = loop.create_future()
-        job = _Job(call, future)
-        if self._jobs.qsize() > MAX_CANCELLED:
-            self._drop_cancelled()
-        self._jobs.put(cast("_Job[object]", job))
-        if len(self._threads) < self._count and not self._jobs.empty():
-            self._start_thread()
-        timer = None if begin_within_seconds is None else loop.call_later(begin_within_seconds, job.take_back)
-        try:
-            return await (future if timeout_seconds is None else in_time(future, timeout_seconds))
-        except (asyncio.CancelledError, TimeoutError):
-            job.take()  # with what it would have written: behind a directory that hangs it may wait for ever
-            raise
-        finally:
-            if timer is not None:
-                timer.cancel()
+        job = self._job(call)
+        self._put(_Batch([cast("_Job[object]", job)]))
+        return await job.outcome(timeout_seconds)
+
+    async def run_together(self, call: Callable[[Cancelled], Result], *, begin_within_seconds: float) -> Result:
+        """As `run`, for a short call: one lane takes it and all others of this turn of the loop, one after the other.
+
+        If it has not been begun after so long, since one before it hangs, it will not be: `NotBegun`.
+        """
+        job = self._job(call)
+        if not self._gathered:
+            job.loop.call_soon(self._put_gathered, begin_within_seconds)
+        self._gathered.append(cast("_Job[object]", job))
+        return await job.outcome(None)
 
     def close(self) -> None:
         """Let the threads end after what they are doing; they are not waited for, one may hang. Calls not begun fail."""
         self._closed = True
         with suppress(Empty):  # a lane may take the last one up while we look
             while True:
-                job = self._jobs.get_nowait()
-                if job is not None and not job.future.done():
-                    job.future.set_exception(LanesClosed())
+                batch = self._jobs.get_nowait()
+                if batch is not None:
+                    batch.fail()
+        _Batch(self._gathered).fail()
+        self._gathered = []
         for _ in self._threads:
             self._jobs.put(None)
         self._threads = []
@@ -93,14 +89,37 @@ class Lanes:
         if threads:
             await asyncio.to_thread(_join, threads, timeout_seconds)
 
+    def _job(self, call: Callable[[Cancelled], Result]) -> _Job[Result]:
+        if self._closed:
+            raise LanesClosed
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._loop = loop
+            self._wake_pending = False  # a wake-up of the loop before may have been lost with it
+            self._gathered = []
+        return _Job(call, loop)
+
+    def _put_gathered(self, begin_within_seconds: float) -> None:
+        batch, self._gathered = _Batch(self._gathered), []
+        if batch.jobs and self._loop is not None:  # they were not closed meanwhile
+            batch.timer = self._loop.call_later(begin_within_seconds, batch.lose_patience)
+            self._put(batch)
+
+    def _put(self, batch: _Batch) -> None:
+        if self._jobs.qsize() > MAX_CANCELLED:
+            self._drop_cancelled()
+        self._jobs.put(batch)
+        if len(self._threads) < self._count and not self._jobs.empty():
+            self._start_thread()
+
     def _drop_cancelled(self) -> None:
         waiting = []
         with suppress(Empty):
             while True:
                 waiting.append(self._jobs.get_nowait())
-        for job in waiting:
-            if job is None or not job.future.done():
-                self._jobs.put(job)
+        for batch in waiting:
+            if batch is None or not batch.is_done:
+                self._jobs.put(batch)
 
     def _start_thread(self) -> None:
         thread = threading.Thread(target=self._work, name=f"{self._name}-{len(self._threads)}", daemon=True)
@@ -109,12 +128,11 @@ class Lanes:
 
     def _work(self) -> None:
         try:
-            while (job := self._jobs.get()) is not None:
-                if (call := job.take()) is not None and not job.future.cancelled():
-                    job.run(call)
-                    self._finished.append(job)
+            while (batch := self._jobs.get()) is not None:
+                if batch.run():
+                    self._finished.append(batch)
                     self._wake()
-                del job, call  # or a lane that waits for its next job keeps the last one's shard in memory
+                del batch  # or a lane that waits for its next one keeps the last one's shard in memory
         finally:
             self._at_end()
 
@@ -146,38 +164,92 @@ async def in_time(future: asyncio.Future[Result], seconds: float) -> Result:
 
 
 class _Job(Generic[Result]):
-    __slots__ = ("_calls", "error", "future", "result")
+    __slots__ = ("_calls", "_ended", "error", "future", "loop", "result")
 
-    def __init__(self, call: Callable[[Cancelled], Result], future: asyncio.Future[Result]) -> None:
+    def __init__(self, call: Callable[[Cancelled], Result], loop: asyncio.AbstractEventLoop) -> None:
         self._calls = [call]  # empty, once somebody has it
-        self.future = future
+        self._ended = False
+        self.loop = loop
+        self.future: asyncio.Future[Result] = loop.create_future()
         self.result: Result
         self.error: BaseException | None = None
 
-    def take(self) -> Callable[[Cancelled], Result] | None:
+    async def outcome(self, timeout_seconds: float | None) -> Result:
+        try:
+            return await (self.future if timeout_seconds is None else in_time(self.future, timeout_seconds))
+        except (asyncio.CancelledError, TimeoutError):
+            self._take()  # with what it would have written: behind a directory that hangs it may wait for ever
+            raise
+
+    def fail(self) -> None:
+        if not self.future.done():
+            self.future.set_exception(LanesClosed())
+
+    def take_back(self) -> None:
+        if self._take() is not None and not self.future.done():
+            self.future.set_exception(NotBegun())
+
+    def run(self) -> bool:
+        """Make the call, if nobody has it and somebody waits for it; tell whether it was made."""
+        call = self._take()
+        if call is None or self.future.cancelled():
+            return False
+        try:
+            self.result = call(self.future.cancelled)
+        except BaseException as error:  # it is raised where the call is awaited
+            self.error = error
+        self._ended = True
+        return True
+
+    def deliver(self) -> None:
+        if not self._ended or self.future.done() or self.loop.is_closed():
+            return
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.result)
+
+    def _take(self) -> Callable[[Cancelled], Result] | None:
         """Return the call to whoever asks first: a lane, or whoever takes it back."""
         try:
             return self._calls.pop()
         except IndexError:
             return None
 
-    def take_back(self) -> None:
-        if self.take() is not None and not self.future.done():
-            self.future.set_exception(NotBegun())
 
-    def run(self, call: Callable[[Cancelled], Result]) -> None:
-        try:
-            self.result = call(self.future.cancelled)
-        except BaseException as error:  # it is raised where the call is awaited
-            self.error = error
+class _Batch:
+    """Jobs that one lane takes together, one after the other."""
+
+    __slots__ = ("jobs", "timer")
+
+    def __init__(self, jobs: Sequence[_Job[object]]) -> None:
+        self.jobs = jobs
+        self.timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_done(self) -> bool:
+        return all(job.future.done() for job in self.jobs)
+
+    def run(self) -> bool:
+        """Make the calls; tell whether any was made."""
+        made = [job.run() for job in self.jobs]
+        return any(made)
 
     def deliver(self) -> None:
-        if self.future.done() or self.future.get_loop().is_closed():
-            return
-        if self.error is not None:
-            self.future.set_exception(self.error)
-        else:
-            self.future.set_result(self.result)
+        if self.timer is not None:
+            self.timer.cancel()
+        for job in self.jobs:
+            job.deliver()
+
+    def lose_patience(self) -> None:
+        """Take back what has not begun, and deliver what has ended: a call between them hangs, or takes long."""
+        for job in self.jobs:
+            job.take_back()
+            job.deliver()
+
+    def fail(self) -> None:
+        for job in self.jobs:
+            job.fail()
 
 
 def _join(threads: Sequence[threading.Thread], timeout_seconds: float) -> None:

@@ -4,7 +4,7 @@ The problem. A pack of small objects becomes a file in each of six directories. 
 calls they let go of the interpreter, and then have to get it back from one another and from the event loop: that takes several times as
 long as the calls themselves.
 
-The idea. All are written by one thread, for which the loop is woken once. A directory that hangs must hold up nobody else, so each
+The idea. All are written by one thread, one after the other, and the loop is woken once for all of them. A directory that hangs must hold up nobody else, so each
 directory keeps its own threads. A call that has not begun after a moment goes there, and so do all that come in the next while. It is one
 second at first, and twice as long each time that it was in vain.
 
@@ -50,7 +50,7 @@ class Convoy:
         if self._now() < self._rests_until:
             return await otherwise.run(call)
         try:
-            result = await self._lanes.run(call, begin_within_seconds=self._patience_seconds)
+            result = await self._lanes.run_together(call, begin_within_seconds=self._patience_seconds)
         except NotBegun:
             self._rest()
             return await otherwise.run(call)
