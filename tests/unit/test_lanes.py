@@ -107,6 +107,24 @@ async def test_closing_fails_what_has_not_begun() -> None:
         await lanes.run(lambda _: None)
 
 
+async def test_closing_fails_what_was_to_be_taken_together() -> None:
+    lanes = Lanes(1, name="t")
+    calls = [asyncio.create_task(lanes.run_together(lambda _: "made", begin_within_seconds=PATIENCE_SECONDS)) for _ in range(3)]
+    await asyncio.sleep(0)  # one turn: they are gathered, and not handed over yet
+    lanes.close()
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [LanesClosed] * 3
+
+
+async def test_of_calls_taken_together_each_has_its_own_answer() -> None:
+    lanes = Lanes(1, name="t")
+    calls = [lanes.run_together(lambda _, number=number: 10 // number, begin_within_seconds=PATIENCE_SECONDS) for number in (1, 0, 2)]
+    first, second, third = await asyncio.gather(*calls, return_exceptions=True)
+    assert (first, third) == (10, 5)
+    assert isinstance(second, ZeroDivisionError)
+    lanes.close()
+
+
 async def test_closing_waits_for_no_call_that_a_lane_takes_up_meanwhile() -> None:
     class Raced(SimpleQueue):
         """Has a job when asked, which a lane has taken before we do."""

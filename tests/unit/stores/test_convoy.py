@@ -82,6 +82,30 @@ async def test_the_calls_of_many_are_made_by_one_thread(convoy: Convoy) -> None:
     assert set(await asyncio.gather(*(thread_of_a_call(convoy, own) for own in members))) == {CONVOY}
 
 
+async def test_the_calls_of_one_turn_of_the_loop_wake_it_once(convoy: Convoy, monkeypatch: pytest.MonkeyPatch) -> None:
+    members, woken = [Lanes(1, name=f"m{number}") for number in range(6)], list[str]()
+    wake = convoy._lanes._wake
+    monkeypatch.setattr(convoy._lanes, "_wake", lambda: (woken.append("once"), wake())[1])
+    await asyncio.gather(*(thread_of_a_call(convoy, own) for own in members))
+    assert woken == ["once"]
+
+
+async def test_of_calls_made_together_one_that_hangs_holds_up_neither_those_before_nor_those_behind_it(convoy: Convoy, own: Lanes) -> None:
+    convoy._patience_seconds = 0.01
+    begun, go_on, hanging = threading.Event(), threading.Event(), Lanes(1, name="hanging")
+    before = asyncio.create_task(thread_of_a_call(convoy, own))
+    hung = asyncio.create_task(convoy.run(lambda _: (begun.set(), go_on.wait(PATIENCE_SECONDS))[1], otherwise=hanging))
+    behind = asyncio.create_task(thread_of_a_call(convoy, own))
+    await asyncio.sleep(0)  # all three are handed over in this turn
+    await asyncio.to_thread(begun.wait, PATIENCE_SECONDS)
+    async with asyncio.timeout(PATIENCE_SECONDS / 2):
+        assert (await before, await behind) in {(CONVOY, OWN), (OWN, OWN)}  # a busy machine may have begun none of them in time
+    assert not hung.done()
+    go_on.set()
+    assert await hung
+    hanging.close()
+
+
 async def test_behind_a_call_that_hangs_the_others_go_by_their_own_threads(convoy: Convoy, own: Lanes) -> None:
     hung = await HungCall(convoy, own).has_begun()
     assert await thread_of_a_call(convoy, own) == OWN
