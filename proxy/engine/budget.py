@@ -306,6 +306,7 @@ class Budget:
             if not waiting.turn.done() and self._may_have(waiting.grant, waiting.more_bytes):  # done: cancelled, and about to leave
                 del self._waiting[waiting.grant]
                 self._take(waiting.grant, waiting.more_bytes)
+                waiting.grant.touch()
                 waiting.turn.set_result(None)
                 return True
         return False

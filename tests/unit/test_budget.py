@@ -373,6 +373,24 @@ async def test_a_server_that_stands_still_does_not_take_its_clients_for_idle() -
         task.cancel()
 
 
+async def test_who_has_waited_for_long_is_not_taken_for_idle_when_the_memory_comes() -> None:
+    shared = Budget(CAPACITY, wait_seconds=60)
+    idle = asyncio.create_task(stall(shared, 4 * LARGE, LARGE, idle_seconds=2))  # once it idles, there is memory for who waits
+    await settle()
+    waiting = shared.claim(7 * LARGE, owner="t")
+    async with waiting.filling(idle_seconds=1):
+        await waiting.grow(3 * LARGE)
+        behind = asyncio.create_task(fill(shared, 7 * LARGE, 7 * LARGE))  # for this one others are looked for who idle
+        await waiting.grow(5 * LARGE)
+        await settle()
+        assert not waiting.is_revoked
+        await waiting.grow(7 * LARGE)
+        with pytest.raises(BudgetExhausted):
+            await idle
+        waiting.release()
+    assert await behind == 7 * LARGE
+
+
 @pytest.mark.parametrize(("owner", "stays"), [("many", True), ("new", False)])
 async def test_what_is_idle_within_a_share_is_not_revoked_for_a_tenant_that_has_its_own(owner: str, stays: bool) -> None:
     shared = Budget(CAPACITY, wait_seconds=0.05, press_seconds=0.001)
