@@ -16,6 +16,7 @@ from bench.wan.campaign import STORES
 from bench.wan.line import Line, State
 from bench.wan.operations import AT_ONCE, FILLED, PART_SIZE, Operation
 from bench.wan.simulated_bucket import SimulatedBucket
+from bench.wan.simulated_upload import Uploads, Zeros
 from bench.workloads import KIB, MIB
 from proxy.codec.geometry import Scheme
 from proxy.codec.slots import compose
@@ -45,7 +46,7 @@ COMMIT_SECONDS = 0.004
 OPEN_SECONDS = 0.003  # a window
 REQUEST_SECONDS = 0.002  # what the proxy itself takes
 SEAL_BYTES_PER_SECOND = 500e6  # all clients together, what receiving takes included
-MEMORY = 192 * MIB
+MEMORY = 168 * MIB  # of 192, an eighth is for what is being read from clients
 
 
 class SimulatedProxy:
@@ -68,6 +69,7 @@ class SimulatedProxy:
         self._upstream = Upstream(self._fleet, ThreadPoolExecutor(1), _NoReports(), KeysInUse())
         self._gate = _Gate(self, _Tasks(), Departures(SCHEME.n, Pace()), 0.0, lambda: None)  # type: ignore[arg-type]  # as much as it uses
         self._loop = asyncio.get_running_loop()
+        self._uploads = Uploads(self._budget, SCHEME, self._put, step_seconds=MIB / 2 / SEAL_BYTES_PER_SECOND)
         self._sealed_until = 0.0
         self.filled = cache(self._filled)
 
@@ -120,8 +122,7 @@ class SimulatedProxy:
             while parts:
                 parts.popleft()
                 await asyncio.sleep(REQUEST_SECONDS)
-                await self._seal(PART_SIZE)
-                await self._put(PART_SIZE)
+                await self._uploads.upload(Zeros(PART_SIZE))
 
         await asyncio.gather(*(client() for _ in range(AT_ONCE)))
 
@@ -170,7 +171,7 @@ class SimulatedProxy:
     # As `Writer`, `Packer` and `PackCarrier` do
 
     async def _seal(self, size_bytes: int) -> None:
-        """Wait for the processor, which all parts share."""
+        """Wait for the processor, which all share."""
         for _ in range(0, size_bytes, MIB):
             self._sealed_until = max(self._sealed_until, self._loop.time()) + MIB / SEAL_BYTES_PER_SECOND
             await asyncio.sleep(self._sealed_until - self._loop.time())

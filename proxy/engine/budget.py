@@ -13,10 +13,12 @@ The idea, in four rules.
 2. A large write says at first how much it may need, its *claim*, and its grant grows as its bytes arrive. More is granted only while all
    who fill their grants can still get the rest, one after the other (`claims`; Dijkstra called it the banker's algorithm). So there is
    always one who can go on, and then finish, and give all back. Those who hold a part go before those who hold nothing: they are the ones
-   who give back. Small ones have no part of their claim, but all of it or nothing.
+   who give back. Nobody begins before there is memory for all that those need who fill fast: with many who each hold a part, one at a time
+   could finish, and the lines to distant stores would be idle. Small ones have no part of their claim, but all of it or nothing.
 3. A request that waits for its client, and not for memory, holds up nobody: after a while its claim no longer counts. When others wait and
    memory is short, such grants are revoked, the idlest first. The request fails, and its client may try again. How long a while is, the
-   caller says: one second for what is small, more for the body of a large write (`filling`).
+   caller says: one second for what is small, more for the body of a large write (`filling`). A client that waits for our threads
+   does not idle (`at_work`), nor does one that has just got what it had to wait for.
 4. Among requests that hold nothing yet, that of the tenant that holds least comes first. If one tenant holds more than its equal share
    while another that holds less than its own has waited for a second, the youngest grants of the first are revoked. A tenant alone may use
    everything.
@@ -30,8 +32,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from itertools import count
 from math import inf
 from typing import NamedTuple
@@ -43,6 +45,7 @@ SMALL_SIZE = 3 * 1024 * 1024  # a small object, or what a read takes for its fir
 PATIENCE_SECONDS = 1.0  # many times what a small request holds its memory for
 PRESS_SECONDS = 0.1
 IDLE_SECONDS = 1.0  # longer than a lost packet takes to come again
+SOON_SECONDS = 2.0  # a segment of 16 MiB from a client that sends 8 MB/s; slower ones have nobody wait for what they may need
 BLOCKED_SECONDS = 0.1  # after which a client that takes an answer is slow, and its memory may be others'
 REVOKED = "others wait for the memory that this request holds and does not fill"
 STALL_SECONDS = 0.25  # a look that comes this late was held up here: nobody's bytes were read meanwhile
@@ -51,7 +54,19 @@ STALL_SECONDS = 0.25  # a look that comes this late was held up here: nobody's b
 class Grant:
     """Bytes that are held until they are given back, in parts or at once. They may be fewer than were asked for."""
 
-    __slots__ = ("_budget", "_limit", "claim_bytes", "grown_at", "idle_seconds", "is_small", "number", "owner", "size_bytes")
+    __slots__ = (
+        "_budget",
+        "_limit",
+        "begun_at",
+        "claim_bytes",
+        "grown_at",
+        "idle_seconds",
+        "is_at_work",
+        "is_small",
+        "number",
+        "owner",
+        "size_bytes",
+    )
 
     def __init__(self, budget: Budget, claim_bytes: int, *, owner: str, is_small: bool, number: int) -> None:
         self._budget = budget
@@ -61,8 +76,10 @@ class Grant:
         self.is_small = is_small
         self.number = number
         self.size_bytes = 0
+        self.begun_at = 0.0
         self.grown_at = 0.0
         self.idle_seconds = 0.0
+        self.is_at_work = False
 
     @property
     def missing_bytes(self) -> int:
@@ -116,6 +133,16 @@ class Grant:
     def touch(self) -> None:
         """Say that bytes have come: it does not idle."""
         self.grown_at = asyncio.get_running_loop().time()
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """The time in which it is we that its client waits for: it does not idle."""
+        self.is_at_work = True
+        try:
+            yield
+        finally:
+            self.is_at_work = False
+            self.touch()
 
     @property
     def is_revoked(self) -> bool:
@@ -264,6 +291,7 @@ class Budget:
         self._filling[grant] = None
         self._claimed += grant.claim_bytes
         grant.touch()
+        grant.begun_at = grant.grown_at
 
     def end(self, grant: Grant) -> None:
         """Count it no longer."""
@@ -305,8 +333,10 @@ class Budget:
         for waiting in self._next_in_line():
             if not waiting.turn.done() and self._may_have(waiting.grant, waiting.more_bytes):  # done: cancelled, and about to leave
                 del self._waiting[waiting.grant]
-                self._take(waiting.grant, waiting.more_bytes)
                 waiting.grant.touch()
+                if not waiting.grant.size_bytes:
+                    waiting.grant.begun_at = waiting.grant.grown_at
+                self._take(waiting.grant, waiting.more_bytes)
                 waiting.turn.set_result(None)
                 return True
         return False
@@ -339,13 +369,34 @@ class Budget:
         return bool(self._waiting) and not grant.size_bytes and any(one.grant.is_small == grant.is_small for one in self._waiting.values())
 
     def _may_have(self, grant: Grant, more_bytes: int) -> bool:
-        return self._fits(grant, more_bytes) and (grant not in self._filling or self._is_safe(grant, more_bytes))
+        if not self._fits(grant, more_bytes):
+            return False
+        return grant not in self._filling or (self._is_safe(grant, more_bytes) and (bool(grant.size_bytes) or self._may_begin(grant)))
 
     def _fits(self, grant: Grant, more_bytes: int) -> bool:
         left_to_small = max(self._kept_for_small - self._held_by_small, 0)
         if not grant.is_small:
             return more_bytes <= self._free - left_to_small
         return more_bytes <= (min(self._free, left_to_small) if self._is_overdue() else self._free)
+
+    def _may_begin(self, grant: Grant) -> bool:
+        """Return whether there is memory for all that this one and those whose bytes flow may need; or its tenant has its share left."""
+        if grant.is_small:
+            return True
+        now = asyncio.get_running_loop().time()
+        promised = sum(one.missing_bytes for one in self._filling if self._flows(one, now))
+        if not promised or self._fits(grant, promised + grant.claim_bytes):
+            return True
+        share = self._share()
+        return share < self.capacity_bytes and self._held_by_owner[grant.owner] + grant.claim_bytes <= share
+
+    def _flows(self, grant: Grant, now: float) -> bool:
+        """Return whether a large grant will soon have grown to its claim: its client waits for us, or sends fast."""
+        if grant.is_small or not grant.size_bytes or self._idles(grant, now):
+            return False
+        if grant.is_at_work or grant in self._waiting:
+            return True
+        return grant.missing_bytes * (now - grant.begun_at) <= grant.size_bytes * SOON_SECONDS
 
     def _is_overdue(self) -> bool:
         """Return whether the first of the large requests has been passed for long enough."""
@@ -369,7 +420,7 @@ class Budget:
 
     def _idles(self, grant: Grant, now: float) -> bool:
         """Return whether its client has sent nothing for too long, though we would have read it."""
-        return grant not in self._waiting and now - max(grant.grown_at, self._stalled_until) >= grant.idle_seconds
+        return not grant.is_at_work and grant not in self._waiting and now - max(grant.grown_at, self._stalled_until) >= grant.idle_seconds
 
     def _press(self) -> None:
         """Revoke what those who wait may have."""

@@ -15,8 +15,10 @@ from proxy.engine.cut import Cut
 from proxy.engine.intents import IntentLedger
 from proxy.engine.plaintext import Plaintext
 from proxy.engine.segments import BodySegments
+from proxy.engine.turns import Turns
 
 STRIDE_SIZE = 1024 * 1024  # bytes handed to a worker thread at a time: 60 us of hand-over against 1.3 ms of hashing
+TURNLESS_SIZE = 4 * 1024 * 1024  # a segment up to here waits for no turn
 INLINE_SIZE = 64 * 1024  # below this, coding and hashing cost less than handing them to a thread
 FOOTER_ALLOWANCE = 4096  # for the budget: a key of 1 KiB and metadata of 2 KiB fit into a footer's label
 # Of many large bodies on one busy line each is silent now and then: at one second, 54 of 64 uploads at once were refused.
@@ -39,6 +41,7 @@ class Filler:
         self._ledger = ledger
         self._budget = budget
         self._threads = threads
+        self._turns = Turns()
 
     async def fill(
         self, segments: BodySegments, geometry: SegmentGeometry, plaintext: Plaintext, body: Body, cut: Cut, *, owner: str
@@ -87,9 +90,14 @@ class Filler:
         try:
             for offset in range(0, size, stride):
                 pieces = await plaintext.take(min(stride, size - offset), filling.admit)
-                await _done(work)
+                with filling.held.at_work():
+                    await _done(work)
+                    has_turn = size > TURNLESS_SIZE and await self._turns.take(filling.held.number)
                 work = self._in_threads(seal, body, pieces, together=size <= stride)
-            await _done(work)
+                if has_turn:
+                    self._turns.end_with(work)
+            with filling.held.at_work():
+                await _done(work)
         finally:
             await _ended(work)
             work = ()  # its error holds this frame, and with it the segment

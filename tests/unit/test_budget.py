@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.engine.budget import SMALL_SIZE, STALL_SECONDS, Budget, Grant
+from proxy.engine.budget import SMALL_SIZE, SOON_SECONDS, STALL_SECONDS, Budget, Grant
 from proxy.engine.claims import Claim, can_all_finish
 from proxy.errors import BudgetExhausted
 from tests.leaping import leap, stand_still
@@ -325,6 +325,65 @@ async def test_a_part_is_not_granted_if_the_rest_could_never_be() -> None:
         await waiting
     second.release()
     assert shared.held_bytes == 0
+
+
+async def test_nobody_begins_before_there_is_memory_for_those_who_fill_fast() -> None:
+    shared = budget()
+    filling = [shared.claim(3 * LARGE, owner="t") for _ in range(4)]
+    begun: list[int] = []
+
+    async def begin(number: int) -> None:
+        async with filling[number].filling():
+            await filling[number].grow(LARGE)
+            begun.append(number)
+            await filling[number].grow(3 * LARGE)
+            await asyncio.sleep(1)
+        filling[number].release()
+
+    beginning = [asyncio.create_task(begin(number)) for number in range(4)]
+    await settle()
+    assert begun == [0, 1, 2]  # the third has a part of what it needs, and is the only one
+    assert [grant.size_bytes for grant in filling] == [3 * LARGE, 3 * LARGE, LARGE, 0]
+    await asyncio.gather(*beginning)
+    assert shared.held_bytes == 0
+
+
+@pytest.mark.parametrize("count", [3, 30])
+async def test_those_who_fill_slowly_have_nobody_wait_for_what_they_may_need(count: int) -> None:
+    shared = budget()
+    slow = [asyncio.create_task(stall(shared, 2 * LARGE, SMALL_SIZE // count)) for _ in range(count)]
+    await asyncio.sleep(0)
+    assert await asyncio.wait_for(fill(shared, 6 * LARGE, LARGE), SOON_SECONDS) == 6 * LARGE
+    for task in slow:
+        task.cancel()
+
+
+async def test_a_tenant_that_has_its_share_left_begins_at_once() -> None:
+    shared = budget()
+    many = [asyncio.create_task(stall(shared, 4 * LARGE, 2 * LARGE, owner="many")) for _ in range(2)]
+    await settle()
+    one, another = shared.claim(3 * LARGE, owner="one"), shared.claim(3 * LARGE, owner="many")
+    async with one.filling(), another.filling():
+        assert not another.grow_at_once()
+        await asyncio.wait_for(one.grow(1), 0.001)
+    one.release()
+    for task in many:
+        task.cancel()
+
+
+async def test_a_client_that_waits_for_us_does_not_idle() -> None:
+    shared = Budget(CAPACITY, wait_seconds=60)
+    grant = shared.claim(5 * LARGE, owner="t")
+    async with grant.filling(idle_seconds=1):
+        await grant.grow(4 * LARGE)
+        waiting = asyncio.create_task(fill(shared, 5 * LARGE, 5 * LARGE))
+        with grant.at_work():
+            await asyncio.sleep(10)
+        await asyncio.sleep(0.5)
+        assert not grant.is_revoked
+        await grant.grow(5 * LARGE)
+    grant.release()
+    assert await waiting == 5 * LARGE
 
 
 @given(
