@@ -9,7 +9,7 @@ from functools import partial
 from itertools import permutations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from proxy.engine.budget import SMALL_SIZE, SOON_SECONDS, STALL_SECONDS, Budget, Grant
@@ -570,6 +570,7 @@ async def test_a_timeout_of_another_is_not_taken_for_a_revocation() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), max_size=5), st.integers(0, 60))
+@example([(1, 3), (1, 5)], 5)  # the first gives back what it held, and nothing else: 4 are free for the second, who misses 5
 def test_claims_can_finish_if_some_order_lets_them(claims: list[tuple[int, int]], capacity: int) -> None:
     def finishes(order: Iterable[tuple[int, int]]) -> bool:
         free = capacity - sum(held for held, _ in claims)
