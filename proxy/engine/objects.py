@@ -101,12 +101,6 @@ class ObjectVerbs(Verbs):
         """
         return await self._reader.open(version, await self._read_keys(version, owner, customer_key), start, length, extents=extents)
 
-    def slot_at_hand(self, found: Readable, owner: Tenant) -> SlotAtHand | None:
-        """Return what reads all of a version at once, time and again, if it is that small and under the owner's own key."""
-        if found.version.attributes.encryption is not None:
-            return None
-        return self._reader.slot_at_hand(found, self._keyring.tenant_cipher(owner))
-
     def read_at_once(self, slot: SlotAtHand) -> bytes | None:
         """Return the object, authenticated, if nobody has to be waited for; else None: `open_read` waits."""
         return self._reader.read_at_once(slot)

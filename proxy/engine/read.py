@@ -45,7 +45,7 @@ from proxy.engine.windows import (
 from proxy.errors import CustomerKeyMissing
 from proxy.keyring import TenantCipher
 from proxy.manifest.protocol import Manifest
-from proxy.manifest.records import Extent, Readable, Version
+from proxy.manifest.records import Extent, Version
 
 GROUP_SIZE = 256 * 1024  # of one write: it stays in memory while a client takes nothing
 
@@ -111,12 +111,12 @@ class Reader:
             extents, start = await self._load(version, start, length)
         return Reading(self, Stored(extents, slot_of(version.extents)), keys, start, length)
 
-    def slot_at_hand(self, found: Readable, cipher: TenantCipher) -> SlotAtHand | None:
-        """Return what reads all of a version at once, time and again, if it is one slot of a pack, and under no customer's key."""
-        slot = slot_of(found.version.extents)
-        if slot is None or slot.offset is None or not found.extents or found.extents[0].layout.customer_salt:
+    def slot_at_hand(self, stored: Stored, keys: ReadKeys) -> SlotAtHand | None:
+        """As `Reading.slot_at_hand`."""
+        slot, extents = stored.slot, stored.extents
+        if slot is None or slot.offset is None or not extents or extents[0].layout.customer_salt:
             return None
-        return SlotAtHand(found.extents[0], slot.offset, slot.size, cipher, self._upstream)
+        return SlotAtHand(extents[0], slot.offset, slot.size, keys.cipher, self._upstream)
 
     def read_at_once(self, slot: SlotAtHand) -> bytes | None:
         """Return the object if neither stores nor memory have to be waited for; else None."""
@@ -197,10 +197,13 @@ class Reader:
         held.keep(sum(map(len, pieces)))
         return pieces, held
 
-    async def fetch(self, window: Window | SlotWindow, keys: ReadKeys, *, charged: bool = True) -> Fetched:
-        """Return a window's plaintext and the memory granted for it. What is at hand costs no task, and no turn of the loop."""
+    async def fetch(self, window: Window | SlotWindow, keys: ReadKeys, *, charged: bool = True, slot: SlotAtHand | None = None) -> Fetched:
+        """Return a window's plaintext and the memory granted for it. What is at hand costs no task, and no turn of the loop.
+
+        `slot` is that of the window, if it is known.
+        """
         keystream = keys.keystream(window)
-        fetch = self._fetch_of(window, keys)
+        fetch = self._fetch_of(window, keys, slot)
         with fetch.booked():
             held = await self._budget.acquire(fetch.memory_bytes if charged else 0, owner=keys.owner)
             try:
@@ -229,9 +232,9 @@ class Reader:
             return None
         return (pieces if keystream is None else _decipher(pieces, keystream)), held
 
-    def _fetch_of(self, window: Window | SlotWindow, keys: ReadKeys) -> WindowFetch | SlotFetch:
+    def _fetch_of(self, window: Window | SlotWindow, keys: ReadKeys, slot: SlotAtHand | None = None) -> WindowFetch | SlotFetch:
         if isinstance(window, SlotWindow):
-            return SlotFetch(window, keys.cipher, self._upstream)
+            return SlotFetch(window, keys.cipher, self._upstream, slot)
         return WindowFetch(window, keys.cipher, self._upstream)
 
     async def _deciphered(self, pieces: list[memoryview], keystream: Keystream, size_bytes: int) -> list[memoryview]:
@@ -242,7 +245,7 @@ class Reader:
 
 
 class Reading(AsyncIterator[memoryview]):
-    """Bytes on their way to a client, in pieces. Whoever has it closes it with `aclose`."""
+    """Bytes on their way to a client, in pieces. Whoever has asked for some of them closes it with `aclose`."""
 
     def __init__(self, reader: Reader, stored: Stored, keys: ReadKeys, start: int, length: int) -> None:
         self._reader = reader
@@ -255,6 +258,7 @@ class Reading(AsyncIterator[memoryview]):
         self._groups: Groups | None = None
         self._begun: list[memoryview] = []  # the rest of a group of which pieces were taken
         self._held: deque[Grant] = deque(maxlen=1)
+        self._slot: SlotAtHand | None = None  # once it was asked for
 
     async def __anext__(self) -> memoryview:
         group = await self.group()
@@ -263,11 +267,17 @@ class Reading(AsyncIterator[memoryview]):
         piece, *self._begun = group
         return piece
 
+    def slot_at_hand(self) -> SlotAtHand | None:
+        """Return what reads all of the version at once, time and again, if it is one slot of a pack, and under no customer's key."""
+        if self._slot is None:
+            self._slot = self._reader.slot_at_hand(self._stored, self._keys)
+        return self._slot
+
     async def whole(self) -> bytes:
         """Return all that is left, at once, for an answer that is small: it is fetched without a task, and nothing is read ahead."""
         parts: list[bytes | memoryview] = [*self._begun]
         for window in self._stored.windows(self._position, self._end - self._position):
-            pieces, held = await self._reader.fetch(window, self._keys)
+            pieces, held = await self._reader.fetch(window, self._keys, slot=self._slot)
             parts += pieces
             held.release()
         return b"".join(parts)

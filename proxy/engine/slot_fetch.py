@@ -30,12 +30,12 @@ from proxy.manifest.records import ExtentId, Segment
 class SlotFetch:
     """The fetch of one slot, or of a range of it: it is always fetched whole, or there would be no tag. Runs once."""
 
-    def __init__(self, window: SlotWindow, cipher: TenantCipher, upstream: Upstream) -> None:
-        """Raises `ShardMismatch` if there is no such slot in the pack."""
+    def __init__(self, window: SlotWindow, cipher: TenantCipher, upstream: Upstream, at_hand: SlotAtHand | None = None) -> None:
+        """`at_hand` is the slot's, if that is known. Raises `ShardMismatch` if there is no such slot in the pack."""
         self._window = window
         self._cipher = cipher
         self._upstream = upstream
-        self._at_hand = SlotAtHand(window.extent, window.slot_offset, window.size, cipher, upstream)
+        self._at_hand = at_hand or SlotAtHand(window.extent, window.slot_offset, window.size, cipher, upstream)
         self._keys, self._slot, self._key = self._at_hand.keys, self._at_hand.slot, self._at_hand.key
 
     def booked(self) -> AbstractContextManager[None]:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from proxy.engine.engine import Engine
 from proxy.engine.slot_at_hand import SlotAtHand
-from proxy.manifest.records import Bucket, Readable, Tenant
+from proxy.manifest.records import Bucket, Readable
 from proxy.server.call import Answer, Call, Download
 from proxy.server.guard import Guard
 from proxy.server.outlet import header_lines
@@ -57,12 +57,24 @@ class PlainReads:
         self._asking = 0  # for room
 
     def answer(self, visit: Visit, found: Readable, bucket: Bucket, guard: Guard) -> Response | None:
-        """Return the answer to a plain read, if it is known and nobody need be waited for. Else ask the handler, and `keep` its answer."""
+        """Return the answer to a plain read, if it is known and nobody need be waited for. Else ask the handler: see `first`."""
         kept = self._kept.get(id(found))
         if kept is None or kept.found is not found or kept.bucket is not bucket or visit.cross_origin or visit.pays:
             return None
         if not guard.allows_all:
             guard.confirm(found.version, None)
+        return self._told(visit, kept)
+
+    def first(self, visit: Visit, found: Readable, bucket: Bucket, answer: Answer) -> Response | None:
+        """Keep what the handler answers to a plain read, if it is the same for everybody, and return it if nobody need be waited for."""
+        kept = self._made(found, bucket, answer)
+        if kept is None:
+            return None
+        if self._is_admitted(found):
+            self._keep(kept)
+        return None if visit.cross_origin or visit.pays else self._told(visit, kept)
+
+    def _told(self, visit: Visit, kept: _Kept) -> Response | None:
         body = b""
         if kept.length_bytes and visit.request.method != "HEAD":
             read = None if kept.slot is None else self._engine.read_at_once(kept.slot)
@@ -72,27 +84,28 @@ class PlainReads:
         lines = b"x-amz-request-id: %b\r\n%b" % (visit.request_id.encode(), kept.lines)
         return Response(200, kept.headers, body, length_bytes=kept.length_bytes, lines=lines)
 
-    def keep(self, found: Readable, bucket: Bucket, owner: Tenant, answer: Answer) -> None:
-        """Keep what was answered to a plain read, if it is the same for everybody."""
+    def _made(self, found: Readable, bucket: Bucket, answer: Answer) -> _Kept | None:
+        """Return what to keep, if the answer is the same for everybody."""
         version = found.version
         attributes = version.attributes
         if not isinstance(answer, Download) or answer.version is not version or answer.length != version.size or answer.status != 200:
-            return
+            return None
         if attributes.retention is not None or attributes.legal_hold is not None or attributes.encryption is not None:
-            return
-        if not self._is_admitted(found):
-            return
-        slot = self._engine.slot_at_hand(found, owner) if answer.chunks is not None else None
+            return None
+        slot = None if answer.chunks is None else answer.chunks.slot_at_hand()
         if slot is None and answer.chunks is not None and answer.length:
-            return  # it could not be used to read again, and would keep all of a large object's extents in memory
-        before = self._kept.pop(id(found), None)
-        if slot is None and before is not None and before.found is found:  # a HEAD says nothing of where it lies
-            slot = before.slot
-        if len(self._kept) >= MAX_KEPT:
-            del self._kept[next(iter(self._kept))]
+            return None  # it could not be used to read again, and would keep all of a large object's extents in memory
         framing = ("Content-Length", str(answer.length))
         lines = header_lines([("x-amz-id-2", self._host_id), *answer.headers, framing])
-        self._kept[id(found)] = _Kept(found, bucket, answer.headers, lines, answer.length, slot)
+        return _Kept(found, bucket, answer.headers, lines, answer.length, slot)
+
+    def _keep(self, kept: _Kept) -> None:
+        before = self._kept.pop(id(kept.found), None)
+        if kept.slot is None and before is not None and before.found is kept.found:  # a HEAD says nothing of where it lies
+            kept = kept._replace(slot=before.slot)
+        if len(self._kept) >= MAX_KEPT:
+            del self._kept[next(iter(self._kept))]
+        self._kept[id(kept.found)] = kept
 
     def _is_admitted(self, found: Readable) -> bool:
         """Tell whether to keep one more. Once there is no room, few take the place of others."""

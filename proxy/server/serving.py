@@ -110,13 +110,13 @@ class Serving:
         return self._plain.answer(visit, found, access.held.bucket, access.guard)
 
     async def _serve_plain(self, visit: Visit, handle: Handle, call: Call) -> Response:
-        """Answer a read as it was answered before; if it was not, keep the answer."""
+        """Answer a read as it was answered before; if it was not, keep the answer. What is in memory is read the short way then, too."""
         found = call.ahead[0] if call.ahead else None
         if found is not None and (response := self._plain.answer(visit, found, call.bucket, call.guard)) is not None:
             return response
         answer = await handle(call)
-        if found is not None:
-            self._plain.keep(found, call.bucket, call.owner, answer)
+        if found is not None and (response := self._plain.first(visit, found, call.bucket, answer)) is not None:
+            return response
         return await self._answers.render(visit, call.operation, answer)
 
     async def _serve_large(self, visit: Visit, handle: Handle, call: Call, held: Grant | None) -> Response:

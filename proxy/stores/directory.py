@@ -24,6 +24,7 @@ from typing import NamedTuple, TypeVar
 
 from proxy.errors import FilesExhausted, ShardMissing, ShardTruncated, StoreError, StoreRejected, StoreUnavailable
 from proxy.lanes import Cancelled, Lanes, LanesClosed
+from proxy.stores.cached_names import find_open_cached
 from proxy.stores.convoy import Convoy
 from proxy.stores.direct import DIRECT_SIZE
 from proxy.stores.kept_files import AT_ONCE_SIZE, KeptFiles, OpenFile, files_to_keep
@@ -63,7 +64,7 @@ class DirectoryStore:
         self._fsync = fsync
         self._lanes = Lanes(LANES if fsync else UNSYNCED_LANES, name=f"store-{info.name}")
         self._convoy = None if fsync else convoy
-        self._kept = KeptFiles(files_to_keep())
+        self._kept = KeptFiles(files_to_keep(), open_cached=find_open_cached())
         self._opening: dict[ShardName, asyncio.Event] = {}  # shards that somebody opens just now, to read a little
         self._closed = False
         self._root = Root(info.name, path, fsync=fsync, folders_to_keep=files_to_keep())

@@ -83,6 +83,7 @@ class HeldRoot(Directory):
         self.folders: set[str] = set()  # known to exist, durably
         self.folders_open = OpenFolders(folders_to_keep)
         self.takes_direct_writes = True  # until its file system has refused one
+        self.reads_at_once = False  # until its file system has read without waiting
 
 
 class OpenFolders:

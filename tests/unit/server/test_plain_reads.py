@@ -14,10 +14,13 @@ from types import SimpleNamespace
 import pytest
 from msgspec.structs import replace
 
+from proxy.engine.read import Reading
+from proxy.engine.slot_at_hand import SlotAtHand
 from proxy.manifest.drafts import AttributeChange
 from proxy.manifest.records import ObjectKey, Retention, Version
 from proxy.s3.errors import S3Error
 from proxy.server import plain_reads
+from proxy.server.call import Download
 from proxy.server.connection import Endpoint
 from proxy.server.front import FrontDoor
 from proxy.server.peers import Peers
@@ -54,6 +57,7 @@ class Site:
         self.plain = endpoint.dispatcher._serving._plain
         self.recalled = 0
         self._endpoint = endpoint
+        self._monkeypatch = monkeypatch
         answer = PlainReads.answer
 
         def counted(reads: PlainReads, *args: object) -> Response | None:
@@ -68,10 +72,12 @@ class Site:
         return OWN.sub(b"*", await talk(self._endpoint, [[sent.encode()]], False))
 
     async def ask_in_general(self, sent: Sent) -> bytes:
-        """As somebody would whom nobody remembers."""
+        """As somebody would whom nobody remembers, and by the way of all other reads."""
         kept, self.plain._kept = self.plain._kept, {}
         try:
-            return await self.ask(sent)
+            with self._monkeypatch.context() as patch:
+                patch.setattr(PlainReads, "first", lambda *_: None)
+                return await self.ask(sent)
         finally:
             self.plain._kept = kept
 
@@ -214,6 +220,41 @@ async def test_a_plain_read_that_is_not_proved_is_refused_by_the_pipeline(site: 
     answer = await talk(site._endpoint, [[head[:place] + other + head[place + 1 :]]], False)
     assert answer.startswith(b"HTTP/1.1 403 ")
     assert site.recalled == before
+
+
+async def test_what_is_in_memory_is_read_the_short_way_the_first_time(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where an object lies is worked out once, and no window, fetch or task is made for it."""
+    await _own_store(site)
+    answer, before = await site.ask(GET), site.recalled
+    site.plain._kept.clear()
+    worked_out = []
+    real = SlotAtHand.__init__
+    monkeypatch.setattr(SlotAtHand, "__init__", lambda slot, *made_of: (worked_out.append(made_of), real(slot, *made_of))[1])
+    monkeypatch.setattr(Reading, "whole", None)
+    assert await site.ask(GET) == answer
+    assert (len(worked_out), site.recalled) == (1, before)
+
+
+async def test_what_is_not_in_memory_is_fetched_with_what_was_worked_out(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = await _own_store(site)
+    answer = await site.ask(GET)
+    site.plain._kept.clear()
+    own.answers_at_once = False
+    worked_out = []
+    real = SlotAtHand.__init__
+    monkeypatch.setattr(SlotAtHand, "__init__", lambda slot, *made_of: (worked_out.append(made_of), real(slot, *made_of))[1])
+    assert await site.ask(GET) == answer
+    assert len(worked_out) == 1
+
+
+@pytest.mark.parametrize("trouble", ["flips_bits", "truncates", "down", "rejects"])
+async def test_a_store_in_trouble_costs_no_first_answer(site: Site, trouble: str) -> None:
+    own = await _own_store(site)
+    answer = await site.ask(GET)
+    setattr(own, trouble, True)
+    site.plain._kept.clear()
+    assert await site.ask(GET) == answer
+    setattr(own, trouble, False)
 
 
 @pytest.mark.parametrize("sent", MORE)
@@ -381,6 +422,10 @@ async def test_whoever_pays_is_told_so(site: Site) -> None:
     await _own_store(site)
     kept = next(iter(site.plain._kept.values()))
     assert site.plain.answer(visit(pays=True), kept.found, kept.bucket, SimpleNamespace(allows_all=True)) is None
+    version = kept.found.version
+    answer = Download(status=200, headers=kept.headers, length=version.size, version=version)
+    assert site.plain.first(visit(), kept.found, kept.bucket, answer) is not None
+    assert site.plain.first(visit(pays=True), kept.found, kept.bucket, answer) is None
 
 
 async def test_what_the_newest_version_is_may_depend_on_who_asks(site: Site) -> None:

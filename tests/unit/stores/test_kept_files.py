@@ -15,8 +15,9 @@ import pytest
 
 from proxy.clock import ManualClock
 from proxy.errors import FilesExhausted, ShardMissing, StoreUnavailable
+from proxy.stores.cached_names import OpenCached, find_open_cached
 from proxy.stores.directory import DirectoryStore
-from proxy.stores.kept_files import AT_ONCE_SIZE, KEPT_SECONDS, KeptFiles, OpenFile, files_to_keep
+from proxy.stores.kept_files import AT_ONCE_SIZE, KEPT_SECONDS, MAX_DROPPED, KeptFiles, OpenFile, files_to_keep
 from proxy.stores.late import LateStore
 from proxy.stores.limit import LimitedStore
 from proxy.stores.observe import ObservedStore
@@ -77,6 +78,31 @@ async def test_who_waits_for_another_to_open_a_shard_goes_on_when_he_leaves(stor
     first.cancel()
     assert await second == DATA[:5]
     assert store._opening == {}
+
+
+async def test_what_was_put_lately_is_opened_without_a_thread(store: DirectoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    _needs_cached_names()
+    names = [ShardName(f"0{number}/shard") for number in range(9)]
+    for name in names:
+        await store.put(name, [name.encode()])
+    assert store.read_at_once(names[0], 0, 8) is None, "nobody knows yet whether this disk can read without waiting"
+    await store.get_range(NAME, 0, 5)
+    assert store.read_at_once(NAME, 0, 5) == DATA[:5]
+    monkeypatch.setattr(store._lanes, "run", None)
+    assert [await store.get_range(name, 0, 8) for name in names] == [name.encode() for name in names]
+
+
+async def test_a_shard_that_was_deleted_is_not_opened_again(store: DirectoryStore) -> None:
+    _needs_cached_names()
+    await store.get_range(NAME, 0, 5)
+    assert store.read_at_once(NAME, 0, 5) is not None
+    await store.delete(NAME)
+    assert store.read_at_once(NAME, 0, 5) is None
+
+
+def _needs_cached_names() -> None:
+    if find_open_cached() is None:
+        pytest.skip("this kernel opens no file without waiting")
 
 
 async def test_a_little_does_not_wait_for_who_reads_much(store: DirectoryStore) -> None:
@@ -177,8 +203,8 @@ class Folder:
         self.root = HeldRoot(str(path))
         self._path = path
 
-    def kept(self, limit: int) -> KeptFiles:
-        return KeptFiles(limit, now=lambda: self.now)
+    def kept(self, limit: int, *, open_cached: OpenCached | None = None) -> KeptFiles:
+        return KeptFiles(limit, open_cached=open_cached, now=lambda: self.now)
 
     def opened(self, name: str, root: HeldRoot | None = None) -> OpenFile:
         (self._path / name).write_bytes(name.encode())
@@ -263,13 +289,72 @@ def test_a_file_system_that_cannot_tell_is_not_asked_again(folder: Folder, monke
     def unable(*_: object) -> int:
         raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
 
-    kept = folder.kept(2)
+    opening = Opening()
+    kept = folder.kept(2, open_cached=opening)
     kept.keep("a", folder.opened("a"))
+    folder.root.reads_at_once = True
     with monkeypatch.context() as patch:
         patch.setattr(os, "preadv", unable)
         assert kept.read(folder.root, "a", 0, 1) is None
     kept.keep("a", folder.opened("a"))
     assert kept.read(folder.root, "a", 0, 1) is None
+    assert opening.count == 0
+
+
+class Opening:
+    """Opens any file at once, and counts."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, folder: int, path: str) -> int:
+        self.count += 1
+        return os.open(path, os.O_RDONLY, dir_fd=folder)
+
+
+def test_a_file_is_opened_at_once_where_another_was_read_so(folder: Folder) -> None:
+    opening = Opening()
+    kept = folder.kept(9, open_cached=opening)
+    folder.opened("b")
+    assert kept.read(folder.root, "b", 0, 1) is None
+    kept.keep("a", folder.opened("a"))
+    assert kept.read(folder.root, "a", 0, 1) == b"a"
+    assert opening.count == 0
+    assert [kept.read(folder.root, "b", 0, 1) for _ in range(3)] == [b"b"] * 3
+    assert opening.count == 1
+
+
+def test_on_a_disk_that_was_exchanged_no_file_is_opened_at_once_before_one_was_read_so(folder: Folder, tmp_path: Path) -> None:
+    opening = Opening()
+    kept, other = folder.kept(9, open_cached=opening), HeldRoot(str(tmp_path))
+    kept.keep("a", folder.opened("a"))
+    assert kept.read(folder.root, "a", 0, 1) == b"a"
+    assert kept.read(other, "a", 0, 1) is None
+    assert opening.count == 0
+    other.close()
+
+
+def test_a_file_that_was_relied_on_for_long_is_opened_again(folder: Folder) -> None:
+    opening = Opening()
+    kept = folder.kept(9, open_cached=opening)
+    kept.keep("a", folder.opened("a"))
+    assert kept.read(folder.root, "a", 0, 1) == b"a"
+    folder.now += KEPT_SECONDS
+    assert kept.read(folder.root, "a", 0, 1) == b"a"
+    assert opening.count == 1
+
+
+def test_of_files_opened_at_once_only_so_many_wait_to_be_closed(folder: Folder) -> None:
+    opening = Opening()
+    kept = folder.kept(1, open_cached=opening)
+    kept.keep("a", folder.opened("a"))
+    folder.opened("b")
+    assert kept.read(folder.root, "a", 0, 1) == b"a"
+    read = [kept.read(folder.root, "ba"[number % 2], 0, 1) for number in range(MAX_DROPPED + 2)]
+    assert read == [b"b", b"a"] * (MAX_DROPPED // 2) + [None, b"a"]
+    assert len(kept._dropped) == MAX_DROPPED
+    kept.close_dropped()
+    assert kept.read(folder.root, "b", 0, 1) == b"b"
 
 
 def test_a_process_that_may_open_few_files_keeps_few(monkeypatch: pytest.MonkeyPatch) -> None:
