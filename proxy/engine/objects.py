@@ -14,6 +14,7 @@ from proxy.engine.locking import with_default_lock
 from proxy.engine.read import Reading
 from proxy.engine.slot_at_hand import SlotAtHand
 from proxy.engine.verbs import NO_KEYS, CustomerKeys, Verbs, has_customer_key
+from proxy.engine.windows import Stored, slot_of
 from proxy.errors import PolicyMoved
 from proxy.manifest.conditions import check_conditions
 from proxy.manifest.drafts import NO_CONDITIONS, AttributeChange, Conditions, VersionDraft
@@ -100,6 +101,12 @@ class ObjectVerbs(Verbs):
         `ExtentMissing` if the version is gone since it was found; once this has returned it may go, and is read to its end.
         """
         return await self._reader.open(version, await self._read_keys(version, owner, customer_key), start, length, extents=extents)
+
+    def slot_at_hand(self, found: Readable, owner: Tenant) -> SlotAtHand | None:
+        """Return what reads all of a version at once, time and again, if it is that small and under the owner's own key."""
+        if found.version.attributes.encryption is not None:
+            return None
+        return self._reader.slot_at_hand(Stored(found.extents, slot_of(found.version.extents)), self._keyring.tenant_cipher(owner))
 
     def read_at_once(self, slot: SlotAtHand) -> bytes | None:
         """Return the object, authenticated, if nobody has to be waited for; else None: `open_read` waits."""

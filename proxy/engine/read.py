@@ -111,12 +111,12 @@ class Reader:
             extents, start = await self._load(version, start, length)
         return Reading(self, Stored(extents, slot_of(version.extents)), keys, start, length)
 
-    def slot_at_hand(self, stored: Stored, keys: ReadKeys) -> SlotAtHand | None:
-        """As `Reading.slot_at_hand`."""
+    def slot_at_hand(self, stored: Stored, cipher: TenantCipher) -> SlotAtHand | None:
+        """Return what reads all of a version at once, time and again, if it is one slot of a pack, and under no customer's key."""
         slot, extents = stored.slot, stored.extents
         if slot is None or slot.offset is None or not extents or extents[0].layout.customer_salt:
             return None
-        return SlotAtHand(extents[0], slot.offset, slot.size, keys.cipher, self._upstream)
+        return SlotAtHand(extents[0], slot.offset, slot.size, cipher, self._upstream)
 
     def read_at_once(self, slot: SlotAtHand) -> bytes | None:
         """Return the object if neither stores nor memory have to be waited for; else None."""
@@ -258,7 +258,7 @@ class Reading(AsyncIterator[memoryview]):
         self._groups: Groups | None = None
         self._begun: list[memoryview] = []  # the rest of a group of which pieces were taken
         self._held: deque[Grant] = deque(maxlen=1)
-        self._slot: SlotAtHand | None = None  # once it was asked for
+        self.slot: SlotAtHand | None = None  # `slot_at_hand`, if somebody has it already
 
     async def __anext__(self) -> memoryview:
         group = await self.group()
@@ -268,16 +268,16 @@ class Reading(AsyncIterator[memoryview]):
         return piece
 
     def slot_at_hand(self) -> SlotAtHand | None:
-        """Return what reads all of the version at once, time and again, if it is one slot of a pack, and under no customer's key."""
-        if self._slot is None:
-            self._slot = self._reader.slot_at_hand(self._stored, self._keys)
-        return self._slot
+        """As `Reader.slot_at_hand`, of what is read here."""
+        if self.slot is None:
+            self.slot = self._reader.slot_at_hand(self._stored, self._keys.cipher)
+        return self.slot
 
     async def whole(self) -> bytes:
         """Return all that is left, at once, for an answer that is small: it is fetched without a task, and nothing is read ahead."""
         parts: list[bytes | memoryview] = [*self._begun]
         for window in self._stored.windows(self._position, self._end - self._position):
-            pieces, held = await self._reader.fetch(window, self._keys, slot=self._slot)
+            pieces, held = await self._reader.fetch(window, self._keys, slot=self.slot)
             parts += pieces
             held.release()
         return b"".join(parts)

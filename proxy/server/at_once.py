@@ -1,4 +1,4 @@
-"""Answers at once: a plain read that is answered as it was before, by a sender who was let in before.
+"""Answers at once: a plain read for which nobody need be waited for, by a sender who was let in before.
 
 The problem. Most reads need nobody to be waited for: what is asked for is known, and its bytes are at hand. As tasks that might wait at
 eight places they take a quarter longer.
@@ -37,11 +37,11 @@ class AtOnce:
         if known is None or not known.is_plain_read:
             return None
         try:
-            return self._recalled(visit, known)
+            return self._plainly(visit, known)
         except Exception:  # it goes wrong in the pipeline, too, which says what it is
             return None
 
-    def _recalled(self, visit: Visit, known: Known) -> Response | None:
+    def _plainly(self, visit: Visit, known: Known) -> Response | None:
         request, entry, shape = visit.request, known.entry, known.shape
         target = split_target(known.hosted, visit.raw_path)
         look = look_of(known.operation, target, shape.query)
@@ -57,4 +57,4 @@ class AtOnce:
         visit.target, visit.operation = target, known.operation
         visit.proved(sender)
         visit.pays = entry.pays
-        return self._serving.recalled(visit, sender.caller.found, entry.access)
+        return self._serving.plainly(visit, known.operation, sender.caller.found, entry.access)

@@ -91,7 +91,7 @@ class Authenticator:
         return self._proved(evidence, await self._manifest.find_caller(AccessKeyId(evidence.claim.access_key), about, look))
 
     def check_at_once(self, evidence: Evidence, bucket: str, look: Look) -> Sender | None:
-        """As `check`, if nobody need be asked; else None."""
+        """As `check`, if nobody need be waited for; else None."""
         if evidence.claim.security_token is not None:
             return None
         caller = self._manifest.recall_caller(AccessKeyId(evidence.claim.access_key), BucketName(bucket), look)

@@ -248,7 +248,7 @@ class Dispatcher:
             check_key(target.key)
         if known is not None and known.is_plain_read:
             check_bodiless(sender.claim)
-            if (response := self._serving.recalled(visit, sender.caller.found, access)) is not None:
+            if (response := self._serving.plainly(visit, operation, sender.caller.found, access)) is not None:
                 return response
         streamed = operation.name in STREAMED
         body = RequestBody(visit.inlet, headers, sender.claim, sender.signing_key) if streamed else None

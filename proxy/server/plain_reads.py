@@ -3,9 +3,11 @@
 The problem. Most reads are of this kind, and answered alike each time. Yet the handlers make the headers from the version's record, member
 by member, and the bytes of a small object go through windows and fetches made for large ones. That takes longer than all else together.
 
-The idea. What the general way has answered once is kept as it was written, together with the version and the bucket that it was of; so is
-where a small object lies. Records never change: a version that has is another record, and so is its bucket. So nothing that is kept can be
-out of date. And there is no second way to make an answer, which could come to differ from the first.
+The idea. What was answered once is kept as it was written, together with the version and the bucket that it was of; so is where a small
+object lies. Records never change: a version that has is another record, and so is its bucket. So nothing that is kept can be out of date.
+The first answer is given from there, too. Of most versions it is made without the handler, by the function that makes the handler's
+headers: there is no second way to make an answer, which could come to differ from the first. Where a version has something unusual to tell,
+or its bytes are not in memory, the handler is asked.
 
 Not kept is what depends on more than these two: how a request is signed, or what else it asks (`is_plain`), an object lock, which is told
 only to some, and a key of the keyring or the customer's.
@@ -18,8 +20,11 @@ from typing import NamedTuple
 from proxy.engine.engine import Engine
 from proxy.engine.slot_at_hand import SlotAtHand
 from proxy.manifest.records import Bucket, Readable
-from proxy.server.call import Answer, Call, Download
+from proxy.s3.model import Operation
+from proxy.s3.rendering import Headers
+from proxy.server.call import Answer, Call, Download, OwnedBucket
 from proxy.server.guard import Guard
+from proxy.server.handlers.versions import usual_headers
 from proxy.server.outlet import header_lines
 from proxy.server.response import Response
 from proxy.server.visit import Visit
@@ -36,7 +41,7 @@ class _Kept(NamedTuple):
 
     found: Readable
     bucket: Bucket
-    headers: list[tuple[str, str]]
+    headers: Headers
     lines: bytes  # of the headers, behind the request's id
     length_bytes: int
     slot: SlotAtHand | None  # if it is one, and was read before
@@ -57,22 +62,50 @@ class PlainReads:
         self._asking = 0  # for room
 
     def answer(self, visit: Visit, found: Readable, bucket: Bucket, guard: Guard) -> Response | None:
-        """Return the answer to a plain read, if it is known and nobody need be waited for. Else ask the handler: see `first`."""
-        kept = self._kept.get(id(found))
-        if kept is None or kept.found is not found or kept.bucket is not bucket or visit.cross_origin or visit.pays:
+        """Return the answer to a plain read, if it is known and nobody need be waited for. Else see `usual`."""
+        kept = self._find(found, bucket)
+        if kept is None or visit.cross_origin or visit.pays:
             return None
         if not guard.allows_all:
             guard.confirm(found.version, None)
         return self._told(visit, kept)
 
+    def usual(self, visit: Visit, operation: Operation, found: Readable, held: OwnedBucket, guard: Guard) -> Response | None:
+        """Make the answer to a plain read of what has nothing unusual to tell, if nobody need be waited for. Else ask the handler."""
+        reads = operation.method != "HEAD" and found.version.size > 0
+        known = self._find(found, held.bucket)
+        if visit.cross_origin or visit.pays or (known is not None and (known.slot is not None or not reads)):
+            return None
+        headers = usual_headers(operation, held.bucket, found.version)
+        if headers is None:
+            return None
+        slot = self._engine.slot_at_hand(found, held.owner) if reads else None
+        if reads and slot is None:
+            return None
+        if not guard.allows_all:
+            guard.confirm(found.version, None)
+        return self._told(visit, self._keep(found, held.bucket, headers, slot))
+
     def first(self, visit: Visit, found: Readable, bucket: Bucket, answer: Answer) -> Response | None:
         """Keep what the handler answers to a plain read, if it is the same for everybody, and return it if nobody need be waited for."""
-        kept = self._made(found, bucket, answer)
-        if kept is None:
+        version, attributes = found.version, found.version.attributes
+        if not isinstance(answer, Download) or answer.version is not version or answer.length != version.size or answer.status != 200:
             return None
-        if self._is_admitted(found):
-            self._keep(kept)
+        if attributes.retention is not None or attributes.legal_hold is not None or attributes.encryption is not None:
+            return None
+        chunks, known = answer.chunks, self._find(found, bucket)
+        if chunks is not None and known is not None and known.slot is not None:
+            chunks.slot = known.slot  # it was not at hand just now
+            return None
+        slot = None if chunks is None else chunks.slot_at_hand()
+        if slot is None and chunks is not None and answer.length:
+            return None  # it could not be used to read again, and would keep all of a large object's extents in memory
+        kept = self._keep(found, bucket, answer.headers, slot)
         return None if visit.cross_origin or visit.pays else self._told(visit, kept)
+
+    def _find(self, found: Readable, bucket: Bucket) -> _Kept | None:
+        kept = self._kept.get(id(found))
+        return kept if kept is not None and kept.found is found and kept.bucket is bucket else None
 
     def _told(self, visit: Visit, kept: _Kept) -> Response | None:
         body = b""
@@ -84,28 +117,20 @@ class PlainReads:
         lines = b"x-amz-request-id: %b\r\n%b" % (visit.request_id.encode(), kept.lines)
         return Response(200, kept.headers, body, length_bytes=kept.length_bytes, lines=lines)
 
-    def _made(self, found: Readable, bucket: Bucket, answer: Answer) -> _Kept | None:
-        """Return what to keep, if the answer is the same for everybody."""
-        version = found.version
-        attributes = version.attributes
-        if not isinstance(answer, Download) or answer.version is not version or answer.length != version.size or answer.status != 200:
-            return None
-        if attributes.retention is not None or attributes.legal_hold is not None or attributes.encryption is not None:
-            return None
-        slot = None if answer.chunks is None else answer.chunks.slot_at_hand()
-        if slot is None and answer.chunks is not None and answer.length:
-            return None  # it could not be used to read again, and would keep all of a large object's extents in memory
-        framing = ("Content-Length", str(answer.length))
-        lines = header_lines([("x-amz-id-2", self._host_id), *answer.headers, framing])
-        return _Kept(found, bucket, answer.headers, lines, answer.length, slot)
-
-    def _keep(self, kept: _Kept) -> None:
-        before = self._kept.pop(id(kept.found), None)
-        if kept.slot is None and before is not None and before.found is kept.found:  # a HEAD says nothing of where it lies
-            kept = kept._replace(slot=before.slot)
-        if len(self._kept) >= MAX_KEPT:
-            del self._kept[next(iter(self._kept))]
-        self._kept[id(kept.found)] = kept
+    def _keep(self, found: Readable, bucket: Bucket, headers: Headers, slot: SlotAtHand | None) -> _Kept:
+        """Make what is to be kept of an answer, and keep it if there is room."""
+        size = found.version.size
+        before = self._kept.get(id(found))
+        if slot is None and before is not None and before.found is found:  # a HEAD says nothing of where it lies
+            slot = before.slot
+        lines = header_lines([("x-amz-id-2", self._host_id), *headers, ("Content-Length", str(size))])
+        kept = _Kept(found, bucket, headers, lines, size, slot)
+        if self._is_admitted(found):
+            self._kept.pop(id(found), None)
+            if len(self._kept) >= MAX_KEPT:
+                del self._kept[next(iter(self._kept))]
+            self._kept[id(found)] = kept
+        return kept
 
     def _is_admitted(self, found: Readable) -> bool:
         """Tell whether to keep one more. Once there is no room, few take the place of others."""

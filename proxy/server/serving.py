@@ -103,11 +103,12 @@ class Serving:
             return await self._serve_large(visit, handle, call, held)
         return await self._answers.render(visit, call.operation, await handle(call))
 
-    def recalled(self, visit: Visit, found: Readable | None, access: Access) -> Response | None:
-        """Return the answer to a plain read (`is_plain`), if it is known: the handler need not be called, nor its call be made."""
-        if found is None or access.held is None or access.guard.waits_for_body:
+    def plainly(self, visit: Visit, operation: Operation, found: Readable | None, access: Access) -> Response | None:
+        """Return the answer to a plain read (`is_plain`), if it is known or a usual one: the handler need not be called."""
+        held, guard, plain = access.held, access.guard, self._plain
+        if found is None or held is None or guard.waits_for_body:
             return None
-        return self._plain.answer(visit, found, access.held.bucket, access.guard)
+        return plain.answer(visit, found, held.bucket, guard) or plain.usual(visit, operation, found, held, guard)
 
     async def _serve_plain(self, visit: Visit, handle: Handle, call: Call) -> Response:
         """Answer a read as it was answered before; if it was not, keep the answer. What is in memory is read the short way then, too."""

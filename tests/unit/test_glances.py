@@ -242,3 +242,41 @@ async def test_who_asks_in_a_loop_lets_others_have_a_turn(setting: Setting) -> N
     for _ in range(GLANCES_A_TURN):
         assert await setting.is_here()
     assert turns == ["had"]
+
+
+def _is_here_at_once(setting: Setting, about: str = "a") -> bool:
+    answered = setting.glances.ask_at_once(asked_in, about)
+    assert answered in {None, threading.current_thread()}
+    return answered is not None
+
+
+async def test_who_cannot_wait_is_answered_what_needs_no_waiting(setting: Setting) -> None:
+    assert not _is_here_at_once(setting)
+    await setting.is_here()
+    assert _is_here_at_once(setting)
+    assert not _is_here_at_once(setting, "b"), "it may have to be read from the disk"
+    setting.in_doubt = True
+    assert not _is_here_at_once(setting)
+
+
+async def test_a_glance_of_who_cannot_wait_raises_doubt_as_well(setting: Setting) -> None:
+    await setting.is_here()
+
+    def slow(connection: sqlite3.Connection, about: str) -> threading.Thread:
+        setting.now += SLOW_SECONDS + 0.01
+        setting.reads += 1
+        return asked_in(connection, about)
+
+    setting.glances._warm.add(hash((slow, ("a",))))
+    assert setting.glances.ask_at_once(slow, "a") is not None
+    assert not _is_here_at_once(setting)
+    setting.now += DOUBT_SECONDS
+    assert _is_here_at_once(setting)
+
+
+async def test_after_many_glances_who_cannot_wait_is_sent_to_give_way(setting: Setting) -> None:
+    await setting.is_here()
+    given = [_is_here_at_once(setting) for _ in range(GLANCES_A_TURN)]
+    assert given == [True] * (GLANCES_A_TURN - 2) + [False] * 2
+    assert await setting.is_here()
+    assert _is_here_at_once(setting)

@@ -48,7 +48,7 @@ class Accounts(Protocol):
     """
 
     def recall_caller(self, access_key: AccessKeyId, bucket: BucketName, look: Look) -> Caller | None:
-        """As `find_caller`, if it is known without asking anybody; else None."""
+        """As `find_caller`, if nobody need be waited for; else None."""
         ...
 
     async def list_access_keys(self, tenant_id: TenantId) -> tuple[AccessKey, ...]: ...

@@ -89,21 +89,22 @@ class Glances:
         if not self._glances_left:
             self._glances_left = GLANCES_A_TURN
             await asyncio.sleep(0)
-        asked, began = hash((question, args)), self._now()
-        if self._is_warm(asked, began) and self._connection is not None and began >= self._not_before and not self._is_in_doubt():
-            waits = self._waits()
-            try:
-                return question(self._connection, *args, **kwargs)
-            except sqlite3.Error:  # locked, or worse: the thread will wait, or find out and tell
-                self.close()
-            finally:
-                if (ended := self._now()) - began > SLOW_SECONDS and waits.are_of_the_disk(self._waits(), ended - began):
-                    self._not_before = ended + DOUBT_SECONDS
+        asked = hash((question, args))
+        if (answered := self._answered_here(asked, question, *args, **kwargs)) is not None:
+            return answered[0]
         answer = await self._readers.ask(self._answered, question, *args, **kwargs)
         self._warm.add(asked)
         if self._connection is None and not self._is_opening and self._now() >= self._not_before:
             await self._open()
         return answer
+
+    def ask_at_once(self, question: Question[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result | None:
+        """As `ask`, if nothing has to be waited for; else None: it is for questions that are never answered so."""
+        if self._glances_left == 1:  # who asks next gives way
+            return None
+        self._glances_left -= 1
+        answered = self._answered_here(hash((question, args)), question, *args, **kwargs)
+        return None if answered is None else answered[0]
 
     def log_head(self) -> bytes | None:
         """Return what stands for all that has been committed so far; None if nobody can tell now. This waits for nothing."""
@@ -114,6 +115,20 @@ class Glances:
         if connection is not None:
             with suppress(sqlite3.Error):
                 connection.close()
+
+    def _answered_here(self, asked: int, question: Question[P, Result], *args: P.args, **kwargs: P.kwargs) -> tuple[Result] | None:
+        began = self._now()
+        if not self._is_warm(asked, began) or self._connection is None or began < self._not_before or self._is_in_doubt():
+            return None
+        waits = self._waits()
+        try:
+            return (question(self._connection, *args, **kwargs),)
+        except sqlite3.Error:  # locked, or worse: the thread will wait, or find out and tell
+            self.close()
+            return None
+        finally:
+            if (ended := self._now()) - began > SLOW_SECONDS and waits.are_of_the_disk(self._waits(), ended - began):
+                self._not_before = ended + DOUBT_SECONDS
 
     def _answered(self, connection: sqlite3.Connection, question: Question[P, Result], /, *args: P.args, **kwargs: P.kwargs) -> Result:
         """Answer in a thread, and read on in a small database on the way."""

@@ -8,9 +8,9 @@ from proxy.manifest.records import PartSummary, Version
 from proxy.s3.errors import S3Error
 from proxy.s3.metadata import encode_metadata
 from proxy.s3.preconditions import check_read
-from proxy.s3.rendering import http_time, object_headers, one_line
+from proxy.s3.rendering import object_headers, one_line
 from proxy.server.call import Call, Download, moment
-from proxy.server.handlers.attributes import DEFAULT_CONTENT_TYPE, is_locked_by, object_attributes
+from proxy.server.handlers.attributes import is_locked_by, object_attributes
 from proxy.server.handlers.conditions import read_conditions, write_conditions
 from proxy.server.handlers.encryption import begun_fields, encryption_fields, new_encryption, read_key, refuse_strangers
 from proxy.server.handlers.grants import acl_of_write
@@ -26,6 +26,7 @@ from proxy.server.handlers.versions import (
     find_readable,
     quoted,
     shown_id,
+    version_fields,
     written_id,
 )
 
@@ -149,16 +150,7 @@ async def _headers(call: Call, version: Version, selection: Selection) -> list[t
 
 
 def _own_headers(call: Call, version: Version, selection: Selection) -> list[tuple[str, str]]:
-    attributes = version.attributes
-    result: dict[str, object] = {
-        "AcceptRanges": "bytes",
-        "LastModified": http_time(version.modified_ms // 1000),
-        "ETag": quoted(version.etag),
-        **encryption_fields(call, attributes.encryption),
-        "ContentType": DEFAULT_CONTENT_TYPE,
-        **attributes.headers,
-        "VersionId": shown_id(call.bucket, version),
-    }
+    result = version_fields(call.bucket, version, encryption_fields(call, version.attributes.encryption))
     _add_unusual(result, call, version, selection)
     if not _OVERRIDES.keys().isdisjoint(call.params):
         if call.principal.anonymous:

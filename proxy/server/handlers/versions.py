@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from email.utils import formatdate
 from functools import wraps
 from typing import TypeVar
 
 from proxy.errors import ExtentMissing
-from proxy.manifest.records import NULL_VERSION, Bucket, Checksum, ObjectKey, Readable, Version, VersionId
+from proxy.manifest.records import NULL_VERSION, Bucket, Checksum, ObjectAttributes, ObjectKey, Readable, Version, VersionId
 from proxy.s3.errors import S3Error
+from proxy.s3.model import Operation
+from proxy.s3.rendering import Headers, http_time, object_headers
 from proxy.server.call import Answer, Call
+from proxy.server.handlers.attributes import DEFAULT_CONTENT_TYPE
+from proxy.server.handlers.encryption import SSE_S3_FIELDS
 
 _VERSION_ID = re.compile(r"null|[A-Za-z0-9._-]{32}")  # as the engine draws them; AWS's have dots, too
 
@@ -94,6 +98,29 @@ async def _refuse_marker(call: Call, bucket: Bucket, version: Version, *, named:
         raise S3Error("NoSuchKey", headers=headers, Key=version.key)
     headers |= {"Allow": "DELETE", "Last-Modified": formatdate(version.modified_ms // 1000, usegmt=True)}
     raise S3Error("MethodNotAllowed", headers=headers, Method=call.operation.method, ResourceType="DeleteMarker")
+
+
+def usual_headers(operation: Operation, bucket: Bucket, version: Version) -> Headers | None:
+    """Return what a plain read is told of a version, if that depends on nothing but the two; None if the handler has to say."""
+    attributes = version.attributes
+    if version.is_delete_marker or bucket.settings or "Expires" in attributes.headers:
+        return None
+    if attributes != ObjectAttributes(headers=attributes.headers, acl=attributes.acl):
+        return None
+    return object_headers(operation, version_fields(bucket, version, SSE_S3_FIELDS))
+
+
+def version_fields(bucket: Bucket, version: Version, encryption: Mapping[str, object]) -> dict[str, object]:
+    """Return what every answer to a read tells of a version, as members of a result. `encryption`: what it says of that."""
+    return {
+        "AcceptRanges": "bytes",
+        "LastModified": http_time(version.modified_ms // 1000),
+        "ETag": quoted(version.etag),
+        **encryption,
+        "ContentType": DEFAULT_CONTENT_TYPE,
+        **version.attributes.headers,
+        "VersionId": shown_id(bucket, version),
+    }
 
 
 def shown_id(bucket: Bucket, version: Version) -> str | None:

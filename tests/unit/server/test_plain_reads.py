@@ -19,8 +19,9 @@ from proxy.engine.slot_at_hand import SlotAtHand
 from proxy.manifest.drafts import AttributeChange
 from proxy.manifest.records import ObjectKey, Retention, Version
 from proxy.s3.errors import S3Error
+from proxy.s3.model import load_model
 from proxy.server import plain_reads
-from proxy.server.call import Download
+from proxy.server.call import Download, OwnedBucket
 from proxy.server.connection import Endpoint
 from proxy.server.front import FrontDoor
 from proxy.server.peers import Peers
@@ -76,6 +77,7 @@ class Site:
         kept, self.plain._kept = self.plain._kept, {}
         try:
             with self._monkeypatch.context() as patch:
+                patch.setattr(PlainReads, "usual", lambda *_: None)
                 patch.setattr(PlainReads, "first", lambda *_: None)
                 return await self.ask(sent)
         finally:
@@ -222,17 +224,59 @@ async def test_a_plain_read_that_is_not_proved_is_refused_by_the_pipeline(site: 
     assert site.recalled == before
 
 
-async def test_what_is_in_memory_is_read_the_short_way_the_first_time(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where an object lies is worked out once, and no window, fetch or task is made for it."""
+@pytest.mark.parametrize("sent", [GET, HEAD])
+async def test_what_is_usual_is_answered_without_the_handler_the_first_time(
+    site: Site, sent: Sent, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await _own_store(site)
-    answer, before = await site.ask(GET), site.recalled
+    answer, before = await site.ask_in_general(sent), site.recalled
     site.plain._kept.clear()
-    worked_out = []
-    real = SlotAtHand.__init__
-    monkeypatch.setattr(SlotAtHand, "__init__", lambda slot, *made_of: (worked_out.append(made_of), real(slot, *made_of))[1])
+    monkeypatch.setattr(Serving, "call", None)
+    assert await site.ask(sent) == answer
+    assert site.recalled == before
+    assert await site.ask(sent) == answer
+    assert site.recalled == before + 1
+
+
+UNUSUAL = {
+    "metadata": ("x-amz-meta-a", b"b"),
+    "tags": ("x-amz-tagging", b"a=b"),
+    "expires": ("Expires", b"Sun, 15 Jun 2025 00:00:00 GMT"),
+    "class": ("x-amz-storage-class", b"STANDARD_IA"),
+    "type": ("Content-Type", b"text/plain"),
+}
+
+
+@pytest.mark.parametrize("header", UNUSUAL.values(), ids=list(UNUSUAL))
+async def test_what_is_in_memory_is_read_the_short_way_the_first_time(
+    site: Site, header: tuple[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where an object lies is worked out once, and no window, fetch or task is made for it. Whatever it has to tell is told."""
+    assert b"200 OK" in await site.ask(Sent("PUT", "/bucket/seed/a", content=b"hello, world", headers=(header,), signed="all"))
+    await _own_store(site)
+    answer, before = await site.ask_in_general(GET), site.recalled
+    site.plain._kept.clear()
+    worked_out = count_slots(monkeypatch)
     monkeypatch.setattr(Reading, "whole", None)
     assert await site.ask(GET) == answer
     assert (len(worked_out), site.recalled) == (1, before)
+
+
+async def test_a_head_does_not_keep_a_get_from_the_short_way(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    await _own_store(site)
+    answer = await site.ask(GET)
+    site.plain._kept.clear()
+    await site.ask(HEAD)
+    monkeypatch.setattr(Serving, "call", None)
+    assert await site.ask(GET) == answer
+
+
+def count_slots(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Return what grows with each slot that is worked out."""
+    worked_out: list[object] = []
+    real = SlotAtHand.__init__
+    monkeypatch.setattr(SlotAtHand, "__init__", lambda slot, *made_of: (worked_out.append(made_of), real(slot, *made_of))[1])
+    return worked_out
 
 
 async def test_what_is_not_in_memory_is_fetched_with_what_was_worked_out(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,10 +284,9 @@ async def test_what_is_not_in_memory_is_fetched_with_what_was_worked_out(site: S
     answer = await site.ask(GET)
     site.plain._kept.clear()
     own.answers_at_once = False
-    worked_out = []
-    real = SlotAtHand.__init__
-    monkeypatch.setattr(SlotAtHand, "__init__", lambda slot, *made_of: (worked_out.append(made_of), real(slot, *made_of))[1])
-    assert await site.ask(GET) == answer
+    worked_out = count_slots(monkeypatch)
+    for _ in range(3):
+        assert await site.ask(GET) == answer
     assert len(worked_out) == 1
 
 
@@ -426,6 +469,10 @@ async def test_whoever_pays_is_told_so(site: Site) -> None:
     answer = Download(status=200, headers=kept.headers, length=version.size, version=version)
     assert site.plain.first(visit(), kept.found, kept.bucket, answer) is not None
     assert site.plain.first(visit(pays=True), kept.found, kept.bucket, answer) is None
+    held, guard = OwnedBucket(bucket=kept.bucket, owner=site.lab.tenant), SimpleNamespace(allows_all=True)
+    site.plain._kept.clear()
+    assert site.plain.usual(visit(pays=True), load_model().operations["HeadObject"], kept.found, held, guard) is None
+    assert site.plain.usual(visit(), load_model().operations["HeadObject"], kept.found, held, guard) is not None
 
 
 async def test_what_the_newest_version_is_may_depend_on_who_asks(site: Site) -> None:

@@ -72,7 +72,8 @@ class Accounts(StepRunner):
 
     def recall_caller(self, access_key: AccessKeyId, bucket: BucketName, look: Look) -> Caller | None:
         head = self._glances.log_head()
-        return None if head is None else self._callers.recall(head, access_key, bucket, look)
+        known = None if head is None else self._callers.recall(head, access_key, bucket, look)
+        return known or self._glances.ask_at_once(self._callers.find, access_key, bucket, look, head=head)
 
     async def list_access_keys(self, tenant_id: TenantId) -> tuple[AccessKey, ...]:
         return await self._list(accounts.list_access_keys, tenant_id)
