@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from time import monotonic
@@ -57,7 +57,7 @@ class Lanes:
         self._put(_Batch([cast("_Job[object]", job)]))
         return await job.outcome(timeout_seconds)
 
-    async def run_together(self, call: Callable[[Cancelled], Result], *, begin_within_seconds: float) -> Result:
+    def run_together(self, call: Callable[[Cancelled], Result], *, begin_within_seconds: float) -> Awaitable[Result]:
         """As `run`, for a short call: one lane takes it and all others of this turn of the loop, one after the other.
 
         If it has not been begun after so long, since one before it hangs, it will not be: `NotBegun`.
@@ -66,7 +66,7 @@ class Lanes:
         if not self._gathered:
             job.loop.call_soon(self._put_gathered, begin_within_seconds)
         self._gathered.append(cast("_Job[object]", job))
-        return await job.outcome(None)
+        return job.outcome(None)
 
     def close(self) -> None:
         """Let the threads end after what they are doing; they are not waited for, one may hang. Calls not begun fail."""

@@ -33,10 +33,10 @@ class Counter(NamedTuple):
 class CellCipher:
     """Seals and opens the cells of one shard."""
 
-    __slots__ = ("_aead", "_aes", "_idle_streams", "_last_stripe", "fixed_part")
+    __slots__ = ("_aead", "_idle_streams", "_key", "_last_stripe", "fixed_part")
 
     def __init__(self, key: bytes, *, fixed_part: bytes, stripe_count: int) -> None:
-        self._aes = AES(key)
+        self._key = key
         self._idle_streams: list[CipherContext] = []  # to be used again: to make one takes four times as long as to use it
         self._aead = AESGCM(key)
         self.fixed_part = fixed_part
@@ -97,7 +97,7 @@ class CellCipher:
         try:
             stream = self._idle_streams.pop()
         except IndexError:
-            return Cipher(self._aes, CTR(nonce)).decryptor()
+            return Cipher(AES(self._key), CTR(nonce)).decryptor()
         stream.reset_nonce(nonce)
         return stream
 

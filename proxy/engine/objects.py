@@ -59,7 +59,7 @@ class ObjectVerbs(Verbs):
         destination = VersionDestination(
             policy=policy,
             scheme=policy.scheme_of(attributes.storage_class),
-            cipher=await self._cipher(owner, attributes),
+            cipher=self._keyring.tenant_cipher(owner) if attributes.encryption is None else await self._cipher(owner, attributes),
             manifest=self._manifest,
             clock=self._clock,
             order=self._order,

@@ -125,7 +125,8 @@ class _LoneCommit:
 
 
 def _draft(body: Arrived) -> VersionDraft:
-    return replace(body.draft, cause=body.destination.cause)
+    cause = body.destination.cause
+    return body.draft if cause is None else replace(body.draft, cause=cause)
 
 
 def _fail(bodies: Sequence[Arrived], error: BaseException) -> None:

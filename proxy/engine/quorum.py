@@ -135,10 +135,11 @@ class ShardPutter:
         Those that are late because they are far away get what is theirs, and a write takes as long as it takes them. Else all shards would
         lie with the few that are near.
         """
-        prompt = self._fleet.prompt(policy)
-        if self._fleet.any_down(policy) and not survives(policy, scheme, [store for store in plan if store in prompt]):
-            with suppress(NotEnoughShards):
-                return place(policy, scheme, segment_id, prompt)
+        if self._fleet.any_down(policy):
+            prompt = self._fleet.prompt(policy)
+            if not survives(policy, scheme, [store for store in plan if store in prompt]):
+                with suppress(NotEnoughShards):
+                    return place(policy, scheme, segment_id, prompt)
         return plan
 
 

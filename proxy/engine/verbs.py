@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import NamedTuple
 
 from proxy.clock import Clock, WriteOrder
@@ -73,12 +73,12 @@ class Verbs:
         """Draw the salt of one body that is to be enciphered. Each attempt has its own: the keystream of another was used."""
         return b"" if customer_key is None else secrets.token_bytes(SALT_SIZE)
 
-    async def _write_version(self, destination: VersionDestination, body: Body) -> Version:
+    def _write_version(self, destination: VersionDestination, body: Body) -> Awaitable[Version]:
         """Store a body as a version, with others in a pack if it is one for that."""
         packer = self._packer
         if packer is not None and packer.takes(destination, body):
-            return await packer.write(destination, body)
-        return await self._writer.write(destination, body)
+            return packer.write(destination, body)
+        return self._writer.write(destination, body)
 
     async def _cipher(self, owner: Tenant, attributes: ObjectAttributes) -> TenantCipher:
         """Return the cipher of an object. `owner` is that of its bucket. Raises `KmsKeyMissing`, `KmsKeyDisabled`."""

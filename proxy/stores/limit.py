@@ -31,7 +31,8 @@ class GatedStore:
         self._gate = _Gate(concurrency)
 
     async def put(self, name: ShardName, body: Sequence[bytes | bytearray | memoryview]) -> None:
-        await self._gate.enter()
+        if not self._gate.enter_at_once():
+            await self._gate.enter()
         try:
             await self._inner.put(name, body)
         finally:
@@ -84,9 +85,15 @@ class _Gate:
         self._free = places
         self._waiting: deque[asyncio.Future[None]] = deque()
 
+    def enter_at_once(self) -> bool:
+        """Enter if nobody has to be waited for, and tell whether that is so."""
+        if not self._free or self._waiting:
+            return False
+        self._free -= 1
+        return True
+
     async def enter(self) -> None:
-        if self._free and not self._waiting:
-            self._free -= 1
+        if self.enter_at_once():
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)

@@ -109,9 +109,8 @@ async def test_closing_fails_what_has_not_begun() -> None:
 
 async def test_closing_fails_what_was_to_be_taken_together() -> None:
     lanes = Lanes(1, name="t")
-    calls = [asyncio.create_task(lanes.run_together(lambda _: "made", begin_within_seconds=PATIENCE_SECONDS)) for _ in range(3)]
-    await asyncio.sleep(0)  # one turn: they are gathered, and not handed over yet
-    lanes.close()
+    calls = [lanes.run_together(lambda _: "made", begin_within_seconds=PATIENCE_SECONDS) for _ in range(3)]
+    lanes.close()  # in the same turn: they are gathered, and not handed over yet
     outcomes = await asyncio.gather(*calls, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [LanesClosed] * 3
 

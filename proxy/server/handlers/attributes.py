@@ -22,6 +22,8 @@ _SYSTEM_HEADERS = {
     "expires": "Expires",
     "x-amz-website-redirect-location": "WebsiteRedirectLocation",
 }
+_TAGS, _STORAGE_CLASS = "x-amz-tagging", "x-amz-storage-class"
+ATTRIBUTE_HEADERS = frozenset({*_SYSTEM_HEADERS, "content-encoding", _TAGS, _STORAGE_CLASS})  # beside its type and its metadata
 
 
 def object_attributes(call: Call, acl: Acl | None, encryption: Encryption | None) -> ObjectAttributes:
@@ -41,7 +43,7 @@ def object_attributes(call: Call, acl: Acl | None, encryption: Encryption | None
 
 def system_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """Return the system headers by boto3's names, values as sent."""
-    kept = {"ContentType": headers.get("content-type") or DEFAULT_CONTENT_TYPE}
+    kept = {"ContentType": content_type(headers)}
     if (encoding := _content_encoding(headers)) is not None:
         kept["ContentEncoding"] = encoding
     for name, member in _SYSTEM_HEADERS.items():
@@ -50,6 +52,11 @@ def system_headers(headers: Mapping[str, str]) -> dict[str, str]:
     if (redirect := kept.get("WebsiteRedirectLocation")) is not None:
         _check_redirect(redirect)
     return kept
+
+
+def content_type(headers: Mapping[str, str]) -> str:
+    """Return the type that an object has of which these headers tell."""
+    return headers.get("content-type") or DEFAULT_CONTENT_TYPE
 
 
 def _check_redirect(location: str) -> None:
@@ -65,13 +72,13 @@ def user_metadata(call: Call) -> dict[str, str]:
 
 
 def object_tags(call: Call) -> dict[str, str]:
-    value = call.headers.get("x-amz-tagging")
+    value = call.headers.get(_TAGS)
     return {} if value is None else parse_tagging_header(value)
 
 
 def storage_class(call: Call) -> str:
     """Return the storage class asked for: one of the bucket's policy, or STANDARD."""
-    name = call.headers.get("x-amz-storage-class", "STANDARD")
+    name = call.headers.get(_STORAGE_CLASS, "STANDARD")
     policy = call.services.policies.get(call.bucket.policy)
     if name != "STANDARD" and (policy is None or name not in policy.storage_classes):
         raise S3Error("InvalidStorageClass", StorageClassRequested=name)

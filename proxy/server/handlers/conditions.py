@@ -9,6 +9,9 @@ from proxy.s3.errors import S3Error
 from proxy.s3.preconditions import ReadConditions
 from proxy.server.call import Call
 
+_IF_MATCH, _IF_NONE_MATCH = "if-match", "if-none-match"
+WRITE_CONDITIONS = frozenset({_IF_MATCH, _IF_NONE_MATCH})
+
 
 def read_conditions(call: Call, of: Literal["", "CopySource"] = "") -> ReadConditions:
     """Return the conditions on the object that is read, or on the source of a copy."""
@@ -22,7 +25,7 @@ def read_conditions(call: Call, of: Literal["", "CopySource"] = "") -> ReadCondi
 
 def write_conditions(call: Call) -> Conditions:
     """Return If-Match or If-None-Match of a write. S3 knows no If-None-Match but "*" there, and not both at once."""
-    if_match, if_none_match = call.headers.get("if-match"), call.headers.get("if-none-match")
+    if_match, if_none_match = call.headers.get(_IF_MATCH), call.headers.get(_IF_NONE_MATCH)
     if if_match is None and if_none_match is None:
         return NO_CONDITIONS
     if if_none_match is not None and if_none_match.strip() != "*":

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from msgspec.structs import replace
 
-from proxy.manifest.records import PartSummary, Version
+from proxy.manifest.drafts import NO_CONDITIONS, Conditions
+from proxy.manifest.records import ObjectAttributes, PartSummary, Version
 from proxy.s3.errors import S3Error
 from proxy.s3.metadata import encode_metadata
 from proxy.s3.preconditions import check_read
@@ -12,12 +15,21 @@ from proxy.s3.rendering import object_headers, one_line
 from proxy.server.call import Call, Download, moment
 from proxy.server.handlers.attributes import is_locked_by, object_attributes
 from proxy.server.handlers.conditions import read_conditions, write_conditions
-from proxy.server.handlers.encryption import begun_fields, encryption_fields, new_encryption, read_key, refuse_strangers
+from proxy.server.handlers.encryption import (
+    AS_EVERY_OBJECT,
+    NewEncryption,
+    begun_fields,
+    encryption_fields,
+    new_encryption,
+    read_key,
+    refuse_strangers,
+)
 from proxy.server.handlers.grants import acl_of_write
 from proxy.server.handlers.integrity import has_integrity_header
 from proxy.server.handlers.lifecycle import expiration
 from proxy.server.handlers.listing import page_limit, part_marker
 from proxy.server.handlers.locking import lock_fields
+from proxy.server.handlers.plain_writes import is_plain_write, plain_attributes
 from proxy.server.handlers.selection import Selection, select
 from proxy.server.handlers.versions import (
     again_if_replaced,
@@ -42,22 +54,28 @@ _TOLD_BY_304 = frozenset({"etag", "last-modified", "cache-control", "expires", "
 _ATTRIBUTES = ("ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize")
 
 
-async def put_object(call: Call) -> dict[str, object]:
+def put_object(call: Call) -> Awaitable[dict[str, object]]:
     """Store an object; the answer follows its commit."""
-    return await _store(call, "ObjectCreated:Put")
+    return _store(call, "ObjectCreated:Put")
 
 
-async def post_object(call: Call) -> dict[str, object]:
+def post_object(call: Call) -> Awaitable[dict[str, object]]:
     """Store what a browser's form brings: its fields are the call's headers."""
-    return await _store(call, "ObjectCreated:Post")
+    return _store(call, "ObjectCreated:Post")
 
 
 async def _store(call: Call, event: str) -> dict[str, object]:
+    if is_plain_write(call):
+        return await _put(call, event, AS_EVERY_OBJECT, plain_attributes(call), NO_CONDITIONS)
     new = await new_encryption(call)
     attributes = object_attributes(call, await acl_of_write(call), new.encryption)
     if is_locked_by(call) and not has_integrity_header(call.headers):
         message = "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock parameters"
         raise S3Error("InvalidRequest", message)
+    return await _put(call, event, new, attributes, write_conditions(call))
+
+
+async def _put(call: Call, event: str, new: NewEncryption, attributes: ObjectAttributes, conditions: Conditions) -> dict[str, object]:
     version = await call.services.engine.put_object(
         call.bucket,
         call.owner,
@@ -65,7 +83,7 @@ async def _store(call: Call, event: str) -> dict[str, object]:
         call.body,
         attributes,
         customer_key=new.customer_key,
-        conditions=write_conditions(call),
+        conditions=conditions,
         cause=call.cause(event),
     )
     return {
