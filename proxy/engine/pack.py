@@ -119,6 +119,7 @@ class _Gate:
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[Arrived] = deque()
         self._waiting_bytes = 0
+        self._is_boarding = False  # a pack is about to leave, and takes along what has come by then
         self._patience: asyncio.TimerHandle | None = None
         self._when_deserted = when_deserted
 
@@ -142,27 +143,26 @@ class _Gate:
 
     def _depart(self) -> None:
         departures = self._departures
-        if self._waiting and departures.may_begin(len(self._waiting), self._waiting_bytes, self._loop.time()):
+        if self._is_boarding or not self._waiting:
+            return
+        if departures.may_begin(len(self._waiting), self._waiting_bytes, self._loop.time()):
             self._start()
-        elif self._waiting and self._patience is None and (seconds := departures.patience_seconds) is not None:
+        elif self._patience is None and (seconds := departures.patience_seconds) is not None:
             self._patience = self._loop.call_later(seconds, self._lose_patience)
 
     def _start(self) -> None:
+        self._is_boarding = True
         self._departures.in_flight += 1
         self._tasks.start(self._carry())
 
     def _lose_patience(self) -> None:
         self._patience = None
-        if self._waiting and self._departures.has_room:
+        if self._waiting and self._departures.has_room and not self._is_boarding:
             self._start()
 
     async def _carry(self) -> None:
         try:
-            for _ in range(TURNS):
-                await asyncio.sleep(0)
-            if self._linger_seconds:
-                await asyncio.sleep(self._linger_seconds)
-            if bodies := self._take():
+            if bodies := await self._board():
                 await self._carry_now(bodies)
         except asyncio.CancelledError:  # the process ends
             self._send_away()
@@ -173,9 +173,22 @@ class _Gate:
             if not self._departures.in_flight:
                 self._when_deserted()
 
+    async def _board(self) -> list[Arrived]:
+        """Return what has come when the next pack leaves. What it has no room for may begin another."""
+        try:
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
+            if self._linger_seconds:
+                await asyncio.sleep(self._linger_seconds)
+        finally:
+            self._is_boarding = False
+        bodies = self._take()
+        self._departures.left(len(bodies))
+        self._depart()
+        return bodies
+
     async def _carry_now(self, bodies: Sequence[Arrived]) -> None:
         begun, count = self._loop.time(), len(bodies)
-        self._departures.left(count)
         try:
             await self._carrier.carry(bodies)
         finally:

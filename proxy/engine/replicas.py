@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 
 from msgspec.structs import replace
 
@@ -17,15 +16,14 @@ from proxy.manifest.drafts import VersionDraft
 from proxy.manifest.records import Bucket, ObjectAttributes, PartSummary, Tenant, Version
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplicaDestination(VersionDestination):
+class ReplicaDestination(VersionDestination, frozen=True, kw_only=True):
     """A version that says of itself what its source does: ETag, checksum, parts and time are those of the source."""
 
     source: Version
     parts: tuple[PartSummary, ...]
 
     def record(self, digests: Digests, size_bytes: int) -> VersionDraft:
-        draft = VersionDestination.record(self, digests, size_bytes)  # a class with slots has no `super()` of its own
+        draft = super().record(digests, size_bytes)
         return _as_source(draft, self.source, self.attributes, self.parts, self.bucket)
 
 

@@ -131,25 +131,31 @@ class RequestBody(HereAlready):
         if not self._hashers:
             self._begin()
         md5 = self._md5.digest()
-        self._check_sha256()
-        self._check_md5(md5)
-        values = {algorithm: encode(hasher.digest()) for algorithm, hasher in self._checksums.items()}
-        if self._claimed is not None and (self._value is None or not hmac.compare_digest(self._value[1], values[self._claimed])):
-            raise S3Error("BadDigest", f"The {self._claimed} you specified did not match the calculated checksum.")
-        checksum = Checksum(algorithm=self._recorded, type="FULL_OBJECT", value=values[self._recorded])
-        return Digests(md5=md5, checksum=checksum, claimed=None if self._claimed == self._recorded else self.claimed_checksum)
+        if self._sha256 is not None:
+            self._check_sha256(self._sha256.hexdigest())
+        if self._content_md5 is not None:
+            self._check_md5(self._content_md5, md5)
+        value = encode(self._checksums[self._recorded].digest())
+        checksum = Checksum(algorithm=self._recorded, type="FULL_OBJECT", value=value)
+        if self._claimed is None:
+            return Digests(md5=md5, checksum=checksum, claimed=self.claimed_checksum)
+        same = self._claimed == self._recorded
+        self._check_claimed(self._claimed, value if same else encode(self._checksums[self._claimed].digest()))
+        return Digests(md5=md5, checksum=checksum, claimed=None if same else self.claimed_checksum)
 
     def _begin(self) -> tuple[Hasher, ...]:
-        algorithms = {self._recorded, self._claimed or self._recorded}
-        self._checksums = {algorithm: new_hasher(algorithm) for algorithm in algorithms}
+        self._checksums[self._recorded] = new_hasher(self._recorded)
+        if self._claimed is not None and self._claimed != self._recorded:
+            self._checksums[self._claimed] = new_hasher(self._claimed)
         signed = () if self._sha256 is None else (self._sha256,)
         self._hashers = (self._md5, *signed, *self._checksums.values())
         return self._hashers
 
-    def _check_sha256(self) -> None:
-        if self._sha256 is None:
-            return
-        computed = self._sha256.hexdigest()
+    def _check_claimed(self, algorithm: ChecksumAlgorithm, computed: str) -> None:
+        if self._value is None or not hmac.compare_digest(self._value[1], computed):
+            raise S3Error("BadDigest", f"The {algorithm} you specified did not match the calculated checksum.")
+
+    def _check_sha256(self, computed: str) -> None:
         if not hmac.compare_digest(computed, self._claim.payload_hash):
             raise S3Error(
                 "XAmzContentSHA256Mismatch",
@@ -157,12 +163,12 @@ class RequestBody(HereAlready):
                 S3ComputedContentSHA256=computed,
             )
 
-    def _check_md5(self, computed: bytes) -> None:
-        if self._content_md5 is not None and not hmac.compare_digest(computed, self._content_md5):
+    def _check_md5(self, claimed: bytes, computed: bytes) -> None:
+        if not hmac.compare_digest(computed, claimed):
             raise S3Error(
                 "BadDigest",
                 "The Content-MD5 you specified did not match what we received.",
-                ExpectedDigest=self._content_md5.hex(),
+                ExpectedDigest=claimed.hex(),
                 CalculatedDigest=encode(computed),
             )
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from pathlib import Path
 
 import pytest
 
 from proxy.codec.customer import CustomerKey
+from proxy.codec.format import MAX_PACK_SLOTS
 from proxy.engine.body import Body, Digests, HereAlready, OpenEnded
 from proxy.engine.pack import Packer
 from proxy.engine.packable import Arrived
+from proxy.engine.tasks import BackgroundTasks
 from proxy.engine.whole_body import WholeBody
 from proxy.errors import BucketMissing, BudgetExhausted, IntentRevoked, ManifestUnavailable, NotEnoughShards, StoreUnavailable
 from proxy.manifest.drafts import Conditions
@@ -124,6 +126,24 @@ async def test_bodies_that_come_while_a_pack_is_on_its_way_share_the_next_one(la
         assert await lab.get(version.key) == content(version.key)
     await lab.settled()
     assert lab.services.budget.held_bytes == 0
+
+
+async def test_all_that_comes_before_a_pack_leaves_begins_no_other(lab: Laboratory, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, start = list[str](), BackgroundTasks.start
+
+    def counted(tasks: BackgroundTasks, coroutine: Coroutine[object, object, object]) -> asyncio.Task[object]:
+        begun.append(coroutine.__qualname__)
+        return start(tasks, coroutine)
+
+    monkeypatch.setattr(BackgroundTasks, "start", counted)
+    versions = await asyncio.gather(*(put(lab, f"k{number}") for number in range(16)))
+    assert packs_of(versions) == [16]
+    assert begun.count("_Gate._carry") == 1
+
+
+async def test_what_one_pack_has_no_room_for_leaves_in_the_next(lab: Laboratory) -> None:
+    versions = await asyncio.gather(*(put(lab, f"k{number}") for number in range(MAX_PACK_SLOTS + 44)))
+    assert packs_of(versions) == [44, MAX_PACK_SLOTS]
 
 
 async def test_a_lone_body_waits_for_nobody_and_is_read_by_one_request(lab: Laboratory) -> None:

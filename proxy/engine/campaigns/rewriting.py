@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 
 from msgspec.structs import replace
 
@@ -98,8 +97,7 @@ class _Rewritten(Record, frozen=True, kw_only=True, omit_defaults=True):
     """There is nothing new to record of a body that is stored already."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _ExtentDestination(Destination[_Rewritten, Exchanged]):
+class _ExtentDestination(Destination[_Rewritten, Exchanged], frozen=True, kw_only=True):
     """An extent in place of another, under one version or part."""
 
     user: ExtentUser
