@@ -8,14 +8,17 @@ The idea. All are written by one thread, one after the other, and the loop is wo
 up nobody else, so each directory keeps its own threads. A call that has not begun after a moment goes there, and so do all that come in the
 next while. It is one second at first, and twice as long each time that it was in vain.
 
-This is for calls that only copy bytes to the page cache. What waits for a disk is faster side by side.
+This is for calls that wait for a disk no longer than a fraction of a millisecond, or not at all: what they win by waiting side by side
+is less than it costs. A directory whose call takes long is left to its own threads for a while, too. The others would all seem as slow.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 from proxy.lanes import Cancelled, Lanes, NotBegun
 
@@ -23,6 +26,7 @@ Result = TypeVar("Result")
 PATIENCE_SECONDS = (
     0.1  # a pack takes a millisecond, but on a busy machine its thread may get no processor for 20: a disk that hangs takes longer
 )
+SLOW_SECONDS = 0.05  # for one call: so long a write waits for its last shard before it commits without it
 REST_SECONDS = 1.0
 MAX_REST_SECONDS = 60.0
 
@@ -35,8 +39,8 @@ class Convoy:
         self._patience_seconds = patience_seconds
         self._now = now
         self._members: set[object] = set()
-        self._rest_seconds = REST_SECONDS
-        self._rests_until = 0.0
+        self._rest = _Rest(now)
+        self._rests: WeakKeyDictionary[Lanes, _Rest] = WeakKeyDictionary()  # of members, by their own lanes
 
     def join(self, member: object) -> None:
         """Take a member, who may be opened in a thread of its own."""
@@ -48,19 +52,45 @@ class Convoy:
             self._lanes.close()
 
     async def run(self, call: Callable[[Cancelled], Result], *, otherwise: Lanes) -> Result:
-        """Run a short call as lanes do: in the one thread, or in a member's own if that is held up."""
-        if self._now() < self._rests_until:
+        """Run a short call as lanes do: in the one thread, or in a member's own if that is held up, or the member takes long."""
+        rest = self._rests.get(otherwise) or self._rests.setdefault(otherwise, _Rest(self._now))
+        if self._rest.is_on or rest.is_on:
             return await otherwise.run(call)
         try:
-            result = await self._lanes.run_together(call, begin_within_seconds=self._patience_seconds)
+            result = await self._lanes.run_together(partial(self._run_timed, call, rest), begin_within_seconds=self._patience_seconds)
         except NotBegun:
-            self._rest()
+            self._rest.begin()
             return await otherwise.run(call)
-        self._rest_seconds = REST_SECONDS
+        self._rest.was_not_in_vain()
         return result
 
-    def _rest(self) -> None:
-        now = self._now()
-        if now >= self._rests_until:  # or another call has said so
-            self._rests_until = now + self._rest_seconds
-            self._rest_seconds = min(2 * self._rest_seconds, MAX_REST_SECONDS)
+    def _run_timed(self, call: Callable[[Cancelled], Result], rest: _Rest, cancelled: Cancelled) -> Result:
+        began = self._now()
+        try:
+            return call(cancelled)
+        finally:
+            if self._now() - began > SLOW_SECONDS:
+                rest.begin()
+            else:
+                rest.was_not_in_vain()
+
+
+class _Rest:
+    """A while in which something is not tried: twice as long each time that it was tried in vain. Threads may share it."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._seconds = REST_SECONDS
+        self._until = 0.0
+
+    @property
+    def is_on(self) -> bool:
+        return self._now() < self._until
+
+    def begin(self) -> None:
+        if not self.is_on:  # or another call has said so
+            self._until = self._now() + self._seconds
+            self._seconds = min(2 * self._seconds, MAX_REST_SECONDS)
+
+    def was_not_in_vain(self) -> None:
+        self._seconds = REST_SECONDS

@@ -26,7 +26,6 @@ from proxy.errors import FilesExhausted, ShardMissing, ShardTruncated, StoreErro
 from proxy.lanes import Cancelled, Lanes, LanesClosed
 from proxy.stores.cached_names import find_open_cached
 from proxy.stores.convoy import Convoy
-from proxy.stores.direct import DIRECT_SIZE
 from proxy.stores.kept_files import AT_ONCE_SIZE, KeptFiles, OpenFile, files_to_keep
 from proxy.stores.protocol import ShardName, StoreInfo
 from proxy.stores.root import EXHAUSTED, Directory, HeldRoot, Root, in_words
@@ -36,6 +35,7 @@ from proxy.stores.stale import remove_stale
 Result = TypeVar("Result")
 LANES = 4  # threads of one directory: enough to keep a disk's queue busy, and all that a hung one can hold
 UNSYNCED_LANES = 2  # without fsync they hardly wait for the disk, but for the interpreter: four took a sixth more CPU for a PUT of 1 MiB
+TOGETHER_SIZE = 512 * 1024  # shards below go in the convoy: a disk takes them in less time than six threads need for one interpreter
 _NAME = re.compile(r"[0-9a-z-][0-9a-z.-]*(?:/[0-9a-z-][0-9a-z.-]*)*")  # no part begins with a dot: never the marker, never outside
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR})
 _REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -56,8 +56,8 @@ class DirectoryStore:
     ) -> None:
         """Open the directory, making it with `create`. This blocks; `ConfigError` if it is another store's, or to be made and not empty.
 
-        Without `fsync` small shards go in the convoy. With `tidy`, a thread removes what crashes have left: it walks through all of the
-        store.
+        Without `fsync` all but large shards go in the convoy. With `tidy`, a thread removes what crashes have left: it walks through all
+        of the store.
         """
         self.info = info
         self._files = ShardFiles(fsync=fsync)
@@ -76,8 +76,8 @@ class DirectoryStore:
 
     async def put(self, name: ShardName, body: Sequence[bytes | bytearray | memoryview]) -> None:
         self._check(name)
-        is_small = sum(map(len, body)) < DIRECT_SIZE
-        await self._run(lambda root, cancelled: self._put(root, name, body, cancelled), convoy=self._convoy if is_small else None)
+        together = self._convoy if sum(map(len, body)) < TOGETHER_SIZE else None
+        await self._run(lambda root, cancelled: self._put(root, name, body, cancelled), convoy=together)
 
     async def get_range(self, name: ShardName, start: int, length: int) -> bytes | memoryview:
         self._check(name)
@@ -195,9 +195,9 @@ class DirectoryStore:
         root.folders_open.keep(folder, place)
 
     def _folder(self, root: HeldRoot, folder: str) -> Directory:
-        """Open a folder to write into it, and make it if it is not known to exist."""
-        if folder in root.folders:
-            with suppress(FileNotFoundError):  # somebody tidied an empty folder away
+        """Open a folder to write into it, and make it if it does not exist; with `fsync`, if it is not known to last."""
+        if not self._fsync or folder in root.folders:
+            with suppress(FileNotFoundError):  # or somebody tidied an empty folder away
                 return root.folder(folder)
         parts = folder.split("/") if folder else []
         for depth, part in enumerate(parts):

@@ -11,10 +11,9 @@ import msgspec
 import pytest
 
 from proxy.errors import StoreUnavailable
-from proxy.lanes import Lanes
-from proxy.stores.convoy import MAX_REST_SECONDS, REST_SECONDS, Convoy
-from proxy.stores.direct import DIRECT_SIZE
-from proxy.stores.directory import DirectoryStore
+from proxy.lanes import Cancelled, Lanes
+from proxy.stores.convoy import MAX_REST_SECONDS, REST_SECONDS, SLOW_SECONDS, Convoy
+from proxy.stores.directory import TOGETHER_SIZE, DirectoryStore
 from proxy.stores.protocol import ShardName, StoreName
 from tests.patience import PATIENCE_SECONDS
 from tests.unit.stores.conftest import INFO, NAME
@@ -121,16 +120,18 @@ async def test_a_call_that_is_taken_back_is_made_once(convoy: Convoy, own: Lanes
 
 
 async def test_what_was_held_up_rests_for_twice_as_long_each_time_and_then_goes_on(clock: Clock, convoy: Convoy, own: Lanes) -> None:
-    hung, rest = await HungCall(convoy, own).has_begun(), REST_SECONDS
+    hanging, rest = Lanes(1, name="hanging"), REST_SECONDS
+    hung = await HungCall(convoy, hanging).has_begun()
     for _ in range(10):
         assert await thread_of_a_call(convoy, own) == OWN
-        assert convoy._rests_until == clock.now + rest
+        assert convoy._rest._until == clock.now + rest
         clock.now += rest
         rest = min(2 * rest, MAX_REST_SECONDS)
     convoy._patience_seconds = PATIENCE_SECONDS
     await hung.ends()
     assert await thread_of_a_call(convoy, own) == CONVOY
-    assert convoy._rest_seconds == REST_SECONDS
+    assert convoy._rest._seconds == REST_SECONDS
+    hanging.close()
 
 
 async def test_while_it_rests_nobody_waits_for_it(clock: Clock, convoy: Convoy, own: Lanes) -> None:
@@ -140,6 +141,48 @@ async def test_while_it_rests_nobody_waits_for_it(clock: Clock, convoy: Convoy, 
     async with asyncio.timeout(PATIENCE_SECONDS / 2):
         assert await thread_of_a_call(convoy, own) == OWN
     await hung.ends()
+
+
+async def take(clock: Clock, seconds: float, convoy: Convoy, own: Lanes) -> str:
+    """Run a call that takes so long."""
+
+    def call(_: Cancelled) -> str:
+        clock.now += seconds
+        return threading.current_thread().name
+
+    return await convoy.run(call, otherwise=own)
+
+
+async def test_who_takes_long_goes_by_its_own_threads_for_a_while_and_nobody_else_does(clock: Clock, convoy: Convoy, own: Lanes) -> None:
+    other = Lanes(1, name="other")
+    assert await take(clock, 2 * SLOW_SECONDS, convoy, own) == CONVOY
+    assert await thread_of_a_call(convoy, own) == OWN
+    assert await thread_of_a_call(convoy, other) == CONVOY
+    clock.now += REST_SECONDS
+    assert await thread_of_a_call(convoy, own) == CONVOY
+    other.close()
+
+
+async def test_who_takes_long_again_rests_for_twice_as_long(clock: Clock, convoy: Convoy, own: Lanes) -> None:
+    for rest in (REST_SECONDS, 2 * REST_SECONDS, 4 * REST_SECONDS):
+        assert await take(clock, 2 * SLOW_SECONDS, convoy, own) == CONVOY
+        clock.now += 0.9 * rest
+        assert await thread_of_a_call(convoy, own) == OWN
+        clock.now += 0.1 * rest
+    assert await take(clock, SLOW_SECONDS / 2, convoy, own) == CONVOY
+    await take(clock, 2 * SLOW_SECONDS, convoy, own)
+    clock.now += REST_SECONDS
+    assert await thread_of_a_call(convoy, own) == CONVOY
+
+
+async def test_who_fails_slowly_takes_long_too(clock: Clock, convoy: Convoy, own: Lanes) -> None:
+    def fail(_: Cancelled) -> None:
+        clock.now += 2 * SLOW_SECONDS
+        raise OSError
+
+    with pytest.raises(OSError):
+        await convoy.run(fail, otherwise=own)
+    assert await thread_of_a_call(convoy, own) == OWN
 
 
 async def test_its_thread_ends_when_the_last_member_leaves(own: Lanes) -> None:
@@ -154,8 +197,11 @@ async def test_its_thread_ends_when_the_last_member_leaves(own: Lanes) -> None:
     assert not thread.is_alive()
 
 
-@pytest.mark.parametrize(("size", "fsync", "expected"), [(10, False, CONVOY), (DIRECT_SIZE, False, "store-s-0"), (10, True, "store-s-0")])
-async def test_small_shards_that_wait_for_no_disk_go_in_the_convoy(
+@pytest.mark.parametrize(
+    ("size", "fsync", "expected"),
+    [(10, False, CONVOY), (TOGETHER_SIZE - 1, False, CONVOY), (TOGETHER_SIZE, False, "store-s-0"), (10, True, "store-s-0")],
+)
+async def test_all_but_large_shards_that_need_not_be_durable_go_in_the_convoy(
     convoy: Convoy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, fsync: bool, expected: str
 ) -> None:
     store, threads = DirectoryStore(INFO, tmp_path / "store", create=True, fsync=fsync, convoy=convoy), set[str]()
