@@ -8,8 +8,8 @@ The idea. All are written by one thread, one after the other, and the loop is wo
 up nobody else, so each directory keeps its own threads. A call that has not begun after a moment goes there, and so do all that come in the
 next while. It is one second at first, and twice as long each time that it was in vain.
 
-This is for calls that wait for a disk no longer than a fraction of a millisecond, or not at all: what they win by waiting side by side
-is less than it costs. A directory whose call takes long is left to its own threads for a while, too. The others would all seem as slow.
+This is for calls that do not wait for a disk, or only for a fraction of a millisecond: what takes longer is faster side by side. A
+directory whose call takes long is left to its own threads for a while, too: the others would all seem as slow.
 """
 
 from __future__ import annotations

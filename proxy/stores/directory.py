@@ -26,6 +26,7 @@ from proxy.errors import FilesExhausted, ShardMissing, ShardTruncated, StoreErro
 from proxy.lanes import Cancelled, Lanes, LanesClosed
 from proxy.stores.cached_names import find_open_cached
 from proxy.stores.convoy import Convoy
+from proxy.stores.direct import UNSYNCED_DIRECT_SIZE
 from proxy.stores.kept_files import AT_ONCE_SIZE, KeptFiles, OpenFile, files_to_keep
 from proxy.stores.protocol import ShardName, StoreInfo
 from proxy.stores.root import EXHAUSTED, Directory, HeldRoot, Root, in_words
@@ -35,7 +36,6 @@ from proxy.stores.stale import remove_stale
 Result = TypeVar("Result")
 LANES = 4  # threads of one directory: enough to keep a disk's queue busy, and all that a hung one can hold
 UNSYNCED_LANES = 2  # without fsync they hardly wait for the disk, but for the interpreter: four took a sixth more CPU for a PUT of 1 MiB
-TOGETHER_SIZE = 512 * 1024  # shards below go in the convoy: a disk takes them in less time than six threads need for one interpreter
 _NAME = re.compile(r"[0-9a-z-][0-9a-z.-]*(?:/[0-9a-z-][0-9a-z.-]*)*")  # no part begins with a dot: never the marker, never outside
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR})
 _REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -76,7 +76,7 @@ class DirectoryStore:
 
     async def put(self, name: ShardName, body: Sequence[bytes | bytearray | memoryview]) -> None:
         self._check(name)
-        together = self._convoy if sum(map(len, body)) < TOGETHER_SIZE else None
+        together = self._convoy if sum(map(len, body)) < UNSYNCED_DIRECT_SIZE else None
         await self._run(lambda root, cancelled: self._put(root, name, body, cancelled), convoy=together)
 
     async def get_range(self, name: ShardName, start: int, length: int) -> bytes | memoryview:

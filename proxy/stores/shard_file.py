@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from proxy.lanes import Cancelled
-from proxy.stores.direct import DIRECT_SIZE, O_DIRECT, Body, split_pages, write_all, write_direct
+from proxy.stores.direct import DIRECT_SIZE, O_DIRECT, UNSYNCED_DIRECT_SIZE, Body, split_pages, write_all, write_direct, write_passing
 from proxy.stores.root import Directory, HeldRoot
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_UNSUPPORTED = frozenset({errno.EOPNOTSUPP, errno.ENOSYS})
 
 
 class ShardFiles:
@@ -34,7 +35,7 @@ class ShardFiles:
         descriptor = self._create(root, at, temporary, direct=bool(pages))
         try:
             try:
-                self._fill(descriptor, pages, rest)
+                self._fill(root, descriptor, pages, rest)
             finally:
                 os.close(descriptor)
             if cancelled():
@@ -49,11 +50,15 @@ class ShardFiles:
 
     def _split(self, root: HeldRoot, body: Body) -> tuple[list[memoryview], Body]:
         """Return the pages of a body that are to be written directly, where that is worth it and possible, and the rest."""
-        if O_DIRECT and root.takes_direct_writes and sum(map(len, body)) >= DIRECT_SIZE:
+        if O_DIRECT and root.takes_direct_writes and sum(map(len, body)) >= DIRECT_SIZE and not self._passes(root, body):
             pages, rest = split_pages(body)
             if sum(map(len, pages)) >= DIRECT_SIZE:
                 return pages, rest
         return [], body
+
+    def _passes(self, root: HeldRoot, body: Body) -> bool:
+        """Tell whether a body is to pass through the page cache without staying there."""
+        return not self._fsync and root.takes_passing_writes and DIRECT_SIZE <= sum(map(len, body)) < UNSYNCED_DIRECT_SIZE
 
     def _create(self, root: HeldRoot, at: int, temporary: str, *, direct: bool) -> int:
         if direct:
@@ -67,13 +72,26 @@ class ShardFiles:
                     os.unlink(temporary, dir_fd=at)
         return os.open(temporary, _NEW, 0o600, dir_fd=at)
 
-    def _fill(self, descriptor: int, pages: Sequence[memoryview], rest: Body) -> None:
+    def _fill(self, root: HeldRoot, descriptor: int, pages: Sequence[memoryview], rest: Body) -> None:
         if pages:
             write_direct(descriptor, pages, rest)
+        elif self._passes(root, rest):
+            _pass_or_stay(root, descriptor, rest)
         else:
             write_all(descriptor, rest)
         if self._fsync:
             os.fsync(descriptor)
+
+
+def _pass_or_stay(root: HeldRoot, descriptor: int, body: Body) -> None:
+    """Let a body pass through the page cache. Where the file system or the kernel cannot do that, it stays there, this once."""
+    try:
+        write_passing(descriptor, body)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        root.takes_passing_writes = False
+        write_all(descriptor, body)
 
 
 def open_shard(folder: Directory, name: str) -> int:

@@ -13,7 +13,8 @@ import pytest
 from proxy.errors import StoreUnavailable
 from proxy.lanes import Cancelled, Lanes
 from proxy.stores.convoy import MAX_REST_SECONDS, REST_SECONDS, SLOW_SECONDS, Convoy
-from proxy.stores.directory import TOGETHER_SIZE, DirectoryStore
+from proxy.stores.direct import UNSYNCED_DIRECT_SIZE
+from proxy.stores.directory import DirectoryStore
 from proxy.stores.protocol import ShardName, StoreName
 from tests.patience import PATIENCE_SECONDS
 from tests.unit.stores.conftest import INFO, NAME
@@ -199,7 +200,7 @@ async def test_its_thread_ends_when_the_last_member_leaves(own: Lanes) -> None:
 
 @pytest.mark.parametrize(
     ("size", "fsync", "expected"),
-    [(10, False, CONVOY), (TOGETHER_SIZE - 1, False, CONVOY), (TOGETHER_SIZE, False, "store-s-0"), (10, True, "store-s-0")],
+    [(10, False, CONVOY), (UNSYNCED_DIRECT_SIZE - 1, False, CONVOY), (UNSYNCED_DIRECT_SIZE, False, "store-s-0"), (10, True, "store-s-0")],
 )
 async def test_all_but_large_shards_that_need_not_be_durable_go_in_the_convoy(
     convoy: Convoy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, fsync: bool, expected: str
