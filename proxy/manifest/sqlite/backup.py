@@ -18,6 +18,7 @@ from pathlib import Path
 
 from proxy.errors import ConfigError, ManifestUnavailable
 from proxy.manifest.sqlite.database import connect
+from proxy.manifest.sqlite.log_sync import LogSync, refuse_spoiled
 from proxy.manifest.sqlite.schema import check_schema
 
 BUSY_SECONDS = 10.0
@@ -76,8 +77,12 @@ def _remove_unfinished(target: Path) -> None:
 
 
 def _copy(manifest: Path, temporary: Path) -> None:
-    with closing(connect(manifest, busy_seconds=BUSY_SECONDS)) as source, closing(sqlite3.connect(temporary)) as copy:
+    refuse_spoiled(manifest)
+    log = LogSync(manifest)
+    with closing(connect(manifest, busy_seconds=BUSY_SECONDS)) as source, closing(sqlite3.connect(temporary)) as copy, closing(log):
+        log.open(source)
         source.backup(copy)
+        log.settle()  # what the manifest might still lose is not restored one day
         copy.execute("PRAGMA journal_mode = DELETE")  # of a database in WAL mode, files beside it are a part
         (found,) = copy.execute("PRAGMA integrity_check(1)").fetchone()
         if found != "ok":

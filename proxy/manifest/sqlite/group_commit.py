@@ -81,9 +81,11 @@ class GroupCommitter:
         probe_seconds: float = PROBE_SECONDS,
         check: Callable[[], None] = lambda: None,
         make_room: Step[object] = lambda _: None,
+        settle: Callable[[], None] = lambda: None,
     ) -> None:
         """`check` is called before each group and after it: the group fails if it raises. `probe` writes something, if that is possible.
-        `make_room` is called once, by a writer that is busy.
+        `make_room` is called once, by a writer that is busy. `settle` returns when what was committed is on disk, if commits do not wait
+        for that themselves; others may write meanwhile. What it raises fails the group.
         """
         self._open_connection = open_connection
         self._timeout_seconds = timeout_seconds
@@ -92,6 +94,7 @@ class GroupCommitter:
         self._probe_seconds = probe_seconds
         self._check = check
         self._make_room = make_room
+        self._settle = settle
         self._groups = 0
         self._connection: sqlite3.Connection | None = None
         self._failure = ""  # why the last group could not be written
@@ -212,8 +215,11 @@ class GroupCommitter:
                 probe(connection)
             outcomes = [outcome for kind, jobs in groupby(group, _kind) for outcome in _attempt_all(connection, kind, list(jobs))]
             connection.execute("COMMIT")
+        has_written = connection.total_changes > changes
+        if group or has_written:  # a step that changed nothing may have found what another process has not synced yet
+            self._settle()
         self._check()  # before anybody is told
-        if connection.total_changes > changes:  # a group whose steps changed nothing proves nothing
+        if has_written:  # a group whose steps changed nothing proves nothing
             self._failure = ""
         return outcomes
 

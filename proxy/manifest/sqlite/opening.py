@@ -13,6 +13,7 @@ from proxy.lanes import Lanes
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.sqlite.adapter import SqliteManifest
 from proxy.manifest.sqlite.database import BUSY_SHARE, connect
+from proxy.manifest.sqlite.log_sync import refuse_spoiled
 from proxy.manifest.sqlite.schema import migrate
 
 HEADER_SIZE = 100  # of an SQLite file: https://www.sqlite.org/fileformat.html#the_database_header
@@ -48,6 +49,7 @@ def _make(path: Path, busy_seconds: float) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch(mode=0o600)  # it names every object: nobody else's business
     _refuse_foreign_log(path)
+    refuse_spoiled(path)
     with closing(connect(path, busy_seconds=busy_seconds)) as connection:
         migrate(connection)
 

@@ -17,6 +17,7 @@ from proxy.engine.recover.report import Report
 from proxy.engine.throttle import Throttle
 from proxy.engine.workers import Runner
 from proxy.errors import ProxyError
+from proxy.manifest.sqlite.log_sync import LogSync
 from proxy.manifest.sqlite.notebook import Notebook
 from proxy.recovering import recover
 from proxy.services import Services, open_services
@@ -88,6 +89,11 @@ class Process:
         self._closers += [committer._close_connection, committer._turn.close]
         return committer
 
+    def make_log_sync(self, path: Path) -> LogSync:
+        log = LogSync(path)
+        self._closers.append(log.close)
+        return log
+
     def make_lanes(self, *, at_end: Any = lambda: None) -> SimulatedLanes:
         self._closers.append(at_end)
         return SimulatedLanes(self.life, self.world.turns, at_end=at_end)
@@ -129,6 +135,7 @@ def simulated(chance: Random) -> Iterator[None]:
 
     with ExitStack() as patches:
         patches.enter_context(patch("proxy.manifest.sqlite.adapter.runner.GroupCommitter", committer))
+        patches.enter_context(patch("proxy.manifest.sqlite.adapter.runner.LogSync", lambda path: _opening.get().make_log_sync(path)))
         for module in ("proxy.manifest.sqlite.opening", "proxy.manifest.sqlite.readers", "proxy.stores.build"):
             patches.enter_context(patch(f"{module}.Lanes", lanes))
         patches.enter_context(patch("proxy.stores.build._bare_store", bare_store))

@@ -1,4 +1,4 @@
-"""The SQLite manifest: WAL, `synchronous=FULL`, one writer thread a process, any number of processes on one file.
+"""The SQLite manifest: a log that is synced before anybody is told, one writer thread a process, any number of processes on one file.
 
 Nothing that may have to wait for a disk runs on the event loop: one that hangs delays those who ask, up to the deadline, and nobody else.
 What lies in memory is read there, as that takes less than to ask a thread: see `glances`.

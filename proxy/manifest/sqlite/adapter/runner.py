@@ -17,6 +17,7 @@ from proxy.manifest.sqlite.glances import Glances
 from proxy.manifest.sqlite.group_commit import GroupCommitter, Joint, Steps
 from proxy.manifest.sqlite.log_head import LogHead
 from proxy.manifest.sqlite.log_room import make_room
+from proxy.manifest.sqlite.log_sync import IS_TOLD, LogSync
 from proxy.manifest.sqlite.readers import Readers
 from proxy.manifest.sqlite.schema import probe_writing
 from proxy.manifest.sqlite.small_database import SmallDatabase
@@ -41,13 +42,16 @@ class StepRunner:
         self._busy_seconds = timeout_seconds * BUSY_SHARE
         self._points = Readers(self._connect, count=1, name="manifest-read", timeout_seconds=timeout_seconds)
         self._listings = Readers(self._connect, count=2, name="manifest-list", timeout_seconds=timeout_seconds)
+        self._syncs = Readers(self._connect, count=1, name="manifest-sync", timeout_seconds=timeout_seconds)
+        self._log = LogSync(path)
         self._committer = GroupCommitter(
-            self._connect,
+            self._connect_writer,
             timeout_seconds=timeout_seconds,
             turn=Turn(path),
             probe=probe_writing,
-            check=self._check_still_there,
+            check=self._check_writable,
             make_room=partial(make_room, database=path),
+            settle=self._log.settle,
         )
         self._glances = Glances(
             self._points,
@@ -56,7 +60,9 @@ class StepRunner:
             find_log=lambda: LogHead.find(path),
             small=SmallDatabase(path),
         )
-        self._glance = self._glances.ask  # for a read that takes microseconds, and that comes again soon
+        # For a read that takes microseconds, and that comes again soon. What it returns may not be on the disk yet: nobody may act on it
+        # but by a change of the manifest.
+        self._glance = self._glances.ask
 
     @property
     def trouble(self) -> str:
@@ -67,6 +73,8 @@ class StepRunner:
         self._glances.close()
         await self._points.close()
         await self._listings.close()
+        await self._syncs.close()
+        self._log.close()
 
     def _connect(self) -> sqlite3.Connection:
         """Connect to the file that was opened first.
@@ -83,6 +91,18 @@ class StepRunner:
             raise
         return connection
 
+    def _connect_writer(self) -> sqlite3.Connection:
+        """Connect for commits, which the log is synced behind."""
+        connection = self._connect()
+        try:
+            if IS_TOLD:
+                self._log.open(connection)
+                connection.execute("PRAGMA synchronous = NORMAL")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
     def _is_in_doubt(self) -> bool:
         return self._committer.takes_longer_than(DOUBT_SECONDS) or self._points.take_longer_than(DOUBT_SECONDS)
 
@@ -94,6 +114,10 @@ class StepRunner:
             raise ManifestUnavailable(f"{self._path} cannot be found: {error.strerror}; put it back, or see docs/RUNBOOK.md") from error
         if found != self._identity:
             raise ManifestUnavailable(f"{self._path} is another file than this server has opened: put that back, or restart the server")
+
+    def _check_writable(self) -> None:
+        self._log.refuse_spoiled()
+        self._check_still_there()
 
     async def _write(self, step: Step[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
         """Make a change that a copy of the manifest would miss."""
@@ -119,12 +143,21 @@ class StepRunner:
         return await self._committer.run(unless_fenced)
 
     async def _read(self, step: Step[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
-        """Run a read that takes microseconds."""
-        return await self._points.ask(step, *args, **kwargs)
+        """Run a read that takes microseconds. What it returns is on the disk."""
+        answer = await self._points.ask(step, *args, **kwargs)
+        await self._settle()
+        return answer
 
     async def _list(self, step: Step[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
-        """Run a read that may take milliseconds, beside the quick ones."""
-        return await self._listings.ask(step, *args, **kwargs)
+        """Run a read that may take milliseconds, beside the quick ones. What it returns is on the disk."""
+        answer = await self._listings.ask(step, *args, **kwargs)
+        await self._settle()
+        return answer
+
+    async def _settle(self) -> None:
+        """Wait until all that has been read is on the disk: see `log_sync`."""
+        if not self._log.is_settled():
+            await self._syncs.ask(self._log.settle_for_readers)
 
 
 def each_unless_fenced(steps: Steps[Item, Result]) -> Steps[Item, Result]:
