@@ -42,8 +42,8 @@ from proxy.manifest.sqlite.log_head import LogHead
 IS_TOLD = sys.platform == "linux"  # of failures, by the kernel. Elsewhere SQLite syncs within the commits
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _REMEDY = (
-    "its last changes may not be on the disk, and nothing more is acknowledged. Check the disk, kill all servers and commands that use the"
-    " manifest, and start the machine again; see docs/RUNBOOK.md"
+    "its last changes may not be on the disk, and nothing more is acknowledged. End all servers and commands that use it with kill -9, check"
+    " the disk, and start the machine again; see docs/OPERATIONS.md, At 3 a.m."
 )
 
 
