@@ -266,4 +266,4 @@ def test_only_what_serves_clients_is_read_before_it_is_on_the_disk() -> None:
     verbs = {name: verb for name in dir(SqliteManifest) if callable(verb := getattr(SqliteManifest, name)) and hasattr(verb, "__code__")}
     assert {name for name, verb in verbs.items() if "_glance" in verb.__code__.co_names} - {"__init__"} == GLANCES
     asking = {name for name, verb in verbs.items() if {"_points", "_listings", "_glances", "_syncs"} & set(verb.__code__.co_names)}
-    assert asking == {"__init__", "close", "find_caller", "_is_in_doubt", "_read", "_list", "_settle"}
+    assert asking == {"__init__", "close", "find_caller", "recall_caller", "_is_in_doubt", "_read", "_list", "_settle"}
