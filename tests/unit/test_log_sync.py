@@ -40,6 +40,7 @@ class Disk:
         self.hanging: set[int] = set()  # descriptors
         self.hung = threading.Event()
         self.fails = False
+        self.meanwhile: Callable[[], object] = lambda: None  # what happens between the disk's work and its answer
         monkeypatch.setattr(os, "fdatasync", self._fdatasync)
 
     def let_go(self) -> None:
@@ -68,6 +69,8 @@ class Disk:
         self.syncs += 1
         self.log = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
         self._sync(descriptor)
+        meanwhile, self.meanwhile = self.meanwhile, lambda: None
+        meanwhile()
 
 
 @pytest.fixture
@@ -156,6 +159,18 @@ async def test_a_question_waits_for_no_sync_if_nothing_was_committed_since_the_l
         assert disk.syncs == before + 2
 
 
+async def test_what_is_committed_while_a_sync_is_under_way_is_not_covered_by_it(path: Path, disk: Disk, tmp_path: Path) -> None:
+    async with opened(path) as one:
+        await one.know_stores(["a"])
+        await one.known_stores()
+        with closing(connect(path, busy_seconds=1)) as other:
+            other.execute("PRAGMA synchronous = NORMAL")
+            disk.meanwhile = lambda: other.execute("INSERT INTO store VALUES ('c')")
+            await one.know_stores(["b"])
+            assert await one.known_stores() == {"a", "b", "c"}
+            assert stores_in(disk.after_power_cut(tmp_path / "cut", random.Random(4))) == {"a", "b", "c"}
+
+
 async def test_a_change_that_found_nothing_to_do_is_answered_when_what_it_found_is_on_the_disk(
     path: Path, disk: Disk, tmp_path: Path
 ) -> None:
@@ -219,6 +234,16 @@ async def test_after_a_sync_that_failed_nobody_acknowledges_anything_though_the_
         with pytest.raises(ManifestUnavailable, match="start the machine again"):
             back_up(path, path.with_name("backup"))
         assert not path.with_name("backup").exists()
+
+
+async def test_a_process_that_cannot_mark_a_failure_stops_nevertheless(path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_sync, "_mark_file", lambda database: database.with_name("nowhere") / "mark")
+    async with opened(path) as one:
+        await one.know_stores(["a"])
+        disk.fails = True
+        await refused(lambda: one.know_stores(["b"]))
+        disk.fails = False
+        await refused(lambda: one.know_stores(["c"]), one.known_stores)
 
 
 async def test_a_failure_that_a_reader_was_told_of_is_not_lost_to_the_writer(path: Path, disk: Disk) -> None:
