@@ -25,7 +25,8 @@ from tests.patience import PATIENCE_SECONDS
 from tests.power_cut import Disk
 
 pytestmark = pytest.mark.skipif(not log_sync.IS_TOLD, reason="elsewhere SQLite syncs within the commits")
-GLANCES = {"find_caller", "find_role", "find_tenant", "find_readable", "find_upload", "find_version", "load_extents"}
+EARLY_LISTS = {"list_objects", "list_uploads", "list_versions", "load_parts"}
+GLANCES = {"find_caller", "find_kms_key", "find_role", "find_tenant", "find_readable", "find_upload", "find_version", "load_extents"}
 
 
 @pytest.fixture
@@ -245,5 +246,6 @@ def test_only_what_serves_clients_is_read_before_it_is_on_the_disk() -> None:
     """Whoever adds a name here has looked at all who ask for it: they act by a change of the manifest, or not at all."""
     verbs = {name: verb for name in dir(SqliteManifest) if callable(verb := getattr(SqliteManifest, name)) and hasattr(verb, "__code__")}
     assert {name for name, verb in verbs.items() if "_glance" in verb.__code__.co_names} - {"__init__"} == GLANCES
+    assert {name for name, verb in verbs.items() if "_list_early" in verb.__code__.co_names} == EARLY_LISTS
     asking = {name for name, verb in verbs.items() if {"_points", "_listings", "_glances", "_syncs"} & set(verb.__code__.co_names)}
-    assert asking == {"__init__", "close", "find_caller", "recall_caller", "_is_in_doubt", "_read", "_list", "_settle"}
+    assert asking == {"__init__", "close", "find_caller", "recall_caller", "_is_in_doubt", "_read", "_list", "_list_early", "_settle"}

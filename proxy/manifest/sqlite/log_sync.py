@@ -15,8 +15,8 @@ What follows. Others see a commit a few milliseconds before it is on the disk. I
 - A change is answered after a sync that began after it. This holds also where there was nothing to change: what it found may be as new.
 - What is committed because of what was read comes after that in the log. It is not there without it.
 - Whoever acts outside the manifest because of what he read must know that it is on the disk: he deletes shards, seals the journal, tells
-  others. So each question waits for a sync, if anything was committed since the last one. Only glances do not wait: they serve clients,
-  and whoever asks that way acts by a commit, if at all.
+  others. So each question waits for a sync, if anything was committed since the last one. Only glances and listings do not wait. They
+  serve clients, and whoever asks that way acts by a commit, if at all. A test keeps the list of these.
 
 A sync that fails. The kernel tells each descriptor that was open, once, and then takes what it could not write for written
 (https://lwn.net/Articles/752063/). From there on the log may have a hole. What follows a hole is lost with the power, however often it
@@ -42,8 +42,8 @@ from proxy.manifest.sqlite.log_head import LogHead
 IS_TOLD = sys.platform == "linux"  # of failures, by the kernel. Elsewhere SQLite syncs within the commits
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _REMEDY = (
-    "its last changes may not be on the disk, and nothing more is acknowledged. End all servers and commands that use it with kill -9, check"
-    " the disk, and start the machine again; see docs/OPERATIONS.md, At 3 a.m."
+    "its last changes may not be on the disk, and nothing more is acknowledged. End all servers and commands that use it with kill -9,"
+    " check the disk, and start the machine again; see docs/OPERATIONS.md, At 3 a.m."
 )
 
 

@@ -97,7 +97,7 @@ class Accounts(StepRunner):
         await self._write(accounts.add_kms_key, key)
 
     async def find_kms_key(self, key_id: KmsKeyId) -> KmsKey | None:
-        return await self._read(accounts.find_kms_key, key_id)
+        return await self._glance(accounts.find_kms_key, key_id)
 
     async def find_kms_key_by_alias(self, tenant_id: TenantId, alias: str) -> KmsKey | None:
         return await self._read(accounts.find_kms_key_by_alias, tenant_id, alias)

@@ -57,7 +57,7 @@ class Objects(StepRunner):
         return await self._glance(versions.find_readable, bucket_id, key, version_id)
 
     async def load_parts(self, bucket_id: BucketId, version: Version) -> tuple[PartSummary, ...]:
-        return await self._list(versions.load_parts, bucket_id, version)
+        return await self._list_early(versions.load_parts, bucket_id, version)
 
     async def load_extents(self, ids: Sequence[ExtentId]) -> tuple[Extent, ...]:
         if len(ids) <= versions.READ_AT_ONCE:
@@ -65,12 +65,12 @@ class Objects(StepRunner):
         return await self._list(extents.load_extents, ids)
 
     async def list_objects(self, bucket_id: BucketId, *, prefix: str, delimiter: str, after: str, limit: int) -> ObjectPage:
-        return await self._list(listing.list_objects, bucket_id, prefix=prefix, delimiter=delimiter, after=after, limit=limit)
+        return await self._list_early(listing.list_objects, bucket_id, prefix=prefix, delimiter=delimiter, after=after, limit=limit)
 
     async def list_versions(
         self, bucket_id: BucketId, *, prefix: str, delimiter: str, after_key: str, after_version: str, limit: int
     ) -> VersionPage:
-        return await self._list(
+        return await self._list_early(
             listing.list_versions,
             bucket_id,
             prefix=prefix,
@@ -162,7 +162,7 @@ class Objects(StepRunner):
     async def list_uploads(
         self, bucket_id: BucketId, *, prefix: str, delimiter: str, after_key: str, after_upload: str, limit: int
     ) -> UploadPage:
-        return await self._list(
+        return await self._list_early(
             listing.list_uploads,
             bucket_id,
             prefix=prefix,

@@ -154,6 +154,10 @@ class StepRunner:
         await self._settle()
         return answer
 
+    async def _list_early(self, step: Step[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
+        """As `_list`, for what clients are shown: as with a glance, it may not be on the disk yet. On a disk that hangs they are served."""
+        return await self._listings.ask(step, *args, **kwargs)
+
     async def _settle(self) -> None:
         """Wait until all that has been read is on the disk: see `log_sync`."""
         if not self._log.is_settled():
