@@ -198,6 +198,9 @@ class Connection(Inside):
             if self.transport is not None:
                 self.transport.abort()
             raise ConnectionResetError("the client takes nothing of its answer") from None
+        except ConnectionError as error:
+            # aiohttp's frame holds the future of this wait, and that the error: with its traceback, it would hold what was to be sent.
+            raise ConnectionResetError("the client has gone") from error.with_traceback(None)
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None

@@ -16,7 +16,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from proxy.errors import NotEnoughShards
-from proxy.manifest.records import Bucket, BucketName, ObjectAttributes, ObjectKey
+from proxy.manifest.records import Bucket, BucketName, ObjectAttributes, ObjectKey, Tenant
 from proxy.metrics import Counts
 from proxy.server.app import listening
 from proxy.server.dispatch import Dispatcher
@@ -163,13 +163,18 @@ def _document(when: datetime) -> bytes:
     return _begun("POST", "/theirs?delete", 2 * SIZE, UNSIGNED, when)[0] + b"x" * SIZE
 
 
+async def _their_bucket(lab: Laboratory) -> tuple[Bucket, Tenant]:
+    services = lab.services
+    await add_tenant(services.manifest, services.keyring, lab.clock, "u", access_key="ACCESSACCESSACCESSAC", secret_key=SECRET)
+    owner = next(tenant for tenant in await services.manifest.list_tenants() if tenant.name == "u")
+    bucket = Bucket(name=BucketName("theirs"), tenant_id=owner.id, policy="standard", created_ms=lab.clock.now_ms())
+    return await services.manifest.create_bucket(bucket), owner
+
+
 @pytest.mark.parametrize("request_of", [_plain, _wrong, _signed_chunk, _forged_chunk, _document])
 async def test_what_a_client_breaks_off_is_freed_with_its_connection(lab: Laboratory, request_of: Callable[[datetime], bytes]) -> None:
     services, telemetry = lab.services, Counting()
-    await add_tenant(services.manifest, services.keyring, lab.clock, "u", access_key="ACCESSACCESSACCESSAC", secret_key=SECRET)
-    owner = next(tenant for tenant in await services.manifest.list_tenants() if tenant.name == "u")
-    name = BucketName("theirs")
-    await services.manifest.create_bucket(Bucket(name=name, tenant_id=owner.id, policy="standard", created_ms=lab.clock.now_ms()))
+    await _their_bucket(lab)
     request = request_of(datetime.fromtimestamp(lab.clock.now_ms() / 1000, UTC))
     async with listening(Dispatcher(services, telemetry), host="127.0.0.1", port=0) as port:
         with _cycles() as found:
@@ -181,6 +186,32 @@ async def test_what_a_client_breaks_off_is_freed_with_its_connection(lab: Labora
                 telemetry.ended.clear()
                 await reader.read()
                 writer.close()
+                del reader, writer
+    assert [frame for frame in found if not frame.startswith("test_")] == []
+    assert services.budget.held_bytes == 0
+
+
+@pytest.mark.parametrize("is_wanted", [False, True], ids=["its memory is free", "others want its memory"])
+async def test_what_a_client_leaves_of_an_answer_is_freed_with_its_connection(lab: Laboratory, is_wanted: bool) -> None:
+    services, telemetry = lab.services, Counting()
+    bucket, owner = await _their_bucket(lab)
+    size = 32 * SIZE  # more than the kernel takes
+    await services.engine.put_object(bucket, owner, ObjectKey("large"), BytesBody(os.urandom(size)), ObjectAttributes())
+    request, _ = _begun("GET", "/theirs/large", 0, UNSIGNED, datetime.fromtimestamp(lab.clock.now_ms() / 1000, UTC))
+    async with listening(Dispatcher(services, telemetry), host="127.0.0.1", port=0) as port:
+        with _cycles() as found:
+            for _ in range(3):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(request)
+                while not services.budget._filling:  # what is being passed on
+                    await asyncio.sleep(0)
+                if is_wanted:
+                    next(iter(services.budget._filling)).revoke()
+                    while services.budget.held_bytes:
+                        await asyncio.sleep(0)
+                writer.transport.abort()
+                await telemetry.ended.wait()
+                telemetry.ended.clear()
                 del reader, writer
     assert [frame for frame in found if not frame.startswith("test_")] == []
     assert services.budget.held_bytes == 0
