@@ -75,6 +75,9 @@ class Wire(asyncio.Transport):
     def get_write_buffer_size(self) -> int:
         return 0
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """All is taken at once."""
+
     def get_extra_info(self, name: str, default: object = None) -> object:
         return PEER if name == "peername" else default
 

@@ -75,6 +75,8 @@ class Outlet:
             response.closes = True  # only its end tells an HTTP/1.0 client how long the body is
         response.is_begun = True
         framing = ("Transfer-Encoding", "chunked") if self._is_chunked else ("Content-Length", str(length_bytes))
+        # What the connection does not take stays in memory, and all of a write with its last byte: no second one before the first is gone.
+        transport.set_write_buffer_limits(high=0)
         transport.write(self._head(response, () if length_bytes is None and not self._is_chunked else (framing,)))
 
     def pass_on(self, pieces: Sequence[bytes | memoryview]) -> bool:

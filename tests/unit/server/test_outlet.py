@@ -35,6 +35,9 @@ class Line(BaseProtocol):
     def get_write_buffer_size(self) -> int:
         return 0
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """All is taken at once."""
+
 
 async def sent(
     response: Response, method: str = "GET", version: HttpVersion = HttpVersion11, *, keep_alive: bool = True

@@ -14,7 +14,7 @@ from proxy.errors import IntegrityError, NotEnoughShards
 from proxy.server.call import Download
 from proxy.server.connection import Endpoint
 from proxy.server.dispatch import Dispatcher
-from proxy.server.outlet import JOINED_SIZE
+from proxy.server.outlet import JOINED_SIZE, Outlet
 from proxy.server.request import Request
 from proxy.server.response import Response
 from proxy.server.shapes import Shapes
@@ -79,7 +79,7 @@ class Sending:
         server = await asyncio.get_running_loop().create_server(endpoint, "127.0.0.1", 0)
         try:
             reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
-            writer.write(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+            writer.write(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
             with suppress(ConnectionError):
                 async with asyncio.timeout(PATIENCE_SECONDS):
                     return await reader.read()
@@ -111,3 +111,36 @@ async def test_what_is_sent_at_once_is_whole_or_not_begun(pieces: tuple[bytes | 
     assert (await sending.received()).startswith(b"HTTP/1.1 503 ")
     assert isinstance(sending.raised, IntegrityError | NotEnoughShards)
     assert sending.pieces.closed
+
+
+class Watched(Pieces):
+    """Notes how much of what was given out before is still to be sent when more is asked for."""
+
+    outlet: Outlet
+
+    def __init__(self, pieces: Sequence[bytes | Exception]) -> None:
+        super().__init__(pieces)
+        self.unsent_bytes: list[int] = []
+
+    async def group(self) -> list[bytes]:
+        transport = self.outlet._transport()
+        self.unsent_bytes.append(transport.get_write_buffer_size())
+        return await super().group()
+
+
+class WatchedSending(Sending):
+    def __init__(self, length: int, *pieces: bytes | Exception) -> None:
+        super().__init__(length)
+        self.pieces = self.watched = Watched(pieces)
+        self.download = Download(status=200, headers=[], length=length, chunks=cast(Reading, self.pieces))
+
+    async def answer(self, request: Request) -> Response:
+        self.watched.outlet = request.outlet
+        return await super().answer(request)
+
+
+async def test_nothing_is_fetched_for_a_client_that_has_not_taken_what_was_written() -> None:
+    count = 16 * 1024**2 // LARGE  # more than the kernel takes at once
+    sending = WatchedSending(count * LARGE, *[bytes(LARGE)] * count)
+    assert len(await sending.received()) > count * LARGE
+    assert sending.watched.unsent_bytes == [0] * (count + 1)
