@@ -68,6 +68,12 @@ class Lanes:
         self._gathered.append(cast("_Job[object]", job))
         return job.outcome(None)
 
+    def begin(self, call: Callable[[], None]) -> None:
+        """Have a blocking call made that nobody waits for. What it raises, nobody hears."""
+        job = self._job(lambda _: call())
+        job.future.add_done_callback(_is_heard)
+        self._put(_Batch([cast("_Job[object]", job)]))
+
     def close(self) -> None:
         """Let the threads end after what they are doing; they are not waited for, one may hang. Calls not begun fail."""
         self._closed = True
@@ -147,6 +153,12 @@ class Lanes:
         self._wake_pending = False  # before the first pop: what is appended after the last one finds it False and wakes again
         while self._finished:
             self._finished.popleft().deliver()
+
+
+def _is_heard(future: asyncio.Future[None]) -> None:
+    """Take note of an error. One that nobody took note of is logged by the event loop."""
+    if not future.cancelled():
+        future.exception()
 
 
 async def in_time(future: asyncio.Future[Result], seconds: float) -> Result:

@@ -6,7 +6,8 @@ a gap between the look and the call, and what is remembered of the old disk (its
 The idea. The root is opened once, and everything is reached from its descriptor. The marker is read through it, so the owner of this very
 directory is known. Each call of a lane checks whether the path still leads there. If not, the root is opened and checked anew. So a disk
 that is back is used again without a restart, and another store's disk is refused. The event loop cannot wait for a path that hangs, so what
-it reads by itself relies on a look that is less than a second old; until then the descriptor leads to this store's own disk.
+it reads by itself relies on a look that is less than a second old; until then the descriptor leads to this store's own disk. While it
+reads, a thread looks twice a second. On a disk that hangs that look does not end, and a second after the last one nothing is read any more.
 
 Below the root no symbolic link is followed. What is held keeps its file system busy: stop the server before you unmount, or use
 `umount --lazy`.
@@ -32,6 +33,7 @@ MARKER = ".shardgate-store"
 TEMPORARY = ".tmp-"
 FOLDER_SECONDS = 10.0  # for how long a folder stays open
 LOOK_SECONDS = 1.0  # for how long the event loop relies on one look at the path
+LOOK_AHEAD_SECONDS = 0.5  # after which a thread looks again, so that nobody has to wait for that
 EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE})
 _LONGEST_OWNER = 256  # bytes of a marker that are read: a store's name has 63
 # What an empty file system may hold, and what a start that was killed leaves. Another process may be making the same root just now.
@@ -164,6 +166,11 @@ class Root:
     def seen_lately(self) -> HeldRoot | None:
         """Return the root without a look at the path, if the last look is not long ago. This does not block."""
         return self._held if self._now() - self._looked_at < LOOK_SECONDS else None
+
+    @property
+    def is_look_due(self) -> bool:
+        """Whether it is time for the next look, if somebody goes on reading."""
+        return self._now() - self._looked_at >= LOOK_AHEAD_SECONDS
 
     def verify(self) -> None:
         """Raise `StoreUnavailable` if what is at the path now is not this store's root."""

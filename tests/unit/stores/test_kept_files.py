@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -22,7 +23,7 @@ from proxy.stores.late import LateStore
 from proxy.stores.limit import LimitedStore
 from proxy.stores.observe import ObservedStore
 from proxy.stores.protocol import ShardName, Store, StoreName
-from proxy.stores.root import LOOK_SECONDS, HeldRoot
+from proxy.stores.root import LOOK_AHEAD_SECONDS, LOOK_SECONDS, HeldRoot
 from tests.patience import PATIENCE_SECONDS
 from tests.unit.stores.conftest import INFO, NAME
 
@@ -193,6 +194,81 @@ async def test_a_directory_that_hangs_is_not_relied_on(store: DirectoryStore, mo
     assert not reading.done()
     go_on.set()
     assert await reading == DATA[:5]
+
+
+class Looks:
+    """Looks at a store's path, which are counted, and end only when told."""
+
+    def __init__(self, store: DirectoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._store = store
+        self._look = store._root.opened
+        self._may_end, self._ended = threading.Event(), threading.Event()
+        self.count = 0
+        monkeypatch.setattr(store._root, "opened", self._counted)
+
+    def _counted(self) -> HeldRoot:
+        self.count += 1
+        self._may_end.wait(PATIENCE_SECONDS)
+        try:
+            return self._look()
+        finally:
+            self._ended.set()
+
+    async def end(self) -> None:
+        """Let the one that was begun end."""
+        self._may_end.set()
+        assert await asyncio.to_thread(self._ended.wait, PATIENCE_SECONDS)
+        while self._store._is_looking:
+            await asyncio.sleep(0)
+
+
+async def test_who_goes_on_reading_waits_for_no_look_at_the_path(store: DirectoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    await store.get_range(NAME, 0, 5)
+    looks = Looks(store, monkeypatch)
+    store._root._looked_at -= LOOK_AHEAD_SECONDS
+    assert [store.read_at_once(NAME, 0, 5) for _ in range(3)] == [DATA[:5]] * 3
+    await looks.end()
+    assert looks.count == 1
+    assert not store._root.is_look_due
+    assert store.read_at_once(NAME, 0, 5) == DATA[:5]
+    assert looks.count == 1
+
+
+async def test_a_look_that_does_not_end_is_the_only_one_and_soon_nothing_is_read(
+    store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.get_range(NAME, 0, 5)
+    looks = Looks(store, monkeypatch)
+    store._root._looked_at -= LOOK_AHEAD_SECONDS
+    store.read_at_once(NAME, 0, 5)
+    store._root._looked_at -= LOOK_SECONDS
+    assert [store.read_at_once(NAME, 0, 5) for _ in range(3)] == [None] * 3
+    await looks.end()
+    assert looks.count == 1
+    assert store.read_at_once(NAME, 0, 5) == DATA[:5]
+
+
+async def test_when_the_path_is_gone_at_a_look_nothing_is_read_any_more(
+    store: DirectoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.get_range(NAME, 0, 5)
+    looks = Looks(store, monkeypatch)
+    (tmp_path / "store").rename(tmp_path / "away")
+    store._root._looked_at -= LOOK_AHEAD_SECONDS
+    store.read_at_once(NAME, 0, 5)
+    await looks.end()
+    assert store.read_at_once(NAME, 0, 5) is None
+
+
+async def test_a_store_that_is_closed_before_a_look_was_begun_says_nothing(store: DirectoryStore, caplog: pytest.LogCaptureFixture) -> None:
+    await store.get_range(NAME, 0, 5)
+    store._root._looked_at -= LOOK_AHEAD_SECONDS
+    store.read_at_once(NAME, 0, 5)
+    await store.close()
+    assert store.read_at_once(NAME, 0, 5) is None
+    gc.collect()
+    await asyncio.sleep(0)
+    assert not caplog.records
 
 
 class Folder:
