@@ -99,10 +99,10 @@ class Glances:
         return answer
 
     def ask_at_once(self, question: Question[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result | None:
-        """As `ask`, if nothing has to be waited for; else None: it is for questions that are never answered so."""
-        if self._glances_left == 1:  # who asks next gives way
-            return None
-        self._glances_left -= 1
+        """As `ask`, if nothing has to be waited for; else None: it is for questions that are never answered so.
+
+        Who asks so is called by the event loop for each question, and so gives way to others behind each.
+        """
         answered = self._answered_here(hash((question, args)), question, *args, **kwargs)
         return None if answered is None else answered[0]
 
