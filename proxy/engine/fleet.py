@@ -55,7 +55,8 @@ class Fleet:
 
     def writable(self, policy: Policy) -> frozenset[str]:
         """Return those of a policy's stores that are not known to fail when a shard is put."""
-        return frozenset(name for name in self.configured(policy) if self.stores[name].ready_for("put"))
+        stores = self.stores
+        return frozenset([info.name for info in policy.stores if info.name in stores and stores[info.name].ready_for("put")])
 
     def prompt(self, policy: Policy) -> frozenset[str]:
         """Return those that are as fast as ever, far away or not; and those whose turn it is to show whether they are again."""
@@ -64,7 +65,8 @@ class Fleet:
 
     def any_down(self, policy: Policy) -> bool:
         """Tell whether one of a policy's stores takes no shards just now, as far as is known; not one that only takes long."""
-        return any(self.stores[name].is_down("put") for name in self.configured(policy))
+        stores = self.stores
+        return any(stores[info.name].is_down("put") for info in policy.stores if info.name in stores)
 
     def readable(self, name: str) -> bool:
         """Tell whether a store is configured and not known to fail when a shard is read."""

@@ -270,6 +270,8 @@ class _SegmentPuts:
 
     def _until_doubt(self) -> float | None:
         """Return in how many seconds the next put is to be doubted; None if that cannot be told, or none is left."""
+        if self._patience() is None:
+            return None
         doubts = [self._doubt_at(put) for put in self._puts.values() if not put.doubted]
         return max(min(doubts) - self._loop.time(), 0.0) if doubts and min(doubts) < math.inf else None
 

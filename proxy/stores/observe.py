@@ -83,8 +83,11 @@ class ObservedStore:
 
     def ready_for(self, verb: Verb) -> bool:
         """Whether to send it new work of this kind: the breaker is closed, or a probe is due, or it answers, if late."""
-        breaker, now = self._breakers[verb], self._clock.monotonic()
-        return not breaker.avoided or now >= breaker.until or breaker.is_slow(now)
+        breaker = self._breakers[verb]
+        if not breaker.avoided:
+            return True
+        now = self._clock.monotonic()
+        return now >= breaker.until or breaker.is_slow(now)
 
     def keeps_pace(self, verb: Verb) -> bool:
         """Whether to wait for it as for the others: it neither fails nor is late."""
@@ -198,8 +201,11 @@ class ObservedStore:
         await self._inner.close()
 
     def _admit(self, verb: Verb, *, insist: bool = False) -> None:
-        breaker, now = self._breakers[verb], self._clock.monotonic()
-        if breaker.avoided and not breaker.probe(now) and breaker.refuses(now) and not (insist and breaker.may_insist(now)):
+        breaker = self._breakers[verb]
+        if not breaker.avoided:
+            return
+        now = self._clock.monotonic()
+        if not breaker.probe(now) and breaker.refuses(now) and not (insist and breaker.may_insist(now)):
             reason = "it failed several times in a row just now" if breaker.open else "it has not answered for a while"
             raise StoreNotAsked(self.info.name, f"not asked: {reason}")
 
