@@ -25,10 +25,11 @@ from bench.wan.simulated_proxy import SimulatedProxy
 from bench.wan.table import tables
 from bench.workloads import MIB
 from proxy.stores.protocol import ShardName, StoreInfo, StoreName
-from tests.leaping import leap
+from tests.leaping import leap, stand_still
 
 PAUSE_SECONDS = 0.001  # on average, of a client between its requests
 SECONDS = FULL.seconds
+STALLS_A_SECOND = 7.0
 LARGE_SEEDS = 5  # at most: they differ less
 
 Step = Callable[[Operation, int], Awaitable[None]]
@@ -54,13 +55,14 @@ def main(
     seeds: Annotated[int, typer.Option(min=1, help="Each is a run of its own.")] = 8,
     state: Annotated[list[str] | None, typer.Option(help=f"Only these beside healthy: {', '.join(TROUBLES)}.")] = None,
     large_mib: Annotated[int, typer.Option(min=64, help="The size of the large object.")] = 256,
+    stall_ms: Annotated[float, typer.Option(min=0.0, help="As on a busy machine: all stands still so long, seven times a second.")] = 0.0,
 ) -> None:
     """Simulate, and print the tables of `bench.wan`."""
     logging.disable(logging.CRITICAL)  # what goes wrong does so on purpose
     findings = Findings(large_bytes=large_mib * MIB)
     findings.direct = _pooled([leap(_direct(seed)) for seed in range(seeds)])
     for name in ("healthy", *(state or TROUBLES)):
-        findings.shardgate[name] = _pooled([leap(_in_state(seed, name)) for seed in range(seeds)])
+        findings.shardgate[name] = _pooled([leap(_in_state(seed, name, stall_ms / 1000)) for seed in range(seeds)])
     large = [leap(_large(seed, findings.large_bytes)) for seed in range(min(seeds, LARGE_SEEDS))]
     findings.large = {what: mean(one[what] for one in large) for what in large[0]}
     console = Console(width=160)
@@ -95,8 +97,9 @@ async def _direct(seed: int) -> dict[str, Measured]:
     return {one.name: Measured(latencies=await measured(step, one, Random(seed)), requests=1.0) for one in FULL.healthy}
 
 
-async def _in_state(seed: int, state: str) -> dict[str, Measured]:
+async def _in_state(seed: int, state: str, stall_seconds: float) -> dict[str, Measured]:
     """Let a proxy get to know its stores, and then measure what it does when they are in this state."""
+    busy = asyncio.create_task(_stall(Random(seed), stall_seconds))
     proxy, found = SimulatedProxy(seed, megabytes_per_second=FAST), {}
     for operation in FULL.troubled:
         await measured(proxy.answer, operation, proxy.chance)
@@ -105,7 +108,14 @@ async def _in_state(seed: int, state: str) -> dict[str, Measured]:
         before = proxy.requests
         latencies = await measured(proxy.answer, operation, proxy.chance)
         found[operation.name] = Measured(latencies=latencies, requests=(proxy.requests - before) / len(latencies))
+    busy.cancel()
     return found
+
+
+async def _stall(chance: Random, mean_seconds: float) -> None:
+    while mean_seconds:
+        await asyncio.sleep(chance.expovariate(STALLS_A_SECOND))
+        stand_still(chance.expovariate(1 / mean_seconds))
 
 
 async def _large(seed: int, size_bytes: int) -> dict[str, float]:
