@@ -19,7 +19,6 @@ import errno
 import os
 import re
 import secrets
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -86,7 +85,7 @@ class HeldRoot(Directory):
         self.folders: set[str] = set()  # known to exist, durably
         self.folders_open = OpenFolders(folders_to_keep)
         self.takes_direct_writes = True  # until its file system has refused one
-        self.takes_passing_writes = sys.platform == "linux"  # as above; elsewhere there are none
+        self.takes_passing_writes = hasattr(os, "RWF_SYNC")  # as above; where there is no pwritev2, there are none
         self.reads_at_once = False  # until its file system has read without waiting
 
 
