@@ -24,7 +24,7 @@ from proxy.s3.model import Operation
 from proxy.s3.rendering import Headers
 from proxy.server.call import Answer, Call, Download, OwnedBucket
 from proxy.server.guard import Guard
-from proxy.server.handlers.versions import usual_headers
+from proxy.server.handlers.versions import is_usual, usual_headers
 from proxy.server.outlet import header_lines
 from proxy.server.response import Response
 from proxy.server.visit import Visit
@@ -76,15 +76,16 @@ class PlainReads:
         known = self._find(found, held.bucket)
         if visit.cross_origin or visit.pays or (known is not None and (known.slot is not None or not reads)):
             return None
-        headers = usual_headers(operation, held.bucket, found.version)
-        if headers is None:
+        if not is_usual(held.bucket, found.version):
             return None
         slot = self._engine.slot_at_hand(found, held.owner) if reads else None
-        if reads and slot is None:
+        body = b"" if not reads else self._read(slot)  # before all else: who has to wait comes this way in vain
+        if body is None:
             return None
         if not guard.allows_all:
             guard.confirm(found.version, None)
-        return self._told(visit, self._keep(found, held.bucket, headers, slot))
+        headers = usual_headers(operation, held.bucket, found.version)
+        return _response(visit, self._keep(found, held.bucket, headers, slot), body)
 
     def first(self, visit: Visit, found: Readable, bucket: Bucket, answer: Answer) -> Response | None:
         """Keep what the handler answers to a plain read, if it is the same for everybody, and return it if nobody need be waited for."""
@@ -108,14 +109,12 @@ class PlainReads:
         return kept if kept is not None and kept.found is found and kept.bucket is bucket else None
 
     def _told(self, visit: Visit, kept: _Kept) -> Response | None:
-        body = b""
-        if kept.length_bytes and visit.request.method != "HEAD":
-            read = None if kept.slot is None else self._engine.read_at_once(kept.slot)
-            if read is None:
-                return None
-            body = read
-        lines = b"x-amz-request-id: %b\r\n%b" % (visit.request_id.encode(), kept.lines)
-        return Response(200, kept.headers, body, length_bytes=kept.length_bytes, lines=lines)
+        reads = kept.length_bytes and visit.request.method != "HEAD"
+        body = self._read(kept.slot) if reads else b""
+        return None if body is None else _response(visit, kept, body)
+
+    def _read(self, slot: SlotAtHand | None) -> bytes | None:
+        return None if slot is None else self._engine.read_at_once(slot)
 
     def _keep(self, found: Readable, bucket: Bucket, headers: Headers, slot: SlotAtHand | None) -> _Kept:
         """Make what is to be kept of an answer, and keep it if there is room."""
@@ -138,3 +137,8 @@ class PlainReads:
             return True
         self._asking += 1
         return self._asking % ADMITTED == 0
+
+
+def _response(visit: Visit, kept: _Kept, body: bytes) -> Response:
+    lines = b"x-amz-request-id: %b\r\n%b" % (visit.request_id.encode(), kept.lines)
+    return Response(200, kept.headers, body, length_bytes=kept.length_bytes, lines=lines)

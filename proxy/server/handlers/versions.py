@@ -100,13 +100,16 @@ async def _refuse_marker(call: Call, bucket: Bucket, version: Version, *, named:
     raise S3Error("MethodNotAllowed", headers=headers, Method=call.operation.method, ResourceType="DeleteMarker")
 
 
-def usual_headers(operation: Operation, bucket: Bucket, version: Version) -> Headers | None:
-    """Return what a plain read is told of a version, if that depends on nothing but the two; None if the handler has to say."""
+def is_usual(bucket: Bucket, version: Version) -> bool:
+    """Tell whether what a plain read is told of a version depends on nothing but the two: see `usual_headers`."""
     attributes = version.attributes
     if version.is_delete_marker or bucket.settings or "Expires" in attributes.headers:
-        return None
-    if attributes != ObjectAttributes(headers=attributes.headers, acl=attributes.acl):
-        return None
+        return False
+    return attributes == ObjectAttributes(headers=attributes.headers, acl=attributes.acl)
+
+
+def usual_headers(operation: Operation, bucket: Bucket, version: Version) -> Headers:
+    """Return what a plain read is told of a version, if it is a usual one."""
     return object_headers(operation, version_fields(bucket, version, SSE_S3_FIELDS))
 
 
