@@ -24,6 +24,7 @@ from proxy.server.telemetry import Answered, Telemetry
 from proxy.tenancy import add_tenant
 from tests.blackbox.signer import UNSIGNED, Signed, Signer
 from tests.laboratory import BytesBody, Laboratory, laboratory
+from tests.patience import PATIENCE_SECONDS
 
 SIZE = 1_000_000
 SECRET = "secretsecretsecretsecretsecretsecretsecr"
@@ -203,14 +204,15 @@ async def test_what_a_client_leaves_of_an_answer_is_freed_with_its_connection(la
             for _ in range(3):
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
                 writer.write(request)
-                while not services.budget._filling:  # what is being passed on
-                    await asyncio.sleep(0)
-                if is_wanted:
-                    next(iter(services.budget._filling)).revoke()
-                    while services.budget.held_bytes:
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    while not services.budget._filling:  # what is being passed on
                         await asyncio.sleep(0)
-                writer.transport.abort()
-                await telemetry.ended.wait()
+                    while is_wanted and services.budget.held_bytes:
+                        for grant in tuple(services.budget._filling):
+                            grant.revoke()
+                        await asyncio.sleep(0)
+                    writer.transport.abort()
+                    await telemetry.ended.wait()
                 telemetry.ended.clear()
                 del reader, writer
     assert [frame for frame in found if not frame.startswith("test_")] == []
