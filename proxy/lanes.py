@@ -28,7 +28,7 @@ class LanesClosed(Exception):
 
 
 class NotBegun(Exception):
-    """The call was taken back before it had begun."""
+    """The call was taken back before it had begun, or there was no thread for it."""
 
 
 class Lanes:
@@ -116,7 +116,7 @@ class Lanes:
             self._drop_cancelled()
         self._jobs.put(batch)
         if len(self._threads) < self._count and not self._jobs.empty():
-            self._start_thread()
+            self._start_thread(batch)
 
     def _drop_cancelled(self) -> None:
         waiting = []
@@ -127,10 +127,16 @@ class Lanes:
             if batch is None or not batch.is_done:
                 self._jobs.put(batch)
 
-    def _start_thread(self) -> None:
+    def _start_thread(self, batch: _Batch) -> None:
+        """Start one more. Where the system has none for now, the others do the work, or it fails; the next call tries again."""
         thread = threading.Thread(target=self._work, name=f"{self._name}-{len(self._threads)}", daemon=True)
-        self._threads.append(thread)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:
+            if not self._threads:
+                batch.take_back()
+        else:
+            self._threads.append(thread)
 
     def _work(self) -> None:
         try:
@@ -255,9 +261,13 @@ class _Batch:
 
     def lose_patience(self) -> None:
         """Take back what has not begun, and deliver what has ended: a call between them hangs, or takes long."""
+        self.take_back()
+        for job in self.jobs:
+            job.deliver()
+
+    def take_back(self) -> None:
         for job in self.jobs:
             job.take_back()
-            job.deliver()
 
     def fail(self) -> None:
         for job in self.jobs:

@@ -86,30 +86,38 @@ class Filler:
     async def _fill_in_threads(self, seal: Seal, geometry: SegmentGeometry, plaintext: Plaintext, body: Body, filling: _Filling) -> None:
         size, stripe_size = geometry.size, geometry.scheme.stripe_size
         stride = max(STRIDE_SIZE // stripe_size, 1) * stripe_size
-        work: tuple[asyncio.Future[None], ...] = ()
+        work: Sequence[asyncio.Future[None]] = ()
         try:
             for offset in range(0, size, stride):
                 pieces = await plaintext.take(min(stride, size - offset), filling.admit)
                 with filling.held.at_work():
                     await _done(work)
                     has_turn = size > TURNLESS_SIZE and await self._turns.take(filling.held.number)
-                work = self._in_threads(seal, body, pieces, together=size <= stride)
-                if has_turn:
-                    self._turns.end_with(work)
+                work = self._in_threads(seal, body, pieces, together=size <= stride, has_turn=has_turn)
             with filling.held.at_work():
                 await _done(work)
         finally:
             await _ended(work)
             work = ()  # its error holds this frame, and with it the segment
 
-    def _in_threads(self, seal: Seal, body: Body, pieces: Sequence[memoryview], *, together: bool) -> tuple[asyncio.Future[None], ...]:
-        """Seal and hash in two threads at a time, or `together` in one: of a body of 1 MiB, a second thread made each PUT 5 % dearer."""
-        loop = asyncio.get_running_loop()
-        if together:
-            return (loop.run_in_executor(self._threads, _seal_and_digest, seal, body, pieces),)
-        sealing = loop.run_in_executor(self._threads, seal, pieces)
-        hashing = loop.run_in_executor(self._threads, _digest, body, pieces)
-        return sealing, hashing
+    def _in_threads(
+        self, seal: Seal, body: Body, pieces: Sequence[memoryview], *, together: bool, has_turn: bool
+    ) -> Sequence[asyncio.Future[None]]:
+        """Seal and hash in two threads at a time, or `together` in one: of a body of 1 MiB, a second thread made each PUT 5 % dearer.
+
+        A turn ends with the work, also where no thread could be had for some of it.
+        """
+        loop, work = asyncio.get_running_loop(), list[asyncio.Future[None]]()
+        try:
+            if together:
+                work.append(loop.run_in_executor(self._threads, _seal_and_digest, seal, body, pieces))
+            else:
+                work.append(loop.run_in_executor(self._threads, seal, pieces))
+                work.append(loop.run_in_executor(self._threads, _digest, body, pieces))
+        finally:
+            if has_turn:
+                self._turns.end_with(work)
+        return work
 
 
 def _seal_and_digest(seal: Seal, body: Body, pieces: Sequence[memoryview]) -> None:

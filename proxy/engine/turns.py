@@ -50,8 +50,10 @@ class Turns:
             timer.cancel()
 
     def end_with(self, work: Sequence[asyncio.Future[None]]) -> None:
-        """Give a turn back once all of this is done, whatever came of it."""
+        """Give a turn back once all of this is done, whatever came of it; at once if it is nothing."""
         left = len(work)
+        if not left:
+            self._leave()
 
         def ended(_: asyncio.Future[None]) -> None:
             nonlocal left

@@ -8,6 +8,9 @@ written or read lately is in that cache. Python has no such call, nor has the C 
 the machines that are asked for here, and tried once before it is relied on. The same call refuses symbolic links, and whatever would lead
 out of the folder.
 
+What has such a name may still be no file: to open a pipe is to wait for whoever writes into it. And a file that another program holds a
+lease of, as file servers do, opens only once that has been given up. With O_NONBLOCK neither is waited for.
+
 It is for local file systems. One that asks a server may wait for that after the name was found: see `kept_files` for who is asked.
 
 https://man7.org/linux/man-pages/man2/openat2.2.html
@@ -43,7 +46,7 @@ def find_open_cached() -> OpenCached | None:
     call = ctypes.PyDLL(None).syscall
     call.restype = ctypes.c_long
     call.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t)
-    how = _How(os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, 0, _NO_SYMLINKS | _BENEATH | _CACHED)
+    how = _How(os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0, _NO_SYMLINKS | _BENEATH | _CACHED)
 
     def open_cached(folder: int, path: str) -> int | None:
         descriptor: int = call(_OPENAT2, folder, path.encode(), ctypes.byref(how), ctypes.sizeof(how))

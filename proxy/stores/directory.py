@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from proxy.errors import FilesExhausted, ShardMissing, ShardTruncated, StoreError, StoreRejected, StoreUnavailable
-from proxy.lanes import Cancelled, Lanes, LanesClosed
+from proxy.lanes import Cancelled, Lanes, LanesClosed, NotBegun
 from proxy.stores.cached_names import find_open_cached
 from proxy.stores.convoy import Convoy
-from proxy.stores.direct import UNSYNCED_DIRECT_SIZE
+from proxy.stores.direct import DIRECT_SIZE, UNSYNCED_DIRECT_SIZE
 from proxy.stores.kept_files import AT_ONCE_SIZE, KeptFiles, OpenFile, files_to_keep
 from proxy.stores.protocol import ShardName, StoreInfo
 from proxy.stores.root import EXHAUSTED, Directory, HeldRoot, Root, in_words
@@ -56,8 +56,8 @@ class DirectoryStore:
     ) -> None:
         """Open the directory, making it with `create`. This blocks; `ConfigError` if it is another store's, or to be made and not empty.
 
-        Without `fsync` all but large shards go in the convoy. With `tidy`, a thread removes what crashes have left: it walks through all
-        of the store.
+        Without `fsync` shards that wait for no disk go in the convoy. With `tidy`, a thread removes what crashes have left: it walks
+        through all of the store.
         """
         self.info = info
         self._files = ShardFiles(fsync=fsync)
@@ -76,8 +76,12 @@ class DirectoryStore:
 
     async def put(self, name: ShardName, body: Sequence[bytes | bytearray | memoryview]) -> None:
         self._check(name)
-        together = self._convoy if sum(map(len, body)) < UNSYNCED_DIRECT_SIZE else None
+        together = self._convoy if self._waits_for_no_disk(sum(map(len, body))) else None
         await self._run(lambda root, cancelled: self._put(root, name, body, cancelled), convoy=together)
+
+    def _waits_for_no_disk(self, size_bytes: int) -> bool:
+        """Tell whether a shard goes to the page cache. What goes past it waits for its disk, and in the convoy for all others' disks."""
+        return size_bytes < DIRECT_SIZE or (size_bytes < UNSYNCED_DIRECT_SIZE and self._root.takes_passing_writes)
 
     async def get_range(self, name: ShardName, start: int, length: int) -> bytes | memoryview:
         self._check(name)
@@ -181,6 +185,8 @@ class DirectoryStore:
             raise
         except LanesClosed:
             raise StoreUnavailable(self.info.name, "closed") from None
+        except NotBegun:
+            raise StoreUnavailable(self.info.name, "no thread could be started") from None
 
     def _translated(self, error: OSError, reading: ShardName | None) -> StoreError:
         if error.errno in EXHAUSTED:

@@ -171,6 +171,12 @@ class Root:
         """Whether it is time for the next look, if somebody goes on reading."""
         return self._now() - self._looked_at >= LOOK_AHEAD_SECONDS
 
+    @property
+    def takes_passing_writes(self) -> bool:
+        """Whether the file system of the root takes writes that pass through the page cache, as far as is known."""
+        held = self._held  # once: threads let go of it
+        return held is None or held.takes_passing_writes
+
     def verify(self) -> None:
         """Raise `StoreUnavailable` if what is at the path now is not this store's root."""
         try:

@@ -95,7 +95,8 @@ def _pass_or_stay(root: HeldRoot, descriptor: int, body: Body) -> None:
 
 
 def open_shard(folder: Directory, name: str) -> int:
-    return os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=folder.descriptor)
+    """Open a shard to be read. A pipe in its place is not waited for: each would keep a thread for ever."""
+    return os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder.descriptor)
 
 
 def read_range(descriptor: int, start: int, length: int | None) -> bytes | None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TypeVar
 
 import pytest
 
-from bench.wan.simulated_upload import SEGMENT_SIZE, Uploads, Zeros
+from bench.wan.simulated_upload import SEGMENT_SIZE, SimulatedThreads, Uploads, Zeros
 from proxy.codec.geometry import Scheme, SegmentGeometry
 from proxy.engine.budget import Budget
 from proxy.engine.filling import SILENT_SECONDS, STRIDE_SIZE, segment_memory
+from proxy.engine.turns import AT_ONCE, LONGEST_SECONDS
 from proxy.errors import BudgetExhausted
 
+Result = TypeVar("Result")
 pytestmark = pytest.mark.leaping
 SCHEME = Scheme(4, 2)
 MEMORY = segment_memory(SegmentGeometry(SCHEME, SEGMENT_SIZE))
@@ -54,6 +59,33 @@ async def test_segments_that_arrive_together_are_complete_one_after_the_other() 
     whole = await _seconds(uploads, count=count, segments=1)
     assert whole == pytest.approx(2 * count * SEGMENT_SIZE / STRIDE_SIZE * step_seconds)  # nobody's turn was lost
     assert sum(uploads.filled_at) / count - begun < 0.7 * whole  # and not all of them at the end
+
+
+async def test_an_upload_that_gets_no_thread_takes_no_turn_from_others() -> None:
+    budget = Budget(100 * MEMORY, wait_seconds=30)
+    uploads = _uploads(budget, step_seconds=0.001)
+    threads = uploads._filler._threads
+    for begun in range(2 * AT_ONCE):  # of the first step no work, or half of it
+        uploads._filler._threads = _FewThreads(begun % 2)
+        with pytest.raises(RuntimeError):
+            await uploads.upload(Zeros(SEGMENT_SIZE))
+    uploads._filler._threads = threads
+    assert await _seconds(uploads, count=1, segments=1) < LONGEST_SECONDS
+    assert budget.held_bytes == 0
+
+
+class _FewThreads(SimulatedThreads):
+    """A system that begins so many calls, and then has no thread left."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(0.001)
+        self._count = count
+
+    def submit(self, fn: Callable[..., Result], /, *args: object, **kwargs: object) -> Future[Result]:
+        if not self._count:
+            raise RuntimeError("can't start new thread")
+        self._count -= 1
+        return super().submit(fn, *args, **kwargs)
 
 
 async def test_slow_threads_are_not_taken_for_a_silent_client() -> None:

@@ -11,7 +11,7 @@ from queue import SimpleQueue
 
 import pytest
 
-from proxy.lanes import MAX_CANCELLED, Lanes, LanesClosed, in_time
+from proxy.lanes import MAX_CANCELLED, Lanes, LanesClosed, NotBegun, in_time
 from tests.patience import PATIENCE_SECONDS
 
 
@@ -121,6 +121,35 @@ async def test_of_calls_taken_together_each_has_its_own_answer() -> None:
     first, second, third = await asyncio.gather(*calls, return_exceptions=True)
     assert (first, third) == (10, 5)
     assert isinstance(second, ZeroDivisionError)
+    lanes.close()
+
+
+class Scarce:
+    """A system that has so many threads, and no more for now."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, left: int) -> None:
+        self.left = left
+        self._really = threading.Thread.start
+        monkeypatch.setattr(threading.Thread, "start", lambda thread: self._start(thread))
+
+    def _start(self, thread: threading.Thread) -> None:
+        if not self.left:
+            raise RuntimeError("can't start new thread")
+        self.left -= 1
+        self._really(thread)
+
+
+async def test_a_call_for_which_there_is_no_thread_fails_and_those_after_it_are_made_once_there_is_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lanes, system, made = Lanes(2, name="t"), Scarce(monkeypatch, 0), list[str]()
+    with pytest.raises(NotBegun):
+        await lanes.run(lambda _: made.append("too early"))
+    with pytest.raises(NotBegun):
+        await lanes.run_together(lambda _: made.append("too early"), begin_within_seconds=PATIENCE_SECONDS)
+    system.left = 1
+    assert await asyncio.gather(*(lanes.run(lambda _, number=number: number) for number in range(3))) == [0, 1, 2]  # one lane is enough
+    assert made == []
     lanes.close()
 
 

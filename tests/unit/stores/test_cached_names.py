@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from proxy.stores import cached_names
 from proxy.stores.cached_names import OpenCached, find_open_cached
+from tests.patience import PATIENCE_SECONDS
 
 
 @pytest.fixture
@@ -28,6 +31,18 @@ def folder(tmp_path: Path) -> Iterator[int]:
     descriptor = os.open(tmp_path / "root", os.O_RDONLY | os.O_DIRECTORY)
     yield descriptor
     os.close(descriptor)
+
+
+@contextmanager
+def ended_by_alarm() -> Iterator[None]:
+    """Have a call that waits for ever fail: a signal breaks it off."""
+    before = signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, PATIENCE_SECONDS, 0.1)  # again: the first may come before the call
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_what_was_written_lately_is_opened_to_be_read(open_cached: OpenCached, folder: int) -> None:
@@ -53,6 +68,16 @@ def test_nothing_leads_out_of_the_folder(open_cached: OpenCached, folder: int, t
     path = path.format(outside=tmp_path / "outside")
     os.close(os.open(path, os.O_RDONLY, dir_fd=folder))
     assert open_cached(folder, path) is None
+
+
+def test_a_pipe_into_which_nobody_writes_is_not_waited_for(open_cached: OpenCached, folder: int, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "root" / "below" / "pipe")
+    with ended_by_alarm():
+        descriptor = open_cached(folder, "below/pipe")
+    assert descriptor is not None
+    with pytest.raises(OSError, match="Illegal seek"):
+        os.preadv(descriptor, [bytearray(1)], 0, os.RWF_NOWAIT)
+    os.close(descriptor)
 
 
 @pytest.mark.parametrize(("name", "value"), [("_OPENAT2", 100_000), ("_CACHED", 1 << 40), ("_MACHINES", frozenset())])

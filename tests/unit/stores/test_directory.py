@@ -460,3 +460,17 @@ async def test_a_directory_that_should_be_there_is_never_made_and_serves_once_it
     assert not root.exists() or not list(root.iterdir())
     disk.rename(root)
     assert await again.get(NAME) == b"x"
+
+
+async def test_pipes_in_place_of_shards_are_no_shards_and_keep_no_thread(store: DirectoryStore, root: Path) -> None:
+    (root / "ab").mkdir()
+    for number in range(2 * LANES):
+        os.mkfifo(root / f"ab/{number}")
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        for number in range(LANES):
+            with pytest.raises(StoreUnavailable, match="Illegal seek"):
+                await store.get_range(ShardName(f"ab/{number}"), 0, 5)
+            with pytest.raises(StoreUnavailable, match="Illegal seek"):
+                await store.get(ShardName(f"ab/{LANES + number}"))
+        await store.put(NAME, [b"shard"])
+        assert await store.get(NAME) == b"shard"
