@@ -68,11 +68,15 @@ class Lanes:
         self._gathered.append(cast("_Job[object]", job))
         return job.outcome(None)
 
-    def begin(self, call: Callable[[], None]) -> None:
-        """Have a blocking call made that nobody waits for. What it raises, nobody hears."""
+    def begin(self, call: Callable[[], None]) -> asyncio.Future[None]:
+        """Have a blocking call made that nobody need wait for: what is returned is done when it has ended, or will not be made.
+
+        What it raises, nobody need hear.
+        """
         job = self._job(lambda _: call())
         job.future.add_done_callback(_is_heard)
         self._put(_Batch([cast("_Job[object]", job)]))
+        return job.future
 
     def close(self) -> None:
         """Let the threads end after what they are doing; they are not waited for, one may hang. Calls not begun fail."""

@@ -64,10 +64,7 @@ async def _stream(outlet: Outlet, chunks: Reading, download: Download, response:
 
 
 async def _pass_on(outlet: Outlet, chunks: Reading, group: list[memoryview], idle_seconds: float) -> None:
-    """Write, and wait until the connection takes more. What is beyond the group is given up if others want its memory meanwhile.
-
-    uvloop sends a head that was just written with the pieces, in one system call.
-    """
+    """Write, and wait until the connection takes more. What is beyond the group is given up if others want its memory meanwhile."""
     if outlet.pass_on(group):
         return  # the client keeps up: nobody has to wait, and no clock to be set
     async with asyncio.timeout(idle_seconds):

@@ -66,7 +66,8 @@ class DirectoryStore:
         self._convoy = None if fsync else convoy
         self._kept = KeptFiles(files_to_keep(), open_cached=find_open_cached())
         self._opening: dict[ShardName, asyncio.Event] = {}  # shards that somebody opens just now, to read a little
-        self._closed = self._is_looking = False
+        self._closed = False
+        self._look_under_way: asyncio.Future[None] | None = None
         self._root = Root(info.name, path, fsync=fsync, folders_to_keep=files_to_keep())
         self.present = self._root.begin(create=create)
         if self._convoy is not None:
@@ -100,20 +101,16 @@ class DirectoryStore:
         root = self._root.seen_lately()
         if root is None or length > AT_ONCE_SIZE:
             return None
-        if self._root.is_look_due and not self._is_looking and not self._closed:
-            self._is_looking = True
-            self._lanes.begin(self._look)
+        if self._root.is_look_due and not self._closed and (self._look_under_way is None or self._look_under_way.done()):
+            self._look_under_way = self._lanes.begin(self._look)
         return self._kept.read(root, name, start, length)
 
     def _look(self) -> None:
         """Look at the path before the last look is old. If it has gone, whoever reads next finds out, and tells."""
-        try:
-            self._kept.close_dropped()
-            if not self._closed:
-                with suppress(StoreError):
-                    self._root.opened()
-        finally:
-            self._is_looking = False
+        self._kept.close_dropped()
+        if not self._closed:
+            with suppress(StoreError):
+                self._root.opened()
 
     async def _open_for_others(self, name: ShardName, start: int, length: int) -> bytes:
         """Open a shard and read from it, while others that want a little of it wait: objects of one pack are often read together."""

@@ -16,6 +16,7 @@ import pytest
 
 from proxy.clock import ManualClock
 from proxy.errors import FilesExhausted, ShardMissing, StoreUnavailable
+from proxy.lanes import Lanes
 from proxy.stores.cached_names import OpenCached, find_open_cached
 from proxy.stores.directory import DirectoryStore
 from proxy.stores.kept_files import AT_ONCE_SIZE, KEPT_SECONDS, MAX_DROPPED, KeptFiles, OpenFile, files_to_keep
@@ -218,8 +219,8 @@ class Looks:
         """Let the one that was begun end."""
         self._may_end.set()
         assert await asyncio.to_thread(self._ended.wait, PATIENCE_SECONDS)
-        while self._store._is_looking:
-            await asyncio.sleep(0)
+        assert self._store._look_under_way is not None
+        await self._store._look_under_way
 
 
 async def test_who_goes_on_reading_waits_for_no_look_at_the_path(store: DirectoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,6 +232,25 @@ async def test_who_goes_on_reading_waits_for_no_look_at_the_path(store: Director
     assert looks.count == 1
     assert not store._root.is_look_due
     assert store.read_at_once(NAME, 0, 5) == DATA[:5]
+    assert looks.count == 1
+
+
+async def test_a_look_for_which_there_is_no_thread_is_made_once_there_is_one(
+    store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    await store.get_range(NAME, 0, 5)
+    store._lanes.close()
+    store._lanes = Lanes(1, name="new")
+    looks = Looks(store, monkeypatch)
+    store._root._looked_at -= LOOK_AHEAD_SECONDS
+    with monkeypatch.context() as scarce:
+        scarce.setattr(threading.Thread, "start", refuse)
+        assert store.read_at_once(NAME, 0, 5) == DATA[:5]
+    assert store.read_at_once(NAME, 0, 5) == DATA[:5]
+    await looks.end()
     assert looks.count == 1
 
 
