@@ -102,6 +102,7 @@ class DirectoryStore:
         if root is None or length > AT_ONCE_SIZE:
             return None
         if self._root.is_look_due and not self._closed and (self._look_under_way is None or self._look_under_way.done()):
+            self._kept.drop_old()  # who reads nothing but what is in memory makes no other call
             self._look_under_way = self._lanes.begin(self._look)
         return self._kept.read(root, name, start, length)
 

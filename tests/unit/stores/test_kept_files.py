@@ -361,6 +361,22 @@ async def test_any_call_closes_files_that_were_kept_for_long(store: DirectorySto
     assert not _is_open(tmp_path / "store" / NAME)
 
 
+async def test_who_reads_only_what_is_in_memory_gives_deleted_shards_their_room_back_too(
+    store: DirectoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = ShardName("another")
+    await store.put(other, [b"x"])
+    for name in (NAME, other):
+        await store.get_range(name, 0, 1)
+    (tmp_path / "store" / NAME).unlink()  # by another process
+    store._kept._files[NAME].opened_at -= KEPT_SECONDS
+    looks = Looks(store, monkeypatch)
+    store._root._looked_at -= LOOK_AHEAD_SECONDS
+    assert store.read_at_once(other, 0, 1) == b"x"
+    await looks.end()
+    assert not _is_open(tmp_path / "store" / NAME)
+
+
 async def test_when_files_run_out_those_that_are_kept_are_given_up(store: DirectoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
     def exhausted(*_: object, **__: object) -> int:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
