@@ -10,7 +10,7 @@ headers: there is no second way to make an answer, which could come to differ fr
 or its bytes are not in memory, the handler is asked.
 
 Not kept is what depends on more than these two: how a request is signed, or what else it asks (`is_plain`), an object lock, which is told
-only to some, and a key of the keyring or the customer's.
+only to some, and a key of the keyring or the customer's. Nor is what would take much memory: a large object may have ten thousand extents.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from proxy.engine.engine import Engine
 from proxy.engine.slot_at_hand import SlotAtHand
-from proxy.manifest.records import Bucket, Readable
+from proxy.manifest.records import Bucket, Readable, Version
 from proxy.s3.model import Operation
 from proxy.s3.rendering import Headers
 from proxy.server.call import Answer, Call, Download, OwnedBucket
@@ -32,6 +32,8 @@ from proxy.server.visit import Visit
 READS = frozenset({"GetObject", "HeadObject"})
 ASKING_MORE = frozenset({"x-amz-server-side-encryption", "content-length", "transfer-encoding"})  # no parameters, and yet looked at
 MAX_KEPT = 3000  # answers, 3 KB each, and keys of packs of 4 KB each
+FEW_EXTENTS = 16  # of a version whose answer is kept, at 120 bytes each: ten thousand take 1.2 MB
+MAX_LINES_SIZE = 4 * 1024  # of such an answer: its headers, which are kept as they are sent, and as they were found
 ADMITTED = 8  # once there is no room, one in so many takes another's: to keep what is never asked for again costs as much as it may save
 _ALWAYS = 2  # parameters: Bucket and Key
 
@@ -124,7 +126,7 @@ class PlainReads:
             slot = before.slot
         lines = header_lines([("x-amz-id-2", self._host_id), *headers, ("Content-Length", str(size))])
         kept = _Kept(found, bucket, headers, lines, size, slot)
-        if self._is_admitted(found):
+        if _is_small(found.version, lines) and self._is_admitted(found):
             self._kept.pop(id(found), None)
             if len(self._kept) >= MAX_KEPT:
                 del self._kept[next(iter(self._kept))]
@@ -142,3 +144,8 @@ class PlainReads:
 def _response(visit: Visit, kept: _Kept, body: bytes) -> Response:
     lines = b"x-amz-request-id: %b\r\n%b" % (visit.request_id.encode(), kept.lines)
     return Response(200, kept.headers, body, length_bytes=kept.length_bytes, lines=lines)
+
+
+def _is_small(version: Version, lines: bytes) -> bool:
+    """Tell whether a version and its answer take no more memory than most."""
+    return len(version.extents) <= FEW_EXTENTS and len(lines) <= MAX_LINES_SIZE and version.attributes.acl is None

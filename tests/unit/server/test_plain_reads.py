@@ -17,9 +17,10 @@ from msgspec.structs import replace
 from proxy.engine.read import Reading
 from proxy.engine.slot_at_hand import SlotAtHand
 from proxy.manifest.drafts import AttributeChange
-from proxy.manifest.records import ObjectKey, Retention, Version
+from proxy.manifest.records import ExtentId, ExtentRef, ObjectAttributes, ObjectKey, Retention, Version
 from proxy.s3.errors import S3Error
 from proxy.s3.model import load_model
+from proxy.s3.policy.acl import Acl
 from proxy.server import plain_reads
 from proxy.server.call import Download, OwnedBucket
 from proxy.server.connection import Endpoint
@@ -401,6 +402,29 @@ async def test_of_an_object_that_is_no_slot_nothing_is_kept_with_its_extents(sit
     await site.ask(Sent("HEAD", "/bucket/seed/a"))
     assert [kept.found.extents for kept in site.plain._kept.values() if kept.slot is None and kept.length_bytes == 256 * 1024] == []
     await site.compare(sent)
+
+
+@pytest.mark.parametrize(
+    "large",
+    [
+        {"extents": tuple(ExtentRef(id=ExtentId(number), size=1) for number in range(plain_reads.FEW_EXTENTS + 1))},
+        {"attributes": ObjectAttributes(headers={"ContentDisposition": "a" * plain_reads.MAX_LINES_SIZE})},
+        {"attributes": ObjectAttributes(acl=Acl(owner="t"))},
+    ],
+    ids=["extents", "headers", "acl"],
+)
+async def test_what_takes_much_memory_is_answered_and_not_kept(site: Site, large: dict[str, object]) -> None:
+    """Three thousand objects of ten thousand extents each would take gigabytes, beside the budget."""
+    await _own_store(site)
+    kept = next(iter(site.plain._kept.values()))
+    site.plain._kept.clear()
+    held = OwnedBucket(bucket=kept.bucket, owner=site.lab.tenant)
+    head, guard = load_model().operations["HeadObject"], SimpleNamespace(allows_all=True)
+    found = replace(kept.found, version=replace(kept.found.version, **large))
+    assert site.plain.usual(visit(), head, found, held, guard) is not None
+    assert not site.plain._kept
+    assert site.plain.usual(visit(), head, kept.found, held, guard) is not None
+    assert len(site.plain._kept) == 1
 
 
 async def test_a_shape_remembers_who_was_let_in_and_not_what_he_read(site: Site) -> None:
