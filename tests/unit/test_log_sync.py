@@ -35,8 +35,13 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
-    Deadlines(monkeypatch)
+def deadlines(monkeypatch: pytest.MonkeyPatch) -> Deadlines:
+    return Deadlines(monkeypatch)
+
+
+@pytest.fixture
+def disk(path: Path, deadlines: Deadlines, monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
+    assert deadlines, "a disk that hangs is waited for as long as a test says"
     made = Disk(path, monkeypatch)
     yield made
     made.let_go()
@@ -140,6 +145,22 @@ async def test_a_change_that_found_nothing_to_do_is_answered_when_what_it_found_
         assert stores_in(disk.after_power_cut(tmp_path / "cut", random.Random(3))) == {"a", "b", "c"}
         disk.let_go()
         await change
+
+
+async def test_a_sync_that_a_question_waits_for_too_long_is_told_as_trouble(path: Path, disk: Disk, deadlines: Deadlines) -> None:
+    async with opened(path) as one, opened(path) as two:
+        await one.known_stores()
+        await two.know_stores(["a"])
+        disk.hanging.add(log_of(one))
+        question = asyncio.create_task(one.known_stores())
+        await asyncio.to_thread(disk.hung.wait, PATIENCE_SECONDS)
+        assert not one.trouble
+        deadlines.pass_for(one._syncs)
+        assert one.trouble == "the manifest does not answer"
+        with pytest.raises(ManifestUnavailable):
+            await question
+        deadlines.begin_anew()
+        disk.let_go()
 
 
 async def test_a_log_that_begins_anew_is_synced_as_well(path: Path, disk: Disk, tmp_path: Path) -> None:

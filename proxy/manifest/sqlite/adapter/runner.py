@@ -66,7 +66,7 @@ class StepRunner:
 
     @property
     def trouble(self) -> str:
-        return self._committer.trouble or self._points.trouble or self._listings.trouble
+        return self._committer.trouble or self._points.trouble or self._listings.trouble or self._syncs.trouble
 
     async def close(self) -> None:
         await self._committer.close()
