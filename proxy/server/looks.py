@@ -1,4 +1,4 @@
-"""What a request wants to know of the manifest, together with who it is that asks."""
+"""Looks: what a read of an object wants to know of the manifest, together with who it is that asks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from proxy.s3.naming import MAX_KEY_BYTES
 from proxy.s3.routing import Target
 
 _LOOKED_UP = {"GetObject": True, "HeadObject": False}  # and whether its bytes are asked for
+READS = frozenset(_LOOKED_UP)
+ASKING_MORE = frozenset({"x-amz-server-side-encryption", "content-length", "transfer-encoding"})  # no parameters, and yet looked at
 
 
 def look_of(operation: Operation, target: Target, query: Sequence[tuple[str, str]]) -> Look | None:

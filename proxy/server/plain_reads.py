@@ -25,12 +25,11 @@ from proxy.s3.rendering import Headers
 from proxy.server.call import Answer, Call, Download, OwnedBucket
 from proxy.server.guard import Guard
 from proxy.server.handlers.versions import is_usual, usual_headers
+from proxy.server.looks import ASKING_MORE
 from proxy.server.outlet import header_lines
 from proxy.server.response import Response
 from proxy.server.visit import Visit
 
-READS = frozenset({"GetObject", "HeadObject"})
-ASKING_MORE = frozenset({"x-amz-server-side-encryption", "content-length", "transfer-encoding"})  # no parameters, and yet looked at
 MAX_KEPT = 3000  # answers, 3 KB each, and keys of packs of 4 KB each
 FEW_EXTENTS = 16  # of a version whose answer is kept, at 120 bytes each: ten thousand take 1.2 MB
 MAX_LINES_SIZE = 4 * 1024  # of such an answer: its headers, which are kept as they are sent, and as they were found

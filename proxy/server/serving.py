@@ -21,7 +21,8 @@ from proxy.server.auth import Sender
 from proxy.server.body import MAX_DOCUMENT_SIZE, RequestBody, read_document
 from proxy.server.call import Answer, Call, Download, Handle
 from proxy.server.documents import LARGE, Documents, document_memory
-from proxy.server.plain_reads import READS, PlainReads, is_plain
+from proxy.server.looks import READS
+from proxy.server.plain_reads import PlainReads, is_plain
 from proxy.server.response import Response
 from proxy.server.turns import Turns
 from proxy.server.visit import Visit

@@ -19,7 +19,7 @@ from proxy.s3.routing import Target
 from proxy.s3.shape import MAX_SHAPED_SIZE, Head, Shape
 from proxy.server.access import Access
 from proxy.server.auth import Sender
-from proxy.server.plain_reads import ASKING_MORE, READS
+from proxy.server.looks import ASKING_MORE, READS
 
 MAX_LIKE = 4  # shapes of as many lines and of the same method
 MAX_LINES = 24

@@ -233,6 +233,18 @@ async def test_a_failure_that_a_reader_was_told_of_is_not_lost_to_the_writer(pat
         await refused(lambda: one.know_stores(["c"]))
 
 
+async def test_a_mark_that_cannot_be_read_is_not_taken_for_none(path: Path, disk: Disk) -> None:
+    async with opened(path) as one:
+        await one.know_stores(["a"])
+        path.with_name("m.sqlite-unsynced").mkdir()
+        for asked in (lambda: one.know_stores(["b"]), one.known_stores):
+            with pytest.raises(ManifestUnavailable, match="-unsynced cannot be read"):
+                await asked()
+        with pytest.raises(ManifestUnavailable, match="-unsynced cannot be read"):
+            async with opened(path):
+                pass
+
+
 async def test_once_the_machine_has_been_started_again_a_failure_is_over(
     path: Path, disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -128,9 +128,14 @@ class LogSync:
 
 def refuse_spoiled(database: Path) -> None:
     """Raise `ManifestUnavailable` if a process has marked that a sync of the log failed since the machine was started."""
-    with suppress(FileNotFoundError):
-        if _mark_file(database).read_bytes() == _BOOT_ID.read_bytes():
-            raise ManifestUnavailable(f"the log of {database} could not be synced: {_REMEDY}")
+    try:
+        is_marked = _mark_file(database).read_bytes() == _BOOT_ID.read_bytes()
+    except FileNotFoundError:
+        return
+    except OSError as error:  # a mark of the administrator's, perhaps, that this server may not read
+        raise ManifestUnavailable(f"{error.filename} cannot be read: {error.strerror}; it may tell that a sync failed") from error
+    if is_marked:
+        raise ManifestUnavailable(f"the log of {database} could not be synced: {_REMEDY}")
 
 
 def _mark_file(database: Path) -> Path:
