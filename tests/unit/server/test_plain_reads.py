@@ -302,6 +302,15 @@ async def test_a_store_in_trouble_costs_no_first_answer(site: Site, trouble: str
     setattr(own, trouble, False)
 
 
+async def test_of_what_was_deleted_the_marker_is_not_answered_as_an_object(site: Site) -> None:
+    await _own_store(site)
+    assert b"200 OK" in await site.ask(setting("versioning", VERSIONING % b"Enabled"))
+    await site.compare(GET)
+    assert (await site.ask(Sent("DELETE", "/bucket/seed/a"))).startswith(b"HTTP/1.1 204 ")
+    for sent in (GET, HEAD):
+        assert (await site.compare(sent)).startswith(b"HTTP/1.1 404 ")
+
+
 @pytest.mark.parametrize("sent", MORE)
 async def test_what_asks_for_more_is_not_answered_from_what_was_kept(site: Site, sent: Sent) -> None:
     await _own_store(site)
