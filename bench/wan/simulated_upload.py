@@ -12,9 +12,10 @@ from bench.workloads import KIB, MIB
 from proxy.codec.geometry import Scheme, SegmentGeometry
 from proxy.codec.segment import SegmentKeys
 from proxy.engine.body import Body, Digests
-from proxy.engine.budget import Budget, Grant
+from proxy.engine.budget import Budget
 from proxy.engine.cut import Cut
 from proxy.engine.filling import Filler
+from proxy.engine.grant import Grant
 from proxy.engine.intents import IntentLedger
 from proxy.engine.plaintext import Plaintext
 from proxy.engine.segments import BodySegments

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from proxy.clock import Clock
-from proxy.engine.budget import Budget, Grant
+from proxy.engine.budget import Budget
 from proxy.engine.engine import Engine
+from proxy.engine.grant import Grant
 from proxy.engine.whole_body import WholeBody
 from proxy.engine.workers import Progress
 from proxy.errors import ProxyError

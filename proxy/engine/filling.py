@@ -10,8 +10,9 @@ from functools import partial
 from proxy.codec.geometry import SegmentGeometry
 from proxy.codec.segment import SegmentSealer
 from proxy.engine.body import Body
-from proxy.engine.budget import IDLE_SECONDS, Budget, Grant
+from proxy.engine.budget import Budget
 from proxy.engine.cut import Cut
+from proxy.engine.grant import IDLE_SECONDS, Grant
 from proxy.engine.intents import IntentLedger
 from proxy.engine.plaintext import Plaintext
 from proxy.engine.segments import BodySegments

@@ -31,9 +31,10 @@ from typing import NamedTuple
 from proxy.codec.format import MAX_PACK_SIZE, MAX_PACK_SLOTS, MAX_TABLE_SIZE
 from proxy.codec.geometry import Scheme
 from proxy.engine.body import Body
-from proxy.engine.budget import REVOKED, Budget
+from proxy.engine.budget import Budget
 from proxy.engine.departures import Departures, Pace
 from proxy.engine.destination import VersionDestination
+from proxy.engine.grant import REVOKED
 from proxy.engine.pack_carrier import PackCarrier
 from proxy.engine.packable import Arrived, may_be_packed, read_whole
 from proxy.engine.tasks import BackgroundTasks

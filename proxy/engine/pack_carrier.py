@@ -14,8 +14,9 @@ from msgspec.structs import replace
 
 from proxy.codec.geometry import SegmentGeometry
 from proxy.codec.slots import Composition, arrange, compose
-from proxy.engine.budget import Budget, Grant
+from proxy.engine.budget import Budget
 from proxy.engine.filling import segment_memory
+from proxy.engine.grant import Grant
 from proxy.engine.pack_segment import PackKind, PackPutter, StoredSegment, pack_geometry, pack_memory
 from proxy.engine.packable import Arrived
 from proxy.errors import ManifestConflict

@@ -19,8 +19,8 @@ from proxy.codec.geometry import Scheme, SegmentGeometry
 from proxy.codec.label import Label, encode_label
 from proxy.codec.segment import SegmentKeys, SegmentSealer
 from proxy.codec.slots import Arrangement, SlotContent
-from proxy.engine.budget import Grant
 from proxy.engine.filling import segment_memory
+from proxy.engine.grant import Grant
 from proxy.engine.intents import IntentLedger
 from proxy.engine.placement import Policy
 from proxy.engine.quorum import Placed, ShardPutter

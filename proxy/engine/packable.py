@@ -11,8 +11,9 @@ from msgspec import msgpack
 from proxy.codec.geometry import Scheme
 from proxy.codec.slots import ALWAYS_PACKED_SIZE, SlotContent
 from proxy.engine.body import Body, HereAlready, OpenEnded
-from proxy.engine.budget import Budget, Grant
+from proxy.engine.budget import Budget
 from proxy.engine.destination import VersionDestination
+from proxy.engine.grant import Grant
 from proxy.errors import BudgetExhausted
 from proxy.manifest.drafts import NO_CONDITIONS, VersionDraft
 from proxy.manifest.records import Version

@@ -21,11 +21,12 @@ from functools import partial
 from typing import NamedTuple
 
 from proxy.codec.customer import CustomerKey, Keystream
-from proxy.engine.budget import BLOCKED_SECONDS, Budget, Grant
+from proxy.engine.budget import BLOCKED_SECONDS, Budget
 from proxy.engine.cache.cache import SealedCache
 from proxy.engine.damage import DamageReporter
 from proxy.engine.fetch import INLINE_SIZE, Upstream, WindowFetch
 from proxy.engine.fleet import Fleet
+from proxy.engine.grant import Grant
 from proxy.engine.keys_in_use import KeysInUse
 from proxy.engine.read_ahead import Fetched, ReadAhead
 from proxy.engine.slot_at_hand import SlotAtHand

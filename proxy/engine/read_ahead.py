@@ -19,7 +19,8 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from proxy.engine.budget import Budget, Grant
+from proxy.engine.budget import Budget
+from proxy.engine.grant import Grant
 from proxy.engine.windows import AT_HAND_SIZE, READ_AHEAD_SIZE, SlotWindow, Window
 
 AHEAD_FROM_AFAR = 4  # windows at first, beside the one that the client waits for: twenty columns, so that no store of six has none

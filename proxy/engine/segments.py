@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from proxy.codec.customer import Keystream
 from proxy.codec.geometry import Scheme, SegmentGeometry
 from proxy.codec.segment import SegmentKeys, SegmentSealer
-from proxy.engine.budget import Grant
+from proxy.engine.grant import Grant
 from proxy.engine.placement import Policy
 from proxy.engine.quorum import Placed
 from proxy.keyring import TenantCipher

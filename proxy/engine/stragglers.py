@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from proxy.clock import Clock
-from proxy.engine.budget import Budget, Grant
+from proxy.engine.budget import Budget
+from proxy.engine.grant import Grant
 from proxy.engine.quorum import Placed
 from proxy.engine.tasks import BackgroundTasks
 from proxy.errors import ProxyError

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Protocol
 
 from proxy.engine.body import Digests, HereAlready
-from proxy.engine.budget import Grant
+from proxy.engine.grant import Grant
 from proxy.manifest.records import Checksum
 from proxy.s3.aws_chunked import ChunkedDecoder
 from proxy.s3.checksums import (

@@ -11,7 +11,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from proxy.engine.budget import BLOCKED_SECONDS, SMALL_SIZE, Budget, Grant
+from proxy.engine.budget import BLOCKED_SECONDS, SMALL_SIZE, Budget
+from proxy.engine.grant import Grant
 from proxy.errors import BudgetExhausted
 from proxy.server.outlet import Outlet
 from proxy.server.response import Response

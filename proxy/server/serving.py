@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from proxy.engine.budget import Grant
+from proxy.engine.grant import Grant
 from proxy.manifest.records import Readable
 from proxy.s3.model import Operation
 from proxy.s3.parsing import Params

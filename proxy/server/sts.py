@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import NamedTuple
 
-from proxy.engine.budget import Grant
+from proxy.engine.grant import Grant
 from proxy.errors import ProxyError
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import Role, Tenant

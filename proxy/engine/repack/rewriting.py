@@ -22,9 +22,10 @@ from proxy.codec.format import MAX_PACK_SIZE, MAX_PACK_SLOTS, MAX_TABLE_SIZE
 from proxy.codec.geometry import SegmentGeometry
 from proxy.codec.slots import SlotContent, arrange, compose
 from proxy.engine.background import BACKGROUND
-from proxy.engine.budget import Budget, Grant
+from proxy.engine.budget import Budget
 from proxy.engine.ciphers import cipher_of
 from proxy.engine.filling import segment_memory
+from proxy.engine.grant import Grant
 from proxy.engine.means import Means
 from proxy.engine.pack_segment import PackKind, PackPutter, StoredSegment, pack_geometry, pack_memory
 from proxy.engine.placement import Policy
