@@ -23,9 +23,7 @@ from weakref import WeakKeyDictionary
 from proxy.lanes import Cancelled, Lanes, NotBegun
 
 Result = TypeVar("Result")
-PATIENCE_SECONDS = (
-    0.1  # a pack takes a millisecond, but on a busy machine its thread may get no processor for 20: a disk that hangs takes longer
-)
+PATIENCE_SECONDS = 0.1  # a pack takes 1 ms. On a busy machine its thread may wait 20 for a processor, but a disk that hangs takes longer
 SLOW_SECONDS = 0.05  # for one call: so long a write waits for its last shard before it commits without it
 REST_SECONDS = 1.0
 MAX_REST_SECONDS = 60.0

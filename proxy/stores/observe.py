@@ -45,9 +45,7 @@ LATE_FACTOR = 2.5  # of what half of the calls take: the first one of a new conn
 HANGING_SECONDS = 5.0  # a call given up after this, and far beyond what the store is used to, counts as failed: nobody waited to the end
 HANGING_FACTOR = 4
 DEFAULT_P95_SECONDS = 0.5  # until a store has shown how fast it is
-LARGE_SIZE = (
-    256 * 1024
-)  # from here on a call takes as long as its bytes do, and those before it on the same line, and not as the way is far
+LARGE_SIZE = 256 * 1024  # from here on a call takes as long as its bytes do, and those before it on the line; not as the way is far
 _WORK: dict[Verb, str] = {"put": "put", "get_range": "get", "get": "get", "list": "list", "delete": "delete"}
 
 
