@@ -136,6 +136,49 @@ async def test_a_change_between_others_of_one_kind_keeps_its_place(committer: Gr
     assert database.facts() == [1, 2, 3]
 
 
+async def test_who_was_told_a_moment_ago_is_waited_for_if_there_were_more_together(
+    committer: GroupCommitter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together: list[int] = []
+    freezing, thawed, come = threading.Event(), threading.Event(), threading.Event()
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        assert come.wait(PATIENCE_SECONDS)
+
+    def steps(_connection: sqlite3.Connection, items: Sequence[int]) -> list[int | Exception]:
+        together.append(len(items))
+        freezing.set()
+        assert thawed.wait(PATIENCE_SECONDS)
+        return list(items)
+
+    async def change_twice(number: int) -> None:
+        await committer.run(Joint(steps, number))
+        await committer.run(Joint(steps, number))
+
+    monkeypatch.setattr(group_commit, "sleep", wait)
+    first = [asyncio.create_task(change_twice(number)) for number in range(3)]
+    await asyncio.to_thread(freezing.wait)
+    others = [asyncio.create_task(committer.run(Joint(steps, number))) for number in range(3, 5)]
+    await asyncio.sleep(0.0)
+    thawed.set()
+    await until(lambda: committer._jobs.qsize() > 0 and len(waits) == 1)  # the first three are here again
+    come.set()
+    await asyncio.gather(*first, *others)
+    assert together == [3, 5]
+    assert len(waits) == 1
+
+
+async def test_nobody_waits_for_a_client_alone(committer: GroupCommitter, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(group_commit, "sleep", waits.append)
+    for value in range(5):
+        await committer.run(Joint(add_each, value))
+        await committer.run(add(100 + value))
+    assert not waits
+
+
 async def test_when_changes_fail_together_each_is_made_alone(committer: GroupCommitter, database: Database) -> None:
     outcomes = await asyncio.gather(*(committer.run(Joint(add_each, value)) for value in (1, 2, 2, -1, 3)), return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [int, int, ManifestUnavailable, KeyError, int]
