@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import TypeVar
 
 from proxy.errors import StoreUnavailable
@@ -22,8 +22,8 @@ class DeadlineStore:
         self._put_seconds = put_seconds
         self._get_seconds = get_seconds
 
-    def put(self, name: ShardName, body: Sequence[bytes | bytearray | memoryview]) -> Coroutine[object, object, None]:
-        return self._bounded(self._inner.put(name, body), self._put_seconds)
+    async def put(self, name: ShardName, body: Sequence[bytes | bytearray | memoryview]) -> None:
+        await self._bounded(self._inner.put(name, body), self._put_seconds)
 
     async def get_range(self, name: ShardName, start: int, length: int) -> memoryview | bytes:
         return await self._bounded(self._inner.get_range(name, start, length), self._get_seconds)
