@@ -76,7 +76,8 @@ class Outlet:
         response.is_begun = True
         framing = ("Transfer-Encoding", "chunked") if self._is_chunked else ("Content-Length", str(length_bytes))
         # What the connection does not take stays in memory, and all of a write with its last byte: no second one before the first is gone.
-        transport.set_write_buffer_limits(high=0)
+        # Not 0: asyncio's TLS would pause a connection that has sent all, and nothing would come to resume it.
+        transport.set_write_buffer_limits(high=1)
         transport.write(self._head(response, () if length_bytes is None and not self._is_chunked else (framing,)))
 
     def pass_on(self, pieces: Sequence[bytes | memoryview]) -> bool:

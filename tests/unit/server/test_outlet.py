@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -12,6 +14,7 @@ from aiohttp.http import HttpVersion, HttpVersion10, HttpVersion11
 
 from proxy.server.outlet import JOINED_SIZE, Outlet
 from proxy.server.response import Response
+from tests.certificates import Authority
 
 
 class Line(BaseProtocol):
@@ -131,3 +134,45 @@ async def test_who_has_gone_is_sent_nothing() -> None:
     with pytest.raises(ConnectionResetError):
         outlet.begin(Response(200), length_bytes=1)
     outlet.cut()  # there is nothing to end
+
+
+async def test_over_tls_a_connection_that_has_sent_all_is_not_paused(tmp_path: Path) -> None:
+    """asyncio's TLS takes a bound of 0 for "pause although nothing is left", and whoever waited then waited for good."""
+    line = _RealLine()
+    client = await _connected_by_tls(line, tmp_path)
+    outlet = Outlet(line, "GET", HttpVersion11, keep_alive=True)
+    outlet.begin(Response(200), length_bytes=3)
+    assert not line.writing_paused
+    for piece in (b"a", b"b", b"c"):
+        assert outlet.pass_on([piece])
+        assert not line.writing_paused
+    assert (await client.readexactly(10))[:8] == b"HTTP/1.1"
+    line.transport.abort()
+
+
+class _RealLine(BaseProtocol):
+    """A connection that has a transport."""
+
+    transport: asyncio.Transport
+
+    def __init__(self) -> None:
+        super().__init__(asyncio.get_running_loop())
+        self.made = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.made.set()
+
+
+async def _connected_by_tls(line: _RealLine, folder: Path) -> asyncio.StreamReader:
+    """Give the line a client on this machine; return what that reads."""
+    authority = Authority(folder)
+    authority.sign().write(folder / "certificate.pem", folder / "key.pem")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "certificate.pem", folder / "key.pem")
+    server = await asyncio.get_running_loop().create_server(lambda: line, "127.0.0.1", 0, ssl=context)
+    trusting = ssl.create_default_context(cafile=authority.path)
+    reader, _ = await asyncio.open_connection(*server.sockets[0].getsockname(), ssl=trusting)
+    await line.made.wait()
+    server.close()
+    return reader
