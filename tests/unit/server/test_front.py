@@ -58,6 +58,7 @@ async def endpoint(desk: Desk) -> AsyncIterator[Endpoint]:
     endpoint = Endpoint(cast(Dispatcher, desk), limit=10)
     yield endpoint
     desk.open.set()
+    endpoint.pre_shutdown()  # idle connections are not waited for
     await endpoint.shutdown(1)
 
 
@@ -321,4 +322,5 @@ async def test_a_connection_in_use_is_never_closed_for_a_new_one(desk: Desk) -> 
         assert (await wire.settled()).endswith(b"<>")
     Wire(endpoint)
     assert sorted(wire.is_closing() for wire in busy) == [False, True]  # now one of them gives way
+    endpoint.pre_shutdown()  # idle connections are not waited for
     await endpoint.shutdown(1)
