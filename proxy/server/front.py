@@ -53,7 +53,7 @@ class Serve(Protocol):
 class FrontDoor:
     """The front door of one connection."""
 
-    __slots__ = ("_connection", "_held", "_is_busy", "_serve", "_server", "_shapes", "_task")
+    __slots__ = ("_connection", "_held", "_serve", "_server", "_shapes", "_task", "is_busy")
 
     def __init__(self, connection: Inside, server: BoundedServer, serve: Serve, shapes: Shapes) -> None:
         self._connection = connection
@@ -62,16 +62,12 @@ class FrontDoor:
         self._serve = serve
         self._task: asyncio.Task[None] | None = None
         self._held = b""
-        self._is_busy = False
-
-    @property
-    def is_busy(self) -> bool:
-        return self._is_busy
+        self.is_busy = False
 
     def recognise(self, data: bytes) -> bool:
         """Take bytes that are one request, whole and alone, and of a known shape."""
         size = data.find(HEAD_END) + len(HEAD_END)
-        if size > MAX_SHAPED_SIZE or self._is_busy or not self._connection.is_idle:
+        if size > MAX_SHAPED_SIZE or self.is_busy or not self._connection.is_idle:
             return False
         found = self._shapes.find(data[:size].decode("latin-1"))
         if found is None:
@@ -87,7 +83,7 @@ class FrontDoor:
 
     def offer(self, message: RawRequestMessage, content: StreamReader, head: bytes) -> bool:
         """Take a request that came alone, if it is of the kind for this door."""
-        if self._is_busy or not self._connection.is_idle or not _is_plain(message, content):
+        if self.is_busy or not self._connection.is_idle or not _is_plain(message, content):
             return False
         headers = read_headers(message.headers.items())
         self._begin(
@@ -97,7 +93,7 @@ class FrontDoor:
 
     def _begin(self, request: Request) -> None:
         """Answer a request in the next turn of the event loop: what has come for all connections is read before."""
-        self._is_busy = True
+        self.is_busy = True
         self._server.engage(self._connection)
         if request.known is not None and request.known.is_plain_read:
             asyncio.get_running_loop().call_soon(self._answer_at_once, request)
@@ -112,7 +108,7 @@ class FrontDoor:
 
     async def finish(self, timeout_seconds: float | None) -> None:
         """Give the request that is being answered its time, and then none."""
-        if self._is_busy and self._task is None:
+        if self.is_busy and self._task is None:
             await asyncio.sleep(0)  # it begins
         if (task := self._task) is not None:
             with suppress(TimeoutError):
@@ -132,7 +128,7 @@ class FrontDoor:
             pass  # the client has gone, and knows it
         except Exception:
             logger.exception("Unhandled exception")
-        self._is_busy = False
+        self.is_busy = False
         self._go_on(goes_on)
 
     def _start(self, request: Request, written: Response | None = None) -> None:
@@ -147,7 +143,7 @@ class FrontDoor:
         except Exception:
             logger.exception("Unhandled exception")
         finally:
-            self._task, self._is_busy = None, False
+            self._task, self.is_busy = None, False
             self._go_on(goes_on)
 
     def _go_on(self, goes_on: bool) -> None:  # noqa: FBT001 - the verdict of `Serve`
