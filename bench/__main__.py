@@ -6,7 +6,6 @@ import dataclasses
 import json
 import shutil
 import tempfile
-from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -15,10 +14,10 @@ import typer
 import uvloop
 from rich.console import Console
 
+from bench import distant as distant_servers
 from bench import servers
 from bench.beside import BesideResult, Job, measure_beside
 from bench.machine import fill_file_cache, spread_folders
-from bench.measures import Measure
 from bench.memory import MemoryResult, upload_at_once
 from bench.picture import draw, ratios_of
 from bench.report import as_json, as_markdown, print_table
@@ -32,8 +31,13 @@ def main(
     quick: Annotated[bool, typer.Option(help="One short round, under a minute.")] = False,
     rounds: Annotated[int | None, typer.Option(help="Rounds per server; the median counts.")] = None,
     workers: Annotated[int, typer.Option(help="Shardgate's worker processes.")] = 2,
-    only: Annotated[list[str] | None, typer.Option(help="Measure only these servers (shardgate, weed, rclone).")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Measure only these servers (shardgate, weed, rclone; with --distant, direct instead of weed).")
+    ] = None,
     workload: Annotated[list[str] | None, typer.Option(help='Measure only these, as in "PUT 64 MiB", and what they need before.')] = None,
+    distant: Annotated[
+        bool, typer.Option(help="Over S3 buckets with a round trip of 30 ms: six for Shardgate, one for each yardstick.")
+    ] = False,
     config: Annotated[Path, typer.Option(help="Shardgate's configuration.")] = servers.REPOSITORY / "config" / "bench.toml",
     folder: Annotated[Path | None, typer.Option(help="Where the servers keep their data; all of them on the same disk.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the measures here.")] = None,
@@ -63,10 +67,12 @@ def main(
             _print_beside(job, found, background_mib)
             _write(json_file, json.dumps(dataclasses.asdict(found), indent=1))
         else:
-            scale = QUICK if quick else FULL
-            if not quick:
+            scale, starters = _distant(quick, workers) if distant else _near(quick, workers, config)
+            if not (quick or distant):
                 fill_file_cache(data)
-            measures = _compare(data, config, workers, dataclasses.replace(scale, rounds=rounds or scale.rounds), only, workload)
+            chosen = {name: start for name, start in starters.items() if not only or name in only}
+            scale = dataclasses.replace(scale, rounds=rounds or scale.rounds)
+            measures = run_rounds(chosen, scale, data, console.print, workload)
             print_table(console, measures)
             _write(json_file, as_json(measures))
             _write(picture, draw(ratios_of([measure.as_dict() for measure in measures])))
@@ -79,15 +85,20 @@ def main(
         shutil.rmtree(data, ignore_errors=True)
 
 
-def _compare(
-    data: Path, config: Path, workers: int, scale: Scale, only: Collection[str] | None, chosen: Collection[str] | None
-) -> list[Measure]:
-    starters: dict[str, Starter] = {
+def _near(quick: bool, workers: int, config: Path) -> tuple[Scale, dict[str, Starter]]:
+    return (QUICK if quick else FULL), {
         "rclone": servers.rclone,
         "weed": servers.weed,
         "shardgate": partial(servers.shardgate, workers=workers, config=config),
     }
-    return run_rounds({name: start for name, start in starters.items() if not only or name in only}, scale, data, console.print, chosen)
+
+
+def _distant(quick: bool, workers: int) -> tuple[Scale, dict[str, Starter]]:
+    return (distant_servers.QUICK if quick else distant_servers.FULL), {
+        "rclone": distant_servers.distant_rclone,
+        "direct": distant_servers.distant_bucket,
+        "shardgate": partial(distant_servers.distant_shardgate, workers=workers),
+    }
 
 
 def _measure_memory(data: Path, config: Path, workers: int, uploads: int, upload_mib: int, seconds: float) -> MemoryResult:

@@ -23,6 +23,7 @@ class Measure:
     cpu_seconds_per_1000_operations: float
     peak_rss_mib: float
     client_cpu_share: float  # of one core
+    requests: float | None = None  # upstream, for each operation
     errors: tuple[str, ...] = field(default=())
 
     def as_dict(self) -> dict[str, object]:
@@ -57,5 +58,6 @@ def _median(group: Sequence[Measure]) -> Measure:
         cpu_seconds_per_1000_operations=middle("cpu_seconds_per_1000_operations"),
         peak_rss_mib=max(measure.peak_rss_mib for measure in group),
         client_cpu_share=middle("client_cpu_share"),
+        requests=middle_or_none("requests"),
         errors=tuple(error for measure in group for error in measure.errors),
     )

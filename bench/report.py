@@ -33,9 +33,20 @@ def print_table(console: Console, measures: Sequence[Measure]) -> None:
 
 
 def headers(yardsticks: Sequence[str]) -> list[str]:
-    """Return the titles of the columns. A ratio of rates above 1 is good, one of p99 below 1."""
+    """Return the titles of the columns. A ratio of rates above 1 is good, one of p99 below 1. Requests are upstream, an operation."""
     ratios = [f"{kind} {name}" for name in yardsticks for kind in ("×", "p99 ×")]
-    return ["workload", *ratios, "op/s", "MB/s", "p50 ms", "p99 ms", "CPU ms/op", "RSS MiB", *(f"{name} op/s" for name in yardsticks)]
+    return [
+        "workload",
+        *ratios,
+        "op/s",
+        "MB/s",
+        "p50 ms",
+        "p99 ms",
+        "CPU ms/op",
+        "requests",
+        "RSS MiB",
+        *(f"{name} op/s" for name in yardsticks),
+    ]
 
 
 def cells(group: Sequence[Measure], yardsticks: Sequence[str]) -> list[str]:
@@ -45,7 +56,7 @@ def cells(group: Sequence[Measure], yardsticks: Sequence[str]) -> list[str]:
     label = f"{group[0].workload} {group[0].size}" + (" (errors)" if any(measure.errors for measure in group) else "")
     ratios = [cell for name in yardsticks for cell in _ratios(ours, by_target.get(name))]
     rates = [_rate(by_target[name].operations_per_second) if name in by_target else "" for name in yardsticks]
-    return [label, *ratios, *([""] * 6 if ours is None else _numbers(ours)), *rates]
+    return [label, *ratios, *([""] * 7 if ours is None else _numbers(ours)), *rates]
 
 
 def as_markdown(measures: Sequence[Measure]) -> str:
@@ -76,6 +87,7 @@ def _numbers(measure: Measure) -> list[str]:
         f"{measure.p50_ms:.2f}",
         f"{measure.p99_ms:.2f}",
         f"{measure.cpu_seconds_per_1000_operations:.2f}",
+        "" if measure.requests is None else f"{measure.requests:.2f}",
         f"{measure.peak_rss_mib:,.0f}",
     ]
 

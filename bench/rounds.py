@@ -79,9 +79,11 @@ def _measure(name: str, server: Running, workload: Workload, payload: Payload, p
     tree = ProcessTree(server.pid)
     memory = PeakMemory(tree)
     with memory.watch():
+        asked = server.asked() if server.asked else 0
         cpu, own_cpu = tree.cpu_seconds(), _own_cpu_seconds()
         outcome = _load(server, requests, connections=workload.connections, seconds=workload.seconds, repeat=workload.repeat)
         cpu, own_cpu = tree.cpu_seconds() - cpu, _own_cpu_seconds() - own_cpu
+        requests_sent = server.asked() - asked if server.asked else None
     operations = len(outcome.latencies)
     latencies = sorted(outcome.latencies) or [0.0]
     measure = Measure(
@@ -97,6 +99,7 @@ def _measure(name: str, server: Running, workload: Workload, payload: Payload, p
         cpu_seconds_per_1000_operations=1e3 * cpu / max(operations, 1),
         peak_rss_mib=memory.peak_bytes / 1024**2,
         client_cpu_share=own_cpu / outcome.seconds,
+        requests=None if requests_sent is None else requests_sent / max(operations, 1),
         errors=tuple(outcome.errors[:5]),
     )
     return measure, outcome

@@ -16,7 +16,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -37,6 +38,7 @@ class Running:
     name: str
     endpoint: Endpoint
     pid: int
+    asked: Callable[[], int] | None = None  # how many requests it has sent upstream, if that can be told
 
 
 class ServerFailed(Exception):
@@ -54,7 +56,8 @@ def shardgate(data: Path, *, workers: int, config: Path = REPOSITORY / "config" 
         # It says so when all its workers listen: before, one might get all connections.
         _wait(process, data, lambda: credentials.exists() and b"serves S3" in (data / "log").read_bytes())
         access_key, secret_key = read_credentials(credentials)
-        yield _ready(process, data, "shardgate", Endpoint("127.0.0.1", port, access_key, secret_key))
+        running = _ready(process, data, "shardgate", Endpoint("127.0.0.1", port, access_key, secret_key))
+        yield replace(running, asked=partial(_store_calls, port))
 
 
 @contextlib.contextmanager
@@ -86,20 +89,39 @@ def rclone(data: Path) -> Iterator[Running]:
     """Run `rclone serve s3` over a crypt remote on a local folder."""
     store = data / "store"
     store.mkdir()
+    with rclone_over(str(store), data) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def rclone_over(remote: str, data: Path, remotes: Mapping[str, str] | None = None) -> Iterator[Running]:
+    """Run `rclone serve s3` over a crypt remote on this one. `remotes` are variables that define it."""
     port = free_port()
     tool = _tool("rclone")
     password = subprocess.run([tool, "obscure", SECRET_KEY], check=True, capture_output=True, text=True).stdout.strip()
     environment = {
         "RCLONE_CONFIG": str(data / "rclone.conf"),
         "RCLONE_CONFIG_SEALED_TYPE": "crypt",
-        "RCLONE_CONFIG_SEALED_REMOTE": str(store),
+        "RCLONE_CONFIG_SEALED_REMOTE": remote,
         "RCLONE_CONFIG_SEALED_PASSWORD": password,
+        **(remotes or {}),
     }
     (data / "rclone.conf").touch()
     command = [tool, "serve", "s3", "sealed:", "--addr", f"127.0.0.1:{port}", "--auth-key", f"{ACCESS_KEY},{SECRET_KEY}"]
     with _process(command, data, environment) as process:
         _wait(process, data, lambda: _listens(port))
         yield _ready(process, data, "rclone", Endpoint("127.0.0.1", port, ACCESS_KEY, SECRET_KEY))
+
+
+def _store_calls(port: int) -> int:
+    """Return how many calls of stores a Shardgate counts, those of its background jobs among them."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request("GET", "/-/metrics")
+        lines = connection.getresponse().read().decode().splitlines()
+    finally:
+        connection.close()
+    return int(sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("shardgate_store_calls_total{")))
 
 
 def read_credentials(path: Path) -> tuple[str, str]:

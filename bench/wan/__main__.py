@@ -13,25 +13,24 @@ from rich.console import Console
 
 from bench.servers import ServerFailed
 from bench.wan.campaign import FULL, QUICK, TROUBLES, measure
-from bench.wan.table import as_json, tables
+from bench.wan.table import as_json, table
 
 console = Console(width=160)
 
 
 def main(
-    quick: Annotated[bool, typer.Option(help="Fewer requests and operations, under a minute.")] = False,
+    quick: Annotated[bool, typer.Option(help="Fewer requests and operations, about a minute.")] = False,
     state: Annotated[list[str] | None, typer.Option(help=f"Only these beside healthy: {', '.join(TROUBLES)}.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write every latency here.")] = None,
-    folder: Annotated[Path | None, typer.Option(help="Where the manifest is.")] = None,
-    keep_log: Annotated[Path | None, typer.Option(help="Keep the proxy's log here.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Where the manifests are.")] = None,
+    keep_logs: Annotated[Path | None, typer.Option(help="Keep the proxies' logs in this folder.")] = None,
 ) -> None:
     """Measure, and print the ratio first."""
     data = Path(tempfile.mkdtemp(prefix="shardgate-wan-", dir=folder))
     began = time.monotonic()
     try:
         findings = measure(data, QUICK if quick else FULL, console.print, states=state or tuple(TROUBLES))
-        for table in tables(findings):
-            console.print(table)
+        console.print(table(findings))
         if json_file is not None:
             json_file.write_text(as_json(findings) + "\n")
         console.print(f"{time.monotonic() - began:.0f} s")
@@ -39,9 +38,15 @@ def main(
         console.print(f"bench: {error}", markup=False)
         raise typer.Exit(1) from error
     finally:
-        if keep_log is not None:
-            shutil.copy(data / "shardgate" / "log", keep_log)
+        if keep_logs is not None:
+            _keep(data, keep_logs)
         shutil.rmtree(data, ignore_errors=True)
+
+
+def _keep(data: Path, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for log in data.rglob("log"):
+        shutil.copy(log, folder / "-".join(log.relative_to(data).parent.parts))
 
 
 typer.run(main)

@@ -1,7 +1,7 @@
 """A bucket that speaks S3 and keeps everything in memory: as little as a client of one bucket needs, in as little CPU as Python can.
 
 It serves PUT, ranged GET, HEAD and DELETE of an object, ListObjectsV2 and multipart uploads over HTTP/1.1, one request after the other. It
-checks no signature, and its ETags are numbers.
+checks no signature, and its ETags are numbers: as those of multipart uploads, so that no client takes them for an MD5.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from xml.sax.saxutils import escape
 
 HEAD_END = b"\r\n\r\n"
 PAGE = 1000
+XML = '<?xml version="1.0" encoding="UTF-8"?>'
 DATE = "Thu, 01 Jan 2026 00:00:00 GMT"
 _PART_NUMBER = re.compile(rb"<PartNumber>(\d+)</PartNumber>")
 
@@ -56,15 +57,15 @@ class Bucket:
             self._uploads[request.query["uploadId"][0]][int(request.query["partNumber"][0])] = request.body
         elif request.key:
             self._objects[request.key] = request.body
-        return _answer(200, {"ETag": f'"{next(self._numbers):032x}"'})
+        return _answer(200, {"ETag": f'"{next(self._numbers):032x}-1"'})
 
     def _get(self, request: Request) -> Answer:
         if not request.key:
-            return self._list(request)
+            return self._list(request) if request.method == "GET" else _answer(200)
         data = self._objects.get(request.key)
         if data is None:
-            return _answer(404, body=b"<Error><Code>NoSuchKey</Code></Error>")
-        headers = {"ETag": f'"{len(data):032x}"', "Last-Modified": DATE, "Content-Type": "application/octet-stream"}
+            return _answer(404, body=b"" if request.method == "HEAD" else b"<Error><Code>NoSuchKey</Code></Error>")
+        headers = {"ETag": f'"{len(data):032x}-1"', "Last-Modified": DATE, "Content-Type": "application/octet-stream"}
         if request.method == "HEAD":
             return _answer(200, headers, announced=len(data))
         wanted = request.headers.get("range", "")
@@ -91,19 +92,34 @@ class Bucket:
         return _answer(200, body=b'<CompleteMultipartUploadResult><ETag>"0-1"</ETag></CompleteMultipartUploadResult>')
 
     def _list(self, request: Request) -> Answer:
-        prefix = request.query.get("prefix", [""])[0]
-        after = request.query.get("continuation-token", request.query.get("start-after", [""]))[0]
-        names = sorted(name for name in self._objects if name.startswith(prefix) and name > after)
-        page = names[:PAGE]
-        contents = "".join(
-            f'<Contents><Key>{escape(name)}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>"0"</ETag>'
-            f"<Size>{len(self._objects[name])}</Size><StorageClass>STANDARD</StorageClass></Contents>"
-            for name in page
-        )
-        more = len(names) > PAGE
+        prefix, delimiter = _first(request, "prefix"), _first(request, "delimiter")
+        after = _first(request, "continuation-token") or _first(request, "start-after")
+        names = {_shown(name, prefix, delimiter) for name in self._objects if name.startswith(prefix)}
+        following = sorted(name for name in names if name > after)
+        page = following[: min(int(_first(request, "max-keys") or PAGE), PAGE)]
+        entries = "".join(self._entry(name) for name in page)
+        more = len(following) > len(page)
         token = f"<NextContinuationToken>{escape(page[-1])}</NextContinuationToken>" if more else ""
-        listing = f"<Name>b</Name><KeyCount>{len(page)}</KeyCount><MaxKeys>{PAGE}</MaxKeys><IsTruncated>{str(more).lower()}</IsTruncated>"
-        return _answer(200, body=f"<ListBucketResult>{listing}{token}{contents}</ListBucketResult>".encode())
+        told = f"<Name>b</Name><KeyCount>{len(page)}</KeyCount><MaxKeys>{PAGE}</MaxKeys><IsTruncated>{str(more).lower()}</IsTruncated>"
+        return _answer(200, body=f"{XML}<ListBucketResult>{told}{token}{entries}</ListBucketResult>".encode())
+
+    def _entry(self, name: str) -> str:
+        if name not in self._objects:
+            return f"<CommonPrefixes><Prefix>{escape(name)}</Prefix></CommonPrefixes>"
+        return (
+            f'<Contents><Key>{escape(name)}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>"0-1"</ETag>'
+            f"<Size>{len(self._objects[name])}</Size><StorageClass>STANDARD</StorageClass></Contents>"
+        )
+
+
+def _first(request: Request, parameter: str) -> str:
+    return request.query.get(parameter, [""])[0]
+
+
+def _shown(name: str, prefix: str, delimiter: str) -> str:
+    """Return the name, or the folder below the prefix that it is in."""
+    end = name.find(delimiter, len(prefix)) if delimiter else -1
+    return name if end < 0 else name[: end + len(delimiter)]
 
 
 class BucketServer:

@@ -29,6 +29,10 @@ class FarSide:
         self._process = process
         self.ports = ports
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def turn(self, states: Mapping[str, State]) -> None:
         """Set what lines are like; those that are not named are healthy."""
         self._ask({"states": dict(states)})

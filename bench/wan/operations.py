@@ -18,11 +18,14 @@ import uvloop
 from bench.client import Request, run_load
 from bench.servers import ServerFailed
 from bench.signing import Endpoint
+from bench.wan.line import ONE_WAY_SECONDS
 from bench.workloads import KIB, MIB
 
 FIRST = 10  # operations after a change, in which the proxy may still learn what has happened
+LEARNING = 40  # of these it is told how many it took
 FILLED = 16  # objects that GETs read, over and over
 PART_SIZE = 16 * MIB
+ROUND_TRIP_SECONDS = 2 * ONE_WAY_SECONDS
 AT_ONCE = 8  # parts of a large object: what clients do when they are told to be fast
 
 
@@ -63,10 +66,19 @@ class Measured:
         """The longest of the first ten."""
         return max(self.latencies[:FIRST], default=0.0)
 
+    def adapted_after(self, limit_seconds: float) -> float:
+        """Return the number of the last of the first forty that took longer than this."""
+        return float(last_above(self.latencies[:LEARNING], limit_seconds))
+
     def percentile(self, share: float) -> float:
         """Return a percentile of all but the first ten."""
         ordered = sorted(self.latencies[FIRST:])
         return ordered[min(int(len(ordered) * share), len(ordered) - 1)] if ordered else 0.0
+
+
+def last_above(latencies: Sequence[float], limit_seconds: float) -> int:
+    """Return the number of the last one above the limit, from one on; 0 if none is."""
+    return max((number for number, seconds in enumerate(latencies, 1) if seconds > limit_seconds), default=0)
 
 
 class Client:
@@ -86,7 +98,8 @@ class Client:
 
     def run(self, operation: Operation, *, seconds: float) -> tuple[list[float], list[str]]:
         """Return the seconds of each request in the order they began, and what failed."""
-        requests = [self._request(operation, number) for number in range(operation.most)]
+        could = int(operation.connections * (seconds / ROUND_TRIP_SECONDS + 1))
+        requests = [self._request(operation, number) for number in range(min(operation.most, could))]
         load = run_load(*self._place, requests, connections=operation.connections, at_most_seconds=seconds, repeat=False)
         outcome = uvloop.run(load)
         return [taken for _, taken in sorted(zip(outcome.done, outcome.latencies, strict=True))], outcome.errors

@@ -17,18 +17,18 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bench.wan.campaign import FAST, FULL, NARROW, TROUBLES, Findings
+from bench.wan.campaign import FAST, FULL, NARROW, TROUBLES, Comparison, Findings
 from bench.wan.line import Line
-from bench.wan.operations import AT_ONCE, FIRST, GET_64K, PUT_64K, Measured, Operation
+from bench.wan.operations import AT_ONCE, FIRST, GET_64K, LEARNING, PUT_64K, Measured, Operation, last_above
 from bench.wan.simulated_bucket import SimulatedBucket
 from bench.wan.simulated_proxy import SimulatedProxy
-from bench.wan.table import tables
+from bench.wan.table import table
 from bench.workloads import MIB
 from proxy.stores.protocol import ShardName, StoreInfo, StoreName
 from tests.leaping import leap, stand_still
 
 PAUSE_SECONDS = 0.001  # on average, of a client between its requests
-SECONDS = FULL.seconds
+SECONDS = 5.0  # of each operation in each state
 STALLS_A_SECOND = 7.0
 LARGE_SEEDS = 5  # at most: they differ less
 
@@ -46,6 +46,10 @@ class Pooled(Measured):
         """The longest of the first ten, on average."""
         return mean(max(run[:FIRST], default=0.0) for run in self.runs)
 
+    def adapted_after(self, limit_seconds: float) -> float:
+        """Return the number of the last of the first forty that took longer than this, on average."""
+        return mean(last_above(run[:LEARNING], limit_seconds) for run in self.runs)
+
     def percentile(self, share: float) -> float:
         ordered = sorted(seconds for run in self.runs for seconds in run[FIRST:])
         return ordered[min(int(len(ordered) * share), len(ordered) - 1)] if ordered else 0.0
@@ -57,17 +61,17 @@ def main(
     large_mib: Annotated[int, typer.Option(min=64, help="The size of the large object.")] = 256,
     stall_ms: Annotated[float, typer.Option(min=0.0, help="As on a busy machine: all stands still so long, seven times a second.")] = 0.0,
 ) -> None:
-    """Simulate, and print the tables of `bench.wan`."""
+    """Simulate, and print the table of `bench.wan`."""
     logging.disable(logging.CRITICAL)  # what goes wrong does so on purpose
     findings = Findings(large_bytes=large_mib * MIB)
-    findings.direct = _pooled([leap(_direct(seed)) for seed in range(seeds)])
-    for name in ("healthy", *(state or TROUBLES)):
-        findings.shardgate[name] = _pooled([leap(_in_state(seed, name, stall_ms / 1000)) for seed in range(seeds)])
+    direct = _pooled([leap(_direct(seed)) for seed in range(seeds)])
+    names = ("healthy", *(state or TROUBLES))
+    states = {name: _pooled([leap(_in_state(seed, name, stall_ms / 1000)) for seed in range(seeds)]) for name in names}
+    healthy = states["healthy"]
+    findings.comparisons = [Comparison(name, found, direct if name == "healthy" else healthy) for name, found in states.items()]
     large = [leap(_large(seed, findings.large_bytes)) for seed in range(min(seeds, LARGE_SEEDS))]
     findings.large = {what: mean(one[what] for one in large) for what in large[0]}
-    console = Console(width=160)
-    for table in tables(findings):
-        console.print(table)
+    Console(width=160).print(table(findings))
 
 
 def _pooled(runs: Sequence[dict[str, Measured]]) -> dict[str, Measured]:

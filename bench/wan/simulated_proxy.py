@@ -12,11 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from random import Random
 
-from bench.wan.campaign import STORES
 from bench.wan.line import Line, State
 from bench.wan.operations import AT_ONCE, FILLED, PART_SIZE, Operation
 from bench.wan.simulated_bucket import SimulatedBucket
 from bench.wan.simulated_upload import Uploads, Zeros
+from bench.wan.stores import STORES
 from bench.workloads import KIB, MIB
 from proxy.codec.geometry import Scheme
 from proxy.codec.slots import compose

@@ -1,4 +1,4 @@
-"""The findings as tables a person can read, the ratio first; and as JSON."""
+"""The findings as one table a person can read, the ratio first; and as JSON."""
 
 from __future__ import annotations
 
@@ -7,78 +7,105 @@ from collections.abc import Iterator, Mapping
 
 from rich.table import Table
 
-from bench.wan.campaign import NARROW, STORES, Findings
+from bench.wan.aims import OF_THE_SUM, Aim, Ratios, aim_of, compare
+from bench.wan.campaign import FULL, NARROW, Comparison, Findings
 from bench.wan.operations import FIRST, Measured
+from bench.wan.stores import STORES
+from bench.workloads import MIB
 
 EXPANSION = 1.5  # 4+2: what is stored of a byte
+RATIOS = ("× p50", "aim", "× p99", "aim", "aims")
+TIMES = ("p50 ms", "p99 ms", "beside: p50", "p99", f"worst of {FIRST}")
+COLUMNS = (*RATIOS, *TIMES, "adapted after", "requests", "of", "failed")
 
 
-def tables(findings: Findings) -> Iterator[Table]:
-    """Yield the small operations and the large object."""
-    healthy = findings.shardgate["healthy"]
-    yield _compared("six healthy stores, beside one of them used directly", healthy, findings.direct, "direct")
-    for state, measured in findings.shardgate.items():
-        if state != "healthy":
-            yield _compared(f"stores: {state}, beside the same when all are healthy", measured, healthy, "healthy")
-    yield _large(findings)
-
-
-def _compared(title: str, measured: Mapping[str, Measured], beside: Mapping[str, Measured], other: str) -> Table:
-    columns = (
-        "p50 ratio",
-        "p99 ratio",
-        "p50 ms",
-        "p99 ms",
-        f"{other} p50",
-        f"{other} p99",
-        f"worst of first {FIRST}",
-        "requests",
-        "of",
-        "failed",
-    )
-    table = Table("operation", title=title, title_justify="left")
-    for column in columns:
-        table.add_column(column, justify="right")
-    for name, one in measured.items():
-        yardstick = beside[name]
-        half, high = one.percentile(0.5), one.percentile(0.99)
-        than_half, than_high = yardstick.percentile(0.5), yardstick.percentile(0.99)
-        table.add_row(
-            name,
-            f"{half / than_half:.2f}" if than_half else "",
-            f"{high / than_high:.2f}" if than_high else "",
-            *(f"{1e3 * seconds:.0f}" for seconds in (half, high, than_half, than_high, one.first)),
-            f"{one.requests:.2f}",
-            str(len(one.latencies)),
-            str(len(one.errors)) if one.errors else "",
-        )
-    return table
-
-
-def _large(findings: Findings) -> Table:
-    size = findings.large_bytes / 1e6
-    table = Table(
-        f"{findings.large_bytes // 1024**2} MiB, {NARROW:.0f} MB/s a store",
-        title="one large object, beside the sum of the stores' bandwidths (÷ 1.5 for writing)",
-        title_justify="left",
-    )
-    for column in ("of the sum", "MB/s", "sum MB/s", "one store MB/s"):
-        table.add_column(column, justify="right")
+def table(findings: Findings) -> Table:
+    """Return what is beside what, section by section, and the large object at the end."""
+    all_of_it = Table("", title="× p50, × p99: as multiples of what is beside it", title_justify="left")
+    for column in COLUMNS:
+        all_of_it.add_column(column, justify="right")
+    for comparison in findings.comparisons:
+        all_of_it.add_row(f"[bold]{_title(comparison.state)}")
+        for row in _rows(comparison):
+            all_of_it.add_row(*row)
+        all_of_it.add_section()
+    all_of_it.add_row(f"[bold]{findings.large_bytes // MIB} MiB, beside the sum of")
+    all_of_it.add_row(f"[bold]six lines of {NARROW:.0f} MB/s")
     for name, seconds in findings.large.items():
-        total = NARROW * len(STORES) / (EXPANSION if name == "up" else 1)
-        rate = size / seconds
-        table.add_row(name, f"{rate / total:.2f}", f"{rate:.0f}", f"{total:.0f}", f"{NARROW:.0f}")
-    return table
+        all_of_it.add_row(*_large(name, seconds, findings.large_bytes))
+    return all_of_it
+
+
+def _title(state: str) -> str:
+    return "healthy, beside one bucket" if state == "healthy" else f"{state}, beside healthy"
+
+
+def _rows(comparison: Comparison) -> Iterator[tuple[str, ...]]:
+    for name, one in comparison.measured.items():
+        beside, aim = comparison.beside[name], aim_of(comparison.state, name)
+        ratios = compare(one, beside)
+        times = [_ms(measured.percentile(share)) for measured in (one, beside) for share in (0.5, 0.99)]
+        adapted = "" if comparison.state == "healthy" else f"{one.adapted_after(_unusual(beside)):.0f}"
+        failed = str(len(one.errors)) if one.errors else ""
+        yield (name, *_compared(ratios, aim), *times, _ms(one.first), adapted, f"{one.requests:.2f}", str(len(one.latencies)), failed)
+
+
+def _compared(ratios: Ratios, aim: Aim) -> tuple[str, ...]:
+    p99_aim = _aim(aim.p99) if ratios.p99_counts or aim.p99 is None else f"({_aim(aim.p99)})"
+    return (f"{ratios.p50:.2f}", _aim(aim.p50), f"{ratios.p99:.2f}", p99_aim, ratios.verdict(aim))
+
+
+def _unusual(healthy: Measured) -> float:
+    """Return the seconds that tell of a change: healthy stores hardly ever take as long."""
+    return 1.5 * healthy.percentile(0.99)
+
+
+def _aim(most: float | None) -> str:
+    return "" if most is None else f"{most:.1f}"
+
+
+def _ms(seconds: float) -> str:
+    return f"{1e3 * seconds:.0f}"
+
+
+def _large(name: str, seconds: float, size_bytes: int) -> tuple[str, ...]:
+    ideal = ideal_seconds(name, size_bytes)
+    ratio, aim = seconds / ideal, Aim(OF_THE_SUM if size_bytes == FULL.large_bytes else None)
+    verdict = Ratios(ratio, float("nan"), p99_counts=False).verdict(aim)
+    return (name, f"{ratio:.2f}", _aim(aim.p50), "", "", verdict, _ms(seconds), "", _ms(ideal))
+
+
+def ideal_seconds(name: str, size_bytes: int) -> float:
+    """Return what the large object would take if all lines were busy all the time."""
+    return size_bytes / 1e6 * (EXPANSION if name == "up" else 1.0) / (NARROW * len(STORES))
 
 
 def as_json(findings: Findings) -> str:
     """Return everything that was measured."""
+    large = {
+        name: {"seconds": seconds, "at the sum of the bandwidths": ideal_seconds(name, findings.large_bytes)}
+        for name, seconds in findings.large.items()
+    }
+    comparisons = [_plain(one) for one in findings.comparisons]
+    return json.dumps({"comparisons": comparisons, "large bytes": findings.large_bytes, "large": large}, indent=1)
 
-    def plain(measured: Mapping[str, Measured]) -> dict[str, object]:
-        return {
-            name: {"latencies": list(one.latencies), "requests": one.requests, "errors": list(one.errors)} for name, one in measured.items()
+
+def _plain(comparison: Comparison) -> dict[str, object]:
+    operations = {}
+    for name, one in comparison.measured.items():
+        beside, aim = comparison.beside[name], aim_of(comparison.state, name)
+        ratios = compare(one, beside)
+        operations[name] = {
+            "p50 ratio": ratios.p50,
+            "p99 ratio": ratios.p99,
+            "p50 aim": aim.p50,
+            "p99 aim": aim.p99,
+            "aims": ratios.verdict(aim),
+            "measured": _measured(one),
+            "beside": _measured(beside),
         }
+    return {"state": comparison.state, "operations": operations}
 
-    states = {state: plain(measured) for state, measured in findings.shardgate.items()}
-    large = {"bytes": findings.large_bytes, "seconds": findings.large}
-    return json.dumps({"direct": plain(findings.direct), "shardgate": states, "large": large}, indent=1)
+
+def _measured(one: Measured) -> Mapping[str, object]:
+    return {"latencies": list(one.latencies), "requests": one.requests, "errors": list(one.errors)}
