@@ -57,7 +57,8 @@ bench: $(VENV)/.installed-bench ## Measure beside the yardsticks; the raw result
 	$(BIN)/python -m bench --json build/bench.json --picture build/bench.svg
 
 bench-wan: $(VENV)/.installed-bench ## Measure over six distant buckets, healthy, slow, dead and hanging; QUICK=1 for a minute
-	$(BIN)/python -m bench.wan $(if $(QUICK),--quick)
+	@mkdir -p build
+	$(BIN)/python -m bench.wan --json build/bench-wan.json $(if $(QUICK),--quick)
 
 clean: ## Remove what was installed (never data)
 	rm -rf $(VENV) *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz .import_linter_cache

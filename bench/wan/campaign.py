@@ -76,7 +76,7 @@ def measure(data: Path, scale: Scale, say: Callable[[str], None], *, states: Seq
         proxy_side(data / "healthy", far, "healthy") as healthy,
     ):
         direct = Side(Client(Endpoint("127.0.0.1", far.ports[DIRECT], ACCESS_KEY, SECRET_KEY)), far, [DIRECT])
-        findings.comparisons.append(_compare("healthy", healthy, direct, scale.healthy, scale))
+        findings.comparisons.append(compare_sides("healthy", healthy, direct, scale.healthy, scale))
         say("healthy: done")
         far.widen(NARROW)
         findings.large = _large(healthy.client, scale.large_bytes)
@@ -94,14 +94,14 @@ def _in_trouble(data: Path, state: str, scale: Scale) -> Comparison:
         proxy_side(data / "healthy", far, "healthy") as healthy,
         proxy_side(data / "troubled", far, "troubled") as troubled,
     ):
-        return _compare(state, troubled, healthy, scale.troubled, scale, lambda: _trouble(far, state))
+        return compare_sides(state, troubled, healthy, scale.troubled, scale, lambda: _trouble(far, state))
 
 
 def _trouble(far: FarSide, state: str) -> None:
     far.turn({line_name("troubled", store): what for store, what in TROUBLES[state].items()})
 
 
-def _compare(
+def compare_sides(
     state: str, side: Side, beside: Side, operations: Sequence[Operation], scale: Scale, change: Callable[[], None] = lambda: None
 ) -> Comparison:
     with ThreadPoolExecutor(2) as both:

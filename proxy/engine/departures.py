@@ -5,7 +5,9 @@ once it is worth its puts: when it has more objects than the scheme has shards, 
 store's round trip is hidden.
 
 From afar a pack takes long, and so does a wait for it. Where so few bodies are under way together that one pack of them all would not be
-worth its puts, none waits for another: two writers who took turns would each take twice as long, and save nothing.
+worth its puts, none waits for another: two writers who took turns would each take twice as long, and save nothing. Where more are under
+way, a pack of few with nothing else in flight waits a moment for those who have just been answered: eight writers made packs of seven and
+of one.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ MAX_ALONE_IN_FLIGHT = 12  # where so few bodies come that they do not wait
 PATIENCE = 2  # times as long as a pack takes: no longer does a body wait for those in flight, if there may be one more
 WEIGHT = 0.2  # of the last pack in how long they take
 FAR_SECONDS = 0.02  # a pack that takes longer is on its way to distant stores
+COMPANY = 0.1  # times as long as a pack takes: whoever has just been answered sends the next by then
 CROWD_MEMORY = 2  # times as long as a pack takes: whoever has just been answered may be about to send the next
 
 
@@ -61,7 +64,13 @@ class Departures:
         """Tell whether what has gathered is to leave now."""
         if not self.in_flight or (self.has_room and self._is_worth_it(waiting, waiting_bytes)):
             return True
-        return self._may_go_alone and self.in_flight < MAX_ALONE_IN_FLIGHT and self._has_little_company(now)
+        goes_alone = self._may_go_alone and self._far_seconds > 0 and not self._is_crowded(now)
+        return goes_alone and self.in_flight < MAX_ALONE_IN_FLIGHT
+
+    def company_seconds(self, waiting: int, waiting_bytes: int, now: float) -> float:
+        """How long what is about to leave, and counts as in flight, waits for more."""
+        leaves_now = self.in_flight > 1 or self._is_worth_it(waiting, waiting_bytes) or not self._is_crowded(now)
+        return 0.0 if leaves_now else COMPANY * self._far_seconds
 
     def left(self, bodies: int) -> None:
         """Take note of how many are in a pack that has begun."""
@@ -76,6 +85,11 @@ class Departures:
     def _is_worth_it(self, waiting: int, waiting_bytes: int) -> bool:
         return waiting > self._worth_slots or waiting_bytes >= CELL_SIZE
 
-    def _has_little_company(self, now: float) -> bool:
-        usual = self._pace.usual_seconds
-        return usual is not None and usual >= FAR_SECONDS and now - self._pace.crowded_at > CROWD_MEMORY * usual
+    @property
+    def _far_seconds(self) -> float:
+        """How long a pack takes; 0 where the stores are near, or if it is not known."""
+        usual = self._pace.usual_seconds or 0.0
+        return usual if usual >= FAR_SECONDS else 0.0
+
+    def _is_crowded(self, now: float) -> bool:
+        return now - self._pace.crowded_at <= CROWD_MEMORY * (self._pace.usual_seconds or 0.0)

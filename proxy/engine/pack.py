@@ -179,8 +179,9 @@ class _Gate:
         try:
             for _ in range(TURNS):
                 await asyncio.sleep(0)
-            if self._linger_seconds:
-                await asyncio.sleep(self._linger_seconds)
+            company_seconds = self._departures.company_seconds(len(self._waiting), self._waiting_bytes, self._loop.time())
+            if seconds := self._linger_seconds or company_seconds:
+                await asyncio.sleep(seconds)
         finally:
             self._is_boarding = False
         bodies = self._take()

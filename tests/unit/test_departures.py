@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from proxy.engine.departures import FAR_SECONDS, MAX_ALONE_IN_FLIGHT, MAX_IN_FLIGHT, Departures, Pace
+from proxy.engine.departures import COMPANY, FAR_SECONDS, MAX_ALONE_IN_FLIGHT, MAX_IN_FLIGHT, Departures, Pace
 from tests.leaping import leap
 
 KIB = 1024
@@ -27,6 +27,7 @@ class Harbour:
     packs: list[int] = field(default_factory=list)
     waiting: list[tuple[int, asyncio.Future[None]]] = field(default_factory=list)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    is_boarding: bool = False
 
     async def put(self, size: int) -> None:
         stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -37,13 +38,20 @@ class Harbour:
 
     def _depart(self) -> None:
         now = asyncio.get_running_loop().time()
-        if self.waiting and self.departures.may_begin(len(self.waiting), sum(size for size, _ in self.waiting), now):
+        if self.waiting and not self.is_boarding and self.departures.may_begin(len(self.waiting), self._bytes, now):
+            self.is_boarding = True
             self.departures.in_flight += 1
             task = asyncio.get_running_loop().create_task(self._carry())
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
 
+    @property
+    def _bytes(self) -> int:
+        return sum(size for size, _ in self.waiting)
+
     async def _carry(self) -> None:
+        await asyncio.sleep(self.departures.company_seconds(len(self.waiting), self._bytes, asyncio.get_running_loop().time()))
+        self.is_boarding = False
         taken, self.waiting = self.waiting, []
         if taken:
             self.packs.append(len(taken))
@@ -90,6 +98,36 @@ def test_from_afar_many_writers_share_packs(writers: int) -> None:
     _, packs = _written(writers, 4 * KIB, pack_seconds=FAR)
     assert sum(packs) == writers * WRITES
     assert sum(packs) >= 4 * len(packs)
+
+
+@pytest.mark.parametrize("writers", [WORTH + 2, 12, 16])
+def test_from_afar_those_who_have_just_been_answered_share_the_next_pack_with_those_who_waited(writers: int) -> None:
+    seconds, packs = _written(writers, 4 * KIB, pack_seconds=FAR)
+    half = packs[: len(packs) // 2]  # in the end, few are left
+    assert sum(half) >= 0.8 * writers * len(half)
+    assert sum(seconds) / len(seconds) <= (1 + 2 * COMPANY) * FAR
+
+
+@pytest.mark.parametrize(
+    ("in_flight", "waiting", "size", "pack_seconds"),
+    [(1, WORTH + 1, 4 * KIB, FAR), (1, 1, 64 * KIB, FAR), (2, 1, 4 * KIB, FAR), (1, 1, 4 * KIB, NEAR)],
+    ids=["it is worth its puts", "it fills a cell", "others are in flight", "the stores are near"],
+)
+def test_a_pack_that_gains_little_by_company_waits_for_none(in_flight: int, waiting: int, size: int, pack_seconds: float) -> None:
+    departures = Departures(WORTH, Pace())
+    departures.landed(0, pack_seconds)
+    departures.joined(WORTH + 1, now=0.0)
+    departures.in_flight = in_flight
+    assert departures.company_seconds(waiting, waiting * size, now=0.0) == 0.0
+
+
+def test_a_lone_writer_waits_for_no_company_once_the_crowd_is_gone() -> None:
+    departures = Departures(WORTH, Pace())
+    departures.landed(0, FAR)
+    departures.joined(WORTH + 1, now=0.0)
+    departures.in_flight = 1
+    assert departures.company_seconds(1, 4 * KIB, now=FAR) == pytest.approx(COMPANY * FAR)
+    assert departures.company_seconds(1, 4 * KIB, now=2.1 * FAR) == 0.0
 
 
 @pytest.mark.parametrize(("writers", "size"), [(WORTH + 1, 4 * KIB), (16, 4 * KIB), (16, 64 * KIB)])
