@@ -10,18 +10,14 @@ is filled once, before anything is measured.
 
 from __future__ import annotations
 
-import fcntl
 import os
-import struct
-from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
+from proxy.stores.apart import set_folders_apart
+
 BLOCK_BYTES = 8 * 1024 * 1024
-# Linux, include/uapi/linux/fs.h
-FS_IOC_GETFLAGS, FS_IOC_SETFLAGS = 0x80086601, 0x40086602
-FS_TOPDIR_FL = 0x00020000
 
 
 def fill_file_cache(folder: Path) -> None:
@@ -39,8 +35,6 @@ def spread_folders(folder: Path) -> None:
     """Have the folders made in this one spread over the disk, as ext4 does with those at its root; other file systems do as they do."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        with suppress(OSError):
-            (flags,) = struct.unpack("i", fcntl.ioctl(descriptor, FS_IOC_GETFLAGS, bytes(4)))
-            fcntl.ioctl(descriptor, FS_IOC_SETFLAGS, struct.pack("i", flags | FS_TOPDIR_FL))
+        set_folders_apart(descriptor)
     finally:
         os.close(descriptor)

@@ -1,4 +1,4 @@
-"""Direct writes: a large shard goes to its disk from where it lies, past the page cache. And passing ones, for those not so large.
+"""Direct writes: a large shard goes to its disk from where it lies, past the page cache.
 
 The problem. Through the page cache a write is copied into fresh pages, which are found, filled, tagged and written back one by one: 2.5 s
 of CPU for each GiB, and more when the cache is full. Nobody reads a shard right after it was written, so the cache gains nothing.
@@ -8,8 +8,9 @@ blocks. So cells are sealed into runs of whole pages (`codec/column`), and these
 a page and the footer, is written as usual. What lies otherwise, or where the file system refuses, goes through the page cache.
 
 A direct write waits for its disk, and a thread that waits has to be woken, and to get the interpreter back. Where nothing need be durable,
-a shard of a quarter of a mebibyte is better copied: its pages pass through the cache, and are free for the next one as soon as the disk has
-them. Linux can do so since 6.14. To wait for six such shards side by side made PUTs of 1 MiB an eighth slower, with eight clients.
+a shard of a quarter of a mebibyte is better copied: the kernel writes it back later, many together. Rejected: to have it written back at
+once, and its pages freed (RWF_DONTCACHE). The disk, and the threads of the kernel that serve it, are then busy while clients wait, and so
+are the syncs of the manifest's log: PUTs of 1 MiB were a quarter slower.
 """
 
 from __future__ import annotations
@@ -26,8 +27,6 @@ from proxy.memory import PAGE_SIZE, address_of
 DIRECT_SIZE = 256 * 1024  # from here on it pays: below, the round trip to the disk takes longer than the copy
 UNSYNCED_DIRECT_SIZE = 512 * 1024  # without fsync: below, the copy costs less than a thread that waits for the disk
 O_DIRECT: int = getattr(os, "O_DIRECT", 0)  # Linux
-_DONTCACHE = 0x80  # RWF_DONTCACHE (pwritev2(2), Linux 6.14), for which Python has no name
-_POSITION = -1  # pwritev2's word for where the last write ended
 _IOV_MAX = 1024  # Linux's limit of buffers in one writev
 
 Piece = bytes | bytearray | memoryview
@@ -66,19 +65,10 @@ def write_all(descriptor: int, body: Body) -> None:
     _write(descriptor, deque(body))
 
 
-def write_passing(descriptor: int, body: Body) -> None:
-    """Write all pieces through pages of the cache that are given back when the disk has them.
-
-    Where that is not possible, it is `OSError` with EOPNOTSUPP, and nothing is written.
-    """
-    _write(descriptor, deque(body), flags=_DONTCACHE)
-
-
-def _write(descriptor: int, pending: deque[Piece], *, flags: int = 0) -> None:
+def _write(descriptor: int, pending: deque[Piece]) -> None:
     """Write all pieces, and take off what is written."""
     while pending:
-        pieces = tuple(islice(pending, _IOV_MAX))
-        written = os.pwritev(descriptor, pieces, _POSITION, flags) if flags else os.writev(descriptor, pieces)
+        written = os.writev(descriptor, tuple(islice(pending, _IOV_MAX)))
         while pending and written >= len(pending[0]):
             written -= len(pending.popleft())
         if written:

@@ -26,7 +26,7 @@ from proxy.errors import FilesExhausted, ShardMissing, ShardTruncated, StoreErro
 from proxy.lanes import Cancelled, Lanes, LanesClosed, NotBegun
 from proxy.stores.cached_names import find_open_cached
 from proxy.stores.convoy import Convoy
-from proxy.stores.direct import DIRECT_SIZE, UNSYNCED_DIRECT_SIZE
+from proxy.stores.direct import UNSYNCED_DIRECT_SIZE
 from proxy.stores.kept_files import AT_ONCE_SIZE, KeptFiles, OpenFile, files_to_keep
 from proxy.stores.protocol import ShardName, StoreInfo
 from proxy.stores.root import EXHAUSTED, Directory, HeldRoot, Root, in_words
@@ -77,12 +77,9 @@ class DirectoryStore:
 
     async def put(self, name: ShardName, body: Sequence[bytes | bytearray | memoryview]) -> None:
         self._check(name)
-        together = self._convoy if self._waits_for_no_disk(sum(map(len, body))) else None
+        # What goes past the page cache waits for its disk, and in the convoy for all others' disks.
+        together = self._convoy if sum(map(len, body)) < UNSYNCED_DIRECT_SIZE else None
         await self._run(lambda root, cancelled: self._put(root, name, body, cancelled), convoy=together)
-
-    def _waits_for_no_disk(self, size_bytes: int) -> bool:
-        """Tell whether a shard goes to the page cache. What goes past it waits for its disk, and in the convoy for all others' disks."""
-        return size_bytes < DIRECT_SIZE or (size_bytes < UNSYNCED_DIRECT_SIZE and self._root.takes_passing_writes)
 
     async def get_range(self, name: ShardName, start: int, length: int) -> bytes | memoryview:
         self._check(name)

@@ -27,6 +27,7 @@ from pathlib import Path
 from types import TracebackType
 
 from proxy.errors import ConfigError, FilesExhausted, StoreUnavailable
+from proxy.stores.apart import set_folders_apart
 
 MARKER = ".shardgate-store"
 TEMPORARY = ".tmp-"
@@ -85,7 +86,6 @@ class HeldRoot(Directory):
         self.folders: set[str] = set()  # known to exist, durably
         self.folders_open = OpenFolders(folders_to_keep)
         self.takes_direct_writes = True  # until its file system has refused one
-        self.takes_passing_writes = hasattr(os, "RWF_SYNC")  # as above; where there is no pwritev2, there are none
         self.reads_at_once = False  # until its file system has read without waiting
 
 
@@ -171,12 +171,6 @@ class Root:
         """Whether it is time for the next look, if somebody goes on reading."""
         return self._now() - self._looked_at >= LOOK_AHEAD_SECONDS
 
-    @property
-    def takes_passing_writes(self) -> bool:
-        """Whether the file system of the root takes writes that pass through the page cache, as far as is known."""
-        held = self._held  # once: threads let go of it
-        return held is None or held.takes_passing_writes
-
     def verify(self) -> None:
         """Raise `StoreUnavailable` if what is at the path now is not this store's root."""
         try:
@@ -236,6 +230,7 @@ class Root:
 
     def _write_marker(self, root: Directory) -> None:
         temporary, at = next(self.temporaries), root.descriptor
+        set_folders_apart(at)
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=at), "wb", buffering=0) as file:
             file.write(f"{self._store}\n".encode("ascii"))
             if self._fsync:

@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from proxy.lanes import Cancelled
-from proxy.stores.direct import DIRECT_SIZE, O_DIRECT, UNSYNCED_DIRECT_SIZE, Body, split_pages, write_all, write_direct, write_passing
+from proxy.stores.direct import DIRECT_SIZE, O_DIRECT, UNSYNCED_DIRECT_SIZE, Body, split_pages, write_all, write_direct
 from proxy.stores.root import Directory, HeldRoot
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-_UNSUPPORTED = frozenset({errno.EOPNOTSUPP, errno.ENOSYS})
 
 
 class ShardFiles:
@@ -24,6 +23,7 @@ class ShardFiles:
     def __init__(self, *, fsync: bool) -> None:
         """With `fsync` a shard is durable once it is written."""
         self._fsync = fsync
+        self._direct_size = DIRECT_SIZE if fsync else UNSYNCED_DIRECT_SIZE
 
     def write(self, root: HeldRoot, folder: Directory, temporary: str, name: str, body: Body, cancelled: Cancelled) -> None:
         """Write a shard; nothing, if its caller has been cancelled meanwhile: it may have changed its buffers since.
@@ -35,7 +35,7 @@ class ShardFiles:
         descriptor = self._create(root, at, temporary, direct=bool(pages))
         try:
             try:
-                self._fill(root, descriptor, pages, rest)
+                self._fill(descriptor, pages, rest)
             finally:
                 os.close(descriptor)
             if cancelled():
@@ -50,15 +50,11 @@ class ShardFiles:
 
     def _split(self, root: HeldRoot, body: Body) -> tuple[list[memoryview], Body]:
         """Return the pages of a body that are to be written directly, where that is worth it and possible, and the rest."""
-        if O_DIRECT and root.takes_direct_writes and sum(map(len, body)) >= DIRECT_SIZE and not self._passes(root, body):
+        if O_DIRECT and root.takes_direct_writes and sum(map(len, body)) >= self._direct_size:
             pages, rest = split_pages(body)
-            if sum(map(len, pages)) >= DIRECT_SIZE:
+            if sum(map(len, pages)) >= self._direct_size:
                 return pages, rest
         return [], body
-
-    def _passes(self, root: HeldRoot, body: Body) -> bool:
-        """Tell whether a body is to pass through the page cache without staying there."""
-        return not self._fsync and root.takes_passing_writes and DIRECT_SIZE <= sum(map(len, body)) < UNSYNCED_DIRECT_SIZE
 
     def _create(self, root: HeldRoot, at: int, temporary: str, *, direct: bool) -> int:
         if direct:
@@ -72,26 +68,13 @@ class ShardFiles:
                     os.unlink(temporary, dir_fd=at)
         return os.open(temporary, _NEW, 0o600, dir_fd=at)
 
-    def _fill(self, root: HeldRoot, descriptor: int, pages: Sequence[memoryview], rest: Body) -> None:
+    def _fill(self, descriptor: int, pages: Sequence[memoryview], rest: Body) -> None:
         if pages:
             write_direct(descriptor, pages, rest)
-        elif self._passes(root, rest):
-            _pass_or_stay(root, descriptor, rest)
         else:
             write_all(descriptor, rest)
         if self._fsync:
             os.fsync(descriptor)
-
-
-def _pass_or_stay(root: HeldRoot, descriptor: int, body: Body) -> None:
-    """Let a body pass through the page cache. Where the file system or the kernel cannot do that, it stays there, this once."""
-    try:
-        write_passing(descriptor, body)
-    except OSError as error:
-        if error.errno not in _UNSUPPORTED:
-            raise
-        root.takes_passing_writes = False
-        write_all(descriptor, body)
 
 
 def open_shard(folder: Directory, name: str) -> int:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,7 +13,7 @@ import pytest
 from proxy.errors import StoreUnavailable
 from proxy.lanes import Cancelled, Lanes
 from proxy.stores.convoy import MAX_REST_SECONDS, REST_SECONDS, SLOW_SECONDS, Convoy
-from proxy.stores.direct import DIRECT_SIZE, UNSYNCED_DIRECT_SIZE
+from proxy.stores.direct import UNSYNCED_DIRECT_SIZE
 from proxy.stores.directory import DirectoryStore
 from proxy.stores.protocol import ShardName, StoreName
 from tests.patience import PATIENCE_SECONDS
@@ -212,21 +210,6 @@ async def test_all_but_large_shards_that_need_not_be_durable_go_in_the_convoy(
     await store.put(NAME, [bytes(size)])
     assert threads == [expected]
     assert await store.get(NAME) == bytes(size)
-    await store.close()
-
-
-async def test_where_nothing_passes_through_the_cache_what_waits_for_the_disk_goes_by_the_stores_own_threads(
-    convoy: Convoy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object) -> int:
-        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
-
-    monkeypatch.setattr(os, "pwritev", refuse)
-    store = DirectoryStore(INFO, tmp_path / "store", create=True, fsync=False, convoy=convoy)
-    threads = threads_of_puts(store, monkeypatch)
-    for number, size in enumerate((DIRECT_SIZE, DIRECT_SIZE, DIRECT_SIZE - 1)):
-        await store.put(ShardName(f"ab/{number}"), [bytes(size)])
-    assert threads == [CONVOY, "store-s-0", CONVOY]  # the first finds it out, and stays in the cache
     await store.close()
 
 

@@ -1,4 +1,4 @@
-"""Large shards go past the page cache, or through it without staying, where that can be done, and are whole in any case."""
+"""Large shards go past the page cache where that can be done, and are whole in any case."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from proxy.stores.protocol import ShardName
 from tests.unit.stores.conftest import INFO, NAME
 
 FOOTER = b"the footer"
-SIZES = [DIRECT_SIZE - 1, DIRECT_SIZE, DIRECT_SIZE + 1, DIRECT_SIZE + PAGE_SIZE, 3 * DIRECT_SIZE - 1, 2_000_003]
+SIZES = [DIRECT_SIZE - 1, DIRECT_SIZE, DIRECT_SIZE + 1, DIRECT_SIZE + PAGE_SIZE, UNSYNCED_DIRECT_SIZE - 1, 3 * DIRECT_SIZE - 1, 2_000_003]
 pytestmark = pytest.mark.skipif(not O_DIRECT, reason="this system writes through its cache only")
 
 
@@ -113,70 +113,6 @@ async def test_a_write_that_fails_leaves_nothing(store: DirectoryStore, monkeypa
     with pytest.raises(StoreUnavailable, match="No space left"):
         await store.put(NAME, [in_pages(bytes(UNSYNCED_DIRECT_SIZE))])
     assert list((tmp_path / "store/ab").iterdir()) == []
-
-
-class Passing:
-    """Stands for a system whose page cache can be passed through, or cannot; it may write little at a time."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, error: int = 0, at_a_time: int = 1 << 30) -> None:
-        self.calls = 0
-        self._error, self._at_a_time = error, at_a_time
-        monkeypatch.setattr(os, "pwritev", self._pwritev)
-
-    def _pwritev(self, descriptor: int, pieces: Sequence[bytes], offset: int, flags: int) -> int:
-        assert (offset, flags) == (-1, 0x80)  # where the last one ended; RWF_DONTCACHE
-        self.calls += 1
-        if self._error:
-            raise OSError(self._error, os.strerror(self._error))
-        return os.write(descriptor, b"".join(pieces)[: self._at_a_time])
-
-
-PASSES = [DIRECT_SIZE - 1, DIRECT_SIZE, UNSYNCED_DIRECT_SIZE - 1, UNSYNCED_DIRECT_SIZE]
-
-
-@pytest.mark.parametrize("size", PASSES)
-async def test_what_is_not_large_and_need_not_be_durable_passes_through(
-    store: DirectoryStore, monkeypatch: pytest.MonkeyPatch, fsync: bool, size: int
-) -> None:
-    passing, data = Passing(monkeypatch), os.urandom(size)
-    await store.put(NAME, [*in_runs(data[:-10]), data[-10:]])
-    assert bytes(await store.get(NAME)) == data
-    assert passing.calls == (1 if DIRECT_SIZE <= size < UNSYNCED_DIRECT_SIZE and not fsync else 0)
-
-
-@pytest.mark.parametrize("fsync", [False])
-async def test_what_passes_through_is_written_whole_however_little_each_call_takes(
-    store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    passing, data = Passing(monkeypatch, at_a_time=PAGE_SIZE + 1), os.urandom(DIRECT_SIZE)
-    await store.put(NAME, [*in_runs(data), FOOTER])
-    assert bytes(await store.get(NAME)) == data + FOOTER
-    assert passing.calls == -(-len(data + FOOTER) // (PAGE_SIZE + 1))
-
-
-@pytest.mark.parametrize("fsync", [False])
-@pytest.mark.parametrize("error", [errno.EOPNOTSUPP, errno.ENOSYS])
-async def test_a_system_where_nothing_passes_through_is_asked_once(
-    store: DirectoryStore, monkeypatch: pytest.MonkeyPatch, error: int
-) -> None:
-    passing, flags, data = Passing(monkeypatch, error=error), opened_with(monkeypatch), os.urandom(DIRECT_SIZE)
-    for name in ("ab/one", "ab/two"):
-        await store.put(ShardName(name), [*in_runs(data), FOOTER])
-        assert bytes(await store.get(ShardName(name))) == data + FOOTER
-    assert passing.calls == 1
-    assert flags == [0, O_DIRECT]
-
-
-@pytest.mark.parametrize("fsync", [False])
-async def test_what_cannot_pass_through_a_full_disk_leaves_nothing(
-    store: DirectoryStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    passing = Passing(monkeypatch, error=errno.ENOSPC)
-    for _ in range(2):  # that it was full says nothing of what it can do
-        with pytest.raises(StoreUnavailable, match="No space left"):
-            await store.put(NAME, [bytes(DIRECT_SIZE)])
-    assert list((tmp_path / "store/ab").iterdir()) == []
-    assert passing.calls == 2
 
 
 def test_a_body_is_split_behind_its_last_whole_page() -> None:

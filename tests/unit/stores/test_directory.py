@@ -9,6 +9,7 @@ import gc
 import os
 import shutil
 import stat
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -19,6 +20,7 @@ import msgspec
 import pytest
 
 from proxy.errors import ConfigError, FilesExhausted, ShardMissing, StoreRejected, StoreUnavailable
+from proxy.stores.apart import FS_IOC_GETFLAGS, FS_TOPDIR_FL, set_folders_apart
 from proxy.stores.convoy import Convoy
 from proxy.stores.directory import LANES, DirectoryStore
 from proxy.stores.protocol import ShardName, StoreName
@@ -54,6 +56,46 @@ async def opened() -> AsyncIterator[Opener]:
 @pytest.fixture(params=[True, False], ids=["fsync", "no fsync"])
 def store(request: pytest.FixtureRequest, root: Path, opened: Opener) -> DirectoryStore:
     return opened(root, fsync=request.param)
+
+
+def _has_folders_apart(folder: Path) -> bool:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        flags = int.from_bytes(fcntl.ioctl(descriptor, FS_IOC_GETFLAGS, bytes(4)), sys.byteorder)
+    finally:
+        os.close(descriptor)
+    return bool(flags & FS_TOPDIR_FL)
+
+
+@pytest.mark.parametrize("is_there", [False, True], ids=["new", "made by hand"])
+async def test_the_folders_of_a_store_are_spread_over_its_disk(root: Path, opened: Opener, tmp_path: Path, is_there: bool) -> None:
+    try:
+        descriptor = os.open(tmp_path, os.O_RDONLY)
+        set_folders_apart(descriptor)
+        os.close(descriptor)
+        is_known = _has_folders_apart(tmp_path)
+    except OSError:
+        is_known = False
+    if not is_known:
+        pytest.skip("this file system decides alone where folders lie")
+    root.mkdir()
+    assert not _has_folders_apart(root)
+    if is_there:
+        (root / MARKER).touch()
+    opened(root, create=not is_there)
+    assert _has_folders_apart(root)
+
+
+async def test_a_file_system_that_decides_alone_where_folders_lie_is_as_good(
+    root: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(*_: object) -> bytes:
+        raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY))
+
+    monkeypatch.setattr(fcntl, "ioctl", unknown)
+    store = opened(root)
+    await store.put(NAME, [b"shard"])
+    assert await store.get(NAME) == b"shard"
 
 
 def _files(root: Path) -> list[str]:
