@@ -48,10 +48,11 @@ class Counts:
         self._flushes.append(made.flush)
         return made
 
-    def gauge(self, name: str, what: str, read: Callable[[], float]) -> None:
-        """Tell a number as it is, summed over the workers that live."""
-        gauge = Gauge(name, what, registry=self.registry, multiprocess_mode="livesum")
-        self._flushes.append(lambda: gauge.set(read()))
+    def gauge(self, name: str, what: str, read: Callable[[], float], *, labels: Sequence[str] = (), values: Labels = ()) -> None:
+        """Tell a number as it is, summed over the workers that live. `values` are those of the labels."""
+        gauge = Gauge(name, what, labels, registry=self.registry, multiprocess_mode="livesum")
+        child = gauge.labels(*values) if labels else gauge
+        self._flushes.append(lambda: child.set(read()))
 
     def before_flush(self, settle: Callable[[], None]) -> None:
         """Have something counted that has been put off, each time before what was registered later is flushed."""

@@ -9,7 +9,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,9 +21,10 @@ from proxy.cli.init import first_start
 from proxy.cli.saying import say
 from proxy.cli.supervisor import READY, Supervisor
 from proxy.config import Config, credentials_path, listen_address, load_config
-from proxy.errors import ConfigError
 from proxy.log import configure_logging
+from proxy.server.balance import Board, Share, new_memory
 from proxy.server.certificate import Certificate
+from proxy.server.listening import bound, refuse
 from proxy.shared_counts import forget_gauges, share_counts, shared_by_workers
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ def serve(
     listen: Annotated[str | None, typer.Option(help="HOST:PORT to listen on, instead of the configuration's.")] = None,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Processes that share the port.")] = 1,
     worker: Annotated[int | None, typer.Option(hidden=True)] = None,
+    files: Annotated[str, typer.Option(hidden=True)] = "",
 ) -> None:
     """Serve S3 until Ctrl-C; requests in flight are finished."""
     settings = load_config(config)
@@ -44,14 +47,14 @@ def serve(
     if settings.tls is not None:
         Certificate(settings.tls)  # refuses a pair that cannot be used: once, here, and not from every worker
     if worker is not None:
-        _run_worker(settings, host, port, worker, workers)
+        _run_worker(settings, host, port, worker, workers, [int(file) for file in files.split(",")])
         return
-    with reserved(host, port) as reservation:
-        port = reservation.getsockname()[1]
+    with bound(host, port) as sockets:
+        port = sockets[0].getsockname()[1]
         if workers > 1:
-            _supervise(config, settings, host, port, workers)
-            return
-    _run(settings, host, port)
+            _supervise(config, settings, host, port, workers, sockets)
+        else:
+            _run(settings, host, port, sockets)
 
 
 def banner(config: Config, host: str, port: int) -> str:
@@ -75,35 +78,45 @@ def banner(config: Config, host: str, port: int) -> str:
     ))  # fmt: skip
 
 
-def _supervise(config: Path, settings: Config, host: str, port: int, workers: int) -> None:
+def _supervise(config: Path, settings: Config, host: str, port: int, workers: int, sockets: Sequence[socket.socket]) -> None:
     # In a process of its own: this one goes on to start others, and need not hold all that a server is made of.
     made = subprocess.run([*_COMMAND, "init", "--config", str(config)], stdout=subprocess.DEVNULL, check=False)  # noqa: S603 - see _COMMAND
     if made.returncode:
         raise typer.Exit(1)  # it has said why
     command = [*_COMMAND, "serve", "--config", str(config), "--listen", f"{_bracketed(host)}:{port}", "--workers", str(workers)]
+    files = [new_memory(workers), *(listening.fileno() for listening in sockets)]
+    command += ["--files", ",".join(map(str, files))]
     commands = [[*command, "--worker", str(worker)] for worker in range(workers)]
     with shared_by_workers():
-        Supervisor(commands, ready=lambda: say(banner(settings, host, port), as_result=True), ended=forget_gauges).run()
+        Supervisor(
+            commands,
+            ready=lambda: say(banner(settings, host, port), as_result=True),
+            ended=forget_gauges,
+            stopping=partial(refuse, sockets),
+            files=files,
+        ).run()
 
 
-def _run(config: Config, host: str, port: int) -> None:
-    def ready(bound: int) -> None:
-        say(banner(config, host, bound), as_result=True)
+def _run(config: Config, host: str, port: int, sockets: Sequence[socket.socket]) -> None:
+    def ready(at: int) -> None:
+        say(banner(config, host, at), as_result=True)
 
-    _run_server(config, host=host, port=port, prepare=first_start, ready=ready)
+    _run_server(config, host=host, port=port, sockets=sockets, prepare=first_start, ready=ready)
 
 
-def _run_worker(config: Config, host: str, port: int, worker: int, workers: int) -> None:
+def _run_worker(config: Config, host: str, port: int, worker: int, workers: int, files: Sequence[int]) -> None:
     share_counts(worker, stores=len(config.stores))
+    memory, *listening = files
+    share = Share(Board.shared(memory), worker)
+    sockets = [socket.socket(fileno=file) for file in listening]
 
-    def ready(bound: int) -> None:
-        del bound
+    def ready(_: int) -> None:
         # A reader only now: the signal it sends must find the server's own handler.
         threading.Thread(target=_stop_with_parent, daemon=True).start()
         sys.stdout.buffer.write(READY)
         sys.stdout.flush()
 
-    _run_server(config, host=host, port=port, workers=workers, ready=ready)
+    _run_server(config, host=host, port=port, sockets=sockets, workers=workers, share=share, ready=ready)
 
 
 def _run_server(
@@ -111,7 +124,9 @@ def _run_server(
     *,
     host: str,
     port: int,
+    sockets: Sequence[socket.socket],
     workers: int = 1,
+    share: Share | None = None,
     prepare: Callable[[Services], Awaitable[object]] | None = None,
     ready: Callable[[int], None],
 ) -> None:
@@ -120,13 +135,14 @@ def _run_server(
     from proxy.memory import give_back, tune_allocator, tune_collector
     from proxy.server.app import run_server
 
-    def listening(bound: int) -> None:
+    def listening(at: int) -> None:
         tune_collector()
         give_back()
-        ready(bound)
+        ready(at)
 
     tune_allocator()  # before the first thread
-    uvloop.run(run_server(config, host=host, port=port, workers=workers, prepare=prepare, ready=listening))
+    server = run_server(config, host=host, port=port, sockets=sockets, workers=workers, share=share, prepare=prepare, ready=listening)
+    uvloop.run(server)
 
 
 def _stop_with_parent() -> None:
@@ -142,29 +158,3 @@ def _reachable(host: str) -> str:
 
 def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
-
-
-def reserved(host: str, port: int) -> socket.socket:
-    """Hold the port for the workers, who share it; nothing is accepted here. Raises `ConfigError` if another holds it."""
-    try:
-        # Without SO_REUSEPORT first: two servers that both share would share with each other.
-        with _bound(host, port) as probe:
-            port = probe.getsockname()[1]
-        held = _bound(host, port, socket.SO_REUSEPORT)
-    except OSError as error:
-        raise ConfigError(f"listen: cannot use {host}:{port}: {error.strerror}; choose another with --listen HOST:PORT") from error
-    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)  # else another start's probe would not see it
-    return held
-
-
-def _bound(host: str, port: int, *options: int) -> socket.socket:
-    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    try:
-        # SO_REUSEADDR: connections that a server before closed stay in TIME_WAIT for a minute, and would hold the port.
-        for option in (socket.SO_REUSEADDR, *options):
-            bound.setsockopt(socket.SOL_SOCKET, option, 1)
-        bound.bind((host, port))
-    except OSError:
-        bound.close()
-        raise
-    return bound

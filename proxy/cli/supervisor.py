@@ -30,7 +30,8 @@ REAP_SECONDS = 10.0  # a killed process that has not ended by then waits in the 
 class Supervisor:
     """Runs a process of each command.
 
-    `ready` is called once, when all of them accept connections; `ended` with the place, from 0, of a process that will be replaced.
+    `ready` is called once, when all of them accept connections; `ended` with the place, from 0, of a process that will be replaced;
+    `stopping` before they are told to stop. They have these `files`, by the same numbers.
     """
 
     def __init__(
@@ -39,11 +40,16 @@ class Supervisor:
         *,
         ready: Callable[[], None],
         ended: Callable[[int], object],
+        stopping: Callable[[], object] = lambda: None,
+        files: Sequence[int] = (),
         start_seconds: float = START_SECONDS,
         reap_seconds: float = REAP_SECONDS,
     ) -> None:
         self._reap_seconds = reap_seconds
-        self._workers = [Worker(command, partial(ended, place), start_seconds=start_seconds) for place, command in enumerate(commands)]
+        self._stopping = stopping
+        self._workers = [
+            Worker(command, partial(ended, place), files=files, start_seconds=start_seconds) for place, command in enumerate(commands)
+        ]
         self._ready = ready
         self._signals = 0
 
@@ -87,6 +93,7 @@ class Supervisor:
     def _stop(self) -> None:
         if self._signals:
             say("shardgate: stopping, once the requests in flight have their answers; another signal ends it at once")
+        self._stopping()
         for worker in self._workers:
             worker.send(signal.SIGTERM)
         deadline = time.monotonic() + STOP_SECONDS
@@ -110,8 +117,11 @@ class Supervisor:
 class Worker:
     """One place among the workers, and the process that fills it."""
 
-    def __init__(self, command: Sequence[str], report_end: Callable[[], object], *, start_seconds: float = START_SECONDS) -> None:
+    def __init__(
+        self, command: Sequence[str], report_end: Callable[[], object], *, files: Sequence[int] = (), start_seconds: float = START_SECONDS
+    ) -> None:
         self._command = command
+        self._files = files
         self._report_end = report_end
         self._start_seconds = start_seconds
         self._process: subprocess.Popen[bytes] | None = None
@@ -127,7 +137,7 @@ class Worker:
     def start(self) -> None:
         # A session of its own: Ctrl-C at a terminal reaches the supervisor alone, which passes it on once.
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
-            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, pass_fds=self._files
         )
         assert self._process.stdout is not None
         os.set_blocking(self._process.stdout.fileno(), False)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import ExitStack, asynccontextmanager
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -12,13 +13,16 @@ from prometheus_client import CollectorRegistry
 from proxy.config import Config
 from proxy.engine.cache.cache import RecordCache
 from proxy.metrics import CacheMetrics, Counts, DamageMetrics, PackMetrics, StoreCallMetrics
+from proxy.server.accepting import accepting
 from proxy.server.admission import connection_limit
+from proxy.server.balance import Share
 from proxy.server.certificate import Certificate
 from proxy.server.connection import Endpoint
 from proxy.server.dispatch import Dispatcher
+from proxy.server.listening import bound, listen
 from proxy.server.stop import stopped_by_signals
 from proxy.server.telemetry import Telemetry
-from proxy.server.tls import accepting_tls
+from proxy.server.tls import greeting
 from proxy.services import Services, open_services
 
 logger = logging.getLogger(__name__)
@@ -32,18 +36,23 @@ async def run_server(
     *,
     host: str,
     port: int,
+    sockets: Sequence[socket.socket] = (),
     workers: int = 1,
+    share: Share | None = None,
     prepare: Callable[[Services], Awaitable[object]] | None = None,
     ready: Callable[[int], None] | None = None,
 ) -> None:
-    """Serve until SIGINT or SIGTERM, as one of several processes that share the port.
+    """Serve until SIGINT or SIGTERM, maybe as one of several workers: each has a `share` of the connections that come to their `sockets`.
 
-    `prepare` is awaited before the first connection, `ready` called with the port once they are accepted (`port` may be 0 if the process is
-    alone). A signal before that breaks the start off; a second signal ends the process at once, if it is alone.
+    Those are closed at the end; without any, the port is bound here, and may be 0. `prepare` is awaited before the first connection, and
+    `ready` called with the port once they are accepted. A signal before that breaks the start off; a second signal ends the process at
+    once, if it is alone.
     """
+    share = share or Share.alone()
     counts = Counts(CollectorRegistry())
     store_calls, damage, cache = StoreCallMetrics(counts), DamageMetrics(counts), CacheMetrics(counts)
     packs = PackMetrics(counts)
+    counts.gauge("shardgate_connections", "Open connections.", lambda: share.connections, labels=("worker",), values=(share.place,))
     with stopped_by_signals(worker=workers > 1) as stop:
         async with (
             counts.flushing(),
@@ -66,9 +75,10 @@ async def run_server(
                 dispatcher,
                 host=host,
                 port=port,
+                sockets=sockets,
+                share=share,
                 connections=connections,
                 certificate=certificate,
-                reuse_port=workers > 1,
                 front_door=config.front_door,
             ) as bound_port:
                 stop.started()
@@ -83,38 +93,30 @@ async def listening(
     *,
     host: str,
     port: int,
+    sockets: Sequence[socket.socket] = (),
+    share: Share | None = None,
     connections: int = BACKLOG,
     certificate: Certificate | None = None,
-    reuse_port: bool = False,
     front_door: bool = True,
 ) -> AsyncIterator[int]:
-    """Accept connections, with TLS if there is a certificate, and yield the port.
+    """Accept connections, with TLS if there is a certificate, and yield the port. `sockets` are bound to it; without any, it is bound here.
 
     On leaving, accept no more, and give requests in flight their time.
     """
-    endpoint = Endpoint(dispatcher, limit=connections, front_door=front_door)
+    share = share or Share.alone()
+    endpoint = Endpoint(dispatcher, limit=connections, front_door=front_door, share=share)
     runner = web.ServerRunner(endpoint, shutdown_timeout=1.0)
     await runner.setup()
     backlog = min(BACKLOG, connections)
-    if certificate is None:
-        accepting = _accepting(runner, host, port, backlog=backlog, reuse_port=reuse_port)
-    else:
-        accepting = accepting_tls(endpoint, certificate, host, port, backlog=backlog, reuse_port=reuse_port)
     try:
-        async with accepting as bound_port:
-            yield bound_port
+        with ExitStack() as opened:
+            sockets = sockets or opened.enter_context(bound(host, port))
+            listen(sockets, backlog=backlog)
+            async with greeting(endpoint, certificate, handshakes=backlog) as greetings:
+                with accepting(sockets, share, greetings.begin):
+                    yield int(sockets[0].getsockname()[1])
     finally:
         # aiohttp's own shutdown stops reading at once, which would starve uploads in flight.
         if not await dispatcher.finish(FINISH_SECONDS):
             logger.warning("requests still in flight after %.0f s were cut off", FINISH_SECONDS)
         await runner.cleanup()
-
-
-@asynccontextmanager
-async def _accepting(runner: web.ServerRunner, host: str, port: int, *, backlog: int, reuse_port: bool) -> AsyncIterator[int]:
-    site = web.TCPSite(runner, host, port, backlog=backlog, reuse_port=reuse_port or None)
-    try:
-        await site.start()
-        yield int(runner.addresses[0][1])
-    finally:
-        await site.stop()

@@ -15,6 +15,7 @@ from aiohttp.http_exceptions import LineTooLong
 
 from proxy.s3.errors import S3Error
 from proxy.server.admission import BoundedServer
+from proxy.server.balance import Share
 from proxy.server.dispatch import Dispatcher
 from proxy.server.front import FrontDoor
 from proxy.server.heads import MAX_HEAD_SIZE, MAX_HEADERS_SIZE, BoundedParser, HeadTooLarge
@@ -36,14 +37,18 @@ MAX_HEADERS = MAX_HEAD_SIZE // 3  # more than fit: their size is bounded
 class Endpoint(BoundedServer):
     """Makes a connection of each that is accepted. Without `front_door`, all requests take aiohttp's."""
 
-    def __init__(self, dispatcher: Dispatcher, *, limit: int, front_door: bool = True) -> None:
+    def __init__(self, dispatcher: Dispatcher, *, limit: int, front_door: bool = True, share: Share | None = None) -> None:
+        """Count the connections in this worker's share, if it is one of several."""
         super().__init__(self._serve, limit=limit)
         self.dispatcher = dispatcher
+        self.share = share or Share.alone()
         self._front_door = front_door
         self._buffer = memoryview(bytearray(READ_SIZE))  # of all connections: what is read is copied out at once
 
     def __call__(self) -> asyncio.BaseProtocol:  # type: ignore[override]  # aiohttp says which one
-        return _Reading(Connection(self, self.dispatcher, front_door=self._front_door), self._buffer)
+        reading = _Reading(Connection(self, self.dispatcher, front_door=self._front_door), self._buffer, self.share)
+        self.share.enter(reading)
+        return reading
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = request.protocol
@@ -74,9 +79,10 @@ class _Passed(web.StreamResponse):
 class _Reading(asyncio.BufferedProtocol):
     """Stands between the event loop and a connection, and says how much to read."""
 
-    def __init__(self, connection: Connection, buffer: memoryview) -> None:
+    def __init__(self, connection: Connection, buffer: memoryview, share: Share) -> None:
         self._connection = connection
         self._buffer = buffer
+        self._share = share
         self._inflow: Inflow | None = None  # what the bytes that are read now are of
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -105,6 +111,7 @@ class _Reading(asyncio.BufferedProtocol):
         self._connection.resume_writing()
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        self._share.leave(self)
         self._connection.connection_lost(exc)
 
 

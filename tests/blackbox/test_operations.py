@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from operator import itemgetter
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,7 +26,7 @@ from tests.blackbox.expect import until
 from tests.blackbox.raw import read_to_end
 from tests.blackbox.signer import UNSIGNED, Signer
 from tests.patience import PATIENCE_SECONDS
-from tests.servers import ROOT, Shardgate, lose, shardgate, start_shardgate, stop
+from tests.servers import ROOT, Shardgate, log_with, lose, shardgate, start_shardgate, stop
 
 MIB = 1024 * 1024
 MARKER = ".shardgate-store"
@@ -50,7 +51,7 @@ def test_workers_share_one_port_one_manifest_and_their_counts(tmp_path: Path) ->
 
         assert sum(threads.map(race, range(24))) == 1
         list(threads.map(put_and_read, range(24)))
-        # Connections are spread over the workers by chance, and whichever is asked tells the counts of all. Each counts now and then.
+        # Whichever worker is asked tells the counts of all. Each counts now and then.
         until(lambda: _metrics(server).get('shardgate_requests_total{operation="GetObject",status="200"}') == 24)
         until(lambda: _metrics(server).get('shardgate_requests_total{operation="PutObject",status="200"}') == 25)
         until(lambda: _total(_metrics(server), r'shardgate_store_calls_total.*"put"') >= 25 * 6)
@@ -149,6 +150,65 @@ def test_a_signal_to_all_processes_lets_an_upload_finish(tmp_path: Path) -> None
         assert server.process.wait(PATIENCE_SECONDS) == 0
     finally:
         stop(server.process)
+
+
+def test_connections_are_spread_evenly_over_the_workers(tmp_path: Path) -> None:
+    with shardgate(tmp_path, config=_config(tmp_path), workers=2) as server:
+        workers = _all_workers(server)
+        until(lambda: sum(_connections(worker) for worker in workers) == 0)  # whoever saw the server start has gone
+        spreads = []
+        for _ in range(8):
+            with ExitStack() as opened:
+                for _ in range(8):
+                    assert _healthy(opened.enter_context(_connect(server)))
+                spreads.append(sorted(_connections(worker) for worker in workers))
+            until(lambda: sum(_connections(worker) for worker in workers) == 0)
+        # On a machine that is very busy, a worker may not come to take what is its. A hash makes a quarter of them even.
+        assert spreads.count([4, 4]) >= 5, spreads
+        with _connect(server) as kept:
+            assert _healthy(kept)
+            until(lambda: {_metrics(server)[f'shardgate_connections{{worker="{worker}"}}'] for worker in (0, 1)} == {1})  # one asks
+
+
+def test_a_worker_that_is_killed_or_stopped_takes_no_connection_along(tmp_path: Path) -> None:
+    with shardgate(tmp_path, config=_config(tmp_path), workers=2) as server, ThreadPoolExecutor(4) as threads:
+
+        def ask(_: object) -> bool:
+            with _connect(server) as connection:
+                return _healthy(connection)
+
+        victim, other = _all_workers(server)
+        asked = [threads.submit(ask, number) for number in range(200)]
+        os.kill(victim, signal.SIGKILL)
+        lost = sum(future.exception() is not None or not future.result() for future in asked)
+        assert lost <= 4  # at most those that it was answering
+        assert all(threads.map(ask, range(40)))
+        until(lambda: len(_workers(server)) == 2)
+        os.kill(other, signal.SIGSTOP)
+        try:
+            assert all(threads.map(ask, range(40)))
+        finally:
+            os.kill(other, signal.SIGCONT)
+
+
+def _all_workers(server: Shardgate) -> list[int]:
+    assert "serves S3 at" in log_with(server, "serves S3 at")  # said once all of them accept connections
+    return _workers(server)
+
+
+def _connections(worker: int) -> int:
+    """Return how many connections of clients a worker has."""
+    sockets = set()
+    for file in Path(f"/proc/{worker}/fd").iterdir():
+        with suppress(OSError):
+            sockets.add(os.readlink(file).removeprefix("socket:[").removesuffix("]"))
+    lines = Path(f"/proc/{worker}/net/tcp").read_text().splitlines()[1:]
+    return sum(state == "01" and inode in sockets for state, inode in (itemgetter(3, 9)(line.split()) for line in lines))
+
+
+def _healthy(connection: socket.socket) -> bool:
+    connection.sendall(b"GET /-/health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    return connection.recv(4096).startswith(b"HTTP/1.1 200")
 
 
 def _workers(server: Shardgate) -> list[int]:
