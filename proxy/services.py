@@ -231,7 +231,7 @@ def _make_engine(parts: Parts, budget: Budget, manifest: Manifest, record_pack: 
         manifest=manifest,
         keyring=parts.keyring,
         writer=writer,
-        packer=_packer(parts.config.packs, PackCarrier(pack_putter, budget, record=record_pack), budget, tasks),
+        packer=_packer(parts.config.packs, PackCarrier(pack_putter, budget, tasks, record=record_pack), budget, tasks),
         reader=parts.reader,
         policies=parts.policies,
         clock=parts.clock,

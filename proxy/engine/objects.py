@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from functools import partial
 
@@ -73,6 +74,31 @@ class ObjectVerbs(Verbs):
             cause=cause,
         )
         return await self._write_version(destination, body)
+
+    def put_at_once(
+        self, bucket: Bucket, owner: Tenant, key: ObjectKey, body: Body, attributes: ObjectAttributes
+    ) -> asyncio.Future[Version] | None:
+        """As `put_object`, under the owner's own key, of a body for which nothing has to be waited for before it joins its pack.
+
+        None of any other, of which nothing has been read. What is wrong with the body is raised.
+        """
+        packer = self._packer
+        if packer is None or attributes.encryption is not None:
+            return None
+        policy = self._policy(bucket)
+        destination = VersionDestination(
+            policy=policy,
+            scheme=policy.scheme_of(attributes.storage_class),
+            cipher=self._keyring.tenant_cipher(owner),
+            manifest=self._manifest,
+            clock=self._clock,
+            order=self._order,
+            bucket=bucket,
+            key=key,
+            version_id=self._new_version_id(),
+            attributes=attributes,
+        )
+        return packer.begin(destination, body) if packer.takes(destination, body) else None
 
     async def find_version(self, bucket: Bucket, key: ObjectKey, version_id: VersionId | None = None) -> Version | None:
         """Return the version named, or the latest; it may be a delete marker."""

@@ -36,7 +36,7 @@ from proxy.engine.departures import Departures, Pace
 from proxy.engine.destination import VersionDestination
 from proxy.engine.grant import REVOKED
 from proxy.engine.pack_carrier import PackCarrier
-from proxy.engine.packable import Arrived, may_be_packed, read_whole
+from proxy.engine.packable import Arrived, may_be_packed, read_at_once, read_whole
 from proxy.engine.tasks import BackgroundTasks
 from proxy.errors import BudgetExhausted
 from proxy.manifest.records import Version
@@ -65,19 +65,29 @@ class Packer:
     async def write(self, destination: VersionDestination, body: Body) -> Version:
         """Store a body, and make it visible. It may have happened all the same if the caller is cancelled."""
         try:
-            arrived = await read_whole(destination, body, self._budget)
+            arrived = read_at_once(destination, body, self._budget) or await read_whole(destination, body, self._budget)
         except BaseException as error:
             clear_frames(error.__traceback__)  # as in `Writer`: whoever keeps the error would keep the bytes
             raise
         gate = self._gate(destination)
         gate.join(arrived)
         try:
-            version = await arrived.outcome
+            return await arrived.outcome
         except BaseException:
             gate.leave(arrived)
             del arrived  # its outcome has the error, which has this frame: a cycle that holds the request
             raise
-        return await destination.manifest.confirm_version(version, arrived.draft)
+
+    def begin(self, destination: VersionDestination, body: Body) -> asyncio.Future[Version] | None:
+        """As `write`, of a body that is here already; None if memory for it has to be waited for, or not all of it is here.
+
+        Whoever cancels what this returns does not take the body along: it is stored all the same.
+        """
+        arrived = read_at_once(destination, body, self._budget)
+        if arrived is None:
+            return None
+        self._gate(destination).join(arrived)
+        return arrived.outcome
 
     def _gate(self, destination: VersionDestination) -> _Gate:
         kind = _Kind(destination.bucket.tenant_id, destination.policy.name, destination.scheme, destination.cipher.key_id)

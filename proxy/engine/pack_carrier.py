@@ -19,6 +19,7 @@ from proxy.engine.filling import segment_memory
 from proxy.engine.grant import Grant
 from proxy.engine.pack_segment import PackKind, PackPutter, StoredSegment, pack_geometry, pack_memory
 from proxy.engine.packable import Arrived
+from proxy.engine.tasks import BackgroundTasks
 from proxy.errors import ManifestConflict
 from proxy.manifest.drafts import PackedDraft, VersionDraft
 from proxy.manifest.records import ExtentId, Settlement, Version
@@ -31,9 +32,12 @@ RecordPack: TypeAlias = Callable[[int, int], None]  # is told of each pack that 
 class PackCarrier:
     """Stores and commits what has gathered."""
 
-    def __init__(self, putter: PackPutter, budget: Budget, *, record: RecordPack = lambda _slots, _size_bytes: None) -> None:
+    def __init__(
+        self, putter: PackPutter, budget: Budget, tasks: BackgroundTasks, *, record: RecordPack = lambda _slots, _size_bytes: None
+    ) -> None:
         self._putter = putter
         self._budget = budget
+        self._tasks = tasks
         self._record = record
 
     async def carry(self, bodies: Sequence[Arrived]) -> None:
@@ -73,7 +77,10 @@ class PackCarrier:
             return
         self._record(len(members), stored.layout.content_size)
         for member, outcome in zip(members, outcomes, strict=True):
-            member.end(outcome)
+            if not isinstance(outcome, Version) or member.destination.manifest.is_confirmed(outcome, member.draft):
+                member.end(outcome)
+            else:
+                self._tasks.start(_confirm(member, outcome))
 
     async def _seal_and_put(self, kind: PackKind, bodies: Sequence[Arrived], composition: Composition, held: Grant) -> StoredSegment:
         contents = [body.content for body in bodies]
@@ -123,6 +130,16 @@ class _LoneCommit:
     async def __call__(self, settlements: Sequence[Settlement]) -> tuple[ExtentId | None, Version]:
         version = await self._destination.commit(self._draft, (self._layout,), settlements)
         return version.extents[0].id, version
+
+
+async def _confirm(member: Arrived, version: Version) -> None:
+    """Tell a member of its version once that may be acknowledged: one that has to wait holds up no other."""
+    try:
+        member.end(await member.destination.manifest.confirm_version(version, member.draft))
+    except BaseException as error:
+        member.end(error)
+        if isinstance(error, asyncio.CancelledError):
+            raise
 
 
 def _draft(body: Arrived) -> VersionDraft:

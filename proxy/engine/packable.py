@@ -85,32 +85,49 @@ def may_be_packed(destination: VersionDestination, body: Body, below_size: int) 
     )
 
 
-async def read_whole(destination: VersionDestination, body: Body, budget: Budget) -> Arrived:
-    """Read a body at its client's pace, and check it. Raises what the body raises, and `BudgetExhausted`."""
-    memory = memory_in_pack(body.size_bytes, destination.scheme, record_size=_record_size(destination))
-    held = budget.claim(memory + body.memory_to_fill(body.size_bytes), owner=destination.bucket.tenant_id)
+def read_at_once(destination: VersionDestination, body: Body, budget: Budget) -> Arrived | None:
+    """As `read_whole`, of a body that is here, if there is memory for it. None of any other, of which nothing has been read."""
+    if not isinstance(body, HereAlready):
+        return None
+    held = budget.claim(_memory(destination, body), owner=destination.bucket.tenant_id)
+    if not held.grow_at_once():
+        return None
     try:
-        here = body.take_at_once() if isinstance(body, HereAlready) else None
-        if here is not None:
-            body.digest(here)
-            if not held.grow_at_once():
-                await _wait_for_memory(held)
-        whole = await _read(body, held) if here is None else here
-        held.keep(memory)
-        draft = destination.record(body.finish(), len(whole))
+        whole = body.take_at_once()
+        if whole is None:
+            held.release()
+            return None
+        body.digest(whole)
+        return _arrived(destination, body, whole, held)
     except BaseException:
         held.release()
         raise
+
+
+async def read_whole(destination: VersionDestination, body: Body, budget: Budget) -> Arrived:
+    """Read a body at its client's pace, and check it. Raises what the body raises, and `BudgetExhausted`."""
+    memory = _memory(destination, body)
+    held = budget.claim(memory + body.memory_to_fill(body.size_bytes), owner=destination.bucket.tenant_id)
+    try:
+        whole = await _read(body, held)
+        held.keep(memory)
+        return _arrived(destination, body, whole, held)
+    except BaseException:
+        held.release()
+        raise
+
+
+def _memory(destination: VersionDestination, body: Body) -> int:
+    return memory_in_pack(body.size_bytes, destination.scheme, record_size=_record_size(destination))
+
+
+def _arrived(destination: VersionDestination, body: Body, whole: bytes, held: Grant) -> Arrived:
+    """Check a body, all of which has been hashed."""
+    draft = destination.record(body.finish(), len(whole))
     bucket, key, version_id, record = destination.bucket.name, destination.key, destination.version_id, msgpack.encode(draft)
     entry_bytes = len(bucket) + len(key.encode()) + len(version_id) + len(record) + ENTRY_ALLOWANCE
     content = SlotContent(bucket, key, version_id, record, whole)
     return Arrived(destination, draft, content, held, asyncio.get_running_loop().create_future(), len(whole), entry_bytes)
-
-
-async def _wait_for_memory(held: Grant) -> None:
-    """Wait for the memory of a body that was here already. Mostly there is some, and then nobody comes here."""
-    async with held.filling():
-        await held.grow(held.claim_bytes)
 
 
 async def _read(body: Body, held: Grant) -> bytes:

@@ -47,10 +47,10 @@ def render_response(operation: Operation, result: Mapping[str, object]) -> Rende
     headers = object_headers(operation, result)
     document = operation.answer
     if document is None or operation.status == 204 or operation.method == "HEAD":
-        return Rendered(operation.status, headers, iter(()))
+        return Rendered(operation.status, headers, ())
     content = result if document.member is None else result.get(document.member)
     if content is None:
-        return Rendered(operation.status, headers, iter(()))
+        return Rendered(operation.status, headers, ())
     if isinstance(document.content, Scalar):  # a bucket policy: JSON as it was put
         headers.append(("Content-Type", "application/json"))
         return Rendered(operation.status, headers, iter((str(content).encode(),)))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import os
 from base64 import b64encode
+from collections.abc import Mapping
 
 from proxy.errors import ProxyError
 from proxy.s3.errors import S3Error, render_error
 from proxy.s3.model import Operation
-from proxy.s3.rendering import render_response
+from proxy.s3.rendering import object_headers, render_response
 from proxy.server.call import Answer, Download
 from proxy.server.errors import translate
 from proxy.server.response import Response
@@ -52,7 +53,13 @@ class Answers:
         rendered = render_response(operation, answer)
         headers = self.headers(visit)
         headers.extend(rendered.headers)
-        return Response(rendered.status, headers, await self._turns.join(rendered.pieces))
+        return Response(rendered.status, headers, await self._turns.join(rendered.pieces) if rendered.pieces else b"")
+
+    def tell(self, visit: Visit, operation: Operation, result: Mapping[str, object]) -> Response:
+        """As `render`, of an operation that answers by headers alone."""
+        headers = self.headers(visit)
+        headers.extend(object_headers(operation, result))
+        return Response(operation.status, headers)
 
     def explain(self, visit: Visit, error: Exception) -> S3Error:
         """Return what a client is told of an error. What an operator has to know of it is logged."""

@@ -90,7 +90,7 @@ class Authenticator:
             return await self._check_session(evidence, evidence.claim.security_token, about, look)
         return self._proved(evidence, await self._manifest.find_caller(AccessKeyId(evidence.claim.access_key), about, look))
 
-    def check_at_once(self, evidence: Evidence, bucket: str, look: Look) -> Sender | None:
+    def check_at_once(self, evidence: Evidence, bucket: str, look: Look | None) -> Sender | None:
         """As `check`, if nobody need be waited for; else None."""
         if evidence.claim.security_token is not None:
             return None

@@ -24,6 +24,7 @@ from proxy.server.inside import Inside
 from proxy.server.outlet import Outlet
 from proxy.server.request import Request, request_of
 from proxy.server.response import Response
+from proxy.server.soon import Soon
 
 KEEPALIVE_SECONDS = 75.0
 LINGER_SECONDS = 5.0  # reading on after an early answer, so that it is not lost to a reset
@@ -169,11 +170,17 @@ class Connection(Inside):
         self.close()
         return True
 
-    def answer_at_once(self, request: Request) -> Response | None:
+    def answer_at_once(self, request: Request) -> Response | Soon | None:
         """As the front door's `Serve`."""
-        response = None if self.writing_paused else self._dispatcher.answer_at_once(request)
-        if response is not None:
-            request.outlet.put(response)
+        found = None if self.writing_paused else self._dispatcher.answer_at_once(request)
+        if isinstance(found, Response):
+            request.outlet.put(found)
+        return found
+
+    def answer_soon(self, request: Request, soon: Soon) -> Response:
+        """As the front door's `Serve`."""
+        response = soon.answer()
+        request.outlet.put(response)
         return response
 
     async def answer(self, request: Request, written: Response | None) -> bool:

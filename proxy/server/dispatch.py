@@ -41,6 +41,7 @@ from proxy.server.request import Request
 from proxy.server.response import Response
 from proxy.server.serving import Serving
 from proxy.server.shapes import Entry, Shapes, is_unrestricted, known_of
+from proxy.server.soon import Soon
 from proxy.server.sts import TokenService, is_for_tokens
 from proxy.server.telemetry import Telemetry
 from proxy.server.token_requests import TokenRequests
@@ -99,7 +100,7 @@ class Dispatcher:
         self._tokens = TokenRequests(services.budget, tokens, self._answers)
         self._telemetry = telemetry
         self._lines = AccessLines(services.access_log, services.clock, host_id=self._answers.host_id)
-        self._at_once = AtOnce(self._authenticator, peers, self._serving)
+        self._at_once = AtOnce(self._authenticator, peers, self._serving, self._answers)
         self._finishing = False
         self._idle = asyncio.Event()
 
@@ -117,23 +118,22 @@ class Dispatcher:
                 response.closes = True
             return response
         finally:
-            self._telemetry.end(visit.outcome())
-            self._lines.note(visit, response)
-            if self._finishing and not self._telemetry.in_flight:
-                self._idle.set()
+            self._end(visit, response)
 
-    def answer_at_once(self, request: Request) -> Response | None:
-        """As `answer`, of a request that takes no waiting for anybody; None of any other."""
+    def answer_at_once(self, request: Request) -> Response | Soon | None:
+        """As `answer`, of a request that takes no waiting for anybody, or for one thing alone; None of any other."""
         if self._finishing:
             return None
         visit = Visit(request, self._inlet(request))
-        response = self._at_once.answer(visit)
-        if response is not None:
-            self._telemetry.begin()
-            visit.answered(response)
-            self._telemetry.end(visit.outcome())
-            self._lines.note(visit, response)
-        return response
+        found = self._at_once.answer(visit)
+        if found is None:
+            return None
+        self._telemetry.begin()
+        if isinstance(found, Soon):
+            return Soon(found.outcome, lambda: self._answer_soon(visit, found))
+        visit.answered(found)
+        self._end(visit, found)
+        return found
 
     def refuse_unreadable(self, request: Request, error: S3Error) -> Response:
         """Answer for what HTTP's parser refused. Nothing that follows on the connection can be trusted to be a request."""
@@ -158,6 +158,29 @@ class Dispatcher:
                 async with asyncio.timeout(timeout_seconds):
                     await self._idle.wait()
         return not self._telemetry.in_flight
+
+    def _answer_soon(self, visit: Visit, soon: Soon) -> Response:
+        response = None
+        try:
+            response = self._answered(visit, soon)
+            visit.answered(response)
+            response.closes = self._finishing
+            return response
+        finally:
+            self._end(visit, response)
+
+    def _answered(self, visit: Visit, soon: Soon) -> Response:
+        try:
+            return soon.answer()
+        except Exception as error:
+            return self._answers.refusal(visit, self._answers.explain(visit, error))
+
+    def _end(self, visit: Visit, response: Response | None) -> None:
+        """Count and log a request that is over. `response` is None if there was no answer."""
+        self._telemetry.end(visit.outcome())
+        self._lines.note(visit, response)
+        if self._finishing and not self._telemetry.in_flight:
+            self._idle.set()
 
     def _inlet(self, request: Request) -> Inlet:
         limits = self._limits

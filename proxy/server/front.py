@@ -24,6 +24,7 @@ from typing import Protocol
 from aiohttp.http import HttpVersion11, RawRequestMessage
 from aiohttp.streams import StreamReader
 
+from proxy.manifest.records import Version
 from proxy.s3.request import read_headers
 from proxy.s3.shape import MAX_SHAPED_SIZE
 from proxy.server.admission import BoundedServer
@@ -32,6 +33,7 @@ from proxy.server.inside import Inside
 from proxy.server.request import Request, Whole
 from proxy.server.response import Response
 from proxy.server.shapes import Shapes
+from proxy.server.soon import Soon
 
 logger = logging.getLogger(__name__)
 
@@ -41,8 +43,12 @@ _METHODS = frozenset({"GET", "HEAD", "PUT", "DELETE", "POST"})
 class Serve(Protocol):
     """What answers the requests of a connection."""
 
-    def answer_at_once(self, request: Request) -> Response | None:
-        """Write the answer to a request that takes no waiting, and return it; None for any other request."""
+    def answer_at_once(self, request: Request) -> Response | Soon | None:
+        """Write the answer to a request that takes no waiting, and return it, or what it waits for; None for any other request."""
+        ...
+
+    def answer_soon(self, request: Request, soon: Soon) -> Response:
+        """Write an answer that has been waited for, and return it."""
         ...
 
     async def answer(self, request: Request, written: Response | None) -> bool:
@@ -60,7 +66,7 @@ class FrontDoor:
         self._shapes = shapes
         self._server = server
         self._serve = serve
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Future[None] | asyncio.Future[Version] | None = None  # what the answer waits for
         self._held = b""
         self.is_busy = False
 
@@ -95,7 +101,7 @@ class FrontDoor:
         """Answer a request in the next turn of the event loop: what has come for all connections is read before."""
         self.is_busy = True
         self._server.engage(self._connection)
-        if request.known is not None and request.known.is_plain_read:
+        if request.known is not None and request.known.is_plain:
             asyncio.get_running_loop().call_soon(self._answer_at_once, request)
         else:
             self._start(request)
@@ -116,16 +122,21 @@ class FrontDoor:
                     await asyncio.wait((task,))
             task.cancel()
 
-    def _answer_at_once(self, request: Request) -> None:
-        goes_on, response = False, None
+    def _answer_at_once(self, request: Request, waited_for: Soon | None = None) -> None:
+        """Answer without a task, as far as that goes. `waited_for`: what has ended by now."""
+        goes_on, self._task = False, None
         try:
-            response = self._serve.answer_at_once(request)
-            if response is None or self._connection.writing_paused:
-                self._start(request, response)
+            found = self._serve.answer_at_once(request) if waited_for is None else self._serve.answer_soon(request, waited_for)
+            if isinstance(found, Soon):
+                self._task = found.outcome
+                found.outcome.add_done_callback(lambda _: self._answer_at_once(request, found))
                 return
-            goes_on = not response.closes
-        except ConnectionError:
-            pass  # the client has gone, and knows it
+            if found is None or self._connection.writing_paused:
+                self._start(request, found)
+                return
+            goes_on = not found.closes
+        except (ConnectionError, asyncio.CancelledError):
+            pass  # the client has gone, and knows it; or the process ends
         except Exception:
             logger.exception("Unhandled exception")
         self.is_busy = False

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import msgspec
 
 from proxy.engine.grant import Grant
-from proxy.manifest.records import Readable
+from proxy.manifest.records import ObjectKey, Readable
 from proxy.s3.model import Operation
 from proxy.s3.parsing import Params
 from proxy.s3.rendering import render_response
@@ -21,9 +21,13 @@ from proxy.server.auth import Sender
 from proxy.server.body import MAX_DOCUMENT_SIZE, RequestBody, read_document
 from proxy.server.call import Answer, Call, Download, Handle
 from proxy.server.documents import LARGE, Documents, document_memory
+from proxy.server.handlers.encryption import SSE_S3_FIELDS
+from proxy.server.handlers.plain_writes import plain_attributes
+from proxy.server.handlers.versions import written_fields
 from proxy.server.looks import READS
 from proxy.server.plain_reads import PlainReads, is_plain
 from proxy.server.response import Response
+from proxy.server.soon import Soon
 from proxy.server.turns import Turns
 from proxy.server.visit import Visit
 from proxy.server.whitespace import WhiteSpace
@@ -110,6 +114,18 @@ class Serving:
         if found is None or held is None or guard.waits_for_body:
             return None
         return plain.answer(visit, found, held.bucket, guard) or plain.usual(visit, operation, found, held, guard)
+
+    def write_plainly(self, visit: Visit, operation: Operation, sender: Sender, access: Access, key: ObjectKey) -> Soon | None:
+        """Begin a plain write (`is_plain_write`) that waits for its pack alone. The body has not been read if this returns None."""
+        if access.held is None or access.held.bucket.settings or access.guard.waits_for_body:
+            return None
+        headers = visit.request.headers
+        body = RequestBody(visit.inlet, headers, sender.claim, sender.signing_key)
+        attributes = plain_attributes(headers)
+        outcome = self._services.engine.put_at_once(access.held.bucket, access.held.owner, key, body, attributes)
+        if outcome is None:
+            return None
+        return Soon(outcome, lambda: self._answers.tell(visit, operation, written_fields(outcome.result(), SSE_S3_FIELDS)))
 
     async def _serve_plain(self, visit: Visit, handle: Handle, call: Call) -> Response:
         """Answer a read as it was answered before; if it was not, keep the answer. What is in memory is read the short way then, too."""

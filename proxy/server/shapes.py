@@ -19,6 +19,7 @@ from proxy.s3.routing import Target
 from proxy.s3.shape import MAX_SHAPED_SIZE, Head, Shape
 from proxy.server.access import Access
 from proxy.server.auth import Sender
+from proxy.server.handlers.plain_writes import says_nothing_more
 from proxy.server.looks import ASKING_MORE, READS
 
 MAX_LIKE = 4  # shapes of as many lines and of the same method
@@ -60,7 +61,13 @@ class Known:
     params: Params  # but for those of the path, and of headers that differ from request to request
     differing: tuple[str, ...]  # headers whose values make parameters, by lower-case name
     is_plain_read: bool  # a GET or HEAD of an object that asks for nothing else, and has no body
+    is_plain_write: bool = False  # a PUT of an object that says nothing of it but its type
     entry: Entry | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether its answer may take no task."""
+        return self.is_plain_read or self.is_plain_write
 
     def read(self, target: Target, headers: Mapping[str, str]) -> Params:
         """As `parse_request`."""
@@ -112,7 +119,8 @@ def known_of(shape: Shape, operation: Operation, hosted: str | None, headers: Ma
     params = parse_request(operation, Target(None, None), shape.query, same)
     asks_more = params or differing or not headers.keys().isdisjoint(ASKING_MORE)
     is_plain_read = operation.name in READS and not asks_more
-    return Known(shape, operation, hosted, params, tuple(name for name in headers if name in differing), is_plain_read)
+    is_plain_write = operation.name == "PutObject" and says_nothing_more(headers)
+    return Known(shape, operation, hosted, params, tuple(name for name in headers if name in differing), is_plain_read, is_plain_write)
 
 
 def _likeness(head: str) -> tuple[str, int]:

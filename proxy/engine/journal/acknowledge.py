@@ -146,9 +146,13 @@ class _Acknowledged:
 
     async def confirm_version(self, version: Version, draft: VersionDraft) -> Version:
         """Wait for a version that is committed already: whatever is to be stored first, it is not refused any more."""
-        if _tells_other_than_label(version, draft):
+        if not self.is_confirmed(version, draft):
             await self._journal.stored()
         return version
+
+    def is_confirmed(self, version: Version, draft: VersionDraft) -> bool:
+        """Tell whether its label says all of it."""
+        return not _tells_other_than_label(version, draft)
 
     def __getattr__(self, name: str) -> object:
         found: object = getattr(self._manifest, name)

@@ -47,7 +47,7 @@ class Accounts(Protocol):
     The same call may look up a version in the bucket; not for an access key that there is not.
     """
 
-    def recall_caller(self, access_key: AccessKeyId, bucket: BucketName, look: Look) -> Caller | None:
+    def recall_caller(self, access_key: AccessKeyId, bucket: BucketName, look: Look | None) -> Caller | None:
         """As `find_caller`, if nobody need be waited for; else None."""
         ...
 

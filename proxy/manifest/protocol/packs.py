@@ -25,6 +25,10 @@ class Packs(Protocol):
 
     """Return a version of a pack when it may be acknowledged: at once, unless it needs the journal, as `commit_version` would."""
 
+    def is_confirmed(self, version: Version, draft: VersionDraft) -> bool: ...
+
+    """Tell whether it may be acknowledged at once."""
+
     async def find_packs(self, ids: Sequence[ExtentId]) -> tuple[Pack, ...]: ...  # those that are still there
     async def packs_between(self, *, first: ExtentId, last: ExtentId) -> tuple[Pack, ...]: ...  # both included
     async def dead_packs(self, *, before_ms: int, after: tuple[int, ExtentId], limit: int) -> tuple[Pack, ...]: ...

@@ -36,10 +36,9 @@ from proxy.server.handlers.versions import (
     checksum_fields,
     find_object,
     find_readable,
-    quoted,
     shown_id,
     version_fields,
-    written_id,
+    written_fields,
 )
 
 _OVERRIDES = {
@@ -66,7 +65,7 @@ def post_object(call: Call) -> Awaitable[dict[str, object]]:
 
 async def _store(call: Call, event: str) -> dict[str, object]:
     if is_plain_write(call):
-        return await _put(call, event, AS_EVERY_OBJECT, plain_attributes(call), NO_CONDITIONS)
+        return await _put(call, event, AS_EVERY_OBJECT, plain_attributes(call.headers), NO_CONDITIONS)
     new = await new_encryption(call)
     attributes = object_attributes(call, await acl_of_write(call), new.encryption)
     if is_locked_by(call) and not has_integrity_header(call.headers):
@@ -86,13 +85,7 @@ async def _put(call: Call, event: str, new: NewEncryption, attributes: ObjectAtt
         conditions=conditions,
         cause=call.cause(event),
     )
-    return {
-        "ETag": quoted(version.etag),
-        "Expiration": expiration(call, version),
-        "VersionId": written_id(version),
-        **begun_fields(call, new.encryption),
-        **checksum_fields(version.checksum),
-    }
+    return written_fields(version, begun_fields(call, new.encryption), expiration(call, version))
 
 
 @again_if_replaced

@@ -6,9 +6,12 @@ whoever adds such a header adds it here, too, and a test holds the model's heade
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from proxy.manifest.records import ObjectAttributes
 from proxy.s3.encryption import WRITE_HEADERS
 from proxy.s3.object_lock import HOLD, MODE, UNTIL
+from proxy.s3.parsing import META
 from proxy.s3.policy.acl_requests import CANNED_HEADER, GRANT_HEADERS
 from proxy.server.call import Call
 from proxy.server.handlers.attributes import ATTRIBUTE_HEADERS, content_type
@@ -22,6 +25,11 @@ def is_plain_write(call: Call) -> bool:
     return not call.bucket.settings and "Metadata" not in call.params and SAYING_MORE.isdisjoint(call.headers)
 
 
-def plain_attributes(call: Call) -> ObjectAttributes:
+def says_nothing_more(headers: Mapping[str, str]) -> bool:
+    """As `is_plain_write`, as far as the names of headers tell: all but the bucket's settings."""
+    return SAYING_MORE.isdisjoint(headers) and not any(name.startswith(META) for name in headers)
+
+
+def plain_attributes(headers: Mapping[str, str]) -> ObjectAttributes:
     """Return what a plain write says of its object, as `object_attributes` would."""
-    return ObjectAttributes(headers={"ContentType": content_type(call.headers)})
+    return ObjectAttributes(headers={"ContentType": content_type(headers)})

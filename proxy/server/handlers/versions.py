@@ -145,6 +145,17 @@ def checksum_fields(checksum: Checksum | None, *, with_type: bool = True) -> dic
     return fields
 
 
+def written_fields(version: Version, encryption: Mapping[str, object], expiration: str | None = None) -> dict[str, object]:
+    """Return what the answer to a write tells, as members of a result."""
+    return {
+        "ETag": quoted(version.etag),
+        "Expiration": expiration,
+        "VersionId": written_id(version),
+        **encryption,
+        **checksum_fields(version.checksum),
+    }
+
+
 def written_id(version: Version) -> str | None:
     """Return the version id that every answer to a write tells: one of its own, but not "null"."""
     return None if version.id == NULL_VERSION else version.id

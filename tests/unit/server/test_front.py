@@ -195,7 +195,7 @@ async def test_a_client_that_has_gone_is_no_fault(endpoint: Endpoint, desk: Desk
 async def test_an_answer_at_once_that_the_client_does_not_take_is_waited_for(
     endpoint: Endpoint, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known = cast(Known, SimpleNamespace(is_plain_read=True, shape=SimpleNamespace(method="GET")))
+    known = cast(Known, SimpleNamespace(is_plain=True, shape=SimpleNamespace(method="GET")))
     monkeypatch.setattr(desk, "shapes", SimpleNamespace(find=lambda _head: (known, Head("/b/k", {}))))
     monkeypatch.setattr(desk, "answer_at_once", lambda _request: Response(body=b"<at once>"), raising=False)
     wire = await connected(endpoint)
@@ -227,7 +227,7 @@ def _fill(wire: Wire, data: bytes) -> None:
 
 
 async def test_a_stop_waits_for_an_answer_at_once(endpoint: Endpoint, desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    known = cast(Known, SimpleNamespace(is_plain_read=True, shape=SimpleNamespace(method="GET")))
+    known = cast(Known, SimpleNamespace(is_plain=True, shape=SimpleNamespace(method="GET")))
     monkeypatch.setattr(desk, "shapes", SimpleNamespace(find=lambda _head: (known, Head("/b/k", {}))))
     monkeypatch.setattr(desk, "answer_at_once", lambda _request: None, raising=False)
     wire = await connected(endpoint)

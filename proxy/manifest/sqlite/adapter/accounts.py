@@ -70,7 +70,7 @@ class Accounts(StepRunner):
             return caller
         return await self._glance(self._callers.find, access_key, bucket, look, head=head)
 
-    def recall_caller(self, access_key: AccessKeyId, bucket: BucketName, look: Look) -> Caller | None:
+    def recall_caller(self, access_key: AccessKeyId, bucket: BucketName, look: Look | None) -> Caller | None:
         head = self._glances.log_head()
         known = None if head is None else self._callers.recall(head, access_key, bucket, look)
         return known or self._glances.ask_at_once(self._callers.find, access_key, bucket, look, head=head)
