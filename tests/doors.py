@@ -175,7 +175,7 @@ def both_doors(data: Path) -> Iterator[Doors]:
 async def _run(data: Path, found: list[Doors], over: list[asyncio.Event], ready: threading.Event) -> None:
     try:
         async with AsyncExitStack() as stack:
-            labs = [await stack.enter_async_context(laboratory(data / name, now_ms=NOW_MS)) for name in ("front", "aiohttp")]
+            labs = [await stack.enter_async_context(laboratory(data / name, now_ms=NOW_MS, packs=True)) for name in ("front", "aiohttp")]
             endpoints = [await endpoint_of(lab, front_door=number == 0) for number, lab in enumerate(labs)]
             over.append(asyncio.Event())
             found.append(Doors(asyncio.get_running_loop(), endpoints, labs))

@@ -19,6 +19,7 @@ from proxy.engine.workers import Progress, Runner, Worker
 from proxy.errors import ProxyError
 from proxy.manifest.records import Bucket, BucketName, Extent, ObjectAttributes, ObjectKey, Segment, Tenant, Version
 from proxy.services import Services, open_services
+from proxy.stores.convoy import boards
 from proxy.tenancy import add_tenant
 from tests.faulty_store import FaultyStore
 from tests.patience import PATIENCE_SECONDS
@@ -183,6 +184,7 @@ async def laboratory(
             limited = observed._inner  # the faults go below limits and health, where a provider is
             stores[name] = limited._inner = FaultyStore(limited._inner)  # type: ignore[attr-defined]
             observed._read_at_once = stores[name].read_at_once
+            observed._board = boards(stores[name])  # none: each call meets its faults
         manifest = services.manifest
         if not await manifest.list_tenants():
             await add_tenant(manifest, services.keyring, clock, "t")

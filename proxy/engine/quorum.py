@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -49,6 +49,7 @@ from proxy.errors import NotEnoughShards, StoreError, StoreNotAsked
 from proxy.manifest.records import GarbageSegment, SegmentId
 from proxy.stores.observe import ObservedStore
 from proxy.stores.protocol import ShardName
+from proxy.stores.together import put_together
 
 LATE_FACTOR = 2.0  # of what half of the shards took at most
 FAR_FACTOR = 1.1  # of the time until the promise held: so little more is not felt
@@ -107,8 +108,15 @@ class ShardPutter:
         """
         policy = self.staying(policy)
         plan, insist = self._plan(policy, scheme, segment_id)
-        puts = _SegmentPuts(self._fleet, policy, scheme, segment_id, shards, dict(enumerate(plan)), naming, insist=insist)
+        names = [ShardName(naming(segment_id, index)) for index in range(scheme.n)]
+        begun = asyncio.get_running_loop().time()
+        stored = await put_together([self._fleet[store] for store in plan], names, shards)
+        if len(stored) == scheme.n and survives(policy, scheme, plan):
+            shards.clear()
+            return Placed(segment_id, dict(enumerate(plan)), set())
+        puts = _SegmentPuts(self._fleet, policy, scheme, segment_id, shards, dict(enumerate(plan)), names, insist=insist)
         shards.clear()
+        puts.begin(begun, stored)
         try:
             await puts.until_promise_holds()
             await puts.grace(self._max_grace_seconds)
@@ -164,7 +172,7 @@ class _SegmentPuts:
         segment_id: SegmentId,
         shards: Shards,
         plan: Mapping[int, str],
-        naming: Naming,
+        names: Sequence[ShardName],
         *,
         insist: bool,
     ) -> None:
@@ -174,7 +182,7 @@ class _SegmentPuts:
         self._segment_id = segment_id
         self._shards = dict(enumerate(shards))  # those not stored yet
         self._plan = dict(plan)
-        self._naming = naming
+        self._names = names
         self._sent: dict[int, set[str]] = {index: set() for index in plan}  # which stores were sent each shard, so may hold it
         self._stored: dict[int, str] = {}
         self._failed: set[int] = set()
@@ -188,8 +196,15 @@ class _SegmentPuts:
         self._flight: Flight[None] = Flight()
         self._puts: dict[int, _Put] = {}  # those under way, by their number in the flight, the older first
         self._numbers = count()
+
+    def begin(self, begun: float, stored: Mapping[int, float]) -> None:
+        """Put the shards that are not `stored`. Those were put together, beginning then, and it is known how many seconds each took."""
         for index, store in self._plan.items():
-            self._start(index, store, insist=insist)
+            if index in stored:
+                self._sent[index].add(store)
+                self._note_stored(_Put(index, store, begun), stored[index])
+            else:
+                self._start(index, store, begun, insist=self._insisted)
 
     async def until_promise_holds(self) -> None:
         while not survives(self._policy, self._scheme, tuple(self._stored.values())):
@@ -235,16 +250,16 @@ class _SegmentPuts:
                 continue  # the shard is stored elsewhere, and this put was cancelled
             failure = task.exception()
             if failure is None:
-                self._note_stored(put)
+                self._note_stored(put, self._loop.time() - put.begun)
             elif isinstance(failure, StoreError):
                 self._note_failed(put, failure)
             else:
                 raise failure
         return bool(ended)
 
-    def _note_stored(self, put: _Put) -> None:
+    def _note_stored(self, put: _Put, seconds: float) -> None:
         self._stored[put.index] = self._plan[put.index] = put.store
-        self._seconds.append(self._loop.time() - put.begun)
+        self._seconds.append(seconds)
         del self._shards[put.index]
         for number, other in list(self._puts.items()):
             if other.index == put.index:
@@ -367,11 +382,11 @@ class _SegmentPuts:
         if index in self._failed:
             self._failed.discard(index)
             self._plan[index] = store
-        self._start(index, store, insist=insist)
+        self._start(index, store, self._loop.time(), insist=insist)
         return True
 
-    def _start(self, index: int, store: str, *, insist: bool) -> None:
+    def _start(self, index: int, store: str, begun: float, *, insist: bool) -> None:
         self._sent[index].add(store)
-        name, number = ShardName(self._naming(self._segment_id, index)), next(self._numbers)
-        self._puts[number] = _Put(index, store, self._loop.time())
-        self._flight.start(number, self._fleet[store].put(name, self._shards[index], insist=insist))
+        number = next(self._numbers)
+        self._puts[number] = _Put(index, store, begun)
+        self._flight.start(number, self._fleet[store].put(self._names[index], self._shards[index], insist=insist))

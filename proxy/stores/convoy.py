@@ -8,25 +8,46 @@ The idea. All are written by one thread, one after the other, and the loop is wo
 up nobody else, so each directory keeps its own threads. A call that has not begun after a moment goes there, and so do all that come in the
 next while. It is one second at first, and twice as long each time that it was in vain.
 
+The shards of one segment are one call (`make_all`), if all their stores are in the convoy and keep pace: what each would cost the event
+loop by itself is more than the write. It is a first try. Whatever has not succeeded a moment later is put again as it is always put, by its
+own store's threads, behind its own deadline; so only what has succeeded counts.
+
 This is for calls that do not wait for a disk, or only for a fraction of a millisecond: what takes longer is faster side by side. A
 directory whose call takes long is left to its own threads for a while, too: the others would all seem as slow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from time import monotonic
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
-from proxy.lanes import Cancelled, Lanes, NotBegun
+from proxy.lanes import Cancelled, Lanes, LanesClosed, NotBegun
+from proxy.stores.protocol import ShardName, Store
 
 Result = TypeVar("Result")
 PATIENCE_SECONDS = 0.1  # a pack takes 1 ms. On a busy machine its thread may wait 20 for a processor, but a disk that hangs takes longer
 SLOW_SECONDS = 0.05  # for one call: so long a write waits for its last shard before it commits without it
 REST_SECONDS = 1.0
 MAX_REST_SECONDS = 60.0
+
+
+Board: TypeAlias = "Callable[[ShardName, Sequence[bytes | bytearray | memoryview], int], Ride | None]"  # the last is the body's size
+
+
+class Ride:
+    """A put as one of several in a convoy. `lanes`: its store's own. `at_end`: called once, however it has ended."""
+
+    __slots__ = ("at_end", "call", "convoy", "lanes")
+
+    def __init__(self, convoy: Convoy, lanes: Lanes, call: Callable[[Cancelled], None]) -> None:
+        self.convoy = convoy
+        self.lanes = lanes
+        self.call = call
+        self.at_end: Callable[[], None] = _nothing
 
 
 class Convoy:
@@ -49,11 +70,38 @@ class Convoy:
         if not self._members:
             self._lanes.close()
 
+    def takes(self, own: Lanes) -> bool:
+        """Tell whether a member with these lanes rides in the convoy just now."""
+        return not (self._rest.is_on or self._rest_of(own).is_on)
+
+    async def make_all(self, rides: Sequence[Ride]) -> Sequence[float | None]:
+        """Make short calls one after the other; return in how many seconds each was made, None if it failed or had not ended in time."""
+        began = self._now()
+        made: list[float | None] = [None] * len(rides)
+
+        def run(cancelled: Cancelled) -> None:
+            for place, ride in enumerate(rides):
+                if cancelled():
+                    return
+                with suppress(Exception):  # whoever tries again finds out, and tells
+                    self._run_timed(ride.call, self._rest_of(ride.lanes), cancelled)
+                    made[place] = self._now() - began
+
+        try:
+            await self._lanes.run(run, timeout_seconds=self._patience_seconds)
+        except TimeoutError:
+            self._rest.begin()
+        except (NotBegun, LanesClosed):
+            pass
+        else:
+            self._rest.was_not_in_vain()
+        return tuple(made)
+
     async def run(self, call: Callable[[Cancelled], Result], *, otherwise: Lanes) -> Result:
         """Run a short call as lanes do: in the one thread, or in a member's own if that is held up, or the member takes long."""
-        rest = self._rests.get(otherwise) or self._rests.setdefault(otherwise, _Rest(self._now))
-        if self._rest.is_on or rest.is_on:
+        if not self.takes(otherwise):
             return await otherwise.run(call)
+        rest = self._rest_of(otherwise)
         try:
             result = await self._lanes.run_together(partial(self._run_timed, call, rest), begin_within_seconds=self._patience_seconds)
         except NotBegun:
@@ -61,6 +109,9 @@ class Convoy:
             return await otherwise.run(call)
         self._rest.was_not_in_vain()
         return result
+
+    def _rest_of(self, own: Lanes) -> _Rest:
+        return self._rests.get(own) or self._rests.setdefault(own, _Rest(self._now))
 
     def _run_timed(self, call: Callable[[Cancelled], Result], rest: _Rest, cancelled: Cancelled) -> Result:
         began = self._now()
@@ -71,6 +122,20 @@ class Convoy:
                 rest.begin()
             else:
                 rest.was_not_in_vain()
+
+
+def boards(store: Store) -> Board:
+    """Return what asks a store for a put as one of a convoy, if it is of the kind that has any. What adds nothing to that passes it on."""
+    board: Board = getattr(store, "board", _stays_behind)
+    return board
+
+
+def _stays_behind(_name: ShardName, _body: Sequence[bytes | bytearray | memoryview], _size_bytes: int) -> None:
+    return None
+
+
+def _nothing() -> None:
+    pass
 
 
 class _Rest:

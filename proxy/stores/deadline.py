@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import TypeVar
 
 from proxy.errors import StoreUnavailable
+from proxy.stores.convoy import boards
 from proxy.stores.protocol import ShardName, Store, reads_at_once
 
 Result = TypeVar("Result")
@@ -19,6 +20,7 @@ class DeadlineStore:
         self._inner = inner
         self.info = inner.info
         self.read_at_once = reads_at_once(inner)
+        self.board = boards(inner)  # a convoy has far less patience
         self._put_seconds = put_seconds
         self._get_seconds = get_seconds
 

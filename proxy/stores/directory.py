@@ -25,7 +25,7 @@ from typing import NamedTuple, TypeVar
 from proxy.errors import FilesExhausted, ShardMissing, ShardTruncated, StoreError, StoreRejected, StoreUnavailable
 from proxy.lanes import Cancelled, Lanes, LanesClosed, NotBegun
 from proxy.stores.cached_names import find_open_cached
-from proxy.stores.convoy import Convoy
+from proxy.stores.convoy import Convoy, Ride
 from proxy.stores.direct import UNSYNCED_DIRECT_SIZE
 from proxy.stores.kept_files import AT_ONCE_SIZE, KeptFiles, OpenFile, files_to_keep
 from proxy.stores.protocol import ShardName, StoreInfo
@@ -79,7 +79,15 @@ class DirectoryStore:
         self._check(name)
         # What goes past the page cache waits for its disk, and in the convoy for all others' disks.
         together = self._convoy if sum(map(len, body)) < UNSYNCED_DIRECT_SIZE else None
-        await self._run(lambda root, cancelled: self._put(root, name, body, cancelled), convoy=together)
+        await self._run(partial(self._put, name, body), convoy=together)
+
+    def board(self, name: ShardName, body: Sequence[bytes | bytearray | memoryview], size_bytes: int) -> Ride | None:
+        """Return the put of a shard as one of a convoy. None if it does not go there."""
+        if self._convoy is None or size_bytes >= UNSYNCED_DIRECT_SIZE or not self._convoy.takes(self._lanes):
+            return None
+        self._check(name)
+        self._kept.drop_old()
+        return Ride(self._convoy, self._lanes, lambda cancelled: self._call(partial(self._put, name, body), None, cancelled))
 
     async def get_range(self, name: ShardName, start: int, length: int) -> bytes | memoryview:
         self._check(name)
@@ -161,16 +169,7 @@ class DirectoryStore:
     async def _run(
         self, call: Callable[[HeldRoot, Cancelled], Result], *, reading: ShardName | None = None, convoy: Convoy | None = None
     ) -> Result:
-        def translated(cancelled: Cancelled) -> Result:
-            if self._closed:
-                raise LanesClosed  # the convoy goes on without this store
-            self._kept.close_dropped()
-            root = self._root.opened()
-            try:
-                return call(root, cancelled)
-            except OSError as error:
-                raise self._translated(error, reading) from error
-
+        translated = partial(self._call, call, reading)
         self._kept.drop_old()
         try:
             return await (self._lanes.run(translated) if convoy is None else convoy.run(translated, otherwise=self._lanes))
@@ -182,6 +181,17 @@ class DirectoryStore:
             raise StoreUnavailable(self.info.name, "closed") from None
         except NotBegun:
             raise StoreUnavailable(self.info.name, "no thread could be started") from None
+
+    def _call(self, call: Callable[[HeldRoot, Cancelled], Result], reading: ShardName | None, cancelled: Cancelled) -> Result:
+        """What a thread does: a call on the root, if that is there."""
+        if self._closed:
+            raise LanesClosed  # the convoy goes on without this store
+        self._kept.close_dropped()
+        root = self._root.opened()
+        try:
+            return call(root, cancelled)
+        except OSError as error:
+            raise self._translated(error, reading) from error
 
     def _translated(self, error: OSError, reading: ShardName | None) -> StoreError:
         if error.errno in EXHAUSTED:
@@ -196,7 +206,7 @@ class DirectoryStore:
         about = "" if reading is None else f" (shard {reading})"
         return kind(self.info.name, f"{self._root.path}: {in_words(error)}{about}")
 
-    def _put(self, root: HeldRoot, name: str, body: Sequence[bytes | bytearray | memoryview], cancelled: Cancelled) -> None:
+    def _put(self, name: str, body: Sequence[bytes | bytearray | memoryview], root: HeldRoot, cancelled: Cancelled) -> None:
         folder, _, file = name.rpartition("/")
         if (kept := root.folders_open.find(folder)) is not None:
             with suppress(FileNotFoundError):  # somebody tidied an empty folder away

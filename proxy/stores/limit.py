@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 
+from proxy.stores.convoy import Ride, boards
 from proxy.stores.deadline import DeadlineStore
 from proxy.stores.protocol import ShardName, Store, reads_at_once
 
@@ -29,6 +30,7 @@ class GatedStore:
         self.info = inner.info
         self.read_at_once = reads_at_once(inner)
         self._gate = _Gate(concurrency)
+        self._board = boards(inner)
 
     async def put(self, name: ShardName, body: Sequence[bytes | bytearray | memoryview]) -> None:
         if not self._gate.enter_at_once():
@@ -37,6 +39,16 @@ class GatedStore:
             await self._inner.put(name, body)
         finally:
             self._gate.leave()
+
+    def board(self, name: ShardName, body: Sequence[bytes | bytearray | memoryview], size_bytes: int) -> Ride | None:
+        if not self._gate.enter_at_once():
+            return None
+        ride = self._board(name, body, size_bytes)
+        if ride is None:
+            self._gate.leave()
+        else:
+            ride.at_end = self._gate.leave
+        return ride
 
     async def get_range(self, name: ShardName, start: int, length: int) -> memoryview | bytes:
         await self._gate.enter()

@@ -26,6 +26,7 @@ from msgspec import Struct
 
 from proxy.clock import Clock
 from proxy.errors import FilesExhausted, ShardMissing, StoreError, StoreNotAsked, StoreRejected, StoreUnavailable
+from proxy.stores.convoy import Ride, boards
 from proxy.stores.protocol import ShardName, Store, reads_at_once
 
 logger = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ class ObservedStore:
         self._inner = inner
         self.info = inner.info
         self._read_at_once = reads_at_once(inner)
+        self._board = boards(inner)
         self._clock = clock
         self._record = record
         self._latencies: dict[str, _Latency] = {}
@@ -160,6 +162,22 @@ class ObservedStore:
         finally:
             self.puts -= 1
 
+    def board(self, name: ShardName, body: Sequence[bytes | bytearray | memoryview], size_bytes: int) -> Ride | None:
+        """Begin a put as one of a convoy, whose end `alight` is told; None if the store is not of the kind, or does not keep pace."""
+        if self._breakers["put"].avoided:
+            return None
+        ride = self._board(name, body, size_bytes)
+        if ride is not None:
+            self.puts += 1
+        return ride
+
+    def alight(self, ride: Ride, size_bytes: int, seconds: float | None) -> None:
+        """Take note of how long a put took; None if it has not succeeded: it is made again, and says nothing of the store before that."""
+        self.puts -= 1
+        ride.at_end()
+        if seconds is not None:
+            self._answered_in(seconds, "put", "ok", size_bytes)
+
     async def get_range(self, name: ShardName, start: int, length: int, *, insist: bool = False) -> memoryview | bytes:
         self._admit("get_range", insist=insist)
         if (found := self.read_at_once(name, start, length)) is not None:
@@ -230,7 +248,9 @@ class ObservedStore:
             self._record(self.info.name, "get_range", "ok", 0.0)
 
     def _answered(self, verb: Verb, outcome: str, started: float, size_bytes: int = 0) -> None:
-        elapsed = self._clock.monotonic() - started
+        self._answered_in(self._clock.monotonic() - started, verb, outcome, size_bytes)
+
+    def _answered_in(self, elapsed: float, verb: Verb, outcome: str, size_bytes: int) -> None:
         breaker = self._breakers[verb]
         avoided = breaker.avoided
         breaker.close(elapsed)

@@ -9,6 +9,7 @@ from typing import cast
 
 import pytest
 
+from proxy.manifest.records import Version
 from proxy.s3.shape import Head
 from proxy.server.connection import Endpoint
 from proxy.server.dispatch import Dispatcher
@@ -17,6 +18,7 @@ from proxy.server.inlet import Inlet
 from proxy.server.request import Request
 from proxy.server.response import Response
 from proxy.server.shapes import Known, Shapes
+from proxy.server.soon import Soon
 from tests.patience import PATIENCE_SECONDS
 from tests.wire import Wire, cut
 
@@ -238,6 +240,83 @@ async def test_a_stop_waits_for_an_answer_at_once(endpoint: Endpoint, desk: Desk
     endpoint.pre_shutdown()
     await endpoint.shutdown(30)
     assert wire.sent.startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+@pytest.fixture
+async def waited_for(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> asyncio.Future[Version]:
+    """What the answers of the desk wait for, without a task."""
+    outcome: asyncio.Future[Version] = asyncio.get_running_loop().create_future()
+    known = cast(Known, SimpleNamespace(is_plain=True, shape=SimpleNamespace(method="GET")))
+
+    def answer() -> Response:
+        return Response(body=outcome.result().etag.encode())
+
+    monkeypatch.setattr(desk, "shapes", SimpleNamespace(find=lambda _head: (known, Head("/b/k", {}))))
+    monkeypatch.setattr(desk, "answer_at_once", lambda _request: Soon(outcome, answer), raising=False)
+    return outcome
+
+
+async def test_an_answer_that_waits_for_one_thing_comes_when_that_is_there(
+    endpoint: Endpoint, desk: Desk, waited_for: asyncio.Future[Version]
+) -> None:
+    wire = await connected(endpoint)
+    await wire.give([GET])
+    await _turns()
+    assert wire.connection.is_busy
+    assert not wire.sent
+    waited_for.set_result(cast(Version, SimpleNamespace(etag="<soon>")))
+    assert (await wire.settled()).endswith(b"\r\n\r\n<soon>")
+    await wire.give([GET])
+    assert (await wire.settled()).count(b"<soon>") == 2
+    assert not desk.asked
+
+
+async def test_a_fault_behind_the_wait_ends_the_connection_and_is_logged(
+    endpoint: Endpoint, waited_for: asyncio.Future[Version], caplog: pytest.LogCaptureFixture
+) -> None:
+    wire = await connected(endpoint)
+    await wire.give([GET])
+    waited_for.set_exception(ZeroDivisionError("a fault of ours"))
+    assert await wire.settled() == b""
+    assert wire.is_closing()
+    assert "a fault of ours" in caplog.text
+
+
+async def test_a_client_that_goes_away_while_its_answer_is_waited_for_is_no_fault(
+    endpoint: Endpoint, waited_for: asyncio.Future[Version], caplog: pytest.LogCaptureFixture
+) -> None:
+    wire = await connected(endpoint)
+    await wire.give([GET])
+    await _turns()
+    wire.end()
+    waited_for.set_result(cast(Version, SimpleNamespace(etag="<soon>")))
+    await _turns()
+    assert not wire.connection.is_busy
+    assert not wire.sent
+    assert not caplog.records
+
+
+async def test_a_stop_waits_for_what_an_answer_waits_for(endpoint: Endpoint, waited_for: asyncio.Future[Version]) -> None:
+    wire = await connected(endpoint)
+    await wire.give([GET])
+    endpoint.pre_shutdown()
+    stopping = asyncio.ensure_future(endpoint.shutdown(PATIENCE_SECONDS))
+    await _turns()
+    assert not stopping.done()
+    waited_for.set_result(cast(Version, SimpleNamespace(etag="<soon>")))
+    await stopping
+    assert wire.sent.endswith(b"<soon>")
+
+
+async def test_a_stop_does_not_wait_for_ever(endpoint: Endpoint, waited_for: asyncio.Future[Version]) -> None:
+    wire = await connected(endpoint)
+    await wire.give([GET])
+    endpoint.pre_shutdown()
+    await endpoint.shutdown(0)
+    await _turns()
+    assert waited_for.cancelled()
+    assert wire.is_closing()
+    assert not wire.sent
 
 
 async def test_a_connection_in_use_is_not_idle(endpoint: Endpoint, desk: Desk) -> None:

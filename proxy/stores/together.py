@@ -1,0 +1,39 @@
+"""The small shards of one segment, put to several stores by one call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from proxy.stores.convoy import Ride
+from proxy.stores.observe import ObservedStore
+from proxy.stores.protocol import ShardName
+
+Body = Sequence[bytes | memoryview]
+
+
+async def put_together(stores: Sequence[ObservedStore], names: Sequence[ShardName], shards: Sequence[Body]) -> Mapping[int, float]:
+    """Put each shard to its store, where all are in one convoy and keep pace; return those that are stored, and how many seconds each took.
+
+    The others are still to be put. Whatever went wrong with one will go wrong again, and then be told.
+    """
+    size_bytes = sum(map(len, shards[0]))  # of each
+    rides = _board(stores, names, shards, size_bytes)
+    made: Sequence[float | None] = [None] * len(rides)
+    try:
+        if len(rides) == len(stores):
+            made = await rides[0].convoy.make_all(rides)
+    finally:
+        for store, ride, seconds in zip(stores, rides, made, strict=False):
+            store.alight(ride, size_bytes, seconds)
+    return {place: seconds for place, seconds in enumerate(made) if seconds is not None}
+
+
+def _board(stores: Sequence[ObservedStore], names: Sequence[ShardName], shards: Sequence[Body], size_bytes: int) -> list[Ride]:
+    """Return a ride for each shard; fewer if not all go in a convoy."""
+    rides: list[Ride] = []
+    for store, name, shard in zip(stores, names, shards, strict=True):
+        ride = store.board(name, shard, size_bytes)
+        if ride is None:
+            break
+        rides.append(ride)
+    return rides
