@@ -122,6 +122,15 @@ class Budget:
             await self.grow(grant, grant.claim_bytes)
         return grant
 
+    def claim_at_once(self, size_bytes: int, *, owner: str) -> Grant | None:
+        """Return a grant of all that it may grow to; None if that has to be waited for."""
+        if self._waiting or size_bytes > min(self._free, self._kept_for_small, SMALL_SIZE):
+            grant = self.claim(size_bytes, owner=owner)
+            return grant if grant.grow_at_once() else None
+        grant = Grant(self, size_bytes, owner=owner, is_small=True, number=next(self._numbers))  # as above, by a shorter way
+        self._take(grant, size_bytes)
+        return grant
+
     def take_at_once(self, size_bytes: int, *, owner: str) -> Grant | None:
         """Hold bytes if they are free, and nobody waits; for what can wait for nobody, and does without."""
         grant = Grant(self, size_bytes, owner=owner, is_small=False, number=next(self._numbers))

@@ -89,8 +89,8 @@ def read_at_once(destination: VersionDestination, body: Body, budget: Budget) ->
     """As `read_whole`, of a body that is here, if there is memory for it. None of any other, of which nothing has been read."""
     if not isinstance(body, HereAlready):
         return None
-    held = budget.claim(_memory(destination, body), owner=destination.bucket.tenant_id)
-    if not held.grow_at_once():
+    held = budget.claim_at_once(_memory(destination, body), owner=destination.bucket.tenant_id)
+    if held is None:
         return None
     try:
         whole = body.take_at_once()

@@ -307,6 +307,7 @@ class _Breaker:
         "_silent_since",
         "_slowed",
         "_usual_seconds",
+        "avoided",
         "until",
     )
 
@@ -321,6 +322,7 @@ class _Breaker:
         self._silent_since: float | None = None  # since when others overtake it and it has answered nothing
         self._insisted_at: float | None = None  # since when somebody who insists has no answer
         self.until = 0.0  # when a probe is due
+        self.avoided = False  # whether others are to be asked first
 
     @property
     def open(self) -> bool:
@@ -330,11 +332,6 @@ class _Breaker:
     @property
     def state(self) -> str:
         return "open" if self.open else "late" if self.avoided else "closed"
-
-    @property
-    def avoided(self) -> bool:
-        """Whether others are to be asked first."""
-        return self._failures >= FAILURES_TO_OPEN or self._overtaken >= FAILURES_TO_OPEN
 
     @property
     def has_slowed(self) -> bool:
@@ -363,14 +360,17 @@ class _Breaker:
             self._overtaken = 0
         if seconds <= max(self._pace_seconds, self._usual_seconds):
             self._slowed, self._usual_seconds = 0, math.inf
+        self.avoided = self._overtaken >= FAILURES_TO_OPEN
 
     def fail(self, count: int, now: float) -> None:
         self._failures += count
+        self.avoided = self.avoided or self.open
         self.forget_insistence()
         self._put_off(now)
 
     def overtake(self, now: float, pace_seconds: float) -> None:
         self._overtaken += 1
+        self.avoided = self.avoided or self._overtaken >= FAILURES_TO_OPEN
         self._pace_seconds = pace_seconds
         self._silent_since = now if self._silent_since is None else self._silent_since
         self._put_off(now)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.engine.grant import Grant
+from proxy.engine.budget import Budget
 from proxy.errors import ManifestUnavailable
 from proxy.manifest.records import ObjectKey, Version
 from proxy.server.at_once import AtOnce
@@ -133,7 +133,7 @@ async def test_what_a_bucket_settles_counts_from_then_on(site: Site) -> None:
 
 async def test_where_memory_is_not_free_at_once_it_is_waited_for(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     await learn(site, put())
-    monkeypatch.setattr(Grant, "grow_at_once", lambda _grant: False)
+    monkeypatch.setattr(Budget, "claim_at_once", lambda *_, **__: None)
     assert b" 200 OK" in await site.ask(put(b"later"))
     assert await site.lab.get("k") == b"later"
 
