@@ -60,7 +60,7 @@ def distant_bucket(data: Path) -> Iterator[Running]:  # noqa: ARG001 -- it keeps
     """Run one bucket, to be used directly."""
     with far_side((BUCKET,), megabytes_per_second=MEGABYTES_PER_SECOND) as far:
         endpoint = Endpoint("127.0.0.1", far.ports[BUCKET], ACCESS_KEY, SECRET_KEY)
-        yield Running("direct", endpoint, far.pid, asked=partial(_asked, far, (BUCKET,)))
+        yield Running("direct", endpoint, far.pid)
 
 
 def _asked(far: FarSide, lines: Collection[str]) -> int:

@@ -53,6 +53,14 @@ def test_a_workload_that_the_yardstick_did_not_do_has_no_ratio() -> None:
     assert (line["× rclone"], line["op/s"], line["rclone op/s"]) == ("", "2,000", "")
 
 
+def test_a_line_tells_the_requests_of_stores_where_they_are_counted() -> None:
+    group = [replace(THEIRS, requests=2.0), replace(OURS, requests=0.76)]
+    line = dict(zip(headers(["rclone"], ["rclone"]), cells(group, ["rclone"], ["rclone"]), strict=True))
+    assert (line["requests"], line["rclone requests"]) == ("0.76", "2.00")
+    uncounted = dict(zip(headers(["rclone"]), cells([THEIRS, OURS], ["rclone"]), strict=True))
+    assert uncounted["requests"] == ""
+
+
 def test_the_picture_has_a_bar_for_each_workload_that_both_did() -> None:
     ratios = ratios_of([OURS.as_dict(), THEIRS.as_dict(), replace(OURS, workload="GET").as_dict()])
     assert ratios == [("PUT 4 KiB", 2.0)]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from bench.wan.campaign import FAST, TROUBLES
 from bench.wan.line import State
-from bench.wan.operations import GET_8M, GET_64K, PUT_64K, Measured, Operation
+from bench.wan.operations import GET_8M, GET_64K, PUT_4K_16, PUT_64K, Measured, Operation
 from bench.wan.simulated import measured
 from bench.wan.simulated_proxy import SimulatedProxy
 from tests.leaping import leap
@@ -39,6 +40,14 @@ def test_with_one_store_slow_and_one_dead_requests_take_little_longer(operation:
     troubled = leap(_measured(operation, dict(TROUBLES["slow + dead"])))
     assert troubled.percentile(0.5) < 1.1 * healthy.percentile(0.5)
     assert troubled.percentile(0.99) < 1.7 * healthy.percentile(0.99)
+
+
+@pytest.mark.parametrize("writers", [8, 16])
+def test_many_writers_of_small_objects_share_their_puts_and_take_little_longer_than_a_few(writers: int) -> None:
+    few = leap(_measured(replace(PUT_4K_16, connections=4, most=400), {}))
+    many = leap(_measured(replace(PUT_4K_16, connections=writers, most=800), {}))
+    assert many.requests < 0.9
+    assert many.percentile(0.5) < 1.15 * few.percentile(0.5)
 
 
 def test_the_same_seed_gives_the_same_figures() -> None:
