@@ -24,7 +24,7 @@ from bench.report import as_json, as_markdown, print_table
 from bench.rounds import Starter, run_rounds
 from bench.workloads import FULL, QUICK, Scale
 
-console = Console(width=160)
+console = Console(width=170)
 
 
 def main(

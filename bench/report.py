@@ -21,7 +21,8 @@ def print_table(console: Console, measures: Sequence[Measure]) -> None:
     table = Table(title=f"{os.cpu_count()} cores, {platform.machine()}, client and stores on the same machine", title_justify="left")
     asking = _asking(measures)
     for header in headers(yardsticks, asking):
-        table.add_column(header, justify="left" if header == "workload" else "right", no_wrap=header == "workload")
+        longest = max(map(len, header.split()))
+        table.add_column(header, justify="left" if header == "workload" else "right", no_wrap=header == "workload", min_width=longest)
     for group in _groups(measures):
         table.add_row(*cells(group, yardsticks, asking))
     console.print(table)

@@ -15,7 +15,7 @@ from bench.servers import ServerFailed
 from bench.wan.campaign import FULL, QUICK, TROUBLES, measure
 from bench.wan.table import as_json, table
 
-console = Console(width=160)
+console = Console(width=170)
 
 
 def main(

@@ -8,6 +8,7 @@ from typing import Literal
 from bench.wan.operations import FIRST, GET_8M, GET_64K, PUT_64K, Measured
 
 ENOUGH = 100  # requests, for a p99 to be judged: of fewer it is the longest, and one lost message decides
+DIGITS = 2  # of a ratio, as it is told
 OF_THE_SUM = 1.1  # a large object may take that much longer than it would at the sum of the bandwidths: it has a beginning and an end
 
 
@@ -41,7 +42,7 @@ class Ratios:
     def verdict(self, aim: Aim) -> Literal["met", "missed", ""]:
         """Say whether all that there is an aim for, and enough was measured of, is within it."""
         pairs = [(self.p50, aim.p50), (self.p99, aim.p99 if self.p99_counts else None)]
-        held = [ratio <= most for ratio, most in pairs if most is not None]
+        held = [round(ratio, DIGITS) <= most for ratio, most in pairs if most is not None]
         if not held:
             return ""
         return "met" if all(held) else "missed"

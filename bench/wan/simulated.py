@@ -71,7 +71,7 @@ def main(
     findings.comparisons = [Comparison(name, found, direct if name == "healthy" else healthy) for name, found in states.items()]
     large = [leap(_large(seed, findings.large_bytes)) for seed in range(min(seeds, LARGE_SEEDS))]
     findings.large = {what: mean(one[what] for one in large) for what in large[0]}
-    Console(width=160).print(table(findings))
+    Console(width=170).print(table(findings))
 
 
 def _pooled(runs: Sequence[dict[str, Measured]]) -> dict[str, Measured]:

@@ -21,7 +21,8 @@ COLUMNS = (*RATIOS, *TIMES, "adapted after", "requests", "of", "failed")
 
 def table(findings: Findings) -> Table:
     """Return what is beside what, section by section, and the large object at the end."""
-    all_of_it = Table("", title="× p50, × p99: as multiples of what is beside it", title_justify="left")
+    all_of_it = Table(title="× p50, × p99: as multiples of what is beside it", title_justify="left")
+    all_of_it.add_column("", no_wrap=True)
     for column in COLUMNS:
         all_of_it.add_column(column, justify="right")
     for comparison in findings.comparisons:
@@ -29,8 +30,7 @@ def table(findings: Findings) -> Table:
         for row in _rows(comparison):
             all_of_it.add_row(*row)
         all_of_it.add_section()
-    all_of_it.add_row(f"[bold]{findings.large_bytes // MIB} MiB, beside the sum of")
-    all_of_it.add_row(f"[bold]six lines of {NARROW:.0f} MB/s")
+    all_of_it.add_row(f"[bold]{findings.large_bytes // MIB} MiB, beside {NARROW:.0f} MB/s a store")
     for name, seconds in findings.large.items():
         all_of_it.add_row(*_large(name, seconds, findings.large_bytes))
     return all_of_it
