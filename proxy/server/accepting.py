@@ -3,7 +3,8 @@
 asyncio's own server accepts whatever comes, and tells of a connection with TLS only after its handshake. So sockets are accepted here.
 
 A connection that another worker is to accept (`balance` says why) is left to it for a while. Meanwhile its socket is not watched: it would
-wake this worker all the time.
+wake this worker all the time. It is not watched for a moment either when another was faster: of thousands of connections a second, a worker
+need not wake for each that it does not get.
 """
 
 from __future__ import annotations
@@ -20,10 +21,9 @@ from proxy.server.balance import BEAT_SECONDS, Share
 
 logger = logging.getLogger(__name__)
 
-AGAIN_SECONDS = 0.001  # until a connection that was left to others is looked for again
+AGAIN_SECONDS = 0.001  # until a socket is looked at again whose connection was left to others, or taken by another
 PATIENCE_SECONDS = 0.05  # for a worker it was left to: some turns of a busy event loop
 RETRY_SECONDS = 1.0  # no file descriptor is left: some will be
-AT_ONCE = 64  # connections, before others have a turn of the event loop
 Take = Callable[[socket.socket, str], None]  # an accepted socket, and the client's address
 
 
@@ -92,14 +92,12 @@ class Entrance:
             self._listening.close()
 
     def _look(self) -> None:
-        """Accept what waits, until it is another worker's."""
-        for _ in range(AT_ONCE):
-            if not self._share.has_fewest:
-                self._left_at = self._loop.time()
-                self._pause(AGAIN_SECONDS, self._look_again)
-                return
-            if not self._accept():
-                return
+        """Accept a connection, or leave it to others. If one more waits, the event loop calls again."""
+        if self._share.has_fewest:
+            self._accept()
+        else:
+            self._left_at = self._loop.time()
+            self._pause(AGAIN_SECONDS, self._look_again)
 
     def _look_again(self) -> None:
         """Accept a connection that was left to others, if they have had time enough. The next one is left to them anew."""
@@ -111,29 +109,27 @@ class Entrance:
             self.watch()
             self._accept()
 
-    def _accept(self) -> bool:
-        """Accept a connection, if one waits; tell whether to go on."""
+    def _accept(self) -> None:
         try:
             connection, address = self._listening.accept()
-        except BlockingIOError:
-            return False
+        except BlockingIOError:  # another was faster
+            self._pause(AGAIN_SECONDS, self.watch)
         except OSError as error:
-            return self._failed(error)
-        connection.settimeout(0)
-        self._take(connection, str(address[0]))
-        return True
+            self._failed(error)
+        else:
+            connection.settimeout(0)
+            self._take(connection, str(address[0]))
 
-    def _failed(self, error: OSError) -> bool:
+    def _failed(self, error: OSError) -> None:
         if error.errno == errno.ECONNABORTED:  # that client has gone already
-            return True
+            return
         if error.errno == errno.EINVAL:  # whoever started us has closed the port for all, and is about to stop us
             self.close()
-            return False
+            return
         logger.warning("cannot accept a connection: %s", error.strerror)
         self.is_unable = True
         self._share.withdraw()
         self._pause(RETRY_SECONDS, self.watch)
-        return False
 
     def _pause(self, seconds: float, then: Callable[[], None]) -> None:
         self._loop.remove_reader(self._listening)

@@ -34,9 +34,9 @@ _SIZE = 8
 def new_memory(workers: int) -> int:
     """Return a file for what so many workers tell each other: for `Board`, in each of them."""
     size = workers * _NUMBERS * _SIZE
-    if hasattr(os, "memfd_create"):  # of Linux: unlike a file, it needs no room on a disk when it is written to
+    try:  # unlike a file, it needs no room on a disk when it is written to
         file = os.memfd_create("shardgate-connections")
-    else:
+    except (AttributeError, OSError):  # not every system has it, or lets everybody use it
         with TemporaryFile() as temporary:
             file = os.dup(temporary.fileno())
     os.write(file, bytes(size))

@@ -186,6 +186,22 @@ def test_connections_that_are_closed_to_make_room_free_their_files_at_once(autho
         until(lambda: len(list(files.iterdir())) <= before + 21)
 
 
+def test_connections_are_counted_no_more_when_they_have_ended_also_in_their_handshake(
+    authority: Authority, first: Pair, tmp_path: Path
+) -> None:
+    first.write(tmp_path / "certificate.pem", tmp_path / "key.pem")
+    with shardgate(tmp_path, config=_config(tmp_path), ca=authority.path) as server:
+        with ExitStack() as opened:
+            for _ in range(3):
+                opened.enter_context(_connected(server))
+                opened.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_SECONDS))
+            until(lambda: b'shardgate_connections{worker="0"} 7.0' in _metrics(server))  # one asks
+        with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_SECONDS) as connection:
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            read_to_end(connection)
+        until(lambda: b'shardgate_connections{worker="0"} 1.0' in _metrics(server))
+
+
 def test_a_stop_waits_for_an_upload_over_tls(authority: Authority, first: Pair, tmp_path: Path) -> None:
     first.write(tmp_path / "certificate.pem", tmp_path / "key.pem")
     with shardgate(tmp_path, config=_config(tmp_path), ca=authority.path) as server:
