@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from proxy.engine.verbs import Verbs
 from proxy.errors import ProxyError
+from proxy.manifest.begun import Begun
 from proxy.manifest.drafts import NO_CONDITIONS, Conditions
 from proxy.manifest.events import Cause
 from proxy.manifest.records import Bucket, ObjectKey, Version, VersionId
@@ -55,6 +56,10 @@ class DeletingVerbs(Verbs):
         return await self._manifest.delete_latest(
             bucket.id, key, marker_id=marker_id, now_ms=now_ms, conditions=conditions, cause=cause, owner=owner
         )
+
+    def begin_delete_latest(self, bucket: Bucket, key: ObjectKey) -> Begun[Version | None] | None:
+        """Begin what `delete_latest` does, if it waits for nothing but its commit; else None, and nothing has been begun."""
+        return self._manifest.begin_delete_latest(bucket.id, key, marker_id=self._new_version_id(), now_ms=self._clock.now_ms())
 
     async def delete_many(self, bucket: Bucket, deletions: Sequence[Deletion]) -> tuple[Version | ProxyError | None, ...]:
         """Delete each on its own: one that fails does not stop the rest. Return what `delete` did, or its error, in the order asked."""

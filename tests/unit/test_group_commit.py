@@ -155,15 +155,19 @@ async def test_who_was_told_a_moment_ago_is_waited_for_if_there_were_more_togeth
 
     async def change_twice(number: int) -> None:
         await committer.run(Joint(steps, number))
+        await waiting.wait()
         await committer.run(Joint(steps, number))
 
+    waiting = asyncio.Event()
     monkeypatch.setattr(group_commit, "sleep", wait)
     first = [asyncio.create_task(change_twice(number)) for number in range(3)]
     await asyncio.to_thread(freezing.wait)
     others = [asyncio.create_task(committer.run(Joint(steps, number))) for number in range(3, 5)]
     await asyncio.sleep(0.0)
     thawed.set()
-    await until(lambda: committer._jobs.qsize() > 0 and len(waits) == 1)  # the first three are here again
+    await until(lambda: len(waits) == 1)
+    waiting.set()
+    await until(lambda: committer._jobs.qsize() > 0)  # the first three are here again
     come.set()
     await asyncio.gather(*first, *others)
     assert together == [3, 5]
@@ -197,6 +201,16 @@ async def test_of_changes_of_one_kind_those_whose_callers_went_away_never_happen
     outcomes = await asyncio.gather(first, *others, return_exceptions=True)
     assert [outcomes[1], outcomes[3]] == [2, 4]
     assert database.facts() == [1, 2, 4]
+
+
+async def test_who_is_called_back_hears_what_became_of_his_change(committer: GroupCommitter, database: Database) -> None:
+    made, refused, alone = (committer.begin(step) for step in (Joint(add_each, 1), Joint(add_each, -1), add(2)))
+    await asyncio.wait([made.ended, refused.ended, alone.ended])
+    assert (made.result(), alone.result()) == (1, 2)
+    with pytest.raises(KeyError):
+        refused.result()
+    assert database.facts() == [1, 2]
+    assert committer._alike == 0
 
 
 async def test_what_has_just_begun_is_finished_by_whoever_closes(database: Database) -> None:
@@ -298,6 +312,27 @@ async def test_a_change_past_its_deadline_fails_and_one_behind_it_never_happens(
     assert await committer.run(add(4)) == 4
     assert database.facts() == [1, 4]
     await committer.close()
+
+
+async def test_who_is_called_back_past_the_deadline_is_told_so_and_what_had_not_begun_never_happens(
+    committer: GroupCommitter, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timers: list[Callable[[], object]] = []
+    loop, thawed, freezing = asyncio.get_running_loop(), threading.Event(), threading.Event()
+    monkeypatch.setattr(loop, "call_later", lambda _, timer: timers.append(timer) or loop.call_at(loop.time() + 3600, timer))
+    changes = [committer.begin(add(1, lambda: freezing.set() or thawed.wait()))]
+    await asyncio.to_thread(freezing.wait)
+    changes.append(committer.begin(add(2)))
+    await asyncio.sleep(0)
+    for timer in timers:
+        timer()
+    for change in changes:
+        assert change.ended.done()
+        with pytest.raises(ManifestUnavailable, match="not answered within"):
+            change.result()
+    thawed.set()
+    assert await committer.run(add(3)) == 3
+    assert database.facts() == [1, 3]
 
 
 async def test_a_change_whose_caller_went_away_before_it_began_never_happens(committer: GroupCommitter, database: Database) -> None:

@@ -17,6 +17,7 @@ from typing import Literal, Protocol, TypeAlias, cast
 
 from msgspec import UNSET
 
+from proxy.manifest.begun import Begun
 from proxy.manifest.campaigns import CampaignId, Order
 from proxy.manifest.drafts import NO_CONDITIONS, AttributeChange, Conditions, VersionDraft
 from proxy.manifest.plans.locks import OBJECT_LOCK
@@ -141,6 +142,7 @@ class _Acknowledged:
     def __init__(self, manifest: Manifest, journal: Stored, steps: Mapping[str, Callable[..., bool]]) -> None:
         self._manifest = manifest
         self._journal = journal
+        self._deletes_at_once = "delete_latest" not in steps
         for name in ALL:
             setattr(self, name, _waiting(getattr(manifest, name), steps.get(name, _never), journal))
 
@@ -153,6 +155,15 @@ class _Acknowledged:
     def is_confirmed(self, version: Version, draft: VersionDraft) -> bool:
         """Tell whether its label says all of it."""
         return not _tells_other_than_label(version, draft)
+
+    def begin_delete_latest(
+        self, bucket_id: BucketId, key: ObjectKey, *, marker_id: VersionId, now_ms: int
+    ) -> Begun[Version | None] | None:
+        """Begin a deletion that need not wait for the journal."""
+        if not self._deletes_at_once:
+            return None
+        self._journal.admit(waits=False)
+        return self._manifest.begin_delete_latest(bucket_id, key, marker_id=marker_id, now_ms=now_ms)
 
     def __getattr__(self, name: str) -> object:
         found: object = getattr(self._manifest, name)

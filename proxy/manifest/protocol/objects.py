@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from proxy.manifest.begun import Begun
 from proxy.manifest.drafts import (
     NO_CONDITIONS,
     AttributeChange,
@@ -142,6 +143,12 @@ class Objects(Protocol):
     None; Enabled adds a delete marker with `marker_id`; Suspended replaces the null version by a null delete marker.
     The marker is the bucket owner's, unless `owner` says whose. Returns the marker added; it is copied to other buckets as their rules want
     if it `replicates`, as what clients delete does."""
+
+    def begin_delete_latest(
+        self, bucket_id: BucketId, key: ObjectKey, *, marker_id: VersionId, now_ms: int
+    ) -> Begun[Version | None] | None: ...
+
+    """Begin what `delete_latest` does, if it waits for nothing but its commit; else None, and nothing has been begun."""
 
     # Multipart
     async def begin_upload(self, upload: Upload) -> None: ...  # BucketMissing

@@ -48,7 +48,7 @@ def find_descriptor(path: str | Path) -> int | None:
     return None
 
 
-def identity(path: Path) -> tuple[int, int]:
-    """Return what tells a file from another of its name."""
+def identity(path: str | Path | int) -> tuple[int, int]:
+    """Return what tells a file, by its path or a descriptor, from another of its name."""
     found = os.stat(path)
     return found.st_dev, found.st_ino

@@ -34,6 +34,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from proxy.errors import ManifestUnavailable
 from proxy.lanes import in_time
+from proxy.manifest.begun import Begun
 from proxy.manifest.sqlite.turn import Turn
 
 Item = TypeVar("Item")
@@ -126,23 +127,45 @@ class GroupCommitter:
 
         Raises what the step raised, or `ManifestUnavailable`. If that is because of the deadline, it may have happened all the same.
         """
+        future = self._begin(step)
+        try:
+            returned: Result = _returned(await in_time(future, self._timeout_seconds))
+        except TimeoutError:
+            raise self._late() from None
+        finally:
+            self._alike -= isinstance(step, Joint)
+        return returned
+
+    def begin(self, step: Step[Result]) -> Begun[Result]:
+        """As `run`, for whoever is called back when it has ended."""
+        future = self._begin(step)
+        timer = self._loop.call_later(self._timeout_seconds, future.cancel)
+
+        def end(_: asyncio.Future[Any]) -> None:
+            self._alike -= isinstance(step, Joint)
+            timer.cancel()
+
+        def result() -> Result:
+            if future.cancelled():  # by the timer, or by whoever waits for it
+                raise self._late()
+            returned: Result = _returned(future.result())
+            return returned
+
+        future.add_done_callback(end)
+        return Begun(future, result)
+
+    def _begin(self, step: Step[Any]) -> asyncio.Future[Any]:
         if self._overdue():
             raise ManifestUnavailable("the manifest does not answer")
         future: asyncio.Future[Any] = self._loop.create_future()
-        is_joint = isinstance(step, Joint)
-        self._alike += is_joint
+        self._alike += isinstance(step, Joint)
         self._begun_now.append(_Job(step, future))
         if len(self._begun_now) == 1:
             self._loop.call_soon(self._queue)
-        try:
-            outcome: Result | Exception = await in_time(future, self._timeout_seconds)
-        except TimeoutError:
-            raise ManifestUnavailable(f"the manifest has not answered within {self._timeout_seconds:g} s") from None
-        finally:
-            self._alike -= is_joint
-        if isinstance(outcome, Exception):  # raised here: a future would not take every exception
-            raise outcome
-        return outcome
+        return future
+
+    def _late(self) -> ManifestUnavailable:
+        return ManifestUnavailable(f"the manifest has not answered within {self._timeout_seconds:g} s")
 
     async def close(self) -> None:
         """Finish what is queued, then stop the thread. A disk that hangs does not hold us up."""
@@ -202,11 +225,8 @@ class GroupCommitter:
         return group
 
     def _add_waiting(self, group: list[_Job]) -> None:
-        while len(group) < MAX_GROUP:
-            try:
-                jobs = self._jobs.get_nowait()
-            except Empty:
-                break
+        while len(group) < MAX_GROUP and not self._jobs.empty():  # nobody else takes any
+            jobs = self._jobs.get_nowait()
             if jobs is None:
                 self._jobs.put(None)
                 break
@@ -269,6 +289,12 @@ class GroupCommitter:
     def _deliver(self, group: Sequence[_Job], outcomes: Sequence[object]) -> None:
         with suppress(RuntimeError):  # the loop is closed, as after a disk that hung: nobody waits any more
             self._loop.call_soon_threadsafe(_set_results, group, outcomes)
+
+
+def _returned(outcome: Result | Exception) -> Result:
+    if isinstance(outcome, Exception):  # raised here: a future would not take every exception
+        raise outcome
+    return outcome
 
 
 def _kind(job: _Job) -> Steps[Any, Any] | None:

@@ -37,6 +37,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from proxy.errors import ManifestUnavailable
+from proxy.manifest.sqlite.database import identity
 from proxy.manifest.sqlite.log_head import LogHead
 
 IS_TOLD = sys.platform == "linux"  # of failures, by the kernel. Elsewhere SQLite syncs within the commits
@@ -52,8 +53,11 @@ class LogSync:
 
     def __init__(self, database: Path) -> None:
         self._database = database
+        self._mark = _mark_file(database)
+        self._path = f"{os.path.realpath(database)}-wal"  # SQLite puts it beside the file itself, not beside a link to it
         self._lock = threading.Lock()  # the kernel tells a descriptor once: whoever syncs next must not miss it
         self._log: int | None = None
+        self._identity = (0, 0)  # of the log that is open
         self._failure = ""
         self._reader: sqlite3.Connection | None = None
         self._head: LogHead | None = None
@@ -94,7 +98,7 @@ class LogSync:
         """Raise `ManifestUnavailable` if a sync has failed, in any process, since the machine was started."""
         if self._failure:
             raise ManifestUnavailable(self._failure)
-        refuse_spoiled(self._database)
+        refuse_marked(self._database, self._mark)
 
     def close(self) -> None:
         if self._lock.acquire(blocking=False):  # else somebody is at a sync, on a disk that hangs
@@ -105,13 +109,13 @@ class LogSync:
 
     def _open_log(self) -> int:
         """Return the descriptor of the log. A log that all have closed is removed, and the next one is another file."""
-        path = f"{os.path.realpath(self._database)}-wal"
         try:
-            if self._log is not None and not os.path.samestat(os.fstat(self._log), os.stat(path)):
+            if self._log is not None and self._identity != identity(self._path):
                 os.close(self._log)
                 self._log = None
             if self._log is None:
-                self._log = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+                self._log = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+                self._identity = identity(self._log)
         except OSError as error:
             raise ManifestUnavailable(f"{error.filename} cannot be opened: {error.strerror}") from error
         return self._log
@@ -122,14 +126,21 @@ class LogSync:
         except OSError as error:
             self._failure = f"the log of {self._database} could not be synced ({error.strerror}): {_REMEDY}"
             with suppress(OSError):  # on a disk that has become read-only nobody else can write, either
-                _mark_file(self._database).write_bytes(_BOOT_ID.read_bytes())
+                self._mark.write_bytes(_BOOT_ID.read_bytes())
             raise ManifestUnavailable(self._failure) from error
 
 
 def refuse_spoiled(database: Path) -> None:
     """Raise `ManifestUnavailable` if a process has marked that a sync of the log failed since the machine was started."""
+    refuse_marked(database, _mark_file(database))
+
+
+def refuse_marked(database: Path, mark: Path) -> None:
+    """As `refuse_spoiled`. Each group asks this three times, and a mark is rarely there: to look takes 1 us, to open it in vain 5."""
+    if not os.access(mark, os.F_OK):
+        return
     try:
-        is_marked = _mark_file(database).read_bytes() == _BOOT_ID.read_bytes()
+        is_marked = mark.read_bytes() == _BOOT_ID.read_bytes()
     except FileNotFoundError:
         return
     except OSError as error:  # a mark of the administrator's, perhaps, that this server may not read

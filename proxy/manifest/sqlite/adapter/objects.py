@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from proxy.manifest.begun import Begun
 from proxy.manifest.drafts import (
     NO_CONDITIONS,
     AttributeChange,
@@ -125,6 +126,11 @@ class Objects(StepRunner):
     ) -> Version | None:
         deletion = deletions.LatestDeletion(bucket_id, key, marker_id, now_ms, conditions, cause, replicates, owner)
         return await self._write_together(_delete_each_latest, deletion)
+
+    def begin_delete_latest(
+        self, bucket_id: BucketId, key: ObjectKey, *, marker_id: VersionId, now_ms: int
+    ) -> Begun[Version | None] | None:
+        return self._begin_together(_delete_each_latest, deletions.LatestDeletion(bucket_id, key, marker_id, now_ms))
 
     # Multipart
 

@@ -10,6 +10,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from proxy.clock import Clock
 from proxy.errors import ManifestUnavailable
+from proxy.manifest.begun import Begun
 from proxy.manifest.sqlite import epoch
 from proxy.manifest.sqlite.callers import KeptCallers
 from proxy.manifest.sqlite.database import BUSY_SHARE, connect, identity
@@ -124,14 +125,23 @@ class StepRunner:
         try:
             return await self._note(step, *args, **kwargs)
         finally:  # past its deadline it may have happened all the same
-            self._changed_ms = self._clock.now_ms()
+            self._changed()
 
     async def _write_together(self, steps: Steps[Item, Result], item: Item) -> Result:
         """As `_write`, in one step with its like that come right before and behind it."""
         try:
             return await self._committer.run(Joint(steps, item))
         finally:
-            self._changed_ms = self._clock.now_ms()
+            self._changed()
+
+    def _begin_together(self, steps: Steps[Item, Result], item: Item) -> Begun[Result]:
+        """As `_write_together`, for whoever is called back."""
+        begun = self._committer.begin(Joint(steps, item))
+        begun.ended.add_done_callback(self._changed)
+        return begun
+
+    def _changed(self, _: object = None) -> None:
+        self._changed_ms = self._clock.now_ms()
 
     async def _note(self, step: Step[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result:
         """Make a change that a copy of the manifest can do without: it finds out by itself, or the change matters only now."""
