@@ -170,3 +170,8 @@ def segment_prefix(segment_id: bytes) -> str:
     """Return what the names of all shards of a segment begin with, whatever their generation."""
     text = segment_id.hex()
     return f"{text[:2]}/{text}-"
+
+
+def parse_prefix(prefix: str) -> bytes:
+    """Return the id of the segment whose prefix this is."""
+    return bytes.fromhex(prefix[3:-1])

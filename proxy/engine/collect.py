@@ -82,6 +82,7 @@ class Collector:
         more = await self._manifest.bury_extents(now_ms=self._clock.now_ms()) > 0
         more |= await self._manifest.spread_garbage(self._fleet.stores, limit=BATCH) == BATCH
         until, before = self._clock.monotonic() + STEP_SECONDS, await self._before_ms()
+        more |= await self._manifest.split_garbage(before_ms=before, limit=BATCH) == BATCH
         sweeps = [_Sweep(store) for store in self._fleet.stores.values()]
         await self._sweep_all(sweeps, until, before)
         left = await self._manifest.count_garbage()

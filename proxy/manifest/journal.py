@@ -65,7 +65,7 @@ TABLES: tuple[Table, ...] = (
     Table(name="part", key=("upload", "number"), columns=("record",)),
     Table(name="completed_upload", key=("id",), columns=("bucket", "key", "version_id", "parts", "completed")),
     # What is to be deleted still lies in the stores for a while, and must not be taken for an object again.
-    Table(name="garbage", key=("store", "due", "name"), columns=("search",)),
+    Table(name="garbage", key=("store", "due", "name"), columns=("search", "shards")),
     Table(name="leftover", key=("name", "store"), columns=("shard",)),
     Table(name="draw", key=("segment", "generation"), columns=("targets", "expires", "revoked"), quiet=("expires",)),
     # An id that was leased and not settled when the journal ends: its shards are of a write that was under way.

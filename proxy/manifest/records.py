@@ -329,12 +329,16 @@ class GarbageSegment(Record, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Garbage(Record, frozen=True, kw_only=True, omit_defaults=True):
-    """One shard to delete from one store, or, with `search`, whatever there is whose name begins so."""
+    """One shard to delete from one store, or, with `search`, whatever there is whose name begins so.
+
+    Before it is due, all of a segment: then `shards` says where they lie, as (store, name) of each, and `store` names none.
+    """
 
     store: str
     name: str
     search: bool = False
     due_ms: int  # when it was queued, or when a store that failed is to be asked again
+    shards: tuple[tuple[str, str], ...] = ()
 
 
 class Job(Record, frozen=True, kw_only=True, omit_defaults=True):

@@ -246,6 +246,7 @@ async def test_an_exchange_keeps_all_of_a_version_but_its_extent_and_queues_the_
     assert (await manifest.load_extents([new.id]))[0].layout == moved(2)
     with pytest.raises(ExtentMissing):
         await manifest.load_extents([version.extents[0].id])
+    assert await manifest.split_garbage(before_ms=NOW, limit=9) == 1
     assert {row.name for row in await manifest.due_garbage("s0", before_ms=NOW, limit=9)} == {layout(1).segments[0].shard_name(0)}
     with pytest.raises(IntentRevoked):  # its ids are settled
         await manifest.commit_version(draft("other", new_layouts=(layout(3),)), settlements=[settlement])

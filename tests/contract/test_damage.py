@@ -62,6 +62,7 @@ async def only_repair(manifest: Manifest, now_ms: int) -> Repair:
 
 
 async def queued(manifest: Manifest) -> list[Garbage]:
+    await manifest.split_garbage(before_ms=NOW * 2, limit=1000)
     stores = await manifest.count_garbage()
     return [row for store in stores for row in await manifest.due_garbage(store, before_ms=NOW * 2, limit=1000)]
 

@@ -369,6 +369,7 @@ class Steps:
         await self.manifest.revoke_expired_intents(now_ms=NOW + at + at * 90_000_000)
 
     async def _spread(self, at: int) -> None:
+        await self.manifest.split_garbage(before_ms=NOW + self.number, limit=at + 1)
         await self.manifest.spread_garbage(["s0", "s1"], limit=at + 1)
 
     async def _collect(self, at: int) -> None:

@@ -33,7 +33,7 @@ async def garbage(manifest: Manifest) -> list[str]:
     after: Garbage | None = None
     while rows := await manifest.walk_garbage(after=after, limit=5000):
         after = rows[-1]
-        names += [row.name for row in rows]
+        names += [name for row in rows for _, name in row.shards]
     return names
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from proxy.clock import ManualClock
+from proxy.codec.format import shard_name
 from proxy.errors import (
     BucketExists,
     BucketMissing,
@@ -81,6 +82,7 @@ async def garbage(manifest: Manifest) -> set[bytes]:
 
 
 async def queued(manifest: Manifest) -> list[Garbage]:
+    await manifest.split_garbage(before_ms=NOW * 2, limit=1000)
     stores = await manifest.count_garbage()
     return [row for store in stores for row in await manifest.due_garbage(store, before_ms=NOW * 2, limit=1000)]
 
@@ -531,11 +533,38 @@ async def test_garbage_is_counted_by_store_and_no_further_than_is_asked(manifest
     intent = await manifest.lease_segments(owner="w", segment_ids=ids, expires_ms=NOW)
     segments = [GarbageSegment(id=ids[0], stores=("a", "b", "a")), GarbageSegment(id=ids[1], stores=("a",)), GarbageSegment(id=ids[2])]
     await manifest.settle([Settlement(intent_id=intent.id, mask=0b111)], segments, now_ms=NOW)
-    assert await manifest.count_garbage() == {"": 1, "a": 3, "b": 1}
-    assert await manifest.count_garbage(limit=2) == {"": 1, "a": 2, "b": 1}
+    for _ in range(2):
+        assert await manifest.count_garbage() == {"": 1, "a": 3, "b": 1}
+        assert await manifest.count_garbage(limit=2) == {"": 1, "a": 2, "b": 1}
+        await manifest.split_garbage(before_ms=NOW, limit=10)  # by segments or by shards, it is the same
     await manifest.know_stores(["a", "old"])
     assert await manifest.spread_garbage(["new"], limit=10) == 1
     assert await manifest.count_garbage() == {"a": 4, "b": 1, "new": 1, "old": 1}
+
+
+async def test_the_shards_of_a_segment_are_queued_for_their_stores_once_they_are_due(manifest: Manifest) -> None:
+    intent = await manifest.lease_segments(owner="w", segment_ids=[segment_id(1), segment_id(2)], expires_ms=NOW)
+    moved = GarbageSegment(id=segment_id(1), stores=("a", "b"), generations=(0, 3))
+    await manifest.settle([Settlement(intent_id=intent.id, mask=1)], [moved], now_ms=NOW)
+    await manifest.settle([Settlement(intent_id=intent.id, mask=2)], [GarbageSegment(id=segment_id(2), stores=("b",))], now_ms=NOW + 1)
+    assert await manifest.split_garbage(before_ms=NOW - 1, limit=10) == 0
+    assert await manifest.due_garbage("b", before_ms=NOW * 2, limit=10) == ()
+    assert await manifest.split_garbage(before_ms=NOW, limit=10) == 1
+    assert await manifest.due_garbage("a", before_ms=NOW, limit=10) == (Garbage(store="a", name=shard_name(segment_id(1), 0), due_ms=NOW),)
+    assert await manifest.due_garbage("b", before_ms=NOW, limit=10) == (
+        Garbage(store="b", name=shard_name(segment_id(1), 1, 3), due_ms=NOW),
+    )
+    assert await manifest.split_garbage(before_ms=NOW * 2, limit=10) == 1
+    assert len(await manifest.due_garbage("b", before_ms=NOW * 2, limit=10)) == 2
+
+
+async def test_a_segment_that_is_queued_again_in_the_same_millisecond_is_looked_for_in_all_stores(manifest: Manifest) -> None:
+    for store in ("a", "b"):
+        intent = await manifest.lease_segments(owner="w", segment_ids=[segment_id(1)], expires_ms=NOW)
+        segment = GarbageSegment(id=segment_id(1), stores=(store,))
+        await manifest.settle([Settlement(intent_id=intent.id, mask=1)], [segment], now_ms=NOW)
+    assert await manifest.spread_garbage(["a", "b", "c"], limit=10) == 1
+    assert [row.search for row in await manifest.due_garbage("b", before_ms=NOW, limit=10)] == [True]
 
 
 async def test_shards_that_come_after_their_intent_was_revoked_are_found(manifest: Manifest) -> None:

@@ -72,9 +72,13 @@ async def test_garbage_is_shown_page_by_page_of_all_stores_with_what_may_be_anyw
     intent = await manifest.lease_segments(owner="w", segment_ids=[segment_id(1), segment_id(2)], expires_ms=NOW)
     doomed = [GarbageSegment(id=segment_id(1), stores=STORES), GarbageSegment(id=segment_id(2))]
     await manifest.settle([Settlement(intent_id=intent.id, mask=3)], doomed, now_ms=NOW)
+    lie = tuple((store, shard_name(segment_id(1), index)) for index, store in enumerate(STORES))
+    search, segment = await garbage(manifest)
+    assert (search.store, search.name, search.search, search.shards) == ("", segment_prefix(segment_id(2)), True, ())
+    assert (segment.search, segment.shards) == (False, lie)
+    await manifest.split_garbage(before_ms=NOW, limit=10)
     shown = {(row.store, row.name, row.search) for row in await garbage(manifest)}
-    expected = {(store, shard_name(segment_id(1), index), False) for index, store in enumerate(STORES)}
-    assert shown == expected | {("", segment_prefix(segment_id(2)), True)}
+    assert shown == {(store, name, False) for store, name in lie} | {("", segment_prefix(segment_id(2)), True)}
     assert len(await garbage(manifest)) == 4
 
 

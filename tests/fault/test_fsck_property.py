@@ -108,6 +108,7 @@ async def made(lab: Laboratory, world: World, shards: list[Shard]) -> AsyncItera
         for number, content in whole.items():
             await spoil(lab, shards[number], content)
         await manifest.release_unused(leased)
+        await manifest.split_garbage(before_ms=2**60, limit=1000)
         for store in ("", *STORES, "gone"):
             await manifest.finish_garbage(await manifest.due_garbage(store, before_ms=2**60, limit=1000))
 

@@ -170,6 +170,7 @@ async def test_what_could_not_be_abandoned_is_abandoned_at_the_next_renewal(tmp_
         await ledger.abandon(segments[2:])
         await ledger.renew()
         await ledger.renew()
+        await inner.split_garbage(before_ms=clock.now_ms(), limit=10)
         rows = await inner.due_garbage("a", before_ms=clock.now_ms(), limit=10)
         assert sorted(row.name for row in rows) == sorted(shard_name(segment.id, 0) for segment in segments)
 

@@ -14,6 +14,7 @@ from proxy.manifest.sqlite import log_sync
 from proxy.manifest.sqlite.adapter import SqliteManifest
 from proxy.manifest.sqlite.database import connect
 from proxy.manifest.sqlite.deletions import LatestDeletion, delete_latest
+from proxy.manifest.sqlite.ledger import split_garbage
 from tests.fault.machine.audit import audit
 from tests.laboratory import Laboratory, laboratory
 from tests.power_cut import Disk
@@ -23,11 +24,12 @@ BODY = b"body " * 1000
 
 
 def delete_without_a_sync(path: Path, lab: Laboratory, key: str) -> None:
-    """Delete as another process does that has committed, and not synced yet."""
+    """Delete as another process does that has committed, and not synced yet, and has queued what became garbage for each store."""
     with closing(connect(path, busy_seconds=5)) as other:
         other.execute("PRAGMA synchronous = NORMAL")
         other.execute("BEGIN IMMEDIATE")
         delete_latest(other, LatestDeletion(lab.bucket.id, ObjectKey(key), VersionId("marker"), 0))
+        assert split_garbage(other, before_ms=0, limit=10) == 1
         other.execute("COMMIT")
 
 

@@ -406,6 +406,7 @@ async def _strayed(lab: Laboratory, *, drawn: int = 0) -> Segment:
         new_layouts=(replace(extent.layout, segments=(strayed,)),),
     )
     await lab.services.manifest.commit_version(draft)
+    await lab.services.manifest.split_garbage(before_ms=2**50, limit=100)
     for store in lab.stores:  # the version before was of the same shards
         await lab.services.manifest.finish_garbage(await lab.services.manifest.due_garbage(store, before_ms=2**50, limit=100))
     return strayed

@@ -163,7 +163,7 @@ class Comparison:
         after: Garbage | None = None
         while rows := await self._manifest.walk_garbage(after=after, limit=ROWS):
             after = rows[-1]
-            await self._in_thread(self._listings.take, [(row.store, row.name) for row in rows if not row.search])
+            await self._in_thread(self._listings.take, [shard for row in rows if not row.search for shard in _shards(row)])
             await self._in_thread(self._listings.explain_searches, [(row.store, row.name) for row in rows if row.search])
 
     async def _compare_extents(self, part: Slice, *, before: ExtentId) -> AsyncIterator[None]:
@@ -259,3 +259,7 @@ def _suspects(expected: Sequence[tuple[Shard, int | None]]) -> Iterable[_Suspect
         for shard, size in segment:
             if size is None or size != believed:
                 yield _Suspect(shard=shard, is_listed=size is not None, usual=believed)
+
+
+def _shards(row: Garbage) -> Sequence[tuple[str, str]]:
+    return row.shards or ((row.store, row.name),)

@@ -31,6 +31,11 @@ class Upkeep(Protocol):
 
     """Turn the oldest garbage of unknown placement into a search of every store, those known and those configured; return how many."""
 
+    async def split_garbage(self, *, before_ms: int, limit: int) -> int: ...
+
+    """Queue the shards of segments that are due, each for its store; return how many segments those were. Until then nobody else finds
+    them due."""
+
     async def due_garbage(self, store: str, *, before_ms: int, limit: int) -> tuple[Garbage, ...]: ...
 
     """What is due in one store, oldest first. Nothing is claimed: deleting twice is harmless, and one job collects at a time."""

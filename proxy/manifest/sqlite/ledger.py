@@ -6,27 +6,36 @@ got lost: what is abandoned of it must not be deleted.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from proxy.codec.format import segment_prefix
+import msgspec
+
+from proxy.codec.format import parse_prefix, segment_prefix
 from proxy.errors import IntentRevoked
 from proxy.manifest.damage import Leftover
 from proxy.manifest.records import Garbage, GarbageSegment, Intent, IntentId, SegmentId, Settlement
-from proxy.manifest.sqlite.rows import Connection
+from proxy.manifest.sqlite.rows import Connection, encode
 from proxy.manifest.sqlite.stores import known_stores
 
+_placed = msgspec.msgpack.Decoder(tuple[tuple[str, ...], tuple[int, ...]])  # stores and generations, by shard
 ID_SIZE = 16
 NOBODY = ""  # owns what was revoked
 REVOKED_KEPT_MS = 24 * 60 * 60 * 1000
 ANYWHERE = ""  # the store of garbage that may lie in any
+SEVERAL = "*"  # of segments whose shards lie in several
+_QUEUE = "INSERT OR IGNORE INTO garbage (store, due, name, search) VALUES (?, ?, ?, ?)"
+_QUEUE_SEGMENT = "INSERT OR IGNORE INTO garbage VALUES (?, ?, ?, ?, ?)"
+_DUE_SEGMENTS = "SELECT due, name, shards FROM garbage WHERE store = ? AND due <= ? ORDER BY due, name LIMIT ?"
 _DELETE_ROW = "DELETE FROM garbage WHERE store = ? AND due = ? AND name = ?"
 _CONFIRMED = "DELETE FROM leftover WHERE name BETWEEN ? AND ? AND store = ?"
 # A seek a store, however many rows it has.
 _GARBAGE_STORES = (
     "WITH RECURSIVE found (store) AS (SELECT min(store) FROM garbage"
     " UNION ALL SELECT (SELECT min(store) FROM garbage WHERE store > found.store) FROM found WHERE found.store IS NOT NULL)"
-    " SELECT store FROM found WHERE store IS NOT NULL"
+    " SELECT store FROM found WHERE store IS NOT NULL AND store <> ?"
 )
+_COUNT_SEGMENTS = "SELECT shards, count(*) FROM (SELECT shards FROM garbage WHERE store = ? LIMIT ?) GROUP BY shards"
 _COUNT_OF_STORE = "SELECT count(*) FROM (SELECT 1 FROM garbage WHERE store = ? LIMIT ?)"
 
 
@@ -105,21 +114,39 @@ def ids_of(blob: bytes, mask: int) -> list[SegmentId]:
 
 
 def queue_garbage(connection: Connection, segments: Iterable[GarbageSegment], now_ms: int) -> None:
-    rows = [row for segment in segments for row in _garbage_rows(segment, now_ms)]
-    connection.executemany("INSERT OR IGNORE INTO garbage VALUES (?, ?, ?, ?)", rows)
+    rows = [_garbage_row(segment, now_ms) for segment in segments]
+    if connection.executemany(_QUEUE_SEGMENT, rows).rowcount < len(rows):  # in this very millisecond, and perhaps with other stores
+        connection.executemany(_QUEUE, [(ANYWHERE, now_ms, name, 1) for _, _, name, _, _ in rows])
 
 
 def queue_shards(connection: Connection, shards: Sequence[Leftover], now_ms: int) -> None:
     """Queue shards of a segment that lives on. Until their stores have confirmed, they count among what those may hold of it."""
-    connection.executemany("INSERT OR IGNORE INTO garbage VALUES (?, ?, ?, 0)", [(shard.store, now_ms, shard.name) for shard in shards])
+    connection.executemany(_QUEUE, [(shard.store, now_ms, shard.name, 0) for shard in shards])
     rows = [(shard.name, shard.store, shard.shard_index) for shard in shards]
     connection.executemany("INSERT OR IGNORE INTO leftover VALUES (?, ?, ?)", rows)
 
 
-def _garbage_rows(segment: GarbageSegment, now_ms: int) -> list[tuple[str, int, str, int]]:
+def _garbage_row(segment: GarbageSegment, now_ms: int) -> tuple[str, int, str, int, bytes | None]:
+    name = segment_prefix(segment.id)
     if not segment.stores:
-        return [(ANYWHERE, now_ms, segment_prefix(segment.id), 1)]
-    return [(store, now_ms, segment.shard_name(index), 0) for index, store in enumerate(segment.stores)]
+        return ANYWHERE, now_ms, name, 1, None
+    return SEVERAL, now_ms, name, 0, encode((segment.stores, segment.generations))
+
+
+def split_garbage(connection: Connection, before_ms: int, limit: int) -> int:
+    """Queue the shards of segments that are due, each for its store."""
+    rows = connection.execute(_DUE_SEGMENTS, (SEVERAL, before_ms, limit)).fetchall()
+    shards = [(store, due, shard, 0) for due, name, placed in rows for store, shard in shards_of(name, placed)]
+    connection.executemany(_QUEUE, sorted(shards))  # in the order of the table, so that each of its pages is come to once
+    connection.executemany(_DELETE_ROW, [(SEVERAL, due, name) for due, name, _ in rows])
+    return len(rows)
+
+
+def shards_of(name: str, placed: bytes) -> list[tuple[str, str]]:
+    """Return where the shards of a queued segment lie, as (store, name) of each."""
+    stores, generations = _placed.decode(placed)
+    segment = GarbageSegment(id=SegmentId(parse_prefix(name)), stores=stores, generations=generations)
+    return [(store, segment.shard_name(index)) for index, store in enumerate(stores)]
 
 
 def spread_garbage(connection: Connection, configured: Iterable[str], limit: int) -> int:
@@ -130,7 +157,7 @@ def spread_garbage(connection: Connection, configured: Iterable[str], limit: int
     rows = connection.execute("SELECT due, name FROM garbage WHERE store = ? ORDER BY due, name LIMIT ?", (ANYWHERE, limit)).fetchall()
     stores = sorted({*configured, *known_stores(connection)})
     searches = [(store, due, name) for due, name in rows for store in stores]
-    connection.executemany("INSERT OR IGNORE INTO garbage VALUES (?, ?, ?, 1)", searches)
+    connection.executemany(_QUEUE, [(*search, 1) for search in searches])
     connection.executemany(_DELETE_ROW, [(ANYWHERE, *row) for row in rows])
     return len(rows)
 
@@ -146,9 +173,13 @@ def finish_garbage(connection: Connection, gone: Sequence[Garbage], put_off: Ite
     connection.executemany(_DELETE_ROW, [(row.store, row.due_ms, row.name) for row in (*gone, *put_off)])
     connection.executemany(_CONFIRMED, [(row.name, row.name + "~" if row.search else row.name, row.store) for row in gone])
     later = [(row.store, due_ms, row.name, int(row.search)) for row in put_off]
-    connection.executemany("INSERT OR IGNORE INTO garbage VALUES (?, ?, ?, ?)", later)
+    connection.executemany(_QUEUE, later)
 
 
 def count_garbage(connection: Connection, limit: int) -> dict[str, int]:
-    stores = [row[0] for row in connection.execute(_GARBAGE_STORES)]
-    return {store: int(connection.execute(_COUNT_OF_STORE, (store, limit)).fetchone()[0]) for store in stores}
+    stores = [row[0] for row in connection.execute(_GARBAGE_STORES, (SEVERAL,))]
+    counts = Counter({store: int(connection.execute(_COUNT_OF_STORE, (store, limit)).fetchone()[0]) for store in stores})
+    for placed, count in connection.execute(_COUNT_SEGMENTS, (SEVERAL, limit)):
+        for store in _placed.decode(placed)[0]:
+            counts[store] += count
+    return {store: min(count, limit) for store, count in counts.items()}

@@ -9,7 +9,7 @@ import msgspec
 from proxy.manifest.damage import LOSSES, Draw
 from proxy.manifest.quarantine import Orphan, Quarantined
 from proxy.manifest.records import ExtentId, Garbage, Intent, IntentId, SegmentId
-from proxy.manifest.sqlite.ledger import ids_of
+from proxy.manifest.sqlite.ledger import ids_of, shards_of
 from proxy.manifest.sqlite.rows import Connection
 
 _targets = msgspec.msgpack.Decoder(dict[int, str])
@@ -31,9 +31,15 @@ def walk_intents(connection: Connection, after: IntentId, limit: int) -> tuple[I
 def walk_garbage(connection: Connection, after: Garbage | None, limit: int) -> tuple[Garbage, ...]:
     key = ("", -1, "") if after is None else (after.store, after.due_ms, after.name)
     rows = connection.execute(
-        "SELECT store, due, name, search FROM garbage WHERE (store, due, name) > (?, ?, ?) ORDER BY store, due, name LIMIT ?", (*key, limit)
+        "SELECT store, due, name, search, shards FROM garbage WHERE (store, due, name) > (?, ?, ?) ORDER BY store, due, name LIMIT ?",
+        (*key, limit),
     )
-    return tuple(Garbage(store=store, due_ms=due, name=name, search=bool(search)) for store, due, name, search in rows)
+    return tuple(_garbage(*row) for row in rows)
+
+
+def _garbage(store: str, due_ms: int, name: str, search: int, shards: bytes | None) -> Garbage:
+    lie = () if shards is None else tuple(shards_of(name, shards))
+    return Garbage(store=store, due_ms=due_ms, name=name, search=bool(search), shards=lie)
 
 
 def walk_draws(connection: Connection, after: Draw | None, limit: int) -> tuple[Draw, ...]:
@@ -57,7 +63,9 @@ def quarantine(connection: Connection, orphans: Iterable[Orphan], pass_id: int, 
 
 def condemn(connection: Connection, pass_id: int, since_ms: int, now_ms: int, limit: int) -> tuple[Orphan, ...]:
     rows = connection.execute(_CONDEMNED, (pass_id, since_ms, limit)).fetchall()
-    connection.executemany("INSERT OR IGNORE INTO garbage VALUES (?, ?, ?, 0)", [(store, now_ms, name) for store, name, _ in rows])
+    connection.executemany(
+        "INSERT OR IGNORE INTO garbage (store, due, name, search) VALUES (?, ?, ?, 0)", [(store, now_ms, name) for store, name, _ in rows]
+    )
     connection.executemany("DELETE FROM quarantine WHERE store = ? AND name = ?", [(store, name) for store, name, _ in rows])
     return tuple(Orphan(store=store, name=name, size_bytes=size) for store, name, size in rows)
 

@@ -13,6 +13,7 @@ import msgspec
 
 from proxy.codec.format import is_shard_name
 from proxy.manifest.records import Extent, ExtentId, Layout, Part, Version
+from proxy.manifest.sqlite.ledger import shards_of
 
 
 @dataclass
@@ -51,7 +52,9 @@ def _named(connection: sqlite3.Connection, stores: Mapping[str, set[str]]) -> tu
                 name = segment.shard_name(index)
                 (possible if index in segment.missing else expected).add((store, name))
                 possible.update((other, name) for other in stores if segment.strays)
-    possible.update(connection.execute("SELECT store, name FROM garbage WHERE NOT search"))
+    possible.update(connection.execute("SELECT store, name FROM garbage WHERE NOT search AND shards IS NULL"))
+    for name, shards in connection.execute("SELECT name, shards FROM garbage WHERE shards IS NOT NULL"):
+        possible.update(shards_of(name, shards))
     for store, prefix in connection.execute("SELECT store, name FROM garbage WHERE search"):
         possible.update((store, name) for name in stores.get(store, ()) if name.startswith(prefix))
     return expected, possible

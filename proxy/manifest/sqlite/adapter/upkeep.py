@@ -47,6 +47,9 @@ class Upkeep(StepRunner):
     async def spread_garbage(self, configured: Iterable[str], *, limit: int) -> int:
         return await self._note(ledger.spread_garbage, tuple(configured), limit)
 
+    async def split_garbage(self, *, before_ms: int, limit: int) -> int:
+        return await self._note(ledger.split_garbage, before_ms, limit)
+
     async def due_garbage(self, store: str, *, before_ms: int, limit: int) -> tuple[Garbage, ...]:
         return await self._list(ledger.due_garbage, store=store, before_ms=before_ms, limit=limit)
 
