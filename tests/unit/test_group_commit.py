@@ -140,12 +140,7 @@ async def test_who_was_told_a_moment_ago_is_waited_for_if_there_were_more_togeth
     committer: GroupCommitter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     together: list[int] = []
-    freezing, thawed, come = threading.Event(), threading.Event(), threading.Event()
-    waits: list[float] = []
-
-    def wait(seconds: float) -> None:
-        waits.append(seconds)
-        assert come.wait(PATIENCE_SECONDS)
+    freezing, thawed, told = threading.Event(), threading.Event(), asyncio.Event()
 
     def steps(_connection: sqlite3.Connection, items: Sequence[int]) -> list[int | Exception]:
         together.append(len(items))
@@ -155,32 +150,52 @@ async def test_who_was_told_a_moment_ago_is_waited_for_if_there_were_more_togeth
 
     async def change_twice(number: int) -> None:
         await committer.run(Joint(steps, number))
-        await waiting.wait()
+        if number == 2:
+            told.set()
+            await until(lambda: committer._jobs.empty())  # the writer has taken what the others want
         await committer.run(Joint(steps, number))
 
-    waiting = asyncio.Event()
-    monkeypatch.setattr(group_commit, "sleep", wait)
+    monkeypatch.setattr(group_commit, "GATHER_SECONDS", PATIENCE_SECONDS)
     first = [asyncio.create_task(change_twice(number)) for number in range(3)]
     await asyncio.to_thread(freezing.wait)
     others = [asyncio.create_task(committer.run(Joint(steps, number))) for number in range(3, 5)]
     await asyncio.sleep(0.0)
     thawed.set()
-    await until(lambda: len(waits) == 1)
-    waiting.set()
-    await until(lambda: committer._jobs.qsize() > 0)  # the first three are here again
-    come.set()
+    await told.wait()
     await asyncio.gather(*first, *others)
     assert together == [3, 5]
-    assert len(waits) == 1
+
+
+async def test_who_does_not_come_again_is_waited_for_no_longer_than_a_moment(
+    committer: GroupCommitter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group_commit, "GATHER_SECONDS", 0.0)
+    await asyncio.gather(*(committer.run(Joint(add_each, value)) for value in range(3)))
+    assert await committer.run(Joint(add_each, 3)) == 3
+
+
+async def test_what_is_of_another_kind_waits_for_nobody(committer: GroupCommitter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group_commit, "GATHER_SECONDS", 100 * PATIENCE_SECONDS)
+    await asyncio.gather(*(committer.run(Joint(add_each, value)) for value in range(3)))
+    assert await committer.run(add(3)) == 3
+    assert await asyncio.gather(committer.run(Joint(add_each, 4)), committer.run(add(5))) == [4, 5]
 
 
 async def test_nobody_waits_for_a_client_alone(committer: GroupCommitter, monkeypatch: pytest.MonkeyPatch) -> None:
-    waits: list[float] = []
-    monkeypatch.setattr(group_commit, "sleep", waits.append)
+    monkeypatch.setattr(group_commit, "GATHER_SECONDS", 100 * PATIENCE_SECONDS)
     for value in range(5):
         await committer.run(Joint(add_each, value))
         await committer.run(add(100 + value))
-    assert not waits
+
+
+async def test_who_closes_does_not_wait_for_those_who_do_not_come_again(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group_commit, "GATHER_SECONDS", 100 * PATIENCE_SECONDS)
+    committer = database.committer()
+    await asyncio.gather(*(committer.run(Joint(add_each, value)) for value in range(3)))
+    alone = asyncio.create_task(committer.run(Joint(add_each, 3)))
+    await asyncio.sleep(0)
+    await committer.close()
+    assert await alone == 3
 
 
 async def test_when_changes_fail_together_each_is_made_alone(committer: GroupCommitter, database: Database) -> None:

@@ -8,7 +8,7 @@ fails, nothing of it has happened, and each is made alone.
 
 Clients that delete one object after the other fall into two halves: one half is committed while the other comes. To commit eight costs
 little more than four. So before a group of this kind is begun, the writer waits a moment if fewer have come than were under way together
-when the last one was done. Where as many have come, as with a client alone, nobody waits.
+when the last one was done, until as many have. Where they have, as with a client alone, nobody waits.
 
 Nobody waits for ever. What fails outside a change, such as the commit itself, fails the group, and the connection is closed, which undoes
 what was begun on it: the next group opens another. When the thread has ended, what is queued fails, and so does what comes later. Every
@@ -29,7 +29,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import compress, groupby
 from queue import Empty, SimpleQueue
-from time import monotonic, sleep
+from time import monotonic
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from proxy.errors import ManifestUnavailable
@@ -219,10 +219,22 @@ class GroupCommitter:
             return None
         group = list(jobs)
         self._add_waiting(group)
-        if len(group) < self._alike_lately and all(isinstance(job.step, Joint) for job in group):
-            sleep(GATHER_SECONDS)
-            self._add_waiting(group)
+        self._gather(group)
         return group
+
+    def _gather(self, group: list[_Job]) -> None:
+        """Wait a moment for those who were answered a moment ago, and no longer than until they are here."""
+        until = monotonic() + GATHER_SECONDS
+        while len(group) < self._alike_lately and all(isinstance(job.step, Joint) for job in group):
+            try:
+                jobs = self._jobs.get(timeout=max(0.0, until - monotonic()))
+            except Empty:
+                return
+            if jobs is None:
+                self._jobs.put(None)
+                return
+            group += jobs
+            self._add_waiting(group)
 
     def _add_waiting(self, group: list[_Job]) -> None:
         while len(group) < MAX_GROUP and not self._jobs.empty():  # nobody else takes any
