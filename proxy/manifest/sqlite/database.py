@@ -29,6 +29,7 @@ def connect(path: Path, *, busy_seconds: float) -> sqlite3.Connection:
         "cache_size = -16384",
         "mmap_size = 268435456",
         "temp_store = MEMORY",
+        "secure_delete = FAST",  # Debian's SQLite also writes zeros over pages that are free: a tenth of what a deletion writes
     ):
         connection.execute(f"PRAGMA {pragma}")
     return connection

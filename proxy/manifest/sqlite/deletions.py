@@ -16,7 +16,15 @@ from proxy.manifest.sqlite.events import marker_made, note_event
 from proxy.manifest.sqlite.extents import release
 from proxy.manifest.sqlite.replication import queue_replicas
 from proxy.manifest.sqlite.rows import Connection
-from proxy.manifest.sqlite.versions import add_version, change_versions, find_replaceable, find_version, trusted_of
+from proxy.manifest.sqlite.versions import (
+    add_version,
+    change_versions,
+    find_replaceable,
+    find_version,
+    remember_gone,
+    take_out,
+    trusted_of,
+)
 from proxy.s3.policy.acl import Acl
 
 
@@ -35,10 +43,12 @@ class LatestDeletion(NamedTuple):
 
 def delete_each_latest(connection: Connection, deletions: Sequence[LatestDeletion]) -> list[Version | ManifestConflict | None]:
     """Delete each in its turn, and return the marker that it made, or why it was refused. Each is planned before anything of it is written:
-    one that is refused has nothing to undo. What they leave of extents and packs is counted out at the end, once for each."""
+    one that is refused has nothing to undo. What is gone is remembered at the end, and what they leave of extents and packs is counted out,
+    once for each."""
     buckets: dict[BucketId, Bucket] = {}
     outcomes: list[Version | ManifestConflict | None] = []
     released: list[ExtentRef] = []
+    gone: list[tuple[BucketId, Version]] = []
     for deletion in deletions:
         try:
             bucket = buckets.get(deletion.bucket_id) or need_bucket(connection, deletion.bucket_id)
@@ -47,8 +57,9 @@ def delete_each_latest(connection: Connection, deletions: Sequence[LatestDeletio
             outcomes.append(error)
             continue
         buckets[bucket.id] = bucket
-        outcomes.append(_carry_out(connection, bucket, change, deletion))
+        outcomes.append(_carry_out(connection, bucket, change, deletion, gone))
         released += change.released
+    remember_gone(connection, gone)
     if released:
         release(connection, released, deletions[0].now_ms)
     return outcomes
@@ -75,11 +86,15 @@ def _plan(connection: Connection, bucket: Bucket, deletion: LatestDeletion) -> V
     )
 
 
-def _carry_out(connection: Connection, bucket: Bucket, change: VersionChange, deletion: LatestDeletion) -> Version | None:
+def _carry_out(
+    connection: Connection, bucket: Bucket, change: VersionChange, deletion: LatestDeletion, gone: list[tuple[BucketId, Version]]
+) -> Version | None:
+    """Carry out a change. What it adds to `gone` is to be remembered."""
     now_ms, cause = deletion.now_ms, deletion.cause
     if change.added is None:
-        change_versions(connection, bucket.id, change)
+        take_out(connection, bucket.id, change)
         for version in change.removed:
+            gone.append((bucket.id, version))
             note_event(connection, bucket.id, version, cause, now_ms)
         return None
     marker = add_version(connection, bucket.id, change)

@@ -56,8 +56,7 @@ _PROMOTE_NEWEST = (
 )
 
 _REMEMBER_GONE = (
-    "INSERT INTO gone VALUES (?1, ?2, ?3, (SELECT max(sequence) FROM outbox)) ON CONFLICT (bucket, key) DO UPDATE SET"
-    " written = max(written, ?3), sequence = excluded.sequence"
+    "INSERT INTO gone VALUES (?1, ?2, ?3, ?4) ON CONFLICT (bucket, key) DO UPDATE SET written = max(written, ?3), sequence = ?4"
 )
 _FIND_NEWEST = "SELECT record, latest, version_id FROM version WHERE bucket = ?1 AND key = ?2 ORDER BY order_key LIMIT 1"
 _FIND_OLDER = (
@@ -211,14 +210,27 @@ def store_version(connection: Connection, bucket_id: BucketId, version: Version,
 
 def change_versions(connection: Connection, bucket_id: BucketId, change: VersionChange) -> None:
     """Take out what goes, and the mark of the latest from what is demoted; what is added is another step."""
+    take_out(connection, bucket_id, change)
+    if change.added is None:
+        remember_gone(connection, [(bucket_id, version) for version in change.removed])
+    if change.demoted is not None:
+        connection.execute("UPDATE version SET latest = 0 WHERE bucket = ? AND key = ? AND order_key = ?", _row(bucket_id, change.demoted))
+
+
+def take_out(connection: Connection, bucket_id: BucketId, change: VersionChange) -> None:
+    """Take out the rows of what goes. Where nothing is added, `remember_gone` follows."""
     for version in change.removed:
         connection.execute("DELETE FROM version WHERE bucket = ? AND key = ? AND order_key = ?", _row(bucket_id, version))
         if change.promotes:
             connection.execute(_PROMOTE_NEWEST, (bucket_id, version.key.encode()))
-        if change.added is None:
-            connection.execute(_REMEMBER_GONE, (bucket_id, version.key.encode(), order_of(version)))
-    if change.demoted is not None:
-        connection.execute("UPDATE version SET latest = 0 WHERE bucket = ? AND key = ? AND order_key = ?", _row(bucket_id, change.demoted))
+
+
+def remember_gone(connection: Connection, gone: Sequence[tuple[BucketId, Version]]) -> None:
+    """Remember what this step has deleted, until the journal has all that was noted by now."""
+    if gone:
+        (noted,) = connection.execute("SELECT max(sequence) FROM outbox").fetchone()
+        rows = [(bucket_id, version.key.encode(), order_of(version), noted) for bucket_id, version in gone]
+        connection.executemany(_REMEMBER_GONE, rows)
 
 
 def is_anything_gone(connection: Connection) -> bool:
