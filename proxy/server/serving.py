@@ -18,9 +18,10 @@ from proxy.s3.rendering import render_response
 from proxy.server.access import Access
 from proxy.server.answers import Answers
 from proxy.server.auth import Sender
-from proxy.server.body import MAX_DOCUMENT_SIZE, RequestBody, read_document
+from proxy.server.body import MAX_DOCUMENT_SIZE, RequestBody, has_body, read_document
 from proxy.server.call import Answer, Call, Download, Handle
 from proxy.server.documents import LARGE, Documents, document_memory
+from proxy.server.handlers.deleting import marker_fields
 from proxy.server.handlers.encryption import SSE_S3_FIELDS
 from proxy.server.handlers.plain_writes import plain_attributes
 from proxy.server.handlers.versions import written_fields
@@ -126,6 +127,15 @@ class Serving:
         if outcome is None:
             return None
         return Soon(outcome, lambda: self._answers.tell(visit, operation, written_fields(outcome.result(), SSE_S3_FIELDS)))
+
+    def delete_plainly(self, visit: Visit, operation: Operation, access: Access, key: ObjectKey) -> Soon | None:
+        """Begin a plain deletion that waits for its commit alone. Nothing has been begun if this returns None."""
+        if access.held is None or access.held.bucket.settings or access.guard.waits_for_body or has_body(visit.request.headers):
+            return None
+        begun = self._services.engine.begin_delete_latest(access.held.bucket, key)
+        if begun is None:
+            return None
+        return Soon(begun.ended, lambda: self._answers.tell(visit, operation, marker_fields(begun.result())))
 
     async def _serve_plain(self, visit: Visit, handle: Handle, call: Call) -> Response:
         """Answer a read as it was answered before; if it was not, keep the answer. What is in memory is read the short way then, too."""

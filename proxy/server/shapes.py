@@ -62,12 +62,13 @@ class Known:
     differing: tuple[str, ...]  # headers whose values make parameters, by lower-case name
     is_plain_read: bool  # a GET or HEAD of an object that asks for nothing else, and has no body
     is_plain_write: bool = False  # a PUT of an object that says nothing of it but its type
+    is_plain_delete: bool = False  # a DELETE of an object, whatever its version, without conditions
     entry: Entry | None = None
 
     @property
     def is_plain(self) -> bool:
         """Whether its answer may take no task."""
-        return self.is_plain_read or self.is_plain_write
+        return self.is_plain_read or self.is_plain_write or self.is_plain_delete
 
     def read(self, target: Target, headers: Mapping[str, str]) -> Params:
         """As `parse_request`."""
@@ -118,9 +119,16 @@ def known_of(shape: Shape, operation: Operation, hosted: str | None, headers: Ma
     same = {name: value for name, value in headers.items() if name not in differing}
     params = parse_request(operation, Target(None, None), shape.query, same)
     asks_more = params or differing or not headers.keys().isdisjoint(ASKING_MORE)
-    is_plain_read = operation.name in READS and not asks_more
-    is_plain_write = operation.name == "PutObject" and says_nothing_more(headers)
-    return Known(shape, operation, hosted, params, tuple(name for name in headers if name in differing), is_plain_read, is_plain_write)
+    return Known(
+        shape,
+        operation,
+        hosted,
+        params,
+        tuple(name for name in headers if name in differing),
+        is_plain_read=operation.name in READS and not asks_more,
+        is_plain_write=operation.name == "PutObject" and says_nothing_more(headers),
+        is_plain_delete=operation.name == "DeleteObject" and not (params or differing),
+    )
 
 
 def _likeness(head: str) -> tuple[str, int]:

@@ -38,6 +38,11 @@ async def delete_object(call: Call) -> dict[str, object]:
         return {"VersionId": version_id, "DeleteMarker": (removed is not None and removed.is_delete_marker) or None}
     cause, owner = call.cause(_REMOVED), owner_of_marker(call)
     marker = await call.services.engine.delete_latest(call.bucket, call.key, conditions=conditions, cause=cause, owner=owner)
+    return marker_fields(marker)
+
+
+def marker_fields(marker: Version | None) -> dict[str, object]:
+    """Return what the answer to a deletion tells of the marker that it has made, if it has."""
     return {} if marker is None else {"VersionId": marker.id, "DeleteMarker": True}
 
 
