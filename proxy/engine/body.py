@@ -55,6 +55,13 @@ class HereAlready:
         """Return what `chunks` would yield, if nothing has to be waited for; else None, and nothing is taken. Not after `chunks`."""
         raise NotImplementedError
 
+    def gather(self) -> bool:
+        """Tell whether the first bytes are here. If so, `chunks` yields them together with what comes next, and not by themselves.
+
+        Before `chunks`, by whoever takes memory for the body first.
+        """
+        return False
+
 
 class OpenEnded(ABC):
     """What a `Body` is besides if its end is known only nearly, as that of a form's file: `size_bytes` is the most it may have at first."""

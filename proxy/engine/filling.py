@@ -9,7 +9,7 @@ from functools import partial
 
 from proxy.codec.geometry import SegmentGeometry
 from proxy.codec.segment import SegmentSealer
-from proxy.engine.body import Body
+from proxy.engine.body import Body, HereAlready
 from proxy.engine.budget import Budget
 from proxy.engine.cut import Cut
 from proxy.engine.grant import IDLE_SECONDS, Grant
@@ -59,7 +59,8 @@ class Filler:
                 held.keep(memory)
                 await cut.took(geometry.size)
                 return sealer
-            await plaintext.ready()  # a client that sends nothing takes no memory from those that do
+            if not _gathers(body):
+                await plaintext.ready()  # a client that sends nothing takes no memory from those that do
             async with held.filling(idle_seconds=IDLE_SECONDS if held.is_small else SILENT_SECONDS):
                 sealer = await self._fill(segments, geometry, plaintext, body, filling)
                 await cut.took(geometry.size)
@@ -119,6 +120,11 @@ class Filler:
             if has_turn:
                 self._turns.end_with(work)
         return work
+
+
+def _gathers(body: Body) -> bool:
+    """Tell whether first bytes are here, and will come with those behind them."""
+    return isinstance(body, HereAlready) and body.gather()
 
 
 def _seal_and_digest(seal: Seal, body: Body, pieces: Sequence[memoryview]) -> None:

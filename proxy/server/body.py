@@ -47,6 +47,10 @@ class RawBody(Protocol):
         """Return all the bytes to the end if they are here; else None, and nothing is read."""
         ...
 
+    def gather(self) -> bool:
+        """Tell whether the first bytes are here, and have them read together with what comes next. Before anything is read."""
+        ...
+
 
 class RequestBody(HereAlready):
     """One pass over a request's plaintext; the engine's `Body`. Raises S3Error for whatever is wrong with the headers."""
@@ -115,6 +119,9 @@ class RequestBody(HereAlready):
         whole = bytes(data) if self._decoder is None else b"".join(self._decoder.feed(bytes(data)))
         self._end(len(whole))
         return whole
+
+    def gather(self) -> bool:
+        return self._raw.gather()
 
     def _end(self, received: int) -> None:
         if received != self._size:

@@ -48,6 +48,10 @@ class Upload:
     def read_at_once(self) -> None:
         """What a form brings is not known to be here before its end is found."""
 
+    def gather(self) -> bool:
+        """Tell that the first bytes come by themselves: they are cut out of what was read."""
+        return False
+
     async def settle(self) -> int:
         """Read the form to its end, and return the size of the file. What was not taken of it is kept."""
         while await self._read_on():

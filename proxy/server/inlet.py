@@ -8,6 +8,7 @@ from functools import cached_property
 from aiohttp import web
 
 from proxy.s3.errors import S3Error
+from proxy.server.inflow import Inflow
 from proxy.server.request import Request
 
 _DRAIN_SIZE = 256 * 1024  # a rejected body of this size is cheaper to read than a new connection
@@ -70,6 +71,10 @@ class Inlet:
         data = content.read_nowait()
         self.received_bytes += len(data)
         return data
+
+    def gather(self) -> bool:
+        """Tell whether the first bytes are here, and have them read together with what comes next. Before anything is read."""
+        return isinstance(self._content, Inflow) and self._content.gather()
 
     @property
     def has_all(self) -> bool:

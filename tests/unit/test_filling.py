@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
@@ -11,6 +11,7 @@ import pytest
 
 from bench.wan.simulated_upload import SEGMENT_SIZE, SimulatedThreads, Uploads, Zeros
 from proxy.codec.geometry import Scheme, SegmentGeometry
+from proxy.engine.body import HereAlready
 from proxy.engine.budget import Budget
 from proxy.engine.filling import SILENT_SECONDS, STRIDE_SIZE, segment_memory
 from proxy.engine.turns import AT_ONCE, LONGEST_SECONDS
@@ -104,3 +105,30 @@ async def test_a_silent_client_loses_its_memory_to_those_who_wait() -> None:
     (await budget.acquire(budget.largest_bytes, owner="t")).release()
     with pytest.raises(BudgetExhausted):
         await silent
+
+
+@pytest.mark.parametrize(("gathers", "expected"), [(True, True), (False, False)])
+async def test_what_is_gathered_is_taken_when_there_is_memory_for_it(gathers: bool, expected: bool) -> None:
+    budget = Budget(7 * MEMORY, wait_seconds=30)
+    body = _Begun(budget, gathers=gathers)
+    await _uploads(budget, step_seconds=0.001).upload(body)
+    assert body.had_memory == [expected]
+    assert budget.held_bytes == 0
+
+
+class _Begun(Zeros, HereAlready):
+    """A body whose first bytes are here, and are kept or not. It notes whether there was memory when it was first asked for any."""
+
+    def __init__(self, budget: Budget, *, gathers: bool) -> None:
+        super().__init__(STRIDE_SIZE)
+        self._budget = budget
+        self._gathers = gathers
+        self.had_memory: list[bool] = []
+
+    def gather(self) -> bool:
+        return self._gathers
+
+    async def chunks(self) -> AsyncIterator[bytes | memoryview]:
+        self.had_memory.append(self._budget.held_bytes > 0)
+        async for chunk in super().chunks():
+            yield chunk

@@ -38,6 +38,9 @@ class Pieces:
     def read_at_once(self) -> bytes | None:
         return b"".join(self._pieces) if self.are_here else None
 
+    def gather(self) -> bool:
+        return False
+
     are_here = False
 
 

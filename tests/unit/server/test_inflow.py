@@ -10,7 +10,9 @@ from aiohttp.streams import StreamReader
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.server.inflow import ROOM_SIZE, Inflow
+from proxy.memory import PAGE_SIZE, address_of
+from proxy.server.inflow import FAST_SIZE, ROOM_SIZE, WHOLE_SIZE, Inflow
+from tests.patience import PATIENCE_SECONDS
 
 SHARED_SIZE = 64 * 1024
 
@@ -70,16 +72,23 @@ def new_inflow(size: int, begun: bytes = b"", protocol: Protocol | None = None) 
     return Inflow(reader, size_bytes=size)
 
 
-@given(sizes=st.lists(st.integers(1, 300_000), min_size=1, max_size=12), begun=st.integers(0, 20_000))
+@given(sizes=st.lists(st.integers(1, 300_000), min_size=1, max_size=12), begun=st.integers(0, 20_000), gathers=st.booleans())
 @settings(deadline=None)
-def test_a_body_is_the_same_in_any_pieces(sizes: list[int], begun: int) -> None:
+def test_a_body_is_the_same_in_any_pieces(sizes: list[int], begun: int, gathers: bool) -> None:
     body = bytes(index % 251 for index in range(begun + sum(sizes) + 1))
 
     async def run() -> bytes:
         inflow = new_inflow(len(body), body[:begun])
+        kept = gathers and inflow.gather()
         pieces = [inflow.read_nowait()]
+        assert len(pieces[0]) == (0 if kept else begun)
         sender = Sender(inflow)
         sent = begun
+        if kept and sent < len(body):
+            reading = await sender.wait()
+            sent += sender.read(body[sent : sent + sizes[0]])
+            pieces.append(await reading)
+            assert len(pieces[-1]) == sent
         for size in [*sizes, *[len(body)] * 20]:
             if sent < len(body):
                 pieces.append(await sender.send(body[sent : sent + size]))
@@ -101,15 +110,71 @@ async def test_whoever_sends_a_few_bytes_at_a_time_gets_no_memory_of_its_own() -
         assert not sender.owns_last
 
 
-async def test_a_room_is_no_larger_than_what_has_come_so_far() -> None:
+async def test_the_rooms_of_a_long_body_end_where_stripes_do() -> None:
     sender = Sender(new_inflow(10_000_000))
-    received = 0
-    for _ in range(10):
-        piece = await sender.send(bytes(2 * ROOM_SIZE))
-        assert len(piece) <= min(max(received, SHARED_SIZE), ROOM_SIZE)
-        received += len(piece)
-    assert sender.owns_last
-    assert len(piece) == ROOM_SIZE
+    received = len(await sender.send(bytes(2 * ROOM_SIZE)))
+    assert received == SHARED_SIZE
+    for _ in range(3):
+        received += len(await sender.send(bytes(2 * ROOM_SIZE)))
+        assert sender.owns_last
+        assert received % ROOM_SIZE == 0
+    assert received == 3 * ROOM_SIZE
+
+
+@pytest.mark.parametrize(("size", "expected"), [(WHOLE_SIZE, WHOLE_SIZE), (WHOLE_SIZE + 1, ROOM_SIZE)])
+async def test_what_came_with_the_head_is_the_beginning_of_the_first_room(size: int, expected: int) -> None:
+    body = bytes(index % 251 for index in range(size))
+    inflow = new_inflow(size, body[:FAST_SIZE])
+    assert inflow.gather()
+    sender = Sender(inflow)
+    reading = await sender.wait()
+    assert sender.read(body[FAST_SIZE:]) == expected - FAST_SIZE
+
+    piece = await reading
+
+    assert piece == body[:expected]
+    assert isinstance(piece, memoryview)
+    assert address_of(piece) % PAGE_SIZE == 0
+    assert inflow.is_eof() == (size == expected)
+
+
+async def test_what_came_with_the_head_is_passed_on_by_itself_if_no_more_comes() -> None:
+    inflow = new_inflow(ROOM_SIZE, bytes(FAST_SIZE))
+    assert inflow.gather()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        assert await inflow.readany() == bytes(FAST_SIZE)
+    sender = Sender(inflow)
+    assert await sender.send(b"drip") == b"drip"
+    assert not sender.owns_last
+
+
+async def test_what_came_with_the_head_comes_before_what_the_parser_passes_on() -> None:
+    inflow = new_inflow(FAST_SIZE + 4, b"x" * FAST_SIZE)
+    assert inflow.gather()
+    inflow.feed_data(b"last")  # it was read together with the head
+    assert await inflow.readany() == b"x" * FAST_SIZE + b"last"
+    assert inflow.is_eof()
+
+
+@pytest.mark.parametrize("begun", [0, FAST_SIZE - 1])
+async def test_a_little_that_came_with_the_head_is_not_kept(begun: int) -> None:
+    inflow = new_inflow(ROOM_SIZE, bytes(begun))
+    assert not inflow.gather()
+    assert inflow.read_nowait() == bytes(begun)
+
+
+async def test_what_somebody_has_begun_to_take_is_not_kept() -> None:
+    inflow = new_inflow(ROOM_SIZE, bytes(2 * FAST_SIZE))
+    assert inflow.read_nowait(FAST_SIZE) == bytes(FAST_SIZE)
+    assert not inflow.gather()
+    assert inflow.read_nowait() == bytes(FAST_SIZE)
+
+
+async def test_what_is_all_of_a_body_is_not_kept() -> None:
+    inflow = new_inflow(2 * FAST_SIZE, bytes(FAST_SIZE))
+    inflow.feed_data(bytes(FAST_SIZE))
+    assert not inflow.gather()
+    assert inflow.read_nowait() == bytes(2 * FAST_SIZE)
 
 
 async def test_a_room_that_stays_empty_is_given_up() -> None:
@@ -128,7 +193,7 @@ async def test_a_room_that_stays_empty_is_given_up() -> None:
 async def test_no_byte_of_the_next_request_is_read_into_a_room() -> None:
     inflow = new_inflow(SHARED_SIZE * 3)
     sender = Sender(inflow)
-    pieces = [await sender.send(b"x" * ROOM_SIZE) for _ in range(3)]
+    pieces = [await sender.send(b"x" * ROOM_SIZE) for _ in range(2)]
 
     assert sum(map(len, pieces)) == SHARED_SIZE * 3
     assert inflow.is_eof()
@@ -177,7 +242,8 @@ async def test_a_room_that_does_not_become_full_is_passed_on_as_it_is() -> None:
     sender.read(b"some")
     sender.read(b"thing")
 
-    assert await reading == b"something"
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        assert await reading == b"something"
     assert await sender.send(b"more") == b"more"
 
 
