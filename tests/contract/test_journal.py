@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -23,6 +24,7 @@ from proxy.manifest.journal import (
     TABLES,
     Changes,
     Row,
+    Run,
     StoredSegment,
     Table,
     decode_rows,
@@ -31,6 +33,7 @@ from proxy.manifest.journal import (
 )
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import AccessKey, Bucket, GarbageSegment, Part, Settlement
+from proxy.manifest.sqlite import journal as sqlite_journal
 from proxy.manifest.sqlite import open_sqlite
 from tests.contract.conftest import NOW, check_lines, tenant
 from tests.contract.test_manifest import draft, layout, segment_id, upload
@@ -152,6 +155,35 @@ async def test_notes_wait_until_their_segment_is_recorded(manifest: Manifest) ->
     assert [(row.table, row.key) for row in second.rows] == [("bucket", (1,)), ("tenant", ("t",))]
     position = await manifest.journal_position()
     assert (position.number, position.rows, position.noted) == (2, 0, position.sequence)
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 1000])
+async def test_many_notes_are_kept_some_at_a_time_and_none_is_lost_if_their_segment_is_not_recorded(
+    manifest: Manifest, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(sqlite_journal, "NOTES_AT_ONCE", at_once)
+    await begun(manifest)
+    await drain(manifest)
+    for key in "abcde":
+        await manifest.commit_version(draft(key))
+    first = await manifest.read_changes(limit_bytes=LARGE)
+    with monkeypatch.context() as broken:
+        broken.setattr(sqlite_journal, "record_segment", _die)
+        with pytest.raises(ManifestConflict):
+            await manifest.record_segment(stored(first), previous=first.previous)
+    assert await manifest.read_changes(limit_bytes=LARGE) == first
+    await manifest.record_segment(stored(first), previous=first.previous)
+    ends = [(1, key.encode(), -1) for key in "abcde"]
+    runs = [
+        Run(table="version", first=start, end=end, rows=1, number=1, layout=layout(0)) for start, end in pairwise([*ends, (1, b"z", 0)])
+    ]
+    assert await manifest.touched_runs(1, runs) == (True,) * 5
+    assert await manifest.touched_runs(2, runs) == (False,) * 5
+    assert (await manifest.read_changes(limit_bytes=LARGE)).rows == ()
+
+
+def _die(*_: object) -> None:
+    raise ManifestConflict("here the process dies")
 
 
 async def test_what_follows_nothing_is_not_recorded(manifest: Manifest) -> None:

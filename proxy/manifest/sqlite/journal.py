@@ -30,6 +30,8 @@ _NOTES = (
     " WHERE o.sequence > ? ORDER BY o.sequence"
 )
 _FORGET_GONE = "DELETE FROM gone WHERE sequence <= ?"
+NOTES_AT_ONCE = 1000  # kept behind a checkpoint in one step: 2 ms, in which nobody else writes
+_FURTHER = "SELECT sequence FROM outbox WHERE sequence > ? AND sequence <= ? ORDER BY sequence LIMIT 1 OFFSET ?"
 _KEEP_NOTES = (
     "INSERT OR REPLACE INTO noted SELECT DISTINCT tab, a, b, c, ? FROM outbox WHERE sequence > ? AND sequence <= ?"  # behind a checkpoint
 )
@@ -97,12 +99,31 @@ def _present(connection: Connection, tab: int, key: Key) -> tuple[Column, ...] |
     return None if found is None else found[:-1]
 
 
-def record_segment(connection: Connection, segment: StoredSegment, previous: bytes) -> None:
-    """Take note of a segment that is in the stores, and forget the notes that it covers: one step, so that none is lost or sent twice."""
+def keep_notes(connection: Connection, segment: StoredSegment, kept: int) -> int | None:
+    """Keep some of the notes behind `kept` that a segment covers, before it is recorded. Return the last of them, or None if few are left.
+
+    If it is never recorded, these rows are in the next one. Until then a checkpoint may write a run again that it could have referred to.
+    """
+    number, _, last, _ = connection.execute(_LAST).fetchone()
+    if segment.number != number + 1:  # it will not be recorded
+        return None
+    kept = max(kept, last)
+    further = connection.execute(_FURTHER, (kept, segment.sequence, NOTES_AT_ONCE)).fetchone()
+    if further is None:
+        return None
+    connection.execute(_KEEP_NOTES, (segment.number, kept, further[0]))
+    return int(further[0])
+
+
+def record_segment(connection: Connection, segment: StoredSegment, previous: bytes, kept: int) -> None:
+    """Take note of a segment that is in the stores, and forget the notes that it covers: one step, so that none is lost or sent twice.
+
+    Notes up to `kept` are kept already.
+    """
     number, digest, last, _ = connection.execute(_LAST).fetchone()
     if (segment.number, previous) != (number + 1, digest):
         raise ManifestConflict(f"journal segment {segment.number} was stored, but the journal is at {number} by now")
-    connection.execute(_KEEP_NOTES, (segment.number, last, segment.sequence))
+    connection.execute(_KEEP_NOTES, (segment.number, max(kept, last), segment.sequence))
     _remember(connection, segment)
     if segment.whole:
         connection.execute(_FORGET_GONE, (segment.sequence,))

@@ -30,7 +30,10 @@ class Journal(StepRunner):
         return await self._list(journal.read_changes, limit_bytes)
 
     async def record_segment(self, segment: StoredSegment, *, previous: bytes) -> None:
-        await self._note(journal.record_segment, segment, previous)
+        kept = 0
+        while (further := await self._note(journal.keep_notes, segment, kept)) is not None:
+            kept = further
+        await self._note(journal.record_segment, segment, previous, kept)
 
     async def forget_changes(self, *, leap: int = 1) -> None:
         await self._note(journal.forget_changes, leap)
