@@ -110,13 +110,13 @@ class ShardPutter:
         plan, insist = self._plan(policy, scheme, segment_id)
         names = [ShardName(naming(segment_id, index)) for index in range(scheme.n)]
         begun = asyncio.get_running_loop().time()
-        stored = await put_together([self._fleet[store] for store in plan], names, shards)
-        if len(stored) == scheme.n and survives(policy, scheme, plan):
+        sent = await put_together([self._fleet[store] for store in plan], names, shards)
+        if sent and None not in sent.values() and survives(policy, scheme, plan):
             shards.clear()
             return Placed(segment_id, dict(enumerate(plan)), set())
         puts = _SegmentPuts(self._fleet, policy, scheme, segment_id, shards, dict(enumerate(plan)), names, insist=insist)
         shards.clear()
-        puts.begin(begun, stored)
+        puts.begin(begun, sent)
         try:
             await puts.until_promise_holds()
             await puts.grace(self._max_grace_seconds)
@@ -184,6 +184,7 @@ class _SegmentPuts:
         self._plan = dict(plan)
         self._names = names
         self._sent: dict[int, set[str]] = {index: set() for index in plan}  # which stores were sent each shard, so may hold it
+        self._sent_together: dict[int, str] = {}  # to which store, at first
         self._stored: dict[int, str] = {}
         self._failed: set[int] = set()
         self._failing: set[str] = set()
@@ -197,14 +198,16 @@ class _SegmentPuts:
         self._puts: dict[int, _Put] = {}  # those under way, by their number in the flight, the older first
         self._numbers = count()
 
-    def begin(self, begun: float, stored: Mapping[int, float]) -> None:
-        """Put the shards that are not `stored`. Those were put together, beginning then, and it is known how many seconds each took."""
+    def begin(self, begun: float, sent: Mapping[int, float | None]) -> None:
+        """Put the shards that are not stored. Those `sent` were put together, beginning then: in how many seconds, or None if in vain."""
+        self._sent_together = {index: self._plan[index] for index in sent}
         for index, store in self._plan.items():
-            if index in stored:
-                self._sent[index].add(store)
-                self._note_stored(_Put(index, store, begun), stored[index])
-            else:
+            seconds = sent.get(index)
+            if seconds is None:
                 self._start(index, store, begun, insist=self._insisted)
+            else:
+                self._sent[index].add(store)
+                self._note_stored(_Put(index, store, begun), seconds)
 
     async def until_promise_holds(self) -> None:
         while not survives(self._policy, self._scheme, tuple(self._stored.values())):
@@ -271,7 +274,8 @@ class _SegmentPuts:
         self._reasons.append(str(failure))
         self._failing.add(put.store)
         if isinstance(failure, StoreNotAsked):
-            self._sent[put.index].discard(put.store)
+            if self._sent_together.get(put.index) != put.store:  # or it was asked before, and may have the shard from then
+                self._sent[put.index].discard(put.store)
             self._unasked.add(put.store)
         if all(other.index != put.index for other in self._puts.values()):
             self._failed.add(put.index)

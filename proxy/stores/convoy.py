@@ -85,7 +85,8 @@ class Convoy:
                     return
                 with suppress(Exception):  # whoever tries again finds out, and tells
                     self._run_timed(ride.call, self._rest_of(ride.lanes), cancelled)
-                    made[place] = self._now() - began
+                    seconds = self._now() - began
+                    made[place] = None if cancelled() else seconds  # a call that was given up may have made nothing, and raises nothing
 
         try:
             await self._lanes.run(run, timeout_seconds=self._patience_seconds)

@@ -11,10 +11,11 @@ from proxy.stores.protocol import ShardName
 Body = Sequence[bytes | memoryview]
 
 
-async def put_together(stores: Sequence[ObservedStore], names: Sequence[ShardName], shards: Sequence[Body]) -> Mapping[int, float]:
-    """Put each shard to its store, where all are in one convoy and keep pace; return those that are stored, and how many seconds each took.
+async def put_together(stores: Sequence[ObservedStore], names: Sequence[ShardName], shards: Sequence[Body]) -> Mapping[int, float | None]:
+    """Put each shard to its store, where all are in one convoy and keep pace; else none. Return in how many seconds each was stored.
 
-    The others are still to be put. Whatever went wrong with one will go wrong again, and then be told.
+    None stands for one that is still to be put. Whatever went wrong with it will go wrong again, and then be told; but it may be stored all
+    the same.
     """
     size_bytes = sum(map(len, shards[0]))  # of each
     rides = _board(stores, names, shards, size_bytes)
@@ -25,7 +26,7 @@ async def put_together(stores: Sequence[ObservedStore], names: Sequence[ShardNam
     finally:
         for store, ride, seconds in zip(stores, rides, made, strict=False):
             store.alight(ride, size_bytes, seconds)
-    return {place: seconds for place, seconds in enumerate(made) if seconds is not None}
+    return dict(enumerate(made)) if len(rides) == len(stores) else {}
 
 
 def _board(stores: Sequence[ObservedStore], names: Sequence[ShardName], shards: Sequence[Body], size_bytes: int) -> list[Ride]:

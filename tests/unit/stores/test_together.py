@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -35,13 +36,14 @@ CONVOY = "store-convoy-0"
 
 
 class Stores:
-    """Four directories in one convoy, as the engine has them, and what was recorded of their calls."""
+    """Directories in one convoy, as the engine has them, and what was recorded of their calls."""
 
     def __init__(self, path: Path, *, fsync: Sequence[bool] = (False,) * 4, concurrency: int = 8) -> None:
+        """There are four, or one for each that `fsync` tells of."""
         self.convoy = Convoy(patience_seconds=PATIENCE_SECONDS)
         infos = [
             msgspec.structs.replace(INFO, name=StoreName(f"s{number}"), provider=f"p{number}", jurisdiction=f"j{number}")
-            for number in range(4)
+            for number in range(len(fsync))
         ]
         self.bare = [
             DirectoryStore(info, path / info.name, create=True, fsync=waits, convoy=self.convoy)
@@ -70,7 +72,9 @@ class Stores:
         monkeypatch.setattr(self.bare[number], "_put", watched)
 
     async def together(self) -> set[int]:
-        return set(await put_together(self.all, NAMES, [[b"shard", b"%d" % index] for index in range(4)]))
+        """Return which shards are stored then."""
+        sent = await put_together(self.all[:4], NAMES, [[b"shard", b"%d" % index] for index in range(4)])
+        return {index for index, seconds in sent.items() if seconds is not None}
 
     async def put_to_the_end(self) -> set[int]:
         """Put, wait for the tail, and return what is missing then: on a busy machine anything may be late."""
@@ -167,9 +171,54 @@ async def test_a_store_that_hangs_holds_up_no_other(stores: Stores, monkeypatch:
     assert list(placed.tail) == [1]
     go_on.set()
     await placed.tail[1]
+    await stores.convoy._lanes.run(lambda _: None)  # behind the call that hung
     assert True in was_cancelled, "the first call was given up, and knows it"
     assert await stores.has() == [0, 1, 2, 3]
     stores.assert_nothing_is_under_way()
+
+
+async def test_what_was_given_up_while_it_was_written_does_not_count(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is taken away again, and no error tells of that."""
+    given_up = iter([False])
+
+    async def give_up(call: Callable[[Cancelled], object], **_: object) -> None:
+        await asyncio.to_thread(call, lambda: next(given_up, True))  # it was not when the first shard was begun
+        raise TimeoutError
+
+    monkeypatch.setattr(stores.convoy._lanes, "run", give_up)
+    assert await stores.together() == set()
+    assert await stores.has() == []
+    stores.assert_nothing_is_under_way()
+
+
+async def test_a_store_that_may_have_a_shard_from_the_first_try_is_searched_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second time it is not even asked, and another store takes the shard."""
+    stores = Stores(tmp_path, fsync=(False,) * 5)
+    tried: list[str] = []
+
+    def lose(number: int) -> None:
+        put = stores.bare[number]._put
+
+        def losing(name: str, body: Sequence[bytes], root: object, cancelled: Cancelled) -> None:
+            if name == NAMES[1]:
+                tried.append(f"s{number}")
+            if name == NAMES[1] and len(tried) == 2:
+                raise OSError(errno.EMFILE, "Too many open files")
+            put(name, body, root, cancelled)  # type: ignore[arg-type]  # whatever is handed on
+            if name == NAMES[1] and len(tried) == 1:
+                raise OSError(errno.EIO, "Input/output error")
+
+        monkeypatch.setattr(stores.bare[number], "_put", losing)
+
+    for number in range(5):
+        lose(number)
+    placed = await stores.put()
+    first, again, elsewhere = tried
+    assert first == again != elsewhere
+    assert placed.stores[1] == elsewhere
+    assert placed.strays
+    for store in stores.all:
+        await store.close()
 
 
 async def test_who_is_cancelled_leaves_nothing_under_way(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
