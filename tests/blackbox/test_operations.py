@@ -157,14 +157,15 @@ def test_connections_are_spread_evenly_over_the_workers(tmp_path: Path) -> None:
         workers = _all_workers(server)
         until(lambda: sum(_connections(worker) for worker in workers) == 0)  # whoever saw the server start has gone
         spreads = []
-        for _ in range(8):
+        for _ in range(12):
             with ExitStack() as opened:
                 for _ in range(8):
                     assert _healthy(opened.enter_context(_connect(server)))
-                spreads.append(sorted(_connections(worker) for worker in workers))
+                spreads.append([_connections(worker) for worker in workers])
             until(lambda: sum(_connections(worker) for worker in workers) == 0)
-        # On a machine that is very busy, a worker may not come to take what is its. A hash makes a quarter of them even.
-        assert spreads.count([4, 4]) >= 5, spreads
+        # On a very busy machine, a worker may not come to take what is its.
+        # By a hash, some 13 would be at the wrong worker, and 7 or fewer in 3 of 100 runs.
+        assert sum(abs(connections - 4) for connections, _ in spreads) <= 7, spreads
         with _connect(server) as kept:
             assert _healthy(kept)
             until(lambda: {_metrics(server)[f'shardgate_connections{{worker="{worker}"}}'] for worker in (0, 1)} == {1})  # one asks
