@@ -192,6 +192,19 @@ def test_a_worker_that_is_killed_or_stopped_takes_no_connection_along(tmp_path: 
             os.kill(other, signal.SIGCONT)
 
 
+def test_a_server_that_stops_refuses_connections_though_a_worker_hangs(tmp_path: Path) -> None:
+    server = start_shardgate(tmp_path, config=_config(tmp_path), workers=2)
+    try:
+        hangs = _all_workers(server)[0]
+        os.kill(hangs, signal.SIGSTOP)
+        server.process.send_signal(signal.SIGTERM)
+        until(lambda: not _listens(server))
+        os.kill(hangs, signal.SIGCONT)
+        assert server.process.wait(PATIENCE_SECONDS) == 0
+    finally:
+        stop(server.process)
+
+
 def _all_workers(server: Shardgate) -> list[int]:
     assert "serves S3 at" in log_with(server, "serves S3 at")  # said once all of them accept connections
     return _workers(server)
