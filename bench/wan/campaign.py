@@ -1,4 +1,4 @@
-"""The measurement: what is compared is measured by turns, half a second each, so that a busy machine is as busy for both.
+"""The measurement: what is compared is measured by turns, a quarter of a second each, so that a busy machine is as busy for both.
 
 Six healthy stores are compared with one bucket used directly. Then two proxies run side by side, each over six lines of its own. One of
 them meets trouble once, and stays in it while both are asked by turns. So what it takes to learn of the change is seen once, at the
@@ -46,8 +46,8 @@ class Scale:
         return self.turn_seconds * (1.5 if operation.size_bytes > MIB else 1.0)
 
 
-FULL = Scale(8, 0.5, 0.6, 256 * MIB, (GET_4K, GET_64K, PUT_64K, GET_8M, PUT_8M, PUT_4K_16), (GET_64K, PUT_64K, GET_8M, PUT_8M, PUT_4K_16))
-QUICK = Scale(2, 0.5, 0.3, 64 * MIB, (GET_64K, PUT_64K, GET_8M), (GET_64K, PUT_64K))
+FULL = Scale(12, 0.25, 0.6, 256 * MIB, (GET_4K, GET_64K, PUT_64K, GET_8M, PUT_8M, PUT_4K_16), (GET_64K, PUT_64K, GET_8M, PUT_8M, PUT_4K_16))
+QUICK = Scale(4, 0.25, 0.3, 64 * MIB, (GET_64K, PUT_64K, GET_8M), (GET_64K, PUT_64K))
 
 
 @dataclass(frozen=True, slots=True)
