@@ -82,6 +82,7 @@ class Draw(Record, frozen=True, kw_only=True, omit_defaults=True):
     segment_id: SegmentId
     generation: int
     targets: Mapping[int, str]  # shard index → store
+    revoked: bool = False  # no shard of it can come into use any more
 
     @property
     def shards(self) -> tuple[tuple[str, str], ...]:

@@ -404,6 +404,32 @@ async def test_a_draw_of_a_worker_that_died_is_revoked_and_collected_twice(manif
     assert await queued_names(manifest) == set()
 
 
+async def test_a_recovery_revokes_what_was_drawn_and_is_not_used_even_while_it_is_fenced(manifest: Manifest) -> None:
+    extent = await commit(manifest, 1)
+    await manifest.draw_generation(extent, segment_id(1), {0: "s7", 1: "s8"}, expires_ms=NOW + LONGEST_DRAW_MS)
+    (draw,) = await manifest.walk_draws(after=None, limit=10)
+    assert not draw.revoked
+    await manifest.fence("being recovered")
+    await manifest.revoke_draws([replace(draw, targets={0: "s7"})], now_ms=NOW)
+    assert await manifest.walk_draws(after=None, limit=10) == (replace(draw, targets={0: "s7"}, revoked=True),)
+    await manifest.accept_epoch(above=0, now_ms=NOW)
+    name = ("s7", shard_name(segment_id(1), 0, 1))
+    assert await queued_names(manifest) == {name}, "what is used is not touched"
+    await manifest.finish_garbage(await queued(manifest))
+    await manifest.revoke_expired_draws(now_ms=NOW + DRAW_KEPT_MS + 1)
+    assert await queued_names(manifest) == {name}, "a put may have come late"
+    assert await manifest.walk_draws(after=None, limit=10) == ()
+
+
+async def test_a_draw_all_of_which_is_used_ends_with_a_recovery(manifest: Manifest) -> None:
+    extent = await commit(manifest, 1)
+    await manifest.draw_generation(extent, segment_id(1), {0: "s7"}, expires_ms=NOW + LONGEST_DRAW_MS)
+    (draw,) = await manifest.walk_draws(after=None, limit=10)
+    await manifest.revoke_draws([replace(draw, targets={})], now_ms=NOW)
+    assert await manifest.walk_draws(after=None, limit=10) == ()
+    assert await queued_names(manifest) == set()
+
+
 async def test_what_a_worker_that_died_may_have_put_counts_as_long_as_it_may_come(manifest: Manifest) -> None:
     extent = await commit(manifest, 1)
     drawn = await manifest.draw_generation(extent, segment_id(1), {0: "s7"}, expires_ms=NOW)

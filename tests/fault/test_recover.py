@@ -7,13 +7,15 @@ import itertools
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
-from proxy.clock import ManualClock
+from proxy.clock import Clock, ManualClock
 from proxy.codec.decode import DecodedSegment
+from proxy.codec.format import shard_name
 from proxy.config import Config, JournalConfig
 from proxy.engine.epoch import STEP
 from proxy.engine.journal.checkpointing import request_checkpoint
@@ -22,6 +24,7 @@ from proxy.engine.recover.chain import Start, follow
 from proxy.engine.recover.report import Report
 from proxy.errors import JournalBroken, ManifestFenced, RecoveryRefused
 from proxy.manifest.drafts import AttributeChange, CompletedPart
+from proxy.manifest.plans.damage import DRAW_KEPT_MS
 from proxy.manifest.records import BucketName, Layout, ObjectAttributes, ObjectKey, SegmentId
 from proxy.manifest.recovery import Finding, Link
 from proxy.manifest.sqlite import open_sqlite
@@ -30,7 +33,7 @@ from proxy.recovering import notebook_path, recover
 from proxy.stores.protocol import ShardName, Store
 from proxy.stores.root import MARKER
 from tests.fault.test_epoch import copy_manifest
-from tests.laboratory import BytesBody, Laboratory, laboratory, laboratory_config
+from tests.laboratory import BytesBody, Laboratory, laboratory, laboratory_config, stored
 
 STORES = ("alder", "birch", "cedar", "dogwood", "elm", "fir")
 JOURNAL = JournalConfig(interval_ms=3_600_000)
@@ -50,8 +53,8 @@ def lose_manifest(data: Path, to: Path, *, gone: tuple[str, ...] = ()) -> Path:
     return to
 
 
-async def recover_in(data: Path, *, identity: str = "", resume: bool = False) -> Report:
-    return await recover(laboratory_config(data, journal=JOURNAL), silence, identity=identity, resume=resume)
+async def recover_in(data: Path, *, identity: str = "", resume: bool = False, clock: Clock | None = None) -> Report:
+    return await recover(laboratory_config(data, journal=JOURNAL), silence, identity=identity, resume=resume, clock=clock)
 
 
 @asynccontextmanager
@@ -549,7 +552,7 @@ async def test_a_shard_that_moved_behind_the_end_of_the_journal_is_found_and_sta
     shard = before.read_bytes()
     before.with_name(before.name + ".1").write_bytes(shard[:-8] + (1).to_bytes(4, "big") + shard[-4:])
     before.unlink()
-    assert (await recover_in(data)).missing_shards == 0
+    assert (await recover_in(data, clock=ManualClock())).missing_shards == 0
     async with laboratory(data, journal=JOURNAL) as new:
         for _ in range(4):
             new.clock.advance(24 * 3600 + 1)
@@ -562,6 +565,80 @@ async def test_a_shard_that_moved_behind_the_end_of_the_journal_is_found_and_sta
         for store in STORES:
             new.stores[store].down = store not in {where, *segment.stores[1:4]}
         assert await new.get("k") == b"x" * 1000
+
+
+async def begin_move(lab: Laboratory) -> tuple[str, str]:
+    """Draw a generation for the first shard of "k", as a move does that is under way; return the store, and the name it will have."""
+    extent, segment = await stored(lab)
+    store, due_ms = segment.stores[0], lab.clock.now_ms() + 1000
+    drawn = await lab.services.manifest.draw_generation(extent.id, segment.id, {0: store}, expires_ms=due_ms)
+    assert drawn is not None
+    return store, shard_name(segment.id, 0, drawn.drawn)
+
+
+@pytest.mark.parametrize("arrives", ["before the recovery", "after it, and once more after it was deleted"])
+async def test_what_a_move_has_put_that_was_under_way_is_deleted_even_if_it_comes_late(tmp_path: Path, arrives: str) -> None:
+    """The put may have reached a store that hangs: the processes are dead, the manifest is lost, and then it is carried out."""
+    async with laboratory(tmp_path / "old", journal=JOURNAL) as lab:
+        await lab.put("k", b"x" * 1000)
+        store, name = await begin_move(lab)
+        await flush(lab)
+        data = lose_manifest(tmp_path / "old", tmp_path / "new")
+    path = data / "stores" / store / name
+    shard = path.with_name(path.name.removesuffix(".1")).read_bytes()
+    put = partial(path.write_bytes, shard[:-8] + (1).to_bytes(4, "big") + shard[-4:])
+    if arrives == "before the recovery":
+        put()
+    await recover_in(data, clock=ManualClock())
+    async with laboratory(data, journal=JOURNAL) as new:
+        extent, segment = await stored(new)
+        assert (segment.generations, segment.drawn, segment.strays) == ((), 1, False)
+        found = await new.services.manifest.find_damaged(extent.id, segment.id)
+        assert found is not None
+        assert (found.drawn, [left.name for left in found.leftovers]) == (False, [name]), "its place counts as taken"
+        put()
+        new.clock.advance(1)
+        await new.run_collector()
+        assert not path.exists()
+        put()
+        new.clock.advance(DRAW_KEPT_MS / 1000 + 1)
+        await new.run_collector()
+        assert not path.exists()
+        assert len(await new.shards()) == 6
+        assert await new.get("k") == b"x" * 1000
+
+
+async def test_what_a_move_has_put_of_a_segment_that_is_gone_is_deleted(tmp_path: Path) -> None:
+    async with laboratory(tmp_path / "old", journal=ALL) as lab:
+        await lab.put("k", b"x" * 1000)
+        store, name = await begin_move(lab)
+        await lab.services.engine.delete_latest(lab.bucket, ObjectKey("k"))
+        await flush(lab)
+        data = lose_manifest(tmp_path / "old", tmp_path / "new")
+    await recover_in(data)
+    (data / "stores" / store / name).write_bytes(b"x")
+    async with laboratory(data, journal=JOURNAL) as new:
+        await new.collect()
+        assert await new.shards() == set()
+
+
+async def test_a_shard_that_is_to_be_deleted_is_not_taken_for_the_one_that_is_lost(tmp_path: Path) -> None:
+    """A move was given up, and its store has kept what it refused. That shard is as good as the one it was made of, but not for long."""
+    async with laboratory(tmp_path / "old", journal=JOURNAL) as lab:
+        await lab.put("k", b"x" * 1000)
+        store, name = await begin_move(lab)
+        extent, segment = await stored(lab)
+        await lab.services.manifest.give_up_draw(extent.id, segment.id, {0: store}, 1, now_ms=lab.clock.now_ms())
+        await flush(lab)
+        data = lose_manifest(tmp_path / "old", tmp_path / "new")
+    path = data / "stores" / store / name
+    path.with_name(path.name.removesuffix(".1")).rename(path)
+    assert (await recover_in(data)).missing_shards == 1
+    async with laboratory(data, journal=JOURNAL) as new:
+        await new.collect()
+        assert not path.exists()
+        _, segment = await stored(new)
+        assert (segment.missing, segment.generations, segment.strays) == ((0,), (), False)
 
 
 @pytest.mark.parametrize(("gone", "expected"), [((), 1), (("elm",), 1 + STEP)])

@@ -7,7 +7,8 @@ from msgspec.msgpack import encode
 from msgspec.structs import replace
 
 from proxy.engine.recover.assembly import assemble
-from proxy.engine.recover.placing import find_shards, place_shards
+from proxy.engine.recover.placing import find_shards, not_used, place_shards
+from proxy.manifest.damage import Draw
 from proxy.manifest.drafts import VersionDraft
 from proxy.manifest.plans.recovery import belongs, id_of, order_of, plan_found_part, plan_found_version
 from proxy.manifest.records import (
@@ -249,6 +250,23 @@ STORED = Segment(id=SegmentId(b"s"), size=1, stores=("a", "b", "c"), missing=(2,
 )
 def test_what_the_journal_knows_is_held_against_the_listings(sightings: list[Sighting], silent: tuple[str, ...], expected: Segment) -> None:
     assert find_shards(STORED, sightings, silent, "abcd") == expected
+
+
+BEGUN = Draw(segment_id=SegmentId(b"s"), generation=3, targets={0: "d", 1: "d"})
+
+
+def test_what_a_move_has_put_that_the_journal_knows_as_begun_is_no_stray() -> None:
+    both = [seen(0, "a"), seen(1, "b"), seen(1, "d", 3)]
+    assert find_shards(STORED, both, (), "abcd", BEGUN) == replace(STORED, drawn=3)
+    for other in (seen(1, "c", 3), seen(1, "d", 2), seen(2, "d", 3)):
+        assert find_shards(STORED, [*both, seen(2, "c"), other], (), "abcd", BEGUN).strays, "it is not of this move"
+
+
+def test_what_a_move_has_put_stays_where_its_segment_points_to_it_now() -> None:
+    now = find_shards(STORED, [seen(0, "a"), seen(1, "d", 3)], (), "abcd", BEGUN)
+    assert now == replace(STORED, stores=("a", "d", "c"), generations=(0, 3, 0), drawn=3)
+    assert not_used(BEGUN, now) == replace(BEGUN, targets={0: "d"})
+    assert not_used(BEGUN, STORED) == BEGUN
 
 
 def test_a_shard_of_a_store_that_is_not_configured_any_more_is_where_it_is_listed() -> None:

@@ -11,6 +11,8 @@ from collections.abc import Collection, Iterable, Sequence
 
 from msgspec.structs import replace
 
+from proxy.manifest.damage import Draw
+from proxy.manifest.plans.damage import generation_of
 from proxy.manifest.records import Segment, SegmentId
 from proxy.manifest.recovery import Sighting
 
@@ -48,11 +50,14 @@ def place_shards(
     )
 
 
-def find_shards(segment: Segment, sightings: Iterable[Sighting], silent: Collection[str], configured: Collection[str]) -> Segment:
+def find_shards(
+    segment: Segment, sightings: Iterable[Sighting], silent: Collection[str], configured: Collection[str], begun: Draw | None = None
+) -> Segment:
     """Return a segment that the journal tells of with its shards where they are now: one may have moved after the journal's end.
 
     What a silent store should hold is left as it is. A shard that its store does not list is where its newest generation is, if that is a
     newer one, or is missing. A store that is not configured any more may have another name now, and a shard of it is where it is listed.
+    No sighting may be of what is to be deleted. `begun` is the move that the journal knows as begun: what it has put is no stray.
     """
     seen = defaultdict(set)
     drawn = segment.drawn
@@ -72,7 +77,8 @@ def find_shards(segment: Segment, sightings: Iterable[Sighting], silent: Collect
             (missing.discard if newer else missing.add)(index)
     generations = tuple(generation for generation, _ in places)
     # Put by a move that the journal does not know, not even as begun: until it is deleted, its store's hands hold one more.
-    unknown = any(found[0] > places[index][0] for index in range(count) for found in seen[index])
+    known = {} if begun is None else {index: (begun.generation, store) for index, store in begun.targets.items()}
+    unknown = any(found[0] > places[index][0] and found != known.get(index) for index in range(count) for found in seen[index])
     return replace(
         segment,
         stores=tuple(store for _, store in places),
@@ -81,6 +87,12 @@ def find_shards(segment: Segment, sightings: Iterable[Sighting], silent: Collect
         drawn=drawn,
         strays=segment.strays or unknown,
     )
+
+
+def not_used(draw: Draw, segment: Segment) -> Draw:
+    """Return the draw without those targets that the segment points to."""
+    used = {(index, store) for index, store in enumerate(segment.stores) if generation_of(segment, index) == draw.generation}
+    return replace(draw, targets={index: store for index, store in draw.targets.items() if (index, store) not in used})
 
 
 def _homes(missing: Iterable[int], taken: set[str], silent: Collection[str], stores: Sequence[str]) -> dict[int, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from proxy.manifest.damage import Draw
 from proxy.manifest.records import Extent
 from proxy.manifest.recovery import Found, Outcome
 
@@ -27,6 +28,11 @@ class Recovering(Protocol):
     async def correct_extents(self, extents: Sequence[Extent], *, now_ms: int) -> None: ...
 
     """Take these layouts for those that are stored, and put on record what is missing of them."""
+
+    async def revoke_draws(self, draws: Sequence[Draw], *, now_ms: int) -> None: ...
+
+    """End moves that were under way when the manifest was lost, as if their workers had died. `targets` of each: those that no segment
+    points to. These are queued as garbage, and a day later once more."""
 
     async def skip_ids(self) -> None: ...  # of buckets and extents that were given after the end of the journal, and lost
 

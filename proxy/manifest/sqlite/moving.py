@@ -6,11 +6,12 @@ collected.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 from msgspec.structs import replace
 
+from proxy.manifest.damage import Draw
 from proxy.manifest.plans.damage import (
     DRAW_KEPT_MS,
     LONGEST_DRAW_MS,
@@ -31,6 +32,7 @@ from proxy.manifest.sqlite.rows import Connection, encode
 _targets = msgspec.msgpack.Decoder(dict[int, str])
 _DROP = "DELETE FROM draw WHERE segment = ? AND generation = ?"
 _EXPIRED = "SELECT segment, generation, targets, revoked FROM draw WHERE expires < ?1 OR expires > CASE revoked WHEN 0 THEN ?2 ELSE ?3 END"
+_REVOKE = "UPDATE draw SET revoked = 1, targets = ?, expires = ? WHERE segment = ? AND generation = ?"
 _FIND = "SELECT targets FROM draw WHERE segment = ? AND generation = ? AND NOT revoked"
 
 
@@ -85,11 +87,25 @@ def give_up_draw(
 
 def revoke_expired_draws(connection: Connection, now_ms: int) -> int:
     rows = connection.execute(_EXPIRED, (now_ms, now_ms + LONGEST_DRAW_MS, now_ms + DRAW_KEPT_MS)).fetchall()
-    for segment_id, generation, targets, revoked in rows:
-        queue_shards(connection, drawn_shards(SegmentId(segment_id), _targets.decode(targets), generation), now_ms)
+    for segment_id, generation, encoded, revoked in rows:
+        targets = _targets.decode(encoded)
         if revoked:
+            queue_shards(connection, drawn_shards(SegmentId(segment_id), targets, generation), now_ms)
             connection.execute(_DROP, (segment_id, generation))
         else:
-            kept = (now_ms + DRAW_KEPT_MS, segment_id, generation)
-            connection.execute("UPDATE draw SET revoked = 1, expires = ? WHERE segment = ? AND generation = ?", kept)
+            _revoke(connection, Draw(segment_id=SegmentId(segment_id), generation=generation, targets=targets), now_ms)
     return sum(not revoked for *_, revoked in rows)
+
+
+def revoke_draws(connection: Connection, draws: Iterable[Draw], now_ms: int) -> None:
+    """Revoke draws whose targets may be fewer than were drawn: the others are in use."""
+    for draw in draws:
+        if draw.targets:
+            _revoke(connection, draw, now_ms)
+        else:
+            connection.execute(_DROP, (draw.segment_id, draw.generation))
+
+
+def _revoke(connection: Connection, draw: Draw, now_ms: int) -> None:
+    queue_shards(connection, drawn_shards(draw.segment_id, draw.targets, draw.generation), now_ms)
+    connection.execute(_REVOKE, (encode(dict(draw.targets)), now_ms + DRAW_KEPT_MS, draw.segment_id, draw.generation))

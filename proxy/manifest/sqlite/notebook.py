@@ -107,6 +107,11 @@ class Notebook:
         """Return what the stores list of each segment."""
         return {segment_id: self._sightings(segment_id) for segment_id in segment_ids}
 
+    def forget_sightings(self, shards: Iterable[tuple[SegmentId, int, int, str]]) -> None:
+        """Leave out shards that are to be deleted, as (segment, index, generation, store)."""
+        with self._transaction():
+            self._connection.executemany("DELETE FROM listed WHERE segment = ? AND shard = ? AND generation = ? AND store = ?", shards)
+
     def _sightings(self, segment_id: SegmentId) -> tuple[Sighting, ...]:
         rows = self._connection.execute("SELECT segment, shard, generation, store, size FROM listed WHERE segment = ?", (segment_id,))
         return tuple(Sighting(*row) for row in rows)

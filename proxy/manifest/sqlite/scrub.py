@@ -45,10 +45,13 @@ def _garbage(store: str, due_ms: int, name: str, search: int, shards: bytes | No
 def walk_draws(connection: Connection, after: Draw | None, limit: int) -> tuple[Draw, ...]:
     key = (b"", -1) if after is None else (after.segment_id, after.generation)
     rows = connection.execute(
-        "SELECT segment, generation, targets FROM draw WHERE (segment, generation) > (?, ?) ORDER BY segment, generation LIMIT ?",
+        "SELECT segment, generation, targets, revoked FROM draw WHERE (segment, generation) > (?, ?) ORDER BY segment, generation LIMIT ?",
         (*key, limit),
     )
-    return tuple(Draw(segment_id=SegmentId(row[0]), generation=row[1], targets=_targets.decode(row[2])) for row in rows)
+    return tuple(
+        Draw(segment_id=SegmentId(segment_id), generation=generation, targets=_targets.decode(targets), revoked=bool(revoked))
+        for segment_id, generation, targets, revoked in rows
+    )
 
 
 def lost_shards(connection: Connection, first: ExtentId, last: ExtentId) -> frozenset[tuple[SegmentId, int]]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from proxy.manifest.damage import Draw
 from proxy.manifest.records import Extent
 from proxy.manifest.recovery import Found, Outcome
-from proxy.manifest.sqlite import recovery
+from proxy.manifest.sqlite import moving, recovery
 from proxy.manifest.sqlite.adapter.runner import StepRunner
 from proxy.manifest.sqlite.jobs import save_state
 
@@ -27,6 +28,9 @@ class Recovering(StepRunner):
 
     async def correct_extents(self, extents: Sequence[Extent], *, now_ms: int) -> None:
         await self._committer.run(lambda connection: recovery.correct_extents(connection, extents, now_ms))
+
+    async def revoke_draws(self, draws: Sequence[Draw], *, now_ms: int) -> None:
+        await self._committer.run(lambda connection: moving.revoke_draws(connection, draws, now_ms))
 
     async def skip_ids(self) -> None:
         await self._committer.run(recovery.skip_ids)
