@@ -81,9 +81,9 @@ class Placed:
                 self.missing.discard(index)
 
     def garbage(self) -> GarbageSegment:
-        """Return where shards may lie if the segment comes to nothing: with strays, anywhere (every store is searched)."""
+        """Return where shards may lie if the segment comes to nothing."""
         planned = tuple(self.stores[index] for index in range(len(self.stores)))
-        return GarbageSegment(id=self.segment_id, stores=() if self.strays else planned)
+        return GarbageSegment(id=self.segment_id, stores=planned, strays=self.strays)
 
 
 class ShardPutter:

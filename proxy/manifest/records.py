@@ -317,11 +317,15 @@ class Settlement(Record, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class GarbageSegment(Record, frozen=True, kw_only=True, omit_defaults=True):
-    """A segment whose shards are to be deleted. With `stores` empty the placement is unknown: every store is searched for the id."""
+    """A segment whose shards are to be deleted. With `stores` empty the placement is unknown: every store is searched for the id.
+
+    With `strays` every store is searched as well. What is known is deleted by name all the same: a store may list late what it has.
+    """
 
     id: SegmentId
     stores: tuple[str, ...] = ()
     generations: tuple[int, ...] = ()  # as in `Segment`
+    strays: bool = False
 
     def shard_name(self, index: int) -> str:
         """Return the upstream name of a shard."""

@@ -82,6 +82,15 @@ async def test_garbage_is_shown_page_by_page_of_all_stores_with_what_may_be_anyw
     assert len(await garbage(manifest)) == 4
 
 
+async def test_a_segment_with_strays_is_searched_for_and_what_is_known_of_it_named_all_the_same(manifest: Manifest) -> None:
+    intent = await manifest.lease_segments(owner="w", segment_ids=[segment_id(1)], expires_ms=NOW)
+    doomed = GarbageSegment(id=segment_id(1), stores=STORES, generations=(0, 3, 0), strays=True)
+    await manifest.settle([Settlement(intent_id=intent.id, mask=1)], [doomed], now_ms=NOW)
+    await manifest.split_garbage(before_ms=NOW, limit=10)
+    named = {(store, doomed.shard_name(index), False) for index, store in enumerate(STORES)}
+    assert {(row.store, row.name, row.search) for row in await garbage(manifest)} == named | {("", segment_prefix(segment_id(1)), True)}
+
+
 async def test_moves_under_way_are_shown_until_a_day_after_they_were_revoked(manifest: Manifest) -> None:
     extents = [await commit(manifest, number) for number in range(3)]
     for number, extent in enumerate(extents):
@@ -92,6 +101,7 @@ async def test_moves_under_way_are_shown_until_a_day_after_they_were_revoked(man
         after = page[-1]
         shown += page
     assert [draw.shards for draw in shown] == [(("s9", shard_name(segment_id(number), 1, 1)),) for number in range(3)]
+    assert all(draw.revoked for draw in shown)
     await manifest.revoke_expired_draws(now_ms=NOW + DAY + 2)
     assert await manifest.walk_draws(after=None, limit=2) == ()
 

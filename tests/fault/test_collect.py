@@ -91,6 +91,20 @@ async def test_shards_of_unknown_placement_are_searched_in_each_store_and_each_s
     assert len(await lab.shards()) == 6
 
 
+async def test_what_is_known_of_a_segment_with_strays_goes_even_from_a_store_that_lists_late(lab: Laboratory) -> None:
+    await lab.collect()
+    doomed = GarbageSegment(id=SegmentId(bytes(16)), stores=("alder", "elm"), generations=(0, 1), strays=True)
+    lab.stores["elm"].lists_late = True
+    for store, name in (("alder", doomed.shard_name(0)), ("elm", doomed.shard_name(1)), ("fir", doomed.shard_name(1))):
+        await lab.stores[store].put(name, [b"x"])  # type: ignore[arg-type]
+    await queue(lab, doomed)
+    await lab.collect()
+    await lab.collect()
+    assert await lab.garbage() == 0
+    lab.stores["elm"].lists_late = False
+    assert len(await lab.shards()) == 6
+
+
 async def test_a_search_has_memory_for_the_names_it_finds_and_gives_it_back(lab: Laboratory) -> None:
     await lab.collect()
     budget, held = lab.services.budget, []

@@ -211,7 +211,7 @@ def test_an_extent_that_is_gone_cannot_be_shared() -> None:
 
 def test_garbage_is_looked_for_everywhere_where_a_shard_may_have_strayed() -> None:
     assert garbage_of(layout(1)) == (GarbageSegment(id=b"\1" * 16, stores=("s0", "s1", "s2")),)
-    assert garbage_of(layout(1, strays=True)) == (GarbageSegment(id=b"\1" * 16),)
+    assert garbage_of(layout(1, strays=True)) == (GarbageSegment(id=b"\1" * 16, stores=("s0", "s1", "s2"), strays=True),)
     again = layout(1)
     again = replace(again, segments=(replace(again.segments[0], generations=(0, 1, 0)),))
     assert garbage_of(again)[0].generations == (0, 1, 0)

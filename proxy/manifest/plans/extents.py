@@ -46,4 +46,4 @@ def garbage_of(layout: Layout) -> tuple[GarbageSegment, ...]:
 
 
 def _garbage(segment: Segment) -> GarbageSegment:
-    return GarbageSegment(id=segment.id, stores=() if segment.strays else segment.stores, generations=segment.generations)
+    return GarbageSegment(id=segment.id, stores=segment.stores, generations=segment.generations, strays=segment.strays)

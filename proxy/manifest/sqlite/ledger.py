@@ -114,9 +114,13 @@ def ids_of(blob: bytes, mask: int) -> list[SegmentId]:
 
 
 def queue_garbage(connection: Connection, segments: Iterable[GarbageSegment], now_ms: int) -> None:
-    rows = [_garbage_row(segment, now_ms) for segment in segments]
+    doomed = tuple(segments)
+    rows = [_garbage_row(segment, now_ms) for segment in doomed]
+    sought = [segment_prefix(segment.id) for segment in doomed if segment.strays]
     if connection.executemany(_QUEUE_SEGMENT, rows).rowcount < len(rows):  # in this very millisecond, and perhaps with other stores
-        connection.executemany(_QUEUE, [(ANYWHERE, now_ms, name, 1) for _, _, name, _, _ in rows])
+        sought = [name for _, _, name, _, _ in rows]
+    if sought:
+        connection.executemany(_QUEUE, [(ANYWHERE, now_ms, name, 1) for name in sought])
 
 
 def queue_shards(connection: Connection, shards: Sequence[Leftover], now_ms: int) -> None:
