@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from proxy.codec.format import copy_prefix, shard_name
 from proxy.engine.scrub import comparison
@@ -21,7 +22,7 @@ from proxy.manifest.drafts import VersionDraft
 from proxy.manifest.records import SegmentId, Settlement
 from proxy.stores.protocol import ShardName
 from proxy.upkeep import comparing
-from tests.laboratory import Laboratory, laboratory
+from tests.laboratory import Laboratory, laboratory, stored
 from tests.scrubbing import damage, hide, read, shards_of, spoil
 
 DAY_SECONDS = 24 * 3600
@@ -100,6 +101,20 @@ async def test_a_shard_in_another_store_than_its_own_is_an_orphan_there(lab: Lab
     other = next(name for name in lab.stores if name != shard.store)
     await lab.stores[other].put(shard.name, [await read(lab, shard)])
     assert (await fsck(lab)).orphans == {(other, shard.name)}
+
+
+async def test_strays_are_on_record_and_no_orphans(lab: Laboratory) -> None:
+    extent, segment = await stored(lab, "k0")
+    with_strays = replace(extent, layout=replace(extent.layout, segments=(replace(segment, strays=True, drawn=1),)))
+    stray = ShardName(shard_name(segment.id, 0, 1))
+    other = next(name for name in lab.stores if name != segment.stores[0])
+    await lab.stores[other].put(stray, [b"x"])
+    assert (await fsck(lab)).orphans == {(other, stray)}
+    await lab.services.manifest.correct_extents([with_strays], now_ms=lab.clock.now_ms())
+    checked = await fsck(lab, apply=True)
+    assert (checked.orphans, checked.found) == (set(), set())
+    await lab.services.manifest.settle_strays(extent.id, segment.id)
+    assert (await fsck(lab)).orphans == {(other, stray)}, "one that comes after they were searched for is found all the same"
 
 
 async def test_an_orphan_is_deleted_only_by_a_later_pass_and_only_when_its_time_has_come(lab: Laboratory) -> None:

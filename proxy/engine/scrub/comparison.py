@@ -8,7 +8,7 @@ The idea. The order in which the two are read lets each case be told:
     1. the newest extent     what is written later is not expected in the listings
     2. the listings          into a scratch database
     3. leases, moves under way, garbage: what they explain is taken out
-    4. all extents: what they explain is taken out; what is expected and was not listed is suspected to be missing
+    4. all extents: what they explain is taken out, strays of theirs too; what is expected and was not listed is suspected to be missing
     5. garbage again
 
 An **orphan** is what is left. Whatever was listed and was rightly there was at step 3 either leased, being moved, or garbage, and is
@@ -184,6 +184,8 @@ class Comparison:
 
     async def _compare(self, shards: Sequence[Shard], *, before: ExtentId) -> None:
         sizes = await self._in_thread(self._listings.take, [(shard.store, shard.name) for shard in shards])
+        with_strays = {shard.segment.id for shard in shards if shard.segment.strays}
+        await self._in_thread(self._listings.explain_segments, with_strays)  # these are on record, and deleted once they have come to rest
         expected = [(shard, size) for shard, size in zip(shards, sizes, strict=True) if self._is_expected(shard)]
         self._compared.shards += len(expected)
         suspects = [suspect for suspect in _suspects(expected) if suspect.shard.extent.id <= before]

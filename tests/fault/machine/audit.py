@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from proxy.codec.format import is_shard_name
+from proxy.codec.format import is_shard_name, segment_prefix
 from proxy.manifest.records import Extent, ExtentId, Layout, Part, Version
 from proxy.manifest.sqlite.ledger import shards_of
 
@@ -51,7 +51,9 @@ def _named(connection: sqlite3.Connection, stores: Mapping[str, set[str]]) -> tu
             for index, store in enumerate(segment.stores):
                 name = segment.shard_name(index)
                 (possible if index in segment.missing else expected).add((store, name))
-                possible.update((other, name) for other in stores if segment.strays)
+            if segment.strays:
+                prefix = segment_prefix(segment.id)
+                possible.update((store, name) for store, names in stores.items() for name in names if name.startswith(prefix))
     possible.update(connection.execute("SELECT store, name FROM garbage WHERE NOT search AND shards IS NULL"))
     for name, shards in connection.execute("SELECT name, shards FROM garbage WHERE shards IS NOT NULL"):
         possible.update(shards_of(name, shards))
