@@ -72,6 +72,9 @@ def report(site: Site, clients: Sequence[Client], trouble: Trouble, books: Seque
     print(
         f"bytes written: {sum(client.sent_bytes for client in clients):,}; recoveries of the manifest: {site.recoveries_amid_trouble + 1}"
     )
+    print(f"orphans that fsck has found at the end, and had deleted: {len(site.left_to_fsck)}")
+    for line in site.left_to_fsck:
+        print(" ", line)
     print(f"lost = {len(lost)}, stale = {len(stale)}, orphans = {len(orphans)}, missing = {len(missing)}")
     for line in (*lost, *stale, *orphans, *missing, *miscounted):
         print(" ", line)

@@ -31,6 +31,7 @@ RECOVERY_SECONDS = 60.0  # until the supervisor has started what died
 COMMAND_SECONDS = 240.0
 MOVES_SECONDS = 90.0  # for campaigns, once it is quiet: a segment with strays waits an hour
 REST_SECONDS = 300.0  # for repair and collection
+QUARANTINE_SECONDS = 10.0  # a little more than `fsck.quarantine_days`
 SOON_SECONDS = 60.0
 TRIES = 5  # of a recovery, beside a store that fails at random
 # Delays are short, so that leases end, and garbage, orphans and old journal segments go, while it goes on.
@@ -89,6 +90,7 @@ class Site:
         self.provider = provider
         self.recoveries_amid_trouble = 0
         self.work: Counter[str] = Counter()
+        self.left_to_fsck: list[str] = []  # orphans that it has found in the end
         self.findings: list[str] = []  # what has gone wrong that never may
         self._data = folder / "data"
         self.server = start_shardgate(self._data, config=_write_config(folder, provider), workers=2)
@@ -160,11 +162,28 @@ class Site:
         for campaign in self._moving():
             print(f"{campaign.id} goes on: {campaign.trouble or 'it is not done yet'}")
         deadline = time.monotonic() + REST_SECONDS
-        for look in (("scrub", "--now", "--deep"), ("fsck", "--apply"), ("fsck", "--apply")):
-            self.command(*look)
+        for look in (self._scrub, self._put_orphans_into_quarantine, self._delete_orphans):
+            look()
             _wait(lambda: not any(self._left().values()), deadline - time.monotonic())
         if left := {what: count for what, count in self._left().items() if count}:
             print(f"not done after {REST_SECONDS:.0f} s of rest: {left}")
+
+    def _scrub(self) -> None:
+        self.command("scrub", "--now", "--deep")
+
+    def _put_orphans_into_quarantine(self) -> None:
+        """What a recovery could make nothing of, and what came to a store after all searches for it, nobody but fsck can find."""
+        done = self._run("fsck", "--apply", "--json")
+        try:
+            self.left_to_fsck = [f"{row['name']} in {row['store']}" for row in json.loads(done.stdout)["orphans"]]
+        except json.JSONDecodeError:
+            print(f"fsck failed: {done.stderr[-2000:]}")
+
+    def _delete_orphans(self) -> None:
+        """A later fsck does, once they have been in quarantine for as long as they must."""
+        if self.left_to_fsck:
+            time.sleep(QUARANTINE_SECONDS)
+            self.command("fsck", "--apply")
 
     def count_at_the_stores(self) -> Audit:
         """Compare what is stored with the manifest, of servers that have ended."""
