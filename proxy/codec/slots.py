@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
 import msgspec
@@ -184,8 +185,8 @@ def compose(sizes: Sequence[int], k: int) -> Composition:
     All columns are stored as long as the longest. While that would waste more than half of them, the largest body leaves; it is a
     segment of its own, which wastes nothing. Small ones stay, though they waste most: in a pack they are read by one request.
     """
-    order = sorted(range(len(sizes)), key=lambda body: -sizes[body])
-    total = sum(size + TAG_SIZE for size in sizes)
+    order = sorted(range(len(sizes)), key=sizes.__getitem__, reverse=True)
+    total = sum(sizes) + TAG_SIZE * len(sizes)
     for out in range(len(order)):
         columns, longest = _deal([(body, sizes[body] + TAG_SIZE) for body in order[out:]], k)
         if 2 * total >= k * longest or sizes[order[out]] <= ALWAYS_PACKED_SIZE:
@@ -252,7 +253,7 @@ def arrange(contents: Sequence[SlotContent], composition: Composition) -> Arrang
     How long the columns are depends on the table, and the offsets in the table on the columns: the table gets room for the widest offsets.
     """
     positions, lengths = _positions(contents, composition.columns)
-    bodies = sorted(body for column in composition.columns for body in column)
+    bodies = sorted(chain.from_iterable(composition.columns))
     room = len(_table(contents, dict.fromkeys(bodies, WIDEST_OFFSET))) + TAG_SIZE
     column = lengths.index(min(lengths))
     column_size = max(*lengths, lengths[column] + room)

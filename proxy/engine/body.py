@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from typing import Protocol
 
@@ -48,7 +47,7 @@ class Body(Protocol):
 class HereAlready:
     """What a `Body` is besides if all of it may be here before it is asked for, as with a small request that came in one piece.
 
-    No abstract class, as those take a microsecond to recognize: each small body is asked.
+    No abstract class, nor is `OpenEnded` one: those take a microsecond to recognize, and each small body is asked.
     """
 
     def take_at_once(self) -> bytes | None:
@@ -63,14 +62,14 @@ class HereAlready:
         return False
 
 
-class OpenEnded(ABC):
+class OpenEnded:
     """What a `Body` is besides if its end is known only nearly, as that of a form's file: `size_bytes` is the most it may have at first."""
 
     @property
-    @abstractmethod
     def sure_bytes(self) -> int:
         """How many bytes it has at least."""
+        raise NotImplementedError
 
-    @abstractmethod
     async def settle(self) -> None:
         """Find the end. Awaited when the sure bytes were taken, before any more are: `size_bytes` is exact from then on."""
+        raise NotImplementedError

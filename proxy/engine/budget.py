@@ -173,7 +173,8 @@ class Budget:
         """Count it no longer."""
         del self._filling[grant]
         self._claimed -= grant.claim_bytes
-        self._serve()
+        if self._waiting:
+            self._serve()
 
     def take_back(self, grant: Grant, size_bytes: int) -> None:
         """Free bytes of a grant, and serve those who can run now. Called by the grant."""

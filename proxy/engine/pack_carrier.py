@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from itertools import chain
 from traceback import clear_frames
 from typing import TypeAlias
 
@@ -62,7 +63,7 @@ class PackCarrier:
             await pack
 
     async def _store_pack(self, kind: PackKind, bodies: Sequence[Arrived], composition: Composition) -> None:
-        places = sorted(place for column in composition.columns for place in column)
+        places = sorted(chain.from_iterable(composition.columns))
         members = [bodies[place] for place in places]
         held = self._budget.join([member.held for member in members])
         try:

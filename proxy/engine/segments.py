@@ -86,7 +86,7 @@ def _segment_record(segment: BegunSegment) -> Segment:
     if placed is None:
         raise ValueError(f"segment {segment.id.hex()} is not placed")
     placed.settle()
-    stores = tuple(placed.stores[index] for index in range(len(placed.stores)))
+    stores = tuple(map(placed.stores.__getitem__, range(len(placed.stores))))
     return Segment(
         id=segment.id,
         size=segment.size,

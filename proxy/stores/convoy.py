@@ -39,13 +39,13 @@ Board: TypeAlias = "Callable[[ShardName, Sequence[bytes | bytearray | memoryview
 
 
 class Ride:
-    """A put as one of several in a convoy. `lanes`: its store's own. `at_end`: called once, however it has ended."""
+    """A put as one of several in a convoy. `rest`: its store's. `at_end`: called once, however it has ended."""
 
-    __slots__ = ("at_end", "call", "convoy", "lanes")
+    __slots__ = ("at_end", "call", "convoy", "rest")
 
-    def __init__(self, convoy: Convoy, lanes: Lanes, call: Callable[[Cancelled], None]) -> None:
+    def __init__(self, convoy: Convoy, rest: Rest, call: Callable[[Cancelled], None]) -> None:
         self.convoy = convoy
-        self.lanes = lanes
+        self.rest = rest
         self.call = call
         self.at_end: Callable[[], None] = _nothing
 
@@ -58,8 +58,8 @@ class Convoy:
         self._patience_seconds = patience_seconds
         self._now = now
         self._members: set[object] = set()
-        self._rest = _Rest(now)
-        self._rests: WeakKeyDictionary[Lanes, _Rest] = WeakKeyDictionary()  # of members, by their own lanes
+        self._rest = Rest(now)
+        self._rests: WeakKeyDictionary[Lanes, Rest] = WeakKeyDictionary()  # of members, by their own lanes
 
     def join(self, member: object) -> None:
         """Take a member, who may be opened in a thread of its own."""
@@ -70,21 +70,23 @@ class Convoy:
         if not self._members:
             self._lanes.close()
 
-    def takes(self, own: Lanes) -> bool:
-        """Tell whether a member with these lanes rides in the convoy just now."""
-        return not (self._rest.is_on or self._rest_of(own).is_on)
+    def rest_of(self, own: Lanes) -> Rest:
+        """Return when a member with these lanes does not ride in the convoy."""
+        return self._rests.get(own) or self._rests.setdefault(own, Rest(self._now))
 
     async def make_all(self, rides: Sequence[Ride]) -> Sequence[float | None]:
         """Make short calls one after the other; return in how many seconds each was made, None if it failed or had not ended in time."""
         began = self._now()
         made: list[float | None] = [None] * len(rides)
+        if self._rest.is_on:
+            return made
 
         def run(cancelled: Cancelled) -> None:
             for place, ride in enumerate(rides):
                 if cancelled():
                     return
                 with suppress(Exception):  # whoever tries again finds out, and tells
-                    self._run_timed(ride.call, self._rest_of(ride.lanes), cancelled)
+                    self._run_timed(ride.call, ride.rest, cancelled)
                     seconds = self._now() - began
                     made[place] = None if cancelled() else seconds  # a call that was given up may have made nothing, and raises nothing
 
@@ -100,9 +102,9 @@ class Convoy:
 
     async def run(self, call: Callable[[Cancelled], Result], *, otherwise: Lanes) -> Result:
         """Run a short call as lanes do: in the one thread, or in a member's own if that is held up, or the member takes long."""
-        if not self.takes(otherwise):
+        rest = self.rest_of(otherwise)
+        if self._rest.is_on or rest.is_on:
             return await otherwise.run(call)
-        rest = self._rest_of(otherwise)
         try:
             result = await self._lanes.run_together(partial(self._run_timed, call, rest), begin_within_seconds=self._patience_seconds)
         except NotBegun:
@@ -111,10 +113,7 @@ class Convoy:
         self._rest.was_not_in_vain()
         return result
 
-    def _rest_of(self, own: Lanes) -> _Rest:
-        return self._rests.get(own) or self._rests.setdefault(own, _Rest(self._now))
-
-    def _run_timed(self, call: Callable[[Cancelled], Result], rest: _Rest, cancelled: Cancelled) -> Result:
+    def _run_timed(self, call: Callable[[Cancelled], Result], rest: Rest, cancelled: Cancelled) -> Result:
         began = self._now()
         try:
             return call(cancelled)
@@ -139,7 +138,7 @@ def _nothing() -> None:
     pass
 
 
-class _Rest:
+class Rest:
     """A while in which something is not tried: twice as long each time that it was tried in vain. Threads may share it."""
 
     def __init__(self, now: Callable[[], float]) -> None:
@@ -149,7 +148,7 @@ class _Rest:
 
     @property
     def is_on(self) -> bool:
-        return self._now() < self._until
+        return self._until > 0 and self._now() < self._until  # most have never begun
 
     def begin(self) -> None:
         if not self.is_on:  # or another call has said so

@@ -64,6 +64,7 @@ class DirectoryStore:
         self._fsync = fsync
         self._lanes = Lanes(LANES if fsync else UNSYNCED_LANES, name=f"store-{info.name}")
         self._convoy = None if fsync else convoy
+        self._rest = None if self._convoy is None else self._convoy.rest_of(self._lanes)
         self._kept = KeptFiles(files_to_keep(), open_cached=find_open_cached())
         self._opening: dict[ShardName, asyncio.Event] = {}  # shards that somebody opens just now, to read a little
         self._closed = False
@@ -83,11 +84,11 @@ class DirectoryStore:
 
     def board(self, name: ShardName, body: Sequence[bytes | bytearray | memoryview], size_bytes: int) -> Ride | None:
         """Return the put of a shard as one of a convoy. None if it does not go there."""
-        if self._convoy is None or size_bytes >= UNSYNCED_DIRECT_SIZE or not self._convoy.takes(self._lanes):
+        if self._convoy is None or self._rest is None or self._rest.is_on or size_bytes >= UNSYNCED_DIRECT_SIZE:
             return None
         self._check(name)
         self._kept.drop_old()
-        return Ride(self._convoy, self._lanes, lambda cancelled: self._call(partial(self._put, name, body), None, cancelled))
+        return Ride(self._convoy, self._rest, lambda cancelled: self._call(partial(self._put, name, body), None, cancelled))
 
     async def get_range(self, name: ShardName, start: int, length: int) -> bytes | memoryview:
         self._check(name)

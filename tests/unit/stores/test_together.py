@@ -266,7 +266,7 @@ async def test_where_one_waits_for_its_disk_none_is_put_together(tmp_path: Path)
 
 
 async def test_a_store_that_took_long_rests(stores: Stores) -> None:
-    stores.convoy._rest_of(stores.bare[1]._lanes).begin()
+    stores.convoy.rest_of(stores.bare[1]._lanes).begin()
     assert await stores.together() == set()
     assert await stores.put_to_the_end() == set()
     stores.assert_nothing_is_under_way()
