@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 from proxy.errors import StoreNotAsked, StoreRejected
+from proxy.stores.convoy import Ride, boards
 from proxy.stores.protocol import ShardName, Store, StoreInfo, reads_at_once
 
 
@@ -24,6 +25,9 @@ class LateStore:
 
     def read_at_once(self, name: ShardName, start: int, length: int) -> memoryview | bytes | None:
         return reads_at_once(self._opening.result())(name, start, length) if self._is_open else None
+
+    def board(self, name: ShardName, body: Sequence[bytes | bytearray | memoryview], size_bytes: int) -> Ride | None:
+        return boards(self._opening.result())(name, body, size_bytes) if self._is_open else None
 
     async def get(self, name: ShardName) -> memoryview | bytes:
         return await self._opened().get(name)

@@ -22,9 +22,10 @@ from proxy.lanes import Cancelled
 from proxy.manifest.records import SegmentId
 from proxy.stores.convoy import Convoy
 from proxy.stores.directory import DirectoryStore
+from proxy.stores.late import LateStore
 from proxy.stores.limit import LimitedStore
 from proxy.stores.observe import FAILURES_TO_OPEN, ObservedStore
-from proxy.stores.protocol import ShardName, StoreName
+from proxy.stores.protocol import ShardName, Store, StoreName
 from proxy.stores.together import put_together
 from tests.patience import PATIENCE_SECONDS
 from tests.unit.stores.conftest import INFO
@@ -270,3 +271,13 @@ async def test_a_store_that_took_long_rests(stores: Stores) -> None:
     assert await stores.together() == set()
     assert await stores.put_to_the_end() == set()
     stores.assert_nothing_is_under_way()
+
+
+async def test_a_store_that_opened_late_is_put_to_with_the_others(stores: Stores) -> None:
+    opening: asyncio.Future[Store] = asyncio.get_running_loop().create_future()
+    late = LateStore(stores.bare[2].info, opening)
+    limited = LimitedStore(late, concurrency=8, put_seconds=PATIENCE_SECONDS, get_seconds=1)
+    stores.all[2] = ObservedStore(limited, SystemClock())
+    assert await stores.together() == set()
+    opening.set_result(stores.bare[2])
+    assert await stores.together() == {0, 1, 2, 3}
