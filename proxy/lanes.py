@@ -47,15 +47,21 @@ class Lanes:
         self._wake_pending = False
         self._closed = False
 
-    async def run(self, call: Callable[[Cancelled], Result], *, timeout_seconds: float | None = None) -> Result:
+    async def run(
+        self,
+        call: Callable[[Cancelled], Result],
+        *,
+        timeout_seconds: float | None = None,
+        goes_on: Callable[[], bool] | None = None,
+    ) -> Result:
         """Run a blocking call in a lane; it is handed a function that tells whether its caller has been cancelled meanwhile.
 
         Cancelled before a lane took it up, the call never runs; after, it runs to its end and what it returns is dropped. So it is after
-        `timeout_seconds`, with a `TimeoutError`.
+        `timeout_seconds`, with a `TimeoutError`; unless it `goes_on`: then it has as long again.
         """
         job = self._job(call)
         self._put(_Batch([cast("_Job[object]", job)]))
-        return await job.outcome(timeout_seconds)
+        return await job.outcome(timeout_seconds, goes_on)
 
     def run_together(self, call: Callable[[Cancelled], Result], *, begin_within_seconds: float) -> Awaitable[Result]:
         """As `run`, for a short call: one lane takes it and all others of this turn of the loop, one after the other.
@@ -171,9 +177,12 @@ def _is_heard(future: asyncio.Future[None]) -> None:
         future.exception()
 
 
-async def in_time(future: asyncio.Future[Result], seconds: float) -> Result:
-    """Await a future of the caller's own, and cancel it after so long. `TimeoutError`. It takes 2 us, and `asyncio.timeout` 10."""
-    timer = future.get_loop().call_later(seconds, future.cancel)
+async def in_time(future: asyncio.Future[Result], seconds: float, goes_on: Callable[[], bool] | None = None) -> Result:
+    """Await a future of the caller's own, and cancel it after so long. `TimeoutError`. It takes 2 us, and `asyncio.timeout` 10.
+
+    If it `goes_on` by then, it has as long again.
+    """
+    limit = _Limit(future, seconds, goes_on)
     try:
         return await future
     except asyncio.CancelledError:
@@ -182,7 +191,25 @@ async def in_time(future: asyncio.Future[Result], seconds: float) -> Result:
             raise
         raise TimeoutError from None
     finally:
-        timer.cancel()
+        limit.timer.cancel()
+
+
+class _Limit:
+    """Cancels a future after so long, unless it goes on."""
+
+    __slots__ = ("_future", "_goes_on", "_seconds", "timer")
+
+    def __init__(self, future: asyncio.Future[Result], seconds: float, goes_on: Callable[[], bool] | None) -> None:
+        self._future = future
+        self._seconds = seconds
+        self._goes_on = goes_on
+        self.timer = future.get_loop().call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        if self._goes_on is not None and self._goes_on():
+            self.timer = self._future.get_loop().call_later(self._seconds, self._look)
+        else:
+            self._future.cancel()
 
 
 class _Job(Generic[Result]):
@@ -196,9 +223,9 @@ class _Job(Generic[Result]):
         self.result: Result
         self.error: BaseException | None = None
 
-    async def outcome(self, timeout_seconds: float | None) -> Result:
+    async def outcome(self, timeout_seconds: float | None, goes_on: Callable[[], bool] | None = None) -> Result:
         try:
-            return await (self.future if timeout_seconds is None else in_time(self.future, timeout_seconds))
+            return await (self.future if timeout_seconds is None else in_time(self.future, timeout_seconds, goes_on))
         except (asyncio.CancelledError, TimeoutError):
             self._take()  # with what it would have written: behind a directory that hangs it may wait for ever
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TypeVar
 
 import pytest
@@ -25,9 +26,9 @@ class Deadlines:
         monkeypatch.setattr(lanes, "in_time", self._await)
         monkeypatch.setattr(group_commit, "in_time", self._await)
 
-    async def _await(self, future: asyncio.Future[Result], seconds: float) -> Result:
+    async def _await(self, future: asyncio.Future[Result], seconds: float, goes_on: Callable[[], bool] | None = None) -> Result:
         self._awaited.append(future)  # type: ignore[arg-type]  # nobody here looks at its result
-        return await self._in_time(future, FAR_SECONDS)
+        return await self._in_time(future, FAR_SECONDS, goes_on)
 
     def pass_for(self, *threads: GroupCommitter | Readers) -> None:
         """Whatever is waited for is late; and so is what these threads have begun, until `begin_anew`."""

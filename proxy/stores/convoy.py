@@ -9,8 +9,8 @@ up nobody else, so each directory keeps its own threads. A call that has not beg
 next while. It is one second at first, and twice as long each time that it was in vain.
 
 The shards of one segment are one call (`make_all`), if all their stores are in the convoy and keep pace: what each would cost the event
-loop by itself is more than the write. It is a first try. Whatever has not succeeded a moment later is put again as it is always put, by its
-own store's threads, behind its own deadline; so only what has succeeded counts.
+loop by itself is more than the write. It is a first try. Whatever has failed, or hangs, is put again as it is always put, by its own
+store's threads, behind its own deadline. So only what has succeeded counts.
 
 This is for calls that do not wait for a disk, or only for a fraction of a millisecond: what takes longer is faster side by side. A
 directory whose call takes long is left to its own threads for a while, too: the others would all seem as slow.
@@ -59,6 +59,7 @@ class Convoy:
         self._now = now
         self._members: set[object] = set()
         self._rest = Rest(now)
+        self.ended = 0  # calls
         self._rests: WeakKeyDictionary[Lanes, Rest] = WeakKeyDictionary()  # of members, by their own lanes
 
     def join(self, member: object) -> None:
@@ -75,7 +76,10 @@ class Convoy:
         return self._rests.get(own) or self._rests.setdefault(own, Rest(self._now))
 
     async def make_all(self, rides: Sequence[Ride]) -> Sequence[float | None]:
-        """Make short calls one after the other; return in how many seconds each was made, None if it failed or had not ended in time."""
+        """Make short calls one after the other; return in how many seconds each was made. None: it failed, or was given up.
+
+        They are given up when nothing has ended in the convoy for a moment. While it goes on, though slowly, they are not made twice.
+        """
         began = self._now()
         made: list[float | None] = [None] * len(rides)
         if self._rest.is_on:
@@ -91,7 +95,7 @@ class Convoy:
                     made[place] = None if cancelled() else seconds  # a call that was given up may have made nothing, and raises nothing
 
         try:
-            await self._lanes.run(run, timeout_seconds=self._patience_seconds)
+            await self._lanes.run(run, timeout_seconds=self._patience_seconds, goes_on=Progress(self).goes_on)
         except TimeoutError:
             self._rest.begin()
         except (NotBegun, LanesClosed):
@@ -118,6 +122,7 @@ class Convoy:
         try:
             return call(cancelled)
         finally:
+            self.ended += 1
             if self._now() - began > SLOW_SECONDS:
                 rest.begin()
             else:
@@ -136,6 +141,18 @@ def _stays_behind(_name: ShardName, _body: Sequence[bytes | bytearray | memoryvi
 
 def _nothing() -> None:
     pass
+
+
+class Progress:
+    """Whether anything has ended in a convoy since somebody looked last."""
+
+    def __init__(self, convoy: Convoy) -> None:
+        self._convoy = convoy
+        self._seen = convoy.ended
+
+    def goes_on(self) -> bool:
+        seen, self._seen = self._seen, self._convoy.ended
+        return self._seen > seen
 
 
 class Rest:

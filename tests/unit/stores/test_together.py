@@ -20,7 +20,7 @@ from proxy.engine.quorum import Placed, ShardPutter
 from proxy.errors import StoreUnavailable
 from proxy.lanes import Cancelled
 from proxy.manifest.records import SegmentId
-from proxy.stores.convoy import Convoy
+from proxy.stores.convoy import Convoy, Progress
 from proxy.stores.directory import DirectoryStore
 from proxy.stores.late import LateStore
 from proxy.stores.limit import LimitedStore
@@ -220,6 +220,24 @@ async def test_a_store_that_may_have_a_shard_from_the_first_try_is_searched_for_
     assert placed.strays
     for store in stores.all:
         await store.close()
+
+
+async def test_while_the_convoy_goes_on_nobody_loses_patience(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = threading.Semaphore(0)
+    monkeypatch.setattr(Progress, "goes_on", lambda _: (looked.release(), True)[1])
+    stores.convoy._patience_seconds = 0.001
+    for number in range(4):
+        stores.watch(number, monkeypatch, lambda _: looked.acquire(timeout=PATIENCE_SECONDS))
+    assert await stores.together() == {0, 1, 2, 3}
+    assert stores.threads == [CONVOY] * 4
+
+
+async def test_a_convoy_goes_on_if_anything_has_ended_since_the_last_look(stores: Stores) -> None:
+    progress = Progress(stores.convoy)
+    assert not progress.goes_on()
+    await stores.convoy.run(lambda _: None, otherwise=stores.bare[0]._lanes)
+    assert progress.goes_on()
+    assert not progress.goes_on()
 
 
 async def test_who_is_cancelled_leaves_nothing_under_way(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
