@@ -119,6 +119,7 @@ async def test_who_does_not_prove_who_he_is_is_refused_by_the_pipeline(site: Sit
 async def test_a_write_that_says_more_keeps_what_it_says(site: Site) -> None:
     sent = put(b"hello", ("x-amz-meta-colour", b"red"), signed="all")
     await learn(site, sent)
+    assert b" 200 OK" in await site.ask(sent)
     assert (await site.newest()).attributes.metadata == {"colour": "red"}
 
 
