@@ -9,9 +9,9 @@ between queueing and deleting lets readers that began before finish.
 The delay ends with the journal: what became garbage since that was stored last is not deleted, however long ago that was. If the manifest
 were lost then, the journal would tell of data that was moved as lying where it lay before, and there would be nothing any more.
 
-What a store does not delete goes to the end of its queue: one object that a provider does not let go must not hold up the
-others. Nor does a store
-that takes its time, or lists names without end, keep the other stores' garbage: a step ends, whatever one store does.
+What a store does not delete goes to the end of its queue: one object that a provider does not let go must not hold up the others. Nor
+does a store that takes its time, or lists names without end, keep the other stores' garbage: they go on, and a step ends, whatever one
+store does.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ class Collector:
         self._memory = memory
         self._delay_ms = int(delay_seconds * 1000)
         self._journaled = journaled
+        self._splitting = asyncio.Lock()
         self.idle_seconds = idle_seconds
 
     async def step(self) -> Progress:
@@ -82,7 +83,6 @@ class Collector:
         more = await self._manifest.bury_extents(now_ms=self._clock.now_ms()) > 0
         more |= await self._manifest.spread_garbage(self._fleet.stores, limit=BATCH) == BATCH
         until, before = self._clock.monotonic() + STEP_SECONDS, await self._before_ms()
-        more |= await self._manifest.split_garbage(before_ms=before, limit=BATCH) == BATCH
         sweeps = [_Sweep(store) for store in self._fleet.stores.values()]
         await self._sweep_all(sweeps, until, before)
         left = await self._manifest.count_garbage()
@@ -117,15 +117,30 @@ class Collector:
         while sweep.more and self._fleet[name].ready_for("delete"):
             if self._clock.monotonic() > until:
                 return
-            rows = await self._manifest.due_garbage(name, before_ms=before, limit=BATCH)
+            rows = await self._due(sweep, name, before)
             gone, kept = await self._delete_all(sweep, rows, until)
             if rows:
                 await self._manifest.finish_garbage(gone, put_off=kept, due_ms=before + RETRY_MS)
             sweep.done += len(gone)
-            left = len(rows) == BATCH or len(gone) + len(kept) < len(rows)
-            sweep.more = left and bool(gone)
+            if not gone:
+                sweep.more = sweep.has_split
+                return
         if sweep.more:
             sweep.more, sweep.trouble = False, f"store {name} fails, and is not asked for now"
+
+    async def _due(self, sweep: _Sweep, name: str, before: int) -> Sequence[Garbage]:
+        """Return what is due in one store. If that is nothing, shards of further segments are queued, and it is looked for once more.
+
+        So they are queued as fast as the fastest store deletes. One at a time does that: clients' commits wait for it.
+        """
+        sweep.has_split = False
+        if rows := await self._manifest.due_garbage(name, before_ms=before, limit=BATCH):
+            return rows
+        async with self._splitting:
+            if rows := await self._manifest.due_garbage(name, before_ms=before, limit=BATCH):
+                return rows  # of segments that another store has come to
+            sweep.has_split = await self._manifest.split_garbage(before_ms=before, limit=BATCH) > 0
+        return await self._manifest.due_garbage(name, before_ms=before, limit=BATCH) if sweep.has_split else ()
 
     async def _delete_all(self, sweep: _Sweep, rows: Sequence[Garbage], until: float) -> tuple[list[Garbage], list[Garbage]]:
         """Return those that are gone, and those that the store has not deleted. What the time was too short for is neither."""
@@ -190,6 +205,7 @@ class _Sweep:
 
     store: Store
     more: bool = True
+    has_split: bool = False  # segments, when it had nothing left to delete: some may be of stores that are done
     done: int = 0
     requests: int = 0
     trouble: str = ""

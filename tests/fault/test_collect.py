@@ -12,7 +12,7 @@ import pytest
 
 from proxy.codec.format import segment_prefix, shard_name
 from proxy.engine.background import PART
-from proxy.engine.collect import AT_ONCE, NAME_SIZE, NAMES, STEP_SECONDS
+from proxy.engine.collect import AT_ONCE, BATCH, NAME_SIZE, NAMES, STEP_SECONDS
 from proxy.errors import ManifestUnavailable
 from proxy.manifest.records import GarbageSegment, SegmentId, Settlement
 from tests.fault.test_lifecycle import TO_OTHER_SCHEME, set_rules
@@ -209,6 +209,33 @@ async def test_a_store_that_takes_its_time_does_not_make_a_step_longer(lab: Labo
     elm.before = None
     await lab.run_collector()
     assert await lab.garbage() == 0
+
+
+async def test_a_step_deletes_as_much_as_each_store_lets_it_and_not_the_first_segments_alone(lab: Laboratory) -> None:
+    """It ends with the slowest store: were more queued by the next one alone, all stores would be as slow."""
+    await lab.collect()
+    count = (len(lab.stores) + 1) * BATCH  # more than each store might queue once
+    for start in range(0, count, 50):
+        ids = (SegmentId(number.to_bytes(16, "big")) for number in range(start, start + 50))
+        await queue(lab, *(GarbageSegment(id=segment_id, stores=("elm", "alder")) for segment_id in ids))
+    lab.stores["elm"].down = True
+    await lab.worker("collect").step()
+    assert await lab.services.manifest.count_garbage() == {"elm": count}
+    lab.stores["elm"].down = False
+    await lab.collect()
+    await lab.collect()
+    assert await lab.garbage() == 0
+
+
+@pytest.mark.parametrize("others", [1, BATCH, BATCH + 1])
+async def test_a_store_with_nothing_to_delete_does_not_end_before_what_is_behind_others_segments(lab: Laboratory, others: int) -> None:
+    await lab.collect()
+    for start in range(0, others, 50):
+        ids = (SegmentId(number.to_bytes(16, "big")) for number in range(start, min(start + 50, others)))
+        await queue(lab, *(GarbageSegment(id=segment_id, stores=("gone",)) for segment_id in ids))
+    await queue(lab, GarbageSegment(id=SegmentId(b"\xff" * 16), stores=("elm",)))
+    await lab.run_collector()
+    assert await lab.services.manifest.count_garbage() == {"gone": others}
 
 
 async def test_a_step_that_fails_leaves_nothing_running_that_would_delete_beside_the_next(lab: Laboratory) -> None:

@@ -233,10 +233,11 @@ async def test_a_failure_that_a_reader_was_told_of_is_not_lost_to_the_writer(pat
         await refused(lambda: one.know_stores(["c"]))
 
 
-async def test_a_mark_that_cannot_be_read_is_not_taken_for_none(path: Path, disk: Disk) -> None:
+@pytest.mark.parametrize("spoil", [Path.mkdir, lambda mark: mark.symlink_to(mark)])
+async def test_a_mark_that_cannot_be_read_is_not_taken_for_none(path: Path, disk: Disk, spoil: Callable[[Path], None]) -> None:
     async with opened(path) as one:
         await one.know_stores(["a"])
-        path.with_name("m.sqlite-unsynced").mkdir()
+        spoil(path.with_name("m.sqlite-unsynced"))
         for asked in (lambda: one.know_stores(["b"]), one.known_stores):
             with pytest.raises(ManifestUnavailable, match="-unsynced cannot be read"):
                 await asked()
