@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from bench.servers import ServerFailed
-from bench.wan.campaign import FULL, QUICK, TROUBLES, measure
+from bench.wan.campaign import FULL, QUICK, TROUBLES, measure, narrowed
 from bench.wan.table import as_json, table
 
 console = Console(width=170)
@@ -21,6 +21,8 @@ console = Console(width=170)
 def main(
     quick: Annotated[bool, typer.Option(help="Fewer requests and operations, about a minute.")] = False,
     state: Annotated[list[str] | None, typer.Option(help=f"Only these beside healthy: {', '.join(TROUBLES)}.")] = None,
+    operation: Annotated[list[str] | None, typer.Option(help='Only these, as in "PUT 64 KiB".')] = None,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Turns of each side: more make a p99 surer.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write every latency here.")] = None,
     folder: Annotated[Path | None, typer.Option(help="Where the manifests are.")] = None,
     keep_logs: Annotated[Path | None, typer.Option(help="Keep the proxies' logs in this folder.")] = None,
@@ -29,12 +31,13 @@ def main(
     data = Path(tempfile.mkdtemp(prefix="shardgate-wan-", dir=folder))
     began = time.monotonic()
     try:
-        findings = measure(data, QUICK if quick else FULL, console.print, states=state or tuple(TROUBLES))
+        scale = narrowed(QUICK if quick else FULL, rounds, operation)
+        findings = measure(data, scale, console.print, states=state or tuple(TROUBLES))
         console.print(table(findings))
         if json_file is not None:
             json_file.write_text(as_json(findings) + "\n")
         console.print(f"{time.monotonic() - began:.0f} s")
-    except ServerFailed as error:
+    except (ServerFailed, ValueError) as error:
         console.print(f"bench: {error}", markup=False)
         raise typer.Exit(1) from error
     finally:

@@ -7,9 +7,9 @@ beginning, and what it takes from then on is compared with a proxy that has no t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bench.servers import ACCESS_KEY, SECRET_KEY
@@ -48,6 +48,15 @@ class Scale:
 
 FULL = Scale(12, 0.25, 0.6, 256 * MIB, (GET_4K, GET_64K, PUT_64K, GET_8M, PUT_8M, PUT_4K_16), (GET_64K, PUT_64K, GET_8M, PUT_8M, PUT_4K_16))
 QUICK = Scale(4, 0.25, 0.3, 64 * MIB, (GET_64K, PUT_64K, GET_8M), (GET_64K, PUT_64K))
+
+
+def narrowed(scale: Scale, rounds: int | None, names: Collection[str] | None) -> Scale:
+    """Return what is measured of it with so many rounds, and only these operations."""
+    known = {operation.name for operation in scale.healthy}
+    if unknown := set(names or ()) - known:
+        raise ValueError(f"no such operation: {', '.join(sorted(unknown))}; there are: {', '.join(sorted(known))}")
+    healthy, troubled = (tuple(one for one in some if not names or one.name in names) for some in (scale.healthy, scale.troubled))
+    return replace(scale, rounds=rounds or scale.rounds, healthy=healthy, troubled=troubled)
 
 
 @dataclass(frozen=True, slots=True)

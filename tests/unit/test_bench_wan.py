@@ -161,3 +161,14 @@ def test_both_sides_of_a_comparison_take_turns_after_the_change_and_neither_is_a
     assert len(found.measured[GET_64K.name].latencies) == scale.rounds
     assert list(found.measured[GET_64K.name].latencies) == sorted(found.measured[GET_64K.name].latencies)
     assert found.measured[GET_64K.name].requests == found.beside[GET_64K.name].requests == 1.0
+
+
+def test_a_few_operations_can_be_measured_for_longer() -> None:
+    scale = campaign.narrowed(campaign.FULL, 40, ["GET 64 KiB"])
+    assert (scale.rounds, list(scale.healthy), list(scale.troubled)) == (40, [GET_64K], [GET_64K])
+    assert campaign.narrowed(campaign.FULL, None, None) == campaign.FULL
+
+
+def test_an_operation_that_there_is_not_is_refused() -> None:
+    with pytest.raises(ValueError, match="no such operation: GET 1 TiB; there are: GET 4 KiB"):
+        campaign.narrowed(campaign.FULL, None, ["GET 1 TiB"])
