@@ -75,6 +75,11 @@ class Convoy:
         """Return when a member with these lanes does not ride in the convoy."""
         return self._rests.get(own) or self._rests.setdefault(own, Rest(self._now))
 
+    @property
+    def rests(self) -> bool:
+        """Whether nobody rides in it for now."""
+        return self._rest.is_on
+
     async def make_all(self, rides: Sequence[Ride]) -> Sequence[float | None]:
         """Make short calls one after the other; return in how many seconds each was made. None: it failed, or was given up.
 
@@ -82,8 +87,6 @@ class Convoy:
         """
         began = self._now()
         made: list[float | None] = [None] * len(rides)
-        if self._rest.is_on:
-            return made
 
         def run(cancelled: Cancelled) -> None:
             for place, ride in enumerate(rides):

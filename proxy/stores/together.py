@@ -19,14 +19,15 @@ async def put_together(stores: Sequence[ObservedStore], names: Sequence[ShardNam
     """
     size_bytes = sum(map(len, shards[0]))  # of each
     rides = _board(stores, names, shards, size_bytes)
+    goes = len(rides) == len(stores) and not rides[0].convoy.rests
     made: Sequence[float | None] = [None] * len(rides)
     try:
-        if len(rides) == len(stores):
+        if goes:
             made = await rides[0].convoy.make_all(rides)
     finally:
         for store, ride, seconds in zip(stores, rides, made, strict=False):
             store.alight(ride, size_bytes, seconds)
-    return dict(enumerate(made)) if len(rides) == len(stores) else {}
+    return dict(enumerate(made)) if goes else {}
 
 
 def _board(stores: Sequence[ObservedStore], names: Sequence[ShardName], shards: Sequence[Body], size_bytes: int) -> list[Ride]:

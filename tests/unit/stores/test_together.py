@@ -291,6 +291,13 @@ async def test_a_store_that_took_long_rests(stores: Stores) -> None:
     stores.assert_nothing_is_under_way()
 
 
+async def test_while_the_convoy_rests_nothing_is_sent_and_no_store_may_have_anything(stores: Stores) -> None:
+    stores.convoy._rest.begin()
+    assert not await put_together(stores.all, NAMES, [[b"shard"]] * 4)
+    stores.assert_nothing_is_under_way()
+    assert await stores.has() == []
+
+
 async def test_a_store_that_opened_late_is_put_to_with_the_others(stores: Stores) -> None:
     opening: asyncio.Future[Store] = asyncio.get_running_loop().create_future()
     late = LateStore(stores.bare[2].info, opening)
