@@ -16,8 +16,11 @@ from proxy.manifest.records import ObjectKey, Version
 from proxy.server.at_once import AtOnce
 from proxy.server.connection import Endpoint
 from proxy.server.front import FrontDoor
+from proxy.server.request import Request
+from proxy.server.response import Response
 from tests.doors import OWN, Sent, endpoint_of, talk
 from tests.laboratory import Laboratory, laboratory
+from tests.patience import PATIENCE_SECONDS
 
 TARGET = "/bucket/k"
 RULES = (
@@ -44,12 +47,25 @@ class Site:
             return await self.ask(sent)
 
     async def ask_for_no_task(self, sent: Sent) -> bytes:
+        """Return an answer that came without a task. While the manifest's disk seems not to answer, there is none: ask again then."""
+        tasks, start = list[Request](), FrontDoor._start
+
+        def counted(door: FrontDoor, request: Request, written: Response | None = None) -> None:
+            tasks.append(request)
+            start(door, request, written)
+
         with self._monkeypatch.context() as patch:
-            patch.setattr(FrontDoor, "_start", None)
-            return await self.ask(sent)
+            patch.setattr(FrontDoor, "_start", counted)
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while True:
+                    tasks.clear()
+                    answer = await self.ask(sent)
+                    if not tasks:
+                        return answer
+                    await asyncio.sleep(0.01)
 
     async def compare(self, sent: Sent) -> bytes:
-        """Return the answer to a request, which is the same by both ways; neither begins a task once its shape is known."""
+        """Return the answer to a request, which is the same by both ways."""
         general = await self.ask_in_general(sent)
         assert await self.ask_for_no_task(sent) == general
         return general
