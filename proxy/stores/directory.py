@@ -37,6 +37,8 @@ Result = TypeVar("Result")
 LANES = 4  # threads of one directory: enough to keep a disk's queue busy, and all that a hung one can hold
 UNSYNCED_LANES = 2  # without fsync they hardly wait for the disk, but for the interpreter: four took a sixth more CPU for a PUT of 1 MiB
 _NAME = re.compile(r"[0-9a-z-][0-9a-z.-]*(?:/[0-9a-z-][0-9a-z.-]*)*")  # no part begins with a dot: never the marker, never outside
+_DIGITS = "0123456789abcdef"
+_OF_SHARDS = re.compile(r"[0-9a-f]{2}")  # a folder (see `shard_name`)
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR})
 _REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
@@ -222,19 +224,25 @@ class DirectoryStore:
         root.folders_open.keep(folder, place)
 
     def _folder(self, root: HeldRoot, folder: str) -> Directory:
-        """Open a folder to write into it, and make it if it does not exist; with `fsync`, if it is not known to last."""
+        """Open a folder to write into it, and make it if it does not exist; with `fsync`, if it is not known to last.
+
+        Shards lie in 256 folders. They are made sixteen at a time, with one fsync of the root: else most of a store's first puts each wait
+        for one.
+        """
         if not self._fsync or folder in root.folders:
             with suppress(FileNotFoundError):  # or somebody tidied an empty folder away
                 return root.folder(folder)
-        parts = folder.split("/") if folder else []
+        parts, beside = folder.split("/") if folder else [], list[str]()
         for depth, part in enumerate(parts):
             with root.folder("/".join(parts[:depth])) as parent:
                 with suppress(FileExistsError):
                     os.mkdir(part, dir_fd=parent.descriptor)
+                if not depth:
+                    beside = _make_beside(parent, part)
                 if self._fsync:
                     os.fsync(parent.descriptor)  # also when it exists: whoever made it may not have come so far
         opened = root.folder(folder)
-        root.folders.add(folder)
+        root.folders.update(beside, [folder])
         return opened
 
     def _read(self, root: HeldRoot, name: str, start: int, length: int | None) -> bytes:
@@ -253,6 +261,17 @@ class DirectoryStore:
     def _remove_stale(self) -> None:
         with suppress(StoreError):
             remove_stale(self._root.opened(), lambda: self._closed)
+
+
+def _make_beside(parent: Directory, name: str) -> list[str]:
+    """Make the folders of shards that have the same first digit, and return those that are there."""
+    there = []
+    for beside in (name[0] + digit for digit in _DIGITS) if _OF_SHARDS.fullmatch(name) else ():
+        with suppress(OSError):  # it is made when it is needed, or tells then why not
+            with suppress(FileExistsError):
+                os.mkdir(beside, dir_fd=parent.descriptor)
+            there.append(beside)
+    return there
 
 
 class _Found(NamedTuple):
