@@ -166,6 +166,19 @@ async def test_who_was_told_a_moment_ago_is_waited_for_if_there_were_more_togeth
     assert together == [3, 5]
 
 
+async def test_a_group_that_is_full_waits_for_nobody(committer: GroupCommitter, monkeypatch: pytest.MonkeyPatch) -> None:
+    together: list[int] = []
+
+    def steps(_connection: sqlite3.Connection, items: Sequence[int]) -> list[int | Exception]:
+        together.append(len(items))
+        return list(items)
+
+    monkeypatch.setattr(group_commit, "MAX_GROUP", 4)
+    monkeypatch.setattr(group_commit, "GATHER_SECONDS", 0.0)
+    await asyncio.gather(*(committer.run(Joint(steps, number)) for number in range(12)))
+    assert together == [4, 4, 4]
+
+
 async def test_who_does_not_come_again_is_waited_for_no_longer_than_a_moment(
     committer: GroupCommitter, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -224,8 +224,8 @@ class GroupCommitter:
 
     def _gather(self, group: list[_Job]) -> None:
         """Wait a moment for those who were answered a moment ago, and no longer than until they are here."""
-        until = monotonic() + GATHER_SECONDS
-        while len(group) < self._alike_lately and all(isinstance(job.step, Joint) for job in group):
+        until, wanted = monotonic() + GATHER_SECONDS, min(self._alike_lately, MAX_GROUP)
+        while len(group) < wanted and all(isinstance(job.step, Joint) for job in group):
             try:
                 jobs = self._jobs.get(timeout=max(0.0, until - monotonic()))
             except Empty:
