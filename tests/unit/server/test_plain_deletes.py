@@ -13,36 +13,15 @@ from proxy.engine.journal.flush import Flusher
 from proxy.errors import JournalBusy, ManifestUnavailable
 from proxy.manifest.records import ObjectKey
 from proxy.manifest.sqlite.adapter import SqliteManifest
-from proxy.server.at_once import AtOnce
-from proxy.server.connection import Endpoint
-from proxy.server.front import FrontDoor
-from tests.doors import OWN, Sent, endpoint_of, talk
-from tests.laboratory import Laboratory, laboratory
+from tests.doors import Sent, endpoint_of
+from tests.laboratory import laboratory
+from tests.unit.server.test_plain_puts import Site as PlainSite
 
 MARKER = b"x-amz-delete-marker: true"
 
 
-class Site:
+class Site(PlainSite):
     """A server, by whose front door objects are deleted."""
-
-    def __init__(self, lab: Laboratory, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.lab = lab
-        self._endpoint = endpoint
-        self._monkeypatch = monkeypatch
-
-    async def ask(self, sent: Sent) -> bytes:
-        """Return the whole answer, but for what no two have in common."""
-        return OWN.sub(b"*", await talk(self._endpoint, [[sent.encode()]], False))
-
-    async def ask_in_general(self, sent: Sent) -> bytes:
-        with self._monkeypatch.context() as patch:
-            patch.setattr(AtOnce, "answer", lambda *_: None)
-            return await self.ask(sent)
-
-    async def ask_for_no_task(self, sent: Sent) -> bytes:
-        with self._monkeypatch.context() as patch:
-            patch.setattr(FrontDoor, "_start", None)
-            return await self.ask(sent)
 
     async def is_there(self, key: str) -> bool:
         found = await self.lab.services.manifest.find_version(self.lab.bucket.id, ObjectKey(key))
@@ -135,7 +114,7 @@ async def test_a_bucket_that_tells_others_of_deletions_does(site: Site, monkeypa
 
 async def test_a_manifest_that_does_not_answer_is_told_of(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     await learn(site)
-    manifest = site.lab.services.manifest
+    manifest = site.lab.services.engine._manifest
     begin = manifest.begin_delete_latest
 
     def begin_late(*args: object, **kwargs: object) -> object:
@@ -144,7 +123,11 @@ async def test_a_manifest_that_does_not_answer_is_told_of(site: Site, monkeypatc
         begun.ended.cancel()  # as at its deadline
         return begun
 
-    monkeypatch.setattr(site.lab.services.engine._manifest, "begin_delete_latest", begin_late, raising=False)
+    async def refuse(*_: object, **__: object) -> None:
+        raise ManifestUnavailable("the manifest has not answered")
+
+    monkeypatch.setattr(manifest, "delete_latest", refuse, raising=False)
+    monkeypatch.setattr(manifest, "begin_delete_latest", begin_late, raising=False)
     answer = await site.ask_for_no_task(delete("a"))
     assert answer.startswith(b"HTTP/1.1 503 ")
     assert await site.is_there("a")
