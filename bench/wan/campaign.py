@@ -54,7 +54,7 @@ def narrowed(scale: Scale, rounds: int | None, names: Collection[str] | None) ->
     """Return what is measured of it with so many rounds, and only these operations."""
     known = {operation.name for operation in scale.healthy}
     if unknown := set(names or ()) - known:
-        raise ValueError(f"no such operation: {', '.join(sorted(unknown))}; there are: {', '.join(sorted(known))}")
+        raise ValueError(f"no such operation: {'; '.join(sorted(unknown))}. There are: {'; '.join(sorted(known))}")
     healthy, troubled = (tuple(one for one in some if not names or one.name in names) for some in (scale.healthy, scale.troubled))
     return replace(scale, rounds=rounds or scale.rounds, healthy=healthy, troubled=troubled)
 

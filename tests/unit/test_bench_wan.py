@@ -170,5 +170,5 @@ def test_a_few_operations_can_be_measured_for_longer() -> None:
 
 
 def test_an_operation_that_there_is_not_is_refused() -> None:
-    with pytest.raises(ValueError, match="no such operation: GET 1 TiB; there are: GET 4 KiB"):
+    with pytest.raises(ValueError, match=r"no such operation: GET 1 TiB\. There are: GET 4 KiB;"):
         campaign.narrowed(campaign.FULL, None, ["GET 1 TiB"])
