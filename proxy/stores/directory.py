@@ -37,7 +37,6 @@ Result = TypeVar("Result")
 LANES = 4  # threads of one directory: enough to keep a disk's queue busy, and all that a hung one can hold
 UNSYNCED_LANES = 2  # without fsync they hardly wait for the disk, but for the interpreter: four took a sixth more CPU for a PUT of 1 MiB
 _NAME = re.compile(r"[0-9a-z-][0-9a-z.-]*(?:/[0-9a-z-][0-9a-z.-]*)*")  # no part begins with a dot: never the marker, never outside
-_DIGITS = "0123456789abcdef"
 _OF_SHARDS = re.compile(r"[0-9a-f]{2}")  # a folder (see `shard_name`)
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR})
 _REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -226,7 +225,7 @@ class DirectoryStore:
     def _folder(self, root: HeldRoot, folder: str) -> Directory:
         """Open a folder to write into it, and make it if it does not exist; with `fsync`, if it is not known to last.
 
-        Shards lie in 256 folders. They are made sixteen at a time, with one fsync of the root: else most of a store's first puts each wait
+        Shards lie in 256 folders. They are made four at a time, with one fsync of the root: else most of a store's first puts each wait
         for one.
         """
         if not self._fsync or folder in root.folders:
@@ -264,14 +263,19 @@ class DirectoryStore:
 
 
 def _make_beside(parent: Directory, name: str) -> list[str]:
-    """Make the folders of shards that have the same first digit, and return those that are there."""
+    """Make the four folders of shards that this is one of, and return those that are there."""
     there = []
-    for beside in (name[0] + digit for digit in _DIGITS) if _OF_SHARDS.fullmatch(name) else ():
+    for beside in _beside(name) if _OF_SHARDS.fullmatch(name) else ():
         with suppress(OSError):  # it is made when it is needed, or tells then why not
             with suppress(FileExistsError):
                 os.mkdir(beside, dir_fd=parent.descriptor)
             there.append(beside)
     return there
+
+
+def _beside(name: str) -> list[str]:
+    first = int(name, 16) & ~3
+    return [f"{number:02x}" for number in range(first, first + 4)]
 
 
 class _Found(NamedTuple):

@@ -98,13 +98,13 @@ async def test_a_file_system_that_decides_alone_where_folders_lie_is_as_good(
     assert await store.get(NAME) == b"shard"
 
 
-async def test_the_folders_of_shards_are_made_sixteen_at_a_time(root: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_folders_of_shards_are_made_four_at_a_time(root: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
     store, syncs = opened(root), _syncs_of(root, monkeypatch)
-    for name in ("a3/one", "af/two", "a0/three", "b0/four", "j/five"):
+    for name in ("03/one", "00/two", "02/three", "ff/four", "j/five"):
         await store.put(ShardName(name), [b"shard"])
-    assert len(syncs) == 3  # for a0 to af, b0 to bf, and j
+    assert len(syncs) == 3  # for 00 to 03, fc to ff, and j
     made = {path.name for path in root.iterdir() if path.is_dir()}
-    assert made == {f"{first}{last:x}" for first in "ab" for last in range(16)} | {"j"}
+    assert made == {"00", "01", "02", "03", "fc", "fd", "fe", "ff", "j"}
 
 
 async def test_a_folder_that_cannot_be_made_hinders_no_put_into_another(
@@ -113,20 +113,20 @@ async def test_a_folder_that_cannot_be_made_hinders_no_put_into_another(
     store, syncs, real = opened(root), _syncs_of(root, monkeypatch), os.mkdir
 
     def mkdir(path: str, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
-        if path == "a7":
+        if path == "a2":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         real(path, mode, dir_fd=dir_fd)
 
     monkeypatch.setattr(os, "mkdir", mkdir)
     await store.put(ShardName("a3/one"), [b"shard"])
     with pytest.raises(StoreUnavailable, match="No space left"):
-        await store.put(ShardName("a7/two"), [b"shard"])
+        await store.put(ShardName("a2/two"), [b"shard"])
     monkeypatch.setattr(os, "mkdir", real)
-    (root / "a7").mkdir()  # by another process, which may not have synced it yet
+    (root / "a2").mkdir()  # by another process, which may not have synced it yet
     syncs.clear()
-    await store.put(ShardName("a7/two"), [b"shard"])
+    await store.put(ShardName("a2/two"), [b"shard"])
     assert syncs
-    assert _files(root) == ["a3/one", "a7/two"]
+    assert _files(root) == ["a2/two", "a3/one"]
 
 
 def _syncs_of(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
