@@ -29,7 +29,7 @@ from bench.servers import REPOSITORY
 from proxy.codec.format import TAG_SIZE, footer_size, sealed_label_size
 from proxy.codec.geometry import Scheme, SegmentGeometry, segment_sizes
 from proxy.config import load_config
-from proxy.engine.placement import Policy, place
+from proxy.engine.placing.placement import Policy, place
 from proxy.policies import make_policies
 
 GB = 1e9  # as providers count

@@ -26,15 +26,15 @@ from proxy.clock import SystemClock
 from proxy.codec.format import shard_name
 from proxy.codec.geometry import Scheme, SegmentGeometry
 from proxy.codec.proof import smallest_shard_size
-from proxy.engine.background import BackgroundMemory
-from proxy.engine.budget import Budget
-from proxy.engine.fleet import Fleet
+from proxy.engine.memory.background import BackgroundMemory
+from proxy.engine.memory.budget import Budget
+from proxy.engine.placing.fleet import Fleet
 from proxy.engine.scrub.inspector import Inspector
 from proxy.engine.scrub.once import Named, compare_once
 from proxy.engine.scrub.passes import Tools
-from proxy.engine.tally import TallyObserver, load_tally
 from proxy.engine.throttle import Throttle
-from proxy.engine.walk import Walk
+from proxy.engine.walking.tally import TallyObserver, load_tally
+from proxy.engine.walking.walk import Walk
 from proxy.keyring import Keyring
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import Layout, Segment, SegmentId

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 
 from proxy.clock import Clock
 from proxy.config import Config
-from proxy.engine.fleet import Fleet
 from proxy.engine.journal.fence import JournalFence
 from proxy.engine.journal.flush import Flusher
 from proxy.engine.journal.lookout import LOOK_SECONDS, Lookout
 from proxy.engine.journal.reading import CopyReader
 from proxy.engine.journal.writing import CopyWriter
-from proxy.engine.placement import Policy
-from proxy.engine.quorum import ShardPutter
+from proxy.engine.placing.fleet import Fleet
+from proxy.engine.placing.placement import Policy
 from proxy.engine.tasks import BackgroundTasks
+from proxy.engine.writing.quorum import ShardPutter
 from proxy.keyring import Keyring, TenantCipher
 from proxy.manifest.protocol import Manifest
 

@@ -20,7 +20,7 @@ from proxy.clock import Clock
 from proxy.codec.format import is_shard_name, parse_copy_name
 from proxy.config import Config
 from proxy.engine.epoch import PREFIX as EPOCH_PREFIX
-from proxy.engine.fleet import Fleet
+from proxy.engine.placing.fleet import Fleet
 from proxy.errors import ConfigError, StoreError
 from proxy.keyring import RootKey
 from proxy.keyring.file import open_root_key_file

@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping
 
 from proxy.codec.geometry import Scheme, parse_scheme
 from proxy.config import CoalitionConfig, Config, PolicyConfig
-from proxy.engine.hands import UNITS, Coalition, unit_of
-from proxy.engine.placement import MayFail, Policy
+from proxy.engine.placing.hands import UNITS, Coalition, unit_of
+from proxy.engine.placing.placement import MayFail, Policy
 from proxy.errors import ConfigError
 from proxy.stores.build import store_info
 from proxy.stores.protocol import StoreInfo

@@ -13,15 +13,15 @@ from pathlib import Path
 from proxy.clock import Clock, SystemClock
 from proxy.config import Config
 from proxy.engine.epoch import EpochKeeper
-from proxy.engine.fleet import Fleet
 from proxy.engine.journal.flush import Flusher
 from proxy.engine.journal.writing import CopyWriter
-from proxy.engine.placement import Policy
-from proxy.engine.quorum import ShardPutter
+from proxy.engine.placing.fleet import Fleet
+from proxy.engine.placing.placement import Policy
 from proxy.engine.recover.notes import Tell, open_notes
 from proxy.engine.recover.recovery import Parts, Recovery, has_begun
 from proxy.engine.recover.report import Report
 from proxy.engine.tasks import BackgroundTasks
+from proxy.engine.writing.quorum import ShardPutter
 from proxy.errors import JournalBroken, RecoveryRefused
 from proxy.keyring import Keyring
 from proxy.keyring.file import open_root_key_file

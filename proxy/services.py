@@ -14,33 +14,33 @@ from dataclasses import dataclass
 from proxy.clock import Clock, SystemClock
 from proxy.codec.geometry import SegmentGeometry
 from proxy.config import Config, PacksConfig
-from proxy.engine.access_log import AccessLog
-from proxy.engine.background import BACKGROUND, BackgroundMemory
-from proxy.engine.budget import Budget
 from proxy.engine.cache.cache import NOT_RECORDED, RecordCache, SealedCache
 from proxy.engine.cache.opening import open_cache
 from proxy.engine.damage import DamageReporter, RecordDamage
 from proxy.engine.engine import Engine
 from proxy.engine.epoch import EpochKeeper
-from proxy.engine.filling import Filler, segment_memory
-from proxy.engine.fleet import Fleet
-from proxy.engine.intents import IntentLedger
-from proxy.engine.inventory import InventoryMaker
 from proxy.engine.journal.acknowledge import acknowledged
 from proxy.engine.journal.fence import JournalFence
 from proxy.engine.journal.reading import CopyReader
-from proxy.engine.pack import Packer
-from proxy.engine.pack_carrier import PackCarrier, RecordPack
-from proxy.engine.pack_segment import PackPutter
-from proxy.engine.placement import Policy
-from proxy.engine.quorum import ShardPutter
-from proxy.engine.read import Reader
-from proxy.engine.replication import Replicator
-from proxy.engine.stragglers import LatePuts, Stragglers
+from proxy.engine.memory.background import BACKGROUND, BackgroundMemory
+from proxy.engine.memory.budget import Budget
+from proxy.engine.outgoing.access_log import AccessLog
+from proxy.engine.outgoing.inventory import InventoryMaker
+from proxy.engine.outgoing.replication import Replicator
+from proxy.engine.packing.pack import Packer
+from proxy.engine.packing.pack_carrier import PackCarrier, RecordPack
+from proxy.engine.packing.pack_segment import PackPutter
+from proxy.engine.placing.fleet import Fleet
+from proxy.engine.placing.placement import Policy
+from proxy.engine.reading.read import Reader
 from proxy.engine.tasks import BackgroundTasks
 from proxy.engine.throttle import Throttle
 from proxy.engine.workers import Runner, Worker
-from proxy.engine.write import Writer
+from proxy.engine.writing.filling import Filler, segment_memory
+from proxy.engine.writing.intents import IntentLedger
+from proxy.engine.writing.quorum import ShardPutter
+from proxy.engine.writing.stragglers import LatePuts, Stragglers
+from proxy.engine.writing.write import Writer
 from proxy.errors import ManifestFenced, ProxyError
 from proxy.journaling import Journal, make_journal
 from proxy.keyring import Keyring

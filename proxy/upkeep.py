@@ -9,8 +9,6 @@ from pathlib import Path
 
 from proxy.clock import Clock
 from proxy.config import Config
-from proxy.engine.audit import Auditor
-from proxy.engine.background import BackgroundMemory
 from proxy.engine.campaigns.carrying import Carrier
 from proxy.engine.campaigns.packed import PackedMover
 from proxy.engine.campaigns.rewriting import Rewriter
@@ -19,8 +17,6 @@ from proxy.engine.campaigns.worker import CampaignWorker
 from proxy.engine.collect import Collector
 from proxy.engine.damage import DamageReporter
 from proxy.engine.epoch import EpochKeeper
-from proxy.engine.fleet import Fleet
-from proxy.engine.intents import IntentLedger, LeaseRenewal
 from proxy.engine.journal.checkpoint import CheckpointMaker
 from proxy.engine.journal.checkpointing import CheckpointWorker
 from proxy.engine.journal.scrub import CopyScrub
@@ -30,11 +26,13 @@ from proxy.engine.journal.worker import JournalWorker, NoJournal
 from proxy.engine.lifecycle.expiring import Expirations
 from proxy.engine.lifecycle.moving import Transitions
 from proxy.engine.lifecycle.worker import LifecycleWorker
-from proxy.engine.means import Means
-from proxy.engine.moving import ShardMover
-from proxy.engine.placement import Policy
-from proxy.engine.quorum import ShardPutter
-from proxy.engine.read import Reader
+from proxy.engine.memory.background import BackgroundMemory
+from proxy.engine.moving.means import Means
+from proxy.engine.moving.moving import ShardMover
+from proxy.engine.outgoing.telling import Teller
+from proxy.engine.placing.fleet import Fleet
+from proxy.engine.placing.placement import Policy
+from proxy.engine.reading.read import Reader
 from proxy.engine.repack.rewriting import SlotRewriter
 from proxy.engine.repack.worker import Repacker
 from proxy.engine.repair.audit import PlacementObserver
@@ -46,13 +44,15 @@ from proxy.engine.scrub.findings import Report, to_repair
 from proxy.engine.scrub.inspector import Inspector
 from proxy.engine.scrub.passes import Tools
 from proxy.engine.scrub.workers import DeepScrubber, LightScrubber
-from proxy.engine.stragglers import Stragglers
-from proxy.engine.tally import TallyObserver
 from proxy.engine.tasks import BackgroundTasks
-from proxy.engine.telling import Teller
 from proxy.engine.throttle import Throttle
 from proxy.engine.trusted_time import TrustedTimeKeeper
+from proxy.engine.walking.audit import Auditor
+from proxy.engine.walking.tally import TallyObserver
 from proxy.engine.workers import Worker
+from proxy.engine.writing.intents import IntentLedger, LeaseRenewal
+from proxy.engine.writing.quorum import ShardPutter
+from proxy.engine.writing.stragglers import Stragglers
 from proxy.journaling import Journal
 from proxy.keyring import Keyring
 from proxy.manifest.lifecycle import EXPIRING, MOVING

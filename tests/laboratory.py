@@ -14,8 +14,8 @@ import msgspec
 from proxy.clock import ManualClock
 from proxy.codec.format import is_shard_name
 from proxy.config import Config, JournalConfig, LimitsConfig, PacksConfig, load_config
-from proxy.engine.body import Digests
 from proxy.engine.workers import Progress, Runner, Worker
+from proxy.engine.writing.body import Digests
 from proxy.errors import ProxyError
 from proxy.manifest.records import Bucket, BucketName, Extent, ObjectAttributes, ObjectKey, Segment, Tenant, Version
 from proxy.services import Services, open_services

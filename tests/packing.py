@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from msgspec import msgpack
 
 from proxy.codec.slots import SlotContent, arrange, compose
-from proxy.engine.budget import Budget
 from proxy.engine.ciphers import cipher_for_client
 from proxy.engine.locking import with_default_lock
-from proxy.engine.pack_segment import PackKind, PackPutter, StoredSegment, pack_geometry, pack_memory
+from proxy.engine.memory.budget import Budget
+from proxy.engine.packing.pack_segment import PackKind, PackPutter, StoredSegment, pack_geometry, pack_memory
 from proxy.engine.repack.worker import SETTLED_MS
-from proxy.engine.stragglers import LatePuts
+from proxy.engine.writing.stragglers import LatePuts
 from proxy.manifest.drafts import PackedDraft, VersionDraft
 from proxy.manifest.packs import Pack
 from proxy.manifest.records import Bucket, Extent, ExtentId, ObjectAttributes, ObjectKey, Settlement, Version, VersionId

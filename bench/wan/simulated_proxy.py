@@ -20,17 +20,17 @@ from bench.wan.stores import STORES
 from bench.workloads import KIB, MIB
 from proxy.codec.geometry import Scheme
 from proxy.codec.slots import compose
-from proxy.engine.budget import Budget
-from proxy.engine.departures import Departures, Pace
-from proxy.engine.fetch import ColumnFetch, Upstream
-from proxy.engine.fleet import Fleet
-from proxy.engine.keys_in_use import KeysInUse
-from proxy.engine.pack import _Gate
-from proxy.engine.placement import MayFail, Policy, place
-from proxy.engine.quorum import ShardPutter
-from proxy.engine.read_ahead import Fetched, ReadAhead
-from proxy.engine.spread import Booking, is_spread, spread
-from proxy.engine.windows import FAR_WINDOW_SIZE, FIRST_WINDOW_SIZE, SlotWindow, Window, plan_windows
+from proxy.engine.memory.budget import Budget
+from proxy.engine.packing.departures import Departures, Pace
+from proxy.engine.packing.pack import _Gate
+from proxy.engine.placing.fleet import Fleet
+from proxy.engine.placing.placement import MayFail, Policy, place
+from proxy.engine.reading.fetch import ColumnFetch, Upstream
+from proxy.engine.reading.keys_in_use import KeysInUse
+from proxy.engine.reading.read_ahead import Fetched, ReadAhead
+from proxy.engine.reading.spread import Booking, is_spread, spread
+from proxy.engine.reading.windows import FAR_WINDOW_SIZE, FIRST_WINDOW_SIZE, SlotWindow, Window, plan_windows
+from proxy.engine.writing.quorum import ShardPutter
 from proxy.errors import ProxyError
 from proxy.manifest.records import Extent, ExtentId, Layout, Segment, SegmentId
 from proxy.stores.limit import LimitedStore

@@ -11,15 +11,15 @@ from typing import ParamSpec, TypeVar, cast
 from bench.workloads import KIB, MIB
 from proxy.codec.geometry import Scheme, SegmentGeometry
 from proxy.codec.segment import SegmentKeys
-from proxy.engine.body import Body, Digests
-from proxy.engine.budget import Budget
-from proxy.engine.cut import Cut
-from proxy.engine.filling import Filler
-from proxy.engine.grant import Grant
-from proxy.engine.intents import IntentLedger
-from proxy.engine.plaintext import Plaintext
-from proxy.engine.segments import BodySegments
-from proxy.engine.write import SEGMENTS_IN_FLIGHT
+from proxy.engine.memory.budget import Budget
+from proxy.engine.memory.grant import Grant
+from proxy.engine.writing.body import Body, Digests
+from proxy.engine.writing.cut import Cut
+from proxy.engine.writing.filling import Filler
+from proxy.engine.writing.intents import IntentLedger
+from proxy.engine.writing.plaintext import Plaintext
+from proxy.engine.writing.segments import BodySegments
+from proxy.engine.writing.write import SEGMENTS_IN_FLIGHT
 from proxy.manifest.records import SegmentId
 
 SEGMENT_SIZE = 16 * MIB

@@ -42,7 +42,7 @@ def lost(config: ConfigOption = DEFAULT_CONFIG, as_json: JsonOption = False) -> 
 
 
 async def _found(services: Services) -> list[LostRow]:
-    from proxy.engine.lost import lost_objects  # with the erasure coder, which few commands load
+    from proxy.engine.walking.lost import lost_objects  # with the erasure coder, which few commands load
 
     return [
         LostRow(

@@ -10,7 +10,7 @@ from proxy.cli.context import DEFAULT_CONFIG, ConfigOption, JsonOption, print_js
 from proxy.codec.format import TAG_SIZE, footer_size, sealed_label_size
 from proxy.codec.geometry import Scheme, SegmentGeometry, segment_sizes
 from proxy.config import load_config
-from proxy.engine.placement import describe
+from proxy.engine.placing.placement import describe
 from proxy.errors import ConfigError
 from proxy.status.words import number
 

@@ -158,7 +158,7 @@ async def refuse_fenced(services: Services) -> None:
 
 async def expected_units(services: Services) -> int | None:
     """Return about how many names there are to list and shards to compare; None while nobody has counted."""
-    from proxy.engine.tally import load_tally
+    from proxy.engine.walking.tally import load_tally
 
     tally = await load_tally(services.manifest)
     return 2 * tally.shards or None if tally else None

@@ -22,9 +22,9 @@ from proxy.cli.saying import say
 from proxy.cli.supervisor import READY, Supervisor
 from proxy.config import Config, credentials_path, listen_address, load_config
 from proxy.log import configure_logging
-from proxy.server.balance import Board, Share, new_memory
-from proxy.server.certificate import Certificate
-from proxy.server.listening import bound, refuse
+from proxy.server.wire.balance import Board, Share, new_memory
+from proxy.server.wire.certificate import Certificate
+from proxy.server.wire.listening import bound, refuse
 from proxy.shared_counts import forget_gauges, share_counts, shared_by_workers
 
 if TYPE_CHECKING:

@@ -23,11 +23,11 @@ from dataclasses import dataclass
 
 from proxy.clock import Clock
 from proxy.codec.format import is_shard_name
-from proxy.engine.background import BackgroundMemory
-from proxy.engine.fleet import Fleet
-from proxy.engine.intents import IntentLedger
+from proxy.engine.memory.background import BackgroundMemory
+from proxy.engine.placing.fleet import Fleet
 from proxy.engine.throttle import Throttle
 from proxy.engine.workers import Progress
+from proxy.engine.writing.intents import IntentLedger
 from proxy.errors import StoreError, StoreUnavailable
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import Garbage

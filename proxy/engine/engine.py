@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from proxy.engine.buckets import BucketVerbs
-from proxy.engine.deleting import DeletingVerbs
-from proxy.engine.kms import KmsVerbs
-from proxy.engine.listing import ListingVerbs
-from proxy.engine.multipart import UploadVerbs
-from proxy.engine.replicas import ReplicaVerbs
+from proxy.engine.verbs.buckets import BucketVerbs
+from proxy.engine.verbs.deleting import DeletingVerbs
+from proxy.engine.verbs.kms import KmsVerbs
+from proxy.engine.verbs.listing import ListingVerbs
+from proxy.engine.verbs.multipart import UploadVerbs
+from proxy.engine.verbs.replicas import ReplicaVerbs
 
 
 class Engine(BucketVerbs, ReplicaVerbs, UploadVerbs, DeletingVerbs, ListingVerbs, KmsVerbs):

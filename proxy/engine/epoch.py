@@ -23,8 +23,9 @@ Lies. One provider must not be able to stop the service with a number that it ma
 key, and one of ours without it means nothing, but is told. A provider can show an older marker again, which says less than the manifest
 knows, or hide those it has: then the other stores must notice the old copy.
 
-What else they tell. The mark says which store the marker was put into: see `proxy.engine.swapped`. A store that has no marker of ours any
-more has lost that, and nobody knows what else: it is scrubbed at once. So the markers are looked at now and then when nothing moves, too.
+What else they tell. The mark says which store the marker was put into: see `proxy.engine.placing.swapped`. A store that has no marker of
+ours any more has lost that, and nobody knows what else: it is scrubbed at once. So the markers are looked at now and then when nothing
+moves, too.
 
 Another's markers. A store may have belonged to another manifest before, or be shared with one: its markers are left alone, and mean nothing
 as long as ours are found as well. If all stores answer, and there are only another's, this manifest does not belong to these stores.
@@ -44,8 +45,8 @@ from typing import NamedTuple, Protocol
 from msgspec import Struct
 
 from proxy.clock import Clock
+from proxy.engine.placing.swapped import find_swapped, swapped_in_words
 from proxy.engine.scrub.wanted import ask_scrub
-from proxy.engine.swapped import find_swapped, swapped_in_words
 from proxy.engine.workers import Progress
 from proxy.errors import ConfigError, ManifestFenced, StoreError
 from proxy.manifest.protocol import Manifest

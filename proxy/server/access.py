@@ -23,10 +23,10 @@ from proxy.s3.policy.grants import GOVERNING, UNRESTRICTED, Holder, bucket_grant
 from proxy.s3.policy.judges import Judges
 from proxy.s3.policy.principal import Principal, is_account_id
 from proxy.s3.routing import Target
-from proxy.server.auth import Sender
 from proxy.server.call import Origin, OwnedBucket
 from proxy.server.guard import NOTHING, Guard, LoadObject, facts_of, no_object
-from proxy.server.peers import Connection, Peers
+from proxy.server.identity.auth import Sender
+from proxy.server.wire.peers import Connection, Peers
 
 _COPIES = frozenset({"CopyObject", "UploadPartCopy"})
 _CREATING = frozenset({"PutObject", "PostObject", "CopyObject", "CreateMultipartUpload"})

@@ -5,11 +5,11 @@ from __future__ import annotations
 from time import perf_counter
 
 from proxy.clock import Clock
-from proxy.engine.access_log import AccessLog
+from proxy.engine.outgoing.access_log import AccessLog
 from proxy.s3.access_log import SETTING, Entry, line_of, operation_name, target_of
-from proxy.server.request import Request
-from proxy.server.response import Response
 from proxy.server.visit import Visit
+from proxy.server.wire.request import Request
+from proxy.server.wire.response import Response
 
 
 class AccessLines:

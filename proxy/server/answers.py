@@ -13,10 +13,10 @@ from proxy.s3.model import Operation
 from proxy.s3.rendering import object_headers, render_response
 from proxy.server.call import Answer, Download
 from proxy.server.errors import translate
-from proxy.server.response import Response
 from proxy.server.streaming import send_download
 from proxy.server.turns import Turns
 from proxy.server.visit import Visit
+from proxy.server.wire.response import Response
 
 logger = logging.getLogger(__name__)
 

@@ -13,16 +13,16 @@ from prometheus_client import CollectorRegistry
 from proxy.config import Config
 from proxy.engine.cache.cache import RecordCache
 from proxy.metrics import CacheMetrics, Counts, DamageMetrics, PackMetrics, StoreCallMetrics
-from proxy.server.accepting import accepting
-from proxy.server.admission import connection_limit
-from proxy.server.balance import Share
-from proxy.server.certificate import Certificate
 from proxy.server.connection import Endpoint
 from proxy.server.dispatch import Dispatcher
-from proxy.server.listening import bound, listen
 from proxy.server.stop import stopped_by_signals
 from proxy.server.telemetry import Telemetry
 from proxy.server.tls import greeting
+from proxy.server.wire.accepting import accepting
+from proxy.server.wire.admission import connection_limit
+from proxy.server.wire.balance import Share
+from proxy.server.wire.certificate import Certificate
+from proxy.server.wire.listening import bound, listen
 from proxy.services import Services, open_services
 
 logger = logging.getLogger(__name__)

@@ -18,15 +18,15 @@ from proxy.s3.evidence import evidence_of_shape
 from proxy.s3.naming import check_key
 from proxy.s3.routing import split_target
 from proxy.server.answers import Answers
-from proxy.server.auth import Authenticator
 from proxy.server.body import check_bodiless
+from proxy.server.identity.auth import Authenticator
 from proxy.server.looks import look_of
-from proxy.server.peers import Peers
-from proxy.server.response import Response
 from proxy.server.serving import Serving
 from proxy.server.shapes import Known
-from proxy.server.soon import Soon
 from proxy.server.visit import Visit
+from proxy.server.wire.peers import Peers
+from proxy.server.wire.response import Response
+from proxy.server.wire.soon import Soon
 
 
 class AtOnce:

@@ -12,8 +12,8 @@ import hmac
 from collections.abc import AsyncIterator, Mapping
 from typing import Protocol
 
-from proxy.engine.body import Digests, HereAlready
-from proxy.engine.grant import Grant
+from proxy.engine.memory.grant import Grant
+from proxy.engine.writing.body import Digests, HereAlready
 from proxy.manifest.records import Checksum
 from proxy.s3.aws_chunked import ChunkedDecoder
 from proxy.s3.checksums import (

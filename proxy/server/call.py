@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from proxy.engine.read import Reading
+from proxy.engine.reading.read import Reading
 from proxy.manifest.events import Cause
 from proxy.manifest.records import Bucket, ObjectKey, Readable, Tenant, Version
 from proxy.s3.copy_source import CopySource

@@ -14,17 +14,17 @@ from aiohttp.http import HttpProcessingError, HttpRequestParser, HttpVersion11
 from aiohttp.http_exceptions import LineTooLong
 
 from proxy.s3.errors import S3Error
-from proxy.server.admission import BoundedServer
-from proxy.server.balance import Share
 from proxy.server.dispatch import Dispatcher
 from proxy.server.front import FrontDoor
-from proxy.server.heads import MAX_HEAD_SIZE, MAX_HEADERS_SIZE, BoundedParser, HeadTooLarge
-from proxy.server.inflow import Inflow
-from proxy.server.inside import Inside
-from proxy.server.outlet import Outlet
-from proxy.server.request import Request, request_of
-from proxy.server.response import Response
-from proxy.server.soon import Soon
+from proxy.server.wire.admission import BoundedServer
+from proxy.server.wire.balance import Share
+from proxy.server.wire.heads import MAX_HEAD_SIZE, MAX_HEADERS_SIZE, BoundedParser, HeadTooLarge
+from proxy.server.wire.inflow import Inflow
+from proxy.server.wire.inside import Inside
+from proxy.server.wire.outlet import Outlet
+from proxy.server.wire.request import Request, request_of
+from proxy.server.wire.response import Response
+from proxy.server.wire.soon import Soon
 
 KEEPALIVE_SECONDS = 75.0
 LINGER_SECONDS = 5.0  # reading on after an early answer, so that it is not lost to a reset

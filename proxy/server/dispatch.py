@@ -25,29 +25,29 @@ from proxy.server.access import Access, Gate
 from proxy.server.access_lines import AccessLines
 from proxy.server.answers import Answers
 from proxy.server.at_once import AtOnce
-from proxy.server.auth import Authenticator, Sender, hoisted_headers
 from proxy.server.body import RequestBody, check_bodiless, has_body
-from proxy.server.cross_origin import CrossOrigin
-from proxy.server.form_requests import FormRequests
+from proxy.server.browsers.cross_origin import CrossOrigin
+from proxy.server.browsers.form_requests import FormRequests
+from proxy.server.browsers.website_requests import WebsiteRequests
 from proxy.server.handlers import handle_of
-from proxy.server.inlet import Inlet
+from proxy.server.identity.auth import Authenticator, Sender, hoisted_headers
+from proxy.server.identity.oidc import Providers
+from proxy.server.identity.sts import TokenService, is_for_tokens
 from proxy.server.internal import INTERNAL, answer_internal, is_internal
 from proxy.server.looks import look_of
-from proxy.server.oidc import Providers
 from proxy.server.payment import agreed_to_pay
-from proxy.server.peers import Peers
 from proxy.server.refusals import refuse_unserved
-from proxy.server.request import Request
-from proxy.server.response import Response
 from proxy.server.serving import Serving
 from proxy.server.shapes import Entry, Shapes, is_unrestricted, known_of
-from proxy.server.soon import Soon
-from proxy.server.sts import TokenService, is_for_tokens
 from proxy.server.telemetry import Telemetry
 from proxy.server.token_requests import TokenRequests
 from proxy.server.turns import Turns
 from proxy.server.visit import Visit
-from proxy.server.website_requests import WebsiteRequests
+from proxy.server.wire.inlet import Inlet
+from proxy.server.wire.peers import Peers
+from proxy.server.wire.request import Request
+from proxy.server.wire.response import Response
+from proxy.server.wire.soon import Soon
 from proxy.services import Services
 
 FORM = "PostObject"

@@ -11,11 +11,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from proxy.engine.budget import BLOCKED_SECONDS, SMALL_SIZE, Budget
-from proxy.engine.grant import Grant
+from proxy.engine.memory.budget import BLOCKED_SECONDS, SMALL_SIZE, Budget
+from proxy.engine.memory.grant import Grant
 from proxy.errors import BudgetExhausted
-from proxy.server.outlet import Outlet
-from proxy.server.response import Response
+from proxy.server.wire.outlet import Outlet
+from proxy.server.wire.response import Response
 
 LISTINGS = frozenset(
     {"GetObjectAttributes", "ListBuckets", "ListMultipartUploads", "ListObjects", "ListObjectsV2", "ListObjectVersions", "ListParts"}

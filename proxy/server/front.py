@@ -27,13 +27,13 @@ from aiohttp.streams import StreamReader
 from proxy.manifest.records import Version
 from proxy.s3.request import read_headers
 from proxy.s3.shape import MAX_SHAPED_SIZE
-from proxy.server.admission import BoundedServer
-from proxy.server.heads import HEAD_END
-from proxy.server.inside import Inside
-from proxy.server.request import Request, Whole
-from proxy.server.response import Response
 from proxy.server.shapes import Shapes
-from proxy.server.soon import Soon
+from proxy.server.wire.admission import BoundedServer
+from proxy.server.wire.heads import HEAD_END
+from proxy.server.wire.inside import Inside
+from proxy.server.wire.request import Request, Whole
+from proxy.server.wire.response import Response
+from proxy.server.wire.soon import Soon
 
 logger = logging.getLogger(__name__)
 

@@ -8,16 +8,16 @@ from collections.abc import Sequence
 
 import msgspec
 
-from proxy.engine.fleet import Fleet
+from proxy.engine.placing.fleet import Fleet
 from proxy.errors import ManifestUnavailable
 from proxy.journaling import Journal
 from proxy.manifest.protocol import Manifest
 from proxy.s3.hosts import bucket_of_host
 from proxy.server.journal_counts import journal_trouble, read_journal_counts
 from proxy.server.manifest_counts import read_counts
-from proxy.server.request import Request
-from proxy.server.response import Response
 from proxy.server.telemetry import Telemetry
+from proxy.server.wire.request import Request
+from proxy.server.wire.response import Response
 from proxy.status.live import Live
 
 INTERNAL = "/-/"  # no bucket is called "-"

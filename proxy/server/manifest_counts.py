@@ -10,7 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from proxy.engine.lifecycle.state import LifecycleState, load_lifecycle
 from proxy.engine.scrub.reports import load_report
 from proxy.engine.scrub.workers import DEEP, LIGHT
-from proxy.engine.tally import load_tally
+from proxy.engine.walking.tally import load_tally
 from proxy.manifest.damage import DamageCount, Losses
 from proxy.manifest.events import Backlog
 from proxy.manifest.journal import CheckpointState, JournalPosition

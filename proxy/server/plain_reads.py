@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from proxy.engine.engine import Engine
-from proxy.engine.slot_at_hand import SlotAtHand
+from proxy.engine.reading.slot_at_hand import SlotAtHand
 from proxy.manifest.records import Bucket, Readable, Version
 from proxy.s3.model import Operation
 from proxy.s3.rendering import Headers
@@ -26,9 +26,9 @@ from proxy.server.call import Answer, Call, Download, OwnedBucket
 from proxy.server.guard import Guard
 from proxy.server.handlers.versions import is_usual, usual_headers
 from proxy.server.looks import ASKING_MORE
-from proxy.server.outlet import header_lines
-from proxy.server.response import Response
 from proxy.server.visit import Visit
+from proxy.server.wire.outlet import header_lines
+from proxy.server.wire.response import Response
 
 MAX_KEPT = 3000  # answers, 3 KB each, and keys of packs of 4 KB each
 FEW_EXTENTS = 16  # of a version whose answer is kept, at 120 bytes each: ten thousand take 1.2 MB

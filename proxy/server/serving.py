@@ -10,14 +10,13 @@ from collections.abc import Mapping
 
 import msgspec
 
-from proxy.engine.grant import Grant
+from proxy.engine.memory.grant import Grant
 from proxy.manifest.records import ObjectKey, Readable
 from proxy.s3.model import Operation
 from proxy.s3.parsing import Params
 from proxy.s3.rendering import render_response
 from proxy.server.access import Access
 from proxy.server.answers import Answers
-from proxy.server.auth import Sender
 from proxy.server.body import MAX_DOCUMENT_SIZE, RequestBody, has_body, read_document
 from proxy.server.call import Answer, Call, Download, Handle
 from proxy.server.documents import LARGE, Documents, document_memory
@@ -25,13 +24,14 @@ from proxy.server.handlers.deleting import marker_fields
 from proxy.server.handlers.encryption import SSE_S3_FIELDS
 from proxy.server.handlers.plain_writes import plain_attributes
 from proxy.server.handlers.versions import written_fields
+from proxy.server.identity.auth import Sender
 from proxy.server.looks import READS
 from proxy.server.plain_reads import PlainReads, is_plain
-from proxy.server.response import Response
-from proxy.server.soon import Soon
 from proxy.server.turns import Turns
 from proxy.server.visit import Visit
 from proxy.server.whitespace import WhiteSpace
+from proxy.server.wire.response import Response
+from proxy.server.wire.soon import Soon
 from proxy.services import Services
 
 LONG = frozenset({"CopyObject", "UploadPartCopy", "CompleteMultipartUpload"})

@@ -18,8 +18,8 @@ from proxy.s3.policy.grants import UNRESTRICTED
 from proxy.s3.routing import Target
 from proxy.s3.shape import MAX_SHAPED_SIZE, Head, Shape
 from proxy.server.access import Access
-from proxy.server.auth import Sender
 from proxy.server.handlers.plain_writes import says_nothing_more
+from proxy.server.identity.auth import Sender
 from proxy.server.looks import ASKING_MORE, READS
 
 MAX_LIKE = 4  # shapes of as many lines and of the same method

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from proxy.engine.read import Reading
+from proxy.engine.reading.read import Reading
 from proxy.errors import BudgetExhausted, IntegrityError
 from proxy.server.call import Download
-from proxy.server.outlet import JOINED_SIZE, Outlet
-from proxy.server.response import Response
+from proxy.server.wire.outlet import JOINED_SIZE, Outlet
+from proxy.server.wire.response import Response
 
 logger = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from proxy.server.certificate import Certificate
 from proxy.server.connection import Endpoint
+from proxy.server.wire.certificate import Certificate
 
 logger = logging.getLogger(__name__)
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from proxy.engine.budget import Budget
+from proxy.engine.memory.budget import Budget
 from proxy.errors import ProxyError
 from proxy.s3.sts.answers import render_answer, render_sts_error
 from proxy.server.answers import Answers
 from proxy.server.documents import document_memory
-from proxy.server.response import Response
-from proxy.server.sts import Sent, TokenService, body_size, read_small, told
+from proxy.server.identity.sts import Sent, TokenService, body_size, read_small, told
 from proxy.server.visit import Visit
+from proxy.server.wire.response import Response
 
 
 class TokenRequests:

@@ -8,11 +8,11 @@ from time import perf_counter
 
 from proxy.s3.model import Operation
 from proxy.s3.routing import Target
-from proxy.server.auth import Sender
-from proxy.server.inlet import Inlet
-from proxy.server.request import Request
-from proxy.server.response import Response
+from proxy.server.identity.auth import Sender
 from proxy.server.telemetry import Answered
+from proxy.server.wire.inlet import Inlet
+from proxy.server.wire.request import Request
+from proxy.server.wire.response import Response
 
 _SAME_ORIGIN: Mapping[str, str] = {}
 

@@ -12,8 +12,8 @@ import asyncio
 from collections.abc import Mapping
 from types import TracebackType
 
-from proxy.server.outlet import Outlet
-from proxy.server.response import Response
+from proxy.server.wire.outlet import Outlet
+from proxy.server.wire.response import Response
 
 PROLOG = b'<?xml version="1.0" encoding="UTF-8"?>\n'  # it must come first of all: white space before it is no XML
 

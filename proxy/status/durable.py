@@ -16,7 +16,7 @@ from proxy.engine.journal.scrubbing import load_copy_report
 from proxy.engine.repair.audit import load_placement
 from proxy.engine.scrub.reports import load_report
 from proxy.engine.scrub.workers import DEEP, LIGHT
-from proxy.engine.tally import load_tally
+from proxy.engine.walking.tally import load_tally
 from proxy.errors import ProxyError
 from proxy.lanes import Lanes
 from proxy.manifest.damage import DamageCount

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from proxy.clock import Clock
 from proxy.config import Config
 from proxy.engine.epoch import PREFIX as EPOCH_PREFIX
-from proxy.engine.placement import Policy, place
+from proxy.engine.placing.placement import Policy, place
 from proxy.errors import NotEnoughShards, ProxyError, StoreError
 from proxy.policies import make_policies
 from proxy.status.durable import ANYWHERE, Known, ask_manifest, tally_facts

@@ -36,10 +36,10 @@ def test_the_layers_name_modules_that_there_are() -> None:
 @pytest.mark.parametrize(
     ("module", "layer"),
     [
-        ("proxy.server.auth", "claim and signature"),
+        ("proxy.server.identity.auth", "claim and signature"),
         ("proxy.manifest.sqlite.versions", "manifest"),
         ("proxy.engine.ciphers", "keys and codec"),
-        ("proxy.engine.write", "engine"),
+        ("proxy.engine.writing.write", "engine"),
         ("asyncio.timeouts", None),
         ("proxy.clock", None),
     ],

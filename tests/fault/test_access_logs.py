@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.engine.access_log import HELD_BYTES, OWN_BYTES
+from proxy.engine.outgoing.access_log import HELD_BYTES, OWN_BYTES
 from proxy.s3.access_log import LogTarget
 from tests.laboratory import Laboratory, laboratory
 from tests.listed import listed

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy.engine.body import Body
-from proxy.engine.intents import IntentLedger
+from proxy.engine.writing.body import Body
+from proxy.engine.writing.intents import IntentLedger
 from proxy.errors import ManifestUnavailable, StoreUnavailable
 from proxy.manifest.records import ObjectAttributes, ObjectKey, SegmentId, Version
 from proxy.stores.protocol import ShardName

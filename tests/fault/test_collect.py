@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from proxy.codec.format import segment_prefix, shard_name
-from proxy.engine.background import PART
 from proxy.engine.collect import AT_ONCE, BATCH, NAME_SIZE, NAMES, STEP_SECONDS
+from proxy.engine.memory.background import PART
 from proxy.errors import ManifestUnavailable
 from proxy.manifest.records import GarbageSegment, SegmentId, Settlement
 from tests.fault.test_lifecycle import TO_OTHER_SCHEME, set_rules

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.engine.copy import CopyBody
+from proxy.engine.verbs.copy import CopyBody
 from proxy.errors import StoreUnavailable
 from proxy.manifest.records import ObjectAttributes, ObjectKey, Upload, Version
 from tests.faulty_store import FaultyStore

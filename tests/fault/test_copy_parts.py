@@ -13,8 +13,8 @@ from msgspec.structs import replace
 
 from proxy.codec.customer import CustomerKey
 from proxy.codec.geometry import Scheme
-from proxy.engine.body import Digests
-from proxy.engine.verbs import NO_KEYS, CustomerKeys
+from proxy.engine.verbs.base import NO_KEYS, CustomerKeys
+from proxy.engine.writing.body import Digests
 from proxy.errors import ExtentMissing, PolicyMoved
 from proxy.manifest.drafts import CompletedPart
 from proxy.manifest.records import Checksum, Encryption, ObjectAttributes, ObjectKey, Part, Upload, Version

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from proxy.codec.geometry import Scheme
-from proxy.engine.placement import MayFail, Policy
+from proxy.engine.placing.placement import MayFail, Policy
 from proxy.manifest.records import ObjectAttributes, ObjectKey, Version
 from tests.laboratory import Laboratory, laboratory
 

@@ -14,9 +14,9 @@ from proxy.codec.customer import CustomerKey
 from proxy.config import Config, PolicyConfig
 from proxy.config.sections import MayFailConfig
 from proxy.engine.ciphers import cipher_of
-from proxy.engine.read import ReadKeys
+from proxy.engine.reading.read import ReadKeys
 from proxy.engine.recover.notes import open_notes
-from proxy.engine.verbs import CustomerKeys
+from proxy.engine.verbs.base import CustomerKeys
 from proxy.errors import CustomerKeyMissing, CustomerKeyNeedless, CustomerKeyRefused, CustomerKeyWrong
 from proxy.manifest.drafts import CompletedPart
 from proxy.manifest.records import Encryption, Extent, ObjectAttributes, ObjectKey, Upload, Version

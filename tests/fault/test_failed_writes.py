@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from proxy.codec.customer import CustomerKey
-from proxy.engine.body import Digests, OpenEnded
+from proxy.engine.writing.body import Digests, OpenEnded
 from proxy.errors import ManifestUnavailable, NotEnoughShards
 from proxy.manifest.drafts import CompletedPart
 from proxy.manifest.records import Encryption, ObjectAttributes, ObjectKey, Version

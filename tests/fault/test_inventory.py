@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from pyarrow import parquet
 
-from proxy.engine import inventory as module
-from proxy.engine import parquet as parquet_module
-from proxy.engine.whole_body import WholeBody
+from proxy.engine.outgoing import inventory as module
+from proxy.engine.outgoing import parquet as parquet_module
+from proxy.engine.writing.whole_body import WholeBody
 from proxy.manifest.records import Bucket, BucketName, ObjectAttributes, ObjectKey
 from proxy.s3.policy.acl import ALL_USERS, Acl, Grant
 from tests.laboratory import Laboratory, laboratory

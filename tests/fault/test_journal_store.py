@@ -14,8 +14,8 @@ from proxy.codec.format import CHECKPOINT_PREFIX, JOURNAL_PREFIX, RUN_PREFIX, pa
 from proxy.engine.journal import store
 from proxy.engine.journal.reading import CopyReader
 from proxy.engine.journal.writing import CopyWriter
-from proxy.engine.quorum import ShardPutter
 from proxy.engine.tasks import BackgroundTasks
+from proxy.engine.writing.quorum import ShardPutter
 from proxy.errors import IntegrityError, NotEnoughShards
 from proxy.manifest.journal import Checkpoint, JournalSegment, Row, Run, digest_of, encode_rows, encode_segment
 from tests.laboratory import Laboratory, laboratory

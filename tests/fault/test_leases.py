@@ -12,8 +12,8 @@ import pytest
 
 from proxy.clock import ManualClock
 from proxy.codec.format import shard_name
-from proxy.engine.intents import IntentLedger
 from proxy.engine.tasks import BackgroundTasks
+from proxy.engine.writing.intents import IntentLedger
 from proxy.errors import IntentRevoked, ManifestUnavailable
 from proxy.manifest.records import GarbageSegment
 from proxy.manifest.sqlite import open_sqlite

@@ -10,7 +10,7 @@ import pytest
 
 from proxy.codec.geometry import Scheme, SegmentGeometry
 from proxy.codec.slots import Slot
-from proxy.engine.lost import lost_objects
+from proxy.engine.walking.lost import lost_objects
 from proxy.manifest.damage import Damage
 from proxy.manifest.drafts import CompletedPart
 from proxy.manifest.records import Bucket, BucketName, Extent, ObjectAttributes, ObjectKey, Version

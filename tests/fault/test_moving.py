@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from proxy.codec.format import END
-from proxy.engine.moving import ShardMover
+from proxy.engine.moving.moving import ShardMover
 from proxy.errors import MoveFailed, MoveRefused, NotEnoughShards
 from proxy.manifest.records import ObjectKey, Segment
 from proxy.upkeep import make_mover

@@ -14,9 +14,9 @@ from proxy.codec.geometry import SegmentGeometry
 from proxy.codec.label import decode_label
 from proxy.codec.segment import SegmentKeys, open_segment
 from proxy.codec.slots import Slot, SlotContent, arrange, compose, decode_table
-from proxy.engine.budget import Budget
-from proxy.engine.pack_segment import PackKind, PackPutter, StoredSegment, pack_geometry, pack_memory
-from proxy.engine.stragglers import LatePuts
+from proxy.engine.memory.budget import Budget
+from proxy.engine.packing.pack_segment import PackKind, PackPutter, StoredSegment, pack_geometry, pack_memory
+from proxy.engine.writing.stragglers import LatePuts
 from proxy.errors import IntentRevoked, ManifestUnavailable, NotEnoughShards
 from proxy.manifest.drafts import VersionDraft
 from proxy.manifest.records import ExtentId, ObjectKey, Settlement, VersionId

@@ -11,11 +11,11 @@ import pytest
 
 from proxy.codec.customer import CustomerKey
 from proxy.codec.format import MAX_PACK_SLOTS
-from proxy.engine.body import Body, Digests, HereAlready, OpenEnded
-from proxy.engine.pack import Packer
-from proxy.engine.packable import Arrived
+from proxy.engine.packing.pack import Packer
+from proxy.engine.packing.packable import Arrived
 from proxy.engine.tasks import BackgroundTasks
-from proxy.engine.whole_body import WholeBody
+from proxy.engine.writing.body import Body, Digests, HereAlready, OpenEnded
+from proxy.engine.writing.whole_body import WholeBody
 from proxy.errors import BucketMissing, BudgetExhausted, IntentRevoked, ManifestUnavailable, NotEnoughShards, StoreUnavailable
 from proxy.manifest.drafts import Conditions
 from proxy.manifest.records import Bucket, BucketName, Encryption, ObjectAttributes, ObjectKey, Tenant, Version

@@ -15,7 +15,7 @@ from proxy.config import Config
 from proxy.engine.repair.audit import PLACEMENT
 from proxy.engine.scrub.inspector import Shard
 from proxy.engine.scrub.workers import DEEP, LIGHT
-from proxy.engine.tally import load_tally
+from proxy.engine.walking.tally import load_tally
 from proxy.manifest.records import Bucket, BucketName, ObjectKey, Version, VersionId
 from tests.fault.campaigns.test_policy import SAME
 from tests.fault.machine.audit import audit

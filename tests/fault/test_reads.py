@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy.engine.read import Reading
-from proxy.engine.windows import FIRST_WINDOW_SIZE
+from proxy.engine.reading.read import Reading
+from proxy.engine.reading.windows import FIRST_WINDOW_SIZE
 from proxy.manifest.records import ObjectKey
 from proxy.stores.late import LateStore
 from proxy.stores.protocol import Store

@@ -14,8 +14,8 @@ from msgspec.structs import replace
 from proxy.codec.format import is_shard_name, shard_name
 from proxy.codec.geometry import Scheme
 from proxy.config import Config, RepairConfig
-from proxy.engine.moving import ShardMover
-from proxy.engine.placement import Policy
+from proxy.engine.moving.moving import ShardMover
+from proxy.engine.placing.placement import Policy
 from proxy.engine.repair.audit import load_placement
 from proxy.engine.repair.brake import rebuild_lost
 from proxy.engine.repair.plan import PATIENCE_SECONDS

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from proxy.config import Config
-from proxy.engine.replication import stronger
+from proxy.engine.outgoing.replication import stronger
 from proxy.manifest.drafts import AttributeChange
 from proxy.manifest.records import Bucket, BucketName, ObjectAttributes, ObjectKey, Retention, Version
 from proxy.s3.object_lock import DefaultRetention, encode_default

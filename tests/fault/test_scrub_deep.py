@@ -15,7 +15,7 @@ from proxy.engine.scrub.deep import NO_MEMORY
 from proxy.engine.scrub.inspector import Inspector, Look, Shard
 from proxy.engine.scrub.pace import LONGEST_WAIT_SECONDS
 from proxy.engine.scrub.workers import DEEP, DEEP_BATCH, load_report
-from proxy.engine.walk import load_position
+from proxy.engine.walking.walk import load_position
 from proxy.errors import BudgetExhausted, StoreError
 from proxy.manifest.records import Extent, ExtentId
 from proxy.stores.protocol import ShardName

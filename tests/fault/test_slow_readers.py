@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from proxy.engine.read import Reading
+from proxy.engine.reading.read import Reading
 from proxy.errors import BudgetExhausted
 from proxy.manifest.records import ObjectKey
 from tests.laboratory import Laboratory, laboratory

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from proxy.codec.format import is_shard_name
-from proxy.engine.budget import SMALL_SIZE
+from proxy.engine.memory.budget import SMALL_SIZE
 from proxy.errors import NotEnoughShards, PolicyMissing
 from proxy.manifest.records import ObjectAttributes, ObjectKey, VersionId
 from proxy.server.errors import translate

@@ -9,9 +9,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from proxy.engine.audit import AUDIT
-from proxy.engine.tally import TallyObserver, load_tally
-from proxy.engine.walk import Position, PositionsInMemory, Walk, load_position
+from proxy.engine.walking.audit import AUDIT
+from proxy.engine.walking.tally import TallyObserver, load_tally
+from proxy.engine.walking.walk import Position, PositionsInMemory, Walk, load_position
 from proxy.manifest.damage import Damage
 from proxy.manifest.records import Extent, ExtentId
 from tests.laboratory import Laboratory, laboratory

@@ -12,7 +12,7 @@ import sys
 
 def main() -> None:
     atheris = importlib.import_module("atheris")
-    with atheris.instrument_imports(include=["proxy.s3", "proxy.server.heads"]):
+    with atheris.instrument_imports(include=["proxy.s3", "proxy.server.wire.heads"]):
         targets = importlib.import_module("tests.fuzz.targets")
     target = targets.TARGETS[sys.argv[1]]
     atheris.Setup([sys.argv[0], *sys.argv[2:]], target.try_input)

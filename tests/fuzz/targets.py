@@ -43,7 +43,7 @@ from proxy.s3.sts.requests import Parameters
 from proxy.s3.sts.tags import MAX_TAGS
 from proxy.s3.tagging import parse_tagging_header
 from proxy.s3.website import parse_website, site_of_host, website_document
-from proxy.server.heads import MAX_HEAD_SIZE, MAX_HEADERS_SIZE, BoundedParser
+from proxy.server.wire.heads import MAX_HEAD_SIZE, MAX_HEADERS_SIZE, BoundedParser
 
 MODEL = load_model()
 ROUTER = Router(MODEL)

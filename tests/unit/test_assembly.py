@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from proxy.engine.assembly import MAX_OBJECT_SIZE, MIN_PART_SIZE, Assembled, PartClaim, assemble
+from proxy.engine.verbs.assembly import MAX_OBJECT_SIZE, MIN_PART_SIZE, Assembled, PartClaim, assemble
 from proxy.errors import ChecksumMismatch, ObjectTooLarge, PartInvalid, PartsOutOfOrder, PartTooSmall, ProxyError, SizeMismatch
 from proxy.manifest.drafts import CompletedPart
 from proxy.manifest.records import BucketId, Checksum, ObjectKey, Part, TenantId, Upload, UploadId

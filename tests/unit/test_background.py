@@ -7,8 +7,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from proxy.engine.background import PART, BackgroundMemory
-from proxy.engine.budget import Budget
+from proxy.engine.memory.background import PART, BackgroundMemory
+from proxy.engine.memory.budget import Budget
 from proxy.errors import BudgetExhausted
 
 MIB = 1024 * 1024

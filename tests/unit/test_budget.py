@@ -12,9 +12,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from proxy.engine.budget import SMALL_SIZE, SOON_SECONDS, STALL_SECONDS, Budget
-from proxy.engine.claims import Claim, can_all_finish
-from proxy.engine.grant import Grant
+from proxy.engine.memory.budget import SMALL_SIZE, SOON_SECONDS, STALL_SECONDS, Budget
+from proxy.engine.memory.claims import Claim, can_all_finish
+from proxy.engine.memory.grant import Grant
 from proxy.errors import BudgetExhausted
 from tests.leaping import leap, stand_still
 

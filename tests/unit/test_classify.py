@@ -5,8 +5,8 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from proxy.codec.geometry import Scheme
-from proxy.engine.classify import classify, keeps_promises, placed_wrongly
-from proxy.engine.placement import MayFail, Policy
+from proxy.engine.placing.classify import classify, keeps_promises, placed_wrongly
+from proxy.engine.placing.placement import MayFail, Policy
 from proxy.manifest.damage import Damage, DamageKind, Leftover
 from proxy.manifest.records import ExtentId, Layout, Segment, SegmentId
 from proxy.stores.protocol import StoreInfo, StoreName

@@ -17,12 +17,12 @@ from msgspec.structs import replace
 
 from proxy.codec.geometry import Scheme
 from proxy.config import Config, load_config
-from proxy.engine import dealing
 from proxy.engine.campaigns.moves import Situation, relocate
-from proxy.engine.classify import classify
-from proxy.engine.dealing import Bound, deal
-from proxy.engine.hands import Coalition, unit_of
-from proxy.engine.placement import MayFail, Policy, describe, place
+from proxy.engine.placing import dealing
+from proxy.engine.placing.classify import classify
+from proxy.engine.placing.dealing import Bound, deal
+from proxy.engine.placing.hands import Coalition, unit_of
+from proxy.engine.placing.placement import MayFail, Policy, describe, place
 from proxy.errors import ConfigError, NotEnoughShards
 from proxy.manifest.records import Segment, SegmentId
 from proxy.policies import make_policies

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.codec.geometry import segment_sizes
-from proxy.engine.body import OpenEnded
-from proxy.engine.cut import Cut
+from proxy.engine.writing.body import OpenEnded
+from proxy.engine.writing.cut import Cut
 from proxy.manifest.records import ObjectAttributes, ObjectKey, Segment
 from tests.fault.test_recover_labels import read, recovered
 from tests.laboratory import BytesBody, Laboratory, laboratory

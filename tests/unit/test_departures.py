@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from proxy.engine.departures import COMPANY, FAR_SECONDS, MAX_ALONE_IN_FLIGHT, MAX_IN_FLIGHT, Departures, Pace
+from proxy.engine.packing.departures import COMPANY, FAR_SECONDS, MAX_ALONE_IN_FLIGHT, MAX_IN_FLIGHT, Departures, Pace
 from tests.leaping import leap
 
 KIB = 1024

@@ -11,10 +11,10 @@ import pytest
 
 from bench.wan.simulated_upload import SEGMENT_SIZE, SimulatedThreads, Uploads, Zeros
 from proxy.codec.geometry import Scheme, SegmentGeometry
-from proxy.engine.body import HereAlready
-from proxy.engine.budget import Budget
-from proxy.engine.filling import SILENT_SECONDS, STRIDE_SIZE, segment_memory
-from proxy.engine.turns import AT_ONCE, LONGEST_SECONDS
+from proxy.engine.memory.budget import Budget
+from proxy.engine.memory.turns import AT_ONCE, LONGEST_SECONDS
+from proxy.engine.writing.body import HereAlready
+from proxy.engine.writing.filling import SILENT_SECONDS, STRIDE_SIZE, segment_memory
 from proxy.errors import BudgetExhausted
 
 Result = TypeVar("Result")

@@ -6,8 +6,8 @@ import pytest
 
 from proxy.clock import ManualClock
 from proxy.codec.geometry import Scheme
-from proxy.engine.fleet import Fleet
-from proxy.engine.placement import Policy
+from proxy.engine.placing.fleet import Fleet
+from proxy.engine.placing.placement import Policy
 from proxy.errors import StoreUnavailable
 from proxy.stores.observe import ObservedStore
 from proxy.stores.protocol import Prices, ShardName, StoreInfo, StoreName

@@ -10,9 +10,9 @@ from itertools import cycle
 
 import pytest
 
-from proxy.engine.fetch import ColumnFetch, Upstream
-from proxy.engine.fleet import FAR_SECONDS, Fleet
-from proxy.engine.keys_in_use import KeysInUse
+from proxy.engine.placing.fleet import FAR_SECONDS, Fleet
+from proxy.engine.reading.fetch import ColumnFetch, Upstream
+from proxy.engine.reading.keys_in_use import KeysInUse
 from proxy.errors import ProxyError
 from proxy.manifest.records import Extent, ExtentId, Layout, Segment, SegmentId
 from proxy.stores.observe import FAILURES_TO_OPEN, LARGE_SIZE, LATE_FACTOR, PROBE_SECONDS, SAMPLES, SAMPLES_A_SORT, ObservedStore

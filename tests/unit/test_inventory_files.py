@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import pytest
 from pyarrow import parquet
 
-from proxy.engine.inventory_files import CsvFile, ListFile
-from proxy.engine.parquet import ParquetFile
+from proxy.engine.outgoing.inventory_files import CsvFile, ListFile
+from proxy.engine.outgoing.parquet import ParquetFile
 from proxy.s3.inventory import Entry
 
 COLUMNS = ("Bucket", "Key", "Size", "ETag")

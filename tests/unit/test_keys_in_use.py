@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proxy.engine.keys_in_use import KEPT, LARGE_KEPT, LARGE_SIZE, KeysInUse
+from proxy.engine.reading.keys_in_use import KEPT, LARGE_KEPT, LARGE_SIZE, KeysInUse
 from proxy.keyring import TenantCipher
 from proxy.manifest.records import Layout, Segment, SegmentId
 

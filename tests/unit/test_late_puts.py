@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.codec.geometry import Scheme
-from proxy.engine.fleet import FAR_SECONDS
-from proxy.engine.hands import unit_of
-from proxy.engine.placement import MayFail, survives
-from proxy.engine.quorum import LATE_FACTOR, NEAR_DOUBT_SECONDS, Placed
+from proxy.engine.placing.fleet import FAR_SECONDS
+from proxy.engine.placing.hands import unit_of
+from proxy.engine.placing.placement import MayFail, survives
+from proxy.engine.writing.quorum import LATE_FACTOR, NEAR_DOUBT_SECONDS, Placed
 from proxy.errors import NotEnoughShards
 from proxy.stores.observe import FAILURES_TO_OPEN, PROBE_SECONDS, SAMPLES_A_SORT, SILENT_SECONDS
 from tests.faulty_store import FaultyStore

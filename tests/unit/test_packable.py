@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from proxy.codec.geometry import Scheme, SegmentGeometry
 from proxy.codec.slots import SlotContent, arrange, compose
-from proxy.engine.filling import segment_memory
-from proxy.engine.packable import PACK_FOOTER_ALLOWANCE, RECORD_ALLOWANCE, memory_in_pack
+from proxy.engine.packing.packable import PACK_FOOTER_ALLOWANCE, RECORD_ALLOWANCE, memory_in_pack
+from proxy.engine.writing.filling import segment_memory
 
 SIZES = st.lists(st.one_of(st.integers(1, 5_000), st.integers(15_000, 18_000), st.integers(60_000, 131_071)), min_size=1, max_size=40)
 

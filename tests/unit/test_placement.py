@@ -11,9 +11,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from proxy.codec.geometry import Scheme
-from proxy.engine.dealing import deal
-from proxy.engine.hands import unit_of
-from proxy.engine.placement import MayFail, Policy, describe, place, survives
+from proxy.engine.placing.dealing import deal
+from proxy.engine.placing.hands import unit_of
+from proxy.engine.placing.placement import MayFail, Policy, describe, place, survives
 from proxy.errors import ConfigError, NotEnoughShards
 from proxy.stores.protocol import StoreInfo, StoreName
 

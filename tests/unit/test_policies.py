@@ -9,7 +9,7 @@ import pytest
 
 from proxy.codec.geometry import Scheme
 from proxy.config.sections import CoalitionConfig, JournalConfig, MayFailConfig, PolicyConfig
-from proxy.engine.placement import MayFail, Policy
+from proxy.engine.placing.placement import MayFail, Policy
 from proxy.errors import ConfigError
 from proxy.policies import make_policies
 from tests.laboratory import laboratory_config

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from proxy.clock import Clock, ManualClock
 from proxy.codec.format import shard_name
 from proxy.codec.geometry import Scheme
-from proxy.engine.fleet import Fleet
-from proxy.engine.hands import unit_of
-from proxy.engine.placement import MayFail, Policy
-from proxy.engine.quorum import Placed, ShardPutter
+from proxy.engine.placing.fleet import Fleet
+from proxy.engine.placing.hands import unit_of
+from proxy.engine.placing.placement import MayFail, Policy
+from proxy.engine.writing.quorum import Placed, ShardPutter
 from proxy.errors import FilesExhausted, NotEnoughShards, StoreRejected, StoreUnavailable
 from proxy.manifest.records import SegmentId
 from proxy.stores.observe import ObservedStore

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import pytest
 
-from proxy.engine.budget import Budget
-from proxy.engine.read_ahead import AHEAD_FROM_AFAR, MOST_AHEAD, Fetched, ReadAhead
-from proxy.engine.windows import AT_HAND_SIZE, READ_AHEAD_SIZE, SlotWindow, Window
+from proxy.engine.memory.budget import Budget
+from proxy.engine.reading.read_ahead import AHEAD_FROM_AFAR, MOST_AHEAD, Fetched, ReadAhead
+from proxy.engine.reading.windows import AT_HAND_SIZE, READ_AHEAD_SIZE, SlotWindow, Window
 from proxy.manifest.records import Extent, ExtentId, Layout, Segment, SegmentId
 from tests.leaping import leap
 from tests.turns import others_turns

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from proxy.codec.geometry import Scheme
-from proxy.engine.placement import MayFail, Policy
+from proxy.engine.placing.placement import MayFail, Policy
 from proxy.engine.repair.plan import PATIENCE_SECONDS, RepairPlan, Stores, plan_repair, unfounded
 from proxy.manifest.damage import Damage, Damaged, DamageKind, Leftover
 from proxy.manifest.records import Extent, ExtentId, Layout, Segment, SegmentId

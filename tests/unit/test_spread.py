@@ -6,8 +6,8 @@ from contextlib import ExitStack, suppress
 
 import pytest
 
-from proxy.engine.fleet import FAR_SECONDS, Fleet
-from proxy.engine.spread import SPREAD_READS, SPREAD_SIZE, Booking, is_spread, spread
+from proxy.engine.placing.fleet import FAR_SECONDS, Fleet
+from proxy.engine.reading.spread import SPREAD_READS, SPREAD_SIZE, Booking, is_spread, spread
 from proxy.manifest.records import Segment, SegmentId
 from proxy.stores.observe import FAILURES_TO_OPEN, ObservedStore
 from proxy.stores.protocol import Prices, ShardName, StoreInfo, StoreName

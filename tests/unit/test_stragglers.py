@@ -9,10 +9,10 @@ from collections.abc import Coroutine
 import pytest
 
 from proxy.clock import ManualClock
-from proxy.engine.budget import Budget
-from proxy.engine.quorum import Placed
-from proxy.engine.stragglers import LatePuts, Stragglers
+from proxy.engine.memory.budget import Budget
 from proxy.engine.tasks import BackgroundTasks
+from proxy.engine.writing.quorum import Placed
+from proxy.engine.writing.stragglers import LatePuts, Stragglers
 from proxy.errors import ManifestUnavailable, ProxyError, StoreRejected, StoreUnavailable
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import ExtentId, SegmentId
@@ -81,7 +81,7 @@ async def test_that_late_shards_do_not_arrive_is_told_once_a_store_and_told_agai
     for failure in [StoreUnavailable("s0", "down")] * 20 + [None] * 2 + [StoreUnavailable("s0", "down")] * 2:
         stragglers.adopt(ExtentId(1), [_placed(_ends(failure), _ends())])
         await tasks.drain(PATIENCE_SECONDS)
-    assert [record.getMessage() for record in caplog.records if record.name == "proxy.engine.stragglers"] == [
+    assert [record.getMessage() for record in caplog.records if record.name == "proxy.engine.writing.stragglers"] == [
         "late shards do not arrive at store s0, and wait for repair: store s0: down",
         "late shards arrive again at store s0; 20 did not, and wait for repair",
         "late shards do not arrive at store s0, and wait for repair: store s0: down",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from proxy.clock import ManualClock
-from proxy.engine.telling import AT_ONCE, UNDER_WAY, Teller
+from proxy.engine.outgoing.telling import AT_ONCE, UNDER_WAY, Teller
 from proxy.errors import TargetFailed
 from proxy.manifest.events import Cause, Event
 from proxy.manifest.protocol import Manifest

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from proxy.engine.turns import AT_ONCE, LONGEST_SECONDS, Turns
+from proxy.engine.memory.turns import AT_ONCE, LONGEST_SECONDS, Turns
 
 pytestmark = pytest.mark.leaping
 STEP = 0.01  # seconds that threads need for what a body brings at a time

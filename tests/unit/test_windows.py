@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.codec.geometry import Scheme, SegmentGeometry
-from proxy.engine.windows import AT_HAND_COLUMN_SIZE, aligned_extents, plan_windows, touched_cells, touched_extents
+from proxy.engine.reading.windows import AT_HAND_COLUMN_SIZE, aligned_extents, plan_windows, touched_cells, touched_extents
 from proxy.manifest.records import Extent, ExtentId, ExtentRef, Layout, Segment, SegmentId
 
 

@@ -15,9 +15,9 @@ from proxy.codec.geometry import Scheme
 from proxy.engine.campaigns.estimate import Tally
 from proxy.engine.campaigns.moves import Move, Moves, Situation, may_stand
 from proxy.engine.campaigns.wants import wanted
-from proxy.engine.fleet import Fleet
-from proxy.engine.moving import MayStand, ShardMover
-from proxy.engine.placement import Policy
+from proxy.engine.moving.moving import MayStand, ShardMover
+from proxy.engine.placing.fleet import Fleet
+from proxy.engine.placing.placement import Policy
 from proxy.errors import MoveRefused, ProxyError
 from proxy.manifest.campaigns import Campaign
 from proxy.manifest.damage import Damaged

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import fields, is_dataclass
 
 from proxy.codec.geometry import Scheme
-from proxy.engine.placement import Policy
+from proxy.engine.placing.placement import Policy
 from proxy.errors import CampaignRefused
 from proxy.stores.protocol import StoreInfo
 

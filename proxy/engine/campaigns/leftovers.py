@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from proxy.codec.format import is_shard_name, parse_copy_name
 from proxy.engine.epoch import PREFIX as EPOCH_PREFIX
-from proxy.engine.fleet import Fleet
+from proxy.engine.placing.fleet import Fleet
 from proxy.errors import StoreError
 from proxy.manifest.protocol import Manifest
 

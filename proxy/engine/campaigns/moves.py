@@ -17,7 +17,7 @@ from functools import lru_cache
 from itertools import islice, permutations
 
 from proxy.codec.geometry import Scheme
-from proxy.engine.placement import Policy, detour, left_at_worst, place
+from proxy.engine.placing.placement import Policy, detour, left_at_worst, place
 from proxy.errors import NotEnoughShards
 from proxy.manifest.damage import LOSSES, DamageKind
 from proxy.manifest.records import Segment

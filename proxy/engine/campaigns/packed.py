@@ -15,8 +15,8 @@ from msgspec.structs import replace
 
 from proxy.codec.geometry import Scheme
 from proxy.engine.campaigns.carrying import Done
-from proxy.engine.classify import keeps_promises
-from proxy.engine.placement import Policy
+from proxy.engine.placing.classify import keeps_promises
+from proxy.engine.placing.placement import Policy
 from proxy.engine.repack.bundles import PackSlots, Wants, bundles_of, with_users
 from proxy.engine.repack.gathering import gather_slots
 from proxy.engine.repack.rewriting import SlotRewriter

@@ -19,9 +19,9 @@ from proxy.engine.campaigns.facts import check_facts, facts_of, with_leaving
 from proxy.engine.campaigns.moves import Situation
 from proxy.engine.campaigns.packed import decisions, is_packed, packs_of, wants_of
 from proxy.engine.campaigns.wants import wanted
-from proxy.engine.classify import keeps_promises
-from proxy.engine.fleet import Fleet
-from proxy.engine.placement import Policy, place, without
+from proxy.engine.placing.classify import keeps_promises
+from proxy.engine.placing.fleet import Fleet
+from proxy.engine.placing.placement import Policy, place, without
 from proxy.engine.repack.bundles import bundles_of
 from proxy.errors import BucketMissing, CampaignRefused, ConfigError
 from proxy.manifest.campaigns import LEAVING_VERBS, START, Campaign, CampaignId, Estimate, Position, Used, Verb

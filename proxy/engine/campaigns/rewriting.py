@@ -15,19 +15,19 @@ from msgspec.structs import replace
 from proxy.clock import WriteOrder
 from proxy.codec.geometry import Scheme, SegmentGeometry
 from proxy.codec.label import Label, decode_label
-from proxy.engine.body import Digests
-from proxy.engine.budget import Budget
 from proxy.engine.ciphers import cipher_of
-from proxy.engine.destination import Destination
-from proxy.engine.filling import Filler, segment_memory
-from proxy.engine.means import Means
-from proxy.engine.placement import Policy
-from proxy.engine.read import Pieces, Reader, ReadKeys
-from proxy.engine.sources import SegmentSources
-from proxy.engine.stragglers import LatePuts
+from proxy.engine.memory.budget import Budget
+from proxy.engine.moving.means import Means
+from proxy.engine.moving.sources import SegmentSources
+from proxy.engine.placing.placement import Policy
+from proxy.engine.reading.read import Pieces, Reader, ReadKeys
+from proxy.engine.reading.windows import source_memory
 from proxy.engine.throttle import Throttle
-from proxy.engine.windows import source_memory
-from proxy.engine.write import Writer
+from proxy.engine.writing.body import Digests
+from proxy.engine.writing.destination import Destination
+from proxy.engine.writing.filling import Filler, segment_memory
+from proxy.engine.writing.stragglers import LatePuts
+from proxy.engine.writing.write import Writer
 from proxy.keyring import TenantCipher
 from proxy.manifest.campaigns import Exchanged, ExtentUser
 from proxy.manifest.records import Bucket, Extent, Layout, Record, Settlement

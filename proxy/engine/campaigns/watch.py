@@ -5,7 +5,7 @@ A write that has begun before may still bring a shard. So a campaign that leaves
 
 from __future__ import annotations
 
-from proxy.engine.fleet import Fleet
+from proxy.engine.placing.fleet import Fleet
 from proxy.engine.workers import Progress
 from proxy.manifest.protocol import Manifest
 

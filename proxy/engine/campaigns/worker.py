@@ -24,10 +24,10 @@ from proxy.engine.campaigns.estimate import Tally
 from proxy.engine.campaigns.facts import check_facts, facts_of, without_leaving
 from proxy.engine.campaigns.packed import PackedMover, is_packed
 from proxy.engine.campaigns.rewriting import Rewriter
-from proxy.engine.classify import keeps_promises
 from proxy.engine.journal.checkpointing import request_checkpoint
 from proxy.engine.journal.soundness import lies_in
-from proxy.engine.placement import Policy
+from proxy.engine.placing.classify import keeps_promises
+from proxy.engine.placing.placement import Policy
 from proxy.engine.workers import Progress
 from proxy.errors import CampaignRefused, ExtentMissing, ProxyError
 from proxy.manifest.campaigns import JOB, Advance, Campaign, CampaignId, Position, Used

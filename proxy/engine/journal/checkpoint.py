@@ -26,10 +26,10 @@ from msgspec.structs import replace
 
 from proxy.clock import Clock
 from proxy.codec.format import RUN_PREFIX
-from proxy.engine.background import BackgroundMemory
 from proxy.engine.journal.flush import Flusher
 from proxy.engine.journal.store import put_checkpoint
 from proxy.engine.journal.writing import BegunCopy, CopyWriter
+from proxy.engine.memory.background import BackgroundMemory
 from proxy.engine.throttle import Throttle
 from proxy.manifest.journal import TABLES, Checkpoint, CheckpointRecord, CheckpointState, Key, Row, Run, encode_rows, sized
 from proxy.manifest.protocol import Manifest

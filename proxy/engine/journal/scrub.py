@@ -23,9 +23,9 @@ from proxy.codec.format import CHECKPOINT_PREFIX, JOURNAL_PREFIX, RUN_PREFIX, SE
 from proxy.codec.geometry import Scheme, SegmentGeometry
 from proxy.codec.proof import is_shard_size, prove_shard, smallest_shard_size
 from proxy.codec.segment import SegmentKeys
-from proxy.engine.background import BackgroundMemory
 from proxy.engine.journal.soundness import Evidence, basis_of, judge
 from proxy.engine.journal.writing import CopyWriter
+from proxy.engine.memory.background import BackgroundMemory
 from proxy.engine.throttle import Throttle
 from proxy.errors import IntegrityError, ShardMissing, StoreError, StoreUnavailable
 from proxy.keyring import TenantCipher

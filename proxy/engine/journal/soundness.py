@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from proxy.codec.geometry import Scheme
-from proxy.engine.classify import Classified, classify
-from proxy.engine.placement import Policy
+from proxy.engine.placing.classify import Classified, classify
+from proxy.engine.placing.placement import Policy
 from proxy.manifest.copies import CopyReport, DamagedCopy, NeededCopies, StoredCopy
 from proxy.manifest.damage import Damage, DamageKind
 from proxy.manifest.records import ExtentId, Layout, Segment

@@ -15,9 +15,9 @@ from proxy.codec.format import JOURNAL_KEY_ID, SEGMENT_ID_SIZE, CopyName
 from proxy.codec.geometry import SegmentGeometry
 from proxy.codec.label import Label, encode_label
 from proxy.codec.segment import SegmentKeys, SegmentSealer, Shards
-from proxy.engine.placement import Policy
-from proxy.engine.quorum import Placed, ShardPutter
+from proxy.engine.placing.placement import Policy
 from proxy.engine.tasks import BackgroundTasks
+from proxy.engine.writing.quorum import Placed, ShardPutter
 from proxy.keyring import TenantCipher
 from proxy.manifest.records import Layout, Segment, SegmentId
 

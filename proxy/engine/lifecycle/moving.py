@@ -15,7 +15,7 @@ from proxy.clock import Clock
 from proxy.codec.geometry import Scheme
 from proxy.engine.campaigns.rewriting import Rewriter
 from proxy.engine.lifecycle.deeds import cause_of
-from proxy.engine.placement import Policy
+from proxy.engine.placing.placement import Policy
 from proxy.engine.repack.bundles import LiveSlot, PackSlots, bundles_of
 from proxy.engine.repack.rewriting import SlotRewriter
 from proxy.errors import BucketMissing, ExtentMissing, PolicyMissing, ProxyError

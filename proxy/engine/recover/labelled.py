@@ -15,8 +15,8 @@ from functools import partial
 import msgspec
 
 from proxy.clock import Clock
-from proxy.engine.fleet import Fleet
-from proxy.engine.placement import Policy
+from proxy.engine.placing.fleet import Fleet
+from proxy.engine.placing.placement import Policy
 from proxy.engine.recover.assembly import assemble
 from proxy.engine.recover.labels import LabelReader, Surroundings
 from proxy.engine.recover.notes import Notes, Tell

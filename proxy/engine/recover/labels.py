@@ -17,10 +17,10 @@ from proxy.codec.claims import JoinedSegment, OpenedLabel, join_segment, open_la
 from proxy.codec.footer import Footer
 from proxy.codec.format import SEGMENT_ID_SIZE, footer_size
 from proxy.codec.keys import DerivedKeys
+from proxy.engine.moving.stored_anew import is_needless
 from proxy.engine.recover.footers import FooterReader, FootersRead
 from proxy.engine.recover.notes import Notes, Tell
 from proxy.engine.recover.placing import place_shards
-from proxy.engine.stored_anew import is_needless
 from proxy.errors import IntegrityError, KeyUnavailable, NotEnoughShards
 from proxy.keyring import TenantCipher
 from proxy.manifest.records import BucketName, ObjectKey, SegmentId, UploadId, VersionId

@@ -22,13 +22,13 @@ import msgspec
 from proxy.clock import Clock
 from proxy.codec.format import JOURNAL_PREFIX, CopyName
 from proxy.engine.epoch import EpochKeeper
-from proxy.engine.fleet import Fleet
-from proxy.engine.hands import unit_of
 from proxy.engine.journal.checkpointing import WANTED
 from proxy.engine.journal.flush import Flusher
 from proxy.engine.journal.reading import CopyReader
 from proxy.engine.journal.writing import CopyWriter
-from proxy.engine.placement import Policy
+from proxy.engine.placing.fleet import Fleet
+from proxy.engine.placing.hands import unit_of
+from proxy.engine.placing.placement import Policy
 from proxy.engine.recover.chain import Start
 from proxy.engine.recover.ending import stored_end
 from proxy.engine.recover.history import History, HistoryFinder, HistoryReplay

@@ -17,14 +17,14 @@ from msgspec.structs import replace
 
 from proxy.codec.geometry import Scheme, SegmentGeometry
 from proxy.engine.damage import kind_of
-from proxy.engine.fetch import Upstream
-from proxy.engine.fleet import Fleet
-from proxy.engine.keys_in_use import KeysInUse
+from proxy.engine.placing.fleet import Fleet
+from proxy.engine.reading.fetch import Upstream
+from proxy.engine.reading.keys_in_use import KeysInUse
+from proxy.engine.reading.slot_fetch import SlotFetch
+from proxy.engine.reading.windows import SlotWindow
 from proxy.engine.recover.assembly import pack_subject, slots_of
 from proxy.engine.recover.notes import Notes, Tell
 from proxy.engine.recover.placing import place_shards
-from proxy.engine.slot_fetch import SlotFetch
-from proxy.engine.windows import SlotWindow
 from proxy.errors import IntegrityError, NotEnoughShards, ProxyError
 from proxy.keyring import TenantCipher
 from proxy.manifest.damage import DamageKind

@@ -18,9 +18,9 @@ from proxy.codec.label import decode_label
 from proxy.codec.segment import ColumnReader, SegmentKeys
 from proxy.codec.slots import PackEntry, Slot, SlotContent, decode_table
 from proxy.engine.damage import DamageReporter
-from proxy.engine.fleet import Fleet
+from proxy.engine.moving.sources import SegmentSources
+from proxy.engine.placing.fleet import Fleet
 from proxy.engine.repack.bundles import LiveSlot
-from proxy.engine.sources import SegmentSources
 from proxy.engine.throttle import Throttle
 from proxy.errors import ShardMismatch
 from proxy.keyring import TenantCipher

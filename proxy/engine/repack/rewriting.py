@@ -21,19 +21,19 @@ from typing import NamedTuple
 from proxy.codec.format import MAX_PACK_SIZE, MAX_PACK_SLOTS, MAX_TABLE_SIZE
 from proxy.codec.geometry import SegmentGeometry
 from proxy.codec.slots import SlotContent, arrange, compose
-from proxy.engine.background import BACKGROUND
-from proxy.engine.budget import Budget
 from proxy.engine.ciphers import cipher_of
-from proxy.engine.filling import segment_memory
-from proxy.engine.grant import Grant
-from proxy.engine.means import Means
-from proxy.engine.pack_segment import PackKind, PackPutter, StoredSegment, pack_geometry, pack_memory
-from proxy.engine.placement import Policy
+from proxy.engine.memory.background import BACKGROUND
+from proxy.engine.memory.budget import Budget
+from proxy.engine.memory.grant import Grant
+from proxy.engine.moving.means import Means
+from proxy.engine.moving.sources import shard_size
+from proxy.engine.packing.pack_segment import PackKind, PackPutter, StoredSegment, pack_geometry, pack_memory
+from proxy.engine.placing.placement import Policy
 from proxy.engine.repack.bundles import Bundle, LiveSlot
 from proxy.engine.repack.gathering import USERS
 from proxy.engine.repack.reading import PackReader
-from proxy.engine.sources import shard_size
-from proxy.engine.stragglers import LatePuts
+from proxy.engine.writing.filling import segment_memory
+from proxy.engine.writing.stragglers import LatePuts
 from proxy.errors import ExtentMissing, IntegrityError, NotEnoughShards
 from proxy.keyring import TenantCipher
 from proxy.manifest.packs import SlotMove, SlotPlace, SlotUser

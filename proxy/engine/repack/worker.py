@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from proxy.clock import Clock
 from proxy.codec.format import MAX_PACK_SLOTS
 from proxy.codec.geometry import Scheme
-from proxy.engine.placement import Policy
+from proxy.engine.placing.placement import Policy
 from proxy.engine.repack.allowance import Allowance
 from proxy.engine.repack.bundles import bundles_of
 from proxy.engine.repack.gathering import gather_slots

@@ -15,8 +15,8 @@ import msgspec
 
 from proxy.clock import Clock
 from proxy.codec.geometry import Scheme
-from proxy.engine.fleet import Fleet
-from proxy.engine.placement import Policy
+from proxy.engine.placing.fleet import Fleet
+from proxy.engine.placing.placement import Policy
 from proxy.engine.repair.plan import wrong_places
 from proxy.manifest.damage import Damage
 from proxy.manifest.plans.damage import generation_of

@@ -23,7 +23,7 @@ from collections.abc import Collection
 from typing import Literal
 
 from proxy.clock import Clock
-from proxy.engine.tally import load_tally
+from proxy.engine.walking.tally import load_tally
 from proxy.manifest.damage import Losses, how_many
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import ExtentId, SegmentId

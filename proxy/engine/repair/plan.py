@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from proxy.codec.geometry import Scheme
 from proxy.engine.campaigns.moves import Moves, Situation, restore
-from proxy.engine.classify import Classified, Verdict, classify, placed_wrongly
-from proxy.engine.placement import Policy
+from proxy.engine.placing.classify import Classified, Verdict, classify, placed_wrongly
+from proxy.engine.placing.placement import Policy
 from proxy.manifest.damage import LOSSES, SUDDEN, Damage, Damaged, DamageKind, Leftover
 from proxy.stores.protocol import StoreInfo
 

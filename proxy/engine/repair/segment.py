@@ -12,9 +12,9 @@ from msgspec.structs import replace
 
 from proxy.clock import Clock
 from proxy.engine.campaigns.moves import may_stand
-from proxy.engine.fleet import Fleet
-from proxy.engine.moving import MayStand, Moved, ShardMover
-from proxy.engine.placement import Policy
+from proxy.engine.moving.moving import MayStand, Moved, ShardMover
+from proxy.engine.placing.fleet import Fleet
+from proxy.engine.placing.placement import Policy
 from proxy.engine.repair.plan import OF_PLACES, RepairPlan, Stores, plan_repair, situation_of, unfounded
 from proxy.engine.repair.strays import AT_REST_SECONDS, delete_strays
 from proxy.engine.scrub.inspector import Inspector, Shard

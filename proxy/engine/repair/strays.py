@@ -9,7 +9,7 @@ given up may still be on its way: so this waits until it must have come to rest.
 from __future__ import annotations
 
 from proxy.codec.format import parse_shard_name, segment_prefix
-from proxy.engine.fleet import Fleet
+from proxy.engine.placing.fleet import Fleet
 from proxy.engine.throttle import Throttle
 from proxy.errors import StoreUnavailable
 from proxy.manifest.records import Segment

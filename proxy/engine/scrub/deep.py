@@ -15,7 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from proxy.clock import Clock
-from proxy.engine.fleet import Fleet
+from proxy.engine.placing.fleet import Fleet
 from proxy.engine.scrub.findings import Finding, Report
 from proxy.engine.scrub.inspector import Inspector, Look, Shard, odd_labels, room_for
 from proxy.errors import BudgetExhausted, KeyUnavailable, StoreError

@@ -12,9 +12,9 @@ from proxy.codec.format import SEALED_CELL_SIZE, TAG_SIZE
 from proxy.codec.geometry import Scheme, SegmentGeometry
 from proxy.codec.proof import prove_shard, smallest_shard_size
 from proxy.codec.segment import SegmentKeys
-from proxy.engine.background import BackgroundMemory
 from proxy.engine.ciphers import cipher_of
-from proxy.engine.fleet import Fleet
+from proxy.engine.memory.background import BackgroundMemory
+from proxy.engine.placing.fleet import Fleet
 from proxy.engine.throttle import Throttle
 from proxy.errors import IntegrityError, ShardMissing, StoreError
 from proxy.keyring import Keyring, TenantCipher

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from proxy.clock import Clock
-from proxy.engine.fleet import Fleet
+from proxy.engine.placing.fleet import Fleet
 from proxy.engine.scrub.deep import DeepScrub
 from proxy.engine.scrub.findings import Finding, Report
 from proxy.engine.scrub.inspector import Inspector
 from proxy.engine.scrub.passes import AfterSlice, ComparisonPass, PassPosition, Tools
 from proxy.engine.scrub.workers import DEEP_BATCH
-from proxy.engine.walk import PositionsInMemory, Walk
+from proxy.engine.walking.walk import PositionsInMemory, Walk
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.scrub import ScrubReport
 

@@ -22,9 +22,9 @@ from proxy.engine.scrub.comparison import Comparison
 from proxy.engine.scrub.findings import Report
 from proxy.engine.scrub.inspector import Inspector
 from proxy.engine.scrub.slices import Slice, slice_count
-from proxy.engine.tally import load_tally
 from proxy.engine.throttle import Throttle
-from proxy.engine.walk import Positions
+from proxy.engine.walking.tally import load_tally
+from proxy.engine.walking.walk import Positions
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import Record
 from proxy.manifest.sqlite.listings import Listings

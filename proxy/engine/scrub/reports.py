@@ -9,7 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from proxy.engine.scrub.passes import PassPosition
-from proxy.engine.walk import Positions
+from proxy.engine.walking.walk import Positions
 from proxy.manifest.scrub import ScrubReport
 
 _reports = msgspec.msgpack.Decoder(ScrubReport)

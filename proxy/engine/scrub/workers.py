@@ -8,15 +8,15 @@ import msgspec
 from msgspec.structs import replace
 
 from proxy.clock import Clock
-from proxy.engine.fleet import Fleet
+from proxy.engine.placing.fleet import Fleet
 from proxy.engine.scrub.deep import DeepScrub, Rounds, decode_rounds
 from proxy.engine.scrub.findings import to_repair
 from proxy.engine.scrub.inspector import Inspector
 from proxy.engine.scrub.pace import DAY_SECONDS, LONGEST_WAIT_SECONDS, SHORTEST_WAIT_SECONDS, until_next_pass_seconds, wait_seconds
 from proxy.engine.scrub.passes import ComparisonPass, PassPosition, Tools
 from proxy.engine.scrub.reports import joined, load_report, report_of, save_report
-from proxy.engine.tally import load_tally
-from proxy.engine.walk import Advance, Position, Walk, load_position
+from proxy.engine.walking.tally import load_tally
+from proxy.engine.walking.walk import Advance, Position, Walk, load_position
 from proxy.engine.workers import Progress
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import ExtentId

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proxy.engine.assembly import PartClaim
+from proxy.engine.verbs.assembly import PartClaim
 from proxy.manifest.records import Upload
 from proxy.s3.checksums import ALGORITHMS, ChecksumType, decode, find_claim, is_digest, type_mismatch
 from proxy.s3.errors import S3Error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proxy.engine.verbs import CustomerKeys
+from proxy.engine.verbs.base import CustomerKeys
 from proxy.manifest.records import Encryption, ObjectAttributes, ObjectKey, Version
 from proxy.s3.checksums import parse_algorithm
 from proxy.s3.encryption import WRITE_HEADERS

@@ -6,8 +6,8 @@ import json
 
 from proxy.s3.cors import cors_document
 from proxy.s3.errors import S3Error
+from proxy.server.browsers.cross_origin import CORS
 from proxy.server.call import Call, rows
-from proxy.server.cross_origin import CORS
 from proxy.server.handlers.integrity import need_integrity_header
 
 

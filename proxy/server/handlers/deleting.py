@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime
 
-from proxy.engine.deleting import Deletion
+from proxy.engine.verbs.deleting import Deletion
 from proxy.errors import ProxyError
 from proxy.manifest.drafts import NO_CONDITIONS, Conditions
 from proxy.manifest.records import ObjectKey, Version, VersionId

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from proxy.engine.parquet import is_parquet_there
+from proxy.engine.outgoing.parquet import is_parquet_there
 from proxy.errors import SettingChanged
 from proxy.manifest.records import Bucket, BucketName
 from proxy.s3.errors import S3Error

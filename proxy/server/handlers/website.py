@@ -6,9 +6,9 @@ import json
 
 from proxy.s3.errors import S3Error
 from proxy.s3.website import website_document
+from proxy.server.browsers.websites import WEBSITE
 from proxy.server.call import Call
 from proxy.server.handlers.integrity import need_integrity_header
-from proxy.server.websites import WEBSITE
 
 
 async def get_bucket_website(call: Call) -> dict[str, object]:

@@ -13,7 +13,7 @@ from proxy.clock import ManualClock
 from proxy.config import Config
 from proxy.config.sections import StoreConfig
 from proxy.engine.campaigns.worker import PAGE
-from proxy.engine.placement import place
+from proxy.engine.placing.placement import place
 from proxy.errors import CampaignRefused
 from proxy.manifest.campaigns import Campaign
 from proxy.manifest.records import ExtentId

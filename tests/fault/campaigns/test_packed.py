@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from proxy.codec.geometry import Scheme
 from proxy.config import Config
 from proxy.config.sections import PricesConfig
-from proxy.engine.classify import keeps_promises
+from proxy.engine.placing.classify import keeps_promises
 from proxy.manifest.campaigns import Estimate
 from proxy.manifest.packs import kind_of
 from proxy.manifest.records import ObjectAttributes, ObjectKey, Version

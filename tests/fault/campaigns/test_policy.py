@@ -12,8 +12,8 @@ from proxy.codec.geometry import Scheme
 from proxy.codec.label import Label, decode_label
 from proxy.config import Config, PolicyConfig
 from proxy.config.sections import MayFailConfig
-from proxy.engine.classify import keeps_promises
-from proxy.engine.sources import SegmentSources
+from proxy.engine.moving.sources import SegmentSources
+from proxy.engine.placing.classify import keeps_promises
 from proxy.manifest.drafts import CompletedPart, VersionDraft
 from proxy.manifest.records import Bucket, BucketName, Extent, ExtentId, ObjectAttributes, ObjectKey, Version, VersionId
 from tests.fault.campaigns.operating import STEPS, Clients, applied, carried_out, check_rules, found, planner, traffic

@@ -18,16 +18,16 @@ from proxy.codec.cells import CellCipher
 from proxy.codec.format import TAG_SIZE, is_shard_name
 from proxy.codec.slot_cipher import SlotCipher
 from proxy.engine.collect import Collector
-from proxy.engine.destination import VersionDestination
-from proxy.engine.intents import IntentLedger
 from proxy.engine.journal.flush import Flusher
-from proxy.engine.moving import ShardMover
-from proxy.engine.objects import ObjectVerbs
-from proxy.engine.pack import Packer
-from proxy.engine.packable import read_whole
+from proxy.engine.moving.moving import ShardMover
+from proxy.engine.packing.pack import Packer
+from proxy.engine.packing.packable import read_whole
 from proxy.engine.recover.history import HistoryReplay
 from proxy.engine.recover.labelled import LabelledRecovery
-from proxy.engine.write import Writer
+from proxy.engine.verbs.objects import ObjectVerbs
+from proxy.engine.writing.destination import VersionDestination
+from proxy.engine.writing.intents import IntentLedger
+from proxy.engine.writing.write import Writer
 from proxy.errors import CellForged, ProxyError, SlotForged
 from proxy.manifest.records import NULL_VERSION, ExtentId, GarbageSegment, Version
 from proxy.manifest.sqlite import extents, packs
@@ -43,8 +43,8 @@ def commit_before_quorum() -> Iterator[None]:
     async def no_grace(self: Any, max_seconds: float) -> None:
         """Wait for nobody."""
 
-    enough = patch("proxy.engine.quorum.survives", lambda policy, scheme, held: len(held) >= 1)
-    with enough, patch("proxy.engine.quorum._SegmentPuts.grace", no_grace):
+    enough = patch("proxy.engine.writing.quorum.survives", lambda policy, scheme, held: len(held) >= 1)
+    with enough, patch("proxy.engine.writing.quorum._SegmentPuts.grace", no_grace):
         yield
 
 
@@ -73,7 +73,7 @@ def reuse_a_name() -> AbstractContextManager[object]:
     def few(size: int) -> bytes:
         return bytes(size - 1) + bytes([secrets.token_bytes(1)[0] % 64])
 
-    return patch("proxy.engine.intents.secrets", SimpleNamespace(token_bytes=few))
+    return patch("proxy.engine.writing.intents.secrets", SimpleNamespace(token_bytes=few))
 
 
 @contextmanager

@@ -144,6 +144,6 @@ def simulated(chance: Random) -> Iterator[None]:
         patches.enter_context(patch.object(secrets, "token_bytes", chance.randbytes))
         patches.enter_context(patch.dict(Runner.__init__.__kwdefaults__, jitter=chance.random))
         patches.enter_context(patch.dict(Throttle.__init__.__kwdefaults__, now=lambda: asyncio.get_running_loop().time()))
-        patches.enter_context(patch("proxy.engine.assembly.MIN_PART_SIZE", 1))
+        patches.enter_context(patch("proxy.engine.verbs.assembly.MIN_PART_SIZE", 1))
         patches.enter_context(patch("proxy.engine.journal.worker.LOOK_SECONDS", LOOK_SECONDS))
         yield

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from proxy.codec.geometry import Scheme
 from proxy.engine.campaigns.moves import Situation
-from proxy.engine.placement import MayFail, Policy
+from proxy.engine.placing.placement import MayFail, Policy
 from proxy.manifest.records import Segment, SegmentId
 from proxy.stores.protocol import Prices, StoreInfo, StoreName
 

@@ -6,8 +6,8 @@ import pytest
 
 from proxy.codec.geometry import Scheme
 from proxy.engine.campaigns.facts import LEAVING, check_facts, facts_of, with_leaving, without_leaving
-from proxy.engine.hands import Coalition
-from proxy.engine.placement import MayFail
+from proxy.engine.placing.hands import Coalition
+from proxy.engine.placing.placement import MayFail
 from proxy.errors import CampaignRefused
 from tests.unit.campaigns.fleets import INFOS, SIX, policy, priced
 

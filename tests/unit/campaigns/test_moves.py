@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from proxy.codec.geometry import Scheme
 from proxy.engine.campaigns.moves import Move, Moves, conform, may_stand, rebalance, relocate
-from proxy.engine.placement import Policy, place
+from proxy.engine.placing.placement import Policy, place
 from proxy.stores.protocol import StoreInfo, StoreName
 from tests.unit.campaigns.fleets import INFOS, SCHEME, SIX, policy, segment, situation
 

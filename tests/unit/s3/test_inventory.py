@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from proxy.engine.parquet import parquet_schema
+from proxy.engine.outgoing.parquet import parquet_schema
 from proxy.s3.errors import S3Error
 from proxy.s3.inventory import Entry, check_inventory, csv_of, due_day, folder_of, manifest_of
 

@@ -11,10 +11,10 @@ from contextlib import ExitStack
 
 import pytest
 
-from proxy.server import accepting as module
-from proxy.server.accepting import Listener
-from proxy.server.balance import Board, Share
-from proxy.server.listening import bound, listen, refuse
+from proxy.server.wire import accepting as module
+from proxy.server.wire.accepting import Listener
+from proxy.server.wire.balance import Board, Share
+from proxy.server.wire.listening import bound, listen, refuse
 from tests.patience import PATIENCE_SECONDS
 
 

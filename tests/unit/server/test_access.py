@@ -21,11 +21,11 @@ from proxy.s3.policy.grants import Restrictions
 from proxy.s3.policy.principal import ANONYMOUS, Principal
 from proxy.s3.routing import Target
 from proxy.server.access import Access, Gate
-from proxy.server.auth import Sender
 from proxy.server.body import RequestBody
 from proxy.server.call import Call, Origin, OwnedBucket
 from proxy.server.handlers import HANDLERS
-from proxy.server.peers import Peers
+from proxy.server.identity.auth import Sender
+from proxy.server.wire.peers import Peers
 from proxy.tenancy import add_tenant
 from tests.laboratory import BytesBody, Laboratory, laboratory
 

@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from proxy.config import Config, LimitsConfig, load_config
-from proxy.server.admission import FEWEST, BoundedServer, connection_limit
+from proxy.server.wire.admission import FEWEST, BoundedServer, connection_limit
 from tests.patience import PATIENCE_SECONDS
 
 LOCAL = Path(__file__).parents[3] / "config" / "local.toml"

@@ -15,11 +15,11 @@ from proxy.s3.policy.decision import Grants, Question, Resource
 from proxy.s3.policy.principal import Principal
 from proxy.s3.routing import Target
 from proxy.server.access import Gate
-from proxy.server.auth import Sender
 from proxy.server.call import Call, OwnedBucket
 from proxy.server.guard import NOTHING, Guard, no_object
 from proxy.server.handlers import HANDLERS
-from proxy.server.peers import Peers
+from proxy.server.identity.auth import Sender
+from proxy.server.wire.peers import Peers
 from tests.laboratory import Laboratory, laboratory
 
 

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from proxy.manifest.records import AccessKeyId
 from proxy.s3.errors import S3Error
 from proxy.s3.evidence import evidence_of_request
-from proxy.server.auth import Authenticator, Sender, _SigningKeys, hoisted_headers
+from proxy.server.identity.auth import Authenticator, Sender, _SigningKeys, hoisted_headers
 from proxy.tenancy import Credentials, add_tenant
 from tests.blackbox.signer import Signer
 from tests.laboratory import Laboratory, laboratory
@@ -130,7 +130,7 @@ async def test_who_is_let_in_today_is_let_in_tomorrow(door: Door, way: str) -> N
 
 
 def test_remembered_keys_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.server.auth.MAX_CACHED_KEYS", 2)
+    monkeypatch.setattr("proxy.server.identity.auth.MAX_CACHED_KEYS", 2)
     keys = _SigningKeys()
     for number in range(4):
         keys.keep(b"sealed", "20261124", f"region-{number}", b"key %d" % number)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from proxy.server.balance import GONE_SECONDS, Board, Share, new_memory
+from proxy.server.wire.balance import GONE_SECONDS, Board, Share, new_memory
 
 
 class Clock:
@@ -115,7 +115,7 @@ def test_nothing_stays_of_the_one_whose_place_a_worker_takes(clock: Clock) -> No
 
 OTHER = """
 import sys
-from proxy.server.balance import *
+from proxy.server.wire.balance import *
 share = Share(Board.shared(int(sys.argv[1])), 1)
 share.beat()
 share.enter("one")

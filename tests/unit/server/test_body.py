@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.engine.body import Digests
-from proxy.engine.budget import Budget
+from proxy.engine.memory.budget import Budget
+from proxy.engine.writing.body import Digests
 from proxy.s3.claim import STREAMING_SIGNED, STREAMING_UNSIGNED_TRAILER, UNSIGNED_PAYLOAD, Claim
 from proxy.s3.errors import S3Error
 from proxy.s3.sigv4 import signing_key

@@ -10,9 +10,9 @@ import pytest
 
 from proxy.server.connection import Endpoint
 from proxy.server.dispatch import Dispatcher
-from proxy.server.request import Request
-from proxy.server.response import Response
 from proxy.server.shapes import Shapes
+from proxy.server.wire.request import Request
+from proxy.server.wire.response import Response
 
 WHOLE = b"x" * 50 * 1024 * 1024  # far more than sockets hold
 

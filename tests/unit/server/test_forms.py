@@ -8,7 +8,7 @@ from proxy.s3.claim import ANONYMOUS_CLAIM
 from proxy.s3.errors import S3Error
 from proxy.s3.forms.parser import MAX_FORM_BYTES, FormParser
 from proxy.server.body import MAX_UPLOAD_SIZE
-from proxy.server.forms import FormBody, Upload
+from proxy.server.browsers.forms import FormBody, Upload
 
 END = 60  # of a form: the boundary, and line ends
 

@@ -13,12 +13,12 @@ from proxy.manifest.records import Version
 from proxy.s3.shape import Head
 from proxy.server.connection import Endpoint
 from proxy.server.dispatch import Dispatcher
-from proxy.server.heads import MAX_HEAD_SIZE
-from proxy.server.inlet import Inlet
-from proxy.server.request import Request
-from proxy.server.response import Response
 from proxy.server.shapes import Known, Shapes
-from proxy.server.soon import Soon
+from proxy.server.wire.heads import MAX_HEAD_SIZE
+from proxy.server.wire.inlet import Inlet
+from proxy.server.wire.request import Request
+from proxy.server.wire.response import Response
+from proxy.server.wire.soon import Soon
 from tests.patience import PATIENCE_SECONDS
 from tests.wire import Wire, cut
 

@@ -10,10 +10,10 @@ from typing import cast
 
 import uvloop
 
-from proxy.server.balance import Share
-from proxy.server.certificate import Certificate
 from proxy.server.connection import Endpoint
 from proxy.server.tls import Greetings
+from proxy.server.wire.balance import Share
+from proxy.server.wire.certificate import Certificate
 from tests.patience import PATIENCE_SECONDS
 
 

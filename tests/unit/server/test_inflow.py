@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.memory import PAGE_SIZE, address_of
-from proxy.server.inflow import FAST_SIZE, ROOM_SIZE, WHOLE_SIZE, Inflow
+from proxy.server.wire.inflow import FAST_SIZE, ROOM_SIZE, WHOLE_SIZE, Inflow
 from tests.patience import PATIENCE_SECONDS
 
 SHARED_SIZE = 64 * 1024

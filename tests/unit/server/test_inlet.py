@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from proxy.s3.errors import S3Error
-from proxy.server.inlet import Pace
+from proxy.server.wire.inlet import Pace
 
 
 def test_a_pace_is_judged_at_the_end_of_a_window() -> None:

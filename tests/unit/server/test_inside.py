@@ -1,4 +1,4 @@
-"""The inside of aiohttp: what `proxy.server.inside` and `proxy.server.inflow` rely on is as it was when they were written.
+"""The inside of aiohttp: what `proxy.server.wire.inside` and `proxy.server.wire.inflow` rely on is as it was when they were written.
 
 A failure here is no fault. It says that aiohttp has changed where we know more of it than it promises: read what has changed beside these
 two modules, mend them, and write the new digests down. `python -m tests.unit.server.test_inside` prints them.

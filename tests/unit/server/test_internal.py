@@ -9,13 +9,13 @@ import pytest
 from multidict import CIMultiDict
 from prometheus_client import CollectorRegistry
 
-from proxy.engine.fleet import Fleet
+from proxy.engine.placing.fleet import Fleet
 from proxy.errors import ManifestUnavailable
 from proxy.manifest.protocol import Manifest
 from proxy.metrics import Counts
 from proxy.server.internal import answer_internal
-from proxy.server.request import Request
 from proxy.server.telemetry import Telemetry
+from proxy.server.wire.request import Request
 
 
 class _Manifest:

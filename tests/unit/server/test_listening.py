@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from proxy.errors import ConfigError
-from proxy.server.listening import bound, listen, refuse
+from proxy.server.wire.listening import bound, listen, refuse
 from tests.patience import PATIENCE_SECONDS
 
 

@@ -12,8 +12,8 @@ import pytest
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import HttpVersion, HttpVersion10, HttpVersion11
 
-from proxy.server.outlet import JOINED_SIZE, Outlet
-from proxy.server.response import Response
+from proxy.server.wire.outlet import JOINED_SIZE, Outlet
+from proxy.server.wire.response import Response
 from tests.certificates import Authority
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from proxy.s3.policy.context import Peer
-from proxy.server.peers import MAX_HOPS, Peers
+from proxy.server.wire.peers import MAX_HOPS, Peers
 
 
 class Line(NamedTuple):

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from proxy.engine.budget import Budget
+from proxy.engine.memory.budget import Budget
 from proxy.errors import ManifestUnavailable
 from proxy.manifest.records import ObjectKey, Version
 from proxy.server.at_once import AtOnce
 from proxy.server.connection import Endpoint
 from proxy.server.front import FrontDoor
-from proxy.server.request import Request
-from proxy.server.response import Response
+from proxy.server.wire.request import Request
+from proxy.server.wire.response import Response
 from tests.doors import OWN, Sent, endpoint_of, talk
 from tests.laboratory import Laboratory, laboratory
 from tests.patience import PATIENCE_SECONDS

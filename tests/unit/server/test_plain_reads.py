@@ -14,8 +14,8 @@ from types import SimpleNamespace
 import pytest
 from msgspec.structs import replace
 
-from proxy.engine.read import Reading
-from proxy.engine.slot_at_hand import SlotAtHand
+from proxy.engine.reading.read import Reading
+from proxy.engine.reading.slot_at_hand import SlotAtHand
 from proxy.manifest.drafts import AttributeChange
 from proxy.manifest.records import ExtentId, ExtentRef, ObjectAttributes, ObjectKey, Retention, Version
 from proxy.s3.errors import S3Error
@@ -25,10 +25,10 @@ from proxy.server import plain_reads
 from proxy.server.call import Download, OwnedBucket
 from proxy.server.connection import Endpoint
 from proxy.server.front import FrontDoor
-from proxy.server.peers import Peers
 from proxy.server.plain_reads import PlainReads
-from proxy.server.response import Response
 from proxy.server.serving import Serving
+from proxy.server.wire.peers import Peers
+from proxy.server.wire.response import Response
 from tests.doors import OWN, CountedShapes, Sent, endpoint_of, talk
 from tests.faulty_store import FaultyStore
 from tests.laboratory import Laboratory, laboratory

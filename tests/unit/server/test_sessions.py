@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from proxy.manifest.records import AccessKeyId, Role, Tenant
 from proxy.s3.errors import S3Error
-from proxy.server.sessions import Holder, Sessions
+from proxy.server.identity.sessions import Holder, Sessions
 from proxy.tenancy import add_access_key, add_tenant
 from tests.laboratory import Laboratory, laboratory
 

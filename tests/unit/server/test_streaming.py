@@ -9,16 +9,16 @@ from typing import cast
 
 import pytest
 
-from proxy.engine.read import Reading
+from proxy.engine.reading.read import Reading
 from proxy.errors import IntegrityError, NotEnoughShards
 from proxy.server.call import Download
 from proxy.server.connection import Endpoint
 from proxy.server.dispatch import Dispatcher
-from proxy.server.outlet import JOINED_SIZE, Outlet
-from proxy.server.request import Request
-from proxy.server.response import Response
 from proxy.server.shapes import Shapes
 from proxy.server.streaming import send_download
+from proxy.server.wire.outlet import JOINED_SIZE, Outlet
+from proxy.server.wire.request import Request
+from proxy.server.wire.response import Response
 from tests.patience import PATIENCE_SECONDS
 
 LARGE = 4 * JOINED_SIZE

@@ -14,10 +14,10 @@ import pytest
 from proxy.clock import SystemClock
 from proxy.codec.format import shard_name
 from proxy.codec.geometry import Scheme
-from proxy.engine import quorum
-from proxy.engine.fleet import Fleet
-from proxy.engine.placement import MayFail, Policy
-from proxy.engine.quorum import Placed, ShardPutter
+from proxy.engine.placing.fleet import Fleet
+from proxy.engine.placing.placement import MayFail, Policy
+from proxy.engine.writing import quorum
+from proxy.engine.writing.quorum import Placed, ShardPutter
 from proxy.errors import StoreUnavailable
 from proxy.lanes import Cancelled
 from proxy.manifest.records import SegmentId

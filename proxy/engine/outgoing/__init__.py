@@ -1,0 +1,1 @@
+"""What goes out behind the requests: logs, inventories, events, and replicas."""

@@ -1,0 +1,1 @@
+"""Small bodies, carried to the stores together."""

@@ -1,0 +1,1 @@
+"""What the server asks for, in S3's verbs."""

@@ -1,0 +1,1 @@
+"""The write path: a body becomes segments, their shards lie in the stores, then a version is visible."""

@@ -1,0 +1,166 @@
+"""The write path: a body becomes sealed shards, then one visible version.
+
+Invariants, in the order of the steps, with what a crash after each leaves:
+
+1. Segment ids are leased in the manifest before any shard bears one. *Crash: ids that no store knows; the lease expires.*
+2. Data is coded and sealed stripe by stripe as it arrives, and hashed beside it; a few segments of a body are in memory, within the budget.
+   A segment's memory is taken as its bytes arrive (see `budget`). Between segments, a body holds only the memory of segments that are on
+   their way to the stores.
+3. Shards are put under new names; nothing is ever overwritten. *Crash: shards nobody refers to, found by the leased ids and deleted.*
+4. The last segment leaves only when the whole body has passed every check, because its label carries the finished record.
+   A body that fails a check is never wholly stored. *Crash or failure: as 3.*
+5. Every segment has met the policy's promise before the commit begins.
+6. One manifest transaction makes the version visible, queues what it replaces, and settles the leased ids. It runs to its end even if the
+   client goes away. *Crash: it happened or it did not; the ids are settled exactly if it did.*
+7. The answer follows the commit. Puts that were late by then are recorded as they arrive, or stay on record as missing.
+
+If it is unknown whether the commit happened (the database went away in the middle), the ids are abandoned all the same. Ids that the commit
+has settled are skipped, so nothing visible is ever queued for deletion.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from traceback import clear_frames
+from typing import Generic
+
+from msgspec import msgpack
+
+from proxy.codec.geometry import SegmentGeometry
+from proxy.codec.label import Label, encode_label
+from proxy.codec.segment import SegmentSealer
+from proxy.engine.tasks import BackgroundTasks
+from proxy.engine.writing.body import Body
+from proxy.engine.writing.cut import Cut
+from proxy.engine.writing.destination import Committed, Destination, Recorded
+from proxy.engine.writing.filling import Filler
+from proxy.engine.writing.intents import IntentLedger
+from proxy.engine.writing.plaintext import Plaintext
+from proxy.engine.writing.quorum import Placed, ShardPutter
+from proxy.engine.writing.segments import BodySegments
+from proxy.engine.writing.stragglers import LatePuts, Stragglers
+from proxy.errors import ProxyError
+from proxy.manifest.records import GarbageSegment, Layout
+
+logger = logging.getLogger(__name__)
+
+SEGMENTS_IN_FLIGHT = 2  # of one body, besides the one that fills: a distant store's round trip is hidden
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored(Generic[Recorded]):
+    """A body whose shards are in the stores, and nowhere visible yet."""
+
+    recorded: Recorded
+    layouts: tuple[Layout, ...]
+    placed: list[Placed]
+
+
+class Writer:
+    """Stores bodies and commits them."""
+
+    def __init__(
+        self,
+        *,
+        ledger: IntentLedger,
+        filler: Filler,
+        putter: ShardPutter,
+        stragglers: Stragglers,
+        late: LatePuts,
+        tasks: BackgroundTasks,
+    ) -> None:
+        self._ledger = ledger
+        self._filler = filler
+        self._putter = putter
+        self._stragglers = stragglers
+        self._tasks = tasks
+        self._late = late
+
+    async def write(self, destination: Destination[Recorded, Committed], body: Body) -> Committed:
+        """Store a body, and make it visible. On any failure, what was stored is queued for deletion."""
+        stored = await self._store(destination, body)
+        return await self._tasks.run(self._commit(destination, stored))
+
+    async def _store(self, destination: Destination[Recorded, Committed], body: Body) -> _Stored[Recorded]:
+        segments = BodySegments(
+            destination.policy,
+            destination.scheme,
+            destination.cipher,
+            keystream=destination.keystream(),
+            customer_salt=destination.customer_salt,
+        )
+        try:
+            recorded = await self._store_segments(destination, segments, body)
+        except BaseException as error:
+            # Whatever the body is read from may keep its error, as aiohttp does, and with it the segment that these frames filled.
+            clear_frames(error.__traceback__)
+            unplaced = [GarbageSegment(id=segment_id) for segment_id in segments.give_up()]
+            await self._tasks.run(self._discard(segments.placed, unplaced))
+            raise
+        return _Stored(recorded, segments.layouts(body.size_bytes), segments.placed)
+
+    async def _store_segments(self, destination: Destination[Recorded, Committed], segments: BodySegments, body: Body) -> Recorded:
+        plaintext = Plaintext(body.chunks())
+        cut = Cut(body, destination.policy.segment_size)
+        uploads: deque[asyncio.Task[None]] = deque()
+        recorded: Recorded | None = None
+        try:
+            while size := await cut.next_size():
+                number, offset = cut.number, cut.offset
+                geometry = SegmentGeometry(destination.scheme, size)
+                sealer = await self._filler.fill(segments, geometry, plaintext, body, cut, owner=destination.bucket.tenant_id)
+                if cut.ended:
+                    recorded = destination.record(body.finish(), body.size_bytes)
+                label = destination.label(number, offset, msgpack.encode(recorded) if recorded is not None else b"")
+                uploads.append(asyncio.create_task(self._upload(destination, segments, label, sealer)))
+                del sealer  # the upload's now: kept here, it would lie in memory while the next one waits for the budget
+                while len(uploads) > SEGMENTS_IN_FLIGHT:
+                    await uploads.popleft()
+            while uploads:
+                await uploads.popleft()
+            if recorded is None:  # no segment was the last one: the body is empty
+                await plaintext.end()
+                recorded = destination.record(body.finish(), body.size_bytes)
+            return recorded
+        finally:
+            for task in uploads:
+                task.cancel()
+            await asyncio.gather(*uploads, return_exceptions=True)
+            await plaintext.close()
+
+    async def _upload(
+        self, destination: Destination[Recorded, Committed], segments: BodySegments, label: Label, sealer: SegmentSealer
+    ) -> None:
+        segment, scheme = segments[label.segment], destination.scheme
+        wrapped_shares = destination.cipher.share_data_key(segments.data_key, sealer.keys)
+        shards = sealer.shards(label=encode_label(label), wrapped_shares=wrapped_shares)
+        segment.footer_size = len(shards[0][-1])
+        del sealer  # it has the cells, too
+        placed = segment.placed = await self._putter.put(destination.policy, scheme, segment.id, shards)
+        share = segment.held.size_bytes // scheme.n
+        segment.held.keep(share * len(placed.tail))
+        self._late.keep(placed.tail.values(), segment.held, share)
+
+    async def _commit(self, destination: Destination[Recorded, Committed], stored: _Stored[Recorded]) -> Committed:
+        segment_ids = [placed.segment_id for placed in stored.placed]
+        try:
+            committed = await destination.commit(stored.recorded, stored.layouts, self._ledger.settlements(segment_ids))
+        except BaseException:
+            await self._discard(stored.placed, ())
+            raise
+        self._ledger.forget(segment_ids)
+        for extent in committed.extents[:1]:  # the one that the body became; an empty body has none
+            self._stragglers.adopt(extent.id, stored.placed)
+        return committed
+
+    async def _discard(self, placed: Sequence[Placed], unplaced: Sequence[GarbageSegment]) -> None:
+        await self._stragglers.disown(placed)
+        garbage = [*(segment.garbage() for segment in placed), *unplaced]
+        try:
+            await self._ledger.abandon(garbage)
+        except ProxyError as error:  # the ledger tries again as long as this worker lives; after that the lease expires
+            logger.warning("cannot queue %d segments of a failed write for deletion now: %s", len(garbage), error)

@@ -1,0 +1,1 @@
+"""What browsers ask for: forms, websites, and leave to ask from another origin."""

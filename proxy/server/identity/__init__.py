@@ -1,0 +1,1 @@
+"""Who sends a request, and the temporary credentials of those who may act as another."""
