@@ -37,7 +37,7 @@ Result = TypeVar("Result")
 LANES = 4  # threads of one directory: enough to keep a disk's queue busy, and all that a hung one can hold
 UNSYNCED_LANES = 2  # without fsync they hardly wait for the disk, but for the interpreter: four took a sixth more CPU for a PUT of 1 MiB
 _NAME = re.compile(r"[0-9a-z-][0-9a-z.-]*(?:/[0-9a-z-][0-9a-z.-]*)*")  # no part begins with a dot: never the marker, never outside
-_OF_SHARDS = re.compile(r"[0-9a-f]{2}")  # a folder (see `shard_name`)
+FOLDERS_OF_SHARDS = tuple(f"{number:02x}" for number in range(256))  # (see `shard_name`)
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR})
 _REFUSED = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
@@ -57,8 +57,8 @@ class DirectoryStore:
     ) -> None:
         """Open the directory, making it with `create`. This blocks; `ConfigError` if it is another store's, or to be made and not empty.
 
-        Without `fsync` shards that wait for no disk go in the convoy. With `tidy`, a thread removes what crashes have left: it walks
-        through all of the store.
+        Without `fsync` shards that wait for no disk go in the convoy. With `tidy`, a thread makes the folders that shards will lie in, and
+        removes what crashes have left: it walks through all of the store.
         """
         self.info = info
         self._files = ShardFiles(fsync=fsync)
@@ -75,7 +75,7 @@ class DirectoryStore:
         if self._convoy is not None:
             self._convoy.join(self)
         if tidy and self.present:
-            threading.Thread(target=self._remove_stale, name=f"store-{info.name}-stale", daemon=True).start()
+            threading.Thread(target=self._tidy, name=f"store-{info.name}-tidy", daemon=True).start()
 
     async def put(self, name: ShardName, body: Sequence[bytes | bytearray | memoryview]) -> None:
         self._check(name)
@@ -223,25 +223,19 @@ class DirectoryStore:
         root.folders_open.keep(folder, place)
 
     def _folder(self, root: HeldRoot, folder: str) -> Directory:
-        """Open a folder to write into it, and make it if it does not exist; with `fsync`, if it is not known to last.
-
-        Shards lie in 256 folders. They are made four at a time, with one fsync of the root: else most of a store's first puts each wait
-        for one.
-        """
+        """Open a folder to write into it, and make it if it does not exist; with `fsync`, if it is not known to last."""
         if not self._fsync or folder in root.folders:
             with suppress(FileNotFoundError):  # or somebody tidied an empty folder away
                 return root.folder(folder)
-        parts, beside = folder.split("/") if folder else [], list[str]()
+        parts = folder.split("/") if folder else []
         for depth, part in enumerate(parts):
             with root.folder("/".join(parts[:depth])) as parent:
                 with suppress(FileExistsError):
                     os.mkdir(part, dir_fd=parent.descriptor)
-                if not depth:
-                    beside = _make_beside(parent, part)
                 if self._fsync:
                     os.fsync(parent.descriptor)  # also when it exists: whoever made it may not have come so far
         opened = root.folder(folder)
-        root.folders.update(beside, [folder])
+        root.folders.add(folder)
         return opened
 
     def _read(self, root: HeldRoot, name: str, start: int, length: int | None) -> bytes:
@@ -257,25 +251,22 @@ class DirectoryStore:
             raise ShardTruncated(self.info.name, f"shard {name} ends before byte {start + (length or 0)}")
         return data
 
-    def _remove_stale(self) -> None:
+    def _tidy(self) -> None:
         with suppress(StoreError):
+            self._make_folders(self._root.opened())
             remove_stale(self._root.opened(), lambda: self._closed)
 
-
-def _make_beside(parent: Directory, name: str) -> list[str]:
-    """Make the four folders of shards that this is one of, and return those that are there."""
-    there = []
-    for beside in _beside(name) if _OF_SHARDS.fullmatch(name) else ():
-        with suppress(OSError):  # it is made when it is needed, or tells then why not
-            with suppress(FileExistsError):
-                os.mkdir(beside, dir_fd=parent.descriptor)
-            there.append(beside)
-    return there
-
-
-def _beside(name: str) -> list[str]:
-    first = int(name, 16) & ~3
-    return [f"{number:02x}" for number in range(first, first + 4)]
+    def _make_folders(self, root: HeldRoot) -> None:
+        """Make all folders of shards: a put that makes its own takes twice as long, and with `fsync` waits for a sync of the root, too."""
+        with suppress(OSError):  # each is made when it is needed, or tells then why not
+            for folder in FOLDERS_OF_SHARDS:
+                if self._closed:
+                    return
+                with suppress(FileExistsError):
+                    os.mkdir(folder, dir_fd=root.descriptor)
+            if self._fsync:
+                os.fsync(root.descriptor)
+            root.folders.update(FOLDERS_OF_SHARDS)
 
 
 class _Found(NamedTuple):

@@ -22,7 +22,7 @@ import pytest
 from proxy.errors import ConfigError, FilesExhausted, ShardMissing, StoreRejected, StoreUnavailable
 from proxy.stores.apart import FS_IOC_GETFLAGS, FS_TOPDIR_FL, set_folders_apart
 from proxy.stores.convoy import Convoy
-from proxy.stores.directory import LANES, DirectoryStore
+from proxy.stores.directory import FOLDERS_OF_SHARDS, LANES, DirectoryStore
 from proxy.stores.protocol import ShardName, StoreName
 from proxy.stores.root import FOLDER_SECONDS, MARKER, Directory, OpenFolders
 from proxy.stores.stale import STALE_SECONDS
@@ -98,19 +98,20 @@ async def test_a_file_system_that_decides_alone_where_folders_lie_is_as_good(
     assert await store.get(NAME) == b"shard"
 
 
-async def test_the_folders_of_shards_are_made_four_at_a_time(root: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
-    store, syncs = opened(root), _syncs_of(root, monkeypatch)
-    for name in ("03/one", "00/two", "02/three", "ff/four", "j/five"):
-        await store.put(ShardName(name), [b"shard"])
-    assert len(syncs) == 3  # for 00 to 03, fc to ff, and j
-    made = {path.name for path in root.iterdir() if path.is_dir()}
-    assert made == {"00", "01", "02", "03", "fc", "fd", "fe", "ff", "j"}
+async def test_a_server_makes_the_folders_of_shards_when_it_starts(root: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = _tidied(opened, root)
+    assert {path.name for path in root.iterdir() if path.is_dir()} == set(FOLDERS_OF_SHARDS)
+    syncs = _syncs_of(root, monkeypatch)
+    await store.put(ShardName("03/one"), [b"shard"])
+    assert not syncs
+    await store.put(ShardName("j/two"), [b"shard"])
+    assert len(syncs) == 1
 
 
-async def test_a_folder_that_cannot_be_made_hinders_no_put_into_another(
+async def test_folders_that_could_not_be_made_in_advance_are_not_taken_for_lasting(
     root: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store, syncs, real = opened(root), _syncs_of(root, monkeypatch), os.mkdir
+    real = os.mkdir
 
     def mkdir(path: str, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
         if path == "a2":
@@ -118,15 +119,26 @@ async def test_a_folder_that_cannot_be_made_hinders_no_put_into_another(
         real(path, mode, dir_fd=dir_fd)
 
     monkeypatch.setattr(os, "mkdir", mkdir)
-    await store.put(ShardName("a3/one"), [b"shard"])
+    store, syncs = _tidied(opened, root), _syncs_of(root, monkeypatch)
+    await store.put(ShardName("a1/one"), [b"shard"])
     with pytest.raises(StoreUnavailable, match="No space left"):
         await store.put(ShardName("a2/two"), [b"shard"])
     monkeypatch.setattr(os, "mkdir", real)
     (root / "a2").mkdir()  # by another process, which may not have synced it yet
-    syncs.clear()
-    await store.put(ShardName("a2/two"), [b"shard"])
-    assert syncs
-    assert _files(root) == ["a2/two", "a3/one"]
+    for name in ("a1/three", "a2/two"):
+        syncs.clear()
+        await store.put(ShardName(name), [b"shard"])
+        assert bool(syncs) == (name == "a2/two")
+    assert _files(root) == ["a1/one", "a1/three", "a2/two"]
+
+
+def _tidied(opened: Opener, root: Path) -> DirectoryStore:
+    """Open a store as a server does, and wait for what a thread does behind that."""
+    before = set(threading.enumerate())
+    store = opened(root, tidy=True)
+    for thread in set(threading.enumerate()) - before:
+        thread.join(PATIENCE_SECONDS)
+    return store
 
 
 def _syncs_of(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -307,9 +319,7 @@ async def test_stale_temporaries_are_removed_by_whoever_tidies_up_and_young_ones
     before = set(threading.enumerate())
     opened(root)
     assert set(threading.enumerate()) == before
-    store = opened(root, tidy=True)
-    for thread in set(threading.enumerate()) - before:
-        thread.join(PATIENCE_SECONDS)
+    store = _tidied(opened, root)
     assert _files(root) == ["ab/.tmp-young", NAME]
     assert [entry async for entry in store.list()] == [(NAME, 1)]
 
@@ -318,12 +328,9 @@ def test_one_process_tidies_up_at_a_time(opened: Opener, root: Path) -> None:
     opened(root)
     (root / ".tmp-old").touch()
     os.utime(root / ".tmp-old", (time.time() - STALE_SECONDS - 60,) * 2)
-    before = set(threading.enumerate())
     with (root / MARKER).open() as marker:
         fcntl.flock(marker, fcntl.LOCK_EX)
-        opened(root, tidy=True)
-        for thread in set(threading.enumerate()) - before:
-            thread.join(PATIENCE_SECONDS)
+        _tidied(opened, root)
     assert _files(root) == [".tmp-old"]
 
 
@@ -452,10 +459,7 @@ def test_stale_files_are_not_sought_behind_a_symbolic_link(opened: Opener, root:
     (outside / ".tmp-old").touch()
     os.utime(outside / ".tmp-old", (time.time() - STALE_SECONDS - 60,) * 2)
     (root / "ab").symlink_to(outside)
-    before = set(threading.enumerate())
-    opened(root, tidy=True)
-    for thread in set(threading.enumerate()) - before:
-        thread.join(PATIENCE_SECONDS)
+    _tidied(opened, root)
     assert (outside / ".tmp-old").exists()
 
 
