@@ -17,6 +17,7 @@ from proxy.engine.verbs.copy import CopyBody
 from proxy.engine.writing.body import Body
 from proxy.engine.writing.destination import VersionDestination
 from proxy.errors import PolicyMoved
+from proxy.keyring import TenantCipher
 from proxy.manifest.conditions import check_conditions
 from proxy.manifest.drafts import NO_CONDITIONS, AttributeChange, Conditions, VersionDraft
 from proxy.manifest.events import Cause
@@ -56,23 +57,8 @@ class ObjectVerbs(Verbs):
         if conditions != NO_CONDITIONS:
             check_conditions(await self._manifest.find_version(bucket.id, key), conditions)
         check_customer_key(attributes.encryption, customer_key)
-        policy = self._policy(bucket)
-        destination = VersionDestination(
-            policy=policy,
-            scheme=policy.scheme_of(attributes.storage_class),
-            cipher=self._keyring.tenant_cipher(owner) if attributes.encryption is None else await self._cipher(owner, attributes),
-            manifest=self._manifest,
-            clock=self._clock,
-            order=self._order,
-            bucket=bucket,
-            customer_key=customer_key,
-            customer_salt=self._new_salt(customer_key),
-            key=key,
-            version_id=self._new_version_id(),
-            attributes=attributes,
-            conditions=conditions,
-            cause=cause,
-        )
+        cipher = self._keyring.tenant_cipher(owner) if attributes.encryption is None else await self._cipher(owner, attributes)
+        destination = self._destination(bucket, cipher, key, attributes, customer_key=customer_key, conditions=conditions, cause=cause)
         return await self._write_version(destination, body)
 
     def put_at_once(
@@ -85,20 +71,37 @@ class ObjectVerbs(Verbs):
         packer = self._packer
         if packer is None or attributes.encryption is not None:
             return None
+        destination = self._destination(bucket, self._keyring.tenant_cipher(owner), key, attributes)
+        return packer.begin(destination, body) if packer.takes(destination, body) else None
+
+    def _destination(
+        self,
+        bucket: Bucket,
+        cipher: TenantCipher,
+        key: ObjectKey,
+        attributes: ObjectAttributes,
+        *,
+        customer_key: CustomerKey | None = None,
+        conditions: Conditions = NO_CONDITIONS,
+        cause: Cause | None = None,
+    ) -> VersionDestination:
         policy = self._policy(bucket)
-        destination = VersionDestination(
+        return VersionDestination(
             policy=policy,
             scheme=policy.scheme_of(attributes.storage_class),
-            cipher=self._keyring.tenant_cipher(owner),
+            cipher=cipher,
             manifest=self._manifest,
             clock=self._clock,
             order=self._order,
             bucket=bucket,
+            customer_key=customer_key,
+            customer_salt=self._new_salt(customer_key),
             key=key,
             version_id=self._new_version_id(),
             attributes=attributes,
+            conditions=conditions,
+            cause=cause,
         )
-        return packer.begin(destination, body) if packer.takes(destination, body) else None
 
     async def find_version(self, bucket: Bucket, key: ObjectKey, version_id: VersionId | None = None) -> Version | None:
         """Return the version named, or the latest; it may be a delete marker."""
