@@ -21,7 +21,7 @@ from bench.machine import fill_file_cache, spread_folders
 from bench.memory import MemoryResult, upload_at_once
 from bench.picture import draw, ratios_of
 from bench.report import as_json, as_markdown, print_table
-from bench.rounds import Starter, run_rounds
+from bench.turns import Starter, run_rounds
 from bench.workloads import FULL, QUICK, Scale
 
 console = Console(width=170)
@@ -29,7 +29,7 @@ console = Console(width=170)
 
 def main(
     quick: Annotated[bool, typer.Option(help="One short round, under a minute.")] = False,
-    rounds: Annotated[int | None, typer.Option(help="Rounds per server; the median counts.")] = None,
+    rounds: Annotated[int | None, typer.Option(help="How often all is measured anew, on servers without data.")] = None,
     workers: Annotated[int, typer.Option(help="Shardgate's worker processes.")] = 2,
     only: Annotated[
         list[str] | None, typer.Option(help="Measure only these servers (shardgate, weed, rclone; with --distant, direct instead of weed).")

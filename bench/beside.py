@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from bench.client import Outcome, Request, run_load
+from bench.measures import percentile
 from bench.servers import Running, ServerFailed
 from bench.workloads import MIB, Payload, Size, gets, puts
 from proxy.clock import SystemClock
@@ -48,7 +49,7 @@ class BesideResult:
 
     def p99_ms(self, size: str) -> tuple[float, float]:
         """Return the 99th percentile of a size without the work, and with it."""
-        return _p99_ms(self.calm[size]), _p99_ms(self.busy[size])
+        return 1e3 * percentile(sorted(self.calm[size]), 0.99), 1e3 * percentile(sorted(self.busy[size]), 0.99)
 
 
 async def measure_beside(job: Job, server: Running, data: Path, *, rounds: int, seconds: float) -> BesideResult:
@@ -170,8 +171,3 @@ async def _load(server: Running, requests: Sequence[Request], size: Size, second
     outcome = await run_load(endpoint.host, endpoint.port, requests, connections=size.connections, at_most_seconds=seconds, repeat=repeat)
     result.errors += outcome.errors
     return outcome
-
-
-def _p99_ms(latencies: Sequence[float]) -> float:
-    ordered = sorted(latencies)
-    return 1e3 * ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]

@@ -20,7 +20,7 @@ from bench.workloads import KIB, MIB, Scale, Size
 MEGABYTES_PER_SECOND = 125.0
 BUCKET = "bucket"
 
-FULL = Scale(1, Size("4 KiB", 4 * KIB, 2000, 16), Size("1 MiB", MIB, 192, 8), Size("64 MiB", 64 * MIB, 8, 4), 2.0, 8.0)
+FULL = Scale(1, Size("4 KiB", 4 * KIB, 2000, 16, 2), Size("1 MiB", MIB, 192, 8, 2), Size("64 MiB", 64 * MIB, 8, 4, 2), 2.0, 8.0)
 QUICK = Scale(1, Size("4 KiB", 4 * KIB, 600, 16), Size("1 MiB", MIB, 64, 8), Size("64 MiB", 64 * MIB, 4, 4), 0.7, 3.0)
 
 

@@ -19,17 +19,18 @@ STAMP_SIZE = 16
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """A size of object: how many are put, and how many requests run at a time."""
+    """A size of object: how many are put, how many requests run at a time, and in how many turns each workload is measured."""
 
     label: str
     size_bytes: int
     count: int
     connections: int
+    turns: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much is done in a round."""
+    """How much is done in a round; seconds are those of all turns together."""
 
     rounds: int
     small: Size
@@ -39,8 +40,8 @@ class Scale:
     write_seconds: float  # PUT and DELETE stop after this long even when objects are left
 
 
-FULL = Scale(3, Size("4 KiB", 4 * KIB, 2000, 16), Size("1 MiB", MIB, 256, 8), Size("64 MiB", 64 * MIB, 16, 4), 1.6, 6.0)
-QUICK = Scale(1, Size("4 KiB", 4 * KIB, 600, 16), Size("1 MiB", MIB, 64, 8), Size("64 MiB", 64 * MIB, 8, 4), 0.7, 3.0)
+FULL = Scale(2, Size("4 KiB", 4 * KIB, 4000, 16, 4), Size("1 MiB", MIB, 512, 8, 4), Size("64 MiB", 64 * MIB, 16, 4, 2), 3.2, 24.0)
+QUICK = Scale(1, Size("4 KiB", 4 * KIB, 600, 16, 2), Size("1 MiB", MIB, 64, 8, 2), Size("64 MiB", 64 * MIB, 8, 4), 0.8, 6.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,10 @@ class Workload:
     fills: bool  # its requests create the size's objects
     in_bytes: bool  # MB/s says something
     requests: Builder
+
+    @property
+    def turn_seconds(self) -> float:
+        return self.seconds / self.size.turns
 
 
 class Payload:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from xml.etree.ElementTree import fromstring
 
 import pytest
 
-from bench import ports
+from bench import ports, turns
+from bench.client import Outcome, Request
 from bench.cost import (
     GB,
     JournalUse,
@@ -24,9 +29,12 @@ from bench.cost import (
     replicated_bill,
     shares_of,
 )
-from bench.measures import Measure
+from bench.measures import Measure, Turn, as_measures
 from bench.picture import draw, ratios_of
 from bench.report import cells, headers
+from bench.servers import Running
+from bench.signing import Endpoint
+from bench.workloads import Scale, Size
 from proxy.codec.geometry import Scheme
 from proxy.config import load_config
 from proxy.policies import make_policies
@@ -37,6 +45,10 @@ OURS = Measure(
     p99_ms=9.0, cpu_seconds_per_gib=1.0, cpu_seconds_per_1000_operations=0.5, peak_rss_mib=100.0, client_cpu_share=0.5,
 )  # fmt: skip
 THEIRS = replace(OURS, target="rclone", operations_per_second=1000.0, p99_ms=18.0)
+TURN = Turn(
+    target="shardgate", workload="PUT", size="4 KiB", seconds=1.0, latencies=(0.001,) * 100, moved_bytes=400_000, cpu_seconds=0.05,
+    client_cpu_seconds=0.01, peak_rss_bytes=2**20, requests=80,
+)  # fmt: skip
 POLICY = make_policies(
     load_config(REPOSITORY / "config/multicloud.toml", placeholders((REPOSITORY / "config/multicloud.toml").read_text()))
 )["anywhere"]
@@ -59,6 +71,52 @@ def test_a_line_tells_the_requests_of_stores_where_they_are_counted() -> None:
     assert (line["requests"], line["rclone requests"]) == ("0.76", "2.00")
     uncounted = dict(zip(headers(["rclone"]), cells([THEIRS, OURS], ["rclone"]), strict=True))
     assert uncounted["requests"] == ""
+
+
+def test_a_rate_is_the_median_of_the_turns_and_a_percentile_is_of_all_requests() -> None:
+    stalled = replace(TURN, seconds=4.0, latencies=(0.001,) * 95 + (0.5,) * 5, peak_rss_bytes=2**21)
+    (measure,) = as_measures([TURN, stalled, TURN])
+    assert (measure.operations, measure.operations_per_second, measure.megabytes_per_second) == (300, 100.0, 0.4)
+    assert (measure.p50_ms, measure.p99_ms) == (1.0, 500.0)
+    assert measure.cpu_seconds_per_1000_operations == pytest.approx(0.5)
+    assert (measure.requests, measure.peak_rss_mib) == (0.8, 2.0)
+    assert measure.client_cpu_share == pytest.approx(0.005)
+
+
+def test_turns_of_a_server_and_a_workload_are_one_measure() -> None:
+    theirs = replace(TURN, target="rclone", requests=None)
+    measures = as_measures([TURN, theirs, TURN, theirs, replace(TURN, workload="GET")])
+    assert [(one.target, one.workload, one.operations, one.requests) for one in measures] == [
+        ("shardgate", "PUT", 200, 0.8),
+        ("rclone", "PUT", 200, None),
+        ("shardgate", "GET", 100, 0.8),
+    ]
+
+
+def test_servers_take_turns_and_who_begins_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deleted: list[tuple[str, list[str]]] = []
+
+    def load(server: Running, requests: Sequence[Request], **_: object) -> Outcome:
+        targets = [request.head.split(b" ")[1].decode() for request in requests if request.head.startswith(b"DELETE")]
+        if targets:
+            deleted.append((server.name, [target[-1] for target in targets]))
+        return Outcome(seconds=1.0, latencies=[0.001] * len(requests), done=list(range(len(requests))))
+
+    monkeypatch.setattr(turns, "_load", load)
+    monkeypatch.setattr("os.sync", lambda: None)  # of the whole machine: it may take long
+    size = Size("4 KiB", 4096, 5, 1, turns=2)
+    scale = Scale(1, size, replace(size, label="1 MiB"), replace(size, label="64 MiB"), 1.0, 1.0)
+    starters = {name: partial(_running, name) for name in ("one", "other")}
+    measures = turns.run_rounds(starters, scale, tmp_path, lambda _: None, ["DELETE 4 KiB"])
+    assert deleted == [("one", ["0", "1"]), ("other", ["0", "1"]), ("other", ["2", "3", "4"]), ("one", ["2", "3", "4"])]
+    assert [(one.target, one.workload, one.operations) for one in measures] == [
+        ("one", "PUT", 5), ("other", "PUT", 5), ("one", "DELETE", 5), ("other", "DELETE", 5),
+    ]  # fmt: skip
+
+
+@contextmanager
+def _running(name: str, _: Path) -> Iterator[Running]:
+    yield Running(name, Endpoint("127.0.0.1", 1, "key", "secret"), os.getpid())
 
 
 def test_the_picture_has_a_bar_for_each_workload_that_both_did() -> None:
