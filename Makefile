@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 CONFIG ?= config/local.toml
 WORKERS ?= 1
 
+# Where this is set, as in many containers, each program that a test starts compiles all of Shardgate again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help run run-moto test test-azure test-clients mutants soak drill breaks doors fuzz check bench bench-wan clean
 
 help: ## Show the targets

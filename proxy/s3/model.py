@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from urllib.parse import parse_qsl
 
 from botocore.loaders import Loader
@@ -132,6 +133,7 @@ _FREE_TEXT = frozenset({"Expires", "ResponseExpires"})
 _ELSEWHERE = frozenset({"header", "headers", "querystring", "uri"})
 
 
+@cache
 def load_model() -> Model:
     """Load and compile the model; some tens of milliseconds, once a process."""
     service = ServiceModel(Loader().load_service_model("s3", "service-2"), "s3")

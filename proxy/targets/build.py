@@ -1,4 +1,7 @@
-"""From the configuration to targets."""
+"""From the configuration to targets.
+
+What a kind of target needs is imported with the first of that kind: NATS and aiohttp take a quarter of the time of a short command.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from proxy.config import TargetConfig
-from proxy.targets.jetstream import JetStream
 from proxy.targets.log_file import LogFile
 from proxy.targets.protocol import Target
-from proxy.targets.webhook import Webhook
 
 
 @asynccontextmanager
@@ -28,6 +29,8 @@ def _make(config: TargetConfig) -> Target:
         case "file":
             return LogFile(Path(config.path))
         case "nats":
+            from proxy.targets.jetstream import JetStream
+
             return JetStream(
                 config.url,
                 config.subject,
@@ -36,4 +39,6 @@ def _make(config: TargetConfig) -> Target:
                 timeout_seconds=config.timeout_seconds,
             )
         case "webhook":
+            from proxy.targets.webhook import Webhook
+
             return Webhook(config.url, authorization=config.authorization, timeout_seconds=config.timeout_seconds)
