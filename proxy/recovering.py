@@ -82,7 +82,7 @@ def _writer(
     config: Config, policies: Mapping[str, Policy], keyring: Keyring, fleet: Fleet, tasks: BackgroundTasks, threads: Executor
 ) -> CopyWriter:
     """Return what writes copies of the manifest, whether the configuration goes on with that or not."""
-    putter = ShardPutter(fleet, max_grace_seconds=config.limits.straggler_grace_seconds)
+    putter = ShardPutter(fleet, max_grace_seconds=config.limits.straggler_grace_seconds, tasks=tasks)
     policy = policies[config.journal.policy or config.default_policy]
     return CopyWriter(putter, policy, keyring.journal_cipher(), tasks, threads)
 

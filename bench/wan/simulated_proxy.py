@@ -30,6 +30,7 @@ from proxy.engine.reading.keys_in_use import KeysInUse
 from proxy.engine.reading.read_ahead import Fetched, ReadAhead
 from proxy.engine.reading.spread import Booking, is_spread, spread
 from proxy.engine.reading.windows import FAR_WINDOW_SIZE, FIRST_WINDOW_SIZE, SlotWindow, Window, plan_windows
+from proxy.engine.tasks import BackgroundTasks
 from proxy.engine.writing.quorum import ShardPutter
 from proxy.errors import ProxyError
 from proxy.manifest.records import Extent, ExtentId, Layout, Segment, SegmentId
@@ -64,7 +65,7 @@ class SimulatedProxy:
         )
         self._fleet = Fleet({str(info.name): self._observed(info) for info in infos})
         self._policy = Policy(name="standard", scheme=SCHEME, stores=infos, may_fail=MayFail(providers=1))
-        self._putter = ShardPutter(self._fleet, max_grace_seconds=2.0)
+        self._putter = ShardPutter(self._fleet, max_grace_seconds=2.0, tasks=BackgroundTasks())
         self._budget = Budget(MEMORY, wait_seconds=10)
         self._upstream = Upstream(self._fleet, ThreadPoolExecutor(1), _NoReports(), KeysInUse())
         self._gate = _Gate(self, _Tasks(), Departures(SCHEME.n, Pace()), 0.0, lambda: None)  # type: ignore[arg-type]  # as much as it uses

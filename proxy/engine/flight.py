@@ -38,10 +38,13 @@ class Flight(Generic[Result]):
 
     def drop(self, number: int) -> None:
         """Cancel a call that nobody wants the end of, and do not wait for it."""
-        for task, other in self.running.items():
-            if other == number:
-                task.cancel()
-                task.add_done_callback(_take_note)
+        for task in self.calls(number):
+            task.cancel()
+            task.add_done_callback(_take_note)
+
+    def calls(self, number: int) -> list[asyncio.Task[Result]]:
+        """Return the calls that were started with this number, and have not been taken."""
+        return [task for task, other in self.running.items() if other == number]
 
     async def cancel(self) -> None:
         """Cancel what still runs, and wait until it has ended."""

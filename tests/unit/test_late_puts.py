@@ -16,7 +16,8 @@ from proxy.codec.geometry import Scheme
 from proxy.engine.placing.fleet import FAR_SECONDS
 from proxy.engine.placing.hands import unit_of
 from proxy.engine.placing.placement import MayFail, survives
-from proxy.engine.writing.quorum import LATE_FACTOR, NEAR_DOUBT_SECONDS, Placed
+from proxy.engine.writing.quorum import LATE_FACTOR, NEAR_DOUBT_SECONDS, SMALL_SHARD_SIZE, Placed
+from proxy.engine.writing.spare import SPARE_SECONDS
 from proxy.errors import NotEnoughShards
 from proxy.stores.observe import FAILURES_TO_OPEN, PROBE_SECONDS, SAMPLES_A_SORT, SILENT_SECONDS
 from tests.faulty_store import FaultyStore
@@ -143,10 +144,57 @@ async def test_where_the_promise_needs_a_late_shard_another_store_is_sent_it(six
     assert "s2" not in placed.stores.values()
     assert placed.strays
     assert not placed.missing
-    await asyncio.sleep(0)
     for index, store in placed.stores.items():
         assert index in await six.indexes(store)
-    assert not [task for task in asyncio.all_tasks() if "put" in repr(task.get_coro()) and task is not asyncio.current_task()]
+    assert placed.spare  # in vain, as nobody knows yet
+    await asyncio.sleep(SPARE_SECONDS + USUAL)
+    assert not asyncio.all_tasks() - {asyncio.current_task()}
+
+
+@_on_six
+async def test_a_put_whose_shard_lies_elsewhere_is_let_end_so_that_its_connection_stays(six: Harness) -> None:
+    six.stores["s1"].rejects = True
+    await _learn(six)
+    _hit(six.stores["s2"])
+    placed, seconds = await _timed(six)
+    assert seconds == pytest.approx((LATE_FACTOR + 1) * USUAL)
+    assert "s2" not in placed.stores.values()
+    assert six.fleet["s2"].puts == 1
+    await asyncio.gather(*placed.spare)  # or one of them has been cancelled
+    assert six.fleet["s2"].puts == 0
+
+
+@_on_six
+async def test_a_large_put_whose_shard_lies_elsewhere_is_broken_off(six: Harness) -> None:
+    six.stores["s1"].rejects = True
+    for _ in range(FAILURES_TO_OPEN):
+        await six.put(max_grace_seconds=2.0, shard_bytes=SMALL_SHARD_SIZE + 1)
+    _hit(six.stores["s2"])
+    placed = await six.put(max_grace_seconds=2.0, shard_bytes=SMALL_SHARD_SIZE + 1)
+    await asyncio.sleep(0)
+    assert "s2" not in placed.stores.values()
+    assert (placed.spare, six.fleet["s2"].puts) == ([], 0)
+
+
+@_on_six
+async def test_a_small_shard_is_sent_to_two_others_at_once_since_either_may_be_hit(six: Harness) -> None:
+    six.stores["s1"].rejects = True
+    await _learn(six)
+    six.stores["s2"].hanging = True
+    for number, store in enumerate(six.stores.values()):
+        store.before = _second_put_takes(store, SLOW if number == 2 else USUAL)  # s3 is the one that would be asked alone
+    placed, seconds = await _timed(six)
+    assert seconds == pytest.approx((LATE_FACTOR + 1) * USUAL)
+    assert "s2" not in placed.stores.values()
+
+
+def _second_put_takes(store: FaultyStore, seconds: float) -> Callable[[str], None]:
+    turns = iter([USUAL, seconds])
+
+    def before(_verb: str) -> None:
+        store.slow_seconds = next(turns, USUAL)
+
+    return before
 
 
 @_on_six

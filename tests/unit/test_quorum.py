@@ -17,6 +17,7 @@ from proxy.codec.geometry import Scheme
 from proxy.engine.placing.fleet import Fleet
 from proxy.engine.placing.hands import unit_of
 from proxy.engine.placing.placement import MayFail, Policy
+from proxy.engine.tasks import BackgroundTasks
 from proxy.engine.writing.quorum import Placed, ShardPutter
 from proxy.errors import FilesExhausted, NotEnoughShards, StoreRejected, StoreUnavailable
 from proxy.manifest.records import SegmentId
@@ -48,12 +49,13 @@ class Harness:
         self.stores = {str(info.name): FaultyStore(make(info)) for info in infos}
         clock = clock or ManualClock()
         self.fleet = Fleet({name: ObservedStore(store, clock) for name, store in self.stores.items()})
+        self.tasks = BackgroundTasks()
         self.policy = Policy(name="p", scheme=scheme, stores=tuple(infos), may_fail=may_fail)
 
-    async def put(self, *, max_grace_seconds: float = 0.05) -> Placed:
+    async def put(self, *, max_grace_seconds: float = 0.05, shard_bytes: int = 7) -> Placed:
         scheme = self.policy.scheme
-        putter = ShardPutter(self.fleet, max_grace_seconds=max_grace_seconds)
-        return await putter.put(self.policy, scheme, ID, [[b"shard %d" % index] for index in range(scheme.n)])
+        putter = ShardPutter(self.fleet, max_grace_seconds=max_grace_seconds, tasks=self.tasks)
+        return await putter.put(self.policy, scheme, ID, [[(b"shard %d" % index).ljust(shard_bytes)] for index in range(scheme.n)])
 
     async def indexes(self, store: str) -> set[int]:
         names = [name async for name, _ in self.stores[store].inner.list()]
@@ -224,7 +226,9 @@ async def test_the_memory_of_a_shard_is_free_once_it_is_stored(four: Harness) ->
     shards: list[list[bytes | memoryview]] = [[memoryview(bytearray(b"shard"))] for _ in range(four.policy.scheme.n)]
     in_memory = [ref(piece) for pieces in shards for piece in pieces if isinstance(piece, memoryview)]
 
-    call = asyncio.create_task(ShardPutter(four.fleet, max_grace_seconds=1000.0).put(four.policy, four.policy.scheme, ID, shards))
+    call = asyncio.create_task(
+        ShardPutter(four.fleet, max_grace_seconds=1000.0, tasks=four.tasks).put(four.policy, four.policy.scheme, ID, shards)
+    )
     del shards
     for _ in range(50):
         await asyncio.sleep(0)

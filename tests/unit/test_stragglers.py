@@ -12,6 +12,7 @@ from proxy.clock import ManualClock
 from proxy.engine.memory.budget import Budget
 from proxy.engine.tasks import BackgroundTasks
 from proxy.engine.writing.quorum import Placed
+from proxy.engine.writing.spare import SPARE_BYTES, SparePuts
 from proxy.engine.writing.stragglers import LatePuts, Stragglers
 from proxy.errors import ManifestUnavailable, ProxyError, StoreRejected, StoreUnavailable
 from proxy.manifest.protocol import Manifest
@@ -90,8 +91,9 @@ async def test_that_late_shards_do_not_arrive_is_told_once_a_store_and_told_agai
 
 async def test_the_late_puts_of_a_write_that_failed_have_ended_once_they_are_disowned() -> None:
     placed = _placed(asyncio.Event().wait(), _ends(StoreUnavailable("s1", "down")))  # type: ignore[arg-type]
+    placed.spare = [asyncio.create_task(asyncio.Event().wait())]  # type: ignore[list-item]
     await Stragglers(_Records(), BackgroundTasks(), ManualClock()).disown([placed])  # type: ignore[arg-type]
-    assert all(put.done() for put in placed.tail.values())
+    assert all(put.done() for put in (*placed.tail.values(), *placed.spare))
 
 
 @pytest.mark.parametrize("failure", [None, StoreUnavailable("s0", "down")])
@@ -130,6 +132,19 @@ async def test_late_puts_together_hold_a_quarter_of_the_memory_and_the_oldest_ar
     assert budget.held_bytes == 16 * MIB
     for put in puts:
         put.cancel()
+
+
+async def test_spare_puts_together_hold_little_memory_and_the_oldest_are_broken_off() -> None:
+    tasks = BackgroundTasks()
+    spares = SparePuts(tasks)
+    puts: list[asyncio.Task[None]] = []
+    for _ in range(3):
+        puts.append(asyncio.create_task(asyncio.Event().wait()))  # type: ignore[arg-type]
+        spares.keep(puts[-1], SPARE_BYTES // 2)
+    await asyncio.wait(puts[:1])
+    assert [put.cancelled() for put in puts] == [True, False, False]
+    await tasks.drain(0)
+    assert all(put.cancelled() for put in puts)
 
 
 async def test_what_must_run_to_its_end_is_not_cancelled_with_its_caller() -> None:

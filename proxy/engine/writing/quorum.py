@@ -11,10 +11,11 @@ takes, the stores show by themselves: a put that takes twice as long as half of 
   then become the **tail**: the caller commits without it and hands it to `Stragglers`, which record each arrival in the manifest. The store
   of a late put is told of it. After three in a row it is known to be late, and is not waited for: its shards arrive in the tail.
 * While the promise does not hold, nobody waits for a late put alone, if that is late by its own store's measure, too: another store is sent
-  the same shard, and the first to have it counts. A store that is always farther away than others is not late by its own measure. It is
-  waited for if the promise needs it, and keeps its share of the shards. Only where the promise would need a store that takes longer than
-  it used to, because another is down, are shards placed without it, as far as the policy allows; and where the promise comes to need a late
-  store since another put is late, its shard is sent to another as well, together with that put's.
+  the same shard, or two are if it is small, and the first to have it counts. Of small ones, the others end by themselves (see `spare`). A
+  store that is always farther away than others is not late by its own measure. It is waited for if the promise needs it, and keeps its
+  share of the shards. Only where the promise would need a store that takes longer than it used to, because another is down, are shards
+  placed without it, as far as the policy allows; and where the promise comes to need a late store since another put is late, its shard is
+  sent to another as well, together with that put's.
 
 A put that failed may have been stored all the same: the answer was lost, or the store keeps what it says it refuses. A store that was
 sent a shard therefore counts among those that could read, whatever it answered, and it is searched when the segment is deleted. Only a
@@ -45,6 +46,8 @@ from proxy.codec.segment import Shards
 from proxy.engine.flight import Flight
 from proxy.engine.placing.fleet import FAR_SECONDS, Fleet
 from proxy.engine.placing.placement import Policy, detour, place, shortfalls, survives
+from proxy.engine.tasks import BackgroundTasks
+from proxy.engine.writing.spare import SparePuts
 from proxy.errors import NotEnoughShards, StoreError, StoreNotAsked
 from proxy.manifest.records import GarbageSegment, SegmentId
 from proxy.stores.observe import ObservedStore
@@ -64,7 +67,7 @@ Naming: TypeAlias = Callable[[bytes, int], str]  # from segment id and shard ind
 class Placed:
     """The outcome for one segment: the store of each shard, and the puts that have not ended yet.
 
-    `strays`: another store than a shard's own may hold it too.
+    `strays`: another store than a shard's own may hold it too. `spare` are puts of shards that are stored elsewhere, and may still go on.
     """
 
     segment_id: SegmentId
@@ -72,6 +75,7 @@ class Placed:
     missing: set[int]
     tail: dict[int, asyncio.Task[None]] = field(default_factory=dict)
     strays: bool = False
+    spare: Sequence[asyncio.Task[None]] = ()
 
     def settle(self) -> None:
         """Count what has ended by now: after this `tail` is what still runs, and `missing` what is not stored."""
@@ -89,9 +93,10 @@ class Placed:
 class ShardPutter:
     """Puts segments to the fleet under a policy."""
 
-    def __init__(self, fleet: Fleet, *, max_grace_seconds: float) -> None:
+    def __init__(self, fleet: Fleet, *, max_grace_seconds: float, tasks: BackgroundTasks) -> None:
         self._fleet = fleet
         self._max_grace_seconds = max_grace_seconds
+        self._spares = SparePuts(tasks)
 
     async def put(
         self,
@@ -114,7 +119,7 @@ class ShardPutter:
         if sent and None not in sent.values() and survives(policy, scheme, plan):
             shards.clear()
             return Placed(segment_id, dict(enumerate(plan)), set())
-        puts = _SegmentPuts(self._fleet, policy, scheme, segment_id, shards, dict(enumerate(plan)), names, insist=insist)
+        puts = _SegmentPuts(self._fleet, self._spares, policy, scheme, segment_id, shards, dict(enumerate(plan)), names, insist=insist)
         shards.clear()
         puts.begin(begun, sent)
         try:
@@ -167,6 +172,7 @@ class _SegmentPuts:
     def __init__(
         self,
         fleet: Fleet,
+        spares: SparePuts,
         policy: Policy,
         scheme: Scheme,
         segment_id: SegmentId,
@@ -177,6 +183,7 @@ class _SegmentPuts:
         insist: bool,
     ) -> None:
         self._fleet = fleet
+        self._spares = spares
         self._policy = policy
         self._scheme = scheme
         self._segment_id = segment_id
@@ -197,6 +204,7 @@ class _SegmentPuts:
         self._flight: Flight[None] = Flight()
         self._puts: dict[int, _Put] = {}  # those under way, by their number in the flight, the older first
         self._numbers = count()
+        self._spare: list[asyncio.Task[None]] = []
 
     def begin(self, begun: float, sent: Mapping[int, float | None]) -> None:
         """Put the shards that are not stored. Those `sent` were put together, beginning then: in how many seconds, or None if in vain."""
@@ -236,13 +244,15 @@ class _SegmentPuts:
         tail: dict[int, asyncio.Task[None]] = {}
         for task, number in self._flight.running.items():
             put = self._puts.get(number)
-            if put is None or put.index in tail:
-                self._flight.drop(number)
+            if put is None:
+                continue  # the shard is stored elsewhere
+            if put.index in tail:
+                self._do_without(number)
             else:
                 tail[put.index], self._plan[put.index] = task, put.store
         missing = set(self._plan) - set(self._stored)
         strays = any(stores - {self._plan[index]} for index, stores in self._sent.items())
-        return Placed(self._segment_id, self._plan, missing, tail, strays)
+        return Placed(self._segment_id, self._plan, missing, tail, strays, self._spare)
 
     async def _step(self, timeout_seconds: float | None) -> bool:
         """Wait for puts to end; return whether any did."""
@@ -250,7 +260,7 @@ class _SegmentPuts:
         for number, task in ended:
             put = self._puts.pop(number, None)
             if put is None:
-                continue  # the shard is stored elsewhere, and this put was cancelled
+                continue  # the shard is stored elsewhere
             failure = task.exception()
             if failure is None:
                 self._note_stored(put, self._loop.time() - put.begun)
@@ -267,8 +277,17 @@ class _SegmentPuts:
         for number, other in list(self._puts.items()):
             if other.index == put.index:
                 self._tell_if_late(other)
-                self._flight.drop(number)
-                del self._puts[number]
+                self._do_without(number)
+
+    def _do_without(self, number: int) -> None:
+        """Wait no longer for a put whose shard is stored elsewhere."""
+        del self._puts[number]
+        if self._shard_bytes > SMALL_SHARD_SIZE:
+            self._flight.drop(number)
+            return
+        for put in self._flight.calls(number):
+            self._spare.append(put)
+            self._spares.keep(put, self._shard_bytes)
 
     def _note_failed(self, put: _Put, failure: StoreError) -> None:
         self._reasons.append(str(failure))
@@ -333,19 +352,25 @@ class _SegmentPuts:
 
     def _send_elsewhere(self) -> None:
         """Once a put is doubted, send elsewhere the shards that failed, and those of which every put is doubted: all that the limits allow,
-        which may be more when others are stored.
+        which may be more when others are stored. Small ones go to two stores at once, where two have answered: either may be hit as well.
 
         Where there is no better one, a store that keeps pace gets one even if another put to it is late just now: most often it was only
         that put that was hit.
         """
-        doubted = [put for put in self._puts.values() if put.doubted]
+        doubted = {put.index for put in self._puts.values() if put.doubted}
         if not doubted:
             return
         trusted = {put.index for put in self._puts.values() if not put.doubted}
-        late = {put.store for put in doubted}
         prompt = {store for store in self._ready() if self._may_double(self._fleet[store])}
-        for index in (*self._failed, *({put.index for put in doubted} - trusted)):
-            _ = self._take_detour(index, prompt - late - self._sent[index]) or self._take_detour(index, prompt - self._sent[index])
+        lacking = (*self._failed, *(doubted - trusted))
+        for index in lacking:
+            _ = self._take_detour(index, self._at_rest(prompt, index)) or self._take_detour(index, prompt - self._sent[index])
+        for index in lacking if self._shard_bytes <= SMALL_SHARD_SIZE else ():
+            self._take_detour(index, self._at_rest(prompt, index))
+
+    def _at_rest(self, stores: Collection[str], index: int) -> Collection[str]:
+        """Return those that were not sent this shard, and to which no other is on its way: they have answered just now."""
+        return set(stores) - {put.store for put in self._puts.values()} - self._sent[index]
 
     def _keeps_pace(self, put: _Put) -> bool:
         return self._fleet[put.store].keeps_pace("put")

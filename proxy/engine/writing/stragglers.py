@@ -68,9 +68,10 @@ class Stragglers:
     async def disown(self, segments: Sequence[Placed]) -> None:
         """Cancel the tails of a write that failed."""
         for placed in segments:
-            for task in placed.tail.values():
+            late = (*placed.tail.values(), *placed.spare)
+            for task in late:
                 task.cancel()
-            await asyncio.gather(*placed.tail.values(), return_exceptions=True)
+            await asyncio.gather(*late, return_exceptions=True)
 
     async def _follow(self, extent_id: ExtentId, placed: Placed) -> None:
         try:

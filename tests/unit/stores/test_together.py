@@ -16,6 +16,7 @@ from proxy.codec.format import shard_name
 from proxy.codec.geometry import Scheme
 from proxy.engine.placing.fleet import Fleet
 from proxy.engine.placing.placement import MayFail, Policy
+from proxy.engine.tasks import BackgroundTasks
 from proxy.engine.writing import quorum
 from proxy.engine.writing.quorum import Placed, ShardPutter
 from proxy.errors import StoreUnavailable
@@ -87,7 +88,9 @@ class Stores:
 
     async def put(self) -> Placed:
         shards: list[list[bytes | memoryview]] = [[b"shard", b"%d" % index] for index in range(4)]
-        placed = await ShardPutter(self.fleet, max_grace_seconds=PATIENCE_SECONDS).put(self.policy, SCHEME, ID, shards)
+        placed = await ShardPutter(self.fleet, max_grace_seconds=PATIENCE_SECONDS, tasks=BackgroundTasks()).put(
+            self.policy, SCHEME, ID, shards
+        )
         assert not shards
         return placed
 
