@@ -11,6 +11,7 @@ A store that others overtake three times in a row is **late**: it is slow, or ha
 failed, but a caller that cannot do without it may still ask it. A read that is overtaken is broken off; a put goes on, and tells more.
 While a late store answers its puts it is sent more of them, though nobody waits for it; once it has been silent for a second it is left
 out. It keeps pace again when it has answered within the time that it was waited for.
+Any answer would not do: on a busy machine, where all are slow for a moment, a slow store answers as soon as they.
 """
 
 from __future__ import annotations
@@ -145,11 +146,13 @@ class ObservedStore:
     def overtaken(self, verb: Verb, *, pace_seconds: float = math.inf, waited_seconds: float = 0.0, size_bytes: int = 0) -> None:
         """Take note that a call is not waited for any more, because others have answered: three in a row, and the store is late.
 
-        It is late until it has answered a call within `pace_seconds`. If `waited_seconds` are more than it usually takes, it has slowed.
+        It is late until it has answered a call of about this size within `pace_seconds`, or of another size in the time that it was used
+        to before. If `waited_seconds` are more than it usually takes, it has slowed.
         """
-        breaker = self._breakers[verb]
+        breaker, is_large = self._breakers[verb], size_bytes >= LARGE_SIZE
         avoided = breaker.avoided
-        breaker.overtake(self._clock.monotonic(), pace_seconds)
+        used_to = self.late_after(verb, size_bytes=0 if is_large else LARGE_SIZE)
+        breaker.overtake(self._clock.monotonic(), pace_seconds, is_large=is_large, otherwise_seconds=used_to)
         breaker.compare(waited_seconds, SLOWED_FACTOR * self.latency_median(verb, size_bytes=size_bytes))
         if breaker.avoided and not avoided:
             logger.warning("store %s answers late, if at all: where others will do, nobody waits for it to %s", self.info.name, _WORK[verb])
@@ -243,7 +246,7 @@ class ObservedStore:
 
     def _had_at_once(self) -> None:
         """Count what came from memory. It tells nothing about how fast the store is."""
-        self._breakers["get_range"].close(0.0)
+        self._breakers["get_range"].close(0.0, is_large=False)
         if self._record is not None:
             self._record(self.info.name, "get_range", "ok", 0.0)
 
@@ -253,7 +256,7 @@ class ObservedStore:
     def _answered_in(self, elapsed: float, verb: Verb, outcome: str, size_bytes: int) -> None:
         breaker = self._breakers[verb]
         avoided = breaker.avoided
-        breaker.close(elapsed)
+        breaker.close(elapsed, is_large=size_bytes >= LARGE_SIZE or verb == "get")
         self._is_missed = False
         if avoided and not breaker.avoided:
             logger.info("store %s is used again to %s", self.info.name, _WORK[verb])
@@ -302,6 +305,7 @@ class _Breaker:
         "_insisted_at",
         "_overtaken",
         "_pace_seconds",
+        "_paces",
         "_probe_seconds",
         "_silent_seconds",
         "_silent_since",
@@ -316,7 +320,8 @@ class _Breaker:
         self._silent_seconds = silent_seconds
         self._failures = 0
         self._overtaken = 0
-        self._pace_seconds = math.inf
+        self._pace_seconds = math.inf  # within which others answered when they last overtook it
+        self._paces = [math.inf, math.inf]  # within which it keeps pace: small calls, and large ones
         self._slowed = 0  # how many of those overtaken took longer than it used to
         self._usual_seconds = math.inf  # that it used to take at most, before the first of them
         self._silent_since: float | None = None  # since when others overtake it and it has answered nothing
@@ -351,14 +356,15 @@ class _Breaker:
         """Whether calls fail at once if no probe is due. What is overtaken and broken off says nothing of silence."""
         return self.open or (self._silent_seconds > 0 and not self.is_slow(now))
 
-    def close(self, seconds: float) -> None:
+    def close(self, seconds: float, *, is_large: bool) -> None:
         """Take an answer that took so long."""
+        pace_seconds = self._paces[is_large]
         self._failures = 0
         self._silent_since = None
         self._insisted_at = None
-        if seconds <= self._pace_seconds:
+        if seconds <= pace_seconds:
             self._overtaken = 0
-        if seconds <= max(self._pace_seconds, self._usual_seconds):
+        if seconds <= max(pace_seconds, self._usual_seconds):
             self._slowed, self._usual_seconds = 0, math.inf
         self.avoided = self._overtaken >= FAILURES_TO_OPEN
 
@@ -368,10 +374,13 @@ class _Breaker:
         self.forget_insistence()
         self._put_off(now)
 
-    def overtake(self, now: float, pace_seconds: float) -> None:
+    def overtake(self, now: float, pace_seconds: float, *, is_large: bool, otherwise_seconds: float) -> None:
+        """Take what others answered within, and what it was used to take for calls that are not as large, or larger."""
+        if not self._overtaken:
+            self._paces[not is_large] = otherwise_seconds
         self._overtaken += 1
         self.avoided = self.avoided or self._overtaken >= FAILURES_TO_OPEN
-        self._pace_seconds = pace_seconds
+        self._pace_seconds = self._paces[is_large] = pace_seconds
         self._silent_since = now if self._silent_since is None else self._silent_since
         self._put_off(now)
 

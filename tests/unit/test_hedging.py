@@ -23,6 +23,7 @@ from tests.leaping import LoopClock, leap
 
 USUAL = 0.03
 PATIENCE = LATE_FACTOR * USUAL
+SLOW = 10 * USUAL
 K = 4
 
 
@@ -250,9 +251,9 @@ async def test_one_call_in_sixteen_that_is_hit_does_not_put_the_time_off(six: Si
     assert await six.read((2,)) == ([2], pytest.approx(PATIENCE + USUAL))
 
 
-async def _read_alone(six: Six, store: FaultyStore) -> None:
+async def _read_alone(six: Six, store: FaultyStore, *, size: int = 10) -> None:
     index = six.stores.index(store)
-    await six.fleet[f"s{index}"].get_range(ShardName(six.segment.shard_name(index)), 0, 10)
+    await six.fleet[f"s{index}"].get_range(ShardName(six.segment.shard_name(index)), 0, size)
 
 
 @_on_six
@@ -280,6 +281,44 @@ async def test_a_store_that_is_back_is_found_and_used_again(six: Six) -> None:
     await asyncio.sleep(PROBE_SECONDS)
     await six.read(range(K))
     assert await six.read((0,)) == ([0], pytest.approx(USUAL))
+
+
+async def _overtake_first(six: Six) -> None:
+    """Let the others overtake the first store until it is left out; then let all be as slow as it is, so that it answers."""
+    six.stores[0].slow_seconds = SLOW
+    for _ in range(FAILURES_TO_OPEN):
+        await six.read(range(K))
+    for store in six.stores[1:]:
+        store.slow_seconds = SLOW
+    await asyncio.sleep(PROBE_SECONDS)
+    assert 0 in (await six.read(range(K)))[0]
+    for store in six.stores[1:]:
+        store.slow_seconds = USUAL
+
+
+@_on_six
+async def test_a_slow_store_is_left_out_though_all_others_were_as_slow_for_a_moment(six: Six) -> None:
+    await _overtake_first(six)
+    assert await six.read(range(K)) == ([1, 2, 3, 4], pytest.approx(USUAL))
+    assert 0 not in six.asked
+
+
+@_on_six
+async def test_a_large_read_that_takes_as_long_as_it_always_did_shows_that_a_store_keeps_pace(six: Six) -> None:
+    six.stores[0].slow_seconds = 2 * PATIENCE
+    await _read_alone(six, six.stores[0], size=LARGE_SIZE)
+    await _overtake_first(six)
+    six.stores[0].slow_seconds = 2 * PATIENCE
+    await _read_alone(six, six.stores[0], size=LARGE_SIZE)
+    assert six.fleet["s0"].keeps_pace("get_range")
+
+
+@_on_six
+async def test_a_large_read_that_takes_longer_than_ever_shows_nothing_of_the_kind(six: Six) -> None:
+    await _read_alone(six, six.stores[0], size=LARGE_SIZE)
+    await _overtake_first(six)
+    await _read_alone(six, six.stores[0], size=LARGE_SIZE)
+    assert not six.fleet["s0"].keeps_pace("get_range")
 
 
 @_on_six

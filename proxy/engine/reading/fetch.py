@@ -228,7 +228,7 @@ class ColumnFetch:
         # Only now, when others have answered: a store that the client did not wait for may not have been slow.
         waited_for = {index for task, index in self._reads.running.items() if not task.done()}
         for index in waited_for & self._late - self._reader.indexes:  # once, also if its store was asked twice
-            self._store(index).overtaken("get_range")
+            self._store(index).overtaken("get_range", pace_seconds=self._patience_seconds, size_bytes=self._span)
 
     async def _open(self, index: int, sealed: bytes | memoryview) -> None:
         try:
