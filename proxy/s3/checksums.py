@@ -116,6 +116,8 @@ def claims_body(header: str) -> bool:
 
 def find_claim(headers: Mapping[str, str]) -> tuple[ChecksumAlgorithm, str] | None:
     """Return the one checksum that headers claim, as it is: CompleteMultipartUpload's is of the object, and may count its parts."""
+    if _PREFIX not in "\n".join(headers):  # as it is with most; name by name that takes five times as long
+        return None
     claimed = [name for name in headers if name.startswith(_PREFIX) and name not in _NOT_VALUES]
     if not claimed:
         return None

@@ -8,11 +8,14 @@ from base64 import b64encode
 from collections.abc import Mapping
 
 from proxy.errors import ProxyError
+from proxy.manifest.records import Version
 from proxy.s3.errors import S3Error, render_error
 from proxy.s3.model import Operation
 from proxy.s3.rendering import object_headers, render_response
 from proxy.server.call import Answer, Download
 from proxy.server.errors import translate
+from proxy.server.handlers.encryption import SSE_S3, SSE_S3_FIELDS
+from proxy.server.handlers.versions import written_fields, written_id
 from proxy.server.streaming import send_download
 from proxy.server.turns import Turns
 from proxy.server.visit import Visit
@@ -60,6 +63,23 @@ class Answers:
         headers = self.headers(visit)
         headers.extend(object_headers(operation, result))
         return Response(operation.status, headers)
+
+    def tell_written(self, visit: Visit, operation: Operation, version: Version) -> Response:
+        """As `tell`, of a plain write, whose headers are always the same ones: written at once, they take a third of the time.
+
+        What is in them was made here, the values of a checksum too: nothing that could end a header.
+        """
+        if visit.cross_origin or visit.pays:
+            return self.tell(visit, operation, written_fields(version, SSE_S3_FIELDS))
+        named, checksum = written_id(version), version.checksum
+        lines = f'x-amz-request-id: {visit.request_id}\r\nx-amz-id-2: {self.host_id}\r\nETag: "{version.etag}"\r\n'
+        if named is not None:
+            lines += f"x-amz-version-id: {named}\r\n"
+        lines += f"x-amz-server-side-encryption: {SSE_S3}\r\n"
+        if checksum is not None:
+            lines += f"x-amz-checksum-{checksum.algorithm.lower()}: {checksum.value}\r\nx-amz-checksum-type: {checksum.type}\r\n"
+        told = [] if named is None else [("x-amz-version-id", named)]  # what may be asked for again
+        return Response(operation.status, told, lines=f"{lines}Content-Length: 0\r\n".encode())
 
     def explain(self, visit: Visit, error: Exception) -> S3Error:
         """Return what a client is told of an error. What an operator has to know of it is logged."""

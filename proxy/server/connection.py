@@ -157,7 +157,7 @@ class Connection(Inside):
     def data_received(self, data: bytes) -> None:
         if data and self._front.is_busy:
             self._front.hold(data)
-        else:
+        elif not self._bounded.is_recognised(data):
             super().data_received(data)
 
     def sends_no_more(self) -> bool:

@@ -21,9 +21,7 @@ from proxy.server.body import MAX_DOCUMENT_SIZE, RequestBody, has_body, read_doc
 from proxy.server.call import Answer, Call, Download, Handle
 from proxy.server.documents import LARGE, Documents, document_memory
 from proxy.server.handlers.deleting import marker_fields
-from proxy.server.handlers.encryption import SSE_S3_FIELDS
 from proxy.server.handlers.plain_writes import plain_attributes
-from proxy.server.handlers.versions import written_fields
 from proxy.server.identity.auth import Sender
 from proxy.server.looks import READS
 from proxy.server.plain_reads import PlainReads, is_plain
@@ -126,7 +124,7 @@ class Serving:
         outcome = self._services.engine.put_at_once(access.held.bucket, access.held.owner, key, body, attributes)
         if outcome is None:
             return None
-        return Soon(outcome, lambda: self._answers.tell(visit, operation, written_fields(outcome.result(), SSE_S3_FIELDS)))
+        return Soon(outcome, lambda: self._answers.tell_written(visit, operation, outcome.result()))
 
     def delete_plainly(self, visit: Visit, operation: Operation, access: Access, key: ObjectKey) -> Soon | None:
         """Begin a plain deletion that waits for its commit alone. Nothing has been begun if this returns None."""

@@ -17,6 +17,7 @@ from proxy.errors import ManifestUnavailable
 from proxy.manifest.sqlite import glances
 from proxy.manifest.sqlite.database import connect
 from proxy.manifest.sqlite.glances import DOUBT_SECONDS, GLANCES_A_TURN, HELD_UP_SECONDS, SLOW_SECONDS, Glances, Waits
+from proxy.manifest.sqlite.log_head import LogHead
 from proxy.manifest.sqlite.readers import Readers
 from proxy.manifest.sqlite.small_database import WARM_SECONDS, SmallDatabase
 
@@ -277,3 +278,36 @@ async def test_a_glance_of_who_cannot_wait_raises_doubt_as_well(setting: Setting
 async def test_who_cannot_wait_has_no_bound_of_questions(setting: Setting) -> None:
     await setting.is_here()
     assert all(_is_here_at_once(setting) for _ in range(2 * GLANCES_A_TURN))
+
+
+class CountedHead(LogHead):
+    """A log's head that is another each time it is read."""
+
+    def __init__(self) -> None:
+        self.reads = 0
+
+    def read(self) -> bytes | None:
+        self.reads += 1
+        return str(self.reads).encode()
+
+
+async def test_the_head_of_the_log_is_read_once_for_all_that_is_answered_in_a_turn(setting: Setting) -> None:
+    head = CountedHead()
+    looking = Glances(setting.readers, setting._open, is_in_doubt=lambda: False, find_log=lambda: head)
+    assert looking.log_head() is None, "no connection is open yet"
+    await looking.ask(asked_in, "a")
+    assert [looking.log_head() for _ in range(3)] == [b"1", b"1", b"1"]
+    await asyncio.sleep(0)
+    assert [looking.log_head() for _ in range(3)] == [b"2", b"2", b"2"]
+    looking.close()
+    assert looking.log_head() is None
+
+
+async def test_what_came_for_the_next_turn_is_not_answered_by_the_head_of_this_one(setting: Setting) -> None:
+    looking = Glances(setting.readers, setting._open, is_in_doubt=lambda: False, find_log=CountedHead)
+    await looking.ask(asked_in, "a")
+    seen = [looking.log_head()]
+    asyncio.get_running_loop().call_soon(lambda: seen.append(looking.log_head()))
+    await asyncio.sleep(0)
+    assert seen == [b"1", b"2"]
+    looking.close()

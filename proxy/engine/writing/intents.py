@@ -122,7 +122,8 @@ class IntentLedger:
                     await self._lease()
 
     async def _lease(self) -> None:
-        ids = [SegmentId(secrets.token_bytes(SEGMENT_ID_SIZE)) for _ in range(LEASE_SIZE)]
+        drawn = secrets.token_bytes(SEGMENT_ID_SIZE * LEASE_SIZE)  # each draw lets go of the interpreter, which others take then
+        ids = [SegmentId(drawn[at : at + SEGMENT_ID_SIZE]) for at in range(0, len(drawn), SEGMENT_ID_SIZE)]
         until = self._clock.now_ms() + self._lease_ms
         try:
             intent = await self._manifest.lease_segments(owner=self.owner, segment_ids=ids, expires_ms=until)

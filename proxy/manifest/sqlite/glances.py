@@ -73,6 +73,7 @@ class Glances:
         self._waits = waits or _waits_of_thread
         self._connection: sqlite3.Connection | None = None
         self._log: LogHead | None = None
+        self._head: bytes | None = None  # of the log, as it was found in this turn of the event loop
         self._is_opening = False
         self._not_before = 0.0
         self._turn_at = 0.0
@@ -107,11 +108,21 @@ class Glances:
         return None if answered is None else answered[0]
 
     def log_head(self) -> bytes | None:
-        """Return what stands for all that has been committed so far; None if nobody can tell now. This waits for nothing."""
-        return None if self._log is None else self._log.read()
+        """Return what stands for all that has been committed so far; None if nobody can tell now. This waits for nothing.
+
+        It is read once in a turn of the event loop. Whatever is answered in that turn had come before it began, so it may be answered as of
+        any moment since. To read lets go of the interpreter, which other threads take then: eight requests need not all wait for it.
+        """
+        if self._head is None and self._log is not None and (head := self._log.read()) is not None:
+            self._head = head
+            asyncio.get_running_loop().call_soon(self._forget_head)
+        return self._head
+
+    def _forget_head(self) -> None:
+        self._head = None
 
     def close(self) -> None:
-        connection, self._connection, self._log = self._connection, None, None
+        connection, self._connection, self._log, self._head = self._connection, None, None, None
         if connection is not None:
             with suppress(sqlite3.Error):
                 connection.close()

@@ -81,13 +81,17 @@ class BoundedParser:
         begun = self._inflow if self._payload is None else self._payload
         return self.is_refusing or (begun is not None and begun.is_eof())
 
+    def is_recognised(self, data: bytes) -> bool:
+        """Have the door take bytes that are one request of a known shape, and tell whether it did: nothing is to be parsed of them."""
+        if self._door is None or self._lying != b"" or self.is_refusing or self.inflow is not None or not self._door.recognise(data):
+            return False
+        self._payload = EMPTY_PAYLOAD
+        self._received = self._unanswered = self._wire = 0
+        return True
+
     def feed_data(self, data: bytes) -> tuple[Sequence[Message], bool, bytes]:
-        """As aiohttp's. Raises `HttpProcessingError` once, and ignores whatever follows."""
+        """As aiohttp's, of what is not recognised. Raises `HttpProcessingError` once, and ignores whatever follows."""
         if self.is_refusing:
-            return (), False, b""
-        if self._door is not None and self._lying == b"" and self.inflow is None and self._door.recognise(data):
-            self._payload = EMPTY_PAYLOAD
-            self._received = self._unanswered = self._wire = 0
             return (), False, b""
         try:
             messages, is_upgraded, tail = self._feed_slices(data)

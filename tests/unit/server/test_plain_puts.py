@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from hashlib import md5
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 
@@ -23,6 +25,7 @@ from tests.laboratory import Laboratory, laboratory
 from tests.patience import PATIENCE_SECONDS
 
 TARGET = "/bucket/k"
+ID = re.compile(rb"x-amz-version-id: [^\r]{32}")
 RULES = (
     b"<LifecycleConfiguration><Rule><ID>r</ID><Filter/><Status>Enabled</Status><Expiration><Days>3</Days></Expiration></Rule>"
     b"</LifecycleConfiguration>"
@@ -108,6 +111,18 @@ async def test_a_plain_put_of_a_known_shape_begins_no_task(site: Site, sent: Sen
     assert await site.lab.get("k") == b"hello"
     kind = dict(sent.headers).get("Content-Type", b"binary/octet-stream").decode()
     assert (await site.newest()).attributes.headers == {"ContentType": kind}
+
+
+async def test_the_answer_tells_of_the_version_and_its_checksum_in_the_same_words(site: Site) -> None:
+    sent = put(b"hello", ("x-amz-checksum-crc32", b64encode(crc32(b"hello").to_bytes(4, "big"))), signed="all")
+    await site.lab.services.engine.set_versioning(site.lab.bucket, "Enabled")
+    await learn(site, sent)
+    general, told = [
+        ID.sub(b"x-amz-version-id: *", answer) for answer in (await site.ask_in_general(sent), await site.ask_for_no_task(sent))
+    ]
+    assert told == general
+    assert told.count(b"x-amz-version-id: *\r\n") == 1
+    assert b"x-amz-checksum-crc32: NhCmhg==\r\nx-amz-checksum-type: FULL_OBJECT\r\n" in told
 
 
 async def test_each_of_many_that_come_together_hears_of_its_own(site: Site) -> None:
