@@ -205,6 +205,7 @@ class _SegmentPuts:
         self._puts: dict[int, _Put] = {}  # those under way, by their number in the flight, the older first
         self._numbers = count()
         self._spare: list[asyncio.Task[None]] = []
+        self._doubted_at = math.inf  # when a put first was
 
     def begin(self, begun: float, sent: Mapping[int, float | None]) -> None:
         """Put the shards that are not stored. Those `sent` were put together, beginning then: in how many seconds, or None if in vain."""
@@ -321,11 +322,15 @@ class _SegmentPuts:
         return put.begun + max(patience, LATE_FACTOR * usual, 0.0 if usual >= FAR_SECONDS else NEAR_DOUBT_SECONDS)
 
     def _latest(self, promised_at: float) -> float:
-        """Return when the last put is late that is worth waiting for."""
+        """Return when the last put is late that is worth waiting for: none that was begun because others were late."""
         patience = self._patience()
         if patience is None:
             return 0.0
-        times = [put.begun + (patience if self._keeps_pace(put) else self._far_patience(put, promised_at)) for put in self._puts.values()]
+        times = [
+            put.begun + (patience if self._keeps_pace(put) else self._far_patience(put, promised_at))
+            for put in self._puts.values()
+            if put.begun < self._doubted_at
+        ]
         return max(times, default=0.0)
 
     def _far_patience(self, put: _Put, promised_at: float) -> float:
@@ -346,6 +351,7 @@ class _SegmentPuts:
         now = self._loop.time() + TIMER_SECONDS
         doubted = [put for put in self._puts.values() if not put.doubted and now >= self._doubt_at(put)]
         if doubted:
+            self._doubted_at = min(self._doubted_at, now - TIMER_SECONDS)
             doubted += [put for put in self._puts.values() if put not in doubted and not put.doubted and not self._keeps_pace(put)]
         for put in doubted:
             put.doubted = True
