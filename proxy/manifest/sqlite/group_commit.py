@@ -86,12 +86,12 @@ class GroupCommitter:
         probe: Step[object],
         probe_seconds: float = PROBE_SECONDS,
         check: Callable[[], None] = lambda: None,
-        make_room: Step[object] = lambda _: None,
+        make_room: Step[bool] = lambda _: True,
         settle: Callable[[], None] = lambda: None,
     ) -> None:
         """`check` is called before each group and after it: the group fails if it raises. `probe` writes something, if that is possible.
-        `make_room` is called once, by a writer that is busy. `settle` returns when what was committed is on disk, if commits do not wait
-        for that themselves; others may write meanwhile. What it raises fails the group.
+        A writer that is busy calls `make_room` behind each group until it returns True. `settle` returns when what was committed is on
+        disk, if commits do not wait for that themselves; others may write meanwhile. What it raises fails the group.
         """
         self._open_connection = open_connection
         self._timeout_seconds = timeout_seconds
@@ -102,6 +102,7 @@ class GroupCommitter:
         self._make_room = make_room
         self._settle = settle
         self._groups = 0
+        self._has_room = False
         self._connection: sqlite3.Connection | None = None
         self._failure = ""  # why the last group could not be written
         self._probe_at = monotonic() + probe_seconds
@@ -197,8 +198,8 @@ class GroupCommitter:
                     self._alike_lately = self._alike
                     self._deliver(group, outcomes)
                     self._groups += 1
-                    if self._groups == BUSY_GROUPS:
-                        self._prepare()
+                    if self._groups >= BUSY_GROUPS and not self._has_room:
+                        self._has_room = self._prepare()
                 if monotonic() >= self._probe_at:
                     self._outcomes([], self._probe if self._failure else None)
                     self._probe_at = monotonic() + self._probe_seconds
@@ -274,12 +275,16 @@ class GroupCommitter:
             self._failure = ""
         return outcomes
 
-    def _prepare(self) -> None:
-        """Make room. What goes wrong here with the database, the next group finds, too, and tells."""
+    def _prepare(self) -> bool:
+        """Make some room, and return whether that is all. What goes wrong here with the database, the next group finds, too, and tells."""
         self._begun = monotonic()
-        with suppress(Exception), self._turn.taken():
-            self._make_room(self._opened())
-        self._begun = None
+        try:
+            with self._turn.taken():
+                return self._make_room(self._opened())
+        except Exception:
+            return True
+        finally:
+            self._begun = None
 
     def _opened(self) -> sqlite3.Connection:
         if self._connection is None:
