@@ -6,13 +6,15 @@ the generation now, together with the version that it is about. If that is anoth
 a key that is disabled, by whatever process, is refused from the commit on, and a crash leaves nothing between the change and the number.
 
 The whole answer is kept, too, with the log's head as it was before the question was asked. While that is the same, nothing at all has been
-committed since, and nobody need ask (`recall`). Once something has, the rows are read again. If they are the same bytes as before, so is
-the answer: nothing is decoded, and whoever has kept something with the caller or the version he was given finds the same ones again.
+committed since, and nobody need ask (`recall`). Once something has, the first who asks learns which rows that has changed (`news`): answers
+that were made of others are as good as new. The rows of the rest are read again. If they are the same bytes as before, so is the answer:
+nothing is decoded, and whoever has kept something with the caller or the version he was given finds the same ones again.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 import msgspec
@@ -31,6 +33,7 @@ from proxy.manifest.records import (
     Tenant,
 )
 from proxy.manifest.sqlite.layouts import decode_layout
+from proxy.manifest.sqlite.news import Moment, News, Row
 from proxy.manifest.sqlite.rows import Connection
 from proxy.manifest.sqlite.versions import decode_version, find_readable, readable
 
@@ -76,14 +79,24 @@ class _Known(NamedTuple):
     head: bytes | None
 
 
-class _Answer(NamedTuple):
-    """An answer about a version, what it was made of, and the log's head before that was read last."""
+@dataclass(slots=True)
+class _Answer:
+    """An answer about a version, what it was made of, and a moment at which that was so."""
 
     asker: Caller
     newest: _Newest
     is_whole: bool  # with what is needed to read it
     caller: Caller
-    head: bytes | None
+    rows: tuple[Row, ...]
+    moment: Moment | None
+
+    def holds_at(self, moment: Moment) -> bool:
+        """Tell whether it is as good as new at the last moment that was asked about."""
+        if self.moment is not moment:
+            if self.moment is None or not moment.is_none_changed_since(self.moment, self.rows):
+                return False
+            self.moment = moment
+        return True
 
 
 class KeptCallers:
@@ -96,16 +109,20 @@ class KeptCallers:
         self._packs: dict[ExtentId, tuple[bytes, Extent]] = {}  # many versions are in one
         self._answer_bytes = self._pack_bytes = 0
         self._asking = 0  # for room
+        self._news = News()
 
     def recall(
         self, head: bytes, access_key: AccessKeyId | None, bucket_name: BucketName | None, look: Look | None = None
     ) -> Caller | None:
-        """Return what was found last, if nothing has been committed since by this head of the log; else None. Nobody is asked."""
+        """Return what was found last, if by this head of the log it is known to be so still; else None. Nobody is asked."""
         if look is None:
             known = self._known.get((access_key, bucket_name))
             return known.caller if known is not None and known.head == head else None
+        moment = self._news.last
+        if moment is None or moment.head != head:
+            return None
         answer = self._answers.get((access_key, bucket_name, look.key))
-        if answer is None or answer.head != head or (look.to_read and not answer.is_whole):
+        if answer is None or (look.to_read and not answer.is_whole) or not answer.holds_at(moment):
             return None
         return answer.caller
 
@@ -120,6 +137,7 @@ class KeptCallers:
     ) -> Caller:
         """Return who asks, and the newest version of the key that is looked up. `head`: the log's, as it was before."""
         key, to_read = (None, False) if look is None else look
+        moment = None if look is None or head is None else self._news.catch_up(connection, head)  # before all else is read
         who = (access_key, bucket_name)
         known = self._known.get(who)
         newest = None
@@ -136,7 +154,7 @@ class KeptCallers:
                 _, newest = _newest(connection, caller.bucket, key)
         if key is None or newest is None or caller.bucket is None:
             return caller
-        return self._answer(connection, (*who, key), caller, caller.bucket, newest, to_read=to_read, head=head)
+        return self._answer(connection, (*who, key), caller, caller.bucket, newest, to_read=to_read, moment=moment)
 
     def _read(self, connection: Connection, who: Who, head: bytes | None) -> Caller:
         generation, *records = connection.execute(_CALLER, who).fetchone()
@@ -160,14 +178,15 @@ class KeptCallers:
         newest: _Newest,
         *,
         to_read: bool,
-        head: bytes | None,
+        moment: Moment | None,
     ) -> Caller:
         """Return the caller with the version found: the same ones as before, if nothing of them has changed."""
         kept = self._answers.get(about)
         # What the row does not tell is the extents of a version that is in no pack: they are loaded each time.
         is_all_told = newest.pack is not None or not (to_read or (kept is not None and kept.is_whole))
         if kept is not None and is_all_told and kept.asker is caller and kept.newest == newest:
-            answer = kept._replace(head=head)
+            answer = kept
+            answer.moment = moment
         else:
             found = self._found(connection, bucket, newest, about[2], to_read=to_read)
             if found is None:  # it was replaced, and that one deleted
@@ -176,7 +195,8 @@ class KeptCallers:
                 return _with_found(caller, found)
             if not self._has_room(about, len(newest.record)):
                 return _with_found(caller, found)
-            answer = _Answer(caller, newest, to_read or newest.pack is not None, _with_found(caller, found), head)
+            rows: tuple[Row, ...] = (about[2].encode(), *[extent.id for extent in found.extents])
+            answer = _Answer(caller, newest, to_read or newest.pack is not None, _with_found(caller, found), rows, moment)
         self._answers[about] = answer
         return answer.caller
 

@@ -169,6 +169,7 @@ def apply_rows(connection: Connection, rows: Iterable[Row], *, note: bool) -> No
         connection.execute(statement, parameters)
     if not note:
         connection.execute("DELETE FROM outbox WHERE sequence > ?", (noted,))
+        connection.execute("UPDATE generation SET number = number + 1")  # for whoever keeps rows, and goes by the notes: see `news`
 
 
 def _change(table: Table, row: Row) -> tuple[str, tuple[Column, ...]]:
@@ -197,3 +198,4 @@ def continue_journal(connection: Connection, segment: StoredSegment, identity: s
     connection.execute("DELETE FROM gone")
     connection.execute("DELETE FROM outbox")
     connection.execute("INSERT INTO outbox VALUES (?, -1, 0, 0, 0)", (segment.sequence,))
+    connection.execute("UPDATE generation SET number = number + 1")  # as above
