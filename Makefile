@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help run run-moto test test-azure test-clients mutants soak drill breaks doors fuzz check bench bench-wan clean
 
 help: ## Show the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
 run: $(VENV)/.installed ## Start the proxy with CONFIG, on 127.0.0.1:PORT if given; WORKERS=N for several processes
 	@exec $(BIN)/shardgate serve --config $(CONFIG) $(if $(PORT),--listen 127.0.0.1:$(PORT)) --workers $(WORKERS)

@@ -81,7 +81,7 @@ def pause(name: str, config: ConfigOption = DEFAULT_CONFIG) -> None:
 def resume(name: str, config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Resume a job that was paused."""
     with_services(config, lambda services: _pause(services, name, paused=False))
-    print(f"{name} is not paused")
+    print(f"{name} is no longer paused")
 
 
 async def _pause(services: Services, name: str, *, paused: bool) -> None:

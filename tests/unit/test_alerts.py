@@ -38,7 +38,7 @@ def metrics_of(expression: str) -> Iterator[tuple[str, list[str]]]:
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
 def test_a_rule_asks_for_what_is_counted(rule: dict) -> None:
-    known = {name: set(labels) for name, labels in counted()} | OF_PROMETHEUS
+    known = {name: set(labels) for name, labels in counted().items()} | OF_PROMETHEUS
     asked = list(metrics_of(rule["expr"]))
     assert asked
     for name, labels in asked:
