@@ -22,7 +22,7 @@ from tests.laboratory import Laboratory, laboratory
 from tests.packing import extents, packs, put_pack
 
 CLIENTS = 6
-REQUESTS = 40  # of each client, at least
+REQUESTS = 40  # of each client, at least; then one beside each step of the background, so that no machine lets them run away from it
 SMALL = (1, 300, 4096, 12_000)
 LARGE = 300_000
 LARGE_SHARE = 0.1  # of what is put
@@ -100,13 +100,19 @@ def wide_too(config: Config) -> Config:
 async def traffic(lab: Laboratory, clients: list[Client], campaign: Campaign | None = None) -> int:
     """Let clients make requests, and background work go on beside them, until a round of the campaign is over, or, without one, until as
     many packs were written anew as a client makes requests. Return how many were."""
+    turns = [asyncio.Semaphore(REQUESTS) for _ in clients]
     ended, rewritten = asyncio.Event(), 0
 
-    async def requests(client: Client) -> None:
+    async def requests(client: Client, turn: asyncio.Semaphore) -> None:
         made = 0
         while made < REQUESTS or not ended.is_set():
+            await turn.acquire()
             await client.request()
             made += 1
+
+    def let_clients_go_on() -> None:
+        for turn in turns:
+            turn.release()
 
     async def background() -> None:
         nonlocal rewritten
@@ -116,12 +122,14 @@ async def traffic(lab: Laboratory, clients: list[Client], campaign: Campaign | N
             if campaign is not None:
                 await lab.worker("campaigns").step()
                 await check_rules(lab)
+            let_clients_go_on()
 
     async with asyncio.TaskGroup() as group:
-        for client in clients:
-            group.create_task(requests(client))
+        for client, turn in zip(clients, turns, strict=True):
+            group.create_task(requests(client, turn))
         await background()
         ended.set()
+        let_clients_go_on()
     await lab.settled()
     return rewritten
 
