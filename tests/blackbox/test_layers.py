@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import threading
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from bench.layers import LAYERS, MODULES, REST, WORKLOADS, layer_of
+from bench.layers import LAYERS, MODULES, REST, WORKLOADS, interrupted_by_own_clock, layer_of
 from tests.servers import ROOT
 
 
@@ -26,6 +29,28 @@ def test_the_cost_of_each_layer_is_told_and_adds_up_to_what_the_process_used(tmp
         assert 0 < sum(costs[layer] for layer in LAYERS) <= 1.05 * costs["whole"]  # some threads are the libraries' own
     assert measures["PUT"]["manifest"] > 0 < measures["PUT"]["stores"]
     assert f"({measures['PUT']['whole']:,.0f})" in printed.stdout
+
+
+def test_a_thread_is_interrupted_for_what_it_uses_and_not_for_others() -> None:
+    interrupted = list[int]()
+    previous = signal.signal(signal.SIGPROF, lambda number, _: interrupted.append(number))
+    try:
+        with interrupted_by_own_clock(0.02):
+            other = threading.Thread(target=_use, args=(0.2,))
+            other.start()
+            other.join()
+            assert interrupted == []
+            _use(0.2)
+            assert interrupted
+    finally:
+        signal.signal(signal.SIGPROF, previous)
+
+
+def _use(seconds: float) -> None:
+    """Use the processor for so long."""
+    until = time.thread_time() + seconds
+    while time.thread_time() < until:
+        pass
 
 
 def test_the_layers_name_modules_that_there_are() -> None:
