@@ -19,7 +19,6 @@ are what pins a bad column to its store, parity included; without it, repair, sc
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple
 
@@ -205,7 +204,7 @@ def _deal(bodies: Sequence[tuple[int, int]], k: int) -> tuple[tuple[tuple[int, .
     return tuple(tuple(column) for column in columns), max(lengths)
 
 
-class SlotContent(NamedTuple):
+class SlotContent(msgspec.Struct, frozen=True):
     """What is to be a slot: an object's bytes, and what the table is to say of it."""
 
     bucket: str
@@ -215,8 +214,7 @@ class SlotContent(NamedTuple):
     plaintext: bytes | memoryview
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arrangement:
+class Arrangement(msgspec.Struct, frozen=True, kw_only=True):
     """Where everything lies in a pack. `offsets` has those of the bodies that were not left out."""
 
     column_size: int
@@ -266,7 +264,7 @@ def arrange(contents: Sequence[SlotContent], composition: Composition) -> Arrang
     )
 
 
-class _Position(NamedTuple):
+class _Position(msgspec.Struct, frozen=True):
     column: int
     at: int
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+from msgspec import Struct
 
 from proxy.s3 import sigv2, sigv4
 from proxy.s3.claim import Claim, parse_authorization, parse_service_authorization
@@ -28,14 +30,14 @@ class Keys(Protocol):
         ...
 
 
-class Evidence(NamedTuple):
+class Evidence(Struct, frozen=True):
     """A claim, and the proof to be asked for. `prove` raises S3Error unless the keys are those that signed, in time and for here."""
 
     claim: Claim
     prove: Callable[[Keys], None]
 
 
-class Place(NamedTuple):
+class Place(Struct, frozen=True):
     """When and where a claim is judged. A signature may be for our region, or for any of the other names that clients take for one."""
 
     now_ms: int

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from proxy.s3.claim import HEX_SHA256, SIGNATURE, Claim, check_scope_date, header_payload_hash, header_timestamp, malformed
 from proxy.s3.parsing import META
@@ -43,7 +44,7 @@ _SIGNATURE_DIGITS = 64
 _OF_CUSTOMERS = "-customer-"  # keys of customers are in no memory longer than their request
 
 
-class Head(NamedTuple):
+class Head(Struct, frozen=True):
     """The head of a request that fits a shape. The headers are as `read_headers` returns them."""
 
     raw_path: str

@@ -78,12 +78,13 @@ class FrontDoor:
         found = self._shapes.find(data[:size].decode("latin-1"))
         if found is None:
             return False
-        known, (raw_path, headers) = found
+        known, head = found
+        headers = head.headers
         if len(data) - size != int(headers.get("content-length", "0")):
             return False
         method = known.shape.method
         self._begin(
-            Request(method=method, raw_path=raw_path, headers=headers, content=Whole(data[size:]), link=self._connection, known=known)
+            Request(method=method, raw_path=head.raw_path, headers=headers, content=Whole(data[size:]), link=self._connection, known=known)
         )
         return True
 

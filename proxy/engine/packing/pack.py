@@ -26,7 +26,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from traceback import clear_frames
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from proxy.codec.format import MAX_PACK_SIZE, MAX_PACK_SLOTS, MAX_TABLE_SIZE
 from proxy.codec.geometry import Scheme
@@ -103,7 +104,7 @@ class Packer:
         return gate
 
 
-class _Kind(NamedTuple):
+class _Kind(Struct, frozen=True):
     """What bodies must have in common to share a pack."""
 
     owner: str

@@ -10,10 +10,10 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
 from typing import TypeAlias, TypeVar
 
-from msgspec.structs import replace as with_fields
+from msgspec import Struct
+from msgspec.structs import replace
 
 from proxy.codec.geometry import Scheme, SegmentGeometry
 from proxy.codec.label import Label, encode_label
@@ -37,8 +37,7 @@ Committed = TypeVar("Committed")
 Make: TypeAlias = Callable[[SegmentKeys], bytes | bytearray | memoryview]  # the plaintext of a segment, once its keys are known
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PackKind:
+class PackKind(Struct, frozen=True, kw_only=True):
     """What a pack is coded, sealed and placed by. Only objects that have all of it in common may share one."""
 
     policy: Policy
@@ -46,8 +45,7 @@ class PackKind:
     cipher: TenantCipher
 
 
-@dataclass(frozen=True, slots=True)
-class StoredSegment:
+class StoredSegment(Struct, frozen=True):
     """What lies in the stores, and is nowhere visible yet. `offsets`: of a pack, by the place of an object in what was given."""
 
     layout: Layout
@@ -96,17 +94,17 @@ class PackPutter:
         Whoever gets what is stored commits it, in the next breath. On any failure it is queued for deletion. Raises `NotEnoughShards`.
         """
         table = Label(bucket="", key="", segment=0, offset=0, table_offset=arrangement.table_offset, table_size=len(arrangement.table))
-        label = with_fields(table, stored_anew=stored_anew)
+        label = replace(table, stored_anew=stored_anew)
         geometry = pack_geometry(kind.scheme, arrangement)
         stored = await self._store(kind, geometry, lambda keys: arrangement.plaintext(keys, contents), label, held)
         content_size = sum(len(contents[body].plaintext) for body in arrangement.offsets)
-        layout = with_fields(stored.layout, slots=len(arrangement.offsets), content_size=content_size)
+        layout = replace(stored.layout, slots=len(arrangement.offsets), content_size=content_size)
         return replace(stored, layout=layout, offsets=arrangement.offsets)
 
     async def store_alone(self, kind: PackKind, content: SlotContent, held: Grant, *, stored_anew: int = 0) -> StoredSegment:
         """As `store`, of an object that is to be a segment of its own."""
         first = Label(bucket=content.bucket, key=content.key, version_id=content.version_id, segment=0, offset=0, record=content.record)
-        label = with_fields(first, stored_anew=stored_anew)
+        label = replace(first, stored_anew=stored_anew)
         geometry = SegmentGeometry(kind.scheme, len(content.plaintext))
         return await self._store(kind, geometry, lambda _: content.plaintext, label, held)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from dataclasses import dataclass
 
-from msgspec import msgpack
+from msgspec import Struct, msgpack
+from msgspec.structs import replace
 
 from proxy.codec.geometry import Scheme
 from proxy.codec.slots import ALWAYS_PACKED_SIZE, SlotContent
@@ -24,8 +24,7 @@ ENTRY_ALLOWANCE = 64  # names of fields, and numbers
 PACK_FOOTER_ALLOWANCE = 1024  # the label of a pack has no record
 
 
-@dataclass(slots=True, eq=False)
-class Arrived:
+class Arrived(Struct, eq=False):
     """A body that is here whole and has passed every check. `outcome`: the version that it becomes, or why it does not."""
 
     destination: VersionDestination
@@ -56,8 +55,7 @@ class Arrived:
 
     def let_go(self) -> None:
         """Drop the bytes: the stores have them."""
-        bucket, key, version_id, record, _ = self.content
-        self.content = SlotContent(bucket, key, version_id, record, b"")  # `_replace` takes three times as long
+        self.content = replace(self.content, plaintext=b"")
 
     def end(self, outcome: Version | BaseException) -> None:
         """Tell what became of it, if somebody still waits for that."""

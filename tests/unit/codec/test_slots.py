@@ -102,7 +102,12 @@ def test_a_pack_is_an_ordinary_segment_and_its_table_names_every_slot(scheme: Sc
     entries = decode_table(made.table.extract(made.keys, plaintext))
     assert len(entries) == len(sizes)
     for entry, content in zip(entries, made.contents, strict=True):
-        assert (entry.bucket, entry.key, entry.version_id, entry.record) == content[:4]
+        assert (entry.bucket, entry.key, entry.version_id, entry.record) == (
+            content.bucket,
+            content.key,
+            content.version_id,
+            content.record,
+        )
         assert Slot(made.keys.geometry, entry.offset, entry.size).extract(made.keys, plaintext) == content.plaintext
 
 
