@@ -12,6 +12,7 @@ from proxy.errors import ProxyError
 from proxy.manifest.records import Garbage, ObjectKey, VersionId
 from proxy.manifest.sqlite import log_sync
 from proxy.manifest.sqlite.adapter import SqliteManifest
+from proxy.manifest.sqlite.batches import prepare
 from proxy.manifest.sqlite.database import connect
 from proxy.manifest.sqlite.deletions import LatestDeletion, delete_latest
 from proxy.manifest.sqlite.ledger import split_garbage
@@ -26,6 +27,7 @@ BODY = b"body " * 1000
 def delete_without_a_sync(path: Path, lab: Laboratory, key: str) -> None:
     """Delete as another process does that has committed, and not synced yet, and has queued what became garbage for each store."""
     with closing(connect(path, busy_seconds=5)) as other:
+        prepare(other)
         other.execute("PRAGMA synchronous = NORMAL")
         other.execute("BEGIN IMMEDIATE")
         delete_latest(other, LatestDeletion(lab.bucket.id, ObjectKey(key), VersionId("marker"), 0))

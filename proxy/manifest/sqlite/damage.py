@@ -35,7 +35,6 @@ Key = TypeVar("Key", ExtentId, SegmentId)
 _COLUMNS = "extent, segment, shard, kind, store, generation"
 _DAMAGE_OF = f"SELECT {_COLUMNS}, since FROM damage WHERE extent = ? AND segment = ? ORDER BY shard"  # noqa: S608 - of constants
 _DAMAGE_AT = f"SELECT {_COLUMNS} FROM damage WHERE extent = ? AND segment = ? AND shard = ?"  # noqa: S608 - of constants
-_IS_DAMAGED = "SELECT 1 FROM damage WHERE extent = ?1 UNION ALL SELECT 1 FROM repair WHERE extent = ?1 LIMIT 1"
 _FORGET = "DELETE FROM damage WHERE extent = ? AND segment = ? AND shard = ?"
 # A seek each redundancy there is: how many rows wait for later does not matter.
 _REDUNDANCIES = (
@@ -74,14 +73,6 @@ def note_missing(connection: Connection, extent_id: ExtentId, layout: Layout, no
     connection.executemany("INSERT INTO damage VALUES (?, ?, ?, ?, ?, ?, ?)", [(*_row(damage), now_ms) for damage in found])
     for segment_id in dict.fromkeys(damage.segment_id for damage in found):
         _queue(connection, extent_id, layout, segment_id, now_ms + ARRIVES_WITHIN_MS)
-
-
-def forget_extent(connection: Connection, extent_id: ExtentId) -> None:
-    """An extent is gone, and its damage with it. Mostly there is none: to look takes a third as long as to delete nothing."""
-    if connection.execute(_IS_DAMAGED, (extent_id,)).fetchone() is None:
-        return
-    connection.execute("DELETE FROM damage WHERE extent = ?", (extent_id,))
-    connection.execute("DELETE FROM repair WHERE extent = ?", (extent_id,))
 
 
 def report_damage(connection: Connection, reports: Sequence[Damage], now_ms: int) -> int:

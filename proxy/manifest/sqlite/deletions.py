@@ -9,19 +9,21 @@ from proxy.clock import Instant
 from proxy.errors import ManifestConflict
 from proxy.manifest.drafts import NO_CONDITIONS, Conditions
 from proxy.manifest.events import Cause
-from proxy.manifest.plans.versions import VersionChange, plan_delete_latest, plan_delete_version
+from proxy.manifest.plans.versions import VersionChange, order_of, plan_delete_latest, plan_delete_version
 from proxy.manifest.records import Bucket, BucketId, ExtentRef, ObjectKey, Version, VersionId
+from proxy.manifest.sqlite.batches import distinct_runs
 from proxy.manifest.sqlite.buckets import need_bucket
 from proxy.manifest.sqlite.events import marker_made, note_event
 from proxy.manifest.sqlite.extents import release
 from proxy.manifest.sqlite.replication import queue_replicas
 from proxy.manifest.sqlite.rows import Connection
 from proxy.manifest.sqlite.versions import (
-    add_version,
+    Addition,
+    add_versions,
     change_versions,
-    find_replaceable,
+    find_newest,
+    find_null,
     find_version,
-    remember_gone,
     take_out,
     trusted_of,
 )
@@ -43,25 +45,37 @@ class LatestDeletion(NamedTuple):
 
 def delete_each_latest(connection: Connection, deletions: Sequence[LatestDeletion]) -> list[Version | ManifestConflict | None]:
     """Delete each in its turn, and return the marker that it made, or why it was refused. Each is planned before anything of it is written:
-    one that is refused has nothing to undo. What is gone is remembered at the end, and what they leave of extents and packs is counted out,
-    once for each."""
-    buckets: dict[BucketId, Bucket] = {}
+    one that is refused has nothing to undo. What they leave of extents and packs is counted out at the end, once for each."""
     outcomes: list[Version | ManifestConflict | None] = []
     released: list[ExtentRef] = []
-    gone: list[tuple[BucketId, Version]] = []
-    for deletion in deletions:
+    for run in distinct_runs(deletions, _key):
+        outcomes += _delete_run(connection, run, released)
+    release(connection, released, deletions[0].now_ms)
+    return outcomes
+
+
+def _key(deletion: LatestDeletion) -> tuple[BucketId, ObjectKey]:
+    return deletion.bucket_id, deletion.key
+
+
+def _delete_run(
+    connection: Connection, deletions: Sequence[LatestDeletion], released: list[ExtentRef]
+) -> list[Version | ManifestConflict | None]:
+    """Delete different keys. What they leave is added to `released`."""
+    buckets: dict[BucketId, Bucket] = {}
+    outcomes: list[Version | ManifestConflict | None] = []
+    gone: list[tuple[BucketId, Version, int]] = []
+    for deletion, newest in zip(deletions, find_newest(connection, [_key(one) for one in deletions]), strict=True):
         try:
             bucket = buckets.get(deletion.bucket_id) or need_bucket(connection, deletion.bucket_id)
-            change = _plan(connection, bucket, deletion)
+            change = _plan(connection, bucket, newest, deletion)
         except ManifestConflict as error:
             outcomes.append(error)
             continue
         buckets[bucket.id] = bucket
         outcomes.append(_carry_out(connection, bucket, change, deletion, gone))
         released += change.released
-    remember_gone(connection, gone)
-    if released:
-        release(connection, released, deletions[0].now_ms)
+    take_out(connection, gone)
     return outcomes
 
 
@@ -72,12 +86,11 @@ def delete_latest(connection: Connection, deletion: LatestDeletion) -> Version |
     return outcome
 
 
-def _plan(connection: Connection, bucket: Bucket, deletion: LatestDeletion) -> VersionChange:
-    newest, null = find_replaceable(connection, bucket, deletion.key)
+def _plan(connection: Connection, bucket: Bucket, newest: Version | None, deletion: LatestDeletion) -> VersionChange:
     return plan_delete_latest(
         bucket,
         newest,
-        null,
+        find_null(connection, bucket, deletion.key, newest),
         deletion.key,
         marker_id=deletion.marker_id,
         now_ms=deletion.now_ms,
@@ -87,17 +100,16 @@ def _plan(connection: Connection, bucket: Bucket, deletion: LatestDeletion) -> V
 
 
 def _carry_out(
-    connection: Connection, bucket: Bucket, change: VersionChange, deletion: LatestDeletion, gone: list[tuple[BucketId, Version]]
+    connection: Connection, bucket: Bucket, change: VersionChange, deletion: LatestDeletion, gone: list[tuple[BucketId, Version, int]]
 ) -> Version | None:
-    """Carry out a change. What it adds to `gone` is to be remembered."""
+    """Carry out a change, but for what it adds to `gone`: that is to be taken out."""
     now_ms, cause = deletion.now_ms, deletion.cause
     if change.added is None:
-        take_out(connection, bucket.id, change)
         for version in change.removed:
-            gone.append((bucket.id, version))
+            gone.append((bucket.id, version, order_of(version)))
             note_event(connection, bucket.id, version, cause, now_ms)
         return None
-    marker = add_version(connection, bucket.id, change)
+    (marker,) = add_versions(connection, [Addition(bucket.id, change)])
     note_event(connection, bucket.id, marker, marker_made(cause), now_ms)
     if deletion.replicates:
         queue_replicas(connection, bucket, marker, now_ms)

@@ -15,6 +15,7 @@ from proxy.codec.format import parse_prefix, segment_prefix
 from proxy.errors import IntentRevoked
 from proxy.manifest.damage import Leftover
 from proxy.manifest.records import Garbage, GarbageSegment, Intent, IntentId, SegmentId, Settlement
+from proxy.manifest.sqlite.batches import put_in
 from proxy.manifest.sqlite.rows import Connection, encode
 from proxy.manifest.sqlite.stores import known_stores
 
@@ -25,7 +26,6 @@ REVOKED_KEPT_MS = 24 * 60 * 60 * 1000
 ANYWHERE = ""  # the store of garbage that may lie in any
 SEVERAL = "*"  # of segments whose shards lie in several
 _QUEUE = "INSERT OR IGNORE INTO garbage (store, due, name, search) VALUES (?, ?, ?, ?)"
-_QUEUE_SEGMENT = "INSERT OR IGNORE INTO garbage VALUES (?, ?, ?, ?, ?)"
 _DUE_SEGMENTS = "SELECT due, name, shards FROM garbage WHERE store = ? AND due <= ? ORDER BY due, name LIMIT ?"
 _DELETE_ROW = "DELETE FROM garbage WHERE store = ? AND due = ? AND name = ?"
 _CONFIRMED = "DELETE FROM leftover WHERE name BETWEEN ? AND ? AND store = ?"
@@ -117,7 +117,7 @@ def queue_garbage(connection: Connection, segments: Iterable[GarbageSegment], no
     doomed = tuple(segments)
     rows = [_garbage_row(segment, now_ms) for segment in doomed]
     sought = [segment_prefix(segment.id) for segment in doomed if segment.strays]
-    if connection.executemany(_QUEUE_SEGMENT, rows).rowcount < len(rows):  # in this very millisecond, and perhaps with other stores
+    if put_in(connection, "OR IGNORE INTO garbage", rows) < len(rows):  # in this very millisecond, and perhaps with other stores
         sought = [name for _, _, name, _, _ in rows]
     if sought:
         connection.executemany(_QUEUE, [(ANYWHERE, now_ms, name, 1) for name in sought])

@@ -15,6 +15,7 @@ from proxy.manifest.drafts import NO_CONDITIONS, PackedDraft
 from proxy.manifest.packs import SMALL_BYTES, SMALL_SLOTS, Pack, SlotMove, SlotPlace, SlotUser
 from proxy.manifest.plans.packs import may_move
 from proxy.manifest.records import Bucket, BucketId, ExtentId, ExtentRef, Layout, ObjectKey, Settlement, Version
+from proxy.manifest.sqlite.batches import distinct_runs
 from proxy.manifest.sqlite.buckets import need_bucket
 from proxy.manifest.sqlite.campaigns import note_late_policy
 from proxy.manifest.sqlite.extents import add_extent, release
@@ -22,7 +23,7 @@ from proxy.manifest.sqlite.layouts import find_layout
 from proxy.manifest.sqlite.ledger import settle_commit
 from proxy.manifest.sqlite.rows import Connection, encode, one
 from proxy.manifest.sqlite.slots import add_pack, is_used, slot_of
-from proxy.manifest.sqlite.versions import find_gone, is_anything_gone, make_visible, plan_draft
+from proxy.manifest.sqlite.versions import Commit, find_each_gone, find_newest, make_visible, plan_draft
 
 _buckets = msgspec.msgpack.Decoder(Bucket)
 _versions = msgspec.msgpack.Decoder(Version)
@@ -54,31 +55,59 @@ def commit_pack(
 ) -> list[Version | ManifestConflict]:
     """Commit each version in its turn, as `commit_version` would, and return what became of it. Each is planned before anything of it is
     written: one that is refused has nothing to undo."""
-    buckets: dict[BucketId, Bucket] = {}
     outcomes: list[Version | ManifestConflict] = []
     released: list[ExtentRef] = []
     extent_id: ExtentId | None = None
-    is_gone = is_anything_gone(connection)  # mostly not, and then no key is asked for
-    for draft, offset in packed:
-        try:
-            bucket = buckets.get(draft.bucket_id) or need_bucket(connection, draft.bucket_id)
-            gone = find_gone(connection, draft.bucket_id, draft.key) if is_gone else -1
-            commit = plan_draft(connection, bucket, draft, NO_CONDITIONS, instant, gone=gone)
-        except ManifestConflict as error:
-            outcomes.append(error)
-            continue
-        if extent_id is None:
+    for run in distinct_runs(packed, _key):
+        plans = _plan_run(connection, run, instant)
+        if extent_id is None and any(isinstance(plan, Commit) for plan in plans):
             settle_commit(connection, settlements)
             extent_id = add_whole_pack(connection, layout, packed, now_ms)
-        if buckets.setdefault(bucket.id, bucket) is bucket:
-            note_late_policy(connection, bucket, [layout])
-        outcomes.append(make_visible(connection, commit, (_ref(extent_id, draft.size, offset),)))
-        released += commit.change.released
+        if extent_id is None:
+            outcomes += [plan for plan in plans if isinstance(plan, ManifestConflict)]
+        else:
+            outcomes += _commit_run(connection, extent_id, layout, run, plans)
+            released += [ref for plan in plans if isinstance(plan, Commit) for ref in plan.change.released]
     if extent_id is not None:
         release(connection, released, now_ms)
         refused = [one for one, outcome in zip(packed, outcomes, strict=True) if isinstance(outcome, ManifestConflict)]
         leave_refused(connection, extent_id, refused, now_ms)
     return outcomes
+
+
+def _key(packed: PackedDraft) -> tuple[BucketId, ObjectKey]:
+    return packed.draft.bucket_id, packed.draft.key
+
+
+def _plan_run(connection: Connection, packed: Sequence[PackedDraft], instant: Instant) -> list[Commit | ManifestConflict]:
+    """Plan the versions of different keys."""
+    buckets: dict[BucketId, Bucket] = {}
+    plans: list[Commit | ManifestConflict] = []
+    keys = [_key(one) for one in packed]
+    for (draft, _), newest, gone in zip(packed, find_newest(connection, keys), find_each_gone(connection, keys), strict=True):
+        try:
+            bucket = buckets.get(draft.bucket_id) or need_bucket(connection, draft.bucket_id)
+            plans.append(plan_draft(connection, bucket, newest, draft, NO_CONDITIONS, instant, gone=gone))
+        except ManifestConflict as error:
+            plans.append(error)
+        else:
+            buckets[bucket.id] = bucket
+    return plans
+
+
+def _commit_run(
+    connection: Connection, extent_id: ExtentId, layout: Layout, packed: Sequence[PackedDraft], plans: Sequence[Commit | ManifestConflict]
+) -> list[Version | ManifestConflict]:
+    """Commit what is planned, and return what became of each."""
+    commits = [
+        (plan, (_ref(extent_id, draft.size, offset),))
+        for (draft, offset), plan in zip(packed, plans, strict=True)
+        if isinstance(plan, Commit)
+    ]
+    for bucket in {commit.bucket.id: commit.bucket for commit, _ in commits}.values():
+        note_late_policy(connection, bucket, [layout])
+    made = iter(make_visible(connection, commits))
+    return [plan if isinstance(plan, ManifestConflict) else next(made) for plan in plans]
 
 
 def add_whole_pack(connection: Connection, layout: Layout, packed: Sequence[PackedDraft], now_ms: int) -> ExtentId:

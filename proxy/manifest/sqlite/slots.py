@@ -15,8 +15,6 @@ from proxy.manifest.sqlite.rows import Connection
 
 _IN_USE = "SELECT 1 FROM version INDEXED BY version_slot WHERE pack = ?1 AND slot = ?2"
 _LEAVE = "UPDATE pack SET live = live - ?3, slots = slots - ?2, dead_since = coalesce(dead_since, ?4) WHERE extent = ?1"
-# A pack has at least as many uses as slots in use. Where as many uses are left as there are slots without those, nobody uses those.
-_LEAVE_ALL = f"{_LEAVE} AND slots - ?2 = (SELECT refs FROM extent WHERE id = ?1)"  # noqa: S608 - of constants
 
 
 def slot_of(version: Version) -> tuple[ExtentId | None, int | None]:
@@ -30,17 +28,21 @@ def slot_of(version: Version) -> tuple[ExtentId | None, int | None]:
 def leave_slots(connection: Connection, released: Iterable[ExtentRef], now_ms: int) -> None:
     """Count out the slots that nobody uses any more. To be called when the rows of versions that go are gone, and the new ones there, and
     references are counted."""
-    left: dict[ExtentId, dict[int, int]] = {}  # sizes of slots, by pack and offset: a slot that two of them used is left once
+    for extent_id, slots in slots_of(released).items():
+        leave_unused(connection, extent_id, slots, now_ms)
+
+
+def slots_of(released: Iterable[ExtentRef]) -> dict[ExtentId, dict[int, int]]:
+    """Return the sizes of the slots that are released, by pack and offset: a slot that two of them used is left once."""
+    left: dict[ExtentId, dict[int, int]] = {}
     for ref in released:
         if ref.offset is not None:
             left.setdefault(ref.id, {})[ref.offset] = ref.size
-    for extent_id, slots in left.items():
-        if not connection.execute(_LEAVE_ALL, (extent_id, len(slots), sum(slots.values()), now_ms)).rowcount:
-            _leave_unused(connection, extent_id, slots, now_ms)
+    return left
 
 
-def _leave_unused(connection: Connection, extent_id: ExtentId, slots: Mapping[int, int], now_ms: int) -> None:
-    """Count out those that no copy uses, if the pack is still there."""
+def leave_unused(connection: Connection, extent_id: ExtentId, slots: Mapping[int, int], now_ms: int) -> None:
+    """Count out those slots of a pack that no copy uses, if the pack is still there."""
     if connection.execute("SELECT 1 FROM pack WHERE extent = ?", (extent_id,)).fetchone() is None:
         return
     unused = {offset: size for offset, size in slots.items() if not is_used(connection, extent_id, offset)}
@@ -80,7 +82,3 @@ def pack_kind(layout: Layout) -> str:
 def change_kind(connection: Connection, extent_id: ExtentId, layout: Layout) -> None:
     """Say of which kind a pack is whose layout has changed."""
     connection.execute("UPDATE pack SET kind = ? WHERE extent = ?", (pack_kind(layout), extent_id))
-
-
-def forget_pack(connection: Connection, extent_id: ExtentId) -> None:
-    connection.execute("DELETE FROM pack WHERE extent = ?", (extent_id,))

@@ -22,7 +22,7 @@ from proxy.manifest.sqlite.ledger import settle_commit
 from proxy.manifest.sqlite.replication import queue_replicas, to_replicate
 from proxy.manifest.sqlite.rows import Connection, encode, one
 from proxy.manifest.sqlite.slots import leave_slots
-from proxy.manifest.sqlite.versions import add_version, find_gone, find_replaceable, find_version, with_full_lock
+from proxy.manifest.sqlite.versions import Addition, add_versions, find_gone, find_replaceable, find_version, with_full_lock
 
 _uploads = msgspec.msgpack.Decoder(Upload)
 _parts = msgspec.msgpack.Decoder(Part)
@@ -89,7 +89,7 @@ def complete_upload(
     change = plan_commit(bucket, newest, null, draft, conditions, gone=gone, upload_id=upload_id)
     completion = plan_completion(list_parts(connection, upload_id, 0, 10_000), parts)
     change_references(connection, released=change.released + completion.released, now_ms=draft.modified_ms)
-    version = add_version(connection, bucket.id, change, completion.extents, draft.parts)
+    (version,) = add_versions(connection, [Addition(bucket.id, change, completion.extents, draft.parts)])
     leave_slots(connection, change.released, draft.modified_ms)
     note_event(connection, bucket.id, version, draft.cause, draft.modified_ms)
     queue_replicas(connection, bucket, version, draft.modified_ms)

@@ -35,6 +35,7 @@ from proxy.manifest.records import (
     VersionId,
 )  # fmt: skip
 from proxy.manifest.replication import PendingReplica
+from proxy.manifest.sqlite.batches import look_up, put_in
 from proxy.manifest.sqlite.buckets import need_bucket
 from proxy.manifest.sqlite.campaigns import note_late_policy, refuse_moved
 from proxy.manifest.sqlite.events import note_event
@@ -54,11 +55,10 @@ _PROMOTE_NEWEST = (
     "UPDATE version SET latest = 1 WHERE bucket = ?1 AND key = ?2"
     " AND order_key = (SELECT min(order_key) FROM version WHERE bucket = ?1 AND key = ?2)"
 )
-
-_REMEMBER_GONE = (
-    "INSERT INTO gone VALUES (?1, ?2, ?3, ?4) ON CONFLICT (bucket, key) DO UPDATE SET written = max(written, ?3), sequence = ?4"
-)
+_WRITTEN_GONE = "SELECT written FROM gone WHERE bucket = ? AND key = ?"
 _FIND_NEWEST = "SELECT record, latest, version_id FROM version WHERE bucket = ?1 AND key = ?2 ORDER BY order_key LIMIT 1"
+# Of one column: `latest`, a digit, comes before the record.
+_FIND_NEWEST_MARKED = "SELECT CAST(latest || record AS BLOB) FROM version WHERE bucket = ? AND key = ? ORDER BY order_key LIMIT 1"
 _FIND_OLDER = (
     "SELECT record, latest FROM version INDEXED BY version_older WHERE bucket = ?1 AND key = ?2 AND version_id = ?3 AND latest = 0"
 )
@@ -78,6 +78,12 @@ def find_version(connection: Connection, bucket_id: BucketId, key: ObjectKey, ve
     else:
         row = connection.execute(_FIND_NAMED, (bucket_id, key.encode(), version_id)).fetchone()
     return None if row is None else decode_version(row[0], row[1])
+
+
+def find_newest(connection: Connection, keys: Sequence[tuple[BucketId, ObjectKey]]) -> list[Version | None]:
+    """Return the newest version of each of many keys."""
+    found = look_up(connection, _FIND_NEWEST_MARKED, [(bucket_id, key.encode()) for bucket_id, key in keys])
+    return [decode_version(marked[1:], marked[0] - ord("0")) if isinstance(marked, bytes) else None for marked in found]
 
 
 def walk_versions(connection: Connection, bucket_id: BucketId, prefix: str, after: tuple[str, int], limit: int) -> tuple[Version, ...]:
@@ -129,7 +135,8 @@ def commit_version(
     connection: Connection, draft: VersionDraft, conditions: Conditions, settlements: Sequence[Settlement], instant: Instant
 ) -> Version:
     bucket = need_bucket(connection, draft.bucket_id)
-    commit = plan_draft(connection, bucket, draft, conditions, instant, gone=find_gone(connection, bucket.id, draft.key))
+    newest = find_version(connection, bucket.id, draft.key)
+    commit = plan_draft(connection, bucket, newest, draft, conditions, instant, gone=find_gone(connection, bucket.id, draft.key))
     settle_commit(connection, settlements)
     refuse_moved(connection, commit.bucket, draft.shared_extents)
     refuse_unused(connection, draft.shared_extents)
@@ -138,7 +145,7 @@ def commit_version(
     released = commit.change.released
     if released or draft.shared_extents:
         change_references(connection, shared=draft.shared_extents, released=released, now_ms=draft.modified_ms)
-    version = make_visible(connection, commit, (*new, *draft.shared_extents))
+    (version,) = make_visible(connection, [(commit, (*new, *draft.shared_extents))])
     leave_slots(connection, released, draft.modified_ms)  # now: what is added may use the same slot
     return version
 
@@ -152,22 +159,30 @@ class Commit(NamedTuple):
 
 
 def plan_draft(
-    connection: Connection, bucket: Bucket, draft: VersionDraft, conditions: Conditions, instant: Instant, *, gone: int
+    connection: Connection,
+    bucket: Bucket,
+    newest: Version | None,
+    draft: VersionDraft,
+    conditions: Conditions,
+    instant: Instant,
+    *,
+    gone: int,
 ) -> Commit:
     """Say what the commit of a draft does, if it may be. Nothing is written."""
-    newest, null = find_replaceable(connection, bucket, draft.key)
+    null = find_null(connection, bucket, draft.key, newest)
     draft = to_replicate(bucket, with_full_lock(connection, bucket, draft, instant))
     return Commit(bucket, draft, plan_commit(bucket, newest, null, draft, conditions, gone=gone))
 
 
-def make_visible(connection: Connection, commit: Commit, extents: tuple[ExtentRef, ...]) -> Version:
-    """Carry out a commit, but for the references: those to what it releases are counted down by whoever calls."""
-    bucket, draft, change = commit
-    now_ms = draft.modified_ms
-    version = add_version(connection, bucket.id, change, extents, draft.parts)
-    note_event(connection, bucket.id, version, draft.cause, now_ms)
-    queue_replicas(connection, bucket, version, now_ms)
-    return version
+def make_visible(connection: Connection, commits: Sequence[tuple[Commit, tuple[ExtentRef, ...]]]) -> list[Version]:
+    """Carry out commits to different keys, each with its extents, but for the references: those to what they release are counted down by
+    whoever calls."""
+    additions = [Addition(bucket.id, change, extents, draft.parts) for (bucket, draft, change), extents in commits]
+    versions = add_versions(connection, additions)
+    for ((bucket, draft, _), _), version in zip(commits, versions, strict=True):
+        note_event(connection, bucket.id, version, draft.cause, draft.modified_ms)
+        queue_replicas(connection, bucket, version, draft.modified_ms)
+    return versions
 
 
 def with_full_lock(connection: Connection, bucket: Bucket, draft: VersionDraft, instant: Instant) -> VersionDraft:
@@ -178,70 +193,84 @@ def with_full_lock(connection: Connection, bucket: Bucket, draft: VersionDraft, 
 def find_replaceable(connection: Connection, bucket: Bucket, key: ObjectKey) -> tuple[Version | None, Version | None]:
     """Return the newest version of a key, and the null one if a commit replaces it and it is not the newest."""
     newest = find_version(connection, bucket.id, key)
+    return newest, find_null(connection, bucket, key, newest)
+
+
+def find_null(connection: Connection, bucket: Bucket, key: ObjectKey, newest: Version | None) -> Version | None:
+    """Return the null version of a key if a commit replaces it and it is not the newest."""
     if newest is None or newest.id == NULL_VERSION or not replaces_null_version(bucket):
-        return newest, None
-    return newest, find_version(connection, bucket.id, key, NULL_VERSION)
+        return None
+    return find_version(connection, bucket.id, key, NULL_VERSION)
 
 
-def add_version(
-    connection: Connection,
-    bucket_id: BucketId,
-    change: VersionChange,
-    extents: tuple[ExtentRef, ...] = (),
-    parts: tuple[PartSummary, ...] = (),
-) -> Version:
-    """Change the rows of a key to which a version is added, and return that. What is released is another step."""
-    if change.added is None:
+class Addition(NamedTuple):
+    """A change that adds a version to a key, and what that has beside what the change says."""
+
+    bucket_id: BucketId
+    change: VersionChange
+    extents: tuple[ExtentRef, ...] = ()
+    parts: tuple[PartSummary, ...] = ()
+
+
+def add_versions(connection: Connection, additions: Sequence[Addition]) -> list[Version]:
+    """Change the rows of keys, each another, to which versions are added, and return those. What is released is another step."""
+    take_out(connection, [(one.bucket_id, version, None) for one in additions for version in one.change.removed])
+    for one in additions:
+        _demote(connection, one.bucket_id, one.change)
+    versions = [_added(one) for one in additions]
+    rows = [_stored(one.bucket_id, version, one.parts) for one, version in zip(additions, versions, strict=True)]
+    put_in(connection, "INTO version", rows)
+    return versions
+
+
+def _added(addition: Addition) -> Version:
+    if addition.change.added is None:
         raise ValueError("nothing is added")
-    change_versions(connection, bucket_id, change)
-    version = replace(change.added, extents=extents)
-    store_version(connection, bucket_id, version, parts)
-    return version
+    return replace(addition.change.added, extents=addition.extents)
 
 
 def store_version(connection: Connection, bucket_id: BucketId, version: Version, parts: tuple[PartSummary, ...]) -> None:
     """Add the row of a version, with whatever place and mark it bears."""
+    put_in(connection, "INTO version", [_stored(bucket_id, version, parts)])
+
+
+def _stored(bucket_id: BucketId, version: Version, parts: tuple[PartSummary, ...]) -> tuple[object, ...]:
     marks = (version.id, int(version.is_latest), int(version.is_delete_marker))
-    connection.execute(
-        "INSERT INTO version VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (*_row(bucket_id, version), *marks, listed_line(version), encode(version), encode(parts) if parts else None, *slot_of(version)),
-    )
+    records = (listed_line(version), encode(version), encode(parts) if parts else None)
+    return *_row(bucket_id, version), *marks, *records, *slot_of(version)
 
 
 def change_versions(connection: Connection, bucket_id: BucketId, change: VersionChange) -> None:
     """Take out what goes, and the mark of the latest from what is demoted; what is added is another step."""
-    take_out(connection, bucket_id, change)
-    if change.added is None:
-        remember_gone(connection, [(bucket_id, version) for version in change.removed])
+    is_replaced = change.added is not None
+    take_out(connection, [(bucket_id, version, None if is_replaced else order_of(version)) for version in change.removed])
+    if change.promotes:
+        for version in change.removed:
+            connection.execute(_PROMOTE_NEWEST, (bucket_id, version.key.encode()))
+    _demote(connection, bucket_id, change)
+
+
+def take_out(connection: Connection, versions: Sequence[tuple[BucketId, Version, int | None]]) -> None:
+    """Take out the rows of what goes. With its number in the order of writes, which tells that nothing comes in its place, it is remembered
+    until the journal has all that was noted by now."""
+    put_in(connection, "INTO taken_out", [(*_row(bucket_id, version), written) for bucket_id, version, written in versions])
+
+
+def _demote(connection: Connection, bucket_id: BucketId, change: VersionChange) -> None:
     if change.demoted is not None:
         connection.execute("UPDATE version SET latest = 0 WHERE bucket = ? AND key = ? AND order_key = ?", _row(bucket_id, change.demoted))
 
 
-def take_out(connection: Connection, bucket_id: BucketId, change: VersionChange) -> None:
-    """Take out the rows of what goes. Where nothing is added, `remember_gone` follows."""
-    for version in change.removed:
-        connection.execute("DELETE FROM version WHERE bucket = ? AND key = ? AND order_key = ?", _row(bucket_id, version))
-        if change.promotes:
-            connection.execute(_PROMOTE_NEWEST, (bucket_id, version.key.encode()))
-
-
-def remember_gone(connection: Connection, gone: Sequence[tuple[BucketId, Version]]) -> None:
-    """Remember what this step has deleted, until the journal has all that was noted by now."""
-    if gone:
-        (noted,) = connection.execute("SELECT max(sequence) FROM outbox").fetchone()
-        rows = [(bucket_id, version.key.encode(), order_of(version), noted) for bucket_id, version in gone]
-        connection.executemany(_REMEMBER_GONE, rows)
-
-
-def is_anything_gone(connection: Connection) -> bool:
-    """Tell whether there is any key for which `find_gone` finds something."""
-    return connection.execute("SELECT 1 FROM gone LIMIT 1").fetchone() is not None
-
-
 def find_gone(connection: Connection, bucket_id: BucketId, key: ObjectKey) -> int:
     """Return the number of what was deleted of a key, while the journal may not have that; -1: of nothing."""
-    row = connection.execute("SELECT written FROM gone WHERE bucket = ? AND key = ?", (bucket_id, key.encode())).fetchone()
-    return -1 if row is None else int(row[0])
+    (gone,) = find_each_gone(connection, [(bucket_id, key)])
+    return gone
+
+
+def find_each_gone(connection: Connection, keys: Sequence[tuple[BucketId, ObjectKey]]) -> list[int]:
+    """As `find_gone`, of many keys."""
+    found = look_up(connection, _WRITTEN_GONE, [(bucket_id, key.encode()) for bucket_id, key in keys])
+    return [written if isinstance(written, int) else -1 for written in found]
 
 
 def _row(bucket_id: BucketId, version: Version) -> tuple[int, bytes, int]:

@@ -12,6 +12,7 @@ from proxy.clock import Clock
 from proxy.errors import ManifestUnavailable
 from proxy.manifest.begun import Begun
 from proxy.manifest.sqlite import epoch
+from proxy.manifest.sqlite.batches import prepare
 from proxy.manifest.sqlite.callers import KeptCallers
 from proxy.manifest.sqlite.database import BUSY_SHARE, connect, identity
 from proxy.manifest.sqlite.glances import Glances
@@ -96,6 +97,7 @@ class StepRunner:
         """Connect for commits, which the log is synced behind."""
         connection = self._connect()
         try:
+            prepare(connection)
             if IS_TOLD:
                 self._log.open(connection)
                 connection.execute("PRAGMA synchronous = NORMAL")
