@@ -36,7 +36,7 @@ from proxy.engine.reading.read import Reader
 from proxy.engine.tasks import BackgroundTasks
 from proxy.engine.throttle import Throttle
 from proxy.engine.workers import Runner, Worker
-from proxy.engine.writing.filling import Filler, segment_memory
+from proxy.engine.writing.filling import CodingThreads, Filler, segment_memory
 from proxy.engine.writing.intents import IntentLedger
 from proxy.engine.writing.quorum import ShardPutter
 from proxy.engine.writing.stragglers import LatePuts, Stragglers
@@ -44,6 +44,7 @@ from proxy.engine.writing.write import Writer
 from proxy.errors import ManifestFenced, ProxyError
 from proxy.journaling import Journal, make_journal
 from proxy.keyring import Keyring
+from proxy.lanes import Lanes
 from proxy.manifest.protocol import Manifest
 from proxy.openings import OpenedFleet, open_fleet, open_manifest, open_root_key
 from proxy.policies import make_policies
@@ -144,6 +145,7 @@ class _Ground:
     manifest: Manifest
     keyring: Keyring
     threads: ThreadPoolExecutor
+    coding: CodingThreads
     fleet: Fleet
     epoch: EpochKeeper
     budget: Budget
@@ -156,6 +158,7 @@ async def _open_ground(
     manifest = await opened.enter_async_context(open_manifest(config, clock))
     keyring = Keyring(await open_root_key(config, manifest))
     threads = opened.enter_context(ThreadPoolExecutor(THREADS, thread_name_prefix="codec"))
+    coding = _coding_threads(opened, workers)
     memory_bytes = config.limits.memory_mib * 1024 * 1024 // workers
     found = await opened.enter_async_context(_fleet(config, manifest, clock, record, tidy=serving))
     epoch = _epoch_keeper(config, manifest, keyring, found.fleet, clock)
@@ -171,10 +174,19 @@ async def _open_ground(
         manifest=manifest,
         keyring=keyring,
         threads=threads,
+        coding=coding,
         fleet=found.fleet,
         epoch=epoch,
         budget=budget,
     )
+
+
+def _coding_threads(opened: AsyncExitStack, workers: int) -> CodingThreads:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    whole, strides = Lanes(max(cores // workers, 1), name="codec-whole"), Lanes(THREADS, name="codec-strides")
+    opened.callback(whole.close)
+    opened.callback(strides.close)
+    return CodingThreads(whole=whole, strides=strides)
 
 
 def _epoch_keeper(config: Config, manifest: Manifest, keyring: Keyring, fleet: Fleet, clock: Clock) -> EpochKeeper:
@@ -197,6 +209,7 @@ async def _open_parts(opened: AsyncExitStack, ground: _Ground, cache: SealedCach
         policies=ground.policies,
         fleet=fleet,
         threads=threads,
+        coding=ground.coding,
         ledger=IntentLedger(manifest, clock, tasks, owner=owner, lease_seconds=limits.intent_seconds),
         epoch=ground.epoch,
         reader=Reader(manifest=manifest, fleet=fleet, budget=budget, threads=threads, reporter=reporter, cache=cache),
@@ -224,7 +237,7 @@ async def _open_parts(opened: AsyncExitStack, ground: _Ground, cache: SealedCach
 def _make_engine(parts: Parts, budget: Budget, manifest: Manifest, record_pack: RecordPack) -> Engine:
     """Return the engine for requests; its `manifest` may answer later than that of the parts, when the journal has what was done."""
     ledger, threads, putter, stragglers, tasks = parts.ledger, parts.threads, parts.putter, parts.stragglers, parts.tasks
-    filler, late = Filler(ledger=ledger, budget=budget, threads=threads), LatePuts(budget)
+    filler, late = Filler(ledger=ledger, budget=budget, threads=parts.coding), LatePuts(budget)
     writer = Writer(ledger=ledger, filler=filler, putter=putter, stragglers=stragglers, late=late, tasks=tasks)
     pack_putter = PackPutter(ledger=ledger, threads=threads, putter=putter, stragglers=stragglers, late=late, tasks=tasks)
     return Engine(

@@ -50,6 +50,7 @@ from proxy.engine.trusted_time import TrustedTimeKeeper
 from proxy.engine.walking.audit import Auditor
 from proxy.engine.walking.tally import TallyObserver
 from proxy.engine.workers import Worker
+from proxy.engine.writing.filling import CodingThreads
 from proxy.engine.writing.intents import IntentLedger, LeaseRenewal
 from proxy.engine.writing.quorum import ShardPutter
 from proxy.engine.writing.stragglers import Stragglers
@@ -73,7 +74,8 @@ class Parts:
     keyring: Keyring
     policies: Mapping[str, Policy]
     fleet: Fleet
-    threads: Executor  # for coding, sealing, hashing
+    threads: Executor  # for coding, sealing, opening
+    coding: CodingThreads  # for bodies
     ledger: IntentLedger
     epoch: EpochKeeper
     reader: Reader
@@ -190,6 +192,7 @@ def _means(parts: Parts, throttle: Throttle) -> Means:
         fleet=parts.fleet,
         clock=parts.clock,
         threads=parts.threads,
+        coding=parts.coding,
         ledger=parts.ledger,
         putter=parts.putter,
         stragglers=parts.stragglers,

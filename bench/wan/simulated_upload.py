@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import Executor, Future
-from typing import ParamSpec, TypeVar, cast
+from typing import cast
 
 from bench.workloads import KIB, MIB
 from proxy.codec.geometry import Scheme, SegmentGeometry
@@ -15,7 +14,7 @@ from proxy.engine.memory.budget import Budget
 from proxy.engine.memory.grant import Grant
 from proxy.engine.writing.body import Body, Digests
 from proxy.engine.writing.cut import Cut
-from proxy.engine.writing.filling import Filler
+from proxy.engine.writing.filling import CodingThreads, Filler, Threads
 from proxy.engine.writing.intents import IntentLedger
 from proxy.engine.writing.plaintext import Plaintext
 from proxy.engine.writing.segments import BodySegments
@@ -24,19 +23,18 @@ from proxy.manifest.records import SegmentId
 
 SEGMENT_SIZE = 16 * MIB
 PIECE = memoryview(bytes(512 * KIB))
-Given = ParamSpec("Given")
-Result = TypeVar("Result")
 
 
-class SimulatedThreads(Executor):
+class SimulatedThreads(Threads):
     """Takes so long for each step, one after the other, and does nothing."""
 
     def __init__(self, step_seconds: float) -> None:
         self._step_seconds = step_seconds
         self._busy_until = 0.0
 
-    def submit(self, fn: Callable[Given, Result], /, *args: Given.args, **kwargs: Given.kwargs) -> Future[Result]:  # noqa: ARG002 - the protocol's
-        loop, ended = asyncio.get_running_loop(), Future[Result]()
+    def begin(self, call: Callable[[], None]) -> asyncio.Future[None]:  # noqa: ARG002 - the protocol's
+        loop = asyncio.get_running_loop()
+        ended = loop.create_future()
         self._busy_until = max(self._busy_until, loop.time()) + self._step_seconds
         loop.call_at(self._busy_until, ended.set_result, None)
         return ended
@@ -72,7 +70,8 @@ class Uploads:
     """Fills segments and stores them, as `Writer` does. `step_seconds` is what sealing a mebibyte takes, and hashing it."""
 
     def __init__(self, budget: Budget, scheme: Scheme, store: Callable[[int], Awaitable[None]], *, step_seconds: float) -> None:
-        self._filler = Filler(ledger=cast(IntentLedger, _Ledger()), budget=budget, threads=SimulatedThreads(step_seconds))
+        threads = SimulatedThreads(step_seconds)
+        self._filler = Filler(ledger=cast(IntentLedger, _Ledger()), budget=budget, threads=CodingThreads(threads, threads))
         self._scheme = scheme
         self._store = store
         self.filled_at: list[float] = []

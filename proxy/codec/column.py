@@ -4,7 +4,8 @@ The problem. Cells that are sealed into memory of their own are copied again, pi
 sixth of a large PUT went into such copies, and into clearing the cells' memory before it was sealed into.
 
 The idea. The cells lie one behind the other in runs of whole pages. Only the cell that reaches from one run into the next is sealed aside,
-and copied in two. Rejected: all of a shard in one run. A client that sends slowly would take the memory of what it has not sent.
+and copied in two. A column that is hardly longer than a run is one, as each of a body of a mebibyte at 4+2. Rejected: all of any shard in
+one run. A client that sends slowly would take the memory of what it has not sent.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from proxy.codec.format import TAG_SIZE
 from proxy.memory import unset_pages
 
 RUN_SIZE = 252 * 1024  # with the page that is lost for its beginning, half of what a body is read into: they leave no gaps in the heap
+LONGEST_RUN_SIZE = RUN_SIZE + 16 * 1024
 
 
 class Column:
@@ -46,7 +48,7 @@ class Column:
             self._room, sealed = room[size:], sealed[size:]
 
     def _begin(self) -> memoryview:
-        run = unset_pages(min(self._missing, RUN_SIZE))
+        run = unset_pages(self._missing if self._missing <= LONGEST_RUN_SIZE else RUN_SIZE)
         self._missing -= len(run)
         self.runs.append(run)
         return run

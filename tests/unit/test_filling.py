@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Future
-from typing import TypeVar
 
 import pytest
 
@@ -14,10 +12,10 @@ from proxy.codec.geometry import Scheme, SegmentGeometry
 from proxy.engine.memory.budget import Budget
 from proxy.engine.memory.turns import AT_ONCE, LONGEST_SECONDS
 from proxy.engine.writing.body import HereAlready
-from proxy.engine.writing.filling import SILENT_SECONDS, STRIDE_SIZE, segment_memory
+from proxy.engine.writing.filling import SILENT_SECONDS, STRIDE_SIZE, CodingThreads, segment_memory
 from proxy.errors import BudgetExhausted
+from proxy.lanes import NotBegun
 
-Result = TypeVar("Result")
 pytestmark = pytest.mark.leaping
 SCHEME = Scheme(4, 2)
 MEMORY = segment_memory(SegmentGeometry(SCHEME, SEGMENT_SIZE))
@@ -67,12 +65,35 @@ async def test_an_upload_that_gets_no_thread_takes_no_turn_from_others() -> None
     uploads = _uploads(budget, step_seconds=0.001)
     threads = uploads._filler._threads
     for begun in range(2 * AT_ONCE):  # of the first step no work, or half of it
-        uploads._filler._threads = _FewThreads(begun % 2)
-        with pytest.raises(RuntimeError):
+        few = _FewThreads(begun % 2)
+        uploads._filler._threads = CodingThreads(few, few)
+        with pytest.raises(NotBegun):
             await uploads.upload(Zeros(SEGMENT_SIZE))
     uploads._filler._threads = threads
     assert await _seconds(uploads, count=1, segments=1) < LONGEST_SECONDS
     assert budget.held_bytes == 0
+
+
+async def test_a_body_that_comes_whole_has_threads_of_its_own() -> None:
+    budget = Budget(7 * MEMORY, wait_seconds=30)
+    uploads, whole, strides = _uploads(budget, step_seconds=0.001), _Counted(), _Counted()
+    uploads._filler._threads = CodingThreads(whole=whole, strides=strides)
+    await uploads.upload(Zeros(STRIDE_SIZE))
+    assert (whole.calls, strides.calls) == (1, 0)
+    await uploads.upload(Zeros(2 * STRIDE_SIZE))
+    assert (whole.calls, strides.calls) == (1, 4)
+
+
+class _Counted(SimulatedThreads):
+    """Threads that count their calls."""
+
+    def __init__(self) -> None:
+        super().__init__(0.001)
+        self.calls = 0
+
+    def begin(self, call: Callable[[], None]) -> asyncio.Future[None]:
+        self.calls += 1
+        return super().begin(call)
 
 
 class _FewThreads(SimulatedThreads):
@@ -82,11 +103,11 @@ class _FewThreads(SimulatedThreads):
         super().__init__(0.001)
         self._count = count
 
-    def submit(self, fn: Callable[..., Result], /, *args: object, **kwargs: object) -> Future[Result]:
+    def begin(self, call: Callable[[], None]) -> asyncio.Future[None]:
         if not self._count:
-            raise RuntimeError("can't start new thread")
+            raise NotBegun
         self._count -= 1
-        return super().submit(fn, *args, **kwargs)
+        return super().begin(call)
 
 
 async def test_slow_threads_are_not_taken_for_a_silent_client() -> None:

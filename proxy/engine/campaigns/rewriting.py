@@ -73,7 +73,7 @@ class Rewriter:
     def _writer(self, memory_bytes: int) -> Writer:
         """Return a writer that shares a part of the background's memory among the segments of one extent, and takes none of clients'."""
         means, budget = self._means, Budget(int(memory_bytes / LARGE_SHARE) + 1, wait_seconds=self._means.wait_seconds)
-        filler, late = Filler(ledger=means.ledger, budget=budget, threads=means.threads), LatePuts(budget)
+        filler, late = Filler(ledger=means.ledger, budget=budget, threads=means.coding), LatePuts(budget)
         return Writer(ledger=means.ledger, filler=filler, putter=means.putter, stragglers=means.stragglers, late=late, tasks=means.tasks)
 
     async def _last_label(self, extent: Extent, cipher: TenantCipher) -> Label:

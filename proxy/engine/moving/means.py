@@ -12,6 +12,7 @@ from proxy.engine.moving.stored_anew import mark_of
 from proxy.engine.placing.fleet import Fleet
 from proxy.engine.tasks import BackgroundTasks
 from proxy.engine.throttle import Throttle
+from proxy.engine.writing.filling import CodingThreads
 from proxy.engine.writing.intents import IntentLedger
 from proxy.engine.writing.quorum import ShardPutter
 from proxy.engine.writing.stragglers import Stragglers
@@ -28,6 +29,7 @@ class Means:
     fleet: Fleet
     clock: Clock
     threads: Executor
+    coding: CodingThreads
     ledger: IntentLedger
     putter: ShardPutter
     stragglers: Stragglers

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
+from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 from proxy.codec.geometry import SegmentGeometry
 from proxy.codec.segment import SegmentSealer
@@ -30,6 +31,27 @@ ADMITTED_SIZE = 64 * 1024  # memory is asked for in such steps at first, later t
 Seal = Callable[[Sequence[memoryview]], None]
 
 
+class Threads(Protocol):
+    """A few threads: `Lanes`."""
+
+    def begin(self, call: Callable[[], None]) -> asyncio.Future[None]:
+        """Have a call made. What is returned is done when the call has ended, and has its error."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CodingThreads:
+    """Threads that code, seal and hash.
+
+    Bodies that come whole are coded in `whole`, one after the other in each thread: of eight that arrive together the first is stored while
+    the others wait, and none is held up by all others. It has as many threads as there are cores for this process, since more of
+    them only take the interpreter from one another. What arrives bit by bit is coded in `strides`, and hashed beside that.
+    """
+
+    whole: Threads
+    strides: Threads
+
+
 def segment_memory(geometry: SegmentGeometry) -> int:
     """Return the bytes that a segment takes from its first byte until its shards are stored."""
     return geometry.scheme.n * (FOOTER_ALLOWANCE + geometry.cells_size)
@@ -38,7 +60,7 @@ def segment_memory(geometry: SegmentGeometry) -> int:
 class Filler:
     """Fills segments from bodies."""
 
-    def __init__(self, *, ledger: IntentLedger, budget: Budget, threads: Executor) -> None:
+    def __init__(self, *, ledger: IntentLedger, budget: Budget, threads: CodingThreads) -> None:
         self._ledger = ledger
         self._budget = budget
         self._threads = threads
@@ -109,13 +131,13 @@ class Filler:
 
         A turn ends with the work, also where no thread could be had for some of it.
         """
-        loop, work = asyncio.get_running_loop(), list[asyncio.Future[None]]()
+        work = list[asyncio.Future[None]]()
         try:
             if together:
-                work.append(loop.run_in_executor(self._threads, _seal_and_digest, seal, body, pieces))
+                work.append(self._threads.whole.begin(partial(_seal_and_digest, seal, body, pieces)))
             else:
-                work.append(loop.run_in_executor(self._threads, seal, pieces))
-                work.append(loop.run_in_executor(self._threads, _digest, body, pieces))
+                work.append(self._threads.strides.begin(partial(seal, pieces)))
+                work.append(self._threads.strides.begin(partial(_digest, body, pieces)))
         finally:
             if has_turn:
                 self._turns.end_with(work)
@@ -147,13 +169,21 @@ async def _done(work: Sequence[asyncio.Future[None]]) -> None:
 async def _ended(work: Sequence[asyncio.Future[None]]) -> None:
     """Wait for threads, however often the caller is cancelled: they cannot be stopped, and what they work on stays in memory until then."""
     cancelled = False
-    while running := [future for future in work if not future.done()]:
-        try:
-            await asyncio.wait(running)
-        except asyncio.CancelledError:
-            cancelled = True
+    for future in work:
+        while not future.done():
+            ended = asyncio.get_running_loop().create_future()
+            future.add_done_callback(partial(_tell, ended))
+            try:
+                await ended  # and not what is not to be cancelled
+            except asyncio.CancelledError:
+                cancelled = True
     if cancelled:
         raise asyncio.CancelledError
+
+
+def _tell(ended: asyncio.Future[None], _: asyncio.Future[None]) -> None:
+    if not ended.done():
+        ended.set_result(None)
 
 
 class _Filling:

@@ -116,8 +116,12 @@ class Writer:
                 if cut.ended:
                     recorded = destination.record(body.finish(), body.size_bytes)
                 label = destination.label(number, offset, msgpack.encode(recorded) if recorded is not None else b"")
-                uploads.append(asyncio.create_task(self._upload(destination, segments, label, sealer)))
+                upload = self._upload(destination, segments, label, sealer)
                 del sealer  # the upload's now: kept here, it would lie in memory while the next one waits for the budget
+                if cut.ended and not uploads:
+                    await upload  # nothing goes on beside it
+                    break
+                uploads.append(asyncio.create_task(upload))
                 while len(uploads) > SEGMENTS_IN_FLIGHT:
                     await uploads.popleft()
             while uploads:
