@@ -12,6 +12,7 @@ import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from random import Random
 from typing import cast
 
 RECEIVE_BYTES = 512 * 1024
@@ -43,12 +44,22 @@ class Outcome:
     errors: list[str] = field(default_factory=list)
 
 
-async def run_load(host: str, port: int, requests: Sequence[Request], *, connections: int, at_most_seconds: float, repeat: bool) -> Outcome:
+async def run_load(
+    host: str,
+    port: int,
+    requests: Sequence[Request],
+    *,
+    connections: int,
+    at_most_seconds: float,
+    repeat: bool,
+    pause_seconds: float = 0.0,
+) -> Outcome:
     """Send `requests` over `connections`, once each or over and over, until the time is up; return what happened.
 
-    Every connection is open before the clock starts. A request in flight when the time is up is waited for.
+    Every connection is open before the clock starts. A request in flight when the time is up is waited for. Each client pauses before each
+    request, so long on average: those that are answered together would send the next together else.
     """
-    load = _Load(requests, repeat=repeat)
+    load = _Load(requests, repeat=repeat, pause_seconds=pause_seconds)
     loop = asyncio.get_running_loop()
     protocols = [(await loop.create_connection(lambda: _Connection(load), host, port))[1] for _ in range(min(connections, len(requests)))]
     await load.run(protocols, at_most_seconds)
@@ -60,9 +71,11 @@ async def run_load(host: str, port: int, requests: Sequence[Request], *, connect
 class _Load:
     """The requests still to send, shared by the connections of one run."""
 
-    def __init__(self, requests: Sequence[Request], *, repeat: bool) -> None:
+    def __init__(self, requests: Sequence[Request], *, repeat: bool, pause_seconds: float) -> None:
         self.outcome = Outcome()
         self.requests = requests
+        self._pause_seconds = pause_seconds
+        self._chance = Random(0)
         self._order = self._indices(len(requests), repeat=repeat)
         self._deadline = 0.0
         self._running = 0
@@ -73,7 +86,7 @@ class _Load:
         self._deadline = started + at_most_seconds
         self._running = len(connections)
         for connection in connections:
-            connection.send_next()
+            self.go_on(connection)
         try:
             await asyncio.wait_for(self._idle.wait(), at_most_seconds + 90)
         except TimeoutError:
@@ -85,6 +98,13 @@ class _Load:
         if time.perf_counter() >= self._deadline:
             return None
         return next(self._order, None)
+
+    def go_on(self, connection: _Connection) -> None:
+        """Let a client send its next request."""
+        if self._pause_seconds:
+            asyncio.get_running_loop().call_later(self._chance.expovariate(1 / self._pause_seconds), connection.send_next)
+        else:
+            connection.send_next()
 
     def leave(self) -> None:
         """Say that one connection has finished."""
@@ -131,6 +151,8 @@ class _Connection(asyncio.BufferedProtocol):
         self._transport.close()
 
     def send_next(self) -> None:
+        if self._transport.is_closing():
+            return  # it was lost in a pause
         index = self._load.take()
         if index is None:
             self._busy = False
@@ -230,7 +252,7 @@ class _Connection(asyncio.BufferedProtocol):
             outcome.latencies.append(time.perf_counter() - self._started)
             outcome.moved_bytes += request.moved_bytes
             outcome.done.append(self._index)
-        self.send_next()
+        self._load.go_on(self)
 
     def _what_is_wrong(self, request: Request) -> str | None:
         if self._status not in request.statuses:

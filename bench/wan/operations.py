@@ -26,6 +26,7 @@ LEARNING = 40  # of these it is told how many it took
 FILLED = 16  # objects that GETs read, over and over
 PART_SIZE = 16 * MIB
 ROUND_TRIP_SECONDS = 2 * ONE_WAY_SECONDS
+PAUSE_SECONDS = 0.001  # on average, of a client between its requests: or those who share a pack would fall into step
 AT_ONCE = 8  # parts of a large object: what clients do when they are told to be fast
 
 
@@ -100,7 +101,14 @@ class Client:
         """Return the seconds of each request in the order they began, and what failed."""
         could = int(operation.connections * (seconds / ROUND_TRIP_SECONDS + 1))
         requests = [self._request(operation, number) for number in range(min(operation.most, could))]
-        load = run_load(*self._place, requests, connections=operation.connections, at_most_seconds=seconds, repeat=False)
+        load = run_load(
+            *self._place,
+            requests,
+            connections=operation.connections,
+            at_most_seconds=seconds,
+            repeat=False,
+            pause_seconds=PAUSE_SECONDS,
+        )
         outcome = uvloop.run(load)
         return [taken for _, taken in sorted(zip(outcome.done, outcome.latencies, strict=True))], outcome.errors
 

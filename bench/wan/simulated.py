@@ -19,7 +19,7 @@ from rich.console import Console
 
 from bench.wan.campaign import FAST, FULL, NARROW, TROUBLES, Comparison, Findings
 from bench.wan.line import Line
-from bench.wan.operations import AT_ONCE, FIRST, GET_64K, LEARNING, PUT_64K, Measured, Operation, last_above
+from bench.wan.operations import AT_ONCE, FIRST, GET_64K, LEARNING, PAUSE_SECONDS, PUT_64K, Measured, Operation, last_above
 from bench.wan.simulated_bucket import SimulatedBucket
 from bench.wan.simulated_proxy import SimulatedProxy
 from bench.wan.table import table
@@ -27,7 +27,6 @@ from bench.workloads import MIB
 from proxy.stores.protocol import ShardName, StoreInfo, StoreName
 from tests.leaping import leap, stand_still
 
-PAUSE_SECONDS = 0.001  # on average, of a client between its requests
 SECONDS = 5.0  # of each operation in each state
 STALLS_A_SECOND = 7.0
 LARGE_SEEDS = 5  # at most: they differ less
