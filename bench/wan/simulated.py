@@ -19,7 +19,7 @@ from rich.console import Console
 
 from bench.wan.campaign import FAST, FULL, NARROW, TROUBLES, Comparison, Findings
 from bench.wan.line import Line
-from bench.wan.operations import AT_ONCE, FIRST, GET_64K, LEARNING, PAUSE_SECONDS, PUT_64K, Measured, Operation, last_above
+from bench.wan.operations import AT_ONCE, FIRST, LEARNING, PAUSE_SECONDS, Measured, Operation, last_above
 from bench.wan.simulated_bucket import SimulatedBucket
 from bench.wan.simulated_proxy import SimulatedProxy
 from bench.wan.table import table
@@ -122,10 +122,11 @@ async def _stall(chance: Random, mean_seconds: float) -> None:
 
 
 async def _large(seed: int, size_bytes: int) -> dict[str, float]:
-    """Return the seconds that a large object takes over narrow lines."""
-    proxy, loop = SimulatedProxy(seed, megabytes_per_second=NARROW), asyncio.get_running_loop()
-    for operation in (GET_64K, PUT_64K):
+    """Return the seconds that a large object takes over narrow lines, which were broad before."""
+    proxy, loop = SimulatedProxy(seed, megabytes_per_second=FAST), asyncio.get_running_loop()
+    for operation in FULL.healthy:
         await measured(proxy.answer, operation, proxy.chance)
+    proxy.widen(NARROW)
 
     async def timed(step: Awaitable[None]) -> float:
         begun = loop.time()

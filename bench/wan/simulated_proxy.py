@@ -87,6 +87,11 @@ class SimulatedProxy:
         for name, line in self._lines.items():
             line.state = states.get(name, "healthy")
 
+    def widen(self, megabytes_per_second: float) -> None:
+        """Set the bandwidth of every line, in each direction."""
+        for line in self._lines.values():
+            line.bytes_per_second = megabytes_per_second * 1e6
+
     async def answer(self, operation: Operation, number: int) -> None:
         """Do what one request takes."""
         await asyncio.sleep(REQUEST_SECONDS)

@@ -11,7 +11,7 @@ from itertools import cycle
 import pytest
 
 from proxy.engine.placing.fleet import FAR_SECONDS, Fleet
-from proxy.engine.reading.fetch import ColumnFetch, Upstream
+from proxy.engine.reading.fetch import QUEUE_TURNS, ColumnFetch, Upstream
 from proxy.engine.reading.keys_in_use import KeysInUse
 from proxy.errors import ProxyError
 from proxy.manifest.records import Extent, ExtentId, Layout, Segment, SegmentId
@@ -145,6 +145,26 @@ async def test_large_reads_that_wait_for_one_another_are_not_late_by_the_measure
     assert (await six.read(range(K)))[1] == pytest.approx(PATIENCE + USUAL)  # what is small is late as soon as before
 
 
+async def _late_large_read(six: Six, *, busy: tuple[int, ...]) -> float:
+    """Return how long a large read takes whose first column never comes, where these stores have large reads of others to answer."""
+    for wanted in (range(K), (4, 5)):
+        await six.read(wanted, size=LARGE_SIZE)
+    six.stores[0].hanging = True
+    for index in busy:
+        six.fleet[f"s{index}"].reads = 1
+    return (await six.read(range(K), size=LARGE_SIZE))[1]
+
+
+@_on_six
+async def test_a_large_read_that_is_late_waits_while_all_others_are_busy_with_large_ones(six: Six) -> None:
+    assert await _late_large_read(six, busy=(4, 5)) == pytest.approx((1 + QUEUE_TURNS) * PATIENCE + USUAL)
+
+
+@_on_six
+async def test_a_large_read_that_is_late_is_asked_of_one_that_is_not_busy(six: Six) -> None:
+    assert await _late_large_read(six, busy=(4,)) == pytest.approx(PATIENCE + USUAL)
+
+
 def _hit(store: FaultyStore, *, calls: int = 1, seconds: float = 10 * USUAL) -> None:
     """Let the next calls take long, and those after them as long as before."""
     left = [calls]
@@ -226,6 +246,20 @@ async def test_where_no_other_store_is_left_the_same_is_asked_again(six: Six) ->
     _hit(six.stores[1])
     assert await six.read(range(K)) == ([0, 1, 2, 3], pytest.approx(PATIENCE + USUAL))
     assert six.asked == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("reads", "patience"), [(1, PATIENCE), (2, (1 + QUEUE_TURNS) * PATIENCE)])
+def test_where_no_other_store_is_left_a_large_read_is_asked_again_unless_it_waits_for_its_turn(reads: int, patience: float) -> None:
+    async def test(six: Six) -> None:
+        await six.read(range(K), size=LARGE_SIZE)
+        six.stores[4].hanging = six.stores[5].hanging = True
+        for _ in range(FAILURES_TO_OPEN):
+            await six.read((4, 5))
+        _hit(six.stores[1], seconds=10 * patience)
+        six.fleet["s1"].reads = reads  # its own among them
+        assert await six.read(range(K), size=LARGE_SIZE) == ([0, 1, 2, 3], pytest.approx(patience + USUAL))
+
+    _on_six(test)()
 
 
 @_on_six

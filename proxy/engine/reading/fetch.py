@@ -26,10 +26,11 @@ from proxy.engine.reading.windows import AT_HAND_SIZE, Window, touched_cells
 from proxy.errors import IntegrityError, NotEnoughShards, ProxyError, ShardTruncated, StoreError, StoreNotAsked
 from proxy.keyring import TenantCipher
 from proxy.manifest.records import Extent, ExtentId, Segment
-from proxy.stores.observe import ObservedStore
+from proxy.stores.observe import LARGE_SIZE, ObservedStore
 from proxy.stores.protocol import ShardName
 
 INLINE_SIZE = 2 * 1024 * 1024  # sealed bytes, a column of a window: 0.4 ms to open, and a thread would have to be woken for it
+QUEUE_TURNS = 4  # times as long as they are waited for else
 MIN_HEDGE_SECONDS = 0.05  # a disk that stalls for a moment, or a busy machine, is not worth another request
 
 
@@ -118,6 +119,7 @@ class ColumnFetch:
         self._insisted = False
         self._patience_seconds = 0.0
         self._hedge_at = 0.0
+        self._queued = 0  # how often others were not asked, since all were busy
         self._reasons: list[str] = []
 
     async def gather(self) -> None:
@@ -205,8 +207,10 @@ class ColumnFetch:
         overtaken it since it last answered. A store is also asked again where no other is left that keeps pace.
         """
         late = set(self._reads.running.values())
-        self._late |= late
         self._hedge_at = self._loop.time() + self._patience_seconds
+        if self._must_queue(late):
+            return
+        self._late |= late
         again = {index for index in late - self._not_again if self._store(index).is_trusted("get_range")}
         self._not_again |= late - again
         if self._short > 0 and again == late:
@@ -218,6 +222,16 @@ class ColumnFetch:
             if not others:
                 return
         self._top_up(extra=max(min(len(late), others), 1))
+
+    def _must_queue(self, late: Iterable[int]) -> bool:
+        """Tell whether whoever could be asked has large reads of others to answer: those late wait for their turn on the line, too, and one
+        more read would make all of them longer. It is not so for ever, since a store may hang.
+        """
+        if self._span < LARGE_SIZE or self._queued == QUEUE_TURNS:
+            return False
+        self._queued += 1
+        others = [self._store(index).reads for index in self._untried if is_healthy(self._fleet, self._segment, index)]
+        return all(others or [self._store(index).reads > 1 for index in late])
 
     def _ask_again(self, indexes: Iterable[int]) -> None:
         for index in indexes:
