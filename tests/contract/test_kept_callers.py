@@ -158,6 +158,29 @@ async def test_who_only_wants_to_be_told_does_not_spoil_it_for_readers(manifest:
     assert found.extents == (extent,)
 
 
+async def test_an_answer_may_be_read_again_by_a_thread_while_it_is_recalled() -> None:
+    """A thread that cannot tell what is new leaves no moment with it: it may do so between any two looks of whoever recalls it."""
+    then, now = (news.Moment(head, 0, 1, {}, 0) for head in (b"1", b"2"))
+
+    class Read(callers._Answer):
+        """Is read again as soon as somebody has looked at it."""
+
+        @property
+        def moment(self) -> news.Moment | None:
+            return looks.pop(0) if looks else None
+
+        @moment.setter
+        def moment(self, moment: news.Moment | None) -> None:
+            """It is another one by then."""
+
+    looks: list[news.Moment] = []
+    nobody = Caller(access_key=None, tenant=None, bucket=None, owner=None)
+    answer = Read(nobody, callers._Newest(b"", 1, None, None), is_whole=True, caller=nobody, rows=(), moment=None)
+    assert not answer.holds_at(now)
+    looks.append(then)
+    assert answer.holds_at(now)
+
+
 async def test_extents_that_nobody_has_read_lately_are_not_read_on_the_event_loop(
     manifest: Manifest, other: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:

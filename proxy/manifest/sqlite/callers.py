@@ -92,8 +92,9 @@ class _Answer:
 
     def holds_at(self, moment: Moment) -> bool:
         """Tell whether it is as good as new at the last moment that was asked about."""
-        if self.moment is not moment:
-            if self.moment is None or not moment.is_none_changed_since(self.moment, self.rows):
+        then = self.moment  # once: a thread that reads the row again may set it meanwhile, to None too
+        if then is not moment:
+            if then is None or not moment.is_none_changed_since(then, self.rows):
                 return False
             self.moment = moment
         return True
