@@ -10,7 +10,7 @@ a call without an answer for a second, it is not asked again before it has answe
 A store that others overtake three times in a row is **late**: it is slow, or hangs, and nobody knows which. It is left out like one that
 failed, but a caller that cannot do without it may still ask it. A read that is overtaken is broken off; a put goes on, and tells more.
 While a late store answers its puts it is sent more of them, though nobody waits for it; once it has been silent for a second it is left
-out. It keeps pace again when it has answered within the time that it was waited for.
+out. It keeps pace again when it has answered within the time that it was waited for, or a read within what is usual with others by now.
 Any answer would not do: on a busy machine, where all are slow for a moment, a slow store answers as soon as they.
 """
 
@@ -156,6 +156,14 @@ class ObservedStore:
         breaker.compare(waited_seconds, SLOWED_FACTOR * self.latency_median(verb, size_bytes=size_bytes))
         if breaker.avoided and not avoided:
             logger.warning("store %s answers late, if at all: where others will do, nobody waits for it to %s", self.info.name, _WORK[verb])
+
+    def kept_pace(self, verb: Verb) -> None:
+        """Take note that it answered no later than others do by now: it is not late any more, though it may have been by an earlier pace."""
+        breaker = self._breakers[verb]
+        avoided = breaker.avoided
+        breaker.catch_up()
+        if avoided and not breaker.avoided:
+            logger.info("store %s is used again to %s", self.info.name, _WORK[verb])
 
     async def put(self, name: ShardName, body: Sequence[bytes | bytearray | memoryview], *, insist: bool = False) -> None:
         self._admit("put", insist=insist)
@@ -383,6 +391,12 @@ class _Breaker:
         self._pace_seconds = self._paces[is_large] = pace_seconds
         self._silent_since = now if self._silent_since is None else self._silent_since
         self._put_off(now)
+
+    def catch_up(self) -> None:
+        """Take that it is as fast as others. Whether it fails is another matter."""
+        self._overtaken = self._slowed = 0
+        self._usual_seconds = math.inf
+        self.avoided = self.open
 
     def compare(self, waited_seconds: float, usual_seconds: float) -> None:
         """Take how long a call was waited for that is overtaken, and what calls used to take at most, if it is the first of them."""

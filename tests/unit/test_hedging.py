@@ -338,6 +338,19 @@ async def test_a_slow_store_is_left_out_though_all_others_were_as_slow_for_a_mom
 
 
 @_on_six
+async def test_a_slow_store_is_read_from_again_once_all_others_have_become_as_slow(six: Six) -> None:
+    await _overtake_first(six)
+    for store in six.stores:
+        store.slow_seconds = 2 * PATIENCE  # as after a change of the route, and slower than the first was to be used again
+    for _ in range(SAMPLES):
+        await six.read((1, 2, 3, 4, 5)[:K])
+        await six.read((4, 5))
+    await asyncio.sleep(PROBE_SECONDS)
+    await six.read(range(K))
+    assert six.fleet["s0"].keeps_pace("get_range")
+
+
+@_on_six
 async def test_a_large_read_that_takes_as_long_as_it_always_did_shows_that_a_store_keeps_pace(six: Six) -> None:
     six.stores[0].slow_seconds = 2 * PATIENCE
     await _read_alone(six, six.stores[0], size=LARGE_SIZE)

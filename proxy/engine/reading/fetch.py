@@ -26,7 +26,7 @@ from proxy.engine.reading.windows import AT_HAND_SIZE, Window, touched_cells
 from proxy.errors import IntegrityError, NotEnoughShards, ProxyError, ShardTruncated, StoreError, StoreNotAsked
 from proxy.keyring import TenantCipher
 from proxy.manifest.records import Extent, ExtentId, Segment
-from proxy.stores.observe import LARGE_SIZE, ObservedStore
+from proxy.stores.observe import LARGE_SIZE, LATE_FACTOR, ObservedStore
 from proxy.stores.protocol import ShardName
 
 INLINE_SIZE = 2 * 1024 * 1024  # sealed bytes, a column of a window: 0.4 ms to open, and a thread would have to be woken for it
@@ -109,6 +109,7 @@ class ColumnFetch:
         self._offset, self._span = span
         self._booking = booking
         self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
         self._reads: Flight[bytes | memoryview] = Flight()
         self._late: set[int] = set()
         self._not_again: set[int] = set()  # of the late ones: their stores were asked twice, or would be in vain
@@ -192,6 +193,8 @@ class ColumnFetch:
         if self._booking is not None:
             self._booking.ended(index)
         if failure is None:
+            if index in self._asked and not self._store(index).keeps_pace("get_range"):
+                self._look_whether_back(index)
             await self._open(index, task.result())
         elif isinstance(failure, StoreError):
             if isinstance(failure, StoreNotAsked):
@@ -243,6 +246,16 @@ class ColumnFetch:
         waited_for = {index for task, index in self._reads.running.items() if not task.done()}
         for index in waited_for & self._late - self._reader.indexes:  # once, also if its store was asked twice
             self._store(index).overtaken("get_range", pace_seconds=self._patience_seconds, size_bytes=self._span)
+
+    def _look_whether_back(self, index: int) -> None:
+        """Take a store back that answers as soon as others do by now. They may all have become slower than when they overtook it.
+
+        Half of what they took lately must show that: what they take at this moment may be chance.
+        """
+        others = [store for store in self._segment.stores if store != self._segment.stores[index]]
+        usual = sorted(self._fleet[store].latency_median("get_range", size_bytes=self._span) for store in others if store in self._fleet)
+        if usual and self._loop.time() - self._began <= LATE_FACTOR * usual[min(self._scheme.k, len(usual)) - 1]:
+            self._store(index).kept_pace("get_range")
 
     async def _open(self, index: int, sealed: bytes | memoryview) -> None:
         try:
