@@ -46,6 +46,11 @@ class Access(NamedTuple):
     origin: Origin | None
     guard: Guard
 
+    @property
+    def decided(self) -> OwnedBucket | None:
+        """The bucket, if there is one, and nothing is left to be decided by what the body says."""
+        return None if self.guard.waits_for_body else self.held
+
 
 class _Asked(NamedTuple):
     """What is asked for, and over which connection."""

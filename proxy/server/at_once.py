@@ -6,9 +6,9 @@ eight places they take a quarter longer. A small object that came with its head 
 for its own.
 
 The idea. The same steps in the same order, each by the function that takes it for every request, as plain calls. Whatever is missing on the
-way, or wrong, is left to the pipeline (see `dispatch`), which begins anew and says what is wrong. So here is nothing that could be refused
-in other words, and nobody is let in whom the pipeline would not let in. Only a body that was read cannot be read again: what is wrong with
-it is said here, in the same words.
+way, or wrong, is left to the pipeline (see `dispatch`), which begins anew and says what is wrong; only who sent it is not proved twice. So
+here is nothing that could be refused in other words, and nobody is let in whom the pipeline would not let in. Only a body that was read
+cannot be read again: what is wrong with it is said here, in the same words.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class AtOnce:
         if entry is None or target.bucket is None or target.key is None or (known.is_plain_read and look is None):
             return None
         evidence = evidence_of_shape(shape, visit.raw_path, request.headers, self._authenticator.place)
-        sender = self._authenticator.check_at_once(evidence, target.bucket, look)
+        sender = request.proved = self._authenticator.check_at_once(evidence, target.bucket, look)
         if sender is None or not entry.is_for(sender):
             return None
         check_key(target.key)

@@ -257,7 +257,7 @@ class Dispatcher:
         request = visit.request
         operation, target, query, evidence = errand
         headers: Mapping[str, str] = request.headers
-        sender = await self._authenticator.check(evidence, target.bucket, look_of(operation, target, query))
+        sender = request.proved or await self._authenticator.check(evidence, target.bucket, look_of(operation, target, query))
         visit.proved(sender)
         if sender.claim.presigned:
             headers = hoisted_headers(query, headers)

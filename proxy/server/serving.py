@@ -109,28 +109,30 @@ class Serving:
 
     def plainly(self, visit: Visit, operation: Operation, found: Readable | None, access: Access) -> Response | None:
         """Return the answer to a plain read (`is_plain`), if it is known or a usual one: the handler need not be called."""
-        held, guard, plain = access.held, access.guard, self._plain
-        if found is None or held is None or guard.waits_for_body:
+        held, guard, plain = access.decided, access.guard, self._plain
+        if found is None or held is None:
             return None
         return plain.answer(visit, found, held.bucket, guard) or plain.usual(visit, operation, found, held, guard)
 
     def write_plainly(self, visit: Visit, operation: Operation, sender: Sender, access: Access, key: ObjectKey) -> Soon | None:
         """Begin a plain write (`is_plain_write`) that waits for its pack alone. The body has not been read if this returns None."""
-        if access.held is None or access.held.bucket.settings or access.guard.waits_for_body:
+        held = access.decided
+        if held is None or held.bucket.settings:
             return None
         headers = visit.request.headers
         body = RequestBody(visit.inlet, headers, sender.claim, sender.signing_key)
         attributes = plain_attributes(headers)
-        outcome = self._services.engine.put_at_once(access.held.bucket, access.held.owner, key, body, attributes)
+        outcome = self._services.engine.put_at_once(held.bucket, held.owner, key, body, attributes)
         if outcome is None:
             return None
         return Soon(outcome, lambda: self._answers.tell_written(visit, operation, outcome.result()))
 
     def delete_plainly(self, visit: Visit, operation: Operation, access: Access, key: ObjectKey) -> Soon | None:
         """Begin a plain deletion that waits for its commit alone. Nothing has been begun if this returns None."""
-        if access.held is None or access.held.bucket.settings or access.guard.waits_for_body or has_body(visit.request.headers):
+        held = access.decided
+        if held is None or held.bucket.settings or has_body(visit.request.headers):
             return None
-        begun = self._services.engine.begin_delete_latest(access.held.bucket, key)
+        begun = self._services.engine.begin_delete_latest(held.bucket, key)
         if begun is None:
             return None
         return Soon(begun.ended, lambda: self._answers.tell(visit, operation, marker_fields(begun.result())))

@@ -12,6 +12,7 @@ from proxy.s3.request import read_headers
 from proxy.server.wire.outlet import Line, Outlet
 
 if TYPE_CHECKING:
+    from proxy.server.identity.auth import Sender
     from proxy.server.shapes import Known
 
 
@@ -68,9 +69,10 @@ class Request:
     """One request. `headers` have lower-case names. `raw_path` is the whole target, still encoded.
 
     `known`: what its shape tells, if it has one. `head`: its first bytes as they came, if there may be a shape to be made of them.
+    `proved`: who sent it, if that was found out before it turned out that something has to be waited for.
     """
 
-    __slots__ = ("_link", "content", "head", "headers", "known", "method", "outlet", "raw_path", "version")
+    __slots__ = ("_link", "content", "head", "headers", "known", "method", "outlet", "proved", "raw_path", "version")
 
     def __init__(
         self,
@@ -93,6 +95,7 @@ class Request:
         self.content = content
         self.known = known
         self.head = head
+        self.proved: Sender | None = None
         self.outlet = Outlet(link, method, version, keep_alive=keep_alive)
 
     @property

@@ -18,6 +18,8 @@ from proxy.engine.reading.read import Reading
 from proxy.engine.reading.slot_at_hand import SlotAtHand
 from proxy.manifest.drafts import AttributeChange
 from proxy.manifest.records import ExtentId, ExtentRef, ObjectAttributes, ObjectKey, Retention, Version
+from proxy.s3 import sigv4
+from proxy.s3.claim import Claim
 from proxy.s3.errors import S3Error
 from proxy.s3.model import load_model
 from proxy.s3.policy.acl import Acl
@@ -520,3 +522,21 @@ async def test_what_the_newest_version_is_may_depend_on_who_asks(site: Site) -> 
 
     with pytest.raises(S3Error):
         site.plain.answer(visit(), kept.found, kept.bucket, SimpleNamespace(allows_all=False, confirm=refuse))
+
+
+@pytest.mark.parametrize("sent", [Sent(target="/bucket/seed/large"), Sent(target="/bucket/none"), Sent("HEAD", "/bucket/none")])
+async def test_who_has_to_wait_is_proved_once(site: Site, sent: Sent, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As whoever is answered at once."""
+    for _ in range(3):
+        for known in (GET, HEAD, sent):
+            await site.ask(known)
+    proofs: list[str] = []
+    prove = sigv4.prove
+
+    def counted(claim: Claim, key: bytes, canonical: str) -> None:
+        proofs.append(canonical)
+        prove(claim, key, canonical)
+
+    monkeypatch.setattr(sigv4, "prove", counted)
+    await site.ask(sent)
+    assert len(proofs) == 1
