@@ -158,7 +158,7 @@ class ObservedStore:
             logger.warning("store %s answers late, if at all: where others will do, nobody waits for it to %s", self.info.name, _WORK[verb])
 
     def kept_pace(self, verb: Verb) -> None:
-        """Take note that it answered no later than others do by now: it is not late any more, though it may have been by an earlier pace."""
+        """Take note that it answered no later than others do by now: it is not late any more, even if it was by an earlier pace."""
         breaker = self._breakers[verb]
         avoided = breaker.avoided
         breaker.catch_up()
