@@ -112,6 +112,8 @@ class Glances:
 
         It is read once in a turn of the event loop. Whatever is answered in that turn had come before it began, so it may be answered as of
         any moment since. To read lets go of the interpreter, which other threads take then: eight requests need not all wait for it.
+        So nobody may ask where a request is just being read: uvloop reads from sockets behind what was ready, in the same turn, and what
+        was answered elsewhere meanwhile may be newer than this. Both doors answer in the next one.
         """
         if self._head is None and self._log is not None and (head := self._log.read()) is not None:
             self._head = head

@@ -15,6 +15,7 @@ import pytest
 from proxy.engine.memory.budget import Budget
 from proxy.errors import ManifestUnavailable
 from proxy.manifest.records import ObjectKey, Version
+from proxy.manifest.sqlite.glances import Glances
 from proxy.server.at_once import AtOnce
 from proxy.server.connection import Endpoint
 from proxy.server.front import FrontDoor
@@ -23,6 +24,7 @@ from proxy.server.wire.response import Response
 from tests.doors import OWN, Sent, endpoint_of, talk
 from tests.laboratory import Laboratory, laboratory
 from tests.patience import PATIENCE_SECONDS
+from tests.wire import Wire
 
 TARGET = "/bucket/k"
 ID = re.compile(rb"x-amz-version-id: [^\r]{32}")
@@ -37,12 +39,12 @@ class Site:
 
     def __init__(self, lab: Laboratory, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
         self.lab = lab
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         self._monkeypatch = monkeypatch
 
     async def ask(self, sent: Sent) -> bytes:
         """Return the whole answer, but for what no two have in common."""
-        return OWN.sub(b"*", await talk(self._endpoint, [[sent.encode()]], False))
+        return OWN.sub(b"*", await talk(self.endpoint, [[sent.encode()]], False))
 
     async def ask_in_general(self, sent: Sent) -> bytes:
         with self._monkeypatch.context() as patch:
@@ -123,6 +125,30 @@ async def test_the_answer_tells_of_the_version_and_its_checksum_in_the_same_word
     assert told == general
     assert told.count(b"x-amz-version-id: *\r\n") == 1
     assert b"x-amz-checksum-crc32: NhCmhg==\r\nx-amz-checksum-type: FULL_OBJECT\r\n" in told
+
+
+@pytest.mark.parametrize("front_door", [True, False])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
+async def test_nothing_is_asked_of_the_manifest_before_the_turn_behind_the_one_in_which_a_request_came(
+    site: Site, monkeypatch: pytest.MonkeyPatch, method: str, *, front_door: bool
+) -> None:
+    """What was read of the manifest in this turn may be older than the request: uvloop reads from sockets at the end of a turn."""
+    looks, look = list[bytes | None](), Glances.log_head
+    monkeypatch.setattr(Glances, "log_head", lambda glances: looks.append(look(glances)) or looks[-1])
+    sent = put() if method == "PUT" else Sent(method, TARGET)
+    for _ in range(3):
+        await site.ask(put())
+        await site.ask(sent)
+    monkeypatch.setattr(site.endpoint, "_front_door", front_door)
+    wire = Wire(site.endpoint)
+    while not wire.is_quiet:
+        await asyncio.sleep(0)
+    looks.clear()
+    assert not wire._read(sent.encode()), "all of it is read"
+    assert not looks
+    await wire.settled()
+    assert looks
+    wire.end()
 
 
 async def test_each_of_many_that_come_together_hears_of_its_own(site: Site) -> None:
