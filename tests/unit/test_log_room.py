@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from proxy.clock import ManualClock
-from proxy.errors import NoRoom
+from proxy.errors import ManifestUnavailable, NoRoom
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.sqlite import log_room, open_sqlite
 from proxy.manifest.sqlite.database import connect
@@ -60,6 +60,20 @@ async def test_a_busy_writer_makes_room_where_the_path_is_a_link(database: Path,
     async with open_sqlite(link, ManualClock()) as manifest:
         await change(manifest, BUSY_GROUPS + STEPS)
         assert log_bytes(database) >= log_room.LOG_BYTES
+
+
+async def test_the_log_of_a_database_that_has_taken_the_place_is_left_alone(database: Path) -> None:
+    async with open_sqlite(database, ManualClock()) as manifest:
+        await change(manifest, 1)
+        for ending in ("", "-wal", "-shm"):
+            database.with_name(f"m.sqlite{ending}").rename(database.with_name(f"moved.sqlite{ending}"))
+        with closing(opened(database)) as another:
+            another.execute("INSERT INTO fact VALUES (1)")
+            length = log_bytes(database)
+            writer = manifest._committer
+            with pytest.raises(ManifestUnavailable, match="another file"):
+                writer._make_room(writer._opened())
+            assert log_bytes(database) == length
 
 
 async def test_one_that_writes_little_makes_none(database: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -21,10 +22,11 @@ LOG_BYTES = LOG_PAGES * 4096
 STEP = bytes(512 * 1024)  # written in 0.2 ms, and synced in some more
 
 
-def make_room(connection: sqlite3.Connection, database: Path) -> bool:
+def make_room(connection: sqlite3.Connection, database: Path, *, check: Callable[[], None] = lambda: None) -> bool:
     """Let the log come a step nearer to how long it becomes. Return whether it is that long now, or its disk has not much room.
 
-    Raises `sqlite3.Error` or `OSError`; no transaction is left behind.
+    `check` raises if another file has taken the database's place: the log beside it is then that one's, and others may write to it. Raises
+    that, `sqlite3.Error` or `OSError`; no transaction is left behind.
     """
     database = database.resolve()  # the log lies beside the file itself, not beside a link to it
     try:
@@ -33,6 +35,7 @@ def make_room(connection: sqlite3.Connection, database: Path) -> bool:
         return True
     connection.execute("BEGIN IMMEDIATE")  # nobody else writes to the log meanwhile
     try:
+        check()  # now: the lock may have been waited for
         return _grow(Path(f"{database}-wal"))
     finally:
         connection.execute("ROLLBACK")

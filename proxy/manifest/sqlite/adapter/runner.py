@@ -52,7 +52,7 @@ class StepRunner:
             turn=Turn(path),
             probe=probe_writing,
             check=self._check_writable,
-            make_room=partial(make_room, database=path),
+            make_room=partial(make_room, database=path, check=self._check_still_there),
             settle=self._log.settle,
         )
         self._glances = Glances(
