@@ -192,6 +192,7 @@ async def in_time(future: asyncio.Future[Result], seconds: float, goes_on: Calla
         raise TimeoutError from None
     finally:
         limit.timer.cancel()
+        del future, limit  # an error holds this frame, and the future the error
 
 
 class _Limit:
@@ -244,19 +245,35 @@ class _Job(Generic[Result]):
         if call is None or self.future.cancelled():
             return False
         try:
-            self.result = call(self.future.cancelled)
+            self.result = call(self.is_cancelled)
         except BaseException as error:  # it is raised where the call is awaited
             self.error = error
         self._ended = True
         return True
 
+    def is_cancelled(self) -> bool:
+        return self.future.cancelled()
+
     def deliver(self) -> None:
-        if not self._ended or self.future.done() or self.loop.is_closed():
+        if not self._ended or self.loop.is_closed():
             return
-        if self.error is not None:
-            self.future.set_exception(self.error)
+        future, error, self.error = self.future, self.error, None
+        if future.done():
+            return
+        if error is None:
+            future.set_result(self.result)
         else:
-            self.future.set_result(self.result)
+            self._leave(future)
+            future.set_exception(error)
+
+    def _leave(self, future: asyncio.Future[Result]) -> None:
+        """Let go of a future that is to have an error.
+
+        The error holds the frames of the call, and they this job: with the future it would be a cycle, and all that the frames hold would
+        lie in memory until cycles are looked for.
+        """
+        self.future = future.get_loop().create_future()
+        self.future.cancel()
 
     def _take(self) -> Callable[[Cancelled], Result] | None:
         """Return the call to whoever asks first: a lane, or whoever takes it back."""

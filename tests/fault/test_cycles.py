@@ -106,6 +106,18 @@ async def test_a_write_that_is_broken_off_while_it_is_sealed_is_freed(lab: Labor
     assert found == []
 
 
+@pytest.mark.parametrize("size", [SIZE, 4 * SIZE])  # coded at once, and as it comes
+async def test_a_write_that_fails_while_it_is_coded_is_freed(lab: Laboratory, size: int) -> None:
+    class Unhashable(BytesBody):
+        def digest(self, data: bytes | memoryview) -> None:
+            raise MemoryError
+
+    with _cycles() as found, suppress(MemoryError):
+        await lab.services.engine.put_object(lab.bucket, lab.tenant, ObjectKey("other"), Unhashable(b"x" * size), ObjectAttributes())
+    assert found == []
+    assert lab.services.budget.held_bytes == 0
+
+
 async def test_an_error_that_is_kept_keeps_no_segment(lab: Laboratory) -> None:
     error = ConnectionResetError()
 

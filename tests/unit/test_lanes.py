@@ -6,7 +6,8 @@ import asyncio
 import gc
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from queue import SimpleQueue
 
 import pytest
@@ -42,6 +43,46 @@ async def test_an_idle_lane_keeps_nothing_of_its_last_call() -> None:
     await asyncio.sleep(0)  # this very task was woken with the answer in hand
     assert gone.wait(PATIENCE_SECONDS)
     lanes.close()
+
+
+async def _begin(lanes: Lanes, call: Callable[[object], object]) -> None:
+    await lanes.begin(partial(call, None))
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        Lanes.run,
+        partial(Lanes.run, timeout_seconds=PATIENCE_SECONDS),
+        partial(Lanes.run_together, begin_within_seconds=PATIENCE_SECONDS),
+        _begin,
+    ],
+    ids=["run", "in time", "together", "begin"],
+)
+async def test_what_a_call_had_in_hand_is_freed_as_soon_as_its_error_is_dropped(
+    ask: Callable[[Lanes, Callable[[object], object]], Awaitable[object]],
+) -> None:
+    class Shard:
+        pass
+
+    shards: list[weakref.ref[Shard]] = []
+
+    def fail(_: object) -> None:
+        shard = Shard()
+        shards.append(weakref.ref(shard))
+        raise ZeroDivisionError
+
+    lanes = Lanes(1, name="t")
+    gc.disable()
+    try:
+        with pytest.raises(ZeroDivisionError) as failure:
+            await ask(lanes, fail)
+        del failure
+        assert await lanes.run(lambda _: "and the lane is at the next call")
+        assert [shard() for shard in shards] == [None]
+    finally:
+        gc.enable()
+        lanes.close()
 
 
 async def test_a_call_cancelled_before_it_began_never_runs() -> None:
