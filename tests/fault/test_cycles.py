@@ -8,15 +8,18 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from traceback import walk_tb
 from types import FrameType
 
 import pytest
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
-from proxy.errors import NotEnoughShards
-from proxy.manifest.records import Bucket, BucketName, ObjectAttributes, ObjectKey, Tenant
+from proxy.errors import BucketMissing, NotEnoughShards, PreconditionUnmet
+from proxy.manifest.drafts import Conditions
+from proxy.manifest.records import Bucket, BucketId, BucketName, ObjectAttributes, ObjectKey, Tenant, VersionId
 from proxy.metrics import Counts
 from proxy.server.app import listening
 from proxy.server.dispatch import Dispatcher
@@ -116,6 +119,30 @@ async def test_a_write_that_fails_while_it_is_coded_is_freed(lab: Laboratory, si
         await lab.services.engine.put_object(lab.bucket, lab.tenant, ObjectKey("other"), Unhashable(b"x" * size), ObjectAttributes())
     assert found == []
     assert lab.services.budget.held_bytes == 0
+
+
+@pytest.mark.parametrize("packs", [False, True])
+async def test_a_write_that_the_manifest_refuses_is_freed(tmp_path: Path, packs: bool) -> None:
+    async with laboratory(tmp_path, packs=packs) as lab:
+        bucket = replace(lab.bucket, id=BucketId(99))
+        with _cycles() as found:
+            for _ in range(2):
+                with suppress(BucketMissing):
+                    await lab.services.engine.put_object(bucket, lab.tenant, ObjectKey("k"), BytesBody(b"x" * 1000), ObjectAttributes())
+        assert found == []
+
+
+async def test_deletions_that_the_manifest_refuses_are_freed(lab: Laboratory) -> None:
+    delete = partial(lab.services.manifest.delete_latest, marker_id=VersionId("m"), now_ms=0)
+    refused = Conditions(if_match="another")
+    with _cycles() as found:
+        for keys in (["k"], ["k", "k", "other"]):  # alone, and together
+            outcomes = await asyncio.gather(
+                *(delete(lab.bucket.id, ObjectKey(key), conditions=refused) for key in keys), return_exceptions=True
+            )
+            assert [type(outcome) for outcome in outcomes] == [PreconditionUnmet] * len(keys)
+            del outcomes
+    assert found == []
 
 
 async def test_an_error_that_is_kept_keeps_no_segment(lab: Laboratory) -> None:

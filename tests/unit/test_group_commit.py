@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
@@ -122,6 +123,21 @@ async def test_changes_of_one_kind_are_made_together_and_each_hears_its_own_resu
     outcomes = await asyncio.gather(*(committer.run(Joint(add_each, value)) for value in (1, -1, 2)), return_exceptions=True)
     assert [*map(str, outcomes)] == ["1", "3", "2"]
     assert database.facts() == [1, 2]
+
+
+async def test_a_writer_that_waits_keeps_nothing_of_its_last_group(committer: GroupCommitter) -> None:
+    class Fact:
+        pass
+
+    facts: list[weakref.ref[Fact]] = []
+
+    def step(_: sqlite3.Connection) -> Fact:
+        fact = Fact()
+        facts.append(weakref.ref(fact))
+        return fact
+
+    await committer.run(step)
+    await until(lambda: [fact() for fact in facts] == [None])
 
 
 async def test_a_change_between_others_of_one_kind_keeps_its_place(committer: GroupCommitter, database: Database) -> None:

@@ -32,7 +32,7 @@ from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from proxy.errors import ManifestUnavailable
+from proxy.errors import ManifestUnavailable, ProxyError
 from proxy.lanes import in_time
 from proxy.manifest.begun import Begun
 from proxy.manifest.sqlite.turn import Turn
@@ -134,6 +134,7 @@ class GroupCommitter:
         except TimeoutError:
             raise self._late() from None
         finally:
+            del future  # it has what is raised, which holds this frame
             self._alike -= isinstance(step, Joint)
         return returned
 
@@ -194,9 +195,7 @@ class GroupCommitter:
         try:
             while (group := self._next_group()) is not None:
                 if group:
-                    outcomes = self._outcomes(group)
-                    self._alike_lately = self._alike
-                    self._deliver(group, outcomes)
+                    self._answer(group)
                     self._groups += 1
                     if self._groups >= BUSY_GROUPS and not self._has_room:
                         self._has_room = self._prepare()
@@ -209,6 +208,14 @@ class GroupCommitter:
             self._close_connection()
             self._turn.close()
             self._refuse_queued()
+
+    def _answer(self, group: Sequence[_Job]) -> None:
+        outcomes = self._outcomes(group)
+        self._alike_lately = self._alike
+        for outcome in outcomes:
+            if isinstance(outcome, ProxyError):  # it says all itself. With the frames that raised it, which hold it, it would be a cycle
+                outcome.__traceback__ = None
+        self._deliver(group, outcomes)
 
     def _next_group(self) -> list[_Job] | None:
         """Return what is waiting: None at the end, and nothing when it is time for a probe."""
@@ -310,7 +317,10 @@ class GroupCommitter:
 
 def _returned(outcome: Result | Exception) -> Result:
     if isinstance(outcome, Exception):  # raised here: a future would not take every exception
-        raise outcome
+        try:
+            raise outcome
+        finally:
+            del outcome  # it holds this frame
     return outcome
 
 

@@ -89,7 +89,7 @@ def _plan_run(connection: Connection, packed: Sequence[PackedDraft], instant: In
             bucket = buckets.get(draft.bucket_id) or need_bucket(connection, draft.bucket_id)
             plans.append(plan_draft(connection, bucket, newest, draft, NO_CONDITIONS, instant, gone=gone))
         except ManifestConflict as error:
-            plans.append(error)
+            plans.append(error.with_traceback(None))  # or it would hold this frame, and that the plans
         else:
             buckets[bucket.id] = bucket
     return plans
