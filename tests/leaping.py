@@ -25,9 +25,8 @@ class LeapingLoop(asyncio.SelectorEventLoop):
         return self._now
 
     def _run_once(self) -> None:
-        due = min((timer._when for timer in self._scheduled if not timer._cancelled), default=None)
-        if not self._ready and due is not None:
-            self._now = max(self._now, due)
+        if not self._ready:
+            self._now = max(self._now, min((timer._when for timer in self._scheduled if not timer._cancelled), default=self._now))
         super()._run_once()
 
 

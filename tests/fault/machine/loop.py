@@ -54,6 +54,8 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
 
     def next_timer(self) -> float | None:
         """Return when somebody wakes up by himself."""
+        if self._scheduled and not self._scheduled[0]._cancelled:
+            return self._scheduled[0]._when  # the first of a heap: no need to look at a thousand others
         return min((handle._when for handle in self._scheduled if not handle._cancelled), default=None)
 
     def move_to(self, when: float) -> None:
@@ -90,8 +92,7 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
 
     def _run_once(self) -> None:
         # asyncio would wait here for the next timer; `run_forever` ends instead.
-        due = self._scheduled and self.next_timer() is not None and self.next_timer() <= self._now
-        if not self._ready and not due:
+        if not self._ready and ((timer := self.next_timer()) is None or timer > self._now):
             self._stopping = True
             return
         super()._run_once()

@@ -136,7 +136,7 @@ def simulated(chance: Random) -> Iterator[None]:
     with ExitStack() as patches:
         patches.enter_context(patch("proxy.manifest.sqlite.adapter.runner.GroupCommitter", committer))
         patches.enter_context(patch("proxy.manifest.sqlite.adapter.runner.LogSync", lambda path: _opening.get().make_log_sync(path)))
-        for module in ("proxy.manifest.sqlite.opening", "proxy.manifest.sqlite.readers", "proxy.stores.build"):
+        for module in ("proxy.manifest.sqlite.opening", "proxy.manifest.sqlite.readers", "proxy.services", "proxy.stores.build"):
             patches.enter_context(patch(f"{module}.Lanes", lanes))
         patches.enter_context(patch("proxy.stores.build._bare_store", bare_store))
         patches.enter_context(patch("proxy.engine.recover.notes.Notebook", lambda path: _opening.get().make_notebook(path)))
