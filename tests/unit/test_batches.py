@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from proxy.clock import ManualClock
 from proxy.manifest.drafts import PackedDraft
 from proxy.manifest.records import Bucket, GarbageSegment, Version
-from proxy.manifest.sqlite import open_sqlite
+from proxy.manifest.sqlite import extents, open_sqlite
 from proxy.manifest.sqlite.batches import AT_ONCE, distinct_runs, prepare
 from proxy.manifest.sqlite.database import connect
 from proxy.manifest.sqlite.deletions import LatestDeletion, delete_each_latest, delete_latest
@@ -119,6 +119,15 @@ def test_what_comes_after_a_deletion_is_numbered_above_it(made: Path) -> None:
         assert gone == 5002
         (note,) = connection.execute("SELECT max(o.sequence) FROM outbox o WHERE o.tab = 6 AND o.b = ?", (b"a",)).fetchone()
         assert note <= noted <= connection.execute("SELECT max(sequence) FROM outbox").fetchone()[0]
+
+
+def test_a_pack_that_is_left_to_the_collector_has_no_slot_in_use(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extents, "SEGMENTS_AT_ONCE", 0)
+    with opened(made) as connection:
+        pack(connection, KEYS[:3])
+        delete_each_latest(connection, deletions(KEYS[:3]))
+        assert connection.execute("SELECT refs FROM extent").fetchall() == [(0,)]
+        assert connection.execute("SELECT live, slots, dead_since FROM pack").fetchall() == [(0, 0, NOW)]
 
 
 def test_garbage_that_is_queued_already_is_searched_for(made: Path) -> None:

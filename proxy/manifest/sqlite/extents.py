@@ -73,7 +73,8 @@ def release(connection: Connection, released: Sequence[ExtentRef], now_ms: int) 
             gone.append(Extent(id=extent_id, layout=counted.layout))
         else:
             _count_out(connection, extent_id, counted, uses[extent_id], slots.get(extent_id, {}), now_ms)
-    _bury_at_once(connection, gone, now_ms)
+    for extent_id in _bury_at_once(connection, gone, now_ms):
+        leave_unused(connection, extent_id, slots.get(extent_id, {}), now_ms)
 
 
 def _count_out(connection: Connection, extent_id: ExtentId, counted: _Counted, uses: int, slots: Mapping[int, int], now_ms: int) -> None:
@@ -94,9 +95,12 @@ def _counted(connection: Connection, uses: Mapping[ExtentId, int]) -> Iterator[t
             yield extent_id, _Counted(references, slots or 0, None if layout is None else decode_layout(bytes.fromhex(layout)))
 
 
-def _bury_at_once(connection: Connection, gone: Iterable[Extent], now_ms: int) -> None:
-    """Make garbage of extents. An object of a TiB has 64 Ki segments, and clients wait for this step: the rest is the collector's."""
+def _bury_at_once(connection: Connection, gone: Iterable[Extent], now_ms: int) -> list[ExtentId]:
+    """Make garbage of extents. An object of a TiB has 64 Ki segments, and clients wait for this step: the rest is the collector's, and is
+    returned.
+    """
     buried: list[Extent] = []
+    left: list[ExtentId] = []
     room = SEGMENTS_AT_ONCE
     for extent in gone:
         room -= len(extent.layout.segments)
@@ -104,7 +108,9 @@ def _bury_at_once(connection: Connection, gone: Iterable[Extent], now_ms: int) -
             buried.append(extent)
         else:
             connection.execute("UPDATE extent SET refs = 0 WHERE id = ?", (extent.id,))
+            left.append(extent.id)
     _bury(connection, buried, now_ms)
+    return left
 
 
 def bury_extents(connection: Connection, now_ms: int) -> int:
