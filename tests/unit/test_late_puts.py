@@ -106,6 +106,31 @@ async def test_a_store_that_is_fast_again_is_waited_for_again(six: Harness) -> N
 
 
 @_on_six
+async def test_a_store_is_waited_for_again_where_all_others_have_become_as_slow(six: Harness) -> None:
+    six.stores["s1"].slow_seconds = SLOW
+    for placed in await _learn(six):
+        await asyncio.wait(placed.tail.values())
+    assert not six.fleet["s1"].keeps_pace("put")
+    for store in six.stores.values():
+        store.slow_seconds = SLOW
+    await _learn(six, writes=2 * SAMPLES_A_SORT)
+    assert six.fleet["s1"].keeps_pace("put")
+
+
+@_on_six
+async def test_a_moment_in_which_all_are_slow_does_not_take_a_slow_store_back(six: Harness) -> None:
+    await _learn(six, writes=2 * SAMPLES_A_SORT)
+    six.stores["s1"].slow_seconds = SLOW
+    for placed in await _learn(six):
+        await asyncio.wait(placed.tail.values())
+    for store in six.stores.values():
+        store.slow_seconds = SLOW
+    placed, _ = await _timed(six)
+    await asyncio.sleep(SLOW)
+    assert not six.fleet["s1"].keeps_pace("put")
+
+
+@_on_six
 async def test_a_store_that_hangs_is_left_out_once_it_has_been_silent_and_asked_now_and_then(six: Harness) -> None:
     await _learn(six)
     six.stores["s1"].hanging = True

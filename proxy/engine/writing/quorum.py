@@ -275,10 +275,22 @@ class _SegmentPuts:
         self._stored[put.index] = self._plan[put.index] = put.store
         self._seconds.append(seconds)
         del self._shards[put.index]
+        self._look_whether_back(put.store, seconds)
         for number, other in list(self._puts.items()):
             if other.index == put.index:
                 self._tell_if_late(other)
                 self._do_without(number)
+
+    def _look_whether_back(self, name: str, seconds: float) -> None:
+        """Wait again for a store that takes no longer than others do by now. They may all have become slower than when they overtook it.
+
+        Half of what they took lately must show that: what they take at this moment may be chance.
+        """
+        store = self._fleet[name]
+        if not store.keeps_pace("put"):
+            others = [self._fleet[other].latency_median("put", size_bytes=self._shard_bytes) for other in {*self._plan.values()} - {name}]
+            if others and seconds <= max(LATE_FACTOR * median_low(others), MIN_PATIENCE_SECONDS):
+                store.kept_pace("put")
 
     def _do_without(self, number: int) -> None:
         """Wait no longer for a put whose shard is stored elsewhere."""
