@@ -19,7 +19,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Literal, TypeVar
 
@@ -27,7 +26,9 @@ from msgspec import Struct
 
 from proxy.clock import Clock
 from proxy.errors import FilesExhausted, ShardMissing, StoreError, StoreNotAsked, StoreRejected, StoreUnavailable
+from proxy.stores.breaker import FAILURES_TO_OPEN, Breaker
 from proxy.stores.convoy import Ride, boards
+from proxy.stores.latency import Latency
 from proxy.stores.protocol import ShardName, Store, reads_at_once
 
 logger = logging.getLogger(__name__)
@@ -35,13 +36,8 @@ logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 Verb = Literal["put", "get_range", "get", "list", "delete"]
 Recorder = Callable[[str, Verb, str, float], None]
-FAILURES_TO_OPEN = 3
 PROBE_SECONDS = 2.0
-INSIST_SECONDS = 1.0
-SILENT_SECONDS = 1.0  # a store that is only slow has answered one of the puts that it was sent meanwhile ...
-SILENT_FACTOR = 10  # ... or they are so large that others take long, too
-SAMPLES = 64
-SAMPLES_A_SORT = 8  # the percentile of 64 hardly moves within 8, and a sort a call would cost more than the bookkeeping
+SILENT_SECONDS = 1.0  # a store that is only slow has answered one of the puts that it was sent meanwhile
 SLOWED_FACTOR = 1.5  # of what half of the calls took before it
 LATE_FACTOR = 2.5  # of what half of the calls take: the first one of a new connection takes twice as long
 HANGING_SECONDS = 5.0  # a call given up after this, and far beyond what the store is used to, counts as failed: nobody waited to the end
@@ -70,9 +66,9 @@ class ObservedStore:
         self._board = boards(inner)
         self._clock = clock
         self._record = record
-        self._latencies: dict[str, _Latency] = {}
-        breakers = {work: _Breaker(probe_seconds, silent_seconds=SILENT_SECONDS if work == "put" else 0.0) for work in _WORK.values()}
-        self._breakers: dict[Verb, _Breaker] = {verb: breakers[work] for verb, work in _WORK.items()}
+        self._latencies: dict[str, Latency] = {}
+        breakers = {work: Breaker(probe_seconds, silent_seconds=SILENT_SECONDS if work == "put" else 0.0) for work in _WORK.values()}
+        self._breakers: dict[Verb, Breaker] = {verb: breakers[work] for verb, work in _WORK.items()}
         self._last_error: tuple[str, float] | None = None  # and when that was
         self._is_missed = False
         self.puts = 0  # under way
@@ -296,149 +292,10 @@ class ObservedStore:
     def _took(self, timed_as: str, seconds: float) -> None:
         latency = self._latencies.get(timed_as)
         if latency is None:
-            self._latencies[timed_as] = _Latency(seconds)
+            self._latencies[timed_as] = Latency(seconds)
         else:
             latency.add(seconds)
 
 
 def _timed_as(verb: Verb, size_bytes: int) -> str:
     return verb if size_bytes < LARGE_SIZE else f"{verb}_large"
-
-
-class _Breaker:
-    """Failures in a row of one kind of work."""
-
-    __slots__ = (
-        "_failures",
-        "_insisted_at",
-        "_overtaken",
-        "_pace_seconds",
-        "_paces",
-        "_probe_seconds",
-        "_silent_seconds",
-        "_silent_since",
-        "_slowed",
-        "_usual_seconds",
-        "avoided",
-        "until",
-    )
-
-    def __init__(self, probe_seconds: float, *, silent_seconds: float) -> None:
-        self._probe_seconds = probe_seconds
-        self._silent_seconds = silent_seconds
-        self._failures = 0
-        self._overtaken = 0
-        self._pace_seconds = math.inf  # within which others answered when they last overtook it
-        self._paces = [math.inf, math.inf]  # within which it keeps pace: small calls, and large ones
-        self._slowed = 0  # how many of those overtaken took longer than it used to
-        self._usual_seconds = math.inf  # that it used to take at most, before the first of them
-        self._silent_since: float | None = None  # since when others overtake it and it has answered nothing
-        self._insisted_at: float | None = None  # since when somebody who insists has no answer
-        self.until = 0.0  # when a probe is due
-        self.avoided = False  # whether others are to be asked first
-
-    @property
-    def open(self) -> bool:
-        """Whether calls are refused."""
-        return self._failures >= FAILURES_TO_OPEN
-
-    @property
-    def state(self) -> str:
-        return "open" if self.open else "late" if self.avoided else "closed"
-
-    @property
-    def has_slowed(self) -> bool:
-        return self._slowed >= FAILURES_TO_OPEN
-
-    @property
-    def is_trusted(self) -> bool:
-        return not self.avoided and not self._overtaken
-
-    def is_slow(self, now: float) -> bool:
-        """Whether the store is late, but not silent, as far as is known."""
-        if self.open or not self._silent_seconds:
-            return False
-        return self._silent_since is None or now - self._silent_since < max(self._silent_seconds, SILENT_FACTOR * self._pace_seconds)
-
-    def refuses(self, now: float) -> bool:
-        """Whether calls fail at once if no probe is due. What is overtaken and broken off says nothing of silence."""
-        return self.open or (self._silent_seconds > 0 and not self.is_slow(now))
-
-    def close(self, seconds: float, *, is_large: bool) -> None:
-        """Take an answer that took so long."""
-        pace_seconds = self._paces[is_large]
-        self._failures = 0
-        self._silent_since = None
-        self._insisted_at = None
-        if seconds <= pace_seconds:
-            self._overtaken = 0
-        if seconds <= max(pace_seconds, self._usual_seconds):
-            self._slowed, self._usual_seconds = 0, math.inf
-        self.avoided = self._overtaken >= FAILURES_TO_OPEN
-
-    def fail(self, count: int, now: float) -> None:
-        self._failures += count
-        self.avoided = self.avoided or self.open
-        self.forget_insistence()
-        self._put_off(now)
-
-    def overtake(self, now: float, pace_seconds: float, *, is_large: bool, otherwise_seconds: float) -> None:
-        """Take what others answered within, and what it was used to take for calls that are not as large, or larger."""
-        if not self._overtaken:
-            self._paces[not is_large] = otherwise_seconds
-        self._overtaken += 1
-        self.avoided = self.avoided or self._overtaken >= FAILURES_TO_OPEN
-        self._pace_seconds = self._paces[is_large] = pace_seconds
-        self._silent_since = now if self._silent_since is None else self._silent_since
-        self._put_off(now)
-
-    def catch_up(self) -> None:
-        """Take that it is as fast as others. Whether it fails is another matter."""
-        self._overtaken = self._slowed = 0
-        self._usual_seconds = math.inf
-        self.avoided = self.open
-
-    def compare(self, waited_seconds: float, usual_seconds: float) -> None:
-        """Take how long a call was waited for that is overtaken, and what calls used to take at most, if it is the first of them."""
-        if not self._slowed:
-            self._usual_seconds = usual_seconds
-        if waited_seconds > self._usual_seconds:
-            self._slowed += 1
-
-    def probe(self, now: float) -> bool:
-        """Tell whether a call may be made all the same; until that has ended, no other may."""
-        if now < self.until:
-            return False
-        self._put_off(now)
-        return True
-
-    def may_insist(self, now: float) -> bool:
-        """Tell whether a call may be made although no probe is due: others who insisted have not waited for long."""
-        if self._insisted_at is None:
-            self._insisted_at = now
-        return now - self._insisted_at < INSIST_SECONDS
-
-    def forget_insistence(self) -> None:
-        self._insisted_at = None
-
-    def _put_off(self, now: float) -> None:
-        if self.avoided:
-            self.until = now + self._probe_seconds
-
-
-class _Latency:
-    """The last calls of one verb."""
-
-    __slots__ = ("_added", "_ring", "median", "p90", "p95")
-
-    def __init__(self, first: float) -> None:
-        self._ring = deque([first], maxlen=SAMPLES)
-        self._added = 1
-        self.p95 = self.p90 = self.median = first
-
-    def add(self, seconds: float) -> None:
-        self._ring.append(seconds)
-        self._added += 1
-        if self._added < SAMPLES_A_SORT or self._added % SAMPLES_A_SORT == 0:
-            ordered = sorted(self._ring)
-            self.p95, self.p90, self.median = (ordered[len(ordered) * share // 100] for share in (95, 90, 50))

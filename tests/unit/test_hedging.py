@@ -15,7 +15,9 @@ from proxy.engine.reading.fetch import QUEUE_TURNS, ColumnFetch, Upstream
 from proxy.engine.reading.keys_in_use import KeysInUse
 from proxy.errors import ProxyError
 from proxy.manifest.records import Extent, ExtentId, Layout, Segment, SegmentId
-from proxy.stores.observe import FAILURES_TO_OPEN, LARGE_SIZE, LATE_FACTOR, PROBE_SECONDS, SAMPLES, SAMPLES_A_SORT, ObservedStore
+from proxy.stores.breaker import FAILURES_TO_OPEN
+from proxy.stores.latency import SAMPLES, SAMPLES_A_SORT
+from proxy.stores.observe import LARGE_SIZE, LATE_FACTOR, PROBE_SECONDS, ObservedStore
 from proxy.stores.protocol import ShardName, StoreInfo, StoreName
 from tests.fault.machine.network import MemoryStore
 from tests.faulty_store import FaultyStore

@@ -19,7 +19,9 @@ from proxy.engine.placing.placement import MayFail, survives
 from proxy.engine.writing.quorum import LATE_FACTOR, NEAR_DOUBT_SECONDS, SMALL_SHARD_SIZE, Placed
 from proxy.engine.writing.spare import SPARE_SECONDS
 from proxy.errors import NotEnoughShards
-from proxy.stores.observe import FAILURES_TO_OPEN, PROBE_SECONDS, SAMPLES_A_SORT, SILENT_SECONDS
+from proxy.stores.breaker import FAILURES_TO_OPEN
+from proxy.stores.latency import SAMPLES_A_SORT
+from proxy.stores.observe import PROBE_SECONDS, SILENT_SECONDS
 from tests.faulty_store import FaultyStore
 from tests.leaping import LoopClock, leap
 from tests.unit.test_quorum import Harness

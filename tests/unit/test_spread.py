@@ -9,7 +9,8 @@ import pytest
 from proxy.engine.placing.fleet import FAR_SECONDS, Fleet
 from proxy.engine.reading.spread import SPREAD_READS, SPREAD_SIZE, Booking, is_spread, spread
 from proxy.manifest.records import Segment, SegmentId
-from proxy.stores.observe import FAILURES_TO_OPEN, ObservedStore
+from proxy.stores.breaker import FAILURES_TO_OPEN
+from proxy.stores.observe import ObservedStore
 from proxy.stores.protocol import Prices, ShardName, StoreInfo, StoreName
 from tests.fault.machine.network import MemoryStore
 from tests.faulty_store import FaultyStore

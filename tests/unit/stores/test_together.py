@@ -22,11 +22,12 @@ from proxy.engine.writing.quorum import Placed, ShardPutter
 from proxy.errors import StoreUnavailable
 from proxy.lanes import Cancelled
 from proxy.manifest.records import SegmentId
+from proxy.stores.breaker import FAILURES_TO_OPEN
 from proxy.stores.convoy import Convoy, Progress
 from proxy.stores.directory import DirectoryStore
 from proxy.stores.late import LateStore
 from proxy.stores.limit import LimitedStore
-from proxy.stores.observe import FAILURES_TO_OPEN, ObservedStore
+from proxy.stores.observe import ObservedStore
 from proxy.stores.protocol import ShardName, Store, StoreName
 from proxy.stores.together import put_together
 from tests.patience import PATIENCE_SECONDS
