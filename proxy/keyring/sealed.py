@@ -17,12 +17,9 @@ from proxy.codec.keys import ONLY_NONCE, Derivation
 from proxy.errors import KeyUnavailable
 
 
-def seal_message(key: Derivation, use: bytes, message: bytes, context: bytes, *, salt: bytes = b"") -> bytes:
-    """Return the message sealed, 40 bytes longer. `use` is one of the format's infos; `context` must be given again.
-
-    The `salt` is drawn here, unless whoever has drawn something else with it hands it in; it is never used again.
-    """
-    salt = salt or secrets.token_bytes(SALT_SIZE)
+def seal_message(key: Derivation, use: bytes, message: bytes, context: bytes) -> bytes:
+    """Return the message sealed, 40 bytes longer. `use` is one of the format's infos; `context` must be given again."""
+    salt = secrets.token_bytes(SALT_SIZE)
     return salt + AESGCM(key.expand(use + salt)).encrypt(ONLY_NONCE, message, context)
 
 

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Sequence
 
 from proxy.codec.footer import Footer
-from proxy.codec.format import INFO_DATA_KEY, INFO_SECRET, INFO_SESSION, KEY_SIZE, SALT_SIZE
+from proxy.codec.format import INFO_DATA_KEY, INFO_SECRET, INFO_SESSION, KEY_SIZE
 from proxy.codec.keys import Derivation, ShareCipher
 from proxy.codec.segment import SegmentKeys
 from proxy.codec.sharing import key_sharing
@@ -25,9 +25,8 @@ class TenantCipher:
 
     def new_data_key(self) -> tuple[bytes, bytes]:
         """Return a fresh data key and its wrapped form for the manifest, 72 bytes."""
-        drawn = secrets.token_bytes(KEY_SIZE + SALT_SIZE)  # at once: each draw lets go of the interpreter, which others take then
-        key, salt = drawn[:KEY_SIZE], drawn[KEY_SIZE:]
-        return key, seal_message(self._key, INFO_DATA_KEY, key, self.key_id.encode(), salt=salt)
+        key = secrets.token_bytes(KEY_SIZE)
+        return key, self.wrap(key)
 
     def wrap(self, data_key: bytes) -> bytes:
         """Return a data key wrapped for the manifest: another form each time."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from proxy.engine.placing.placement import Policy, without
 from proxy.errors import ConfigError
-from proxy.stores.observe import LARGE_SIZE, Condition, ObservedStore
+from proxy.stores.observe import LARGE_SIZE, Condition, ObservedStore, Verb
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +77,10 @@ class Fleet:
         """Tell whether most of these stores are known to take so long to answer a read that more should be asked for at a time."""
         usual = sorted(_usual_seconds(self.stores[name]) for name in names if name in self.stores)
         return bool(usual) and usual[len(usual) // 2] >= FAR_SECONDS
+
+    def usual_seconds(self, names: Iterable[str], verb: Verb, *, size_bytes: int) -> list[float]:
+        """Return what half of the last calls of about this size took, of each of these stores that there is, the shortest first."""
+        return sorted(self.stores[name].latency_median(verb, size_bytes=size_bytes) for name in names if name in self.stores)
 
     def by_readiness(self, candidates: Sequence[tuple[int, str]]) -> list[int]:
         """Return the shard indexes of (index, store) pairs, best store to read from first: healthy, then fast, then cheap.

@@ -253,7 +253,7 @@ class ColumnFetch:
         Half of what they took lately must show that: what they take at this moment may be chance.
         """
         others = [store for store in self._segment.stores if store != self._segment.stores[index]]
-        usual = sorted(self._fleet[store].latency_median("get_range", size_bytes=self._span) for store in others if store in self._fleet)
+        usual = self._fleet.usual_seconds(others, "get_range", size_bytes=self._span)
         if usual and self._loop.time() - self._began <= LATE_FACTOR * usual[min(self._scheme.k, len(usual)) - 1]:
             self._store(index).kept_pace("get_range")
 

@@ -288,8 +288,8 @@ class _SegmentPuts:
         """
         store = self._fleet[name]
         if not store.keeps_pace("put"):
-            others = [self._fleet[other].latency_median("put", size_bytes=self._shard_bytes) for other in {*self._plan.values()} - {name}]
-            if others and seconds <= max(LATE_FACTOR * median_low(others), MIN_PATIENCE_SECONDS):
+            usual = self._fleet.usual_seconds({*self._plan.values()} - {name}, "put", size_bytes=self._shard_bytes)
+            if usual and seconds <= max(LATE_FACTOR * median_low(usual), MIN_PATIENCE_SECONDS):
                 store.kept_pace("put")
 
     def _do_without(self, number: int) -> None:
