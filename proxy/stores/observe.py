@@ -71,6 +71,7 @@ class ObservedStore:
         self._breakers: dict[Verb, Breaker] = {verb: breakers[work] for verb, work in _WORK.items()}
         self._last_error: tuple[str, float] | None = None  # and when that was
         self._is_missed = False
+        self.is_nearby = False  # it has had something in this machine's memory
         self.puts = 0  # under way
         self.reads = 0  # booked (see `spread`)
 
@@ -249,7 +250,8 @@ class ObservedStore:
         return result
 
     def _had_at_once(self) -> None:
-        """Count what came from memory. It tells nothing about how fast the store is."""
+        """Count what came from memory. It tells nothing about how fast the store is, but where it is."""
+        self.is_nearby = True
         self._breakers["get_range"].close(0.0, is_large=False)
         if self._record is not None:
             self._record(self.info.name, "get_range", "ok", 0.0)

@@ -20,10 +20,14 @@ class _Slow(FaultyStore):
 
     clock: ManualClock
     seconds = 0.0
+    at_hand = False  # in this machine's memory
 
     async def get_range(self, name: ShardName, start: int, length: int) -> bytes | memoryview:
         self.clock.advance(self.seconds)
         return await super().get_range(name, start, length)
+
+    def read_at_once(self, name: ShardName, start: int, length: int) -> bytes | memoryview | None:
+        return b"x" if self.at_hand else None
 
 
 async def _fleet(**seconds_and_egress: tuple[float, float]) -> tuple[Fleet, dict[str, _Slow]]:
@@ -52,6 +56,17 @@ async def test_a_store_that_fails_comes_last_and_one_that_is_not_configured_not_
         with pytest.raises(StoreUnavailable):
             await fleet["fast"].get_range(ShardName("aa/x"), 0, 1)
     assert fleet.by_readiness([(4, "fast"), (2, "gone"), (7, "slow")]) == [7, 4]
+
+
+async def test_stores_of_this_machine_are_not_far_however_long_they_take() -> None:
+    fleet, stores = await _fleet(**dict.fromkeys("abc", (0.05, 0.0)))
+    assert fleet.are_far(["a", "b", "c"])
+    for name in "ab":
+        stores[name].at_hand = True
+        await fleet[name].get_range(ShardName("aa/x"), 0, 1)
+        stores[name].at_hand = False
+        await fleet[name].get_range(ShardName("aa/x"), 0, 1)  # it comes from a busy disk
+    assert not fleet.are_far(["a", "b", "c"]), "most of them have had something in this machine's memory"
 
 
 async def test_a_store_that_is_being_left_gets_nothing_and_the_policy_without_it_is_made_once() -> None:

@@ -114,7 +114,12 @@ class Fleet:
 
 
 def _usual_seconds(store: ObservedStore) -> float:
-    """Return how long a store takes to answer a read: of the large ones, if there were no others; 0 if that is not known."""
+    """Return how long a store takes to answer a read: of the large ones, if there were no others; 0 if that is not known.
+
+    What is of this machine may take long when that is busy, but not because it is far: to ask for more at a time would keep it busier.
+    """
+    if store.is_nearby:
+        return 0.0
     large = store.latency_median("get_range", size_bytes=LARGE_SIZE, unknown=0.0)
     return store.latency_median("get_range", unknown=large)
 
