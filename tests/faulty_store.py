@@ -37,6 +37,7 @@ class FaultyStore:
         self.ranges: list[tuple[ShardName, int, int]] = []  # asked for: name, start, length
         self.sent: set[ShardName] = set()  # whatever came of it: what it may hold
         self.deleted: set[ShardName] = set()  # and has said that it is gone
+        self.hidden: set[ShardName] = set()  # from its listings, at first
         self._unlisted: set[ShardName] = set()
 
     @property
@@ -61,6 +62,7 @@ class FaultyStore:
             raise StoreUnavailable(self.info.name, "full on purpose")
         if self.lists_late:
             self._unlisted.add(name)
+            self.hidden.add(name)
         if not self.loses_puts:
             await self.inner.put(name, body)
         if self.loses_answers:

@@ -19,7 +19,7 @@ from proxy.engine.scrub.orphans import Judged, Quarantine
 from proxy.engine.scrub.passes import PassPosition
 from proxy.errors import ManifestFenced
 from proxy.manifest.drafts import VersionDraft
-from proxy.manifest.records import SegmentId, Settlement
+from proxy.manifest.records import GarbageSegment, ObjectKey, SegmentId, Settlement, VersionId
 from proxy.stores.protocol import ShardName
 from proxy.upkeep import comparing
 from tests.laboratory import Laboratory, laboratory, stored
@@ -253,9 +253,36 @@ async def test_what_was_listed_while_it_was_written_and_committed_afterwards_is_
     assert listed == [set()]
 
 
+@pytest.mark.parametrize("by_name", [True, False])
+async def test_what_is_deleted_while_the_stores_list_is_no_orphan(lab: Laboratory, by_name: bool) -> None:
+    """It was listed, and is neither in the store nor in the manifest when the garbage is read behind the listings."""
+    manifest = lab.services.manifest
+    if by_name:
+        await manifest.delete_version(lab.bucket.id, ObjectKey("k0"), VersionId("null"), now_ms=lab.clock.now_ms())
+    else:
+        leased = await manifest.lease_segments(owner="w", segment_ids=[SegmentId(b"w" * 16)], expires_ms=2**60)
+        await lab.stores["elm"].put(ShardName(shard_name(b"w" * 16, 1)), [b"of a write that failed"])
+        await manifest.settle(
+            [Settlement(intent_id=leased.id, mask=1)], [GarbageSegment(id=SegmentId(b"w" * 16))], now_ms=lab.clock.now_ms()
+        )
+    lab.clock.advance(1)
+    between(lab, "elm", lab.collect)
+    checked = await fsck(lab)
+    assert await manifest.count_garbage() == {}
+    assert (checked.orphans, checked.found) == (set(), set())
+
+
 @pytest.mark.parametrize(
     ("step", "nth"),
-    [("walk_intents", 1), ("walk_draws", 1), ("walk_garbage", 1), ("walk_extents", 1), ("walk_extents", 2), ("walk_garbage", 2)],
+    [
+        ("walk_garbage", 1),
+        ("walk_intents", 1),
+        ("walk_draws", 1),
+        ("walk_garbage", 2),
+        ("walk_extents", 1),
+        ("walk_extents", 2),
+        ("walk_garbage", 3),
+    ],
 )
 @pytest.mark.parametrize("what", ["commit", "delete", "move"])
 async def test_nothing_becomes_an_orphan_whatever_happens_before_whatever_step(

@@ -135,10 +135,13 @@ async def test_a_shard_that_was_deleted_while_the_pass_looks_is_not_missing(lab:
     assert report.found == {}
 
 
+@pytest.mark.parametrize("has_garbage", [False, True])
 async def test_a_listing_that_does_not_fit_beside_the_manifest_is_given_up_and_says_nothing_of_what_is_missing(
-    lab: Laboratory, monkeypatch: pytest.MonkeyPatch
+    lab: Laboratory, monkeypatch: pytest.MonkeyPatch, has_garbage: bool
 ) -> None:
     await lab.put("k", b"data" * 1000)
+    if has_garbage:
+        await lab.put("k", b"other" * 1000)
     monkeypatch.setattr(room, "KEPT_BYTES", 2**62)
     report = await scrub(lab, LIGHT)
     assert set(report.unlisted) == set(lab.stores)

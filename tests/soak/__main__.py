@@ -73,12 +73,13 @@ def report(site: Site, clients: Sequence[Client], trouble: Trouble, books: Seque
         f"bytes written: {sum(client.sent_bytes for client in clients):,}; recoveries of the manifest: {site.recoveries_amid_trouble + 1}"
     )
     print(f"orphans that fsck has found at the end, and had deleted: {len(site.left_to_fsck)}")
-    for line in site.left_to_fsck:
-        print(" ", line)
+    for (store, name), cause in site.left_to_fsck.items():
+        print(f"  {name} in {store}: {cause or 'nobody knows why'}")
     print(f"lost = {len(lost)}, stale = {len(stale)}, orphans = {len(orphans)}, missing = {len(missing)}")
     for line in (*lost, *stale, *orphans, *missing, *miscounted):
         print(" ", line)
-    return 1 if lost or stale or orphans or missing or miscounted else 0
+    unexplained = not all(site.left_to_fsck.values())
+    return 1 if lost or stale or orphans or missing or miscounted or unexplained else 0
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
@@ -90,7 +90,8 @@ class Site:
         self.provider = provider
         self.recoveries_amid_trouble = 0
         self.work: Counter[str] = Counter()
-        self.left_to_fsck: list[str] = []  # orphans that it has found in the end
+        self.left_to_fsck: dict[tuple[str, str], str] = {}  # orphans that it has found in the end, and how they came to be; "": unknown
+        self._held_at_the_loss: dict[str, set[str]] = {}
         self.findings: list[str] = []  # what has gone wrong that never may
         self._data = folder / "data"
         self.server = start_shardgate(self._data, config=_write_config(folder, provider), workers=2)
@@ -117,6 +118,7 @@ class Site:
             with suppress(psutil.Error):
                 worker.kill()
         self.server.process.wait()
+        self._held_at_the_loss = self._held()
         self.recover()
         self.recoveries_amid_trouble += 1
         self.start()
@@ -175,9 +177,24 @@ class Site:
         """What a recovery could make nothing of, and what came to a store after all searches for it, nobody but fsck can find."""
         done = self._run("fsck", "--apply", "--json")
         try:
-            self.left_to_fsck = [f"{row['name']} in {row['store']}" for row in json.loads(done.stdout)["orphans"]]
+            orphans = [(row["store"], row["name"]) for row in json.loads(done.stdout)["orphans"]]
         except json.JSONDecodeError:
             print(f"fsck failed: {done.stderr[-2000:]}")
+        else:
+            held = self._held()
+            self.left_to_fsck = {orphan: self._cause(*orphan, held) for orphan in orphans}
+
+    def _cause(self, store: str, name: str, held: Mapping[str, set[str]]) -> str:
+        """Return what made an orphan of a shard without a fault of the servers; "" if nothing is known that did."""
+        if name not in held[store]:
+            return "deleted while the stores listed: it took longer than garbage lies"
+        if name in self._held_at_the_loss.get(store, ()):
+            return "there when the manifest was lost"
+        if store == UNRELIABLE and name in self.provider.store.deleted:
+            return "put after the store had deleted it"
+        if store == UNRELIABLE and name in self.provider.store.hidden:
+            return "not listed by the store while it was searched for"
+        return ""
 
     def _delete_orphans(self) -> None:
         """A later fsck does, once they have been in quarantine for as long as they must."""
@@ -188,9 +205,12 @@ class Site:
     def count_at_the_stores(self) -> Audit:
         """Compare what is stored with the manifest, of servers that have ended."""
         self._count_work()
+        return audit(self.manifest, self._held())
+
+    def _held(self) -> dict[str, set[str]]:
         folders = [folder for folder in (self._data / "stores").iterdir() if folder.name != UNRELIABLE]
         held = {folder.name: {str(path.relative_to(folder)) for path in _shards_in(folder)} for folder in folders}
-        return audit(self.manifest, {**held, UNRELIABLE: set(self.provider.held.objects)})
+        return {**held, UNRELIABLE: set(self.provider.held.objects)}
 
     def _moving(self) -> list[Campaign]:
         with closing(sqlite3.connect(f"file:{self.manifest}?mode=ro", uri=True)) as connection:

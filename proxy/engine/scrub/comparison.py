@@ -6,15 +6,17 @@ mostly of something under way.
 The idea. The order in which the two are read lets each case be told:
 
     1. the newest extent     what is written later is not expected in the listings
+       garbage               may be deleted, and forgotten, while stores list
     2. the listings          into a scratch database
     3. leases, moves under way, garbage: what they explain is taken out
     4. all extents: what they explain is taken out, strays of theirs too; what is expected and was not listed is suspected to be missing
     5. garbage again
 
-An **orphan** is what is left. Whatever was listed and was rightly there was at step 3 either leased, being moved, or garbage, and is
-explained; or it belonged to an extent. Then step 4 meets it in that extent, whose id is not beyond those there are at step 3; or it has
-left the extent in between, by a deletion or a move, and step 5 finds it among the garbage, unless it is deleted by now. In that last case
-there is a name too many, of a shard that is gone. Whoever deletes orphans waits for the next pass, which does not see it again.
+An **orphan** is what is left. Whatever was listed and was rightly there was garbage at step 1; or at step 3 it was leased, being moved, or
+garbage, and is explained; or it belonged to an extent. Then step 4 meets it in that extent, whose id is not beyond those there are at step
+3; or it has left the extent in between, by a deletion or a move, and step 5 finds it among the garbage. Garbage lies for an hour
+(`collect_after_seconds`). If a comparison takes longer, what has become garbage and was deleted in that time is a name too many, of a shard
+that is gone. Whoever deletes orphans waits for the next pass, which does not see it again.
 
 A shard is **missing** only if its own store says so when it is asked for it by name, and the manifest expects it still after that.
 A listing alone proves nothing: not all stores promise to list at once what was put.
@@ -89,12 +91,14 @@ class Comparison:
         """Compare, and yield after each bounded unit of work. With `everything`, what is no shard is listed as well."""
         self._identity = (await self._manifest.find_epoch()).identity
         before = await self._manifest.newest_extent()
+        await self._note_garbage(part)
         async for _ in self._list_all(part, everything=everything):
             yield
         await self._explain_work_under_way()
         async for _ in self._compare_extents(part, before=before):
             yield
         await self._explain_garbage()
+        await self._in_thread(self._listings.explain_doomed)
         async for page in self.orphans():
             for listed in page:
                 bump(self._compared.orphans, listed.store)
@@ -113,6 +117,15 @@ class Comparison:
         await self._in_thread(self._listings.close)
 
     # What the stores list
+
+    async def _note_garbage(self, part: Slice) -> None:
+        async for rows in self._garbage():
+            ours = [row for row in rows if part.holds_name(row.name)]
+            try:
+                await self._in_thread(self._listings.doom, _named(ours), _searches(ours))
+            except NoRoom as error:
+                self._compared.unlisted |= dict.fromkeys(self._stores, str(error))
+                return
 
     async def _list_all(self, part: Slice, *, everything: bool) -> AsyncIterator[None]:
         for prefix in ("",) if everything or part.count == 1 else part.folders:
@@ -160,11 +173,15 @@ class Comparison:
         await self._explain_garbage()
 
     async def _explain_garbage(self) -> None:
+        async for rows in self._garbage():
+            await self._in_thread(self._listings.take, _named(rows))
+            await self._in_thread(self._listings.explain_searches, _searches(rows))
+
+    async def _garbage(self) -> AsyncIterator[Sequence[Garbage]]:
         after: Garbage | None = None
         while rows := await self._manifest.walk_garbage(after=after, limit=ROWS):
             after = rows[-1]
-            await self._in_thread(self._listings.take, [shard for row in rows if not row.search for shard in _shards(row)])
-            await self._in_thread(self._listings.explain_searches, [(row.store, row.name) for row in rows if row.search])
+            yield rows
 
     async def _compare_extents(self, part: Slice, *, before: ExtentId) -> AsyncIterator[None]:
         newest, after = await self._manifest.newest_extent(), ExtentId(0)
@@ -263,5 +280,9 @@ def _suspects(expected: Sequence[tuple[Shard, int | None]]) -> Iterable[_Suspect
                 yield _Suspect(shard=shard, is_listed=size is not None, usual=believed)
 
 
-def _shards(row: Garbage) -> Sequence[tuple[str, str]]:
-    return row.shards or ((row.store, row.name),)
+def _named(rows: Iterable[Garbage]) -> list[tuple[str, str]]:
+    return [shard for row in rows if not row.search for shard in row.shards or ((row.store, row.name),)]
+
+
+def _searches(rows: Iterable[Garbage]) -> list[tuple[str, str]]:
+    return [(row.store, row.name) for row in rows if row.search]

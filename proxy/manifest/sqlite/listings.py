@@ -19,7 +19,11 @@ from proxy.manifest.sqlite.room import require_room
 # Nothing is rolled back, and nobody else looks. Without a journal, SQLite does not mind that the file has lost its name.
 _PRAGMAS = ("journal_mode = OFF", "synchronous = OFF", "locking_mode = EXCLUSIVE", "cache_size = -8192", "temp_store = FILE")
 # By name first: the shards of a segment, in whatever stores, lie together.
-_TABLE = "CREATE TABLE listed (name TEXT NOT NULL, store TEXT NOT NULL, size INTEGER NOT NULL, PRIMARY KEY (name, store)) WITHOUT ROWID"
+_TABLES = (
+    "CREATE TABLE listed (name TEXT NOT NULL, store TEXT NOT NULL, size INTEGER NOT NULL, PRIMARY KEY (name, store)) WITHOUT ROWID",
+    "CREATE TABLE doomed (name TEXT NOT NULL, store TEXT NOT NULL, PRIMARY KEY (name, store)) WITHOUT ROWID",
+    "CREATE TABLE searched (name TEXT NOT NULL, store TEXT NOT NULL, PRIMARY KEY (name, store)) WITHOUT ROWID",
+)
 
 
 class Listed(NamedTuple):
@@ -39,7 +43,8 @@ class Listings:
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         for pragma in _PRAGMAS:
             self._connection.execute(f"PRAGMA {pragma}")
-        self._connection.execute(_TABLE)
+        for table in _TABLES:
+            self._connection.execute(table)
         path.unlink()
         self._connection.execute("BEGIN")  # for good: what does not fit into the cache is written when it must be
 
@@ -67,6 +72,21 @@ class Listings:
             "DELETE FROM listed WHERE name >= ?1 AND name < ?2 AND (?3 = '' OR store = ?3)",
             [(prefix, _behind(prefix), store) for store, prefix in searches],
         )
+
+    def doom(self, shards: Iterable[tuple[str, str]], searches: Iterable[tuple[str, str]]) -> None:
+        """Note what may be gone by the time that the stores have listed: shards as (store, name), searches as (store, prefix).
+
+        Raises `NoRoom`.
+        """
+        require_room(self._folder)
+        for table, rows in (("doomed", shards), ("searched", searches)):
+            statement = f"INSERT OR IGNORE INTO {table} (store, name) VALUES (?, ?)"  # noqa: S608 - of constants
+            self._connection.executemany(statement, rows)
+
+    def explain_doomed(self) -> None:
+        """Take out what was doomed before."""
+        self._connection.execute("DELETE FROM listed WHERE (name, store) IN (SELECT name, store FROM doomed)")
+        self.explain_searches(self._connection.execute("SELECT store, name FROM searched").fetchall())
 
     def left(self, *, after: Listed | None, limit: int) -> Sequence[Listed]:
         """Return a page of what nothing has explained."""
