@@ -5,7 +5,8 @@ the code that places them, for some thousand segments: each store gets its share
 healthy reads ask for.
 
 What is counted: storage, puts, gets and egress of shards, and the puts of the journal. What is not: deletions (free), the repacking of
-packs, scrubs, and the free tiers that some providers have.
+packs, scrubs, and the free tiers that some providers have. Objects may have several sizes, which are written and read as often as they are
+there.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections import Counter
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from math import expm1
@@ -26,8 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.servers import REPOSITORY
-from proxy.codec.format import TAG_SIZE, footer_size, sealed_label_size
-from proxy.codec.geometry import Scheme, SegmentGeometry, segment_sizes
+from bench.uses import Sizes, Use, packed_use, plain_use
 from proxy.config import load_config
 from proxy.engine.placing.placement import Policy, place
 from proxy.policies import make_policies
@@ -35,9 +35,9 @@ from proxy.policies import make_policies
 GB = 1e9  # as providers count
 SAMPLES = 2000  # segments that are placed to learn each store's share
 MONTH_SECONDS = 30 * 86400
-LABEL_SIZE = 300  # of an ordinary segment: names and a small record
-ENTRY_SIZE = 300  # the same of one object in a pack's table
-WINDOW_SIZES = (1, 2, 4)  # MiB that a long read fetches at a time, the last again and again
+UNITS = {"": 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?) ?(B|KiB|MiB|GiB|)(?::(\d*\.?\d+))?")
+SIZE_HELP = "Bytes in each, such as 16384, 16KiB or 1MiB. Of several sizes give each with its share: --size 4KiB:0.8 --size 1MiB:0.2"
 _NEEDED = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}|\"env:([A-Za-z_][A-Za-z0-9_]*)\"")
 
 
@@ -59,20 +59,14 @@ class Load:
     """What there is, and what happens to it in a month."""
 
     objects: int
-    size: int
+    sizes: Sizes
     puts: int
     gets: int
-    together: int  # objects that are written at the same time, and so share a pack
+    together: int  # objects that are written at the same time: those of them that are small share a pack
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Use:
-    """What one object takes of all its stores together, on average."""
-
-    stored: float
-    puts: float
-    gets: float  # of one read
-    read: float  # bytes of one read
+    @property
+    def mean_size(self) -> float:
+        return sum(size * share for size, share in self.sizes.items())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,10 +109,10 @@ class Shares:
 
 def main(
     objects: Annotated[int, typer.Option(help="Objects that are there.")] = 10_000_000,
-    size: Annotated[int, typer.Option(help="Bytes in each.")] = 16 * 1024,
+    size: Annotated[list[str] | None, typer.Option(help=SIZE_HELP)] = None,
     puts: Annotated[int, typer.Option(help="Objects written in a month.")] = 3_000_000,
     gets: Annotated[int, typer.Option(help="Objects read in a month, whole.")] = 20_000_000,
-    together: Annotated[int, typer.Option(help="Objects written at the same time: so many share a pack.")] = 16,
+    together: Annotated[int, typer.Option(help="Objects written at the same time: the small ones share a pack.")] = 16,
     config: Annotated[Path, typer.Option(help="A configuration: its stores name their providers.")] = REPOSITORY / "config/multicloud.toml",
     policy: Annotated[str, typer.Option(help="One of its policies; the default policy if not given.")] = "",
     prices: Annotated[Path, typer.Option(help="The price lists.")] = REPOSITORY / "config/prices.toml",
@@ -131,12 +125,32 @@ def main(
     chosen = policies[policy or settings.default_policy]
     journal = JournalUse(settings.journal.interval_ms / 1000, policies[settings.journal.policy or settings.default_policy])
     lists = read_prices(prices)
-    load = Load(objects=objects, size=size, puts=puts, gets=gets, together=together)
+    load = Load(objects=objects, sizes=parse_sizes(size or ["16KiB"]), puts=puts, gets=gets, together=together)
     bills = monthly_bills(load, chosen, journal, lists, below=settings.packs.below_kib * 1024, beside=beside)
     if as_json:
         print(json.dumps([{**asdict(bill), "total": bill.total} for bill in bills], indent=1))
         return
     print_bills(bills, load, chosen, lists)
+
+
+def parse_sizes(given: Iterable[str]) -> Sizes:
+    """Read what `--size` says. Shares are made to be 1 together; who gives none has 1 before that. Raises `typer.BadParameter`."""
+    weights: defaultdict[int, float] = defaultdict(float)
+    for text in given:
+        match = _SIZE.fullmatch(text)
+        if match is None:
+            raise typer.BadParameter(f"{text!r} is no size such as 16384, 4KiB or 1MiB:0.2")
+        number, unit, weight = match.groups()
+        weights[round(float(number) * UNITS[unit])] += float(weight or 1)
+    if not (total := sum(weights.values())):
+        raise typer.BadParameter("some share must be more than 0")
+    return {size: weight / total for size, weight in weights.items() if weight}
+
+
+def described(sizes: Sizes) -> str:
+    if len(sizes) == 1:
+        return f"{min(sizes):,}"
+    return ", ".join(f"{size:,} ({share:.4g})" for size, share in sorted(sizes.items()))
 
 
 def placeholders(text: str) -> dict[str, str]:
@@ -149,12 +163,12 @@ def read_prices(path: Path) -> dict[str, Prices]:
 
 
 def monthly_bills(load: Load, policy: Policy, journal: JournalUse, lists: Mapping[str, Prices], *, below: int, beside: str) -> list[Bill]:
-    """Return the bills: packed, if objects of this size are, then not packed, then of a bucket and its replica."""
+    """Return the bills: packed, if there are objects so small, then not packed, then of a bucket and its replica."""
     shares = shares_of(policy)
     noted = journal.puts(load) / 1000 * _average(shares_of(journal.policy).shards, lists, "put_per_thousand")
-    bills = [_bill("not packed", load, plain_use(load.size, policy.scheme, policy.segment_size), shares, noted, lists)]
-    if load.size <= below:
-        packed = packed_use(load.size, policy.scheme, load.together)
+    bills = [_bill("not packed", load, plain_use(load.sizes, policy.scheme, policy.segment_size), shares, noted, lists)]
+    if min(load.sizes) < below:
+        packed = packed_use(load.sizes, policy.scheme, policy.segment_size, together=load.together, below=below)
         bills.insert(0, _bill(f"packed, {load.together} together", load, packed, shares, noted, lists))
     return [*bills, replicated_bill(load, beside, lists[beside])]
 
@@ -174,39 +188,17 @@ def shares_of(policy: Policy) -> Shares:
     )
 
 
-def plain_use(size: int, scheme: Scheme, segment_size: int) -> Use:
-    """Return what an object takes that has segments of its own."""
-    footer = footer_size(sealed_label_size(LABEL_SIZE))
-    segments = [SegmentGeometry(scheme, part) for part in segment_sizes(size, segment_size)]
-    return Use(
-        stored=float(sum(scheme.n * (geometry.cells_size + footer) for geometry in segments)),
-        puts=float(scheme.n * len(segments)),
-        gets=float(sum(scheme.k * _windows(geometry.size) for geometry in segments)),
-        read=float(sum(scheme.k * geometry.cells_size for geometry in segments)),
-    )
-
-
-def packed_use(size: int, scheme: Scheme, together: int) -> Use:
-    """Return what an object takes that shares a pack with others of its size."""
-    slot = size + TAG_SIZE
-    table = together * ENTRY_SIZE + TAG_SIZE
-    column = max(-(-together // scheme.k) * slot, -(-(together * slot + table) // scheme.k))
-    geometry = SegmentGeometry(scheme, scheme.k * column)
-    shard = geometry.cells_size + footer_size(sealed_label_size(0))
-    return Use(stored=scheme.n * shard / together, puts=scheme.n / together, gets=1.0, read=float(slot))
-
-
 def replicated_bill(load: Load, provider: str, prices: Prices) -> Bill:
     """Return the bill of one bucket that is replicated to another region of the same provider."""
-    stored = 2 * load.objects * load.size / GB
-    moved = load.puts * load.size / GB * prices.between_regions_gb
+    stored = 2 * load.objects * load.mean_size / GB
+    moved = load.puts * load.mean_size / GB * prices.between_regions_gb
     return Bill(
         name=f"one bucket at {provider} and its replica",
         stored_gb=stored,
         storage=stored * prices.storage_gb_month,
         puts=2 * load.puts / 1000 * prices.put_per_thousand + moved,
         gets=load.gets / 1000 * prices.get_per_thousand,
-        egress=load.gets * load.size / GB * prices.egress_gb,
+        egress=load.gets * load.mean_size / GB * prices.egress_gb,
     )
 
 
@@ -227,20 +219,11 @@ def _average(parts: Mapping[str, float], lists: Mapping[str, Prices], price: str
     return sum(part * float(getattr(lists[provider], price)) for provider, part in parts.items())
 
 
-def _windows(size: int) -> int:
-    """Return how often each of k stores is asked for a segment."""
-    count, left = 0, size
-    while left > 0:
-        left -= WINDOW_SIZES[min(count, len(WINDOW_SIZES) - 1)] * 1024**2
-        count += 1
-    return count
-
-
 def print_bills(bills: list[Bill], load: Load, policy: Policy, lists: Mapping[str, Prices]) -> None:
     console = Console(width=140)
     providers = sorted({info.provider for info in policy.stores})
     console.print(
-        f"{load.objects:,} objects of {load.size:,} bytes, {load.puts:,} written and {load.gets:,} read a month; "
+        f"{load.objects:,} objects of {described(load.sizes)} bytes, {load.puts:,} written and {load.gets:,} read a month; "
         f"policy {policy.name}: {policy.scheme} over {', '.join(providers)}"
     )
     table = Table()

@@ -13,6 +13,7 @@ from pathlib import Path
 from xml.etree.ElementTree import fromstring
 
 import pytest
+import typer
 
 from bench import ports, turns
 from bench.client import Outcome, Request
@@ -22,9 +23,8 @@ from bench.cost import (
     Load,
     Prices,
     monthly_bills,
-    packed_use,
+    parse_sizes,
     placeholders,
-    plain_use,
     read_prices,
     replicated_bill,
     shares_of,
@@ -34,6 +34,7 @@ from bench.picture import draw, ratios_of
 from bench.report import cells, headers
 from bench.servers import Running
 from bench.signing import Endpoint
+from bench.uses import packed_use, plain_use
 from bench.workloads import Scale, Size
 from proxy.codec.geometry import Scheme
 from proxy.config import load_config
@@ -52,7 +53,8 @@ TURN = Turn(
 POLICY = make_policies(
     load_config(REPOSITORY / "config/multicloud.toml", placeholders((REPOSITORY / "config/multicloud.toml").read_text()))
 )["anywhere"]
-LOAD = Load(objects=1_000_000, size=16384, puts=300_000, gets=2_000_000, together=16)
+SCHEME, SEGMENT_SIZE = Scheme(4, 2), 16 * 2**20
+LOAD = Load(objects=1_000_000, sizes={16384: 1.0}, puts=300_000, gets=2_000_000, together=16)
 
 
 def test_a_line_tells_how_shardgate_compares_before_anything_else() -> None:
@@ -141,19 +143,64 @@ def test_shards_and_reads_are_spread_evenly_where_the_policy_has_no_reason_to_do
 
 
 def test_an_object_of_its_own_costs_all_its_shards_and_one_in_a_pack_its_part_of_them() -> None:
-    alone, packed = plain_use(4096, Scheme(4, 2), 16 * 2**20), packed_use(4096, Scheme(4, 2), 16)
+    alone, packed = plain_use({4096: 1.0}, SCHEME, SEGMENT_SIZE), packed_use({4096: 1.0}, SCHEME, SEGMENT_SIZE, together=16, below=131072)
     assert (alone.puts, alone.gets) == (6, 4)
     assert (packed.puts, packed.gets, packed.read) == (6 / 16, 1, 4096 + 16)
     assert packed.stored < alone.stored
 
 
+@pytest.mark.parametrize(
+    ("size", "together", "puts", "gets"),
+    [
+        (16384, 1, 6, 1),
+        (16385, 1, 6, 4),
+        (65536, 1, 6, 4),
+        (65536, 2, 3, 1),
+        (131071, 3, 2, 1),
+        (131072, 16, 6, 4),
+        (65536, 65, 2 * 6 / 65, 1 + 3 / 65),  # a pack of 4 MiB is full: the last one has no company
+    ],
+)
+def test_a_body_that_would_waste_most_of_a_pack_has_a_segment_of_its_own(size: int, together: int, puts: float, gets: float) -> None:
+    use = packed_use({size: 1.0}, SCHEME, SEGMENT_SIZE, together=together, below=131072)
+    assert (use.puts, use.gets) == (pytest.approx(puts), pytest.approx(gets))
+    if gets == 4:
+        assert use == plain_use({size: 1.0}, SCHEME, SEGMENT_SIZE)
+
+
+def test_of_several_sizes_the_small_ones_share_packs_and_each_counts_by_its_share() -> None:
+    sizes = parse_sizes(["4KiB:0.6", "4096:0.2", "1MiB:.2"])
+    assert sizes == {4096: pytest.approx(0.8), 2**20: pytest.approx(0.2)}
+    small, large = packed_use({4096: 1.0}, SCHEME, SEGMENT_SIZE, together=8, below=131072), plain_use({2**20: 1.0}, SCHEME, SEGMENT_SIZE)
+    mixed = packed_use(sizes, SCHEME, SEGMENT_SIZE, together=10, below=131072)  # eight of ten are small, on average
+    assert mixed.gets == pytest.approx(0.8 * 1 + 0.2 * large.gets)
+    assert mixed.read == pytest.approx(0.8 * small.read + 0.2 * large.read)
+    assert mixed.puts == pytest.approx(0.8 * small.puts + 0.2 * large.puts, rel=0.05)
+    assert replace(LOAD, sizes=sizes).mean_size == pytest.approx(0.8 * 4096 + 0.2 * 2**20)
+
+
+def test_one_body_among_many_small_ones_is_left_out_of_their_pack() -> None:
+    use = packed_use({100: 0.5, 100_000: 0.5}, SCHEME, SEGMENT_SIZE, together=2, below=131072)
+    assert use.gets == pytest.approx(1 + 3 / 4, rel=0.02)  # in half of the pairs one of the two is large
+
+
+def test_sizes_without_shares_are_as_frequent_as_one_another() -> None:
+    assert parse_sizes(["1KiB", "2 KiB"]) == {1024: 0.5, 2048: 0.5}
+
+
+@pytest.mark.parametrize("text", ["", "4 kilobytes", "4KiB:", "4KiB:half", "-1", "4KiB:0"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(typer.BadParameter):
+        parse_sizes([text])
+
+
 def test_a_long_object_is_read_in_windows() -> None:
-    assert plain_use(16 * 2**20, Scheme(4, 2), 16 * 2**20).gets == 4 * 6  # 1 + 2 + 4 + 4 + 4 + 1 MiB
+    assert plain_use({16 * 2**20: 1.0}, SCHEME, SEGMENT_SIZE).gets == 4 * 6  # 1 + 2 + 4 + 4 + 4 + 1 MiB
 
 
 def test_the_bill_of_a_replicated_bucket() -> None:
     prices = Prices(storage_gb_month=0.02, put_per_thousand=0.005, get_per_thousand=0.0004, egress_gb=0.09, between_regions_gb=0.02)
-    bill = replicated_bill(Load(objects=1000, size=10**9, puts=100, gets=10, together=1), "X", prices)
+    bill = replicated_bill(Load(objects=1000, sizes={10**9: 1.0}, puts=100, gets=10, together=1), "X", prices)
     assert bill.storage == pytest.approx(2 * 1000 * 0.02)
     assert bill.puts == pytest.approx(2 * 0.1 * 0.005 + 100 * 0.02)
     assert bill.egress == pytest.approx(10 * 0.09)
@@ -172,9 +219,10 @@ def test_packing_is_cheaper_and_large_objects_are_not_packed() -> None:
     lists = read_prices(REPOSITORY / "config/prices.toml")
     journal = JournalUse(1.0, POLICY)
     packed, plain, _ = monthly_bills(LOAD, POLICY, journal, lists, below=131072, beside="AWS")
+    stored = packed_use(LOAD.sizes, POLICY.scheme, POLICY.segment_size, together=16, below=131072).stored
     assert packed.total < plain.total
-    assert packed.stored_gb == pytest.approx(LOAD.objects * packed_use(16384, POLICY.scheme, 16).stored / GB)
-    assert len(monthly_bills(replace(LOAD, size=200_000), POLICY, journal, lists, below=131072, beside="AWS")) == 2
+    assert packed.stored_gb == pytest.approx(LOAD.objects * stored / GB)
+    assert len(monthly_bills(replace(LOAD, sizes={131072: 1.0}), POLICY, journal, lists, below=131072, beside="AWS")) == 2
 
 
 def test_a_port_that_another_process_was_given_and_does_not_listen_on_yet_is_not_given_again(monkeypatch: pytest.MonkeyPatch) -> None:
