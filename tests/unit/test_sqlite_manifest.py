@@ -14,7 +14,7 @@ import pytest
 
 from proxy.clock import ManualClock
 from proxy.errors import ConfigError, ManifestUnavailable
-from proxy.manifest.records import Bucket, Tenant
+from proxy.manifest.records import Bucket, BucketName, Tenant, TenantId
 from proxy.manifest.sqlite import open_sqlite
 from proxy.manifest.sqlite.adapter import SqliteManifest
 from proxy.manifest.sqlite.backup import back_up
@@ -96,6 +96,18 @@ async def test_a_commit_is_on_disk_before_it_is_acknowledged(path: Path) -> None
     with closing(connect(path, busy_seconds=1)) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what is mapped")
+async def test_changes_and_questions_for_little_map_nothing_of_the_file(path: Path) -> None:
+    """SQLite would map it anew after each commit of another connection."""
+    async with open_sqlite(path, ManualClock(0), timeout_seconds=IMPATIENT) as manifest:
+        await make(path)
+        for name in ("x", "y", "z"):  # the first question is asked in a thread, and those behind it on the event loop
+            assert (await manifest.find_caller(None, BucketName("b"))).bucket is not None
+            await manifest.create_bucket(Bucket(name=BucketName(name), tenant_id=TenantId("t"), policy="p", created_ms=0))
+        mapped = [line.split(maxsplit=5)[5] for line in Path("/proc/self/maps").read_text().splitlines() if "m.sqlite" in line]
+    assert set(mapped) <= {f"{path}-shm"}
 
 
 async def test_a_locked_manifest_opens_and_is_read_and_only_writes_fail(path: Path) -> None:
