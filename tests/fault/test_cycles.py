@@ -17,7 +17,7 @@ import pytest
 from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
-from proxy.errors import BucketMissing, NotEnoughShards, PreconditionUnmet
+from proxy.errors import BucketMissing, ManifestUnavailable, NotEnoughShards, PreconditionUnmet
 from proxy.manifest.drafts import Conditions
 from proxy.manifest.records import Bucket, BucketId, BucketName, ObjectAttributes, ObjectKey, Tenant, VersionId
 from proxy.metrics import Counts
@@ -142,6 +142,29 @@ async def test_deletions_that_the_manifest_refuses_are_freed(lab: Laboratory) ->
             )
             assert [type(outcome) for outcome in outcomes] == [PreconditionUnmet] * len(keys)
             del outcomes
+    assert found == []
+
+
+async def test_a_deletion_whose_caller_is_called_back_is_freed_when_it_is_refused(lab: Laboratory) -> None:
+    with _cycles() as found:
+        for _ in range(2):
+            begun = lab.services.manifest.begin_delete_latest(BucketId(99), ObjectKey("k"), marker_id=VersionId("m"), now_ms=0)
+            assert begun is not None
+            await asyncio.wait([begun.ended])
+            with suppress(BucketMissing):
+                begun.result()
+            del begun
+    assert found == []
+
+
+@pytest.mark.parametrize("statement", ["SELECT nothing", "COMMIT"], ids=["alone", "with its group"])
+async def test_a_change_that_the_database_fails_is_freed(lab: Laboratory, statement: str) -> None:
+    committer = lab.services.manifest._committer  # type: ignore[attr-defined]
+    with _cycles() as found:
+        for _ in range(2):
+            with suppress(ManifestUnavailable):
+                await committer.run(lambda connection: connection.execute(statement))
+                raise AssertionError("it has not failed")
     assert found == []
 
 

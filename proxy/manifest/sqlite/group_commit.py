@@ -134,7 +134,6 @@ class GroupCommitter:
         except TimeoutError:
             raise self._late() from None
         finally:
-            del future  # it has what is raised, which holds this frame
             self._alike -= isinstance(step, Joint)
         return returned
 
@@ -213,8 +212,8 @@ class GroupCommitter:
         outcomes = self._outcomes(group)
         self._alike_lately = self._alike
         for outcome in outcomes:
-            if isinstance(outcome, ProxyError):  # it says all itself. With the frames that raised it, which hold it, it would be a cycle
-                outcome.__traceback__ = None
+            if isinstance(outcome, ProxyError):
+                _let_go(outcome)
         self._deliver(group, outcomes)
 
     def _next_group(self) -> list[_Job] | None:
@@ -315,7 +314,17 @@ class GroupCommitter:
             self._loop.call_soon_threadsafe(_set_results, group, outcomes)
 
 
-def _returned(outcome: Result | Exception) -> Result:
+def _let_go(error: ProxyError) -> None:
+    """Forget the frames that an error and its causes have come through: they hold it, and it would be a cycle. It says all itself."""
+    behind: BaseException | None = error
+    while behind is not None:
+        behind.__traceback__ = None
+        behind = behind.__cause__ or behind.__context__
+
+
+def _returned(box: list[Result | Exception]) -> Result:
+    """Return what is in the box, or raise it. It is taken out: the frames that it is raised through hold the future, which has the box."""
+    outcome = box.pop()
     if isinstance(outcome, Exception):  # raised here: a future would not take every exception
         try:
             raise outcome
@@ -371,4 +380,4 @@ def _unavailable(error: BaseException) -> ManifestUnavailable:
 def _set_results(group: Sequence[_Job], outcomes: Sequence[object]) -> None:
     for job, outcome in zip(group, outcomes, strict=True):
         if not job.future.done():
-            job.future.set_result(outcome)
+            job.future.set_result([outcome])
