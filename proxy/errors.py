@@ -18,6 +18,7 @@
         NoRoom                    what is only scratch would fill the manifest's disk
         NotEnoughShards           fewer than k to read, or than the policy wants to write
         BudgetExhausted           no memory came free in time
+        NoThread                  a call that blocks was not begun: no thread for it was there in time
         KeyUnavailable            root or tenant key
         CustomerKeyRefused        SSE-C
             CustomerKeyMissing    what is stored is under a customer's key, and there is none
@@ -149,6 +150,10 @@ class NotEnoughShards(ProxyError):
 
 class BudgetExhausted(ProxyError):
     """No memory came free within the wait the configuration allows."""
+
+
+class NoThread(ProxyError):
+    """A call that blocks was not begun: there was no thread for it in time, or there is none any more."""
 
 
 class KeyUnavailable(ProxyError):

@@ -13,22 +13,32 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from time import monotonic
-from typing import Generic, TypeVar, cast
+from typing import Generic, ParamSpec, TypeVar, cast
 
+from proxy.errors import NoThread
+
+P = ParamSpec("P")
 Result = TypeVar("Result")
 Cancelled = Callable[[], bool]
 MAX_CANCELLED = 256  # calls given up that may lie in the queue, before these are looked for; those who wait are bounded by the callers
 
 
-class LanesClosed(Exception):
+class LanesClosed(NoThread):
     """The lanes were closed before the call had begun."""
 
+    def __init__(self) -> None:
+        super().__init__("this process ends")
 
-class NotBegun(Exception):
+
+class NotBegun(NoThread):
     """The call was taken back before it had begun, or there was no thread for it."""
+
+    def __init__(self) -> None:
+        super().__init__("no thread was free in time, or the system has none more for this process")
 
 
 class Lanes:
@@ -169,6 +179,16 @@ class Lanes:
         self._wake_pending = False  # before the first pop: what is appended after the last one finds it False and wakes again
         while self._finished:
             self._finished.popleft().deliver()
+
+
+class Pool(ThreadPoolExecutor):
+    """An executor that says by an error of ours that it has no thread for a call, or has been closed."""
+
+    def submit(self, call: Callable[P, Result], /, *args: P.args, **kwargs: P.kwargs) -> Future[Result]:
+        try:
+            return super().submit(call, *args, **kwargs)
+        except RuntimeError as error:
+            raise NoThread(str(error)) from None
 
 
 def _is_heard(future: asyncio.Future[None]) -> None:

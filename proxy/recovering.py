@@ -6,7 +6,7 @@ import fcntl
 import logging
 import os
 from collections.abc import AsyncIterator, Iterator, Mapping
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from proxy.engine.writing.quorum import ShardPutter
 from proxy.errors import JournalBroken, RecoveryRefused
 from proxy.keyring import Keyring
 from proxy.keyring.file import open_root_key_file
+from proxy.lanes import Pool
 from proxy.manifest.sqlite import open_sqlite
 from proxy.manifest.sqlite.notebook import Notebook
 from proxy.openings import open_present_fleet
@@ -49,7 +50,7 @@ async def recover(
     with _alone(Path(config.manifest.path).parent):
         async with open_notes(notebook_path(config)) as notes, _stores(config, clock, fleet) as stores:
             async with open_sqlite(Path(config.manifest.path), clock, timeout_seconds=seconds) as manifest:
-                with ThreadPoolExecutor(THREADS, thread_name_prefix="recover") as threads:
+                with Pool(THREADS, thread_name_prefix="recover") as threads:
                     tasks = BackgroundTasks()
                     writer = _writer(config, policies, keyring, stores, tasks, threads)
                     flusher = Flusher(manifest, writer, clock, tasks, wait_seconds=config.journal.acknowledge_seconds, lookout=None)

@@ -7,7 +7,6 @@ import logging
 import os
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 
@@ -44,7 +43,7 @@ from proxy.engine.writing.write import Writer
 from proxy.errors import ManifestFenced, ProxyError
 from proxy.journaling import Journal, make_journal
 from proxy.keyring import Keyring
-from proxy.lanes import Lanes
+from proxy.lanes import Lanes, Pool
 from proxy.manifest.protocol import Manifest
 from proxy.openings import OpenedFleet, open_fleet, open_manifest, open_root_key
 from proxy.policies import make_policies
@@ -144,7 +143,7 @@ class _Ground:
     tasks: BackgroundTasks
     manifest: Manifest
     keyring: Keyring
-    threads: ThreadPoolExecutor
+    threads: Pool
     coding: CodingThreads
     fleet: Fleet
     epoch: EpochKeeper
@@ -157,7 +156,7 @@ async def _open_ground(
     policies = make_policies(config)
     manifest = await opened.enter_async_context(open_manifest(config, clock))
     keyring = Keyring(await open_root_key(config, manifest))
-    threads = opened.enter_context(ThreadPoolExecutor(THREADS, thread_name_prefix="codec"))
+    threads = opened.enter_context(Pool(THREADS, thread_name_prefix="codec"))
     coding = _coding_threads(opened, workers)
     memory_bytes = config.limits.memory_mib * 1024 * 1024 // workers
     found = await opened.enter_async_context(_fleet(config, manifest, clock, record, tidy=serving))

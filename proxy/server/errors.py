@@ -22,6 +22,7 @@ from proxy.errors import (
     ManifestConflict,
     ManifestUnavailable,
     NotEnoughShards,
+    NoThread,
     ObjectTooLarge,
     PartInvalid,
     PartsOutOfOrder,
@@ -93,6 +94,7 @@ def _other_size(error: ProxyError) -> S3Error:
 _RULES: dict[type, Rule] = {
     NotEnoughShards: _plain("ServiceUnavailable"),
     BudgetExhausted: _plain("SlowDown"),
+    NoThread: _plain("SlowDown"),
     StoreError: _plain("ServiceUnavailable"),
     JournalBusy: lambda _error: S3Error(
         "SlowDown", "Please reduce your request rate. Much is to be stored before this can be acknowledged."

@@ -326,3 +326,14 @@ async def test_what_waits_to_be_written_is_bounded(folder: Path) -> None:
     await tasks.drain(PATIENCE_SECONDS)
     assert len(names(folder)) == 128
     disk.close()
+
+
+async def test_a_disk_for_which_there_is_no_thread_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = CacheDisk(CacheFolder(tmp_path, capacity_bytes=SHELVES * 1024 * KIB), BackgroundTasks())
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    assert await disk.read({keys(1)[0]: 10}) == {}
+    disk.close()
+
+
+def no_thread(_: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")

@@ -12,7 +12,8 @@ from queue import SimpleQueue
 
 import pytest
 
-from proxy.lanes import MAX_CANCELLED, Lanes, LanesClosed, NotBegun, in_time
+from proxy.errors import NoThread
+from proxy.lanes import MAX_CANCELLED, Lanes, LanesClosed, NotBegun, Pool, in_time
 from tests.patience import PATIENCE_SECONDS
 
 
@@ -192,6 +193,17 @@ async def test_a_call_for_which_there_is_no_thread_fails_and_those_after_it_are_
     assert await asyncio.gather(*(lanes.run(lambda _, number=number: number) for number in range(3))) == [0, 1, 2]  # one lane is enough
     assert made == []
     lanes.close()
+
+
+async def test_an_executor_without_a_thread_and_one_that_is_closed_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, system = asyncio.get_running_loop(), Scarce(monkeypatch, 0)
+    with Pool(2) as pool:
+        with pytest.raises(NoThread, match="can't start new thread"):
+            await loop.run_in_executor(pool, int)
+        system.left = 1
+        assert await loop.run_in_executor(pool, int, "7") == 7
+    with pytest.raises(NoThread):
+        await loop.run_in_executor(pool, int)
 
 
 async def test_closing_waits_for_no_call_that_a_lane_takes_up_meanwhile() -> None:

@@ -91,3 +91,14 @@ async def test_questions_after_the_end_fail(path: Path) -> None:
         await readers.ask(fact)
     with pytest.raises(sqlite3.ProgrammingError):
         connection.execute("SELECT 1")
+
+
+async def test_a_question_for_which_there_is_no_thread_fails(readers: Readers, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_thread(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as scarce:
+        scarce.setattr(threading.Thread, "start", no_thread)
+        with pytest.raises(ManifestUnavailable, match="thread"):
+            await readers.ask(fact)
+    assert await readers.ask(fact) == 7

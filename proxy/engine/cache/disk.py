@@ -11,7 +11,8 @@ from typing import TypeVar
 from proxy.engine.cache.folder import CacheFolder
 from proxy.engine.cache.keys import CacheKey
 from proxy.engine.tasks import BackgroundTasks
-from proxy.lanes import Lanes, LanesClosed
+from proxy.errors import NoThread
+from proxy.lanes import Lanes
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ class CacheDisk:
         try:
             async with asyncio.timeout(seconds):
                 result = await self._lanes.run(lambda _: call())
-        except LanesClosed:
+        except NoThread:
             return None
         except TimeoutError:
             self._late += 1

@@ -16,7 +16,7 @@ from contextlib import suppress
 from time import monotonic
 from typing import Concatenate, ParamSpec, TypeVar
 
-from proxy.errors import ManifestUnavailable
+from proxy.errors import ManifestUnavailable, NoThread
 from proxy.lanes import Lanes, LanesClosed
 
 P = ParamSpec("P")
@@ -57,6 +57,8 @@ class Readers:
             raise ManifestUnavailable(f"the manifest has not answered within {self._timeout_seconds:g} s") from None
         except LanesClosed:
             raise ManifestUnavailable("the manifest is closed") from None
+        except NoThread as error:
+            raise ManifestUnavailable(f"the manifest cannot be asked: {error}") from None
 
     async def close(self) -> None:
         await self._lanes.close_and_wait(CLOSE_SECONDS)

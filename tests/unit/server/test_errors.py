@@ -25,6 +25,7 @@ from proxy.errors import (
     UploadMissing,
     VersionMissing,
 )
+from proxy.lanes import LanesClosed, NotBegun
 from proxy.s3.errors import S3Error
 from proxy.server.errors import translate
 
@@ -37,6 +38,8 @@ TOO_FEW = NotEnoughShards(needed=4, found=3, segment="ab")
         (TOO_FEW, False, "ServiceUnavailable", 503),
         (TOO_FEW, True, "SlowDown", 503),
         (BudgetExhausted("full"), False, "SlowDown", 503),
+        (NotBegun(), True, "SlowDown", 503),
+        (LanesClosed(), True, "SlowDown", 503),
         (StoreUnavailable("s1", "timeout"), False, "ServiceUnavailable", 503),
         (ManifestUnavailable("locked"), True, "ServiceUnavailable", 503),
         (KeyUnavailable("no key"), False, "ServiceUnavailable", 503),
