@@ -48,7 +48,7 @@ from bench.workloads import FULL, LIST_KEYS, Scale
 from proxy.cli.init import first_start
 from proxy.config import Config, credentials_path, load_config
 from proxy.log import configure_logging
-from proxy.memory import tune_allocator, tune_collector
+from proxy.memory import tune_allocator, tune_collector, use_large_pages
 from proxy.server.app import run_server
 from proxy.shared_counts import share_counts, shared_by_workers
 
@@ -188,6 +188,7 @@ async def _serve_and_measure(config: Config, scale: Scale) -> dict[str, Measure]
 
     def ready(_: int) -> None:
         tune_collector()
+        use_large_pages()
         listens.set()
 
     async with asyncio.TaskGroup() as tasks:

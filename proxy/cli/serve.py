@@ -132,12 +132,13 @@ def _run_server(
 ) -> None:
     import uvloop  # here, with all that a server is made of: the supervisor is none
 
-    from proxy.memory import give_back, tune_allocator, tune_collector
+    from proxy.memory import give_back, tune_allocator, tune_collector, use_large_pages
     from proxy.server.app import run_server
 
     def listening(at: int) -> None:
         tune_collector()
         give_back()
+        use_large_pages()
         ready(at)
 
     tune_allocator()  # before the first thread
