@@ -119,7 +119,7 @@ class _Reading(asyncio.BufferedProtocol):
 class Connection(Inside):
     """One client's connection."""
 
-    __slots__ = ("_bounded", "_dispatcher", "_front", "_lost", "_patience_seconds", "_refusal")
+    __slots__ = ("_bounded", "_dispatcher", "_front", "_lost", "_refusal")
 
     def __init__(self, endpoint: Endpoint, dispatcher: Dispatcher, *, front_door: bool) -> None:
         loop = asyncio.get_running_loop()
@@ -133,7 +133,6 @@ class Connection(Inside):
             read_bufsize=READ_BUFFER_SIZE,
         )
         self._dispatcher = dispatcher
-        self._patience_seconds: float | None = None  # of whoever sends by pieces: that has its own
         self._lost: asyncio.Future[None] | None = None
         self._refusal: web.StreamResponse | None = None  # of a head that nobody can read: the last answer
         self._front = FrontDoor(self, endpoint, self, dispatcher.shapes)
@@ -186,11 +185,11 @@ class Connection(Inside):
     async def answer(self, request: Request, written: Response | None) -> bool:
         """As the front door's `Serve`."""
         response = written or await self._dispatcher.answer(request)
-        self._patience_seconds = self._dispatcher.idle_seconds
+        self.patience_seconds = self._dispatcher.idle_seconds
         try:
             await request.outlet.send(response)
         finally:
-            self._patience_seconds = None
+            self.patience_seconds = None
         return not response.closes
 
     async def shutdown(self, timeout: float | None = 15.0) -> None:
@@ -201,20 +200,6 @@ class Connection(Inside):
         super().connection_lost(exc)
         if self._lost is not None and not self._lost.done():
             self._lost.set_result(None)
-
-    async def _drain_helper(self) -> None:
-        """Wait until the connection takes more."""
-        self.forget_drain()
-        try:
-            async with asyncio.timeout(self._patience_seconds):
-                await super()._drain_helper()
-        except TimeoutError:
-            if self.transport is not None:
-                self.transport.abort()
-            raise ConnectionResetError("the client takes nothing of its answer") from None
-        except ConnectionError as error:
-            # aiohttp's frame holds the future of this wait, and that the error: with its traceback, it would hold what was to be sent.
-            raise ConnectionResetError("the client has gone") from error.with_traceback(None)
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
@@ -238,13 +223,13 @@ class Connection(Inside):
 
         After a head that was refused, read on a little: a reset would take the answer from the client.
         """
-        self._patience_seconds = self._dispatcher.idle_seconds
+        self.patience_seconds = self._dispatcher.idle_seconds
         try:
             sent = await super().finish_response(request, resp, start_time)
         finally:
-            self._patience_seconds = None
+            self.patience_seconds = None
         if resp is self._refusal and self.transport is not None and not sent[1]:
-            self._lost = self._loop.create_future()
+            self._lost = asyncio.get_running_loop().create_future()
             with suppress(TimeoutError):
                 async with asyncio.timeout(REFUSED_SECONDS):
                     self.transport.write_eof()

@@ -29,6 +29,7 @@ from proxy.errors import FilesExhausted, ShardMissing, StoreError, StoreNotAsked
 from proxy.stores.breaker import FAILURES_TO_OPEN, Breaker
 from proxy.stores.convoy import Ride, boards
 from proxy.stores.latency import Latency
+from proxy.stores.notice import Notice
 from proxy.stores.protocol import ShardName, Store, reads_at_once
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ LATE_FACTOR = 2.5  # of what half of the calls take: the first one of a new conn
 HANGING_SECONDS = 5.0  # a call given up after this, and far beyond what the store is used to, counts as failed: nobody waited to the end
 HANGING_FACTOR = 4
 DEFAULT_P95_SECONDS = 0.5  # until a store has shown how fast it is
+_LATE, _FAILING = 1, 2  # how bad: who is late may begin to fail
 LARGE_SIZE = 256 * 1024  # from here on a call takes as long as its bytes do, and those before it on the line; not as the way is far
 _WORK: dict[Verb, str] = {"put": "put", "get_range": "get", "get": "get", "list": "list", "delete": "delete"}
 
@@ -69,6 +71,7 @@ class ObservedStore:
         self._latencies: dict[str, Latency] = {}
         breakers = {work: Breaker(probe_seconds, silent_seconds=SILENT_SECONDS if work == "put" else 0.0) for work in _WORK.values()}
         self._breakers: dict[Verb, Breaker] = {verb: breakers[work] for verb, work in _WORK.items()}
+        self._notices = {work: Notice() for work in breakers}
         self._last_error: tuple[str, float] | None = None  # and when that was
         self._is_missed = False
         self.is_nearby = False  # it has had something in this machine's memory
@@ -146,13 +149,13 @@ class ObservedStore:
         It is late until it has answered a call of about this size within `pace_seconds`, or of another size in the time that it was used
         to before. If `waited_seconds` are more than it usually takes, it has slowed.
         """
-        breaker, is_large = self._breakers[verb], size_bytes >= LARGE_SIZE
-        avoided = breaker.avoided
+        breaker, is_large, now = self._breakers[verb], size_bytes >= LARGE_SIZE, self._clock.monotonic()
         used_to = self.late_after(verb, size_bytes=0 if is_large else LARGE_SIZE)
-        breaker.overtake(self._clock.monotonic(), pace_seconds, is_large=is_large, otherwise_seconds=used_to)
+        breaker.overtake(now, pace_seconds, is_large=is_large, otherwise_seconds=used_to)
         breaker.compare(waited_seconds, SLOWED_FACTOR * self.latency_median(verb, size_bytes=size_bytes))
-        if breaker.avoided and not avoided:
-            logger.warning("store %s answers late, if at all: where others will do, nobody waits for it to %s", self.info.name, _WORK[verb])
+        if breaker.avoided and not breaker.open and (more := self._notices[_WORK[verb]].meets(_LATE, now)) is not None:
+            text = "store %s answers late, if at all: where others will do, nobody waits for it to %s%s"
+            logger.warning(text, self.info.name, _WORK[verb], more)
 
     def kept_pace(self, verb: Verb) -> None:
         """Take note that it answered no later than others do by now: it is not late any more, even if it was by an earlier pace."""
@@ -160,7 +163,7 @@ class ObservedStore:
         avoided = breaker.avoided
         breaker.catch_up()
         if avoided and not breaker.avoided:
-            logger.info("store %s is used again to %s", self.info.name, _WORK[verb])
+            self._used_again(verb)
 
     async def put(self, name: ShardName, body: Sequence[bytes | bytearray | memoryview], *, insist: bool = False) -> None:
         self._admit("put", insist=insist)
@@ -265,7 +268,7 @@ class ObservedStore:
         breaker.close(elapsed, is_large=size_bytes >= LARGE_SIZE or verb == "get")
         self._is_missed = False
         if avoided and not breaker.avoided:
-            logger.info("store %s is used again to %s", self.info.name, _WORK[verb])
+            self._used_again(verb)
         self._took(_timed_as(verb, size_bytes), elapsed)
         if self._record is not None:
             self._record(self.info.name, verb, outcome, elapsed)
@@ -273,14 +276,18 @@ class ObservedStore:
     def _failed(self, verb: Verb, error: StoreError, started: float) -> None:
         now = self._clock.monotonic()
         breaker = self._breakers[verb]
-        was_open = breaker.open
         self._last_error = (error.reason, now)
         if not isinstance(error, FilesExhausted):
             breaker.fail(FAILURES_TO_OPEN if isinstance(error, StoreRejected) else 1, now)
-        if breaker.open and not was_open and not self._is_missed:  # once, with the reason: who fails from now on is not logged
-            logger.warning("%s; it is not used to %s for now", error, _WORK[verb])
+        # Once, with the reason: who fails from now on is not logged.
+        if breaker.open and not self._is_missed and (more := self._notices[_WORK[verb]].meets(_FAILING, now)) is not None:
+            logger.warning("%s; it is not used to %s for now%s", error, _WORK[verb], more)
         if self._record is not None:
             self._record(self.info.name, verb, type(error).__name__, now - started)
+
+    def _used_again(self, verb: Verb) -> None:
+        if self._notices[_WORK[verb]].ends():
+            logger.info("store %s is used again to %s", self.info.name, _WORK[verb])
 
     def _given_up(self, verb: Verb, started: float, size_bytes: int) -> None:
         self._breakers[verb].forget_insistence()

@@ -74,18 +74,26 @@ async def test_a_late_put_that_was_given_up_is_not_recorded() -> None:
     assert records.arrived == [1]
 
 
-async def test_that_late_shards_do_not_arrive_is_told_once_a_store_and_told_again_once_they_do(caplog: pytest.LogCaptureFixture) -> None:
+async def test_that_late_shards_do_not_arrive_is_told_once_a_store_and_a_minute_and_told_again_once_they_do(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level(logging.INFO)
     manifest: Manifest = _Records()  # type: ignore[assignment]
     tasks = BackgroundTasks()
-    stragglers = Stragglers(manifest, tasks, ManualClock())
-    for failure in [StoreUnavailable("s0", "down")] * 20 + [None] * 2 + [StoreUnavailable("s0", "down")] * 2:
+    clock = ManualClock()
+    stragglers = Stragglers(manifest, tasks, clock)
+    down = StoreUnavailable("s0", "down")
+    for failure in [*[down] * 20, None, None, *[down, None] * 5, *[down] * 5]:
+        clock.advance(5)
         stragglers.adopt(ExtentId(1), [_placed(_ends(failure), _ends())])
         await tasks.drain(PATIENCE_SECONDS)
     assert [record.getMessage() for record in caplog.records if record.name == "proxy.engine.writing.stragglers"] == [
         "late shards do not arrive at store s0, and wait for repair: store s0: down",
         "late shards arrive again at store s0; 20 did not, and wait for repair",
         "late shards do not arrive at store s0, and wait for repair: store s0: down",
+        "late shards arrive again at store s0; 1 did not, and wait for repair",
+        "late shards do not arrive at store s0, and wait for repair: store s0: down"
+        "; it came and went 4 times more since this was last said",
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 from proxy.clock import Clock
@@ -15,6 +15,7 @@ from proxy.engine.writing.quorum import Placed
 from proxy.errors import ProxyError
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import ExtentId
+from proxy.stores.notice import Notice
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +58,8 @@ class Stragglers:
         self._manifest = manifest
         self._tasks = tasks
         self._clock = clock
-        self._missed: Counter[str] = Counter()  # shards, by the store they did not arrive at, since one last did
+        self._missed: Counter[str] = Counter()  # shards, by the store they did not arrive at, since that was last said to be over
+        self._notices: defaultdict[str, Notice] = defaultdict(Notice)
 
     def adopt(self, extent_id: ExtentId, segments: Sequence[Placed]) -> None:
         """Follow the tails of a committed extent."""
@@ -97,10 +99,11 @@ class Stragglers:
 
     def _tell(self, store: str, failure: str | BaseException | None) -> None:
         """Log the first of a store's late shards that does not arrive, and the first that does again. There may be hundreds between."""
+        notice = self._notices[store]
         if failure is None:
-            if missed := self._missed.pop(store, 0):
-                logger.info("late shards arrive again at store %s; %d did not, and wait for repair", store, missed)
+            if notice.ends():
+                logger.info("late shards arrive again at store %s; %d did not, and wait for repair", store, self._missed.pop(store))
             return
         self._missed[store] += 1
-        if self._missed[store] == 1:
-            logger.warning("late shards do not arrive at store %s, and wait for repair: %s", store, failure)
+        if (more := notice.meets(1, self._clock.monotonic())) is not None:
+            logger.warning("late shards do not arrive at store %s, and wait for repair: %s%s", store, failure, more)

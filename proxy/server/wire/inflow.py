@@ -13,8 +13,6 @@ Whoever sends much of a body with its head sends on. So a reader that has memory
 of a mebibyte's first half lie in two pieces.
 
 Nothing is read unless somebody waits for it. So the kernel, and not this process, keeps what comes meanwhile.
-
-This is the one module that uses the inside of aiohttp's `StreamReader`. The version of aiohttp is pinned.
 """
 
 from __future__ import annotations
@@ -24,6 +22,7 @@ import asyncio
 from aiohttp.streams import StreamReader
 
 from proxy.memory import unset_pages
+from proxy.server.wire.inside import InsideReader
 
 ROOM_SIZE = 512 * 1024  # at a time: 1 MiB costs as much CPU, and 64 uploads at once 40 MiB more memory; 256 KiB cost 2 % more CPU
 WHOLE_SIZE = 2 * ROOM_SIZE  # of a body that has one room
@@ -31,14 +30,14 @@ FAST_SIZE = 8 * 1024  # with the head: half of what is read at a time before any
 FILLING_SECONDS = 0.01  # whoever sends so slowly that half a room takes longer gets none
 
 
-class Inflow(StreamReader):
+class Inflow(InsideReader):
     """Takes the place of the reader that HTTP's parser made for a body."""
 
     __slots__ = ("_begun", "_due", "_filled", "_is_fast", "_room", "_room_size", "owed_bytes")
 
     def __init__(self, begun: StreamReader, *, size_bytes: int) -> None:
         """Go on with a body of which the parser has read something, which lies in `begun`."""
-        super().__init__(begun._protocol, 0, loop=begun._loop)  # 0: whatever is fed pauses reading, and to take it does not resume it
+        super().__init__(begun)
         self._room = memoryview(b"")
         self._room_size = size_bytes if size_bytes <= WHOLE_SIZE else ROOM_SIZE
         self._filled = 0  # bytes of the room
@@ -46,24 +45,23 @@ class Inflow(StreamReader):
         self._is_fast = False
         self._begun = b""  # what came with the head, and is to be the beginning of the first room
         self.owed_bytes = size_bytes  # which have not come yet
-        self.feed_data(b"".join(begun._buffer))
+        self.feed_data(self.lying_in(begun))
 
     def gather(self) -> bool:
         """Keep what came with the head, if it is much, until more has come, and pass on both together. Tell whether that is so.
 
         To be called before anything is taken, by whoever takes memory for the body before it takes anything.
         """
-        if not FAST_SIZE <= self._size < self._room_size or self._size != self.total_bytes or not self.owed_bytes:
+        lying_bytes = self.lying_bytes
+        if not FAST_SIZE <= lying_bytes < self._room_size or lying_bytes != self.total_bytes or not self.owed_bytes:
             return False
-        self._begun = b"".join(self._buffer)
-        self._buffer.clear()
-        self._size = self.total_bytes = 0
+        self._begun = self.take_back()
         self._is_fast = True
         return True
 
     def room(self, shared: memoryview) -> memoryview | None:
         """Return where to read what comes next, if somebody waits for it: in `shared` or in memory of its own."""
-        if self._waiter is None:
+        if not self.is_waited_for:
             self._pass_on()
             return None
         if not self._filled:
@@ -86,11 +84,10 @@ class Inflow(StreamReader):
         self._give(data)
         return False
 
-    async def _wait(self, func_name: str) -> None:
+    def begin_to_wait(self) -> None:
+        """As `InsideReader`: what was gathered is passed on soon, whether more comes or not."""
         if self._begun:
             self._pass_on_soon()
-        self._protocol.resume_reading(resume_parser=False)  # the parser has no part in this
-        await super()._wait(func_name)
 
     def _new_room(self) -> memoryview:
         """Return memory for what comes up to the end of a room, or of the body; what came with the head lies in it."""
@@ -100,7 +97,7 @@ class Inflow(StreamReader):
         return room
 
     def _pass_on_soon(self) -> None:
-        self._due = self._due or self._loop.call_later(FILLING_SECONDS, self._pass_on)
+        self._due = self._due or self.call_later(FILLING_SECONDS, self._pass_on)
 
     def _pass_on(self) -> None:
         """Pass on what is in the room. One that is mostly empty is given up: few bytes would keep much memory."""
@@ -109,10 +106,10 @@ class Inflow(StreamReader):
             self._due = None
         begun, data, room_size, was_fast = self._begun, self._room[: self._filled], len(self._room), self._is_fast
         self._begun, self._room, self._filled = b"", memoryview(b""), 0
-        if begun and self._protocol.connected:
+        if begun and self.is_connected:
             self._is_fast = False
             self._give(begun)
-        elif data and self._protocol.connected:
+        elif data and self.is_connected:
             self._is_fast = len(data) > room_size // 2
             self._give(data if was_fast and self._is_fast else bytes(data))
 

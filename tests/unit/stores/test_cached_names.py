@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,3 +87,50 @@ def test_a_pipe_into_which_nobody_writes_is_not_waited_for(open_cached: OpenCach
 def test_a_kernel_that_cannot_is_not_asked(monkeypatch: pytest.MonkeyPatch, name: str, value: object) -> None:
     monkeypatch.setattr(cached_names, name, value)
     assert find_open_cached.__wrapped__() is None
+
+
+@pytest.mark.parametrize(("platform", "machine"), [("linux", "i686"), ("linux", "ppc64le"), ("linux", ""), ("darwin", "x86_64")])
+def test_where_the_number_of_the_call_is_not_known_it_is_not_made(monkeypatch: pytest.MonkeyPatch, platform: str, machine: str) -> None:
+    monkeypatch.setattr("sys.platform", platform)
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr("ctypes.PyDLL", lambda *_: pytest.fail("it was made"))
+    assert find_open_cached.__wrapped__() is None
+
+
+@pytest.mark.parametrize("answer", [errno.ENOSYS, errno.EPERM])
+def test_where_the_call_is_refused_shards_are_read_all_the_same(tmp_path: Path, answer: int) -> None:
+    """As by a kernel that is too old, or in a container whose seccomp filter does not know the call."""
+    done = subprocess.run([sys.executable, "-c", _REFUSED, str(answer), tmp_path], capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+    if done.returncode == CANNOT_FILTER:
+        pytest.skip("this process may not set a filter")
+    assert (done.returncode, done.stdout) == (0, "None b'content' b'content'\n"), done.stderr
+
+
+CANNOT_FILTER = 77
+_REFUSED = f"""
+import asyncio, ctypes, struct, sys
+from pathlib import Path
+
+class Program(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("steps", ctypes.c_char_p))
+
+load, compare, end, allow, refuse = 0x20, 0x15, 0x06, 0x7FFF0000, 0x00050000  # linux/filter.h, linux/seccomp.h
+steps = [(load, 0, 0, 0), (compare, 0, 1, {cached_names._OPENAT2}), (end, 0, 0, refuse | int(sys.argv[1])), (end, 0, 0, allow)]
+program = Program(len(steps), b"".join(struct.pack("HBBI", *step) for step in steps))
+prctl = ctypes.CDLL(None).prctl
+if prctl(38, 1, 0, 0, 0) or prctl(22, 2, ctypes.byref(program)):  # PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP
+    sys.exit({CANNOT_FILTER})
+
+from proxy.stores.cached_names import find_open_cached
+from proxy.stores.directory import DirectoryStore
+from tests.unit.stores.conftest import INFO, NAME
+
+async def read() -> None:
+    store = DirectoryStore(INFO, Path(sys.argv[2]) / "store", create=True)
+    await store.put(NAME, [b"content"])
+    found = [bytes(await store.get_range(NAME, 0, 7)) for _ in range(2)]
+    print(find_open_cached(), *found)
+    await store.close()
+
+asyncio.run(read())
+"""

@@ -348,6 +348,38 @@ async def test_a_store_that_fails_and_comes_back_is_logged_once_each(
     ]
 
 
+async def test_a_store_that_fails_and_answers_by_turns_is_logged_once_a_minute(
+    faulty: FaultyStore, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    store = ObservedStore(faulty, clock)
+    await store.put(NAME, [b"x"])
+    for _ in range(100):  # five minutes
+        faulty.down = True
+        await _fail(store, 3)
+        clock.advance(3)
+        faulty.down = False
+        await store.get(NAME)
+    first, more = "store s: down on purpose; it is not used to get for now", "; it came and went 19 times more since this was last said"
+    again = "store s is used again to get"
+    assert [record.getMessage() for record in caplog.records] == [first, again, *[first + more, again] * 4]
+
+
+async def test_a_store_that_is_late_and_not_by_turns_is_logged_once_a_minute(
+    faulty: FaultyStore, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    store = ObservedStore(faulty, clock)
+    for _ in range(100):
+        for _ in range(3):
+            store.overtaken("put", pace_seconds=0.1)
+        clock.advance(1)
+        store.kept_pace("put")
+    late, more = "store s answers late, if at all: where others will do, nobody waits for it to put", "; it came and went 59 times more"
+    again = "store s is used again to put"
+    assert [record.getMessage() for record in caplog.records] == [late, again, f"{late}{more} since this was last said", again]
+
+
 async def test_that_a_store_is_missed_is_said_once_and_that_it_fails_again_later(
     faulty: FaultyStore, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
