@@ -26,10 +26,10 @@ from msgspec import Struct
 
 from proxy.clock import Clock
 from proxy.errors import FilesExhausted, ShardMissing, StoreError, StoreNotAsked, StoreRejected, StoreUnavailable
+from proxy.notice import Notice
 from proxy.stores.breaker import FAILURES_TO_OPEN, Breaker
 from proxy.stores.convoy import Ride, boards
 from proxy.stores.latency import Latency
-from proxy.stores.notice import Notice
 from proxy.stores.protocol import ShardName, Store, reads_at_once
 
 logger = logging.getLogger(__name__)

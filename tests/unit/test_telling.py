@@ -90,6 +90,25 @@ async def test_a_target_that_is_down_holds_up_no_other_and_hears_later(manifest:
     assert (keys(deaf), keys(ear)) == (["a", "b"], ["a", "b"])
 
 
+async def test_a_target_that_is_deaf_by_turns_is_logged_once_a_minute(
+    manifest: Manifest, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "proxy.engine.outgoing.telling")
+    ear = Ear()
+    telling = teller(manifest, clock, ear=ear)
+    for number in range(20):
+        await queue(manifest, f"k{number}")
+        for ear.deaf in (True, False):
+            await telling.step()
+            clock.advance(2)
+    assert len(ear.heard) == 20
+    deaf = "target ear does not take events; they are kept, and told later: the line is dead"
+    again = "target ear takes events again"
+    assert [one.getMessage() for one in caplog.records] == [
+        deaf, again, f"{deaf}; it came and went 14 times more since this was last said", again,
+    ]  # fmt: skip
+
+
 async def test_a_target_that_fails_for_all_is_asked_no_more_than_once_for_each_that_is_under_way(
     manifest: Manifest, clock: ManualClock
 ) -> None:

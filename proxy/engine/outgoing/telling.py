@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ldexp
@@ -20,6 +21,7 @@ from proxy.engine.workers import Progress
 from proxy.errors import TargetFailed
 from proxy.manifest.events import Delivery
 from proxy.manifest.protocol import Manifest
+from proxy.notice import Notice
 from proxy.s3.notification import TEST_EVENT, message_of, test_message_of
 from proxy.targets.protocol import Target
 
@@ -55,6 +57,7 @@ class Teller:
         self._region = region
         self._keep_seconds = keep_seconds
         self._troubles: dict[str, _Trouble] = {}
+        self._notices: defaultdict[str, Notice] = defaultdict(Notice)
 
     async def step(self) -> Progress:
         backlogs = await self._manifest.event_backlogs()
@@ -100,11 +103,11 @@ class Teller:
     def _note(self, target: str, failure: str | None) -> None:
         before = self._troubles.pop(target, None)
         if failure is None:
-            if before is not None:
+            if self._notices[target].ends():
                 logger.info("target %s takes events again", target)
             return
-        if before is None:
-            logger.warning("target %s does not take events; they are kept, and told later: %s", target, failure)
+        if (more := self._notices[target].meets(1, self._clock.monotonic())) is not None:
+            logger.warning("target %s does not take events; they are kept, and told later: %s%s", target, failure, more)
         failures = 1 if before is None else before.failures + 1
         wait = min(ldexp(FIRST_BACKOFF_SECONDS, min(failures - 1, 16)), MAX_BACKOFF_SECONDS)
         self._troubles[target] = _Trouble(failures, self._clock.monotonic() + wait, failure)

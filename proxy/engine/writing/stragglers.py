@@ -15,7 +15,7 @@ from proxy.engine.writing.quorum import Placed
 from proxy.errors import ProxyError
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import ExtentId
-from proxy.stores.notice import Notice
+from proxy.notice import Notice
 
 logger = logging.getLogger(__name__)
 

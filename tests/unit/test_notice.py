@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proxy.stores.notice import Notice
+from proxy.notice import Notice
 
 
 def test_a_trouble_that_stays_is_said_once_and_its_end_once() -> None:
