@@ -15,6 +15,7 @@ from proxy.config import Config
 from proxy.engine.epoch import EpochKeeper
 from proxy.engine.journal.flush import Flusher
 from proxy.engine.journal.writing import CopyWriter
+from proxy.engine.memory.budget import Budget
 from proxy.engine.placing.fleet import Fleet
 from proxy.engine.placing.placement import Policy
 from proxy.engine.recover.notes import Tell, open_notes
@@ -83,7 +84,8 @@ def _writer(
     config: Config, policies: Mapping[str, Policy], keyring: Keyring, fleet: Fleet, tasks: BackgroundTasks, threads: Executor
 ) -> CopyWriter:
     """Return what writes copies of the manifest, whether the configuration goes on with that or not."""
-    putter = ShardPutter(fleet, max_grace_seconds=config.limits.straggler_grace_seconds, tasks=tasks)
+    budget = Budget(config.limits.memory_mib * 1024 * 1024, wait_seconds=config.limits.memory_wait_seconds)
+    putter = ShardPutter(fleet, max_grace_seconds=config.limits.straggler_grace_seconds, tasks=tasks, budget=budget)
     policy = policies[config.journal.policy or config.default_policy]
     return CopyWriter(putter, policy, keyring.journal_cipher(), tasks, threads)
 

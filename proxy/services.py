@@ -198,7 +198,7 @@ async def _open_parts(opened: AsyncExitStack, ground: _Ground, cache: SealedCach
     config, limits, clock, manifest = ground.config, ground.config.limits, ground.clock, ground.manifest
     tasks, fleet, threads, budget = ground.tasks, ground.fleet, ground.threads, ground.budget
     owner = f"{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(4)}"
-    putter = ShardPutter(fleet, max_grace_seconds=limits.straggler_grace_seconds, tasks=tasks)
+    putter = ShardPutter(fleet, max_grace_seconds=limits.straggler_grace_seconds, tasks=tasks, budget=budget)
     reporter = DamageReporter(manifest, tasks, clock, record=record_damage)
     return Parts(
         config=config,

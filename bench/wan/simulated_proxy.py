@@ -65,8 +65,8 @@ class SimulatedProxy:
         )
         self._fleet = Fleet({str(info.name): self._observed(info) for info in infos})
         self._policy = Policy(name="standard", scheme=SCHEME, stores=infos, may_fail=MayFail(providers=1))
-        self._putter = ShardPutter(self._fleet, max_grace_seconds=2.0, tasks=BackgroundTasks())
         self._budget = Budget(MEMORY, wait_seconds=10)
+        self._putter = ShardPutter(self._fleet, max_grace_seconds=2.0, tasks=BackgroundTasks(), budget=self._budget)
         self._upstream = Upstream(self._fleet, ThreadPoolExecutor(1), _NoReports(), KeysInUse())
         self._gate = _Gate(self, _Tasks(), Departures(SCHEME.n, Pace()), 0.0, lambda: None)  # type: ignore[arg-type]  # as much as it uses
         self._loop = asyncio.get_running_loop()

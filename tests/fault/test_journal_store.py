@@ -49,7 +49,7 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
         services, tasks = lab.services, BackgroundTasks()
         cipher = services.keyring.journal_cipher()
         with ThreadPoolExecutor(1) as threads:
-            putter = ShardPutter(services.fleet, max_grace_seconds=0.05, tasks=tasks)
+            putter = ShardPutter(services.fleet, max_grace_seconds=0.05, tasks=tasks, budget=services.budget)
             writer = CopyWriter(putter, services.policies[services.default_policy], cipher, tasks, threads)
             yield Desk(lab, writer, CopyReader(services.fleet.stores, cipher), tasks)
             await tasks.drain(60)

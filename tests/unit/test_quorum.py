@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from proxy.clock import Clock, ManualClock
 from proxy.codec.format import shard_name
 from proxy.codec.geometry import Scheme
+from proxy.engine.memory.budget import Budget
 from proxy.engine.placing.fleet import Fleet
 from proxy.engine.placing.hands import unit_of
 from proxy.engine.placing.placement import MayFail, Policy
@@ -50,11 +51,12 @@ class Harness:
         clock = clock or ManualClock()
         self.fleet = Fleet({name: ObservedStore(store, clock) for name, store in self.stores.items()})
         self.tasks = BackgroundTasks()
+        self.budget = Budget(64 * 1024 * 1024, wait_seconds=0)
         self.policy = Policy(name="p", scheme=scheme, stores=tuple(infos), may_fail=may_fail)
 
     async def put(self, *, max_grace_seconds: float = 0.05, shard_bytes: int = 7) -> Placed:
         scheme = self.policy.scheme
-        putter = ShardPutter(self.fleet, max_grace_seconds=max_grace_seconds, tasks=self.tasks)
+        putter = ShardPutter(self.fleet, max_grace_seconds=max_grace_seconds, tasks=self.tasks, budget=self.budget)
         return await putter.put(self.policy, scheme, ID, [[(b"shard %d" % index).ljust(shard_bytes)] for index in range(scheme.n)])
 
     async def indexes(self, store: str) -> set[int]:
@@ -227,7 +229,9 @@ async def test_the_memory_of_a_shard_is_free_once_it_is_stored(four: Harness) ->
     in_memory = [ref(piece) for pieces in shards for piece in pieces if isinstance(piece, memoryview)]
 
     call = asyncio.create_task(
-        ShardPutter(four.fleet, max_grace_seconds=1000.0, tasks=four.tasks).put(four.policy, four.policy.scheme, ID, shards)
+        ShardPutter(four.fleet, max_grace_seconds=1000.0, tasks=four.tasks, budget=four.budget).put(
+            four.policy, four.policy.scheme, ID, shards
+        )
     )
     del shards
     for _ in range(50):

@@ -143,16 +143,29 @@ async def test_late_puts_together_hold_a_quarter_of_the_memory_and_the_oldest_ar
 
 
 async def test_spare_puts_together_hold_little_memory_and_the_oldest_are_broken_off() -> None:
-    tasks = BackgroundTasks()
-    spares = SparePuts(tasks)
+    tasks, budget = BackgroundTasks(), Budget(64 * MIB, wait_seconds=0)
+    spares = SparePuts(tasks, budget)
     puts: list[asyncio.Task[None]] = []
     for _ in range(3):
         puts.append(asyncio.create_task(asyncio.Event().wait()))  # type: ignore[arg-type]
         spares.keep(puts[-1], SPARE_BYTES // 2)
     await asyncio.wait(puts[:1])
     assert [put.cancelled() for put in puts] == [True, False, False]
+    assert budget.held_bytes == SPARE_BYTES
     await tasks.drain(0)
     assert all(put.cancelled() for put in puts)
+    assert budget.held_bytes == 0
+
+
+async def test_a_spare_put_is_broken_off_where_its_memory_is_not_free() -> None:
+    tasks, budget = BackgroundTasks(), Budget(64 * MIB, wait_seconds=0)
+    await budget.acquire(budget.largest_bytes, owner="t")
+    held = budget.held_bytes
+    put = asyncio.create_task(asyncio.Event().wait())
+    SparePuts(tasks, budget).keep(put, SPARE_BYTES // 2)  # type: ignore[arg-type]
+    await asyncio.wait([put])
+    assert put.cancelled()
+    assert budget.held_bytes == held
 
 
 async def test_what_must_run_to_its_end_is_not_cancelled_with_its_caller() -> None:

@@ -44,6 +44,7 @@ from proxy.codec.format import shard_name
 from proxy.codec.geometry import Scheme
 from proxy.codec.segment import Shards
 from proxy.engine.flight import Flight
+from proxy.engine.memory.budget import Budget
 from proxy.engine.placing.fleet import FAR_SECONDS, Fleet
 from proxy.engine.placing.placement import Policy, detour, place, shortfalls, survives
 from proxy.engine.tasks import BackgroundTasks
@@ -93,10 +94,10 @@ class Placed:
 class ShardPutter:
     """Puts segments to the fleet under a policy."""
 
-    def __init__(self, fleet: Fleet, *, max_grace_seconds: float, tasks: BackgroundTasks) -> None:
+    def __init__(self, fleet: Fleet, *, max_grace_seconds: float, tasks: BackgroundTasks, budget: Budget) -> None:
         self._fleet = fleet
         self._max_grace_seconds = max_grace_seconds
-        self._spares = SparePuts(tasks)
+        self._spares = SparePuts(tasks, budget)
 
     async def put(
         self,

@@ -14,6 +14,7 @@ import pytest
 from proxy.clock import SystemClock
 from proxy.codec.format import shard_name
 from proxy.codec.geometry import Scheme
+from proxy.engine.memory.budget import Budget
 from proxy.engine.placing.fleet import Fleet
 from proxy.engine.placing.placement import MayFail, Policy
 from proxy.engine.tasks import BackgroundTasks
@@ -89,9 +90,9 @@ class Stores:
 
     async def put(self) -> Placed:
         shards: list[list[bytes | memoryview]] = [[b"shard", b"%d" % index] for index in range(4)]
-        placed = await ShardPutter(self.fleet, max_grace_seconds=PATIENCE_SECONDS, tasks=BackgroundTasks()).put(
-            self.policy, SCHEME, ID, shards
-        )
+        budget = Budget(2**20, wait_seconds=0)
+        putter = ShardPutter(self.fleet, max_grace_seconds=PATIENCE_SECONDS, tasks=BackgroundTasks(), budget=budget)
+        placed = await putter.put(self.policy, SCHEME, ID, shards)
         assert not shards
         return placed
 
