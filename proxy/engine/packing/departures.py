@@ -8,6 +8,9 @@ From afar a pack takes long, and so does a wait for it. Where so few bodies are 
 worth its puts, none waits for another: two writers who took turns would each take twice as long, and save nothing. Where more are under
 way, a pack of few with nothing else in flight waits a moment for those who have just been answered: eight writers made packs of seven and
 of one.
+
+Nearby, too, they would: who comes late waits for the seven, leaves in the moment in which they are answered, and is late again. So a pack
+that leaves behind another waits for those, but no longer than a millisecond.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ PATIENCE = 2  # times as long as a pack takes: no longer does a body wait for th
 WEIGHT = 0.2  # of the last pack in how long they take
 FAR_SECONDS = 0.02  # a pack that takes longer is on its way to distant stores
 COMPANY = 0.1  # times as long as a pack takes: whoever has just been answered sends the next by then
+GATHER_SECONDS = 0.001  # the same nearby, at most. Uvloop's timers count so
 CROWD_MEMORY = 2  # times as long as a pack takes: whoever has just been answered may be about to send the next
 
 
@@ -44,6 +48,8 @@ class Departures:
         self._may_go_alone = may_go_alone
         self.in_flight = 0
         self._bodies_in_flight = 0
+        self._answered_at = -math.inf
+        self._to_come = 0  # of those who were answered since a pack left, as many as have not come again
 
     @property
     def patience_seconds(self) -> float | None:
@@ -57,6 +63,7 @@ class Departures:
 
     def joined(self, waiting: int, now: float) -> None:
         """Take note that one more body waits, and how many do."""
+        self._to_come = max(0, self._to_come - 1)
         if waiting + self._bodies_in_flight > self._worth_slots:
             self._pace.crowded_at = now
 
@@ -72,13 +79,21 @@ class Departures:
         leaves_now = self.in_flight > 1 or self._is_worth_it(waiting, waiting_bytes) or not self._is_crowded(now)
         return 0.0 if leaves_now else COMPANY * self._far_seconds
 
-    def left(self, bodies: int) -> None:
-        """Take note of how many are in a pack that has begun."""
-        self._bodies_in_flight += bodies
+    def awaits_more(self, waiting_bytes: int, now: float) -> bool:
+        """Tell whether what is about to leave waits for some who have just been answered nearby."""
+        is_fresh = now - self._answered_at <= (self._pace.usual_seconds or 0.0)
+        return self._to_come > 0 and is_fresh and not self._far_seconds and waiting_bytes < CELL_SIZE
 
-    def landed(self, bodies: int, seconds: float) -> None:
-        """Take note that they have landed, and how long it took."""
+    def left(self, bodies: int) -> None:
+        """Take note of how many are in a pack that has begun. Who has not come by then is not waited for again."""
+        self._bodies_in_flight += bodies
+        self._to_come = 0
+
+    def landed(self, bodies: int, seconds: float, now: float) -> None:
+        """Take note that they have landed, and how long it took. They are answered now."""
         self._bodies_in_flight -= bodies
+        self._to_come += bodies
+        self._answered_at = now
         usual = seconds if self._pace.usual_seconds is None else self._pace.usual_seconds
         self._pace.usual_seconds = usual + WEIGHT * (seconds - usual)
 

@@ -33,7 +33,7 @@ from proxy.codec.format import MAX_PACK_SIZE, MAX_PACK_SLOTS, MAX_TABLE_SIZE
 from proxy.codec.geometry import Scheme
 from proxy.engine.memory.budget import Budget
 from proxy.engine.memory.grant import REVOKED
-from proxy.engine.packing.departures import Departures, Pace
+from proxy.engine.packing.departures import GATHER_SECONDS, Departures, Pace
 from proxy.engine.packing.pack_carrier import PackCarrier
 from proxy.engine.packing.packable import Arrived, may_be_packed, read_at_once, read_whole
 from proxy.engine.tasks import BackgroundTasks
@@ -132,6 +132,7 @@ class _Gate:
         self._waiting: deque[Arrived] = deque()
         self._waiting_bytes = 0
         self._is_boarding = False  # a pack is about to leave, and takes along what has come by then
+        self._complete: asyncio.Future[None] | None = None  # what a pack waits for until those have come who were just answered
         self._patience: asyncio.TimerHandle | None = None
         self._when_deserted = when_deserted
 
@@ -141,6 +142,8 @@ class _Gate:
         self._waiting_bytes += body.size_bytes
         body.gather(partial(self._revoke, body))
         self._departures.joined(len(self._waiting), self._loop.time())
+        if self._complete is not None and not self._awaits_more():
+            _end(self._complete)
         self._depart()
 
     def leave(self, body: Arrived, reason: BudgetExhausted | None = None) -> None:
@@ -193,6 +196,8 @@ class _Gate:
             company_seconds = self._departures.company_seconds(len(self._waiting), self._waiting_bytes, self._loop.time())
             if seconds := self._linger_seconds or company_seconds:
                 await asyncio.sleep(seconds)
+            elif self._awaits_more():
+                await self._gather()
         finally:
             self._is_boarding = False
         bodies = self._take()
@@ -200,12 +205,26 @@ class _Gate:
         self._depart()
         return bodies
 
+    def _awaits_more(self) -> bool:
+        return self._departures.awaits_more(self._waiting_bytes, self._loop.time())
+
+    async def _gather(self) -> None:
+        """Wait a moment for those who have just been answered, and no longer than until they are here."""
+        complete = self._complete = self._loop.create_future()
+        timer = self._loop.call_later(GATHER_SECONDS, _end, complete)
+        try:
+            await complete
+        finally:
+            timer.cancel()
+            self._complete = None
+
     async def _carry_now(self, bodies: Sequence[Arrived]) -> None:
         begun, count = self._loop.time(), len(bodies)
         try:
             await self._carrier.carry(bodies)
         finally:
-            self._departures.landed(count, self._loop.time() - begun)
+            ended = self._loop.time()
+            self._departures.landed(count, ended - begun, ended)
 
     def _take(self) -> list[Arrived]:
         """Return the bodies of the next pack, in the order they came."""
@@ -230,3 +249,8 @@ class _Gate:
             body.send_away()
         self._waiting.clear()
         self._waiting_bytes = 0
+
+
+def _end(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
