@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import msgspec
@@ -18,7 +18,8 @@ from proxy.manifest.drafts import AttributeChange
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.records import AccessKey, Bucket, Caller, Look, Version
 from proxy.manifest.sqlite import callers, news, open_sqlite, versions
-from proxy.manifest.sqlite.callers import FEW_SEGMENTS, KeptCallers
+from proxy.manifest.sqlite.callers import FEW_SEGMENTS, KeptCallers, _generation
+from proxy.manifest.sqlite.database import connect
 from proxy.manifest.sqlite.rows import Connection, encode
 from tests.contract.conftest import NOW
 from tests.contract.test_manifest import BUCKET, draft, layout
@@ -58,6 +59,48 @@ async def test_what_was_committed_elsewhere_leaves_the_same_answer(manifest: Man
     await manifest.commit_version(draft("c"))
     after = await other.find_caller("AK", "b", TO_READ)
     assert after is before
+
+
+async def test_who_asks_is_known_behind_commits_of_other_things(
+    manifest: Manifest, other: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = await settled(other, None)
+    asked: list[Connection] = []
+
+    def noted(connection: Connection) -> tuple[int, int]:
+        asked.append(connection)
+        return _generation(connection)
+
+    monkeypatch.setattr(callers, "_generation", noted)
+    for number in range(5):
+        await manifest.commit_version(draft(f"k{number}"))
+        assert await other.find_caller("AK", "b") is before
+    assert asked == []
+    await manifest.set_tenant_enabled("t", False)
+    after = await other.find_caller("AK", "b")
+    assert after.tenant is not None
+    assert not after.tenant.enabled
+
+
+async def test_a_caller_is_asked_for_again_where_the_database_was_put_together_anew(manifest: Manifest, tmp_path: Path) -> None:
+    """As an operator may do it with VACUUM: what is watched for a change lies elsewhere from then on, and what was there is no more."""
+    await manifest.add_access_key(AccessKey(id="AK", tenant_id="t", sealed_secret=b"s", created_ms=NOW))
+    with closing(connect(tmp_path / "m.sqlite", busy_seconds=5)) as shell:
+        shell.execute("DROP TABLE generation")
+        shell.execute("CREATE TABLE aside AS SELECT randomblob(2000000)")
+        shell.execute("CREATE TABLE generation (number INTEGER NOT NULL)")
+        shell.execute("INSERT INTO generation VALUES (7)")
+        shell.execute("DROP TABLE aside")
+        async with open_sqlite(tmp_path / "m.sqlite", ManualClock(NOW)) as other:
+            await settled(other, None)
+            page = _generation(shell)[1]
+            shell.execute("VACUUM")
+            assert _generation(shell)[1] < page
+            await settled(other, None)
+            await manifest.set_tenant_enabled("t", False)
+            after = await other.find_caller("AK", "b")
+            assert after.tenant is not None
+            assert not after.tenant.enabled
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from contextlib import closing
 from functools import partial
 from mmap import ACCESS_COPY, mmap
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -119,3 +120,103 @@ def test_one_that_cannot_be_relied_on_is_none(connection: sqlite3.Connection, tm
         file.seek(0)
         file.write(spoil(twice))
         assert LogHead(file.fileno()).read() is None
+
+
+@pytest.fixture
+def large(connection: sqlite3.Connection) -> sqlite3.Connection:
+    """With another table, of more pages than a commit writes."""
+    connection.execute("CREATE TABLE other (number INTEGER PRIMARY KEY, value TEXT)")
+    connection.executemany("INSERT INTO other VALUES (?, ?)", [(number, "x" * 1000) for number in range(400)])
+    return connection
+
+
+def page_of_fact(connection: sqlite3.Connection) -> int:
+    (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'fact'").fetchone()
+    return int(page)
+
+
+def read(log: LogHead) -> bytes:
+    head = log.read()
+    assert head is not None
+    return head
+
+
+def test_it_tells_whether_a_page_was_written(large: sqlite3.Connection, tmp_path: Path) -> None:
+    log, page = found(tmp_path), page_of_fact(large)
+    before = read(log)
+    large.execute("UPDATE other SET value = 'y' WHERE number = 7")
+    assert not log.may_have_written(page, before, read(log))
+    large.execute("UPDATE fact SET value = 8")
+    after = read(log)
+    assert log.may_have_written(page, before, after)
+    large.execute("UPDATE other SET value = 'z' WHERE number = 7")
+    assert not log.may_have_written(page, after, read(log))
+
+
+def test_no_write_of_a_page_is_missed_however_long_the_log_is(large: sqlite3.Connection, tmp_path: Path) -> None:
+    """The index says it of 4,096 frames in one place, and of the next ones elsewhere. The log begins anew behind 8,000."""
+    log, page, chance = found(tmp_path), page_of_fact(large), Random(1)
+    kept, value, told = read(log), 7, 0
+    for number in range(3000):
+        rows = [(str(number), chance.randrange(400)) for _ in range(chance.randrange(8))]
+        large.execute("BEGIN IMMEDIATE")
+        large.executemany("UPDATE other SET value = ? WHERE number = ?", rows)
+        if chance.random() < 0.1:
+            large.execute("UPDATE fact SET value = value + 1")
+        large.execute("COMMIT")
+        if chance.random() < 0.5 and (head := read(log)) != kept:
+            (now,) = large.execute("SELECT value FROM fact").fetchone()
+            is_untouched = not log.may_have_written(page, kept, head)
+            assert not is_untouched or now == value
+            told += is_untouched
+            kept, value = head, now
+    assert told > 1000
+
+
+def test_a_write_behind_the_end_of_a_part_of_the_index_is_not_missed(large: sqlite3.Connection, tmp_path: Path) -> None:
+    log, page = found(tmp_path), page_of_fact(large)
+    number = 0
+    while frames(before := read(log)) < 4040:
+        number += 1
+        large.execute("UPDATE other SET value = ? WHERE number < 40", (str(number),))
+    large.execute("UPDATE other SET value = 'y' WHERE number < 150")
+    assert frames(before) < 4062 < frames(read(log)), "as many are told of in the first part"
+    assert log.may_have_written(1_000_000, before, read(log)), "nobody looks at two parts"
+    large.execute("UPDATE fact SET value = 8")
+    assert log.may_have_written(page, before, read(log))
+
+
+def frames(head: bytes) -> int:
+    return int.from_bytes(head[16:20], sys.byteorder)
+
+
+def test_what_a_log_held_that_has_begun_anew_is_not_known(large: sqlite3.Connection, tmp_path: Path) -> None:
+    log, page = found(tmp_path), page_of_fact(large)
+    large.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    large.execute("UPDATE other SET value = 'y' WHERE number = 7")
+    before = read(log)
+    large.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    large.execute("UPDATE fact SET value = 8")  # the first frame, where the other one was
+    for number in range(5):
+        large.execute("UPDATE other SET value = 'z' WHERE number = ?", (number,))
+    assert log.may_have_written(page, before, read(log))
+
+
+def test_a_commit_that_may_have_moved_all_pages_may_have_written_each(large: sqlite3.Connection, tmp_path: Path) -> None:
+    """What was on a page is on another one after VACUUM, also where the database has become too short for the first."""
+    log, page = found(tmp_path), page_of_fact(large)
+    before = read(log)
+    large.execute("VACUUM")
+    assert log.may_have_written(page, before, read(log))
+    assert log.may_have_written(1_000_000, before, read(log))
+
+
+def test_while_somebody_commits_nothing_is_known(large: sqlite3.Connection, tmp_path: Path) -> None:
+    """The log may begin anew between two looks, and the numbers be those of other frames."""
+    log, page = found(tmp_path), page_of_fact(large)
+    before = read(log)
+    large.execute("UPDATE other SET value = 'y' WHERE number = 7")
+    head = read(log)
+    assert not log.may_have_written(page, before, head)
+    large.execute("UPDATE other SET value = 'z' WHERE number = 7")
+    assert log.may_have_written(page, before, head)

@@ -5,6 +5,9 @@ they were read in: a number that every change of such a row raises, in the same 
 the generation now, together with the version that it is about. If that is another one, the rows are read anew. So nothing is ever stale:
 a key that is disabled, by whatever process, is refused from the commit on, and a crash leaves nothing between the change and the number.
 
+That number is alone on a page of the database. While no commit has written that page, it is what it was, and who asks, and of whose
+bucket, is known without a question (see `log_head`). Two busy workers commit a thousand times a second.
+
 The whole answer is kept, too, with the log's head as it was before the question was asked. While that is the same, nothing at all has been
 committed since, and nobody need ask (`recall`). Once something has, the first who asks learns which rows that has changed (`news`): answers
 that were made of others are as good as new. The rows of the rest are read again. If they are the same bytes as before, so is the answer:
@@ -13,6 +16,7 @@ nothing is decoded, and whoever has kept something with the caller or the versio
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
@@ -50,12 +54,13 @@ _tenants = msgspec.msgpack.Decoder(Tenant)
 _access_keys = msgspec.msgpack.Decoder(AccessKey)
 _buckets = msgspec.msgpack.Decoder(Bucket)
 # One statement, so that all of it is read at one instant. Each join is a seek.
+_PAGE = "(SELECT rootpage FROM sqlite_master WHERE name = 'generation')"
 _CALLER = (
-    "SELECT g.number, k.record, t.record, b.record, o.record FROM generation g"
+    f"SELECT g.number, {_PAGE}, k.record, t.record, b.record, o.record FROM generation g"  # noqa: S608 - of constants
     " LEFT JOIN access_key k ON k.id = ? LEFT JOIN tenant t ON t.id = k.tenant_id"
     " LEFT JOIN bucket b ON b.name = ? LEFT JOIN tenant o ON o.id = b.tenant_id"
 )
-_GENERATION = "SELECT number FROM generation"
+_GENERATION = f"SELECT number, {_PAGE} FROM generation"  # noqa: S608 - of constants
 _NEWEST = (
     "SELECT (SELECT number FROM generation), v.record, v.latest, v.pack, e.layout FROM version v LEFT JOIN extent e ON e.id = v.pack"
     " WHERE v.bucket = ? AND v.key = ? ORDER BY v.order_key LIMIT 1"
@@ -72,11 +77,12 @@ class _Newest(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """A caller, and the log's head before he was read last."""
+    """A caller, the generation he is of and the page that had it, and the log's head before both were read last."""
 
     generation: int
     caller: Caller
     head: bytes | None
+    page: int
 
 
 @dataclass(slots=True)
@@ -103,7 +109,9 @@ class _Answer:
 class KeptCallers:
     """Finds callers, and keeps those found last. Threads may share it."""
 
-    def __init__(self) -> None:
+    def __init__(self, may_have_written: Callable[[int, bytes, bytes], bool] = lambda *_: True) -> None:
+        """`may_have_written` tells it of a page of the database, since one head of the log and up to another, which was just read."""
+        self._may_have_written = may_have_written
         self._known: dict[Who, _Known] = {}
         self._known_bytes = 0
         self._answers: dict[About, _Answer] = {}
@@ -117,8 +125,7 @@ class KeptCallers:
     ) -> Caller | None:
         """Return what was found last, if by this head of the log it is known to be so still; else None. Nobody is asked."""
         if look is None:
-            known = self._known.get((access_key, bucket_name))
-            return known.caller if known is not None and known.head == head else None
+            return self._recall_caller(head, (access_key, bucket_name))
         moment = self._news.last
         if moment is None or moment.head != head:
             return None
@@ -126,6 +133,16 @@ class KeptCallers:
         if answer is None or (look.to_read and not answer.is_whole) or not answer.holds_at(moment):
             return None
         return answer.caller
+
+    def _recall_caller(self, head: bytes, who: Who) -> Caller | None:
+        known = self._known.get(who)
+        if known is None or known.head is None:
+            return None
+        if known.head != head:
+            if self._may_have_written(known.page, known.head, head):
+                return None
+            self._known[who] = known._replace(head=head)
+        return known.caller
 
     def find(
         self,
@@ -144,11 +161,14 @@ class KeptCallers:
         newest = None
         if known is not None and key is not None and known.caller.bucket is not None:
             generation, newest = _newest(connection, known.caller.bucket, key)
+        elif known is not None:
+            generation, page = _generation(connection)
+            known = known._replace(head=head, page=page)
         else:
-            generation = -1 if known is None else _generation(connection)
+            generation = -1
         if known is not None and generation == known.generation:
             caller = known.caller
-            self._known[who] = known._replace(head=head)
+            self._known[who] = known
         else:
             caller = self._read(connection, who, head)
             if key is not None and caller.bucket is not None and (access_key is None or caller.tenant is not None):
@@ -158,7 +178,7 @@ class KeptCallers:
         return self._answer(connection, (*who, key), caller, caller.bucket, newest, to_read=to_read, moment=moment)
 
     def _read(self, connection: Connection, who: Who, head: bytes | None) -> Caller:
-        generation, *records = connection.execute(_CALLER, who).fetchone()
+        generation, page, *records = connection.execute(_CALLER, who).fetchone()
         caller = _caller(*records)
         access_key, bucket_name = who
         wanted = (access_key is None) == (caller.tenant is None) and (bucket_name is None) == (caller.owner is None)
@@ -167,7 +187,7 @@ class KeptCallers:
             if self._known_bytes > MAX_KEPT_BYTES:
                 self._known.clear()
                 self._known_bytes = 0
-            self._known[who] = _Known(generation, caller, head)
+            self._known[who] = _Known(generation, caller, head, page)
         return caller
 
     def _answer(
@@ -249,14 +269,16 @@ def _caller(key: bytes | None, tenant_record: bytes | None, bucket: bytes | None
     )
 
 
-def _generation(connection: Connection) -> int:
-    return int(connection.execute(_GENERATION).fetchone()[0])
+def _generation(connection: Connection) -> tuple[int, int]:
+    """Return the generation, and the page that has it."""
+    generation, page = connection.execute(_GENERATION).fetchone()
+    return generation, page
 
 
 def _newest(connection: Connection, bucket: Bucket, key: ObjectKey) -> tuple[int, _Newest | None]:
     """Return the generation, and the newest version of a key at the same instant."""
     row = connection.execute(_NEWEST, (bucket.id, key.encode())).fetchone()
-    return (_generation(connection), None) if row is None else (row[0], _Newest(*row[1:]))
+    return (_generation(connection)[0], None) if row is None else (row[0], _Newest(*row[1:]))
 
 
 def _with_found(caller: Caller, found: Readable) -> Caller:

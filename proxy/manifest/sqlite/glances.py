@@ -120,6 +120,10 @@ class Glances:
             asyncio.get_running_loop().call_soon(self._forget_head)
         return self._head
 
+    def may_have_written(self, page: int, since: bytes, head: bytes) -> bool:
+        """Tell whether a page of the database may have been written between two heads of the log: see `LogHead`."""
+        return self._log is None or self._log.may_have_written(page, since, head)
+
     def _forget_head(self) -> None:
         self._head = None
 

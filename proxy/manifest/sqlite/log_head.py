@@ -8,6 +8,10 @@ from then on readers see it (https://www.sqlite.org/walformat.html, "The WAL-Ind
 and the log's length, salt and checksum. So an answer is as good as new while the head is what it was before the question was asked. To
 read it takes half a microsecond, and never waits for a disk or a lock.
 
+Behind the head the index says of each frame of the log which page of the database it holds. So where one page has all that something was
+made of, whoever kept it can tell that it is good still though something has been committed: none of the frames since holds that page. To
+look takes 3 us, where a question behind a commit takes 50 to 100: SQLite drops what it had mapped and read, and begins anew.
+
 The head is there twice, and a writer writes one copy after the other: if they differ, that is happening right now. The index has a
 version of its own: of another one nothing is read, and everybody asks the database.
 
@@ -22,6 +26,8 @@ beside the database first. Where that fails, there is no head, and everybody ask
 from __future__ import annotations
 
 import os
+import struct
+import sys
 from contextlib import suppress
 from mmap import PAGESIZE, mmap
 from pathlib import Path
@@ -32,6 +38,12 @@ from proxy.manifest.sqlite.database import find_descriptor
 from proxy.manifest.sqlite.room import require_room
 
 HEAD_SIZE = 48
+# In the byte order of the machine: how many frames of the log are committed, the pages of the database, and the salt, which is another one
+# when the log begins anew.
+_FIELDS = struct.Struct("=16xII8x8s8x")
+_BLOCK_BYTES = 32 * 1024  # of the index: the numbers of up to 4,096 frames' pages, and as much again to find them by
+_FRAMES_A_BLOCK = 4096
+_BEFORE_FIRST = 34  # the head, and what checkpoints note, take the place of as many numbers in the first block
 _VERSION = (3_007_000).to_bytes(4, "little"), (3_007_000).to_bytes(4, "big")  # in the byte order of the machine
 
 
@@ -55,6 +67,29 @@ class LogHead:
             return None
         head = twice[:HEAD_SIZE]
         return head if twice[HEAD_SIZE:] == head and head.startswith(_VERSION) else None
+
+    def may_have_written(self, page: int, since: bytes, head: bytes) -> bool:
+        """Tell whether a page of the database may have been written between two heads, of which the later was just read.
+
+        Where nobody can tell, it may: the log has begun anew, or so much was written that it may have been all of the database. VACUUM does
+        that, and puts what was on a page on another one.
+        """
+        (first, _, old_salt), (last, pages, salt) = _FIELDS.unpack(since), _FIELDS.unpack(head)
+        count, start = last - first, _place(first + 1)
+        if salt != old_salt or not 0 < count <= pages // 2 or _place(last) != start + 4 * (count - 1):
+            return True
+        try:
+            numbers = os.pread(self._descriptor, 4 * count, start)
+        except OSError:
+            return True
+        # The head last, and all of it: while the numbers were read, the log has not begun anew, nor was the index made anew.
+        return len(numbers) != 4 * count or page.to_bytes(4, sys.byteorder) in numbers or self.read() != head
+
+
+def _place(frame: int) -> int:
+    """Return where in the index the number of a frame's page is. Frames are counted from 1."""
+    block, number = divmod(frame - 1 + _BEFORE_FIRST, _FRAMES_A_BLOCK)
+    return block * _BLOCK_BYTES + 4 * number
 
 
 def _shows_memory_at_once(folder: Path) -> bool:

@@ -38,7 +38,6 @@ class StepRunner:
     def __init__(self, path: Path, clock: Clock, *, timeout_seconds: float) -> None:
         self._clock = clock
         self._changed_ms = 0
-        self._callers = KeptCallers()
         self._path = path
         self._identity = identity(path)
         self._busy_seconds = timeout_seconds * BUSY_SHARE
@@ -62,6 +61,7 @@ class StepRunner:
             find_log=lambda: LogHead.find(path),
             small=SmallDatabase(path),
         )
+        self._callers = KeptCallers(self._glances.may_have_written)
         # For a read that takes microseconds, and that comes again soon. What it returns may not be on the disk yet: nobody may act on it
         # but by a change of the manifest.
         self._glance = self._glances.ask
