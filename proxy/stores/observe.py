@@ -77,6 +77,7 @@ class ObservedStore:
         self.is_nearby = False  # it has had something in this machine's memory
         self.puts = 0  # under way
         self.reads = 0  # booked (see `spread`)
+        self.answers = 0  # to reads, so far
 
     def missed(self) -> None:
         """Take note that it has been said that the store is not there: before it has answered, nothing is logged of its failures."""
@@ -193,7 +194,9 @@ class ObservedStore:
         self._admit("get_range", insist=insist)
         if (found := self.read_at_once(name, start, length)) is not None:
             return found
-        return await self._watched("get_range", self._inner.get_range(name, start, length), length)
+        found = await self._watched("get_range", self._inner.get_range(name, start, length), length)
+        self.answers += 1
+        return found
 
     def read_at_once(self, name: ShardName, start: int, length: int) -> memoryview | bytes | None:
         """As `get_range`, if the store is used and has the range in memory; else None, and nothing is held against it."""

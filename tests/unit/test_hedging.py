@@ -147,19 +147,44 @@ async def test_large_reads_that_wait_for_one_another_are_not_late_by_the_measure
     assert (await six.read(range(K)))[1] == pytest.approx(PATIENCE + USUAL)  # what is small is late as soon as before
 
 
-async def _late_large_read(six: Six, *, busy: tuple[int, ...]) -> float:
-    """Return how long a large read takes whose first column never comes, where these stores have large reads of others to answer."""
+async def _late_large_read(six: Six, *, busy: tuple[int, ...], answering: tuple[int, ...] = ()) -> float:
+    """Return how long a large read takes whose first column does not come for long, where stores have large reads of others to answer, and
+    some do so meanwhile."""
     for wanted in (range(K), (4, 5)):
         await six.read(wanted, size=LARGE_SIZE)
-    six.stores[0].hanging = True
+    _hit(six.stores[0], seconds=100 * USUAL)
     for index in busy:
         six.fleet[f"s{index}"].reads = 1
-    return (await six.read(range(K), size=LARGE_SIZE))[1]
+
+    async def answer(index: int) -> None:
+        while True:
+            await _read_alone(six, six.stores[index], size=LARGE_SIZE)
+
+    read = asyncio.create_task(six.read(range(K), size=LARGE_SIZE))
+    await asyncio.sleep(USUAL / 2)
+    others = [asyncio.create_task(answer(index)) for index in answering]
+    _, seconds = await read
+    for other in others:
+        other.cancel()
+    return seconds
 
 
 @_on_six
 async def test_a_large_read_that_is_late_waits_while_all_others_are_busy_with_large_ones(six: Six) -> None:
     assert await _late_large_read(six, busy=(4, 5)) == pytest.approx((1 + QUEUE_TURNS) * PATIENCE + USUAL)
+
+
+@_on_six
+async def test_a_large_read_does_not_wait_so_long_for_a_store_that_is_silent_while_all_others_answer(six: Six) -> None:
+    assert await _late_large_read(six, busy=(4, 5), answering=(4, 5)) == pytest.approx(2 * PATIENCE + USUAL)
+
+
+@pytest.mark.parametrize("answering", [(4,), (0, 4, 5)])
+def test_a_large_read_waits_for_its_turn_while_another_store_is_silent_too_or_its_own_answers_others(answering: tuple[int, ...]) -> None:
+    async def test(six: Six) -> None:
+        assert await _late_large_read(six, busy=(4, 5), answering=answering) == pytest.approx((1 + QUEUE_TURNS) * PATIENCE + USUAL)
+
+    _on_six(test)()
 
 
 @_on_six

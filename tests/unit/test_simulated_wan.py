@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,9 +11,10 @@ import pytest
 
 from bench.wan.campaign import FAST, TROUBLES
 from bench.wan.line import State
-from bench.wan.operations import GET_8M, GET_64K, PUT_4K_16, PUT_64K, Measured, Operation
+from bench.wan.operations import AT_ONCE, GET_8M, GET_64K, PUT_4K_16, PUT_64K, Measured, Operation
 from bench.wan.simulated import measured
 from bench.wan.simulated_proxy import SimulatedProxy
+from bench.workloads import MIB
 from tests.leaping import leap
 
 SEED = 1
@@ -48,6 +50,21 @@ def test_many_writers_of_small_objects_share_their_puts_and_take_little_longer_t
     many = leap(_measured(replace(PUT_4K_16, connections=writers, most=800), {}))
     assert many.requests < 0.9
     assert many.percentile(0.5) < 1.15 * few.percentile(0.5)
+
+
+async def _download_seconds(states: dict[str, State]) -> float:
+    """Return how long a large download takes while lines are so, for the first time."""
+    proxy, loop = SimulatedProxy(SEED, megabytes_per_second=FAST), asyncio.get_running_loop()
+    await measured(proxy.answer, GET_8M, proxy.chance)
+    proxy.turn(states)
+    began = loop.time()
+    await proxy.download(96 * MIB, at_once=AT_ONCE)
+    return loop.time() - began
+
+
+@pytest.mark.parametrize("state", ["slow", "hanging"])
+def test_a_large_download_in_ranges_soon_finds_out_that_a_store_is_in_trouble_and_its_line_not_narrow(state: str) -> None:
+    assert leap(_download_seconds(dict(TROUBLES[state]))) < 2.5 * leap(_download_seconds({}))
 
 
 def test_the_same_seed_gives_the_same_figures() -> None:

@@ -121,6 +121,8 @@ class ColumnFetch:
         self._patience_seconds = 0.0
         self._hedge_at = 0.0
         self._queued = 0  # how often others were not asked, since all were busy
+        self._answers: dict[int, int] = {}  # how many reads each store had answered when it was found out who else can be asked
+        self._silent: set[int] = set()  # of the late ones: at the last look they had answered none since then, and all others had
         self._reasons: list[str] = []
 
     async def gather(self) -> None:
@@ -154,6 +156,7 @@ class ColumnFetch:
         self._patience_seconds = self._patience(candidates)
         self._hedge_at += self._patience_seconds - MIN_HEDGE_SECONDS
         self._untried = [index for index in candidates if index not in self._asked and index not in self._reader.indexes]
+        self._answers = {index: self._store(index).answers for index in candidates}
 
     def _patience(self, candidates: Sequence[int]) -> float:
         """Return how long to wait before a store is asked again, or others are: until k others would be late.
@@ -211,7 +214,7 @@ class ColumnFetch:
         """
         late = set(self._reads.running.values())
         self._hedge_at = self._loop.time() + self._patience_seconds
-        if self._must_queue(late):
+        if self._must_queue(late) and not (late := self._hanging(late)):
             return
         self._late |= late
         again = {index for index in late - self._not_again if self._store(index).is_trusted("get_range")}
@@ -228,13 +231,24 @@ class ColumnFetch:
 
     def _must_queue(self, late: Iterable[int]) -> bool:
         """Tell whether whoever could be asked has large reads of others to answer: those late wait for their turn on the line, too, and one
-        more read would make all of them longer. It is not so for ever, since a store may hang.
+        more read would make all of them longer. It is not so for ever, since a store may be slow.
         """
         if self._span < LARGE_SIZE or self._queued == QUEUE_TURNS:
             return False
         self._queued += 1
         others = [self._store(index).reads for index in self._untried if is_healthy(self._fleet, self._segment, index)]
         return all(others or [self._store(index).reads > 1 for index in late])
+
+    def _hanging(self, late: set[int]) -> set[int]:
+        """Return those of the late whose stores hang, or are slow, where others could be asked. Over a line that is only narrow one answer
+        comes after the other: these have answered no read by now, and all that keep pace had by the last look. Not at once: of lines with
+        as much to do, one is the last.
+        """
+        heard = {index for index, before in self._answers.items() if self._store(index).answers > before}
+        prompt = {index for index in self._untried if is_healthy(self._fleet, self._segment, index)}
+        others_answer = prompt <= heard and not heard.isdisjoint(self._untried)
+        was_silent, self._silent = self._silent, late - heard if others_answer else set()
+        return was_silent & self._silent
 
     def _ask_again(self, indexes: Iterable[int]) -> None:
         for index in indexes:
