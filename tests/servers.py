@@ -214,12 +214,9 @@ def start_shardgate(
     """Start the proxy and return when it answers. `open_files` are its soft and hard limit; `ca` has signed the certificate that it has."""
     port = port or free_port()
     data.mkdir(parents=True, exist_ok=True)
-    if os.environ.get(DOOR) == "aiohttp":
-        config = _without_front_door(config, data)
-    command = [sys.executable, "-m", "proxy.cli.main", "serve", "--config", str(config), "--listen", f"127.0.0.1:{port}"]
     log = (data / "server.log").open("ab")
     process = subprocess.Popen(
-        [*command, "--workers", str(workers)],
+        serve_command(config, data, port=port, workers=workers),
         cwd=ROOT,
         env={**os.environ, "SHARDGATE_DATA": str(data), **(environ or {})},
         stdout=log,
@@ -235,11 +232,20 @@ def start_shardgate(
     return Shardgate(process, endpoint, data, config, ca)
 
 
-def _without_front_door(config: Path, data: Path) -> Path:
-    """Return a copy of a configuration by which all requests go through aiohttp: what a test finds must not depend on the door."""
+def serve_command(config: Path, data: Path, *, port: int | None = None, workers: int = 1) -> list[str]:
+    """Return what starts a proxy with these data, by the door that is to be tested."""
+    listen = f"127.0.0.1:{port or free_port()}"
+    program = [sys.executable, "-m", "proxy.cli.main", "serve", "--config", str(_by_door(config, data))]
+    return [*program, "--listen", listen, "--workers", str(workers)]
+
+
+def _by_door(config: Path, data: Path) -> Path:
+    """Return the configuration; or a copy by which all requests go through aiohttp, as what a test finds must not depend on the door."""
     text = config.read_text()
+    if os.environ.get(DOOR) != "aiohttp" or "front_door" in text:
+        return config
     copy = data / f"aiohttp-{config.name}"
-    copy.write_text(text if "front_door" in text else f"front_door = false\n{text}")
+    copy.write_text(f"front_door = false\n{text}")
     return copy
 
 

@@ -8,7 +8,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,12 +20,11 @@ import pytest
 from botocore.exceptions import ClientError, IncompleteReadError, ResponseStreamingError
 from botocore.response import StreamingBody
 
-from bench.ports import free_port
 from tests.blackbox.expect import until
 from tests.blackbox.raw import read_to_end
 from tests.blackbox.signer import UNSIGNED, Signer
 from tests.patience import PATIENCE_SECONDS
-from tests.servers import ROOT, Shardgate, log_with, lose, shardgate, start_shardgate, stop
+from tests.servers import ROOT, Shardgate, log_with, lose, serve_command, shardgate, start_shardgate, stop
 
 MIB = 1024 * 1024
 MARKER = ".shardgate-store"
@@ -278,8 +276,7 @@ def test_a_start_that_hangs_can_be_broken_off(tmp_path: Path, number: signal.Sig
     with shardgate(tmp_path, config=config):
         pass
     mend = _hang(tmp_path / "stores" / "elm", readers=1)
-    command = [sys.executable, "-m", "proxy.cli.main", "serve", "--config", str(config), "--listen", f"127.0.0.1:{free_port()}"]
-    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "SHARDGATE_DATA": str(tmp_path)})
+    process = subprocess.Popen(serve_command(config, tmp_path), cwd=ROOT, env={**os.environ, "SHARDGATE_DATA": str(tmp_path)})
     try:
         with _pipe_once_read(tmp_path / "stores" / "elm" / MARKER):
             process.send_signal(number)

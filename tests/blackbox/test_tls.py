@@ -7,7 +7,6 @@ import re
 import socket
 import ssl
 import subprocess
-import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -20,14 +19,13 @@ from botocore.config import Config
 from botocore.exceptions import SSLError
 from s3transfer.crt import BotocoreCRTCredentialsWrapper, BotocoreCRTRequestSerializer, CRTTransferManager, create_s3_crt_client
 
-from bench.ports import free_port
 from tests.blackbox.command_line import run_aws
 from tests.blackbox.expect import until
 from tests.blackbox.raw import read_to_end
 from tests.blackbox.signer import UNSIGNED, Signer
 from tests.certificates import Authority, Pair
 from tests.patience import PATIENCE_SECONDS
-from tests.servers import ROOT, Shardgate, shardgate
+from tests.servers import ROOT, Shardgate, serve_command, shardgate
 
 MIB = 1024 * 1024
 
@@ -252,10 +250,10 @@ def test_a_key_with_a_passphrase_is_refused_at_start(authority: Authority, tmp_p
 
 def _refused(folder: Path, workers: int = 1) -> str:
     """Start, and return the one line with which it ends."""
-    command = [sys.executable, "-m", "proxy.cli.main", "serve", "--config", str(_config(folder)), "--listen", f"127.0.0.1:{free_port()}"]
+    command = serve_command(_config(folder), folder, workers=workers)
     environ = {**os.environ, "SHARDGATE_DATA": str(folder)}
     done = subprocess.run(
-        [*command, "--workers", str(workers)], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False,
+        command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False,
         stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert done.returncode == 1
