@@ -1,16 +1,24 @@
-"""Packs for tests of what deals with them: made at once, of just the objects that a test names."""
+"""Packs for tests of what deals with them: made at once, of just the objects that a test names.
+
+And for tests of what holds with packs and without: each must really let a pack leave for the stores, where it says that it is about them.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 
+import pytest
 from msgspec import msgpack
 
 from proxy.codec.slots import SlotContent, arrange, compose
 from proxy.engine.ciphers import cipher_for_client
 from proxy.engine.locking import with_default_lock
 from proxy.engine.memory.budget import Budget
+from proxy.engine.packing.pack import Packer
 from proxy.engine.packing.pack_segment import PackKind, PackPutter, StoredSegment, pack_geometry, pack_memory
 from proxy.engine.repack.worker import SETTLED_MS
 from proxy.engine.writing.stragglers import LatePuts
@@ -20,6 +28,88 @@ from proxy.manifest.records import Bucket, Extent, ExtentId, ObjectAttributes, O
 from tests.laboratory import Laboratory
 
 MEMORY = 64 * 2**20
+SMALL = 4096
+TOGETHER = 4  # objects that are put at once: enough for each column of data to have one
+
+# Of a fixture `lab` that is made without packs and with them: for a test of what is never packed, and of what only packs have.
+alone = pytest.mark.parametrize("lab", [False], ids=["alone"], indirect=True)
+packed = pytest.mark.parametrize("lab", [True], ids=["packed"], indirect=True)
+
+
+def sized(*, alone: Sequence[int], packed: Sequence[int]) -> pytest.MarkDecorator:
+    """As both of them, with sizes of objects for each."""
+    cases = [(packs, size) for packs, sizes in ((False, alone), (True, packed)) for size in sizes]
+    ids = [f"{'packed' if packs else 'alone'}-{size}" for packs, size in cases]
+    return pytest.mark.parametrize(("lab", "size"), cases, ids=ids, indirect=["lab"])
+
+
+def has_packs(lab: Laboratory) -> bool:
+    return lab.services.engine._packer is not None
+
+
+@asynccontextmanager
+async def packs_leave(lab: Laboratory) -> AsyncIterator[None]:
+    """Demand, where small objects are packed, that a pack leaves for the stores within the block: else it says nothing about packs."""
+    packer = lab.services.engine._packer
+    if packer is None:
+        yield
+        return
+    assert isinstance(packer, Packer)
+    putter, left = packer._carrier._putter, list[PackKind]()
+    store = putter.store
+
+    async def counted(kind: PackKind, *arguments: object, **options: object) -> StoredSegment:
+        left.append(kind)
+        return await store(kind, *arguments, **options)  # type: ignore[arg-type]
+
+    putter.store = counted  # type: ignore[method-assign]
+    yield
+    assert left, "no pack was made by what is about packs"
+
+
+def some_objects(lab: Laboratory, size: int = SMALL, *, prefix: str = "k") -> dict[str, bytes]:
+    """Return an object of this size; with packs, so many that each column of data of theirs has one."""
+    return {f"{prefix}{number}": os.urandom(size) for number in range(TOGETHER if has_packs(lab) else 1)}
+
+
+async def put_together(lab: Laboratory, objects: Mapping[str, bytes]) -> list[Version]:
+    """Put objects at once and wait for their late shards, too. Those that may be packed share one pack."""
+    versions = await put_promptly_together(lab, objects)
+    await lab.settled()
+    return versions
+
+
+async def put_promptly_together(lab: Laboratory, objects: Mapping[str, bytes]) -> list[Version]:
+    """As that; return when all their tenants would be answered."""
+    versions = list(await asyncio.gather(*(lab.put_promptly(key, data) for key, data in objects.items())))
+    assert len({version.extents[0].id for version in versions}) == 1, "they share one extent"
+    return versions
+
+
+async def extent_of(lab: Laboratory, versions: Sequence[Version]) -> Extent:
+    """Return the one extent that all these versions lie in."""
+    (extent,) = await lab.services.manifest.load_extents(list({ref.id for version in versions for ref in version.extents}))
+    return extent
+
+
+async def read_all(lab: Laboratory, keys: Iterable[str]) -> dict[str, bytes]:
+    """Return what is read under each of these keys."""
+    return {key: await lab.get(key) for key in keys}
+
+
+@asynccontextmanager
+async def company(lab: Laboratory) -> AsyncIterator[None]:
+    """Where small objects are packed, let a few come at once with one that is put within the block, and fails: they are stored, as one pack
+    without it, and deleted at the end."""
+    beside = bodies(*[SMALL] * TOGETHER, prefix="beside") if has_packs(lab) else {}
+    puts = asyncio.gather(*(lab.put_promptly(key, data) for key, data in beside.items()))
+    yield
+    versions = await puts
+    await lab.settled()
+    assert await read_all(lab, beside) == beside
+    if beside:
+        assert (await extent_of(lab, versions)).layout.slots == TOGETHER
+    await delete(lab, *beside)
 
 
 async def put_pack(

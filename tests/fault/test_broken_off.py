@@ -16,6 +16,7 @@ from proxy.errors import ManifestUnavailable, StoreUnavailable
 from proxy.manifest.records import ObjectAttributes, ObjectKey, SegmentId, Version
 from proxy.stores.protocol import ShardName
 from tests.laboratory import BytesBody, Laboratory, laboratory
+from tests.packing import alone, company, extent_of, has_packs, packs_leave, put_promptly_together, sized, some_objects
 from tests.patience import PATIENCE_SECONDS
 
 MIB = 1024 * 1024
@@ -23,7 +24,7 @@ MIB = 1024 * 1024
 
 @pytest.fixture(params=[False, True], ids=["alone", "packed"])
 async def lab(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Laboratory]:
-    async with laboratory(tmp_path, packs=request.param) as running:
+    async with laboratory(tmp_path, packs=request.param) as running, packs_leave(running):
         yield running
 
 
@@ -51,12 +52,14 @@ async def _cancelled(task: asyncio.Task[Version]) -> None:
         await task
 
 
-@pytest.mark.parametrize("sends", [1, 100_000, 20 * MIB, 39 * MIB])
-async def test_a_client_that_goes_away_leaves_no_memory_taken_and_no_shard(lab: Laboratory, sends: int) -> None:
-    body = Silent(os.urandom(40 * MIB), sends)
-    put = _put(lab, body)
-    await body.is_silent.wait()
-    await _cancelled(put)
+@sized(alone=[1, 100_000, 20 * MIB, 39 * MIB], packed=[1, 5000])
+async def test_a_client_that_goes_away_leaves_no_memory_taken_and_no_shard(lab: Laboratory, size: int) -> None:
+    declared = 6000 if has_packs(lab) else 40 * MIB
+    body = Silent(os.urandom(declared), sends=size)
+    async with company(lab):
+        put = _put(lab, body)
+        await body.is_silent.wait()
+        await _cancelled(put)
     assert lab.services.budget.held_bytes == 0
     await lab.collect()
     assert await lab.shards() == set()
@@ -98,6 +101,7 @@ async def test_a_commit_runs_to_its_end_though_its_client_is_gone(lab: Laborator
     assert await lab.get("k") == b"data" * 1000
 
 
+@alone  # a pack that has left goes on: others are in it
 async def test_no_put_goes_on_when_its_caller_was_cancelled(lab: Laboratory) -> None:
     for store in lab.stores.values():
         store.hanging = True
@@ -114,7 +118,8 @@ async def test_no_put_goes_on_when_its_caller_was_cancelled(lab: Laboratory) -> 
 
 
 @pytest.mark.parametrize("fails", [False, True])
-async def test_a_late_put_counts_as_stored_only_if_it_was(lab: Laboratory, fails: bool) -> None:
+@sized(alone=[100_000], packed=[4096])
+async def test_a_late_put_counts_as_stored_only_if_it_was(lab: Laboratory, size: int, fails: bool) -> None:
     late, go_on = next(iter(lab.stores.values())), asyncio.Event()
     put_now = late.put
 
@@ -125,14 +130,14 @@ async def test_a_late_put_counts_as_stored_only_if_it_was(lab: Laboratory, fails
         await put_now(name, body)
 
     late.put = put_late  # type: ignore[method-assign]
-    version = await lab.put_promptly("k", os.urandom(100_000))
+    versions = await put_promptly_together(lab, some_objects(lab, size))
     go_on.set()
     await lab.services.engine._writer._tasks.drain(PATIENCE_SECONDS)
-    (extent,) = await lab.services.manifest.load_extents([version.extents[0].id])
-    (segment,) = extent.layout.segments
+    (segment,) = (await extent_of(lab, versions)).layout.segments
     assert [segment.stores[index] for index in segment.missing] == ([late.info.name] if fails else [])
 
 
+@alone
 @pytest.mark.parametrize("sends", [MIB, 3 * MIB])  # it is cancelled while it waits for its client, or for the threads
 async def test_the_memory_of_a_cancelled_write_is_not_given_back_while_threads_work_in_it(lab: Laboratory, sends: int) -> None:
     working, go_on = threading.Event(), threading.Event()

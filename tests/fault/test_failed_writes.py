@@ -16,13 +16,15 @@ from proxy.manifest.drafts import CompletedPart
 from proxy.manifest.records import Encryption, ObjectAttributes, ObjectKey, Version
 from proxy.stores.protocol import ShardName
 from tests.laboratory import BytesBody, Laboratory, laboratory
+from tests.listed import listed
+from tests.packing import alone, company, packs_leave, sized, some_objects
 
 MIB = 1024 * 1024
 
 
 @pytest.fixture(params=[False, True], ids=["alone", "packed"])
 async def lab(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Laboratory]:
-    async with laboratory(tmp_path, put_timeout_seconds=100, packs=request.param) as running:
+    async with laboratory(tmp_path, put_timeout_seconds=100, packs=request.param) as running, packs_leave(running):
         yield running
 
 
@@ -31,7 +33,8 @@ async def _put(lab: Laboratory, body: BytesBody) -> Version:
 
 
 async def _assert_nothing_is_left(lab: Laboratory) -> None:
-    assert await lab.services.manifest.find_version(lab.bucket.id, ObjectKey("k")) is None
+    page = await lab.services.manifest.list_objects(lab.bucket.id, prefix="", delimiter="", after="", limit=10)
+    assert listed(page) == []
     assert lab.services.budget.held_bytes == 0
     await lab.collect()
     assert await lab.shards() == set()
@@ -53,11 +56,12 @@ class BadClaim(BytesBody):
         raise ValueError("the digest is another")
 
 
-@pytest.mark.parametrize("size", [0, 1, 100_000, 18 * MIB])
+@sized(alone=[0, 1, 100_000, 18 * MIB], packed=[1, 4096])
 @pytest.mark.parametrize("kind", [BadEnd, BadClaim])
 async def test_a_body_that_is_wrong_at_its_end_is_not_stored(lab: Laboratory, kind: type[BytesBody], size: int) -> None:
-    with pytest.raises(ValueError, match="the"):
-        await _put(lab, kind(os.urandom(size)))
+    async with company(lab):
+        with pytest.raises(ValueError, match="the"):
+            await _put(lab, kind(os.urandom(size)))
     await _assert_nothing_is_left(lab)
 
 
@@ -87,6 +91,7 @@ KEY = CustomerKey(bytes(32))
 UNDER_KEY = ObjectAttributes(encryption=Encryption(customer_check=KEY.check_value(bytes(24))))
 
 
+@alone
 @pytest.mark.parametrize("size", [100_000, 40 * MIB])
 @pytest.mark.parametrize("fault", ["down", "rejects"])
 async def test_a_form_whose_stores_fail_leaves_nothing(lab: Laboratory, size: int, fault: str) -> None:
@@ -99,6 +104,7 @@ async def test_a_form_whose_stores_fail_leaves_nothing(lab: Laboratory, size: in
     await _assert_nothing_is_left(lab)
 
 
+@alone
 @pytest.mark.parametrize("size", [100_000, 40 * MIB])
 async def test_a_form_that_breaks_off_leaves_nothing(lab: Laboratory, size: int) -> None:
     with pytest.raises(ValueError, match="no end"):
@@ -106,6 +112,7 @@ async def test_a_form_that_breaks_off_leaves_nothing(lab: Laboratory, size: int)
     await _assert_nothing_is_left(lab)
 
 
+@alone
 @pytest.mark.parametrize("fault", ["down", "rejects", "full"])
 async def test_a_part_under_a_customers_key_whose_stores_fail_leaves_nothing_and_is_sent_again(lab: Laboratory, fault: str) -> None:
     engine = lab.services.engine
@@ -126,13 +133,17 @@ async def test_a_part_under_a_customers_key_whose_stores_fail_leaves_nothing_and
     assert b"".join([bytes(piece) async for piece in pieces]) == data
 
 
+@alone
 async def test_the_last_segment_leaves_only_when_the_body_has_passed_every_check(lab: Laboratory) -> None:
     with pytest.raises(ValueError, match="the"):
         await _put(lab, BadClaim(os.urandom(MIB)))
     assert sum(store.calls["put"] for store in lab.stores.values()) == 0
 
 
-async def test_a_commit_that_fails_leaves_nothing_and_breaks_its_late_puts_off(lab: Laboratory, monkeypatch: pytest.MonkeyPatch) -> None:
+@sized(alone=[100_000], packed=[4096])
+async def test_a_commit_that_fails_leaves_nothing_and_breaks_its_late_puts_off(
+    lab: Laboratory, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     late, go_on = lab.stores["elm"], asyncio.Event()
     put_now = late.put
 
@@ -145,9 +156,11 @@ async def test_a_commit_that_fails_leaves_nothing_and_breaks_its_late_puts_off(l
 
     monkeypatch.setattr(late, "put", put_late)
     with monkeypatch.context() as broken:
-        broken.setattr(lab.services.manifest, "commit_version", fail)
-        with pytest.raises(ManifestUnavailable):
-            await _put(lab, BytesBody(os.urandom(100_000)))
+        for step in ("commit_version", "commit_pack"):
+            broken.setattr(lab.services.manifest, step, fail)
+        puts = (lab.put_promptly(key, data) for key, data in some_objects(lab, size).items())
+        outcomes = await asyncio.gather(*puts, return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {ManifestUnavailable}
     assert [task for task in asyncio.all_tasks() if "Store.put" in repr(task.get_coro())] == []
     go_on.set()
     await _assert_nothing_is_left(lab)

@@ -21,6 +21,7 @@ from proxy.server.handlers.copy import copy_object, upload_part_copy
 from proxy.server.handlers.objects import get_object
 from proxy.tenancy import add_tenant
 from tests.laboratory import BytesBody, Laboratory, laboratory
+from tests.packing import packs_leave
 
 
 class RacingEngine:
@@ -68,7 +69,8 @@ class HeldBody(BytesBody):
 async def lab(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Laboratory]:
     async with laboratory(tmp_path, packs=request.param) as running:
         await running.put("k", b"first")
-        yield running
+        async with packs_leave(running):
+            yield running
 
 
 def call(lab: Laboratory, operation: str, times: int, **params: object) -> Call:
