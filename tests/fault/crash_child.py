@@ -18,6 +18,7 @@ from pathlib import Path
 
 from proxy.config import JournalConfig
 from proxy.engine.journal.checkpointing import request_checkpoint
+from proxy.engine.repack.merging import FEWEST
 from proxy.manifest.damage import Damage
 from proxy.manifest.drafts import CompletedPart
 from proxy.manifest.records import ObjectAttributes, ObjectKey
@@ -28,10 +29,12 @@ from proxy.targets.log_file import LogFile
 from proxy.upkeep import make_mover
 from tests.fault.crash_features import FEATURES, adjust
 from tests.laboratory import BytesBody, Laboratory, laboratory, laboratory_config, stored
+from tests.packing import bodies, put_pack, repack
 
 OLD, NEW = b"old", b"new" * 100_000
 PACKED = b"new" * 1000
 BESIDE = ("a", "b")  # keys of what is packed together with "k"
+SMALL_PACKS = bodies(*[4000] * FEWEST, prefix="small")  # each in a pack of its own, that become one
 KEPT = JournalConfig(interval_ms=3_600_000)
 
 
@@ -88,6 +91,15 @@ async def pack(lab: Laboratory, steps: Steps) -> None:
     steps.armed = True
     await asyncio.gather(*(lab.put_promptly(key, PACKED) for key in ("k", *BESIDE)))
     await lab.settled()
+
+
+async def merge(lab: Laboratory, steps: Steps) -> None:
+    for key, data in SMALL_PACKS.items():
+        await put_pack(lab, {key: data})
+    lab.services.engine._writer._ledger._free.clear()
+    steps.armed = True
+    await repack(lab)
+    await lab.collect()
 
 
 async def complete(lab: Laboratory, steps: Steps) -> None:
@@ -155,6 +167,7 @@ def lose_manifest(data: Path) -> None:
 ACTS: dict[str, Callable[[Laboratory, Steps], Awaitable[None]]] = {
     "write": write,
     "pack": pack,
+    "merge": merge,
     "complete": complete,
     "delete": delete,
     "repair": repair,

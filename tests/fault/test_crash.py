@@ -1,4 +1,4 @@
-"""kill -9 at every step of a PUT: the old object or the new one, nothing between, and no shard is left over for good."""
+"""kill -9 at every step of a PUT, and of merging small packs: the old or the new, nothing between, and no shard is left over for good."""
 
 from __future__ import annotations
 
@@ -8,15 +8,21 @@ from pathlib import Path
 
 import pytest
 
+from proxy.engine.repack.merging import FEWEST
 from proxy.manifest.records import ObjectKey, VersionId
-from tests.fault.crash_child import BESIDE, KEPT, NEW, OLD, PACKED
+from tests.fault.crash_child import BESIDE, KEPT, NEW, OLD, PACKED, SMALL_PACKS
 from tests.fault.machine.audit import audit
 from tests.laboratory import Laboratory, laboratory
+from tests.packing import packs, read_all, repack
 
 ROOT = Path(__file__).parent.parent.parent
 LATER_MS = 1_750_000_000_000 + 10 * 24 * 3600 * 1000
 # The first commit leases segment ids, the second makes the object visible.
 STEPS = ("before commit 1", "after commit 1", "at put 1", "at put 3", "at put 6", "before commit 2", "after commit 2")
+# The small packs are read, the first commit leases an id, and the second exchanges all of their slots for those of the new one. The third
+# counts what it has cost. Then the small ones are collected.
+MERGE_STEPS = ("at get_range 20", "after commit 1", "at put 6", "before commit 2")
+MERGED_STEPS = ("after commit 2", "before commit 3", "at delete 20")
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -41,6 +47,23 @@ async def test_a_killed_pack_leaves_all_of_its_objects_or_none_and_no_orphan(tmp
         await collect(lab)
         await check_books(lab, tmp_path, repaired=True)
         await delete_everything(lab, "k", *BESIDE)
+        assert await lab.shards() == set()
+
+
+@pytest.mark.parametrize("step", [*MERGE_STEPS, *MERGED_STEPS])
+async def test_a_killed_merging_of_small_packs_loses_nothing_and_is_brought_to_its_end(tmp_path: Path, step: str) -> None:
+    kill(tmp_path, "merge", step)
+    async with laboratory(tmp_path, now_ms=LATER_MS, journal=KEPT) as lab:
+        assert await read_all(lab, SMALL_PACKS) == SMALL_PACKS
+        assert len(await packs(lab)) == (1 if step in MERGED_STEPS else FEWEST)
+        await collect(lab)
+        await check_books(lab, tmp_path, repaired=True)
+        await repack(lab)
+        await collect(lab)
+        await check_books(lab, tmp_path, repaired=True)
+        assert [pack.slots for pack in await packs(lab)] == [FEWEST]
+        assert await read_all(lab, SMALL_PACKS) == SMALL_PACKS
+        await delete_everything(lab, "k", *SMALL_PACKS)
         assert await lab.shards() == set()
 
 

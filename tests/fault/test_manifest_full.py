@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
 import signal
@@ -19,14 +20,15 @@ from proxy.manifest.records import ObjectKey
 from tests.fault.machine.audit import audit
 from tests.laboratory import Laboratory, laboratory
 from tests.listed import listed
+from tests.packing import packs_leave, some_objects
 
 ROOT = Path(__file__).parents[2]
 BODY = b"body " * 1000
 
 
-@pytest.fixture
-async def lab(tmp_path: Path) -> AsyncIterator[Laboratory]:
-    async with laboratory(tmp_path) as running:
+@pytest.fixture(params=[False, True], ids=["alone", "packed"])
+async def lab(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Laboratory]:
+    async with laboratory(tmp_path, packs=request.param) as running, packs_leave(running):
         await running.put("before", BODY)
         yield running
 
@@ -73,14 +75,16 @@ def read_only(lab: Laboratory) -> Iterator[None]:
 
 
 async def put_until_refused(lab: Laboratory) -> list[str]:
-    """Put objects until one is refused; return those that were acknowledged."""
-    acknowledged = []
-    for number in range(2000):
-        try:
-            await lab.put_promptly(f"k{number}", BODY)
-        except ManifestUnavailable:
+    """Put objects, with packs a few at once, until one is refused; return those that were acknowledged."""
+    acknowledged = list[str]()
+    for turn in range(2000):
+        keys = list(some_objects(lab, 0, prefix=f"k{turn}-"))
+        outcomes = await asyncio.gather(*(lab.put_promptly(key, BODY) for key in keys), return_exceptions=True)
+        refused = [outcome for outcome in outcomes if isinstance(outcome, ManifestUnavailable)]
+        if refused:
+            assert len(refused) == len(keys), "all of a pack are refused, or none"
             return acknowledged
-        acknowledged.append(f"k{number}")
+        acknowledged += keys
     raise AssertionError("the disk was never full")
 
 
@@ -119,13 +123,13 @@ CHILD = """
 import asyncio, sys
 from pathlib import Path
 from tests.fault.test_manifest_full import fill
-asyncio.run(fill(Path(sys.argv[1])))
+asyncio.run(fill(Path(sys.argv[1]), packs=sys.argv[2] == "packed"))
 """
 
 
-async def fill(data: Path) -> None:
-    """Put objects under a limit of this process's files, and print each key once it is acknowledged."""
-    async with laboratory(data) as lab:
+async def fill(data: Path, *, packs: bool) -> None:
+    """Put objects under a limit of this process's files, and print the keys of those that were acknowledged."""
+    async with laboratory(data, packs=packs) as lab, packs_leave(lab):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write beyond the limit fails with EFBIG instead
         largest = max(path.stat().st_size for path in data.glob("manifest.sqlite*") if path.is_file())
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest + 40_000, resource.RLIM_INFINITY))
@@ -134,14 +138,16 @@ async def fill(data: Path) -> None:
         os._exit(0)
 
 
-async def test_a_log_that_can_grow_no_further_loses_nothing_and_breaks_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("packs", [False, True], ids=["alone", "packed"])
+async def test_a_log_that_can_grow_no_further_loses_nothing_and_breaks_nothing(tmp_path: Path, packs: bool) -> None:
     """Here the kernel itself refuses the write, in the middle of a commit."""
-    async with laboratory(tmp_path) as lab:
+    async with laboratory(tmp_path, packs=packs) as lab:
         await lab.put("before", BODY)
-    child = subprocess.run([sys.executable, "-c", CHILD, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
+    command = [sys.executable, "-c", CHILD, str(tmp_path), "packed" if packs else "alone"]
+    child = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert child.returncode == 0, child.stderr[-3000:]
     acknowledged = child.stdout.split()
     assert acknowledged
-    async with laboratory(tmp_path, now_ms=1_750_000_000_000 + 10**9) as lab:
+    async with laboratory(tmp_path, packs=packs, now_ms=1_750_000_000_000 + 10**9) as lab:
         await lab.put("after", BODY)
         await check_all(lab, tmp_path, acknowledged)

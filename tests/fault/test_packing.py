@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from proxy.codec.customer import CustomerKey
-from proxy.codec.format import MAX_PACK_SLOTS
+from proxy.codec.format import MAX_PACK_SLOTS, is_shard_name
 from proxy.engine.packing.pack import Packer
 from proxy.engine.packing.packable import Arrived
 from proxy.engine.tasks import BackgroundTasks
@@ -21,7 +21,9 @@ from proxy.manifest.drafts import Conditions
 from proxy.manifest.records import Bucket, BucketName, Encryption, ObjectAttributes, ObjectKey, Tenant, Version
 from proxy.stores.protocol import ShardName
 from proxy.tenancy import add_tenant
+from tests.fault.test_repair import repair
 from tests.laboratory import BytesBody, Laboratory, laboratory
+from tests.packing import extent_of
 from tests.patience import PATIENCE_SECONDS
 
 SMALL = 4096
@@ -488,11 +490,42 @@ async def test_a_late_shard_of_a_pack_counts_as_stored_only_if_it_was(lab: Labor
     assert lab.services.budget.held_bytes == 0
 
 
-async def test_a_pack_with_a_store_down_is_put_elsewhere_or_on_record_as_damaged(lab: Laboratory) -> None:
-    next(iter(lab.stores.values())).down = True
+async def test_a_pack_with_a_store_down_is_on_record_as_damaged_and_mended(lab: Laboratory) -> None:
+    down = lab.stores["birch"]
+    down.down = True
     versions = await asyncio.gather(*(put(lab, f"k{number}") for number in range(4)))
+    assert packs_of(versions) == [4]
+    (segment,) = (await extent_of(lab, versions)).layout.segments
+    assert [segment.stores[index] for index in segment.missing] == ["birch"]
+    found = await lab.services.manifest.count_damage()
+    assert (found.by_store, found.by_redundancy) == ({("birch", "missing"): 1}, {1: 1})
     for version in versions:
         assert await lab.get(version.key) == content(version.key)
+    down.down = False
+    await repair(lab)
+    assert (await lab.services.manifest.count_damage()).by_store == {}
+    assert (await extent_of(lab, versions)).layout.segments[0].missing == ()
+    assert len(await lab.shards()) == 6
+    lab.stores["alder"].down = lab.stores["fir"].down = True
+    for version in versions:
+        assert await lab.get(version.key) == content(version.key)
+
+
+async def test_a_pack_whose_detour_may_have_left_a_stray_is_searched_for_when_it_is_deleted(lab: Laboratory) -> None:
+    """Two stores keep what they say that they refuse: it is stored elsewhere as well."""
+    liars = [lab.stores["cedar"], lab.stores["elm"]]
+    for store in liars:
+        store.keeps_what_it_refuses = True
+    versions = await asyncio.gather(*(put(lab, f"k{number}") for number in range(4)))
+    (segment,) = (await extent_of(lab, versions)).layout.segments
+    assert segment.strays
+    assert not {"cedar", "elm"} & set(segment.stores)
+    for store in liars:
+        store.keeps_what_it_refuses = False
+    assert {store.info.name for store in liars if [name async for name, _ in store.list() if is_shard_name(name)]} == {"cedar", "elm"}
+    for version in versions:
+        await lab.services.engine.delete_latest(lab.bucket, version.key)
+    await assert_nothing_is_left(lab)
 
 
 async def test_a_pack_is_deleted_with_its_last_object(lab: Laboratory) -> None:

@@ -18,6 +18,7 @@ from proxy.manifest.sqlite.deletions import LatestDeletion, delete_latest
 from proxy.manifest.sqlite.ledger import split_garbage
 from tests.fault.machine.audit import audit
 from tests.laboratory import Laboratory, laboratory
+from tests.packing import packs_leave
 from tests.power_cut import Disk
 
 pytestmark = pytest.mark.skipif(not log_sync.IS_TOLD, reason="elsewhere SQLite syncs within the commits")
@@ -35,9 +36,10 @@ def delete_without_a_sync(path: Path, lab: Laboratory, key: str) -> None:
         other.execute("COMMIT")
 
 
-async def test_no_shard_is_deleted_of_what_a_power_cut_brings_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("packs", [False, True], ids=["alone", "packed"])
+async def test_no_shard_is_deleted_of_what_a_power_cut_brings_back(tmp_path: Path, packs: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     path, cuts, due_garbage = tmp_path / "manifest.sqlite", list[Path](), SqliteManifest.due_garbage
-    async with laboratory(tmp_path) as lab:
+    async with laboratory(tmp_path, packs=packs) as lab, packs_leave(lab):
         disk = Disk(path, monkeypatch)
         for key in ("kept", "deleted"):
             await lab.put(key, BODY)
