@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 from proxy.errors import ManifestUnavailable
 from proxy.lanes import Cancelled
-from proxy.manifest.sqlite.group_commit import GroupCommitter, Step, _Job, _set_results
+from proxy.manifest.sqlite.group_commit import GroupCommitter, Step, _Job, _returned, _set_results
 from tests.fault.machine.turns import Life, Turns
 
 Result = TypeVar("Result")
@@ -41,9 +41,8 @@ class SimulatedCommitter(GroupCommitter):
             raise ManifestUnavailable("the manifest has not answered in time") from None
         finally:
             job.future.cancel()  # of no consequence once it has been committed
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
+        returned: Result = _returned(outcome)
+        return returned
 
     async def close(self) -> None:
         self._close_connection()
