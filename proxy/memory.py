@@ -55,7 +55,7 @@ def give_back() -> None:
 def use_large_pages() -> None:
     """Have the kernel put what is in memory into large pages, where it takes hardly more so. To be called when the server is ready.
 
-    Where the kernel cannot, or has no such memory, all stays as it was.
+    Where the kernel cannot, has no such memory, or does not say what is where, all stays as it was.
     """
     if platform.libc_ver()[0] != "glibc":
         return
@@ -77,9 +77,12 @@ def crowded_large_pages() -> Iterator[int]:
 
 def _own_memory() -> list[tuple[int, int]]:
     """Return where memory lies that is written to and is no file's: the heap, and what has no name."""
-    with open("/proc/self/maps", encoding="utf-8") as maps:
-        lines = [line.split() for line in maps]
-    own = [fields[0].split("-") for fields in lines if fields[1] == "rw-p" and fields[5:] in ([], ["[heap]"])]
+    try:
+        with open("/proc/self/maps", "rb") as maps:  # a file's name may be of any bytes
+            lines = [line.split() for line in maps]
+    except OSError:  # in a container, it may be closed to us
+        return []
+    own = [fields[0].split(b"-") for fields in lines if fields[1] == b"rw-p" and fields[5:] in ([], [b"[heap]"])]
     return [(int(start, 16), int(end, 16)) for start, end in own]
 
 

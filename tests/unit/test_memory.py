@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import mmap
+import os
 import platform
 import re
+from pathlib import Path
 
 import pytest
 
@@ -68,6 +70,26 @@ def test_what_is_in_memory_is_put_into_large_pages() -> None:
         large_bytes = large_bytes_at(address_of(memoryview(memory)))
 
         assert large_bytes > 0
+
+
+def test_a_file_in_memory_may_have_a_name_of_any_bytes(tmp_path: Path) -> None:
+    name = os.fsencode(tmp_path) + b"/caf\xe9"
+    with open(name, "w+b") as file:
+        file.write(bytes(PAGE_SIZE))
+        file.flush()
+        with mmap.mmap(file.fileno(), PAGE_SIZE), mapped() as memory:
+            touch(memory, pages_in_four=4)
+
+            assert large_pages_in(memory)
+
+
+def test_where_the_system_does_not_say_what_is_in_memory_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(*_: object, **__: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr("builtins.open", closed)
+
+    assert list(crowded_large_pages()) == []
 
 
 def large_bytes_at(address: int) -> int:
