@@ -182,13 +182,22 @@ class Lanes:
 
 
 class Pool(ThreadPoolExecutor):
-    """An executor that says by an error of ours that it has no thread for a call, or has been closed."""
+    """An executor that says by an error of ours that it has no thread for a call, or has been closed. Such a call is never made."""
 
     def submit(self, call: Callable[P, Result], /, *args: P.args, **kwargs: P.kwargs) -> Future[Result]:
         try:
             return super().submit(call, *args, **kwargs)
         except RuntimeError as error:
             raise NoThread(str(error)) from None
+
+    def _adjust_thread_count(self) -> None:
+        """As the executor's own, which `submit` calls, under its lock, when the call is in the queue already: there it would stay."""
+        try:
+            super()._adjust_thread_count()
+        except RuntimeError:
+            if not self._threads:  # or they do the work
+                self._work_queue.get_nowait()
+                raise
 
 
 def _is_heard(future: asyncio.Future[None]) -> None:

@@ -206,6 +206,27 @@ async def test_an_executor_without_a_thread_and_one_that_is_closed_say_so(monkey
         await loop.run_in_executor(pool, int)
 
 
+async def test_an_executor_makes_no_call_of_which_it_has_said_that_it_will_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, system, made = asyncio.get_running_loop(), Scarce(monkeypatch, 0), list[str]()
+    with Pool(1) as pool:
+        with pytest.raises(NoThread):
+            await loop.run_in_executor(pool, made.append, "too early")
+        system.left = 1
+        await loop.run_in_executor(pool, made.append, "in time")
+    assert made == ["in time"]
+
+
+async def test_an_executor_that_gets_no_more_threads_has_those_do_the_work_that_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, go_on, system, made = asyncio.get_running_loop(), threading.Event(), Scarce(monkeypatch, 1), list[str]()
+    with Pool(2) as pool:
+        first = loop.run_in_executor(pool, go_on.wait, PATIENCE_SECONDS)
+        second = loop.run_in_executor(pool, made.append, "by the first one's thread")
+        go_on.set()
+        await asyncio.gather(first, second)
+    assert made == ["by the first one's thread"]
+    assert not system.left
+
+
 async def test_closing_waits_for_no_call_that_a_lane_takes_up_meanwhile() -> None:
     class Raced(SimpleQueue):
         """Has a job when asked, which a lane has taken before we do."""
