@@ -10,7 +10,7 @@ read it takes half a microsecond, and never waits for a disk or a lock.
 
 Behind the head the index says of each frame of the log which page of the database it holds. So where one page has all that something was
 made of, whoever kept it can tell that it is good still though something has been committed: none of the frames since holds that page. To
-look takes 3 us, where a question behind a commit takes 50 to 100: SQLite drops what it had mapped and read, and begins anew.
+look takes 3 us, where a question behind a commit takes 40 to 100: SQLite drops what it had read, and begins anew.
 
 The head is there twice, and a writer writes one copy after the other: if they differ, that is happening right now. The index has a
 version of its own: of another one nothing is read, and everybody asks the database.
