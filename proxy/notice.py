@@ -35,6 +35,10 @@ class Notice:
         self._told, self._said_at, self._untold, self._is_counted = badness, now, 0, False
         return f"; it came and went {before} times more since this was last said" if before else ""
 
+    def was_said(self, badness: int) -> None:
+        """Take that somebody else has said it: only its end is to be told here."""
+        self._told = max(self._told, badness)
+
     def ends(self) -> bool:
         """Take that it is over. Tell whether to say so: of a trouble that nobody was told of, nobody is told that it is over."""
         was_told = self._told > 0

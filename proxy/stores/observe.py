@@ -282,11 +282,18 @@ class ObservedStore:
         self._last_error = (error.reason, now)
         if not isinstance(error, FilesExhausted):
             breaker.fail(FAILURES_TO_OPEN if isinstance(error, StoreRejected) else 1, now)
-        # Once, with the reason: who fails from now on is not logged.
-        if breaker.open and not self._is_missed and (more := self._notices[_WORK[verb]].meets(_FAILING, now)) is not None:
-            logger.warning("%s; it is not used to %s for now%s", error, _WORK[verb], more)
+        if breaker.open:
+            self._tell_of(verb, error, now)
         if self._record is not None:
             self._record(self.info.name, verb, type(error).__name__, now - started)
+
+    def _tell_of(self, verb: Verb, error: StoreError, now: float) -> None:
+        """Log it once, with the reason: who fails from now on is not logged. That a store is missed was said when it was opened."""
+        notice = self._notices[_WORK[verb]]
+        if self._is_missed:
+            notice.was_said(_FAILING)
+        elif (more := notice.meets(_FAILING, now)) is not None:
+            logger.warning("%s; it is not used to %s for now%s", error, _WORK[verb], more)
 
     def _used_again(self, verb: Verb) -> None:
         if self._notices[_WORK[verb]].ends():

@@ -38,3 +38,11 @@ def test_that_it_gets_worse_is_said_at_once_if_it_was_said_at_all() -> None:
     assert notice.ends()
     assert [notice.meets(1, 3.0), notice.meets(2, 4.0)] == [None, None]
     assert not notice.ends()
+
+
+def test_of_what_was_said_elsewhere_only_the_end_is_told() -> None:
+    notice = Notice()
+    notice.was_said(1)
+    assert notice.meets(1, 0.0) is None
+    assert notice.ends()
+    assert notice.meets(1, 1.0) == ""  # it is the first line here

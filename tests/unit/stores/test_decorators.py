@@ -397,6 +397,22 @@ async def test_that_a_store_is_missed_is_said_once_and_that_it_fails_again_later
     assert [record.getMessage() for record in caplog.records] == ["store s: down on purpose; it is not used to get for now"]
 
 
+async def test_that_a_store_is_back_that_was_missed_at_the_start_is_said(
+    faulty: FaultyStore, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    store = ObservedStore(faulty, clock)
+    store.missed()
+    faulty.down = True
+    for _ in range(5):
+        await _fail(store, 3)
+        clock.advance(3)
+    faulty.down = False
+    await store.put(NAME, [b"x"])
+    await store.get(NAME)
+    assert [record.getMessage() for record in caplog.records] == ["store s is used again to get"]
+
+
 async def test_whoever_cannot_do_without_a_store_may_insist(faulty: FaultyStore, clock: ManualClock) -> None:
     store = ObservedStore(faulty, clock)
     faulty.down = True
