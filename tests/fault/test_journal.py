@@ -6,7 +6,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -220,6 +220,29 @@ async def test_what_cannot_be_journaled_has_happened_but_is_not_acknowledged(tmp
         await lab.put("empty", b"")
         assert lab.services.journal.flusher.trouble == ""
         assert len((await replay(lab)).keys("version")) == 1
+
+
+async def test_a_journal_that_can_be_stored_by_turns_is_logged_once_a_minute(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with laboratory(tmp_path, journal=KEPT) as lab:
+        for turn in range(8):
+            for held in lab.stores.values():
+                held.down = True
+            with lab.no_time_for_the_journal(), suppress(JournalUnavailable):
+                await lab.put("empty", b"")
+            await lab.services.journal.flusher.flush()
+            assert lab.services.journal.flusher.trouble
+            for held in lab.stores.values():
+                held.down = False
+            lab.clock.advance(10)  # the stores' breakers close again
+            await lab.services.journal.flusher.flush()
+            assert not lab.services.journal.flusher.trouble, turn
+        said = [line for line in caplog.messages if line.startswith("the journal ")]
+    assert [("cannot be stored" in line, line.endswith("; it came and went 5 times more since this was last said")) for line in said] == [
+        (True, False),
+        (False, False),
+        (True, True),
+        (False, False),
+    ]
 
 
 async def test_a_store_that_is_late_does_not_hold_an_acknowledgement_up(tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ from proxy.engine.tasks import BackgroundTasks
 from proxy.errors import JournalBusy, JournalUnavailable, ManifestConflict, ManifestFenced, ProxyError
 from proxy.manifest.journal import Changes, JournalPosition, JournalSegment, StoredSegment
 from proxy.manifest.protocol import Manifest
+from proxy.notice import Notice
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +91,7 @@ class Flusher:
         self._fenced = ""  # why the last flush found that the manifest must not be written
         self.trouble = ""  # why the last flush failed; "" if it did not
         self._failing_since: float | None = None
+        self._notice = Notice()
         self._caught_up_at = clock.monotonic()
 
     @property
@@ -221,14 +223,17 @@ class Flusher:
         return f"{self._backlog:,} changes are to be stored in the journal first{why}; ask again in a minute"
 
     def _failed(self, error: ProxyError) -> None:
+        now = self._clock.monotonic()
         if self._failing_since is None:
-            self._failing_since = self._clock.monotonic()
-            if not isinstance(error, ManifestFenced):  # which was said when it was found
-                logger.warning("the journal cannot be stored, and is tried again: %s", error)
+            self._failing_since = now
+        if isinstance(error, ManifestFenced):  # which was said when it was found
+            self._notice.was_said(1)
+        elif (more := self._notice.meets(1, now)) is not None:
+            logger.warning("the journal cannot be stored, and is tried again: %s%s", error, more)
         self.trouble = str(error)
 
     def _succeeded(self) -> None:
-        if self._failing_since is not None:
+        if self._notice.ends():
             logger.warning("the journal is stored again, after %.0f s", self.failing_seconds)
         self._failing_since, self.trouble = None, ""
         self._caught_up_at = self._clock.monotonic()
