@@ -1,8 +1,8 @@
 """A notice: what the log says of a trouble that comes and goes, at most once a minute.
 
-A store that fails and answers by turns, a target of events, or the journal, changes every few seconds, for days perhaps. The first line says it; each of
-the others would push something else out of the log. So a trouble that comes within a minute of the last line is only counted, and nobody is
-told of its end. If it is still there when the minute is over, the next who meets it says so.
+A store that fails and answers by turns, a target of events, or the journal, changes every few seconds, for days perhaps. The first line
+says it; each of the others would push something else out of the log. So a trouble that comes within a minute of the last line is only
+counted, and nobody is told of its end. If it is still there when the minute is over, the next who meets it says so.
 """
 
 from __future__ import annotations
