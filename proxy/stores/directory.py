@@ -27,7 +27,7 @@ from proxy.lanes import Cancelled, Lanes, LanesClosed, NotBegun
 from proxy.stores.cached_names import find_open_cached
 from proxy.stores.convoy import Convoy, Ride
 from proxy.stores.direct import UNSYNCED_DIRECT_SIZE
-from proxy.stores.kept_files import AT_ONCE_SIZE, KeptFiles, OpenFile, files_to_keep
+from proxy.stores.kept_files import AT_ONCE_SIZE, KeptFiles, OpenFile, files_to_keep, folders_to_keep
 from proxy.stores.protocol import ShardName, StoreInfo
 from proxy.stores.root import EXHAUSTED, Directory, HeldRoot, Root, in_words
 from proxy.stores.shard_file import ShardFiles, open_shard, read_range
@@ -70,7 +70,7 @@ class DirectoryStore:
         self._opening: dict[ShardName, asyncio.Event] = {}  # shards that somebody opens just now, to read a little
         self._closed = False
         self._look_under_way: asyncio.Future[None] | None = None
-        self._root = Root(info.name, path, fsync=fsync, folders_to_keep=files_to_keep())
+        self._root = Root(info.name, path, fsync=fsync, folders_to_keep=folders_to_keep())
         self.present = self._root.begin(create=create)
         if self._convoy is not None:
             self._convoy.join(self)

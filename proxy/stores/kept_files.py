@@ -31,8 +31,9 @@ from proxy.stores.root import HeldRoot
 AT_ONCE_SIZE = 272 * 1024  # a column of 1 MiB at 4+2, sealed; to copy more keeps the event loop for longer than to ask a thread
 KEPT_SECONDS = 10.0
 MAX_DROPPED = 32  # files still to be closed, in the next call of a thread; without a bound they would be as many as a process may open
-MAX_KEPT = 256
-SHARE = 128  # of the files that this process may open, one in so many may be kept by a store
+MAX_KEPT = 1024  # of one store. Whoever reads more files than that by turns finds none of them open
+MAX_FOLDERS = 256  # as many as shards lie in
+SHARE = 32  # of the files that this process may open, one in so many may be kept by a store
 _ENDLESS = 65_536  # files; what stands for no limit
 _NOWAIT: int = getattr(os, "RWF_NOWAIT", 0)  # Linux
 
@@ -126,6 +127,11 @@ def files_to_keep() -> int:
     """Return how many files one store may keep open in this process."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return MAX_KEPT if soft == resource.RLIM_INFINITY else min(MAX_KEPT, soft // SHARE)
+
+
+def folders_to_keep() -> int:
+    """Return how many of its folders one store may keep open besides: all that shards lie in, where the process may open as many."""
+    return min(MAX_FOLDERS, files_to_keep())
 
 
 def raise_file_limit() -> int:

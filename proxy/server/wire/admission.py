@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from proxy.config import Config
-from proxy.stores.kept_files import files_to_keep, raise_file_limit
+from proxy.stores.kept_files import files_to_keep, folders_to_keep, raise_file_limit
 
 if TYPE_CHECKING:
     from aiohttp.web_protocol import RequestHandler
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 FIRST_REQUEST_SECONDS = 10.0  # a client connects when it has something to say; its head is a few packets
 FEWEST = 16  # that many are served even if files may run out
 _OWN_FILES = 128  # manifest, log, event loop, libraries
-_DIRECTORY_FILES = 16  # of the threads of one directory, a listing and a folder each; what it keeps open comes on top
+_DIRECTORY_FILES = 16  # of the threads of one directory, a listing and a folder each; the files and folders that it keeps open come on top
 Answering = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
@@ -118,6 +118,5 @@ def connection_limit(config: Config) -> int:
 
 
 def _reserved_files(config: Config) -> int:
-    return _OWN_FILES + sum(
-        _DIRECTORY_FILES + files_to_keep() if store.kind == "directory" else store.concurrency for store in config.stores.values()
-    )
+    of_directory = _DIRECTORY_FILES + files_to_keep() + folders_to_keep()
+    return _OWN_FILES + sum(of_directory if store.kind == "directory" else store.concurrency for store in config.stores.values())

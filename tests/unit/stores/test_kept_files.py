@@ -19,7 +19,7 @@ from proxy.errors import FilesExhausted, ShardMissing, StoreUnavailable
 from proxy.lanes import Lanes
 from proxy.stores.cached_names import OpenCached, find_open_cached
 from proxy.stores.directory import DirectoryStore
-from proxy.stores.kept_files import AT_ONCE_SIZE, KEPT_SECONDS, MAX_DROPPED, KeptFiles, OpenFile, files_to_keep
+from proxy.stores.kept_files import AT_ONCE_SIZE, KEPT_SECONDS, MAX_DROPPED, KeptFiles, OpenFile, files_to_keep, folders_to_keep
 from proxy.stores.late import LateStore
 from proxy.stores.limit import LimitedStore
 from proxy.stores.observe import ObservedStore
@@ -481,9 +481,11 @@ def test_a_process_that_may_open_few_files_keeps_few(monkeypatch: pytest.MonkeyP
         return lambda _: (soft, 1 << 20)  # what it might be raised to does not help
 
     monkeypatch.setattr("resource.getrlimit", limited(1024))
-    assert files_to_keep() == 8
+    assert (files_to_keep(), folders_to_keep()) == (32, 32)
+    monkeypatch.setattr("resource.getrlimit", limited(20_000))
+    assert (files_to_keep(), folders_to_keep()) == (625, 256)
     monkeypatch.setattr("resource.getrlimit", limited(1 << 20))
-    assert files_to_keep() == 256
+    assert (files_to_keep(), folders_to_keep()) == (1024, 256)
 
 
 async def test_what_is_read_at_once_takes_no_turn_and_counts(store: DirectoryStore) -> None:
