@@ -18,6 +18,7 @@ import ctypes
 import gc
 import platform
 from collections.abc import Iterator
+from functools import cache
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 PAGE_SIZE = 4096  # no disk asks for more
@@ -29,11 +30,15 @@ _new_bytearray.argtypes = (ctypes.c_char_p, ctypes.c_ssize_t)
 _new_bytearray.restype = ctypes.py_object
 
 
+@cache  # to know which C library this is, the interpreter's file is read
+def _glibc() -> ctypes.CDLL | None:
+    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None
+
+
 def tune_allocator() -> None:
     """Set glibc's thresholds; elsewhere do nothing. To be called before threads are started."""
-    if platform.libc_ver()[0] != "glibc":
+    if (libc := _glibc()) is None:
         return
-    libc = ctypes.CDLL(None)
     libc.mallopt(M_TRIM_THRESHOLD, 64 * 1024 * 1024)
     libc.mallopt(M_MMAP_THRESHOLD, 32 * 1024 * 1024)  # the highest glibc takes
     libc.mallopt(M_ARENA_MAX, 1)
@@ -48,8 +53,8 @@ def tune_collector() -> None:
 
 def give_back() -> None:
     """Give the kernel what starting took and is free by now: 5 MiB of a process. To be called when the server is ready."""
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).malloc_trim(0)
+    if (libc := _glibc()) is not None:
+        libc.malloc_trim(0)
 
 
 def use_large_pages() -> None:
@@ -57,9 +62,8 @@ def use_large_pages() -> None:
 
     Where the kernel cannot, has no such memory, or does not say what is where, all stays as it was.
     """
-    if platform.libc_ver()[0] != "glibc":
+    if (libc := _glibc()) is None:
         return
-    libc = ctypes.CDLL(None)
     for address in crowded_large_pages():
         libc.madvise(ctypes.c_void_p(address), ctypes.c_size_t(LARGE_PAGE_SIZE), MADV_COLLAPSE)
 

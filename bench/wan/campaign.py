@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import median
 
 from bench.servers import ACCESS_KEY, SECRET_KEY
 from bench.signing import Endpoint
@@ -39,6 +40,7 @@ class Scale:
     turn_seconds: float  # of one side and one operation in a round; half as much again for large objects
     warm_seconds: float
     large_bytes: int
+    large_rounds: int
     healthy: Sequence[Operation]
     troubled: Sequence[Operation]
 
@@ -46,8 +48,10 @@ class Scale:
         return self.turn_seconds * (1.5 if operation.size_bytes > MIB else 1.0)
 
 
-FULL = Scale(12, 0.25, 0.6, 256 * MIB, (GET_4K, GET_64K, PUT_64K, GET_8M, PUT_8M, PUT_4K_16), (GET_64K, PUT_64K, GET_8M, PUT_8M, PUT_4K_16))
-QUICK = Scale(4, 0.25, 0.3, 64 * MIB, (GET_64K, PUT_64K, GET_8M), (GET_64K, PUT_64K))
+FULL = Scale(
+    12, 0.25, 0.6, 256 * MIB, 3, (GET_4K, GET_64K, PUT_64K, GET_8M, PUT_8M, PUT_4K_16), (GET_64K, PUT_64K, GET_8M, PUT_8M, PUT_4K_16)
+)
+QUICK = Scale(4, 0.25, 0.3, 64 * MIB, 1, (GET_64K, PUT_64K, GET_8M), (GET_64K, PUT_64K))
 
 
 def narrowed(scale: Scale, rounds: int | None, names: Collection[str] | None) -> Scale:
@@ -70,7 +74,7 @@ class Comparison:
 
 @dataclass(slots=True)
 class Findings:
-    """All that was measured. `large` is the seconds of the large object by what was done with it."""
+    """All that was measured. `large` is the median of the large object's seconds, by what was done with it."""
 
     comparisons: list[Comparison] = field(default_factory=list)
     large_bytes: int = 0
@@ -88,7 +92,8 @@ def measure(data: Path, scale: Scale, say: Callable[[str], None], *, states: Seq
         findings.comparisons.append(compare_sides("healthy", healthy, direct, scale.healthy, scale))
         say("healthy: done")
         far.widen(NARROW)
-        findings.large = _large(healthy.client, scale.large_bytes)
+        rounds = [_large(healthy.client, scale.large_bytes) for _ in range(scale.large_rounds)]
+        findings.large = {what: median(each[what] for each in rounds) for what in rounds[0]}
         say("large object: done")
     for state in states:
         findings.comparisons.append(_in_trouble(data / state.replace(" ", ""), state, scale))

@@ -204,6 +204,7 @@ class ObservedStore:
             return None
         found = self._read_at_once(name, start, length)
         if found is not None:
+            self.answers += 1
             self._had_at_once()
         return found
 

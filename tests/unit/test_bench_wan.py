@@ -148,7 +148,7 @@ def _sides(lines: _Lines) -> list[Side]:
 
 def test_both_sides_of_a_comparison_take_turns_after_the_change_and_neither_is_always_the_first() -> None:
     lines = _Lines()
-    scale = Scale(4, 0.5, 0.1, MIB, (), (GET_64K, PUT_64K))
+    scale = Scale(4, 0.5, 0.1, MIB, 1, (), (GET_64K, PUT_64K))
 
     def change() -> None:
         lines.done.clear()

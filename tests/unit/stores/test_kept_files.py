@@ -499,4 +499,5 @@ async def test_what_is_read_at_once_takes_no_turn_and_counts(store: DirectorySto
         reading.send(None)  # it ends without waiting for anything
     assert answered.value.value == DATA[:7]
     assert calls == [("s", "get_range", "ok")] * 2
+    assert observed.answers == 2
     assert observed.latency_p95("get_range") == usual
