@@ -8,6 +8,7 @@ import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 import pytest
 
@@ -201,6 +202,23 @@ async def test_who_does_not_come_again_is_waited_for_no_longer_than_a_moment(
     monkeypatch.setattr(group_commit, "GATHER_SECONDS", 0.0)
     await asyncio.gather(*(committer.run(Joint(add_each, value)) for value in range(3)))
     assert await committer.run(Joint(add_each, 3)) == 3
+
+
+async def test_who_came_while_the_thread_waited_for_the_interpreter_is_taken_along(committer: GroupCommitter) -> None:
+    one, late = (group_commit._Job(Joint(add_each, value), committer._loop.create_future()) for value in (1, 2))
+
+    class Slow(SimpleQueue[Sequence[group_commit._Job] | None]):
+        """The time is over, and something has come by then: so it is when the reader does not get the interpreter back at once."""
+
+        def get(self, block: bool = True, timeout: float | None = None) -> Sequence[group_commit._Job] | None:
+            self.put([late])
+            raise Empty
+
+    await committer.close()
+    committer._jobs, committer._alike_lately = Slow(), 8
+    group = [one]
+    committer._gather(group)
+    assert group == [one, late]
 
 
 async def test_what_is_of_another_kind_waits_for_nobody(committer: GroupCommitter, monkeypatch: pytest.MonkeyPatch) -> None:

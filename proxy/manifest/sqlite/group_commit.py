@@ -236,6 +236,7 @@ class GroupCommitter:
             try:
                 jobs = self._jobs.get(timeout=max(0.0, until - monotonic()))
             except Empty:
+                self._add_waiting(group)  # who came while this thread waited for the interpreter, with the time over
                 return
             if jobs is None:
                 self._jobs.put(None)
