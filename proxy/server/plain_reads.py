@@ -30,7 +30,7 @@ from proxy.server.visit import Visit
 from proxy.server.wire.outlet import header_lines
 from proxy.server.wire.response import Response
 
-MAX_KEPT = 3000  # answers, 3 KB each, and keys of packs of 4 KB each
+MAX_KEPT = 5000  # answers, 3 KB each, and what opens a small object: 8 KB alone in its pack, 3 KB with seven others
 FEW_EXTENTS = 16  # of a version whose answer is kept, at 120 bytes each: ten thousand take 1.2 MB
 MAX_LINES_SIZE = 4 * 1024  # of such an answer: its headers, which are kept as they are sent, and as they were found
 ADMITTED = 8  # once there is no room, one in so many takes another's: to keep what is never asked for again costs as much as it may save

@@ -425,7 +425,7 @@ async def test_of_an_object_that_is_no_slot_nothing_is_kept_with_its_extents(sit
     ids=["extents", "headers", "acl"],
 )
 async def test_what_takes_much_memory_is_answered_and_not_kept(site: Site, large: dict[str, object]) -> None:
-    """Three thousand objects of ten thousand extents each would take gigabytes, beside the budget."""
+    """Thousands of objects of ten thousand extents each would take gigabytes, beside the budget."""
     await _own_store(site)
     kept = next(iter(site.plain._kept.values()))
     site.plain._kept.clear()
