@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from math import ldexp
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -60,6 +60,13 @@ class Worker(Protocol):
     def everywhere(self) -> bool: ...  # whether each process must run it: then it is not leased, and cannot be paused
 
     async def step(self) -> Progress: ...
+
+
+@runtime_checkable
+class Asked(Worker, Protocol):
+    """A worker that looks every second or two, and mostly in vain: a turn of it is taken only if it is wanted, or to be shown again."""
+
+    async def is_wanted(self) -> bool: ...
 
 
 class Runner:
@@ -123,6 +130,9 @@ class Runner:
         now, lease_ms = self._clock.now_ms(), int(self._lease_seconds * 1000)
         job = await self._manifest.find_job(worker.name)  # to look costs no write
         if jobs.take(job, self._holder, now_ms=now, lease_ms=lease_ms) is None:
+            return False
+        was_shown = now - int(POLL_SECONDS * 1000) <= job.due_ms  # a moment ago, that there is nothing to do
+        if was_shown and isinstance(worker, Asked) and not await _is_wanted(worker):
             return False
         taken = await self._manifest.take_job(worker.name, self._holder, now_ms=now, lease_ms=lease_ms)
         self._failures[worker.name] = taken.failures if taken else 0
@@ -198,3 +208,12 @@ class Runner:
         """Return a wait that doubles with each failure in a row, no longer than an everyday wait of one that must not be late."""
         longest = min(MAX_BACKOFF_SECONDS, worker.idle_seconds) if worker.everywhere else MAX_BACKOFF_SECONDS
         return min(ldexp(FIRST_BACKOFF_SECONDS, min(self._failures[worker.name], 16)), longest) * (0.5 + self._jitter() / 2)
+
+
+async def _is_wanted(worker: Asked) -> bool:
+    try:
+        return await worker.is_wanted()
+    except ProxyError:
+        raise
+    except Exception:  # the step meets it, too, and there it is told
+        return True

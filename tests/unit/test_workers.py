@@ -45,6 +45,17 @@ class Work:
         return self.outcome
 
 
+class AskedWork(Work):
+    """A worker that says whether there is anything to do."""
+
+    wanted: bool | Exception = False
+
+    async def is_wanted(self) -> bool:
+        if isinstance(self.wanted, Exception):
+            raise self.wanted
+        return self.wanted
+
+
 @pytest.fixture
 def clock() -> ManualClock:
     return ManualClock()
@@ -86,6 +97,39 @@ async def test_a_job_is_not_run_before_it_is_due_whichever_process_asks(runner_o
     clock.advance(IDLE_SECONDS)
     await runner_of("b").turn(work)
     assert work.steps == 2
+
+
+async def test_a_turn_that_nobody_wants_writes_nothing_but_that_it_was_looked_now_and_then(
+    runner_of: Callable[..., Runner], manifest: Manifest, clock: ManualClock
+) -> None:
+    work = AskedWork()
+    work.idle_seconds = 1
+    await runner_of("a").turn(work)
+    shown = await manifest.find_job("work")
+    for _ in range(int(POLL_SECONDS) + 1):
+        clock.advance(1)
+        assert await runner_of("a").turn(work) == 1
+    assert (work.steps, await manifest.find_job("work")) == (1, shown)
+    clock.advance(1)
+    await runner_of("b").turn(work)
+    assert work.steps == 2
+    assert (await manifest.find_job("work")).last_run_ms == clock.now_ms()
+    work.wanted = True
+    clock.advance(1)
+    await runner_of("a").turn(work)
+    assert work.steps == 3
+
+
+async def test_a_question_that_fails_is_answered_by_the_step(
+    runner_of: Callable[..., Runner], manifest: Manifest, clock: ManualClock
+) -> None:
+    work = AskedWork()
+    work.idle_seconds = 1
+    await runner_of("a").turn(work)
+    clock.advance(1)
+    work.wanted = work.outcome = ArithmeticError("a row that cannot be read")
+    await runner_of("a").turn(work)
+    assert (work.steps, (await manifest.find_job("work")).last_error) == (2, "a row that cannot be read")
 
 
 async def test_a_clock_that_is_set_back_stops_no_job(runner_of: Callable[..., Runner], manifest: Manifest, clock: ManualClock) -> None:

@@ -48,16 +48,22 @@ class Replicator:
         self._started = clock.monotonic()
         self._resting: dict[BucketName, float] = {}  # destinations that take nothing, and until when they are left alone
 
+    async def is_wanted(self) -> bool:
+        return bool(await self._due(1))
+
     async def step(self) -> Progress:
-        now = self._clock.monotonic()
-        self._resting = {destination: until for destination, until in self._resting.items() if until > now}
-        due = await self._manifest.due_replicas(now_ms=self._clock.now_ms(), limit=AT_ONCE, but_for=self._resting)
+        due = await self._due(AT_ONCE)
         if not due:
             return Progress(idle=True, remaining=(await self._manifest.count_replicas())[0])
         outcomes = await asyncio.gather(*(self._copy(replica) for replica in due))
         waiting, _ = await self._manifest.count_replicas()
         moved = [outcome for outcome in outcomes if isinstance(outcome, int)]
         return Progress(idle=not moved, done=len(moved), remaining=waiting, size_bytes=sum(moved), trouble=_trouble(outcomes))
+
+    async def _due(self, limit: int) -> Sequence[PendingReplica]:
+        now = self._clock.monotonic()
+        self._resting = {destination: until for destination, until in self._resting.items() if until > now}
+        return await self._manifest.due_replicas(now_ms=self._clock.now_ms(), limit=limit, but_for=self._resting)
 
     async def _copy(self, replica: PendingReplica) -> int | str:
         """Make one destination the same; return how many bytes it took, or why it could not be done."""

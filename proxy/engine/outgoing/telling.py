@@ -59,6 +59,9 @@ class Teller:
         self._troubles: dict[str, _Trouble] = {}
         self._notices: defaultdict[str, Notice] = defaultdict(Notice)
 
+    async def is_wanted(self) -> bool:
+        return bool(await self._manifest.event_backlogs())
+
     async def step(self) -> Progress:
         backlogs = await self._manifest.event_backlogs()
         if not backlogs:
