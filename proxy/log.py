@@ -92,6 +92,13 @@ class BatchHandler(logging.Handler):
         """Make none: lines are made under a lock of their own. Whoever writes has another, and nobody who adds a line waits for that."""
         self.lock = None
 
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Emit a record that no filter keeps back. The library's own takes the lock for granted since Python 3.13."""
+        kept = self.filter(record)
+        if kept:
+            self.emit(kept if isinstance(kept, logging.LogRecord) else record)
+        return bool(kept)
+
     def emit(self, record: logging.LogRecord) -> None:
         try:
             line = self._formatter.format(record)

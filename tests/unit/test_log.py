@@ -91,6 +91,23 @@ def test_a_warning_is_written_at_once_with_what_came_before(handler: tuple[Batch
     assert stream.getvalue() == "before\ntrouble\n"
 
 
+def test_a_line_needs_no_lock_of_the_library(handler: tuple[BatchHandler, io.StringIO], monkeypatch: pytest.MonkeyPatch) -> None:
+    def handle(self: logging.Handler, record: logging.LogRecord) -> None:  # as since Python 3.13
+        with self.lock:  # type: ignore[union-attr]
+            self.emit(record)
+
+    monkeypatch.setattr(logging.Handler, "handle", handle)
+    _info(handler[0], "in any Python", logging.WARNING)
+    assert handler[1].getvalue() == "in any Python\n"
+
+
+def test_a_filter_keeps_a_line_back(handler: tuple[BatchHandler, io.StringIO]) -> None:
+    handler[0].addFilter(lambda record: "kept back" not in record.getMessage())
+    _info(handler[0], "kept back", logging.WARNING)
+    _info(handler[0], "let through", logging.WARNING)
+    assert handler[1].getvalue() == "let through\n"
+
+
 def test_nobody_who_logs_waits_for_whoever_reads_the_log_until_there_is_much(monkeypatch: pytest.MonkeyPatch) -> None:
     reading, writing = threading.Event(), threading.Event()
 
