@@ -211,7 +211,7 @@ class EpochKeeper:
         if reason:
             logger.error("%s", reason)
         elif epoch.number:  # else no server has marked the stores yet
-            await self._ask_for_scrub(markers, epoch.identity)
+            await self._ask_for_scrub(markers, epoch)
         return reason
 
     def _refuse_swapped(self, markers: Markers, identity: str) -> None:
@@ -220,9 +220,11 @@ class EpochKeeper:
         if swapped := find_swapped(ours, names):
             raise ConfigError(swapped_in_words(swapped))
 
-    async def _ask_for_scrub(self, markers: Markers, identity: str) -> None:
+    async def _ask_for_scrub(self, markers: Markers, epoch: Epoch) -> None:
         """A known store without a marker of ours has lost it, unless it never took one."""
-        bare = {name for name, found in markers.by_store.items() if not any(marker.identity == identity for marker in found)}
+        bare = {name for name, found in markers.by_store.items() if not any(marker.identity == epoch.identity for marker in found)}
+        if bare == markers.by_store.keys() and 0 <= self._clock.now_ms() - epoch.moved_ms < self._timeout_seconds * 1000:
+            return  # of several workers that start for the first time, one has moved the number, and has not put a marker yet
         now = self._clock.monotonic()
         lost = {name for name in bare - self._behind if now - self._asked_at.get(name, -math.inf) >= ASK_AGAIN_SECONDS}
         if lost and (lost := lost & await self._manifest.known_stores()):

@@ -85,7 +85,8 @@ def _at_manifest(facts: Facts) -> Iterator[Problem]:
         command = "shardgate recover" if manifest.fence == RECOVERING else "shardgate recover --resume"
         yield _broken(f"nothing may be written: {manifest.fence}", command)
     if manifest.free_bytes is not None and manifest.free_bytes < FEW_FREE_BYTES:
-        yield _urgent(f"the manifest's disk has {manifest.free_bytes / 1024**2:,.0f} MiB free: full, nothing can be written", "df -h")
+        left = f"{manifest.free_bytes / 1024**2:,.0f} MiB free"
+        yield _urgent(f"the manifest's disk has {left}; once it is full, nothing can be written", "df -h")
 
 
 def _at_server(facts: Facts) -> Iterator[Problem]:

@@ -500,3 +500,19 @@ async def test_stores_that_no_server_has_marked_yet_have_lost_nothing(tmp_path: 
         async with open_services(laboratory_config(tmp_path)) as services:
             assert await wanted(services.manifest) == ()
     assert "have lost" not in caplog.text
+
+
+async def test_a_worker_that_looks_while_another_is_about_to_mark_the_stores_first_raises_no_alarm(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with laboratory(tmp_path) as lab:
+        for store in lab.stores:
+            for name in await markers_in(lab, store):
+                await lab.stores[store].delete(ShardName(name))
+        await lab.services.manifest.move_epoch(now_ms=lab.clock.now_ms())
+        await lab.services.epoch.compare()
+        assert await wanted(lab.services.manifest) == ()
+        assert "have lost" not in caplog.text
+        lab.clock.advance(LOOK_SECONDS)
+        await lab.services.epoch.compare()
+        assert set(await wanted(lab.services.manifest)) == set(lab.stores)
