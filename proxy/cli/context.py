@@ -14,6 +14,7 @@ import typer
 
 from proxy.config import load_config
 from proxy.errors import ConfigError
+from proxy.paths import is_there
 
 if TYPE_CHECKING:
     from proxy.services import Services
@@ -33,7 +34,7 @@ def with_services(config: Path, command: Callable[[Services], Awaitable[Result]]
     """
     settings = load_config(config)
     manifest = Path(settings.manifest.path).absolute()
-    if not first and not manifest.exists():
+    if not first and not is_there(manifest):
         raise ConfigError(
             f"manifest.path: {manifest} does not exist; correct the path, or change to the right folder; for a new installation, run: "
             "shardgate init; if it is lost, run: shardgate recover"

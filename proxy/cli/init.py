@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from proxy.cli.context import DEFAULT_CONFIG, ConfigOption, with_services
 from proxy.config import credentials_path
 from proxy.errors import ConfigError
+from proxy.paths import is_there
 
 if TYPE_CHECKING:
     from proxy.services import Services
@@ -34,11 +35,11 @@ async def first_start(services: Services) -> Path:
     """
     path = credentials_path(services.config)
     pending = path.with_name("credentials.pending")
-    if not pending.exists() and not await services.manifest.list_tenants():
-        if path.exists():
+    if not is_there(pending) and not await services.manifest.list_tenants():
+        if is_there(path):
             raise ConfigError(f"data: {path} holds credentials, but the manifest has no tenant; {_REMEDY}")
         _write_pending(pending)
-    if pending.exists():
+    if is_there(pending):
         await _admit(services, pending)
         _publish(pending, path)
     return path

@@ -22,6 +22,7 @@ from proxy.cli.saying import say
 from proxy.cli.supervisor import READY, Supervisor
 from proxy.config import Config, credentials_path, listen_address, load_config
 from proxy.log import configure_logging
+from proxy.paths import is_there
 from proxy.server.wire.balance import Board, Share, new_memory
 from proxy.server.wire.certificate import Certificate
 from proxy.server.wire.listening import bound, refuse
@@ -66,7 +67,7 @@ def banner(config: Config, host: str, port: int) -> str:
     aws = (
         f"AWS_SHARED_CREDENTIALS_FILE={file} aws --profile default --region {config.region} --endpoint-url {config.public_url or endpoint}"
     )
-    if not credentials.exists():  # moved away, or the first tenant was made by hand
+    if not is_there(credentials):  # moved away, or the first tenant was made by hand
         return f"{served}\nthere are no credentials in {credentials}; make new ones with: shardgate key add TENANT"
     return "\n".join((
         served,

@@ -13,6 +13,7 @@ from proxy.codec.format import INFO_ROOT_KEY_ID, INFO_TENANT_KEY, KEY_SIZE
 from proxy.codec.keys import Derivation
 from proxy.errors import ConfigError, KeyUnavailable
 from proxy.keyring.sealed import open_message, seal_message
+from proxy.paths import is_there
 
 PREFIX = "shardgate-root-key-v1:"
 
@@ -42,7 +43,7 @@ def open_root_key_file(path: Path, *, create: bool, expected: Collection[str] = 
 
     `expected` are the ids of the root keys that wrapped what there is already. While there is any, no key is made: a new one opens nothing.
     """
-    if create and not expected and not path.exists():
+    if create and not expected and not is_there(path):
         _create(path)
     wrapped = f"root key {', '.join(sorted(expected))} has wrapped the tenants' keys, and only it opens them: put its file back"
     try:

@@ -26,6 +26,7 @@ from proxy.manifest.scrub import ScrubReport
 from proxy.manifest.sqlite import open_sqlite
 from proxy.manifest.tally import Tally
 from proxy.openings import open_root_key
+from proxy.paths import is_there
 from proxy.status.campaigns import GOING_ON, campaign_facts
 from proxy.status.facts import CampaignFacts, JournalFacts, LossFacts, ManifestFacts, PackFacts, PlacementFacts, ScrubFacts, TallyFacts
 
@@ -163,6 +164,6 @@ def _measure(path: Path) -> ManifestFacts:
     return ManifestFacts(
         path=str(path),
         size_bytes=path.stat().st_size,
-        log_bytes=log.stat().st_size if log.exists() else 0,
+        log_bytes=log.stat().st_size if is_there(log) else 0,
         free_bytes=shutil.disk_usage(path.parent).free,
     )

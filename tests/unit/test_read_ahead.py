@@ -180,9 +180,11 @@ def test_what_was_read_ahead_is_broken_off_and_freed(after: float) -> None:
 @simulated
 async def test_what_was_read_ahead_is_freed_even_if_whoever_breaks_it_off_is_cancelled() -> None:
     stores = Stores(count=50)
+    stores.late = {5: 10 * TRIP}  # it is still under way when the others have come
     ahead = stores.ahead(is_far=True)
     await _taken(ahead, count=2)
     await asyncio.sleep(2 * TRIP)
+    assert stores.under_way > 0
     assert stores.budget.held_bytes > 0
     dropping = asyncio.create_task(ahead.drop())
     await asyncio.sleep(0)

@@ -90,8 +90,11 @@ class ReadAhead:
         begun = [ahead for ahead, _ in self._begun]
         self._begun.clear()
         for ahead in begun:
-            ahead.add_done_callback(_give_back)
-            ahead.cancel()
+            if ahead.done():
+                _give_back(ahead)  # at once: since Python 3.12 nothing waits for what has ended, nor for what it calls then
+            else:
+                ahead.add_done_callback(_give_back)
+                ahead.cancel()
         await asyncio.gather(*begun, return_exceptions=True)
 
     async def _look(self) -> Fetched | None:

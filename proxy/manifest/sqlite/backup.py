@@ -20,6 +20,7 @@ from proxy.errors import ConfigError, ManifestUnavailable
 from proxy.manifest.sqlite.database import connect
 from proxy.manifest.sqlite.log_sync import LogSync, refuse_spoiled
 from proxy.manifest.sqlite.schema import check_schema
+from proxy.paths import is_there
 
 BUSY_SECONDS = 10.0
 UNFINISHED_SECONDS = 24 * 3600.0
@@ -51,20 +52,20 @@ def back_up(manifest: Path, target: Path, *, replace: bool = False) -> int:
 
 
 def _check_target(manifest: Path, target: Path, *, replace: bool) -> None:
-    if not manifest.exists():
+    if not is_there(manifest):
         raise ConfigError(f"manifest.path: {manifest.absolute()} is not there; correct the path or the folder")
     if not target.parent.is_dir():
         raise ConfigError(f"{target.parent.absolute()} is no folder: make it first, or name another file")
     if target.is_dir():
         raise ConfigError(f"{target} is a folder: name a file in it, such as {target / 'manifest.sqlite'}")
-    if not target.exists():
+    if not is_there(target):
         return
     if target.samefile(manifest):
         raise ConfigError(f"{target} is the manifest itself: name another file")
     if not replace:
         raise ConfigError(f"{target} is there already: name another file, or replace it with --force")
     for suffix in ("-wal", "-journal"):  # SQLite would take what is in it for changes to the new file
-        if (beside := target.with_name(target.name + suffix)).exists():
+        if is_there(beside := target.with_name(target.name + suffix)):
             raise ConfigError(f"{beside} is there: {target} is a database in use; name another file")
 
 

@@ -15,6 +15,7 @@ from proxy.manifest.sqlite.adapter import SqliteManifest
 from proxy.manifest.sqlite.database import BUSY_SHARE, connect
 from proxy.manifest.sqlite.log_sync import refuse_spoiled
 from proxy.manifest.sqlite.schema import migrate
+from proxy.paths import is_there
 
 HEADER_SIZE = 100  # of an SQLite file: https://www.sqlite.org/fileformat.html#the_database_header
 VERSIONS = slice(18, 20)
@@ -31,7 +32,7 @@ async def open_sqlite(
     """
     lanes = Lanes(1, name="manifest-open")  # which nobody waits for at the end: its disk may hang
     try:
-        if before_making is not None and not await lanes.run(lambda _: path.exists()):
+        if before_making is not None and not await lanes.run(lambda _: is_there(path)):
             await before_making()
         await lanes.run(lambda _: _make(path, timeout_seconds * BUSY_SHARE))
     except (OSError, sqlite3.Error) as error:
@@ -61,7 +62,7 @@ def _refuse_foreign_log(path: Path) -> None:
     a process that is not connected yet may do: see `database`.
     """
     log = path.with_name(f"{path.name}-wal")
-    if not log.exists() or not log.stat().st_size:
+    if not is_there(log) or not log.stat().st_size:
         return
     with path.open("rb") as file:
         header = file.read(HEADER_SIZE)

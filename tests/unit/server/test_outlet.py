@@ -139,7 +139,7 @@ async def test_who_has_gone_is_sent_nothing() -> None:
 async def test_over_tls_a_connection_that_has_sent_all_is_not_paused(tmp_path: Path) -> None:
     """asyncio's TLS takes a bound of 0 for "pause although nothing is left", and whoever waited then waited for good."""
     line = _RealLine()
-    client = await _connected_by_tls(line, tmp_path)
+    client, writer = await _connected_by_tls(line, tmp_path)
     outlet = Outlet(line, "GET", HttpVersion11, keep_alive=True)
     outlet.begin(Response(200), length_bytes=3)
     assert not line.writing_paused
@@ -148,6 +148,7 @@ async def test_over_tls_a_connection_that_has_sent_all_is_not_paused(tmp_path: P
         assert not line.writing_paused
     assert (await client.readexactly(10))[:8] == b"HTTP/1.1"
     line.transport.abort()
+    writer.close()
 
 
 class _RealLine(BaseProtocol):
@@ -164,15 +165,15 @@ class _RealLine(BaseProtocol):
         self.made.set()
 
 
-async def _connected_by_tls(line: _RealLine, folder: Path) -> asyncio.StreamReader:
-    """Give the line a client on this machine; return what that reads."""
+async def _connected_by_tls(line: _RealLine, folder: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Give the line a client on this machine; return its streams. It hangs up when nobody has the writer any more."""
     authority = Authority(folder)
     authority.sign().write(folder / "certificate.pem", folder / "key.pem")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "certificate.pem", folder / "key.pem")
     server = await asyncio.get_running_loop().create_server(lambda: line, "127.0.0.1", 0, ssl=context)
     trusting = ssl.create_default_context(cafile=authority.path)
-    reader, _ = await asyncio.open_connection(*server.sockets[0].getsockname(), ssl=trusting)
+    streams = await asyncio.open_connection(*server.sockets[0].getsockname(), ssl=trusting)
     await line.made.wait()
     server.close()
-    return reader
+    return streams
