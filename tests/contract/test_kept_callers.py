@@ -191,6 +191,88 @@ async def test_versions_of_one_pack_share_it(manifest: Manifest, other: Manifest
     assert one.extents[0] is two.extents[0]
 
 
+async def test_what_lies_in_a_pack_with_what_was_read_is_found_without_a_question(
+    manifest: Manifest, other: Manifest, asked: list[str]
+) -> None:
+    made = await commit(manifest, packed("a", "b", "c"))
+    await settled(other, Look("nothing", to_read=True))  # until the log's head is known
+    asked.clear()
+    for version in made:
+        found = (await other.find_caller("AK", "b", Look(version.key, to_read=True))).found
+        assert found is not None
+        assert (found.version, found.extents) == (version, await manifest.load_extents([version.extents[0].id]))
+    assert asked == ["a"]
+
+
+async def test_what_has_changed_since_it_was_read_with_another_is_asked_for(manifest: Manifest, other: Manifest, asked: list[str]) -> None:
+    await commit(manifest, packed("a", "b", "c", "d"))
+    for key in ("nothing", "a"):
+        await settled(other, Look(key, to_read=True))
+    changed = await manifest.change_attributes(BUCKET, "b", None, AttributeChange(tags={"n": "1"}))
+    asked.clear()
+    await other.find_caller("AK", "b", Look("nothing", to_read=True))  # the first behind a commit asks
+    b, c = [(await other.find_caller("AK", "b", Look(key, to_read=True))).found for key in ("b", "c")]
+    assert asked == ["nothing", "b"]
+    assert b is not None
+    assert b.version == changed
+    assert c is not None
+    await manifest.delete_latest(BUCKET, "d", marker_id="m", now_ms=NOW)
+    await other.find_caller("AK", "b", Look("nothing", to_read=True))
+    assert (await other.find_caller("AK", "b", Look("d", to_read=True))).found is None
+
+
+async def test_others_in_a_pack_are_seldom_read_with_one_where_nobody_asks_for_them(manifest: Manifest, other: Manifest) -> None:
+    for number in range(1, 19):
+        await commit(manifest, packed(*(f"{name}{number}" for name in KEYS)), number)
+    await settled(other, Look("a1", to_read=True))
+    kept = other._callers
+    kept._worth = 0
+    kept._beside.clear()
+    for number in range(2, 18):
+        await other.find_caller("AK", "b", Look(f"a{number}", to_read=True))
+    assert len(kept._beside) == 2 * len(KEYS)  # of two packs in sixteen
+    for _, key in tuple(kept._beside):
+        await other.find_caller("AK", "b", Look(key.decode(), to_read=True))
+    assert kept._worth > 0
+    kept._beside.clear()
+    await other.find_caller("AK", "b", Look("a18", to_read=True))
+    assert len(kept._beside) == len(KEYS)
+
+
+async def test_only_so_many_rows_are_kept_of_what_lies_in_packs_with_others(
+    manifest: Manifest, other: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(callers, "MAX_BESIDE", 5)
+    await settled(other, Look("nothing", to_read=True))
+    for number in range(1, 5):
+        await commit(manifest, packed(*(f"{name}{number}" for name in KEYS)), number)
+        await settled(other, Look(f"a{number}", to_read=True))
+    assert [key for _, key in other._callers._beside] == [b"b3", b"c3", b"a4", b"b4", b"c4"]
+
+
+async def test_of_a_large_manifest_nothing_more_than_is_asked_for_is_read_on_the_event_loop(
+    manifest: Manifest, other: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_loop: list[bool] = []
+    look = KeptCallers._look_beside
+
+    def watched(*args: object) -> None:
+        on_loop.append(threading.current_thread() is threading.main_thread())
+        look(*args)
+
+    monkeypatch.setattr(KeptCallers, "_look_beside", watched)
+    await settled(other, Look("nothing", to_read=True))
+    await commit(manifest, packed("a", "b"))
+    other._glances._small = None
+    for _ in range(4):  # the first time in a thread, and then here
+        other._callers._packs.clear()
+        other._callers._answers.clear()
+        other._callers._beside.clear()
+        await other.find_caller("AK", "b", TO_READ)
+    assert on_loop
+    assert not any(on_loop)
+
+
 async def test_who_only_wants_to_be_told_does_not_spoil_it_for_readers(manifest: Manifest, other: Manifest) -> None:
     """The extents of what is in no pack are not in the row: they may change while that stays."""
     written = await manifest.commit_version(draft("a", new_layouts=(layout(1),)))

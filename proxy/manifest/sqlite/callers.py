@@ -12,6 +12,9 @@ The whole answer is kept, too, with the log's head as it was before the question
 committed since, and nobody need ask (`recall`). Once something has, the first who asks learns which rows that has changed (`news`): answers
 that were made of others are as good as new. The rows of the rest are read again. If they are the same bytes as before, so is the answer:
 nothing is decoded, and whoever has kept something with the caller or the version he was given finds the same ones again.
+
+Objects that were written together are often read together. Where a pack is read for the first time, the rows of the others in it are read
+with the one that is asked for, and kept as they are. If nothing has changed them by the time they are asked for, nobody need ask.
 """
 
 from __future__ import annotations
@@ -48,6 +51,11 @@ MAX_KEPT_BYTES = 2 * 1024 * 1024  # of records, which take a few times as much d
 MAX_ANSWER_BYTES = 2 * 1024 * 1024  # of records of versions: some 6,000 small objects, which take 3 KiB each when decoded
 MAX_PACK_BYTES = 512 * 1024  # of their packs' layouts
 ADMITTED = 8  # once there is no room, one in so many takes others': to keep what is never asked for again costs as much as it may save
+MAX_BESIDE = 1024  # rows of versions that lie in one pack with another that was asked for
+MAX_BESIDE_SIZE = 1024  # bytes of such a row's record; of most it is 300
+BESIDE_AT_A_TIME = 32  # rows, at 4 us each
+WORTH = 256  # rows that may be read so in vain, before they are read of one pack in eight. Each that is used lets four more be read
+GIVEN_BACK = 4
 FEW_SEGMENTS = 4  # of up to 16 MiB each, at 1 KiB decoded: an answer of more is not kept. An object may have ten thousand
 
 _tenants = msgspec.msgpack.Decoder(Tenant)
@@ -64,6 +72,10 @@ _GENERATION = f"SELECT number, {_PAGE} FROM generation"  # noqa: S608 - of const
 _NEWEST = (
     "SELECT (SELECT number FROM generation), v.record, v.latest, v.pack, e.layout FROM version v LEFT JOIN extent e ON e.id = v.pack"
     " WHERE v.bucket = ? AND v.key = ? ORDER BY v.order_key LIMIT 1"
+)
+_BESIDE = (
+    "SELECT bucket, key, record FROM version INDEXED BY version_slot"  # noqa: S608 - of constants
+    f" WHERE pack = ? AND latest = 1 AND length(record) <= {MAX_BESIDE_SIZE} LIMIT {BESIDE_AT_A_TIME}"
 )
 
 
@@ -83,6 +95,13 @@ class _Known(NamedTuple):
     caller: Caller
     head: bytes | None
     page: int
+
+
+class _Beside(NamedTuple):
+    """The row of a newest version that was read as it lies in a pack with another, and a moment at which it was so."""
+
+    newest: _Newest
+    moment: Moment
 
 
 @dataclass(slots=True)
@@ -109,13 +128,23 @@ class _Answer:
 class KeptCallers:
     """Finds callers, and keeps those found last. Threads may share it."""
 
-    def __init__(self, may_have_written: Callable[[int, bytes, bytes], bool] = lambda *_: True) -> None:
-        """`may_have_written` tells it of a page of the database, since one head of the log and up to another, which was just read."""
+    def __init__(
+        self,
+        may_have_written: Callable[[int, bytes, bytes], bool] = lambda *_: True,
+        may_read_more: Callable[[Connection], bool] = lambda _: True,
+    ) -> None:
+        """`may_have_written` tells it of a page of the database, since one head of the log and up to another, which was just read.
+
+        `may_read_more` tells whether a question may read on this connection what nobody has asked for.
+        """
         self._may_have_written = may_have_written
+        self._may_read_more = may_read_more
         self._known: dict[Who, _Known] = {}
         self._known_bytes = 0
         self._answers: dict[About, _Answer] = {}
         self._packs: dict[ExtentId, tuple[bytes, Extent]] = {}  # many versions are in one
+        self._beside: dict[tuple[int, bytes], _Beside] = {}  # by bucket and key: the oldest first
+        self._worth = WORTH  # how many more rows may be read so
         self._answer_bytes = self._pack_bytes = 0
         self._asking = 0  # for room
         self._news = News()
@@ -130,9 +159,28 @@ class KeptCallers:
         if moment is None or moment.head != head:
             return None
         answer = self._answers.get((access_key, bucket_name, look.key))
-        if answer is None or (look.to_read and not answer.is_whole) or not answer.holds_at(moment):
+        if answer is None:
+            return self._recall_beside((access_key, bucket_name, look.key), moment)
+        if (look.to_read and not answer.is_whole) or not answer.holds_at(moment):
             return None
         return answer.caller
+
+    def _recall_beside(self, about: About, moment: Moment) -> Caller | None:
+        """Return the answer about a version whose row was read with another's, if it and who asks are as they were."""
+        access_key, bucket_name, key = about
+        known = self._known.get((access_key, bucket_name)) if self._beside else None
+        if known is None or known.generation != moment.generation or known.caller.bucket is None:
+            return None
+        caller, row = known.caller, key.encode()
+        beside = self._beside.pop((known.caller.bucket.id, row), None)
+        if beside is None:
+            return None
+        newest = beside.newest
+        if newest.pack is None or newest.layout is None or not moment.is_none_changed_since(beside.moment, (row, newest.pack)):
+            return None
+        self._worth = min(WORTH, self._worth + GIVEN_BACK)
+        found = Readable(version=decode_version(newest.record, newest.latest), extents=(self._pack(newest.pack, newest.layout),))
+        return self._keep(about, caller, newest, found, is_whole=True, moment=moment)
 
     def _recall_caller(self, head: bytes, who: Who) -> Caller | None:
         known = self._known.get(who)
@@ -209,17 +257,36 @@ class KeptCallers:
             answer = kept
             answer.moment = moment
         else:
+            if newest.pack is not None and moment is not None and newest.pack not in self._packs and self._may_read_more(connection):
+                self._look_beside(connection, newest, moment)
             found = self._found(connection, bucket, newest, about[2], to_read=to_read)
             if found is None:  # it was replaced, and that one deleted
                 return caller
-            if sum(len(extent.layout.segments) for extent in found.extents) > FEW_SEGMENTS:
-                return _with_found(caller, found)
-            if not self._has_room(about, len(newest.record)):
-                return _with_found(caller, found)
-            rows: tuple[Row, ...] = (about[2].encode(), *[extent.id for extent in found.extents])
-            answer = _Answer(caller, newest, to_read or newest.pack is not None, _with_found(caller, found), rows, moment)
+            return self._keep(about, caller, newest, found, is_whole=to_read or newest.pack is not None, moment=moment)
         self._answers[about] = answer
         return answer.caller
+
+    def _keep(self, about: About, caller: Caller, newest: _Newest, found: Readable, *, is_whole: bool, moment: Moment | None) -> Caller:
+        """Make an answer, and keep it if there is room."""
+        told = _with_found(caller, found)
+        if sum(len(extent.layout.segments) for extent in found.extents) <= FEW_SEGMENTS and self._has_room(about, len(newest.record)):
+            rows: tuple[Row, ...] = (about[2].encode(), *[extent.id for extent in found.extents])
+            self._answers[about] = _Answer(caller, newest, is_whole, told, rows, moment)
+        return told
+
+    def _look_beside(self, connection: Connection, newest: _Newest, moment: Moment) -> None:
+        """Read the rows of the others in a pack that is read for the first time. It takes a third of a question for each."""
+        if self._worth <= 0:
+            self._asking += 1
+            if self._asking % ADMITTED:
+                return
+        rows = connection.execute(_BESIDE, (newest.pack,)).fetchall()
+        self._worth -= len(rows)
+        for bucket, key, record in rows:
+            self._beside[bucket, key] = _Beside(_Newest(record, 1, newest.pack, newest.layout), moment)
+        with suppress(RuntimeError, StopIteration):  # as in `_has_room`
+            while len(self._beside) > MAX_BESIDE:
+                self._beside.pop(next(iter(self._beside)), None)
 
     def _found(self, connection: Connection, bucket: Bucket, newest: _Newest, key: ObjectKey, *, to_read: bool) -> Readable | None:
         version = decode_version(newest.record, newest.latest)

@@ -124,6 +124,10 @@ class Glances:
         """Tell whether a page of the database may have been written between two heads of the log: see `LogHead`."""
         return self._log is None or self._log.may_have_written(page, since, head)
 
+    def may_read_more(self, connection: sqlite3.Connection) -> bool:
+        """Tell whether a question may read more than it was asked for. Not here, where the disk might have to bring it."""
+        return connection is not self._connection or (self._small is not None and self._small.is_in_memory(self._now()))
+
     def _forget_head(self) -> None:
         self._head = None
 

@@ -61,7 +61,7 @@ class StepRunner:
             find_log=lambda: LogHead.find(path),
             small=SmallDatabase(path),
         )
-        self._callers = KeptCallers(self._glances.may_have_written)
+        self._callers = KeptCallers(self._glances.may_have_written, self._glances.may_read_more)
         # For a read that takes microseconds, and that comes again soon. What it returns may not be on the disk yet: nobody may act on it
         # but by a change of the manifest.
         self._glance = self._glances.ask
