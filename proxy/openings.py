@@ -20,6 +20,7 @@ from proxy.clock import Clock
 from proxy.codec.format import is_shard_name, parse_copy_name
 from proxy.config import Config
 from proxy.engine.epoch import PREFIX as EPOCH_PREFIX
+from proxy.engine.epoch import parse_marker
 from proxy.engine.placing.fleet import Fleet
 from proxy.errors import ConfigError, StoreError
 from proxy.keyring import RootKey
@@ -48,17 +49,20 @@ async def open_manifest(config: Config, clock: Clock) -> AsyncIterator[Manifest]
 
 
 async def refuse_lost_manifest(config: Config, manifest: Manifest, clock: Clock) -> None:
-    """Refuse a manifest that has no past beside stores that have one. Nothing is made before this is known."""
+    """Refuse a manifest that has no past beside stores that have one. Nothing is made before this is known.
+
+    A first start that breaks off may leave markers of this very manifest in some stores, before it knows any of them.
+    """
     if not (await manifest.known_stores() or await manifest.list_tenants()):
-        await _refuse_used_stores(config, clock)
+        await _refuse_used_stores(config, clock, own=(await manifest.find_epoch()).identity)
 
 
-async def _refuse_used_stores(config: Config, clock: Clock) -> None:
+async def _refuse_used_stores(config: Config, clock: Clock, *, own: str = "") -> None:
     stores = {name: replace(store, create_bucket=False) for name, store in config.stores.items()}
     seconds = config.limits.store_open_seconds
     opened = await _open_stores(replace(config, stores=stores), clock, known=stores.keys(), get_seconds=seconds)
     try:
-        held = await asyncio.gather(*(_has_a_past(store.store, seconds) for store in opened.values()))
+        held = await asyncio.gather(*(_has_a_past(store.store, seconds, own) for store in opened.values()))
     finally:
         for store in opened.values():
             await store.store.close()
@@ -70,11 +74,13 @@ async def _refuse_used_stores(config: Config, clock: Clock) -> None:
         )
 
 
-async def _has_a_past(store: Store, timeout_seconds: float) -> bool:
+async def _has_a_past(store: Store, timeout_seconds: float, own: str) -> bool:
     with suppress(StoreError, TimeoutError):  # one that does not answer, or is not there, proves nothing
         async with asyncio.timeout(timeout_seconds):
-            async for _ in store.list(EPOCH_PREFIX):
-                return True
+            async for name, _ in store.list(EPOCH_PREFIX):
+                marker = parse_marker(name)
+                if marker is None or marker.identity != own:
+                    return True
             return await _holds_shards(store)
     return False
 

@@ -16,6 +16,7 @@ from proxy.codec.format import shard_name
 from proxy.config import Config
 from proxy.errors import ConfigError, StoreUnavailable
 from proxy.manifest.sqlite import open_sqlite
+from proxy.manifest.sqlite.adapter import SqliteManifest
 from proxy.openings import refuse_lost_manifest
 from proxy.services import open_services
 from proxy.stores.build import open_store
@@ -89,6 +90,19 @@ async def test_a_first_start_that_broke_off_before_the_manifest_knew_the_stores_
     await _start(config)
     (tmp_path / "manifest.sqlite").unlink()
     await _start(config)
+
+
+async def test_a_first_start_that_broke_off_when_it_had_marked_the_stores_goes_on(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken_off(self: SqliteManifest, names: object) -> None:
+        raise InterruptedError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SqliteManifest, "know_stores", broken_off)
+        with pytest.raises(InterruptedError):
+            await open_services(config, serving=True).__aenter__()
+    async with open_services(config, serving=True) as services:
+        assert not (await services.manifest.find_epoch()).fence
+        assert await services.manifest.known_stores() == set(config.stores)
 
 
 async def test_stores_that_hold_no_shard_but_have_seen_a_manifest_are_not_taken_for_new(config: Config, tmp_path: Path) -> None:
