@@ -222,9 +222,9 @@ class EpochKeeper:
 
     async def _ask_for_scrub(self, markers: Markers, epoch: Epoch) -> None:
         """A known store without a marker of ours has lost it, unless it never took one."""
+        if 0 <= self._clock.now_ms() - epoch.moved_ms < self._timeout_seconds * 1000:
+            return  # of several workers that start for the first time, one has moved the number, and still puts the markers
         bare = {name for name, found in markers.by_store.items() if not any(marker.identity == epoch.identity for marker in found)}
-        if bare == markers.by_store.keys() and 0 <= self._clock.now_ms() - epoch.moved_ms < self._timeout_seconds * 1000:
-            return  # of several workers that start for the first time, one has moved the number, and has not put a marker yet
         now = self._clock.monotonic()
         lost = {name for name in bare - self._behind if now - self._asked_at.get(name, -math.inf) >= ASK_AGAIN_SECONDS}
         if lost and (lost := lost & await self._manifest.known_stores()):
