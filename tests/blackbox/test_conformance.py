@@ -286,3 +286,10 @@ def test_a_host_of_ours_leaves_the_bucket_to_the_path(server: Shardgate, raw: Ra
 
 def test_a_request_of_http_1_0_needs_no_host(raw: RawClient) -> None:
     assert b"<Code>NoSuchBucket</Code>" in raw.exchange(b"GET /no-such-bucket-here HTTP/1.0\r\n\r\n")
+
+
+@pytest.mark.parametrize("version", ["0.9", "1.2", "2.0", "3.0"])
+def test_a_version_that_is_not_spoken_here_is_refused_in_one_that_is(raw: RawClient, version: str) -> None:
+    answer = raw.exchange(f"GET /no-such-bucket-here HTTP/{version}\r\nHost: 127.0.0.1\r\n\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 400 Bad Request")
+    assert b"<Code>BadRequest</Code>" in answer

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from aiohttp import web
-from aiohttp.http import HttpProcessingError, HttpRequestParser, RawRequestMessage
+from aiohttp.http import HttpProcessingError, HttpRequestParser, HttpVersion10, HttpVersion11, RawRequestMessage
 from aiohttp.http_exceptions import BadHttpMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
@@ -28,6 +28,7 @@ from proxy.server.wire.inflow import Inflow
 MAX_HEAD_SIZE = 16 * 1024  # the request line too: a key of 1,024 bytes is 3 KiB escaped, and a presigned URL has a token
 MAX_HEADERS_SIZE = 8 * 1024  # https://docs.aws.amazon.com/AmazonS3/latest/API/RESTCommonRequestHeaders.html: so it is on S3
 _SEPARATORS = len(": \r\n")
+_VERSIONS = (HttpVersion11, HttpVersion10)  # the parser knows 0.9 and 2.0 as well, and the answer would claim to be of the same
 HEAD_END = b"\r\n\r\n"
 _FRAMING_SHARE = 4  # a chunked body's framing may have a quarter of its bytes: each chunk costs a call, as much as thousands of its bytes
 
@@ -151,6 +152,8 @@ class BoundedParser:
 
     def _begin(self, messages: Sequence[Message], size: int) -> None:
         """Take the messages that come out after so many bytes; their headers cannot have more."""
+        if any(message.version not in _VERSIONS for message, _ in messages):
+            raise BadHttpMessage("a version that is not spoken here")
         for message, _ in messages if size > MAX_HEADERS_SIZE else ():
             if sum(len(name) + len(value) + _SEPARATORS for name, value in message.raw_headers) > MAX_HEADERS_SIZE:
                 raise HeadTooLarge
