@@ -33,12 +33,12 @@ class Counter(NamedTuple):
 class CellCipher:
     """Seals and opens the cells of one shard."""
 
-    __slots__ = ("_aead", "_idle_streams", "_key", "_last_stripe", "fixed_part")
+    __slots__ = ("_idle_streams", "_key", "_last_stripe", "_made", "fixed_part")
 
     def __init__(self, key: bytes, *, fixed_part: bytes, stripe_count: int) -> None:
         self._key = key
         self._idle_streams: list[CipherContext] = []  # to be used again: to make one takes four times as long as to use it
-        self._aead = AESGCM(key)
+        self._made: AESGCM | None = None
         self.fixed_part = fixed_part
         self._last_stripe = stripe_count - 1
 
@@ -91,6 +91,13 @@ class CellCipher:
             self._aead.decrypt_into(self._nonce(stripe), sealed, self.fixed_part, room[: len(sealed) - TAG_SIZE])
         except InvalidTag:
             raise CellForged(f"the cell of stripe {stripe} does not open") from None
+
+    @property
+    def _aead(self) -> AESGCM:
+        """What seals and opens whole cells: who reads slots alone needs none, and it takes more than a kilobyte."""
+        if self._made is None:
+            self._made = AESGCM(self._key)
+        return self._made
 
     def _stream(self, nonce: bytes) -> CipherContext:
         """Return one that nobody else uses: threads share this cipher."""

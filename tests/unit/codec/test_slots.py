@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from proxy.codec import cells
 from proxy.codec.decode import decode_segment
 from proxy.codec.format import CELL_SIZE, KEY_SIZE, MAX_PACK_SIZE, MAX_PACK_SLOTS, MAX_SEGMENT_SIZE, MAX_TABLE_SIZE, TAG_SIZE
 from proxy.codec.geometry import MAX_CELLS, Scheme, SegmentGeometry
@@ -24,6 +25,7 @@ from proxy.codec.slots import (
     Composition,
     Slot,
     SlotContent,
+    SlotOpener,
     arrange,
     compose,
     decode_table,
@@ -82,6 +84,24 @@ def test_every_slot_opens_from_the_run_of_its_own_shard(scheme: Scheme, sizes: l
     for body, content in enumerate(made.contents):
         slot = made.slot(body)
         assert slot.open(made.keys, made.run(slot, slot.column)) == content.plaintext
+
+
+def test_to_open_a_slot_no_cipher_of_whole_cells_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes more time and memory than all else that is kept of a small object, and there is one for each column."""
+    made = pack(Scheme(4, 2), [4096])
+    keys, slot = keys_for(made.scheme, made.keys.geometry.size), made.slot(0)
+    ciphers: list[bytes] = []
+
+    def noted(key: bytes) -> AESGCM:
+        ciphers.append(key)
+        return AESGCM(key)
+
+    monkeypatch.setattr(cells, "AESGCM", noted)
+    assert SlotOpener(slot, keys).open(made.run(slot, slot.column)) == made.contents[0].plaintext
+    assert ciphers == []
+    keys.cipher(0).seal(0, b"whole")
+    keys.cipher(0).seal(0, b"whole")
+    assert len(ciphers) == 1
 
 
 @settings(max_examples=60, deadline=None)
