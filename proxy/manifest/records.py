@@ -29,8 +29,8 @@ NULL_VERSION = VersionId("null")
 Versioning = Literal["Unversioned", "Enabled", "Suspended"]
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Base of all stored records."""
+class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """Base of all stored records. They are trees, which no collector need look through."""
 
 
 class Tenant(Record, frozen=True, kw_only=True, omit_defaults=True):

@@ -15,7 +15,7 @@ only to some, and a key of the keyring or the customer's. Nor is what would take
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import msgspec
 
 from proxy.engine.engine import Engine
 from proxy.engine.reading.slot_at_hand import SlotAtHand
@@ -37,13 +37,12 @@ ADMITTED = 8  # once there is no room, one in so many takes another's: to keep w
 _ALWAYS = 2  # parameters: Bucket and Key
 
 
-class _Kept(NamedTuple):
+class _Kept(msgspec.Struct, frozen=True, gc=False):
     """An answer, and what it was made of."""
 
     found: Readable
     bucket: Bucket
-    headers: Headers
-    lines: bytes  # of the headers, behind the request's id
+    lines: bytes  # of its headers, behind the request's id
     length_bytes: int
     slot: SlotAtHand | None  # if it is one, and was read before
 
@@ -124,7 +123,7 @@ class PlainReads:
         if slot is None and before is not None and before.found is found:  # a HEAD says nothing of where it lies
             slot = before.slot
         lines = header_lines([("x-amz-id-2", self._host_id), *headers, ("Content-Length", str(size))])
-        kept = _Kept(found, bucket, headers, lines, size, slot)
+        kept = _Kept(found, bucket, lines, size, slot)
         if _is_small(found.version, lines) and self._is_admitted(found):
             self._kept.pop(id(found), None)
             if len(self._kept) >= MAX_KEPT:
@@ -142,7 +141,7 @@ class PlainReads:
 
 def _response(visit: Visit, kept: _Kept, body: bytes) -> Response:
     lines = b"x-amz-request-id: %b\r\n%b" % (visit.request_id.encode(), kept.lines)
-    return Response(200, kept.headers, body, length_bytes=kept.length_bytes, lines=lines)
+    return Response(200, (), body, length_bytes=kept.length_bytes, lines=lines)
 
 
 def _is_small(version: Version, lines: bytes) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class Response:
     """Status, headers and body. `length_bytes` is told instead of the body's own length, where the body is sent apart or not at all.
 
-    `lines` are all headers as they are sent, if they are written already: the length is among them, and the request's id.
+    `lines` are all headers as they are sent, if they are written already: the length is among them, and the request's id. Then nobody need
+    give them as `headers`, too.
     """
 
     __slots__ = ("body", "closes", "headers", "is_begun", "lines", "status", "told_bytes")
@@ -36,4 +37,10 @@ class Response:
 
     def header(self, name: str) -> str:
         """Return a header by its lower-case name, "" if there is none."""
-        return next((value for key, value in self.headers if key.lower() == name), "")
+        return next((value for key, value in self.headers or _read(self.lines) if key.lower() == name), "")
+
+
+def _read(lines: bytes) -> Iterator[tuple[str, str]]:
+    for line in lines.decode().split("\r\n"):
+        name, _, value = line.partition(": ")
+        yield name, value

@@ -12,7 +12,7 @@ import pytest
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import HttpVersion, HttpVersion10, HttpVersion11
 
-from proxy.server.wire.outlet import JOINED_SIZE, Outlet
+from proxy.server.wire.outlet import JOINED_SIZE, Outlet, header_lines
 from proxy.server.wire.response import Response
 from tests.certificates import Authority
 
@@ -177,3 +177,11 @@ async def _connected_by_tls(line: _RealLine, folder: Path) -> tuple[asyncio.Stre
     await line.made.wait()
     server.close()
     return streams
+
+
+def test_a_header_is_found_whether_it_is_written_already_or_not() -> None:
+    headers = [("x-amz-version-id", "v: 1\x85\u2028"), ("ETag", '"e"')]
+    for response in (Response(200, headers), Response(200, lines=header_lines(headers))):
+        assert response.header("x-amz-version-id") == "v: 1\x85\u2028"
+        assert response.header("etag") == '"e"'
+        assert response.header("content-range") == ""

@@ -27,6 +27,7 @@ from proxy.server import plain_reads
 from proxy.server.call import Download, OwnedBucket
 from proxy.server.connection import Endpoint
 from proxy.server.front import FrontDoor
+from proxy.server.handlers.versions import usual_headers
 from proxy.server.plain_reads import PlainReads
 from proxy.server.serving import Serving
 from proxy.server.wire.peers import Peers
@@ -502,7 +503,8 @@ async def test_whoever_pays_is_told_so(site: Site) -> None:
     kept = next(iter(site.plain._kept.values()))
     assert site.plain.answer(visit(pays=True), kept.found, kept.bucket, SimpleNamespace(allows_all=True)) is None
     version = kept.found.version
-    answer = Download(status=200, headers=kept.headers, length=version.size, version=version)
+    headers = usual_headers(load_model().operations["HeadObject"], kept.bucket, version)
+    answer = Download(status=200, headers=headers, length=version.size, version=version)
     assert site.plain.first(visit(), kept.found, kept.bucket, answer) is not None
     assert site.plain.first(visit(pays=True), kept.found, kept.bucket, answer) is None
     held, guard = OwnedBucket(bucket=kept.bucket, owner=site.lab.tenant), SimpleNamespace(allows_all=True)
