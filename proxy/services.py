@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from proxy.clock import Clock, SystemClock
 from proxy.codec.geometry import SegmentGeometry
-from proxy.config import Config, PacksConfig
+from proxy.config import Config
 from proxy.engine.cache.cache import NOT_RECORDED, RecordCache, SealedCache
 from proxy.engine.cache.opening import open_cache
 from proxy.engine.damage import DamageReporter, RecordDamage
@@ -243,17 +243,25 @@ def _make_engine(parts: Parts, budget: Budget, manifest: Manifest, record_pack: 
         manifest=manifest,
         keyring=parts.keyring,
         writer=writer,
-        packer=_packer(parts.config.packs, PackCarrier(pack_putter, budget, tasks, record=record_pack), budget, tasks),
+        packer=_packer(parts, PackCarrier(pack_putter, budget, tasks, record=record_pack), budget),
         reader=parts.reader,
         policies=parts.policies,
         clock=parts.clock,
     )
 
 
-def _packer(config: PacksConfig, carrier: PackCarrier, budget: Budget, tasks: BackgroundTasks) -> Packer | None:
+def _packer(parts: Parts, carrier: PackCarrier, budget: Budget) -> Packer | None:
+    config = parts.config.packs
     if not config.below_kib:
         return None
-    return Packer(carrier=carrier, budget=budget, tasks=tasks, below_size=config.below_kib * 1024, linger_seconds=config.linger_ms / 1000)
+    return Packer(
+        carrier=carrier,
+        budget=budget,
+        tasks=parts.tasks,
+        below_size=config.below_kib * 1024,
+        linger_seconds=config.linger_ms / 1000,
+        are_nearby=parts.fleet.are_nearby,
+    )
 
 
 def _throttle(config: Config, budget: Budget) -> Throttle:

@@ -80,7 +80,13 @@ class Harbour:
 
 
 def _written(
-    writers: int, size: int, *, pack_seconds: float, may_go_alone: bool = True, thinks_seconds: float = THINKS_SECONDS
+    writers: int,
+    size: int,
+    *,
+    pack_seconds: float,
+    may_go_alone: bool = True,
+    are_nearby: bool = False,
+    thinks_seconds: float = THINKS_SECONDS,
 ) -> tuple[list[float], list[int]]:
     """Let writers put one object after the other; return the seconds of each of the later puts, and how many were in each pack."""
     seconds: list[float] = []
@@ -95,7 +101,7 @@ def _written(
             await asyncio.sleep(thinks_seconds * (1 + number / writers))
 
     async def run() -> list[int]:
-        harbour = Harbour(Departures(WORTH, Pace(), may_go_alone=may_go_alone), pack_seconds)
+        harbour = Harbour(Departures(WORTH, Pace(), may_go_alone=may_go_alone, are_nearby=lambda: are_nearby), pack_seconds)
         await asyncio.gather(*(write(harbour, number) for number in range(writers)))
         return harbour.packs
 
@@ -108,6 +114,13 @@ def _written(
 def test_from_afar_a_few_writers_wait_for_nobody(writers: int, size: int) -> None:
     seconds, _ = _written(writers, size, pack_seconds=FAR)
     assert max(seconds) == pytest.approx(FAR)
+
+
+def test_on_a_busy_machine_whose_stores_are_nearby_a_few_writers_share_packs() -> None:
+    _, alone = _written(WORTH, 4 * KIB, pack_seconds=FAR)
+    _, shared = _written(WORTH, 4 * KIB, pack_seconds=FAR, are_nearby=True)
+    assert sum(alone) == sum(shared) == WORTH * WRITES
+    assert 2 * len(shared) <= len(alone)
 
 
 @pytest.mark.parametrize("writers", [16, 32])

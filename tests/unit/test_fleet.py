@@ -60,13 +60,17 @@ async def test_a_store_that_fails_comes_last_and_one_that_is_not_configured_not_
 
 async def test_stores_of_this_machine_are_not_far_however_long_they_take() -> None:
     fleet, stores = await _fleet(**dict.fromkeys("abc", (0.05, 0.0)))
+    infos = tuple(store.info for store in fleet.stores.values())
+    policy = Policy(name="p", scheme=Scheme(2, 1), stores=infos, never_together=frozenset({"provider"}))
     assert fleet.are_far(["a", "b", "c"])
     for name in "ab":
+        assert not fleet.are_nearby(policy)
         stores[name].at_hand = True
         await fleet[name].get_range(ShardName("aa/x"), 0, 1)
         stores[name].at_hand = False
         await fleet[name].get_range(ShardName("aa/x"), 0, 1)  # it comes from a busy disk
     assert not fleet.are_far(["a", "b", "c"]), "most of them have had something in this machine's memory"
+    assert fleet.are_nearby(policy)
 
 
 async def test_a_store_that_is_being_left_gets_nothing_and_the_policy_without_it_is_made_once() -> None:

@@ -7,7 +7,8 @@ store's round trip is hidden.
 From afar a pack takes long, and so does a wait for it. Where so few bodies are under way together that one pack of them all would not be
 worth its puts, none waits for another: two writers who took turns would each take twice as long, and save nothing. Where more are under
 way, a pack of few with nothing else in flight waits a moment for those who have just been answered: eight writers made packs of seven and
-of one.
+of one. A pack that takes long although its stores are in this machine is not from afar: the machine is busy, and packs of one object each
+would make it busier.
 
 Nearby, too, they would: who comes late waits for the seven, leaves in the moment in which they are answered, and is late again. So a pack
 that leaves behind another waits for those, but no longer than a millisecond.
@@ -16,6 +17,7 @@ that leaves behind another waits for those, but no longer than a millisecond.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from proxy.codec.format import CELL_SIZE
@@ -24,7 +26,7 @@ MAX_IN_FLIGHT = 3  # packs of one kind
 MAX_ALONE_IN_FLIGHT = 12  # where so few bodies come that they do not wait
 PATIENCE = 2  # times as long as a pack takes: no longer does a body wait for those in flight, if there may be one more
 WEIGHT = 0.2  # of the last pack in how long they take
-FAR_SECONDS = 0.02  # a pack that takes longer is on its way to distant stores
+FAR_SECONDS = 0.02  # a pack that takes longer is on its way to distant stores, unless these are known to be nearby
 COMPANY = 0.1  # times as long as a pack takes: whoever has just been answered sends the next by then
 GATHER_SECONDS = 0.001  # the same nearby, at most. Uvloop's timers count so
 CROWD_MEMORY = 2  # times as long as a pack takes: whoever has just been answered may be about to send the next
@@ -41,9 +43,13 @@ class Pace:
 class Departures:
     """The packs of one kind that are in flight."""
 
-    def __init__(self, worth_slots: int, pace: Pace, *, may_go_alone: bool = True) -> None:
-        """A pack of more than `worth_slots` objects is worth its puts. Without `may_go_alone`, bodies wait however few they are."""
+    def __init__(self, worth_slots: int, pace: Pace, *, may_go_alone: bool = True, are_nearby: Callable[[], bool] = lambda: False) -> None:
+        """A pack of more than `worth_slots` objects is worth its puts. Without `may_go_alone`, bodies wait however few they are.
+
+        `are_nearby` tells whether the stores are known to be in this machine.
+        """
         self._pace = pace
+        self._are_nearby = are_nearby
         self._worth_slots = worth_slots
         self._may_go_alone = may_go_alone
         self.in_flight = 0
@@ -104,7 +110,7 @@ class Departures:
     def _far_seconds(self) -> float:
         """How long a pack takes; 0 where the stores are near, or if it is not known."""
         usual = self._pace.usual_seconds or 0.0
-        return usual if usual >= FAR_SECONDS else 0.0
+        return usual if usual >= FAR_SECONDS and not self._are_nearby() else 0.0
 
     def _is_crowded(self, now: float) -> bool:
         return now - self._pace.crowded_at <= CROWD_MEMORY * (self._pace.usual_seconds or 0.0)

@@ -36,6 +36,7 @@ from proxy.engine.memory.grant import REVOKED
 from proxy.engine.packing.departures import GATHER_SECONDS, Departures, Pace
 from proxy.engine.packing.pack_carrier import PackCarrier
 from proxy.engine.packing.packable import Arrived, may_be_packed, read_at_once, read_whole
+from proxy.engine.placing.placement import Policy
 from proxy.engine.tasks import BackgroundTasks
 from proxy.engine.writing.body import Body
 from proxy.engine.writing.destination import VersionDestination
@@ -49,8 +50,17 @@ class Packer:
     """Stores and commits small bodies, several at once."""
 
     def __init__(
-        self, *, carrier: PackCarrier, budget: Budget, tasks: BackgroundTasks, below_size: int, linger_seconds: float = 0.0
+        self,
+        *,
+        carrier: PackCarrier,
+        budget: Budget,
+        tasks: BackgroundTasks,
+        below_size: int,
+        linger_seconds: float = 0.0,
+        are_nearby: Callable[[Policy], bool] = lambda _: False,
     ) -> None:
+        """`are_nearby` tells whether a policy's stores are known to be in this machine."""
+        self._are_nearby = are_nearby
         self._carrier = carrier
         self._budget = budget
         self._tasks = tasks
@@ -99,6 +109,7 @@ class Packer:
                 kind.scheme.n,
                 self._paces.setdefault(kind.policy, Pace()),
                 may_go_alone=not self._linger_seconds,  # who lets them linger wants them to share
+                are_nearby=partial(self._are_nearby, destination.policy),
             )
             gate = self._gates[kind] = _Gate(self._carrier, self._tasks, departures, self._linger_seconds, deserted)
         return gate

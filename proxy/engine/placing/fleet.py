@@ -78,6 +78,11 @@ class Fleet:
         usual = sorted(_usual_seconds(self.stores[name]) for name in names if name in self.stores)
         return bool(usual) and usual[len(usual) // 2] >= FAR_SECONDS
 
+    def are_nearby(self, policy: Policy) -> bool:
+        """Tell whether most of a policy's stores are known to be in this machine, however long they take."""
+        nearby = [self.stores[name].is_nearby for name in self.configured(policy)]
+        return 2 * sum(nearby) > len(nearby)
+
     def usual_seconds(self, names: Iterable[str], verb: Verb, *, size_bytes: int) -> list[float]:
         """Return what half of the last calls of about this size took, of each of these stores that there is, the shortest first."""
         return sorted(self.stores[name].latency_median(verb, size_bytes=size_bytes) for name in names if name in self.stores)

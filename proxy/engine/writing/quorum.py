@@ -331,8 +331,10 @@ class _SegmentPuts:
         patience = self._patience()
         if patience is None:
             return math.inf
-        usual = self._fleet[put.store].latency_median("put", size_bytes=self._shard_bytes)
-        return put.begun + max(patience, LATE_FACTOR * usual, 0.0 if usual >= FAR_SECONDS else NEAR_DOUBT_SECONDS)
+        store = self._fleet[put.store]
+        usual = store.latency_median("put", size_bytes=self._shard_bytes)
+        is_far = usual >= FAR_SECONDS and not store.is_nearby
+        return put.begun + max(patience, LATE_FACTOR * usual, 0.0 if is_far else NEAR_DOUBT_SECONDS)
 
     def _latest(self, promised_at: float) -> float:
         """Return when the last put is late that is worth waiting for: none that was begun because others were late."""
