@@ -278,30 +278,27 @@ def _hit(store: FaultyStore) -> None:
     store.before = before
 
 
-@_on_six
-async def test_a_disk_nearby_that_stalls_for_a_moment_is_waited_for(six: Harness) -> None:
+async def _assert_a_stall_is_waited_for(six: Harness, *, usual_seconds: float) -> None:
     for store in six.stores.values():
-        store.slow_seconds = FAR_SECONDS / 5
+        store.slow_seconds = usual_seconds
     await _learn(six)
     six.stores["s1"].rejects = True
     await _learn(six)
     six.stores["s2"].slow_seconds = NEAR_DOUBT_SECONDS / 2
     placed, seconds = await _timed(six)
     assert (placed.strays, seconds) == (False, pytest.approx(NEAR_DOUBT_SECONDS / 2))
+
+
+@_on_six
+async def test_a_disk_nearby_that_stalls_for_a_moment_is_waited_for(six: Harness) -> None:
+    await _assert_a_stall_is_waited_for(six, usual_seconds=FAR_SECONDS / 5)
 
 
 @_on_six
 async def test_a_disk_nearby_is_waited_for_on_a_busy_machine_where_all_take_as_long_as_distant_ones(six: Harness) -> None:
     for observed in six.fleet.stores.values():
         observed.is_nearby = True  # it had something in memory
-    for store in six.stores.values():
-        store.slow_seconds = 2 * FAR_SECONDS
-    await _learn(six)
-    six.stores["s1"].rejects = True
-    await _learn(six)
-    six.stores["s2"].slow_seconds = NEAR_DOUBT_SECONDS / 2
-    placed, seconds = await _timed(six)
-    assert (placed.strays, seconds) == (False, pytest.approx(NEAR_DOUBT_SECONDS / 2))
+    await _assert_a_stall_is_waited_for(six, usual_seconds=2 * FAR_SECONDS)
 
 
 @_on_six
