@@ -27,6 +27,7 @@ from proxy.keyring import RootKey
 from proxy.keyring.file import open_root_key_file
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.sqlite import open_sqlite
+from proxy.paths import is_there
 from proxy.stores.build import Opened, open_bare, open_store
 from proxy.stores.convoy import Convoy
 from proxy.stores.kept_files import raise_file_limit
@@ -144,7 +145,7 @@ async def open_candidate(config: Config, name: str, clock: Clock) -> AsyncIterat
 async def _known_already(config: Config, clock: Clock) -> Set[str]:
     """Return the stores that the manifest knows, if there is one: a directory of these that is not there is not mounted."""
     path = Path(config.manifest.path)
-    if not await asyncio.to_thread(path.exists):
+    if not await asyncio.to_thread(is_there, path):
         return frozenset()
     async with open_sqlite(path, clock, timeout_seconds=config.limits.manifest_timeout_seconds) as manifest:
         return await manifest.known_stores()
