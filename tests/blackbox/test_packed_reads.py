@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from botocore.exceptions import ClientError
 
+from tests.patience import PATIENCE_SECONDS
 from tests.servers import ROOT, Shardgate, lose, shardgate
 
 if TYPE_CHECKING:
@@ -50,6 +53,20 @@ def _body(s3: S3Client, key: str, **options: str) -> bytes:
 def test_objects_share_packs(packed: Shardgate, data: Path) -> None:
     shards = [path for path in (data / "stores").rglob("*-0?") if path.is_file() and "/j/" not in str(path)]
     assert 6 <= len(shards) < 6 * len(BODIES)
+
+
+def test_packs_are_counted(packed: Shardgate) -> None:
+    packs, objects, size = (_counted(packed, name) for name in ("packs_stored_total", "packed_objects_total", "packed_bytes_total"))
+    assert 1 <= packs < objects <= len(BODIES)
+    assert objects <= size <= sum(map(len, BODIES.values()))
+    _counted(packed, "oldest_dead_seconds")
+
+
+def _counted(server: Shardgate, name: str) -> float:
+    with urllib.request.urlopen(f"{server.endpoint}/-/metrics", timeout=PATIENCE_SECONDS) as answer:
+        told = answer.read().decode()
+    (value,) = re.findall(rf"^shardgate_{name} (\S+)$", told, re.MULTILINE)
+    return float(value)
 
 
 @pytest.mark.parametrize("key", list(BODIES)[:9])

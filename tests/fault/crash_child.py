@@ -36,6 +36,7 @@ PACKED = b"new" * 1000
 BESIDE = ("a", "b")  # keys of what is packed together with "k"
 SMALL_PACKS = bodies(*[4000] * FEWEST, prefix="small")  # each in a pack of its own, that become one
 KEPT = JournalConfig(interval_ms=3_600_000)
+IN_A_PACK = " of a pack"  # behind what is done: the object that it is done to lies in one
 
 
 def die() -> None:
@@ -150,10 +151,10 @@ async def checkpoint(lab: Laboratory, steps: Steps) -> None:
         pass
 
 
-async def recovery(data: Path, steps: Steps) -> None:
+async def recovery(data: Path, steps: Steps, *, packs: bool) -> None:
     """The manifest is lost, and recovered."""
-    async with laboratory(data, journal=KEPT) as lab:
-        await lab.put("k", NEW)
+    async with laboratory(data, journal=KEPT, packs=packs) as lab:
+        await lab.put("k", PACKED if packs else NEW)
     lose_manifest(data)
     steps.armed = True
     await recover(laboratory_config(data, journal=KEPT), lambda phase, done, total: None)
@@ -180,7 +181,8 @@ ACTS: dict[str, Callable[[Laboratory, Steps], Awaitable[None]]] = {
 async def main(data: Path, what: str, step: str) -> None:
     steps = Steps(step)
     steps.watch()
-    async with laboratory(data, journal=KEPT, packs=what == "pack", adjust=adjust) as lab:
+    packs, what = what == "pack" or what.endswith(IN_A_PACK), what.removesuffix(IN_A_PACK)
+    async with laboratory(data, journal=KEPT, packs=packs, adjust=adjust) as lab:
         await lab.put("k", OLD)
         if what in ACTS:
             await ACTS[what](lab, steps)
@@ -189,7 +191,7 @@ async def main(data: Path, what: str, step: str) -> None:
             steps.armed = True
             await FEATURES[what].act(lab)
     if what == "recover":
-        await recovery(data, steps)
+        await recovery(data, steps, packs=packs)
 
 
 if __name__ == "__main__":

@@ -274,12 +274,24 @@ async def test_every_look_is_told_with_what_came_of_it() -> None:
     assert held[-1] == 0
 
 
-@pytest.mark.parametrize(("use", "kind", "is_used"), [("clouds", "directory", False), ("clouds", "s3", True), ("never", "s3", False)])
+@pytest.mark.parametrize(("use", "kind", "is_used"), [
+    ("clouds", "directory", False), ("clouds", "s3", True), ("clouds", "gcs", True), ("clouds", "azure", True), ("never", "s3", False),
+])  # fmt: skip
 async def test_clouds_are_cached_by_default(tmp_path: Path, use: str, kind: str, is_used: bool) -> None:
     config = with_cache(use=use)(laboratory_config(tmp_path))
     stores = {name: msgspec.structs.replace(store, kind=kind) for name, store in config.stores.items()}
     async with open_cache(msgspec.structs.replace(config, stores=stores), BackgroundTasks(), RecordCache(), workers=2) as cache:
         assert (cache is not None) == is_used
+
+
+async def test_workers_have_the_memory_of_the_cache_together(tmp_path: Path) -> None:
+    config = with_cache(memory_mib=2)(laboratory_config(tmp_path))
+    async with open_cache(config, BackgroundTasks(), RecordCache(), workers=2) as cache:
+        assert cache is not None
+        first, second = (cell_key(SegmentId(bytes(16)), 0, stripe) for stripe in range(2))
+        for key in (first, second):
+            cache.keep(key, bytes(600 * 1024))
+        assert set(await cache.recall({first: 600 * 1024, second: 600 * 1024})) == {second}
 
 
 async def test_a_directory_that_cannot_be_made_is_refused_at_the_start(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from proxy.errors import RecoveryRefused
 from proxy.recovering import recover
-from tests.fault.crash_child import KEPT, NEW, OLD
+from tests.fault.crash_child import IN_A_PACK, KEPT, NEW, OLD, PACKED
 from tests.fault.test_crash import LATER_MS, check_books, collect, content, delete_everything, kill
 from tests.laboratory import laboratory, laboratory_config
 
@@ -63,12 +63,14 @@ STEPS: Mapping[str, Mapping[str, set[bytes | None]]] = {
         "after commit 3": {OLD},
     },
 }
+ACTS = [*STEPS, "delete" + IN_A_PACK]
 RECOVERY_STEPS = ("at get 1", "before commit 1", "after commit 1", "before commit 2", "after commit 2", "at put 1", "at put 4")
 
 
-@pytest.mark.parametrize(("what", "step"), [(what, step) for what, steps in STEPS.items() for step in steps])
-async def test_what_was_or_what_was_to_be_is_there_and_nothing_is_left_over(tmp_path: Path, what: str, step: str) -> None:
-    kill(tmp_path, what, step)
+@pytest.mark.parametrize(("act", "step"), [(act, step) for act in ACTS for step in STEPS[act.removesuffix(IN_A_PACK)]])
+async def test_what_was_or_what_was_to_be_is_there_and_nothing_is_left_over(tmp_path: Path, act: str, step: str) -> None:
+    kill(tmp_path, act, step)
+    what = act.removesuffix(IN_A_PACK)
     async with laboratory(tmp_path, now_ms=LATER_MS, journal=KEPT) as lab:
         assert await content(lab) in STEPS[what][step]
         await collect(lab)
@@ -78,12 +80,13 @@ async def test_what_was_or_what_was_to_be_is_there_and_nothing_is_left_over(tmp_
         assert await lab.shards() == set()
 
 
+@pytest.mark.parametrize(("act", "data"), [("recover", NEW), ("recover" + IN_A_PACK, PACKED)], ids=["alone", "packed"])
 @pytest.mark.parametrize("step", RECOVERY_STEPS)
-async def test_a_recovery_that_was_killed_is_made_again_and_finds_everything(tmp_path: Path, step: str) -> None:
-    kill(tmp_path, "recover", step)
+async def test_a_recovery_that_was_killed_is_made_again_and_finds_everything(tmp_path: Path, act: str, data: bytes, step: str) -> None:
+    kill(tmp_path, act, step)
     with suppress(RecoveryRefused):  # it was done, but for telling the stores
         await recover(laboratory_config(tmp_path, journal=KEPT), lambda phase, done, total: None)
     async with laboratory(tmp_path, now_ms=LATER_MS, journal=KEPT) as lab:
-        assert await content(lab) == NEW
+        assert await content(lab) == data
         await collect(lab)
         await check_books(lab, tmp_path, repaired=True)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from proxy.codec.customer import CustomerKey
-from proxy.codec.format import MAX_PACK_SLOTS, is_shard_name
+from proxy.codec.format import MAX_PACK_SIZE, MAX_PACK_SLOTS, MAX_TABLE_SIZE, is_shard_name
+from proxy.config import Config
 from proxy.engine.packing.pack import Packer
 from proxy.engine.packing.packable import Arrived
 from proxy.engine.tasks import BackgroundTasks
@@ -20,7 +23,8 @@ from proxy.errors import BucketMissing, BudgetExhausted, IntentRevoked, Manifest
 from proxy.manifest.drafts import Conditions
 from proxy.manifest.records import Bucket, BucketName, Encryption, ObjectAttributes, ObjectKey, Tenant, Version
 from proxy.stores.protocol import ShardName
-from proxy.tenancy import add_tenant
+from proxy.tenancy import add_kms_key, add_tenant
+from tests.fault.campaigns.test_policy import other_bucket, two_policies
 from tests.fault.test_repair import repair
 from tests.laboratory import BytesBody, Laboratory, laboratory
 from tests.packing import extent_of
@@ -148,6 +152,28 @@ async def test_what_one_pack_has_no_room_for_leaves_in_the_next(lab: Laboratory)
     assert packs_of(versions) == [44, MAX_PACK_SLOTS]
 
 
+async def test_no_pack_is_larger_than_packs_may_be(lab: Laboratory) -> None:
+    versions = await asyncio.gather(*(put(lab, f"k{number}", BytesBody(content(f"k{number}", 100_000))) for number in range(60)))
+    packed = [version for version in versions if not is_alone(version)]
+    assert len(packs_of(packed)) > 1
+    sizes = Counter[int]()
+    for version in packed:
+        sizes[version.extents[0].id] += version.size
+    assert max(sizes.values()) <= MAX_PACK_SIZE
+    assert len(packed) >= 58
+
+
+async def test_no_table_of_a_pack_is_longer_than_tables_may_be(lab: Laboratory) -> None:
+    """It lies in one column, and makes all others as long."""
+    told = ObjectAttributes(metadata={"x": "m" * 2000})
+    keys = [f"k{number}" for number in range(MAX_PACK_SLOTS)]
+    versions = await asyncio.gather(*(put(lab, key, BytesBody(b"x"), told) for key in keys))
+    assert max(packs_of(versions)) < MAX_TABLE_SIZE // 2000
+    extents = await lab.services.manifest.load_extents(list({version.extents[0].id for version in versions}))
+    scheme = lab.services.policies["standard"].scheme
+    assert all(extent.layout.size <= scheme.k * (MAX_TABLE_SIZE + SMALL) for extent in extents)
+
+
 async def test_a_lone_body_waits_for_nobody_and_is_read_by_one_request(lab: Laboratory) -> None:
     version = await lab.put("k", content("k"))
     assert packs_of([version]) == [1]
@@ -204,13 +230,35 @@ async def test_nobody_waits_long_for_a_pack_that_does_not_land(lab: Laboratory) 
     await first
 
 
-async def test_a_pack_lingers_for_others_where_that_is_configured(tmp_path: Path) -> None:
-    async with laboratory(tmp_path, packs=True) as lab:
-        packer = lab.services.engine._packer
-        assert isinstance(packer, Packer)
-        packer._linger_seconds = 0.01
-        versions = await asyncio.gather(*(put(lab, f"k{number}") for number in range(3)))
-        assert packs_of(versions) == [3]
+async def test_a_pack_lingers_for_others_where_that_is_configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual, over = asyncio.sleep, asyncio.Event()
+
+    async def sleep(seconds: float) -> None:
+        await (over.wait() if seconds == 0.75 else usual(seconds))
+
+    async with laboratory(tmp_path, packs=True, adjust=with_packs(linger_ms=750)) as lab:
+        monkeypatch.setattr(asyncio, "sleep", sleep)
+        tasks = [put(lab, "first")]
+        for number in range(2):
+            await turns()
+            assert (puts(lab), gathered(lab)) == (0, number + 1)
+            tasks.append(put(lab, f"k{number}"))
+        await turns()
+        over.set()
+        assert packs_of(await asyncio.gather(*tasks)) == [3]
+
+
+def with_packs(**settings: object) -> Callable[[Config], Config]:
+    """Return how to configure packs otherwise than usual."""
+    return lambda config: replace(config, packs=replace(config.packs, **settings))
+
+
+@pytest.mark.parametrize("below_kib", [0, 4, 8])
+async def test_what_is_small_is_as_configured(tmp_path: Path, below_kib: int) -> None:
+    async with laboratory(tmp_path, adjust=with_packs(below_kib=below_kib)) as lab:
+        sizes = [1, 4095, 4096, 8191, 8192]
+        versions = [await lab.put(f"k{size}", content("k", size)) for size in sizes]
+        assert [not is_alone(version) for version in versions] == [size < below_kib * 1024 for size in sizes]
 
 
 async def test_a_slow_client_holds_nobody_up(lab: Laboratory) -> None:
@@ -391,6 +439,27 @@ async def test_bodies_of_two_owners_or_storage_classes_share_no_pack(lab: Labora
     }
     assert len(kinds) == len({extent.id for extent in extents})
     assert {extent.layout.tenant_key_id for extent in extents} == {lab.tenant.id, stranger.id}
+
+
+async def test_bodies_of_one_owner_under_two_policies_or_keys_share_no_pack(tmp_path: Path) -> None:
+    async with laboratory(tmp_path, packs=True, adjust=two_policies, put_timeout_seconds=100) as lab:
+        services, other = lab.services, await other_bucket(lab, "same")
+        key = await add_kms_key(services.manifest, services.keyring, lab.clock, lab.tenant, alias="key")
+        kinds = {("standard", lab.tenant.id): (lab.bucket, NOTHING), ("same", lab.tenant.id): (other, NOTHING)}
+        kinds["standard", key.id] = (lab.bucket, ObjectAttributes(encryption=Encryption(kms_key_id=key.id)))
+
+        def one_of_each(name: str) -> list[asyncio.Task[Version]]:
+            return [put(lab, f"{name}{n}", None, attributes, bucket) for n, (bucket, attributes) in enumerate(kinds.values())]
+
+        async with Hanging(lab):
+            first = one_of_each("first")
+            await until(lambda: puts(lab) == 6 * len(kinds))
+            second, third = one_of_each("second"), one_of_each("third")
+            await until(lambda: gathered(lab) == 2 * len(kinds))
+        versions = await asyncio.gather(*first, *second, *third)
+        extents = await services.manifest.load_extents([version.extents[0].id for version in versions])
+        assert [(extent.layout.policy, extent.layout.tenant_key_id) for extent in extents] == list(kinds) * 3
+        assert packs_of(versions) == [1, 1, 1, 2, 2, 2]
 
 
 class Endless(BytesBody, OpenEnded):
