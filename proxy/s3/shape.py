@@ -45,7 +45,7 @@ _OF_CUSTOMERS = "-customer-"  # keys of customers are in no memory longer than t
 
 
 class Head(Struct, frozen=True):
-    """The head of a request that fits a shape. The headers are as `read_headers` returns them."""
+    """The head of a request that fits a shape. `raw_path` is the whole target; the headers are as `read_headers` returns them."""
 
     raw_path: str
     headers: dict[str, str]
@@ -54,7 +54,7 @@ class Head(Struct, frozen=True):
 class Shape:
     """The shape of a head whose claim is in its Authorization header."""
 
-    __slots__ = ("_canonical", "_claim", "_holes", "_names", "_pattern", "_terms", "_written", "method", "query", "raw_query")
+    __slots__ = ("_asked", "_canonical", "_claim", "_holes", "_names", "_pattern", "_terms", "_written", "method", "query", "raw_query")
 
     def __init__(self, method: str, raw_query: str, lines: Iterable[tuple[str, str]], claim: Claim) -> None:
         """Take the lines of a head that was proved: names as sent, values trimmed."""
@@ -64,8 +64,10 @@ class Shape:
         self._written: dict[str, str] = {}
         self._names: list[str] = []
         self._terms = ""
-        opening = re.escape(f"?{raw_query}" if raw_query else "")
-        self._pattern = re.compile(rf"{method} ({_PATH}){opening} HTTP/1\.1\r\n{''.join(self._line(*line) for line in lines)}\r\n")
+        self._asked = f"?{raw_query}" if raw_query else ""
+        self._pattern = re.compile(
+            rf"{method} ({_PATH}){re.escape(self._asked)} HTTP/1\.1\r\n{''.join(self._line(*line) for line in lines)}\r\n"
+        )
         self._canonical, self._holes = self._to_sign(claim.signed_headers)
         self._claim = claim
 
@@ -78,7 +80,7 @@ class Shape:
         headers = self._written.copy()
         headers.update(zip(self._names, values, strict=True))
         headers["authorization"] = self._terms + headers["authorization"]
-        return Head(path, headers)
+        return Head(path + self._asked, headers)
 
     def claim(self, headers: Mapping[str, str]) -> Claim:
         """As `parse_authorization`: but for three values, all claims of a shape say the same."""

@@ -76,9 +76,10 @@ class Visit:
         self.sender, self.tenant = sender, "" if tenant is None else tenant.name
 
     def answered(self, response: Response) -> None:
+        """Note the answer. Of one that was begun, what the client has taken counts; any other is about to be sent whole."""
         self.status = response.status
         if self.request.method != "HEAD":
-            self.sent_bytes = response.length_bytes
+            self.sent_bytes = self.request.outlet.sent_bytes if response.is_begun else response.length_bytes
 
     def outcome(self) -> Answered:
         return Answered(

@@ -74,6 +74,21 @@ def test_requests_are_written_down_with_what_came_of_them(s3: S3Client) -> None:
     assert (fields[19], fields[21]) == ("SigV4", "AuthHeader")
 
 
+def test_as_many_bytes_are_written_down_as_a_client_got(logging: Shardgate, s3: S3Client) -> None:
+    s3.create_bucket(Bucket="counted")
+    s3.put_bucket_logging(Bucket="counted", BucketLoggingStatus={"LoggingEnabled": {"TargetBucket": "logs", "TargetPrefix": "e/"}})
+    size = 64 * 1024 * 1024  # more than lies between here and there
+    s3.put_object(Bucket="counted", Key="large", Body=b"x" * size)
+    with requests.get(s3.generate_presigned_url("list_objects_v2", Params={"Bucket": "counted"}), timeout=PATIENCE_SECONDS) as listing:
+        listed = len(listing.content)
+    url = s3.generate_presigned_url("get_object", Params={"Bucket": "counted", "Key": "large"})
+    with requests.get(url, stream=True, timeout=PATIENCE_SECONDS) as answer:
+        answer.raw.read(1000)
+    told = {(f[6], f[10]): f[11] for f in lines(s3, "e/", ("REST.GET.BUCKET", "-", "200"), ("REST.GET.OBJECT", "large", "200"))}
+    assert int(told["REST.GET.BUCKET", "-"]) == listed
+    assert 1000 <= int(told["REST.GET.OBJECT", "ClientClosed"]) < size
+
+
 def test_forms_and_visitors_of_websites_are_told_apart(logging: Shardgate, s3: S3Client) -> None:
     s3.create_bucket(Bucket="site")
     s3.put_bucket_website(Bucket="site", WebsiteConfiguration={"IndexDocument": {"Suffix": "index.html"}})

@@ -36,9 +36,12 @@ class Line(Protocol):
 
 
 class Outlet:
-    """Takes one response. Raises ConnectionError where the client has gone."""
+    """Takes one response. Raises ConnectionError where the client has gone.
 
-    __slots__ = ("_is_chunked", "_keep_alive", "_line", "_method", "_version")
+    `sent_bytes`: how much of its body the connection has taken.
+    """
+
+    __slots__ = ("_is_chunked", "_keep_alive", "_line", "_method", "_owed_bytes", "_version", "sent_bytes")
 
     def __init__(self, line: Line, method: str, version: HttpVersion, *, keep_alive: bool) -> None:
         self._line = line
@@ -46,6 +49,8 @@ class Outlet:
         self._version = version
         self._keep_alive = keep_alive
         self._is_chunked = False
+        self._owed_bytes = 0  # of the body, that were written and may lie here still
+        self.sent_bytes = 0
 
     async def send(self, response: Response) -> None:
         """Send a response whole, unless it was sent already, and wait until the connection takes more."""
@@ -53,6 +58,8 @@ class Outlet:
             self.put(response)
         if self._line.writing_paused:
             await self.drain()
+        else:
+            self._taken()
 
     def put(self, response: Response) -> None:
         """Hand a response to the connection, whole."""
@@ -62,7 +69,9 @@ class Outlet:
         response.is_begun, response.body = True, b""  # aiohttp keeps a response until the next request, which may never come
         if not body or self._method == "HEAD" or response.status in _BODILESS:
             transport.write(head)
-        elif len(body) <= JOINED_SIZE:
+            return
+        self._owed_bytes = len(body)
+        if len(body) <= JOINED_SIZE:
             transport.write(head + body)
         else:
             transport.writelines((head, body))
@@ -84,11 +93,16 @@ class Outlet:
         """Send pieces of a body of known length, without a copy; tell whether the connection has taken them already."""
         transport = self._transport()
         transport.writelines(pieces)
-        return not transport.get_write_buffer_size()
+        self._owed_bytes += sum(map(len, pieces))
+        if transport.get_write_buffer_size():
+            return False
+        self._taken()
+        return True
 
     async def write(self, data: bytes) -> None:
         """Send a piece of a body, and wait until the connection takes more."""
         self._transport().write(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
+        self._owed_bytes += len(data)
         await self.drain()
 
     async def end(self) -> None:
@@ -102,11 +116,17 @@ class Outlet:
         line = self._line
         assert isinstance(line, BaseProtocol)
         await StreamWriter(line, get_running_loop()).drain()
+        self._taken()
 
     def cut(self) -> None:
         """End the connection at once: what was sent is not whole, and must not look as if it were."""
         if (transport := self._line.transport) is not None:
+            self._owed_bytes = max(self._owed_bytes - transport.get_write_buffer_size(), 0)
+            self._taken()
             transport.abort()
+
+    def _taken(self) -> None:
+        self.sent_bytes, self._owed_bytes = self.sent_bytes + self._owed_bytes, 0
 
     def _transport(self) -> Transport:
         transport = self._line.transport

@@ -151,6 +151,40 @@ async def test_over_tls_a_connection_that_has_sent_all_is_not_paused(tmp_path: P
     writer.close()
 
 
+class _SlowLine(Line):
+    """A connection that takes all but the last `left` bytes."""
+
+    left = 0
+
+    def get_write_buffer_size(self) -> int:
+        return self.left
+
+    def abort(self) -> None:
+        self.closing = True
+
+
+async def test_what_was_sent_is_counted_and_not_what_was_about_to_be() -> None:
+    line = _SlowLine()
+    outlet = Outlet(line, "GET", HttpVersion11, keep_alive=True)
+    outlet.begin(Response(200), length_bytes=1000)
+    assert outlet.pass_on([b"a" * 100, b"b" * 100])
+    line.left = 70
+    assert not outlet.pass_on([b"c" * 100])
+    assert outlet.sent_bytes == 200
+    await outlet.drain()  # it was never full
+    assert outlet.sent_bytes == 300
+    outlet.pass_on([b"d" * 100])
+    outlet.cut()
+    assert outlet.sent_bytes == 330
+
+
+@pytest.mark.parametrize(("method", "status", "counted"), [("GET", 200, 5), ("HEAD", 200, 0), ("GET", 304, 0)])
+async def test_an_answer_that_was_sent_whole_is_counted(method: str, status: int, counted: int) -> None:
+    outlet = Outlet(Line(), method, HttpVersion11, keep_alive=True)
+    await outlet.send(Response(status, body=b"hello"))
+    assert outlet.sent_bytes == counted
+
+
 class _RealLine(BaseProtocol):
     """A connection that has a transport."""
 
