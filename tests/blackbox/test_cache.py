@@ -31,11 +31,13 @@ def test_workers_share_the_directory_and_it_outlives_them(tmp_path: Path) -> Non
         assert _sum(server, r'store_calls_total\{outcome="ok",store=.*verb="get_range"') < ROUNDS * 10
     for file in [path for path in folder.rglob("*") if path.is_file()][::2]:
         file.write_bytes(os.urandom(file.stat().st_size))
+    config.write_text(config.read_text().replace("memory_mib = 0", "memory_mib = 64"))
     with shardgate(tmp_path, config=config, workers=2) as server:
         assert _read(server) == bodies
         until(lambda: _sum(server, r'cache_looks_total\{outcome="spoilt"') > 0)
         until(lambda: _sum(server, r'cache_looks_total\{outcome="directory"') > 0)
         assert _sum(server, r"damage_found_total") == 0
+        until(lambda: _sum(server, "cache_memory_bytes") > 3 * MIB)
 
 
 def _read(server: Shardgate) -> dict[str, bytes]:

@@ -522,6 +522,15 @@ async def test_one_with_a_long_record_leaves_the_pack(lab: Laboratory) -> None:
     assert await lab.get("b") == content("b")
 
 
+async def test_who_leaves_the_pack_is_stored_beside_it(lab: Laboratory) -> None:
+    long = ObjectAttributes(metadata={"x": "m" * 6000})
+    async with Hanging(lab):
+        tasks = [put(lab, "a"), put(lab, "b", attributes=long), put(lab, "c", attributes=long)]
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await until(lambda: puts(lab) == 3 * 6)
+    assert [is_alone(version) for version in await asyncio.gather(*tasks)] == [False, True, True]
+
+
 async def test_a_body_with_much_metadata_pays_for_the_room_of_its_record_in_each_column(lab: Laboratory) -> None:
     held = [0]
     async with Hanging(lab):

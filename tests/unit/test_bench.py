@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -223,6 +224,18 @@ def test_packing_is_cheaper_and_large_objects_are_not_packed() -> None:
     assert packed.total < plain.total
     assert packed.stored_gb == pytest.approx(LOAD.objects * stored / GB)
     assert len(monthly_bills(replace(LOAD, sizes={131072: 1.0}), POLICY, journal, lists, below=131072, beside="AWS")) == 2
+
+
+def test_the_command_tells_each_line_and_of_when_its_prices_are() -> None:
+    command = [sys.executable, "-m", "bench.cost", "--size", "16KiB"]
+    told = subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, text=True).stdout
+    lines = ["packed, 16 together", "not packed", "one bucket at AWS and its replica"]
+    assert [told.count(f"│ {line} ") for line in lines] == [1, 1, 1]
+    lists = read_prices(REPOSITORY / "config/prices.toml")
+    told = " ".join(told.split())
+    assert all(f"{info.provider} {lists[info.provider].as_of}" in told for info in POLICY.stores)
+    bills = json.loads(subprocess.run([*command, "--json"], cwd=REPOSITORY, check=True, capture_output=True, text=True).stdout)
+    assert [bill["name"] for bill in bills] == lines
 
 
 def test_a_port_that_another_process_was_given_and_does_not_listen_on_yet_is_not_given_again(monkeypatch: pytest.MonkeyPatch) -> None:

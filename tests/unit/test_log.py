@@ -176,6 +176,22 @@ def test_what_is_told_is_written_soon_and_in_its_order_whoever_tells(handler: tu
         assert [line for line in lines if line.startswith(name)] == [f"{name} {number}" for number in range(500)]
 
 
+def test_whoever_tells_writes_nothing(handler: tuple[BatchHandler, io.StringIO], monkeypatch: pytest.MonkeyPatch) -> None:
+    batch, stream = handler
+    writers, over, write = set[str](), threading.Event(), stream.write
+
+    def written(text: str) -> int:
+        writers.add(threading.current_thread().name)
+        over.set()
+        return write(text)
+
+    monkeypatch.setattr(stream, "write", written)
+    for number in range(3 * MADE_AT_ONCE):
+        batch.tell("proxy.test", Seen(f"told {number}"))
+    assert over.wait(PATIENCE_SECONDS)
+    assert writers == {"log"}
+
+
 def test_what_cannot_be_put_into_words_costs_nobody_else_a_line(
     handler: tuple[BatchHandler, io.StringIO], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from proxy.manifest.records import AccessKeyId
 from proxy.s3.errors import S3Error
 from proxy.s3.evidence import evidence_of_request
+from proxy.server.identity import auth
 from proxy.server.identity.auth import Authenticator, Sender, _SigningKeys, hoisted_headers
 from proxy.tenancy import Credentials, add_tenant
 from tests.blackbox.signer import Signer
@@ -127,6 +128,22 @@ async def test_who_is_let_in_today_is_let_in_tomorrow(door: Door, way: str) -> N
     await door.ask(way)
     door.lab.clock.advance(24 * 3600)
     await door.ask(way)
+
+
+async def test_the_key_of_a_day_is_derived_once(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    derived, derive = list[str](), auth.signing_key
+
+    def counted(secret: str, date: str, region: str, service: str) -> bytes:
+        derived.append(date)
+        return derive(secret, date, region, service)
+
+    monkeypatch.setattr(auth, "signing_key", counted)
+    for way in ("header", "address", "header"):
+        await door.ask(way)
+    assert len(derived) == 1
+    door.lab.clock.advance(24 * 3600)
+    await door.ask("header")
+    assert len(set(derived)) == len(derived) == 2
 
 
 def test_remembered_keys_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

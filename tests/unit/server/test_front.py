@@ -100,6 +100,8 @@ async def test_a_plain_request_is_answered_without_aiohttp(endpoint: Endpoint, d
         PUT.replace(b"Host", b"Expect: 100-continue\r\nHost"),
         b"PUT /b/k HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
         PUT.replace(b"1.1", b"1.0"),
+        PUT.replace(b"1.1", b"1.0").replace(b"Host", b"Connection: keep-alive\r\nHost"),
+        PUT.replace(b"Host", b"Connection: upgrade\r\nUpgrade: h2c\r\nHost"),
         PUT.replace(b"Host", b"Connection: close\r\nHost"),
         PUT.replace(b"PUT", b"PATCH"),
         PUT + GET,
@@ -138,6 +140,21 @@ async def test_what_comes_while_a_request_is_answered_waits_and_is_not_read_on(e
     answers = await wire.settled()
     assert [method for method, _, _ in desk.asked] == ["GET"] + ["PUT"] * 1000
     assert answers.count(b"HTTP/1.1 200 OK\r\n") == answers.count(b"\r\n\r\n<") == 1001
+
+
+async def test_what_comes_while_aiohttp_answers_is_answered_behind_it(endpoint: Endpoint, desk: Desk) -> None:
+    wire = await connected(endpoint)
+    desk.open.clear()
+    await wire.give([b"PUT /b/k HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"])
+    await _turns()
+    await wire.give([GET.replace(b"/b/k", b"/b/n")])
+    await _turns()
+    assert [path for _, path, _ in desk.asked] == ["/b/k"]
+    assert not wire.sent
+    desk.open.set()
+    answers = await wire.settled()
+    assert [path for _, path, _ in desk.asked] == ["/b/k", "/b/n"]
+    assert answers.index(b"<hello>") < answers.index(b"<>")
 
 
 @pytest.mark.parametrize("split", range(1, len(GET)))
