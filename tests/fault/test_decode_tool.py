@@ -16,11 +16,13 @@ from msgspec.structs import replace
 
 from proxy.codec.customer import CustomerKey
 from proxy.config import JournalConfig
+from proxy.engine.repack.rewriting import SlotRewriter
 from proxy.manifest.drafts import CompletedPart, Conditions
 from proxy.manifest.records import Bucket, BucketName, Encryption, ObjectAttributes, ObjectKey
 from proxy.tenancy import add_kms_key
+from tests.fault.test_recover import ALL
 from tests.laboratory import ROOT, BytesBody, Laboratory, laboratory
-from tests.packing import commit_pack, drafts_of, put_pack, store_pack
+from tests.packing import bodies, commit_pack, delete, drafts_of, put_pack, repack, store_pack
 from tests.patience import PATIENCE_SECONDS
 
 TOOL = ROOT / "tools/shardgate-decode.py"
@@ -294,6 +296,29 @@ async def test_it_finds_what_lies_in_packs_whole_and_without_two_stores(tmp_path
     assert {key: (output / "bucket" / key).read_bytes() for key in expected} == expected
     listed = decode(packages, data, "--list", stores=stores).stdout
     assert {line.split("\t")[2] for line in listed.splitlines()[1:]} == expected.keys()
+
+
+async def test_what_was_deleted_while_it_was_stored_anew_does_not_come_back(
+    tmp_path: Path, packages: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new pack is there whole, and only its label tells of it: the process died before its slots were exchanged."""
+    async with laboratory(tmp_path / "old", journal=ALL) as lab:
+        objects = bodies(700, 4096, 9000, 10_000)
+        await put_pack(lab, objects)
+        await delete(lab, "k2", "k3")
+
+        async def die(*_: object) -> None:
+            await delete(lab, "k0")
+            raise RuntimeError("the process dies")
+
+        monkeypatch.setattr(SlotRewriter, "_exchange", die)
+        with pytest.raises(RuntimeError, match="dies"):
+            await repack(lab)
+        data = snapshot(tmp_path / "old", tmp_path / "copy")
+    output = tmp_path / "out"
+    assert decode(packages, data, "--output", str(output)).returncode == 0
+    assert index_of(output) == {("bucket", "k1"): ("whole", "bucket/k1")}
+    assert (output / "bucket/k1").read_bytes() == objects["k1"]
 
 
 async def test_a_pack_is_read_around_a_store_that_spoils_it(tmp_path: Path, packages: Path) -> None:
