@@ -28,7 +28,7 @@ from proxy.stores.cached_names import find_open_cached
 from proxy.stores.convoy import Convoy, Ride
 from proxy.stores.direct import UNSYNCED_DIRECT_SIZE
 from proxy.stores.kept_files import AT_ONCE_SIZE, KeptFiles, OpenFile, files_to_keep, folders_to_keep
-from proxy.stores.protocol import ShardName, StoreInfo
+from proxy.stores.protocol import MAX_SHARD_SIZE, ShardName, StoreInfo
 from proxy.stores.root import EXHAUSTED, Directory, HeldRoot, Root, in_words
 from proxy.stores.shard_file import ShardFiles, open_shard, read_range
 from proxy.stores.stale import remove_stale
@@ -137,7 +137,7 @@ class DirectoryStore:
 
     async def get(self, name: ShardName) -> bytes:
         self._check(name)
-        return await self._run(lambda root, _: self._read(root, name, 0, None), reading=name)
+        return await self._run(lambda root, _: self._whole(root, name), reading=name)
 
     async def list(self, prefix: str = "") -> AsyncIterator[tuple[ShardName, int]]:
         # One folder a call: the answer is never whole in memory, and other calls get their turn between.
@@ -238,17 +238,21 @@ class DirectoryStore:
         root.folders.add(folder)
         return opened
 
-    def _read(self, root: HeldRoot, name: str, start: int, length: int | None) -> bytes:
-        return self._data(_opened(root, name), name, start, length)
+    def _whole(self, root: HeldRoot, name: str) -> bytes:
+        file = _opened(root, name)
+        size = os.fstat(file.descriptor).st_size
+        if size > MAX_SHARD_SIZE:
+            raise StoreUnavailable(self.info.name, f"offers {size} bytes as {name}: no shard is that large")
+        return self._data(file, name, 0, size)
 
     def _read_and_keep(self, root: HeldRoot, name: str, start: int, length: int) -> tuple[bytes, OpenFile]:
         file = _opened(root, name)
         return self._data(file, name, start, length), file
 
-    def _data(self, file: OpenFile, name: str, start: int, length: int | None) -> bytes:
+    def _data(self, file: OpenFile, name: str, start: int, length: int) -> bytes:
         data = read_range(file.descriptor, start, length)
         if data is None:
-            raise ShardTruncated(self.info.name, f"shard {name} ends before byte {start + (length or 0)}")
+            raise ShardTruncated(self.info.name, f"shard {name} ends before byte {start + length}")
         return data
 
     def _tidy(self) -> None:

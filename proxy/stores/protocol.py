@@ -10,6 +10,8 @@ import msgspec
 StoreName = NewType("StoreName", str)
 ShardName = NewType("ShardName", str)
 
+MAX_SHARD_SIZE = 32 * 1024 * 1024  # twice that of a whole segment in one shard
+
 
 class Prices(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A provider's price list, in US dollars."""
@@ -60,7 +62,7 @@ class Store(Protocol):
         ...
 
     async def get(self, name: ShardName) -> bytes | memoryview:
-        """Return the whole shard."""
+        """Return the whole shard. What is larger than `MAX_SHARD_SIZE` is none, is not read, and raises `StoreUnavailable`."""
         ...
 
     def list(self, prefix: str = "") -> AsyncIterator[tuple[ShardName, int]]:

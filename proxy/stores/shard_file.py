@@ -82,12 +82,11 @@ def open_shard(folder: Directory, name: str) -> int:
     return os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder.descriptor)
 
 
-def read_range(descriptor: int, start: int, length: int | None) -> bytes | None:
-    """Return exactly `length` bytes from `start`, all of the file if it is None; None if the file ends earlier."""
-    wanted = os.fstat(descriptor).st_size if length is None else length
-    data = os.pread(descriptor, wanted, start)
-    while len(data) < wanted:
-        more = os.pread(descriptor, wanted - len(data), start + len(data))
+def read_range(descriptor: int, start: int, length: int) -> bytes | None:
+    """Return exactly `length` bytes from `start`; None if the file ends earlier."""
+    data = os.pread(descriptor, length, start)
+    while len(data) < length:
+        more = os.pread(descriptor, length - len(data), start + len(data))
         if not more:
             return None
         data += more

@@ -20,7 +20,7 @@ from obstore import exceptions
 from obstore.store import AzureStore, GCSStore, MemoryStore, S3Store
 
 from proxy.errors import ConfigError, ShardMissing, ShardTruncated, StoreError, StoreRejected, StoreUnavailable
-from proxy.stores.protocol import ShardFacts, ShardName, StoreInfo
+from proxy.stores.protocol import MAX_SHARD_SIZE, ShardFacts, ShardName, StoreInfo
 
 if TYPE_CHECKING:
     from obstore import GetResult
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 # botocore renews what expires at least 10 minutes before it does, and obstore asks again 5 minutes before this has passed. Its default of
 # 30 minutes would go on using keys of an instance role after their end.
 CREDENTIALS_TTL = timedelta(minutes=10)
-
-MAX_SHARD_SIZE = 32 * 1024 * 1024  # twice that of a whole segment in one shard
 
 _FAILURES = (exceptions.BaseError, OSError)  # what is not found comes as Python's own FileNotFoundError
 _REJECTED = (

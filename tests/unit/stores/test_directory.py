@@ -58,6 +58,14 @@ def store(request: pytest.FixtureRequest, root: Path, opened: Opener) -> Directo
     return opened(root, fsync=request.param)
 
 
+async def test_what_is_larger_than_any_shard_is_not_read(store: DirectoryStore, root: Path) -> None:
+    await store.put(NAME, [b"shard"])
+    os.truncate(root / NAME, 1024**4)  # a hole takes no room on the disk, and all of it in memory
+    with pytest.raises(StoreUnavailable, match="no shard is that large"):
+        await store.get(NAME)
+    assert await store.get_range(NAME, 0, 5) == b"shard"
+
+
 def _has_folders_apart(folder: Path) -> bool:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
