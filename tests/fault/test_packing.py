@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from proxy.codec.customer import CustomerKey
 from proxy.codec.format import MAX_PACK_SIZE, MAX_PACK_SLOTS, MAX_TABLE_SIZE, is_shard_name
 from proxy.config import Config
+from proxy.engine.packing.departures import Pace
 from proxy.engine.packing.pack import Packer
 from proxy.engine.packing.packable import Arrived
 from proxy.engine.tasks import BackgroundTasks
@@ -691,3 +692,22 @@ async def test_packs_are_counted(tmp_path: Path) -> None:
         await asyncio.gather(put(lab, "a"), put(lab, "b"))
         assert sum(slots for slots, _ in counted) == 2
         assert sum(size for _, size in counted) == 2 * SMALL
+
+
+@pytest.mark.parametrize("are_nearby", [False, True])
+async def test_on_a_busy_machine_bodies_gather_though_packs_take_long(lab: Laboratory, are_nearby: bool) -> None:
+    """Packs that take as long as from afar are not taken to be, if their stores are known to be in this machine."""
+    packer = lab.services.engine._packer
+    assert isinstance(packer, Packer)
+    packer._paces["standard"] = Pace(usual_seconds=10.0)
+    for store in lab.services.fleet.stores.values():
+        store.is_nearby = are_nearby
+    async with Hanging(lab):
+        tasks = [put(lab, "first")]
+        await until(lambda: puts(lab) == 6)
+        tasks += [put(lab, "second"), put(lab, "third")]
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await until(lambda: gathered(lab) == 2 if are_nearby else puts(lab) == 12)
+        await turns()
+        assert puts(lab) == (6 if are_nearby else 12)
+    await asyncio.gather(*tasks)

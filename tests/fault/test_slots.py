@@ -314,6 +314,17 @@ async def test_what_a_store_has_in_memory_is_read_without_a_request_and_without_
     assert lab.services.budget.held_bytes == 0
 
 
+async def test_a_store_that_is_left_out_is_not_read_from_memory_either(lab: Laboratory) -> None:
+    pack = await store_pack(lab, _bodies())
+    await _read_twice_at_once(pack)
+    own = pack.store_of_slot(0)
+    for _ in range(3):
+        lab.services.fleet[own].overtaken("get_range")
+    before = lab.stores[own].calls["read_at_once"]
+    assert await pack.read(0) == pack.bodies[0]
+    assert lab.stores[own].calls["read_at_once"] == before
+
+
 @pytest.mark.parametrize("fault", LYING)
 async def test_a_lie_from_memory_is_no_better_than_one_from_afar(lab: Laboratory, fault: str) -> None:
     pack = await store_pack(lab, _bodies())
