@@ -35,6 +35,7 @@ from proxy.engine.reading.read import Reader
 from proxy.engine.tasks import BackgroundTasks
 from proxy.engine.throttle import Throttle
 from proxy.engine.workers import Runner, Worker
+from proxy.engine.writing.delivery import Delivery
 from proxy.engine.writing.filling import CodingThreads, Filler, segment_memory
 from proxy.engine.writing.intents import IntentLedger
 from proxy.engine.writing.quorum import ShardPutter
@@ -235,14 +236,14 @@ async def _open_parts(opened: AsyncExitStack, ground: _Ground, cache: SealedCach
 
 def _make_engine(parts: Parts, budget: Budget, manifest: Manifest, record_pack: RecordPack) -> Engine:
     """Return the engine for requests; its `manifest` may answer later than that of the parts, when the journal has what was done."""
-    ledger, threads, putter, stragglers, tasks = parts.ledger, parts.threads, parts.putter, parts.stragglers, parts.tasks
-    filler, late = Filler(ledger=ledger, budget=budget, threads=parts.coding), LatePuts(budget)
-    writer = Writer(ledger=ledger, filler=filler, putter=putter, stragglers=stragglers, late=late, tasks=tasks)
-    pack_putter = PackPutter(ledger=ledger, threads=threads, putter=putter, stragglers=stragglers, late=late, tasks=tasks)
+    ledger, tasks = parts.ledger, parts.tasks
+    filler = Filler(ledger=ledger, budget=budget, threads=parts.coding)
+    delivery = Delivery(ledger=ledger, putter=parts.putter, stragglers=parts.stragglers, late=LatePuts(budget), tasks=tasks)
+    pack_putter = PackPutter(ledger=ledger, threads=parts.threads, delivery=delivery)
     return Engine(
         manifest=manifest,
         keyring=parts.keyring,
-        writer=writer,
+        writer=Writer(filler=filler, delivery=delivery),
         packer=_packer(parts, PackCarrier(pack_putter, budget, tasks, record=record_pack), budget),
         reader=parts.reader,
         policies=parts.policies,

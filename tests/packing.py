@@ -21,6 +21,7 @@ from proxy.engine.memory.budget import Budget
 from proxy.engine.packing.pack import Packer
 from proxy.engine.packing.pack_segment import PackKind, PackPutter, StoredSegment, pack_geometry, pack_memory
 from proxy.engine.repack.worker import SETTLED_MS
+from proxy.engine.writing.delivery import Delivery
 from proxy.engine.writing.stragglers import LatePuts
 from proxy.manifest.drafts import PackedDraft, VersionDraft
 from proxy.manifest.packs import Pack
@@ -236,11 +237,11 @@ def _draft(lab: Laboratory, bucket: Bucket, key: str, data: bytes, attributes: O
 
 def _putter(lab: Laboratory) -> PackPutter:
     parts = lab.services.parts
-    return PackPutter(
+    delivery = Delivery(
         ledger=parts.ledger,
-        threads=parts.threads,
         putter=parts.putter,
         stragglers=parts.stragglers,
         late=LatePuts(Budget(MEMORY, wait_seconds=1)),
         tasks=parts.tasks,
     )
+    return PackPutter(ledger=parts.ledger, threads=parts.threads, delivery=delivery)

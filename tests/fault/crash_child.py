@@ -82,13 +82,13 @@ class Steps:
 
 
 async def write(lab: Laboratory, steps: Steps) -> None:
-    lab.services.engine._writer._ledger._free.clear()  # so that the lease is a step, too
+    lab.services.parts.ledger._free.clear()  # so that the lease is a step, too
     steps.armed = True
     await lab.put("k", NEW)
 
 
 async def pack(lab: Laboratory, steps: Steps) -> None:
-    lab.services.engine._writer._ledger._free.clear()
+    lab.services.parts.ledger._free.clear()
     steps.armed = True
     await asyncio.gather(*(lab.put_promptly(key, PACKED) for key in ("k", *BESIDE)))
     await lab.settled()
@@ -97,7 +97,7 @@ async def pack(lab: Laboratory, steps: Steps) -> None:
 async def merge(lab: Laboratory, steps: Steps) -> None:
     for key, data in SMALL_PACKS.items():
         await put_pack(lab, {key: data})
-    lab.services.engine._writer._ledger._free.clear()
+    lab.services.parts.ledger._free.clear()
     steps.armed = True
     await repack(lab)
     await lab.collect()

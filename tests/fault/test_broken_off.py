@@ -96,7 +96,7 @@ async def test_a_commit_runs_to_its_end_though_its_client_is_gone(lab: Laborator
     await begun.wait()
     await _cancelled(put)
     go_on.set()
-    await lab.services.engine._writer._tasks.drain(PATIENCE_SECONDS)
+    await lab.services.parts.tasks.drain(PATIENCE_SECONDS)
     await lab.collect()
     assert await lab.get("k") == b"data" * 1000
 
@@ -132,7 +132,7 @@ async def test_a_late_put_counts_as_stored_only_if_it_was(lab: Laboratory, size:
     late.put = put_late  # type: ignore[method-assign]
     versions = await put_promptly_together(lab, some_objects(lab, size))
     go_on.set()
-    await lab.services.engine._writer._tasks.drain(PATIENCE_SECONDS)
+    await lab.services.parts.tasks.drain(PATIENCE_SECONDS)
     (segment,) = (await extent_of(lab, versions)).layout.segments
     assert [segment.stores[index] for index in segment.missing] == ([late.info.name] if fails else [])
 

@@ -31,7 +31,7 @@ async def lab(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[L
 
 
 def ledger_of(lab: Laboratory) -> IntentLedger:
-    return lab.services.engine._writer._ledger
+    return lab.services.parts.ledger
 
 
 async def revoke_as_another_worker(lab: Laboratory) -> int:

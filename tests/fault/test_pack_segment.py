@@ -16,6 +16,7 @@ from proxy.codec.segment import SegmentKeys, open_segment
 from proxy.codec.slots import Slot, SlotContent, arrange, compose, decode_table
 from proxy.engine.memory.budget import Budget
 from proxy.engine.packing.pack_segment import PackKind, PackPutter, StoredSegment, pack_geometry, pack_memory
+from proxy.engine.writing.delivery import Delivery
 from proxy.engine.writing.stragglers import LatePuts
 from proxy.errors import IntentRevoked, ManifestUnavailable, NotEnoughShards
 from proxy.manifest.drafts import VersionDraft
@@ -43,14 +44,10 @@ class Packing:
         self.budget = Budget(64 * 2**20, wait_seconds=1)
         policy = lab.services.policies["standard"]
         self.kind = PackKind(policy=policy, scheme=policy.scheme, cipher=lab.services.keyring.tenant_cipher(lab.tenant))
-        self.putter = PackPutter(
-            ledger=parts.ledger,
-            threads=parts.threads,
-            putter=parts.putter,
-            stragglers=parts.stragglers,
-            late=LatePuts(self.budget),
-            tasks=parts.tasks,
+        delivery = Delivery(
+            ledger=parts.ledger, putter=parts.putter, stragglers=parts.stragglers, late=LatePuts(self.budget), tasks=parts.tasks
         )
+        self.putter = PackPutter(ledger=parts.ledger, threads=parts.threads, delivery=delivery)
 
     async def store(self, what: Sequence[SlotContent]) -> StoredSegment:
         arrangement = arrange(what, compose([len(content.plaintext) for content in what], self.kind.scheme.k))

@@ -26,7 +26,6 @@ from proxy.engine.throttle import Throttle
 from proxy.engine.writing.body import Digests
 from proxy.engine.writing.destination import Destination
 from proxy.engine.writing.filling import Filler, segment_memory
-from proxy.engine.writing.stragglers import LatePuts
 from proxy.engine.writing.write import Writer
 from proxy.keyring import TenantCipher
 from proxy.manifest.campaigns import Exchanged, ExtentUser
@@ -73,8 +72,8 @@ class Rewriter:
     def _writer(self, memory_bytes: int) -> Writer:
         """Return a writer that shares a part of the background's memory among the segments of one extent, and takes none of clients'."""
         means, budget = self._means, Budget(int(memory_bytes / LARGE_SHARE) + 1, wait_seconds=self._means.wait_seconds)
-        filler, late = Filler(ledger=means.ledger, budget=budget, threads=means.coding), LatePuts(budget)
-        return Writer(ledger=means.ledger, filler=filler, putter=means.putter, stragglers=means.stragglers, late=late, tasks=means.tasks)
+        filler = Filler(ledger=means.ledger, budget=budget, threads=means.coding)
+        return Writer(filler=filler, delivery=means.delivery(budget))
 
     async def _last_label(self, extent: Extent, cipher: TenantCipher) -> Label:
         """Read the label that carries the record of whoever stored the extent first."""

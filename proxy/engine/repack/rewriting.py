@@ -33,7 +33,6 @@ from proxy.engine.repack.bundles import Bundle, LiveSlot
 from proxy.engine.repack.gathering import USERS
 from proxy.engine.repack.reading import PackReader
 from proxy.engine.writing.filling import segment_memory
-from proxy.engine.writing.stragglers import LatePuts
 from proxy.errors import ExtentMissing, IntegrityError, NotEnoughShards
 from proxy.keyring import TenantCipher
 from proxy.manifest.packs import SlotMove, SlotPlace, SlotUser
@@ -97,14 +96,7 @@ class SlotRewriter:
 
     def _writing(self, kind: PackKind, memory_bytes: int, stored_anew: int) -> _Writing:
         budget = Budget(memory_bytes, wait_seconds=self._means.wait_seconds)
-        putter = PackPutter(
-            ledger=self._means.ledger,
-            threads=self._means.threads,
-            putter=self._means.putter,
-            stragglers=self._means.stragglers,
-            late=LatePuts(budget),
-            tasks=self._means.tasks,
-        )
+        putter = PackPutter(ledger=self._means.ledger, threads=self._means.threads, delivery=self._means.delivery(budget))
         return _Writing(kind, budget, putter, stored_anew)
 
     async def _read(self, bundle: Bundle, cipher: TenantCipher, done: Rewritten) -> list[_Piece]:

@@ -32,10 +32,10 @@ class BodySegments:
     def __init__(
         self, policy: Policy, scheme: Scheme, cipher: TenantCipher, *, keystream: Keystream | None = None, customer_salt: bytes = b""
     ) -> None:
+        self.policy = policy
         self.scheme = scheme
-        self._policy = policy.name
+        self.cipher = cipher
         self.data_key, self._wrapped_key = cipher.new_data_key()
-        self._tenant_key_id = cipher.key_id
         self._keystream = keystream
         self._customer_salt = customer_salt
         self._segments: list[BegunSegment] = []
@@ -47,7 +47,7 @@ class BodySegments:
     def begin(self, segment_id: SegmentId, geometry: SegmentGeometry, held: Grant) -> SegmentKeys:
         """Add the next segment, and return its keys."""
         self._segments.append(BegunSegment(segment_id, geometry.size, held))
-        return SegmentKeys(geometry, segment_id=segment_id, data_key=self.data_key, tenant_key_id=self._tenant_key_id)
+        return SegmentKeys(geometry, segment_id=segment_id, data_key=self.data_key, tenant_key_id=self.cipher.key_id)
 
     def seal(self, sealer: SegmentSealer, plaintext: Sequence[memoryview]) -> None:
         """Code and seal the body's next bytes, perhaps in a worker thread: one call at a time, in order."""
@@ -70,10 +70,10 @@ class BodySegments:
         return (
             Layout(
                 size=size,
-                policy=self._policy,
+                policy=self.policy.name,
                 k=self.scheme.k,
                 m=self.scheme.m,
-                tenant_key_id=self._tenant_key_id,
+                tenant_key_id=self.cipher.key_id,
                 wrapped_key=self._wrapped_key,
                 customer_salt=self._customer_salt,
                 segments=tuple(_segment_record(segment) for segment in self._segments),

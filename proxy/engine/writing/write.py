@@ -21,71 +21,40 @@ has settled are skipped, so nothing visible is ever queued for deletion.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
 from traceback import clear_frames
-from typing import Generic
 
 from msgspec import msgpack
 
 from proxy.codec.geometry import SegmentGeometry
-from proxy.codec.label import Label, encode_label
-from proxy.codec.segment import SegmentSealer
-from proxy.engine.tasks import BackgroundTasks
 from proxy.engine.writing.body import Body
 from proxy.engine.writing.cut import Cut
+from proxy.engine.writing.delivery import Delivery
 from proxy.engine.writing.destination import Committed, Destination, Recorded
 from proxy.engine.writing.filling import Filler
-from proxy.engine.writing.intents import IntentLedger
 from proxy.engine.writing.plaintext import Plaintext
-from proxy.engine.writing.quorum import Placed, ShardPutter
 from proxy.engine.writing.segments import BodySegments
-from proxy.engine.writing.stragglers import LatePuts, Stragglers
-from proxy.errors import ProxyError
-from proxy.manifest.records import GarbageSegment, Layout
-
-logger = logging.getLogger(__name__)
+from proxy.manifest.records import ExtentId, Layout, Settlement
 
 SEGMENTS_IN_FLIGHT = 2  # of one body, besides the one that fills: a distant store's round trip is hidden
-
-
-@dataclass(frozen=True, slots=True)
-class _Stored(Generic[Recorded]):
-    """A body whose shards are in the stores, and nowhere visible yet."""
-
-    recorded: Recorded
-    layouts: tuple[Layout, ...]
-    placed: list[Placed]
 
 
 class Writer:
     """Stores bodies and commits them."""
 
-    def __init__(
-        self,
-        *,
-        ledger: IntentLedger,
-        filler: Filler,
-        putter: ShardPutter,
-        stragglers: Stragglers,
-        late: LatePuts,
-        tasks: BackgroundTasks,
-    ) -> None:
-        self._ledger = ledger
+    def __init__(self, *, filler: Filler, delivery: Delivery) -> None:
         self._filler = filler
-        self._putter = putter
-        self._stragglers = stragglers
-        self._tasks = tasks
-        self._late = late
+        self._delivery = delivery
 
     async def write(self, destination: Destination[Recorded, Committed], body: Body) -> Committed:
         """Store a body, and make it visible. On any failure, what was stored is queued for deletion."""
-        stored = await self._store(destination, body)
-        return await self._tasks.run(self._commit(destination, stored))
+        segments, recorded = await self._store(destination, body)
+        commit = partial(_commit, destination, recorded, segments.layouts(body.size_bytes))
+        return await self._delivery.commit(segments.placed, commit)
 
-    async def _store(self, destination: Destination[Recorded, Committed], body: Body) -> _Stored[Recorded]:
+    async def _store(self, destination: Destination[Recorded, Committed], body: Body) -> tuple[BodySegments, Recorded]:
         segments = BodySegments(
             destination.policy,
             destination.scheme,
@@ -98,10 +67,9 @@ class Writer:
         except BaseException as error:
             # Whatever the body is read from may keep its error, as aiohttp does, and with it the segment that these frames filled.
             clear_frames(error.__traceback__)
-            unplaced = [GarbageSegment(id=segment_id) for segment_id in segments.give_up()]
-            await self._tasks.run(self._discard(segments.placed, unplaced))
+            await self._delivery.give_up(segments)
             raise
-        return _Stored(recorded, segments.layouts(body.size_bytes), segments.placed)
+        return segments, recorded
 
     async def _store_segments(self, destination: Destination[Recorded, Committed], segments: BodySegments, body: Body) -> Recorded:
         plaintext = Plaintext(body.chunks())
@@ -116,7 +84,7 @@ class Writer:
                 if cut.ended:
                     recorded = destination.record(body.finish(), body.size_bytes)
                 label = destination.label(number, offset, msgpack.encode(recorded) if recorded is not None else b"")
-                upload = self._upload(destination, segments, label, sealer)
+                upload = self._delivery.put(segments, sealer, label)
                 del sealer  # the upload's now: kept here, it would lie in memory while the next one waits for the budget
                 if cut.ended and not uploads:
                     await upload  # nothing goes on beside it
@@ -136,35 +104,10 @@ class Writer:
             await asyncio.gather(*uploads, return_exceptions=True)
             await plaintext.close()
 
-    async def _upload(
-        self, destination: Destination[Recorded, Committed], segments: BodySegments, label: Label, sealer: SegmentSealer
-    ) -> None:
-        segment, scheme = segments[label.segment], destination.scheme
-        wrapped_shares = destination.cipher.share_data_key(segments.data_key, sealer.keys)
-        shards = sealer.shards(label=encode_label(label), wrapped_shares=wrapped_shares)
-        segment.footer_size = len(shards[0][-1])
-        del sealer  # it has the cells, too
-        placed = segment.placed = await self._putter.put(destination.policy, scheme, segment.id, shards)
-        share = segment.held.size_bytes // scheme.n
-        segment.held.keep(share * len(placed.tail))
-        self._late.keep(placed.tail.values(), segment.held, share)
 
-    async def _commit(self, destination: Destination[Recorded, Committed], stored: _Stored[Recorded]) -> Committed:
-        segment_ids = [placed.segment_id for placed in stored.placed]
-        try:
-            committed = await destination.commit(stored.recorded, stored.layouts, self._ledger.settlements(segment_ids))
-        except BaseException:
-            await self._discard(stored.placed, ())
-            raise
-        self._ledger.forget(segment_ids)
-        for extent in committed.extents[:1]:  # the one that the body became; an empty body has none
-            self._stragglers.adopt(extent.id, stored.placed)
-        return committed
-
-    async def _discard(self, placed: Sequence[Placed], unplaced: Sequence[GarbageSegment]) -> None:
-        await self._stragglers.disown(placed)
-        garbage = [*(segment.garbage() for segment in placed), *unplaced]
-        try:
-            await self._ledger.abandon(garbage)
-        except ProxyError as error:  # the ledger tries again as long as this worker lives; after that the lease expires
-            logger.warning("cannot queue %d segments of a failed write for deletion now: %s", len(garbage), error)
+async def _commit(
+    destination: Destination[Recorded, Committed], recorded: Recorded, layouts: tuple[Layout, ...], settlements: Sequence[Settlement]
+) -> tuple[ExtentId | None, Committed]:
+    """Make a body visible; return the extent that it has become, an empty one none."""
+    committed = await destination.commit(recorded, layouts, settlements)
+    return next((extent.id for extent in committed.extents), None), committed

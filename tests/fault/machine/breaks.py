@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -25,6 +26,8 @@ from proxy.engine.packing.packable import read_whole
 from proxy.engine.recover.history import HistoryReplay
 from proxy.engine.recover.labelled import LabelledRecovery
 from proxy.engine.verbs.objects import ObjectVerbs
+from proxy.engine.writing import write
+from proxy.engine.writing.delivery import Delivery
 from proxy.engine.writing.destination import VersionDestination
 from proxy.engine.writing.intents import IntentLedger
 from proxy.engine.writing.write import Writer
@@ -79,13 +82,13 @@ def reuse_a_name() -> AbstractContextManager[object]:
 @contextmanager
 def commit_twice() -> Iterator[None]:
     """A commit is made again for good measure, as if its answer had been lost, without the ids that make it count once."""
-    commit = Writer._commit
+    commit = write._commit
 
-    async def twice(self: Any, destination: Any, stored: Any) -> Any:
-        await destination.commit(stored.recorded, stored.layouts, ())
-        return await commit(self, destination, stored)
+    async def twice(destination: Any, recorded: Any, layouts: Any, settlements: Any) -> Any:
+        await destination.commit(recorded, layouts, ())
+        return await commit(destination, recorded, layouts, settlements)
 
-    with patch.object(Writer, "_commit", twice):
+    with patch.object(write, "_commit", twice):
         yield
 
 
@@ -109,17 +112,19 @@ def serve_unverified() -> AbstractContextManager[object]:
 
 def acknowledge_before_the_commit() -> AbstractContextManager[object]:
     """A PUT is answered while its commit is still under way."""
-    write = Writer.write
+    in_order = Writer.write
 
-    async def commit_some_time(writer: Any, destination: Any, stored: Any) -> None:
+    async def commit_some_time(delivery: Delivery, placed: Any, commit: Any) -> None:
         with suppress(ProxyError):  # nobody waits for it
-            await writer._commit(destination, stored)
+            await delivery.commit(placed, commit)
 
     async def early(self: Any, destination: Any, body: Any) -> Any:
         if not isinstance(destination, VersionDestination):
-            return await write(self, destination, body)
-        stored = await self._store(destination, body)
-        self._tasks.start(commit_some_time(self, destination, stored))
+            return await in_order(self, destination, body)
+        segments, recorded = await self._store(destination, body)
+        commit = partial(write._commit, destination, recorded, segments.layouts(body.size_bytes))
+        delivery = self._delivery
+        delivery._tasks.start(commit_some_time(delivery, segments.placed, commit))
         keeps_versions = destination.bucket.versioning == "Enabled"
         return SimpleNamespace(id=destination.version_id if keeps_versions else NULL_VERSION)
 
