@@ -87,8 +87,3 @@ def _measure(turns: Sequence[Turn]) -> Measure:
         requests=None if requests is None else requests / operations,
         errors=tuple(error for turn in turns for error in turn.errors),
     )
-
-
-def _megabytes_per_second(turns: Sequence[Turn]) -> float | None:
-    rates = [turn.moved_bytes / turn.seconds / 1e6 for turn in turns if turn.moved_bytes is not None]
-    return statistics.median(rates) if rates else None

@@ -553,7 +553,6 @@ class Hand:
     buckets: int
     shards: int = 0
     most: int = 0  # different shards of one segment
-    most_segment: str = ""
     most_k: int = 0  # of the segment that is nearest to being read
     broken: int = 0
 
@@ -725,7 +724,7 @@ class _Count:
         """Note what a hand has of a segment; tell whether that breaks the rule."""
         hand.shards += len(indexes)
         if (len(indexes) - k, len(indexes)) > (hand.most - hand.most_k, hand.most) or not hand.most_k:
-            hand.most, hand.most_k, hand.most_segment = len(indexes), k, segment.hex()
+            hand.most, hand.most_k = len(indexes), k
         broken = len(indexes) >= k and hand.ruled
         if broken:
             hand.broken += 1

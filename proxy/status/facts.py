@@ -45,10 +45,6 @@ class StoreFacts(Struct, frozen=True, kw_only=True):
     damaged: dict[str, int] = {}  # shards on record, by what is wrong
     garbage: int = 0
 
-    @property
-    def up(self) -> bool:
-        return not self.error
-
 
 class PolicyFacts(Struct, frozen=True, kw_only=True):
     """What a policy comes to without the stores that are down. `spare`: how many more shards of a whole segment may be lost."""

@@ -78,23 +78,15 @@ class Store(Protocol):
         ...
 
 
-@runtime_checkable
-class QuickStore(Store, Protocol):
-    """A store that may have a range in this machine's memory."""
-
-    def read_at_once(self, name: ShardName, start: int, length: int) -> memoryview | bytes | None:
-        """As `get_range`, if nothing at all has to be waited for; else None, whatever the reason: who asks has others to ask yet.
-
-        It has no deadline and takes no turn, so it must not block.
-        """
-        ...
-
-
 ReadAtOnce = Callable[[ShardName, int, int], memoryview | bytes | None]
 
 
 def reads_at_once(store: Store) -> ReadAtOnce:
-    """Return what asks a store for a range that it has in memory, if it is of the kind that may. What adds nothing to that passes it on."""
+    """Return what asks a store for a range that it has in this machine's memory: its own `read_at_once`, if it is of the kind that may.
+
+    That answers as `get_range` if nothing at all has to be waited for; else None, whatever the reason: who asks has others to ask yet. It
+    has no deadline and takes no turn, so it must not block. A decorator that adds nothing to it passes it on.
+    """
     read: ReadAtOnce = getattr(store, "read_at_once", _has_nothing)
     return read
 

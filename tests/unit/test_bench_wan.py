@@ -123,7 +123,6 @@ class _Lines:
 
     def __init__(self) -> None:
         self.done: list[tuple[str, str]] = []
-        self.changed_after = -1
 
     def requests(self) -> dict[str, int]:
         return {name: sum(side == name for side, _ in self.done) for name in ("troubled", "healthy")}

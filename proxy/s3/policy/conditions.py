@@ -71,8 +71,8 @@ def read_condition(name: str, key: str, values: Sequence[str], *, variables: boo
     """Read one condition. Raises ValueError for a value that does not fit the operator, which must be one."""
     quantifier, base, if_exists = _split(name)
     positive = _NEGATED.get(base, base)
-    if positive == _NULL and (len(values) != 1 or values[0].lower() not in {"true", "false"}):
-        raise ValueError("neither true nor false")
+    if positive == _NULL:
+        _check_null(values)
     operands = () if positive == _NULL else tuple(_operand(positive, value, variables=variables) for value in values)
     return Condition(positive, key.lower(), operands, tuple(values), negated=positive != base, if_exists=if_exists, quantifier=quantifier)
 

@@ -153,11 +153,6 @@ class Template:
         return self if self._glob is not None else Template([_resolved(token, resolve) for token in self._tokens])
 
     @property
-    def is_fixed(self) -> bool:
-        """Whether it stands for one text, the same for every request."""
-        return all(isinstance(token, str) for token in self._tokens)
-
-    @property
     def weight(self) -> int:
         return 200 + (self._glob.weight if self._glob is not None else 64 * len(self._tokens))
 

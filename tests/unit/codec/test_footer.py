@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.codec.footer import Footer, footer_length, parse_footer
-from proxy.codec.format import FIXED_PART_SIZE, FOOTER_BASE_SIZE, MAX_GENERATION, is_shard_name, segment_prefix, shard_name
+from proxy.codec.format import FIXED_PART_SIZE, MAX_GENERATION, is_shard_name, segment_prefix, shard_name
 from proxy.codec.geometry import Scheme
 from proxy.codec.segment import keys_of_footer
 from proxy.errors import ShardMismatch
@@ -18,7 +18,6 @@ from tests.unit.codec.samples import DATA_KEY, SEGMENT_ID, TENANT_KEY_ID, keys_f
 
 SHARDS = seal(Scheme(4, 2), pattern(5000))
 NAME, SHARD = list(SHARDS.items())[3]
-FIXED_AT = len(SHARD) - FOOTER_BASE_SIZE + 48
 
 
 def read(shard: bytes, name: str = NAME) -> Footer:

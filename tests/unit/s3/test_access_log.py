@@ -96,10 +96,6 @@ def test_the_key_of_an_object_of_lines(target: LogTarget, key: str) -> None:
     assert object_key(target, account="000000000000", region="us-east-1", bucket="photos", at_ms=AT, unique="U") == key
 
 
-def with_format(**key_format: object) -> dict[str, object]:
-    return {"TargetBucket": "logs", "TargetPrefix": "", "TargetObjectKeyFormat": key_format}
-
-
 @pytest.mark.parametrize(
     ("enabled", "code"),
     [

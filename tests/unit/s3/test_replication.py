@@ -9,8 +9,6 @@ import pytest
 from proxy.s3.errors import S3Error
 from proxy.s3.replication import Wanted, check_replication, destinations_of, rules_of, wanted_of
 
-OTHER_OWNER = {"Bucket": "arn:aws:s3:::copy", "AccessControlTranslation": {"Owner": "Destination"}}
-
 
 def rule(priority: int = 1, *, bucket: str = "copy", markers: bool = False, **more: object) -> dict[str, object]:
     return {

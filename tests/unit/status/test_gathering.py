@@ -66,7 +66,7 @@ def test_what_the_manifest_knows_is_told_without_a_server(config: Config, tmp_pa
     stores = {store.name: store for store in facts.stores}
     assert [store.damaged for store in facts.stores if store.damaged] == [{"forged": 1}]
     assert (stores["gone"].configured, stores["gone"].garbage, facts.unplaced_garbage) == (False, 2, 1)
-    assert all(store.up and store.latency_ms is not None for store in facts.stores if store.configured)
+    assert all(not store.error and store.latency_ms is not None for store in facts.stores if store.configured)
     assert [(job.name, job.paused) for job in facts.jobs if job.paused] == [("collect", True)]
     assert (facts.server.answers, facts.server.endpoint) == (False, f"http://{config.listen}")
     msgspec.json.encode(facts)
@@ -138,7 +138,7 @@ def test_campaigns_are_told_in_words(named: dict, what: str) -> None:
 def test_nothing_is_made_where_there_is_nothing(config: Config, tmp_path: Path) -> None:
     facts = gather(config)
     assert facts.manifest.trouble == f"{tmp_path}/manifest.sqlite does not exist"
-    assert not any(store.up for store in facts.stores)
+    assert all(store.error for store in facts.stores)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -162,7 +162,7 @@ def test_a_manifest_that_is_damaged_does_not_hide_the_stores(config: Config, tmp
     Path(config.manifest.path).write_bytes(b"no database" * 100)
     facts = gather(config)
     assert "is no manifest, or is damaged" in facts.manifest.trouble
-    assert all(store.up for store in facts.stores)
+    assert all(not store.error for store in facts.stores)
 
 
 async def _use(data: Path) -> None:
