@@ -66,8 +66,8 @@ class Lanes:
     ) -> Result:
         """Run a blocking call in a lane; it is handed a function that tells whether its caller has been cancelled meanwhile.
 
-        Cancelled before a lane took it up, the call never runs; after, it runs to its end and what it returns is dropped. So it is after
-        `timeout_seconds`, with a `TimeoutError`; unless it `goes_on`: then it has as long again.
+        A call that is cancelled before a lane takes it never runs; after that it runs to its end, and what it returns is dropped. After
+        `timeout_seconds` the same happens, with a `TimeoutError`, unless it `goes_on`: then it has as long again.
         """
         job = self._job(call)
         self._put(_Batch([cast("_Job[object]", job)]))
@@ -76,7 +76,7 @@ class Lanes:
     def run_together(self, call: Callable[[Cancelled], Result], *, begin_within_seconds: float) -> Awaitable[Result]:
         """As `run`, for a short call: one lane takes it and all others of this turn of the loop, one after the other.
 
-        If it has not been begun after so long, since one before it hangs, it will not be: `NotBegun`.
+        If it has not begun after so long, since one before it hangs, it never will: `NotBegun`.
         """
         job = self._job(call)
         if not self._gathered:
@@ -85,9 +85,9 @@ class Lanes:
         return job.outcome(None)
 
     def begin(self, call: Callable[[], None]) -> asyncio.Future[None]:
-        """Have a blocking call made that nobody need wait for: what is returned is done when it has ended, or will not be made.
+        """Have a blocking call made that nobody has to wait for. The future is done when it has ended, or will not be made.
 
-        What it raises, nobody need hear.
+        Nobody has to look at its error.
         """
         job = self._job(lambda _: call())
         job.future.add_done_callback(_is_heard)

@@ -8,8 +8,8 @@ uploads at once took 40 MiB less, and a PUT a tenth less CPU.
 The garbage collector looks through all objects there are, modules and models included, again and again: a fourteenth of a small PUT.
 Nearly all that a request makes is freed by its reference counts.
 
-A small request touches some thousand objects of the interpreter's, far apart. The processor keeps in mind where few pages lie, and looks
-for each other one in several steps, in a virtual machine in many. Of pages of 2 MiB it keeps in mind all that are used.
+A small request touches some thousand objects of the interpreter's, far apart. The processor remembers where a few pages lie, and looks any
+other one up in several steps, in a virtual machine in many. Of pages of 2 MiB it remembers all that are used.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def give_back() -> None:
 
 
 def use_large_pages() -> None:
-    """Have the kernel put what is in memory into large pages, where it takes hardly more so. To be called when the server is ready.
+    """Have the kernel put what is in memory into large pages, where that takes hardly more. To be called when the server is ready.
 
     Where the kernel cannot, has no such memory, or does not say what is where, all stays as it was.
     """
@@ -69,7 +69,7 @@ def use_large_pages() -> None:
 
 
 def crowded_large_pages() -> Iterator[int]:
-    """Yield where a large page could lie that is mostly in use. By the time it is told, what lies there may have gone."""
+    """Yield the addresses where a large page would be mostly in use. What lies there may be gone by then."""
     libc, pages = ctypes.CDLL(None), LARGE_PAGE_SIZE // PAGE_SIZE
     resident = ctypes.create_string_buffer(pages)
     for start, end in _own_memory():
@@ -91,7 +91,7 @@ def _own_memory() -> list[tuple[int, int]]:
 
 
 def unset(size_bytes: int) -> memoryview:
-    """Return memory with whatever lies in it, to be filled before anybody reads it: to clear a large one takes as long as to seal it."""
+    """Return memory with whatever lies in it, to be filled before anybody reads it: clearing a large one takes as long as sealing it."""
     return memoryview(bytearray(size_bytes) if size_bytes <= PAGE_SIZE else _new_bytearray(None, size_bytes))
 
 

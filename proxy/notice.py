@@ -1,7 +1,7 @@
 """A notice: what the log says of a trouble that comes and goes, at most once a minute.
 
-A store that fails and answers by turns, a target of events, or the journal, changes every few seconds, for days perhaps. The first line
-says it; each of the others would push something else out of the log. So a trouble that comes within a minute of the last line is only
+A store that fails and answers by turns, a target of events, or the journal, may change every few seconds, for days. The first line says
+it; each of the others would push something else out of the log. So a trouble that comes within a minute of the last line is only
 counted, and nobody is told of its end. If it is still there when the minute is over, the next who meets it says so.
 """
 
@@ -24,7 +24,7 @@ class Notice:
         self._is_counted = False  # this time, too
 
     def meets(self, badness: int, now: float) -> str | None:
-        """Take that it is there, and how bad. Return what to add to a line about it; None if nothing is to be said now."""
+        """Note that the trouble is there, and how bad. Return what to add to a line about it; None if nothing is to be said now."""
         if badness <= self._told:
             return None
         if not self._told and now - self._said_at < QUIET_SECONDS:
@@ -36,11 +36,11 @@ class Notice:
         return f"; it came and went {before} times more since this was last said" if before else ""
 
     def was_said(self, badness: int) -> None:
-        """Take that somebody else has said it: only its end is to be told here."""
+        """Note that somebody else has said it: only its end is still to be told here."""
         self._told = max(self._told, badness)
 
     def ends(self) -> bool:
-        """Take that it is over. Tell whether to say so: of a trouble that nobody was told of, nobody is told that it is over."""
+        """Note that it is over. Tell whether to say so: of a trouble that nobody was told of, nobody is told that it is over."""
         was_told = self._told > 0
         self._told, self._is_counted = 0, False
         return was_told

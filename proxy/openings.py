@@ -1,7 +1,7 @@
-"""Opening what has a past: a manifest, a root key or a directory that is missed is never made anew.
+"""Opening what has a past: a manifest, a root key or a directory that is missing is never made anew.
 
-Whatever is not where it was is taken for a disk that is not mounted. Made anew it would seem to work, and could find nothing that was
-stored before; and what was stored since would be lost when the disk came back.
+Most likely its disk is not mounted. A new one would seem to work, but find nothing that was stored before; and what was stored in it would
+be lost when the disk came back.
 """
 
 from __future__ import annotations

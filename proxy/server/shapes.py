@@ -1,7 +1,7 @@
 """The shapes of heads that clients sent lately, and what was decided of each.
 
 A shape is made only of a head whose signature was proved, and not more often than ten times a second: to make one takes half a millisecond.
-So nobody can fill these, or keep the server busy with them, who could not do worse.
+So who can fill these, or keep the server busy with them, could do worse anyway.
 """
 
 from __future__ import annotations

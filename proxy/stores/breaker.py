@@ -15,7 +15,7 @@ SILENT_FACTOR = 10  # a store that is only slow has answered by then, unless cal
 class Breaker:
     """Failures in a row of one kind of work.
 
-    It puts off calls by `probe_seconds`. `silent_seconds`: how long a late store may leave all without an answer; 0: that is not looked at.
+    Calls are put off by `probe_seconds`. `silent_seconds`: how long a late store may answer nothing at all; 0: for ever.
     """
 
     __slots__ = (
@@ -75,7 +75,7 @@ class Breaker:
         return self.open or (self._silent_seconds > 0 and not self.is_slow(now))
 
     def close(self, seconds: float, *, is_large: bool) -> None:
-        """Take an answer that took so long."""
+        """Note an answer, and how long it took."""
         pace_seconds = self._paces[is_large]
         self._failures = 0
         self._silent_since = None
@@ -93,7 +93,7 @@ class Breaker:
         self._put_off(now)
 
     def overtake(self, now: float, pace_seconds: float, *, is_large: bool, otherwise_seconds: float) -> None:
-        """Take what others answered within, and what it was used to take for calls that are not as large, or larger."""
+        """Note that others overtook a call, and within what time they answered; and what calls of the other size used to take."""
         if not self._overtaken:
             self._paces[not is_large] = otherwise_seconds
         self._overtaken += 1
@@ -103,13 +103,13 @@ class Breaker:
         self._put_off(now)
 
     def catch_up(self) -> None:
-        """Take that it is as fast as others. Whether it fails is another matter."""
+        """Note that it is as fast as others. Whether it fails is another matter."""
         self._overtaken = self._slowed = 0
         self._usual_seconds = math.inf
         self.avoided = self.open
 
     def compare(self, waited_seconds: float, usual_seconds: float) -> None:
-        """Take how long a call was waited for that is overtaken, and what calls used to take at most, if it is the first of them."""
+        """Note how long an overtaken call was waited for, and if it is the first of them, what calls used to take at most."""
         if not self._slowed:
             self._usual_seconds = usual_seconds
         if waited_seconds > self._usual_seconds:

@@ -133,7 +133,7 @@ class Convoy:
 
 
 def boards(store: Store) -> Board:
-    """Return what asks a store for a put as one of a convoy, if it is of the kind that has any. What adds nothing to that passes it on."""
+    """Return what asks a store for a put as one of a convoy: its own `board`, if it has one. A decorator that adds nothing passes it on."""
     board: Board = getattr(store, "board", _stays_behind)
     return board
 

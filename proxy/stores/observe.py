@@ -80,7 +80,7 @@ class ObservedStore:
         self.answers = 0  # to reads, so far
 
     def missed(self) -> None:
-        """Take note that it has been said that the store is not there: before it has answered, nothing is logged of its failures."""
+        """Note that its absence has been logged: until it answers, its failures are not."""
         self._is_missed = True
 
     def ready_for(self, verb: Verb) -> bool:

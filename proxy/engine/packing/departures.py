@@ -4,14 +4,14 @@ What comes while a pack is in flight gathers, and shares the puts of the next. T
 once it is worth its puts: when it has more objects than the scheme has shards, or fills a cell. A few may be in flight, so that a distant
 store's round trip is hidden.
 
-From afar a pack takes long, and so does a wait for it. Where so few bodies are under way together that one pack of them all would not be
-worth its puts, none waits for another: two writers who took turns would each take twice as long, and save nothing. Where more are under
-way, a pack of few with nothing else in flight waits a moment for those who have just been answered: eight writers made packs of seven and
-of one. A pack that takes long although its stores are in this machine is not from afar: the machine is busy, and packs of one object each
-would make it busier.
+Who comes late stays late: eight writers made packs of seven and of one, since the one waits for the seven, leaves at the moment in which
+they are answered, and misses their next pack. So a pack that leaves behind another waits for those who have just been answered, but no
+longer than a millisecond.
 
-Nearby, too, they would: who comes late waits for the seven, leaves in the moment in which they are answered, and is late again. So a pack
-that leaves behind another waits for those, but no longer than a millisecond.
+From afar a pack takes long, and so does a wait for it. While so few bodies are under way that one pack of them all would not be worth its
+puts, none waits for another: two writers who took turns would each take twice as long, and save nothing. Where more are under way, a pack
+of few with nothing else in flight waits a part of its usual time for those who have just been answered. A pack that takes long although its
+stores are in this machine is not from afar: the machine is busy, and packs of one object each would make it busier.
 """
 
 from __future__ import annotations

@@ -10,12 +10,11 @@ takes, the stores show by themselves: a put that takes twice as long as half of 
 * Once the shards that are stored survive every failure the policy names, the other puts get until they are late. Those still under way
   then become the **tail**: the caller commits without it and hands it to `Stragglers`, which record each arrival in the manifest. The store
   of a late put is told of it. After three in a row it is known to be late, and is not waited for: its shards arrive in the tail.
-* While the promise does not hold, nobody waits for a late put alone, if that is late by its own store's measure, too: another store is sent
-  the same shard, or two are if it is small, and the first to have it counts. Of small ones, the others end by themselves (see `spare`). A
-  store that is always farther away than others is not late by its own measure. It is waited for if the promise needs it, and keeps its
-  share of the shards. Only where the promise would need a store that takes longer than it used to, because another is down, are shards
-  placed without it, as far as the policy allows; and where the promise comes to need a late store since another put is late, its shard is
-  sent to another as well, together with that put's.
+* While the promise does not hold, a put that is late, by its own store's measure, too, is not waited for alone: another store is sent the
+  same shard, or two are if it is small, and the first to have it counts. Of small ones, the others end by themselves (see `spare`).
+* A store that is always farther away than others is not late by its own measure. It is waited for if the promise needs it, and keeps its
+  share of the shards. While a store is down, and the promise would need one that takes longer than it used to, shards are placed without
+  that one, as far as the policy allows. If another put is late, and the promise comes to need a late store, its shard goes elsewhere, too.
 
 A put that failed may have been stored all the same: the answer was lost, or the store keeps what it says it refuses. A store that was
 sent a shard therefore counts among those that could read, whatever it answered, and it is searched when the segment is deleted. Only a
@@ -315,7 +314,7 @@ class _SegmentPuts:
             self._take_detour(put.index, self._ready().difference(*self._sent.values()))
 
     def _patience(self) -> float | None:
-        """Return how long a put takes at most that is not late; None while too few have shown it."""
+        """Return how long a put may take before it is late; None while too few have shown it."""
         if len(self._seconds) < min(-(-self._scheme.n // 2), self._scheme.k):
             return None
         return max(LATE_FACTOR * median_low(self._seconds), MIN_PATIENCE_SECONDS)
@@ -337,7 +336,7 @@ class _SegmentPuts:
         return put.begun + max(patience, LATE_FACTOR * usual, 0.0 if is_far else NEAR_DOUBT_SECONDS)
 
     def _latest(self, promised_at: float) -> float:
-        """Return when the last put is late that is worth waiting for: none that was begun because others were late."""
+        """Return when the last put that is worth waiting for is late. One that was begun because others were late is not."""
         patience = self._patience()
         if patience is None:
             return 0.0
@@ -349,7 +348,7 @@ class _SegmentPuts:
         return max(times, default=0.0)
 
     def _far_patience(self, put: _Put, promised_at: float) -> float:
-        """Return how long a put to a store known to be late takes at most that is waited for.
+        """Return how long a put to a store known to be late is waited for at most.
 
         Where the promise had to wait for stores as far away as this one, its shard comes a moment later. To commit without it would cost
         each write a second commit.

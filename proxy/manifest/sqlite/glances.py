@@ -100,7 +100,7 @@ class Glances:
         return answer
 
     def ask_at_once(self, question: Question[P, Result], *args: P.args, **kwargs: P.kwargs) -> Result | None:
-        """As `ask`, if nothing has to be waited for; else None: it is for questions that are never answered so.
+        """As `ask`, if nothing has to be waited for; else None, so this is for questions that are never answered by None.
 
         Who asks so is called by the event loop for each question, and so gives way to others behind each.
         """
