@@ -19,7 +19,7 @@ from proxy.engine.placing.placement import Policy
 from proxy.engine.tasks import BackgroundTasks
 from proxy.engine.writing.quorum import Placed, ShardPutter
 from proxy.keyring import TenantCipher
-from proxy.manifest.records import Layout, Segment, SegmentId
+from proxy.manifest.records import Layout, SegmentId
 
 INLINE_SIZE = 64 * 1024  # below this, sealing costs less than handing it to a thread
 LATE_BYTES = 4 * 1024 * 1024  # of puts that are late, in memory: a store that hangs must not fill it
@@ -124,11 +124,5 @@ class BegunCopy:
             policy=policy.name,
             tenant_key_id=JOURNAL_KEY_ID,
             wrapped_key=self._wrapped_key,
-            segments=tuple(_segment(placed, size) for placed, size in self._placed),
+            segments=tuple(placed.record(size) for placed, size in self._placed),
         )
-
-
-def _segment(placed: Placed, size: int) -> Segment:
-    placed.settle()
-    stores = tuple(placed.stores[index] for index in range(len(placed.stores)))
-    return Segment(id=placed.segment_id, size=size, stores=stores, missing=tuple(sorted(placed.missing)), strays=placed.strays)

@@ -49,7 +49,7 @@ from proxy.engine.placing.placement import Policy, detour, place, shortfalls, su
 from proxy.engine.tasks import BackgroundTasks
 from proxy.engine.writing.spare import SparePuts
 from proxy.errors import NotEnoughShards, StoreError, StoreNotAsked
-from proxy.manifest.records import GarbageSegment, SegmentId
+from proxy.manifest.records import GarbageSegment, Segment, SegmentId
 from proxy.stores.observe import ObservedStore
 from proxy.stores.protocol import ShardName
 from proxy.stores.together import put_together
@@ -84,10 +84,18 @@ class Placed:
             if not put.cancelled() and put.exception() is None:
                 self.missing.discard(index)
 
+    def record(self, size: int, *, footer_size: int = 0) -> Segment:
+        """Return what the manifest is to remember of the segment, as it is by now."""
+        self.settle()
+        missing = tuple(sorted(self.missing))
+        return Segment(id=self.segment_id, size=size, footer_size=footer_size, stores=self._in_order(), missing=missing, strays=self.strays)
+
     def garbage(self) -> GarbageSegment:
         """Return where shards may lie if the segment comes to nothing."""
-        planned = tuple(self.stores[index] for index in range(len(self.stores)))
-        return GarbageSegment(id=self.segment_id, stores=planned, strays=self.strays)
+        return GarbageSegment(id=self.segment_id, stores=self._in_order(), strays=self.strays)
+
+    def _in_order(self) -> tuple[str, ...]:
+        return tuple(map(self.stores.__getitem__, range(len(self.stores))))
 
 
 class ShardPutter:

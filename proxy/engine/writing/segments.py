@@ -82,16 +82,6 @@ class BodySegments:
 
 
 def _segment_record(segment: BegunSegment) -> Segment:
-    placed = segment.placed
-    if placed is None:
+    if segment.placed is None:
         raise ValueError(f"segment {segment.id.hex()} is not placed")
-    placed.settle()
-    stores = tuple(map(placed.stores.__getitem__, range(len(placed.stores))))
-    return Segment(
-        id=segment.id,
-        size=segment.size,
-        footer_size=segment.footer_size,
-        stores=stores,
-        missing=tuple(sorted(placed.missing)),
-        strays=placed.strays,
-    )
+    return segment.placed.record(segment.size, footer_size=segment.footer_size)
