@@ -576,8 +576,8 @@ def _banner_in(log: Path, process: subprocess.Popen[bytes]) -> str:
     return text
 
 
-def _until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
+def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         assert time.monotonic() < deadline, "it did not come about"
         time.sleep(0.05)

@@ -18,6 +18,7 @@ import pytest
 from proxy.manifest.sqlite import log_head, room
 from proxy.manifest.sqlite.database import connect
 from proxy.manifest.sqlite.log_head import HEAD_SIZE, LogHead
+from tests.patience import PATIENCE_SECONDS
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ def test_a_commit_of_another_process_is_seen(connection: sqlite3.Connection, tmp
     log = found(tmp_path)
     before = log.read()
     program = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('UPDATE fact SET value = 9'); c.commit()"
-    subprocess.run([sys.executable, "-c", program, tmp_path / "m.sqlite"], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", program, tmp_path / "m.sqlite"], check=True, timeout=PATIENCE_SECONDS)
     assert log.read() not in {before, None}
     assert connection.execute("SELECT value FROM fact").fetchone() == (9,)
 

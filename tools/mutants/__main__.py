@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tools.mutants.mistakes import Mistake, load_mistakes
-from tools.mutants.trial import Outcome, TrialFailed, copied_tree, failed, run_tests, run_trial
+from tools.mutants.trial import BASELINE_SECONDS, Outcome, TrialFailed, copied_tree, failed, run_tests, run_trial
 
 console = Console(width=None if sys.stdout.isatty() else 200)
 
@@ -46,7 +46,7 @@ def _check_that_tests_pass(mistakes: Sequence[Mistake], jobs: int) -> None:
     console.print(f"without any mistake: {len(tests)} tests and files of tests ...")
     try:
         with copied_tree() as tree:
-            wrong = failed(run_tests(tree, tests, seconds=1800, workers=jobs, to_the_end=True))
+            wrong = failed(run_tests(tree, tests, seconds=BASELINE_SECONDS, workers=jobs, to_the_end=True))
     except TrialFailed as error:
         wrong = [str(error)]
     if wrong:
