@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
@@ -102,12 +102,23 @@ NOT_JOURNALED = {
 }
 
 
+class Place(NamedTuple):
+    """Where a row is, or was."""
+
+    table: str
+    key: Key
+
+
 class Row(msgspec.Struct, frozen=True, array_like=True):
     """One row as it is: `value` has the columns beside the key, and is None once the row is deleted."""
 
     table: str
     key: Key
     value: tuple[Column, ...] | None = None
+
+    @property
+    def place(self) -> Place:
+        return Place(self.table, self.key)
 
 
 class JournalSegment(Record, frozen=True, kw_only=True, omit_defaults=True):

@@ -489,6 +489,34 @@ async def test_a_checkpoint_that_is_not_whole_makes_way_for_an_older_one(tmp_pat
         assert [await new.get(key) for key in ("first", "second")] == [b"1", b"2"]
 
 
+@pytest.mark.parametrize("copies", ["a change that nobody else has", "a change that the journal has"])
+async def test_what_an_old_copy_alone_has_changed_does_not_come_with_it(tmp_path: Path, copies: str) -> None:
+    async with laboratory(tmp_path / "once", journal=JOURNAL) as lab:
+        await lab.put("k", b"k")
+        await flush(lab)
+        await lab.services.engine.delete_latest(lab.bucket, ObjectKey("k"))
+        copy_manifest(tmp_path / "once", "copy.sqlite")
+        if copies == "a change that the journal has":
+            await flush(lab)
+        data = lose_manifest(tmp_path / "once", tmp_path / "twice")
+    await recover_in(data)
+    async with laboratory(data, journal=JOURNAL) as lab:
+        before = await version_of(lab, "k")
+        await lab.put("other", b"o")
+        await flush(lab)
+        again = lose_manifest(data, tmp_path / "again")
+    shutil.copy(tmp_path / "once" / "copy.sqlite", again / "manifest.sqlite")
+    async with laboratory(again, journal=JOURNAL) as lab:
+        with pytest.raises(ManifestFenced):
+            await lab.put("k", b"x")
+    await recover_in(again, resume=True)
+    async with laboratory(again, journal=JOURNAL) as lab:
+        await lab.collect()
+        assert (await version_of(lab, "k") is None) == (before is None) == (copies == "a change that the journal has")
+        assert before is None or await lab.get("k") == b"k"
+        assert await lab.get("other") == b"o"
+
+
 async def test_an_old_copy_whose_journal_is_gone_is_filled_anew_from_a_checkpoint(tmp_path: Path) -> None:
     async with laboratory(tmp_path, journal=ALL) as lab:
         await lab.put("deleted", b"d")

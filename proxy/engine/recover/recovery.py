@@ -39,12 +39,14 @@ from proxy.engine.recover.report import JournalReport, Report
 from proxy.engine.recover.shards import check_shards
 from proxy.errors import RecoveryRefused, StoreError
 from proxy.keyring import Keyring
+from proxy.manifest.journal import decode_segment
 from proxy.manifest.protocol import Manifest
 from proxy.manifest.recovery import RECOVERING
 from proxy.manifest.sqlite.notebook import Notebook
 from proxy.stores.protocol import ShardName
 
 REPORTED = 1000  # findings that a report names
+MOST_UNJOURNALED = 100_000  # rows: a copy with more is filled anew
 HISTORY = "history"
 NOTEBOOK = "recovery-notebook"  # in the manifest while it is being recovered: which notebook goes with it
 _kept = msgspec.msgpack.Decoder(tuple[JournalReport, tuple[str, ...]])
@@ -141,6 +143,8 @@ class Recovery:
             since = Start(position.number, position.digest)
         finder = HistoryFinder(self._reader, parts.notes, parts.tell, silent=silent)
         history = await finder.find(identity=identity, since=since)
+        if history.start == since and not await self._is_retold(history):
+            history = await finder.find(identity=identity)
         told = {name: f"store {name} did not list its part of the journal" for name in sorted(finder.silent)}
         refuse_if_too_many(parts.policies.values(), told)
         if not resume:
@@ -153,6 +157,22 @@ class Recovery:
         kept = _journal_report(history, rows), (*unheard, *history.doubts, *await self._doubt_end(history))
         await parts.notes.run(Notebook.save, HISTORY, msgspec.msgpack.encode(kept))
         return kept
+
+    async def _is_retold(self, history: History) -> bool:
+        """Tell whether a history tells anew of each row that an older copy has changed and no journal segment of its own has.
+
+        If not, the manifest was recovered without that change, and has gone another way. The change would stay, and be in no journal: an
+        object that is there now would be gone, or one that was never acknowledged be back.
+        """
+        left = set(await self._parts.manifest.unjournaled(MOST_UNJOURNALED + 1))
+        if len(left) > MOST_UNJOURNALED:
+            return False
+        for link in history.chain.links:
+            if not left:
+                break
+            plaintext = await self._parts.notes.run(Notebook.plaintext, link.number, link.segment_id)
+            left.difference_update(row.place for row in decode_segment(plaintext).rows)
+        return not left
 
     async def _doubt_end(self, history: History) -> tuple[str, ...]:
         """Return what speaks against the end of the journal. Each epoch begins with a journal segment, so the last one has one."""

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from proxy.manifest.copies import NeededCopies
-from proxy.manifest.journal import Changes, CheckpointRecord, CheckpointState, JournalPosition, Key, Row, Run, StoredSegment
+from proxy.manifest.journal import Changes, CheckpointRecord, CheckpointState, JournalPosition, Key, Place, Row, Run, StoredSegment
 
 
 class Journal(Protocol):
@@ -22,6 +22,10 @@ class Journal(Protocol):
 
     """What has changed since the last segment recorded, as it is at one instant; not much more than `limit_bytes` of it.
     ManifestFenced."""
+
+    async def unjournaled(self, limit: int) -> frozenset[Place]: ...
+
+    """Which rows have changed since the last segment recorded; of more than `limit` places, as many."""
 
     async def record_segment(self, segment: StoredSegment, *, previous: bytes) -> None: ...
 

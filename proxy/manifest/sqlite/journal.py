@@ -8,7 +8,7 @@ from contextlib import closing
 import msgspec
 
 from proxy.errors import ManifestConflict, ManifestFenced
-from proxy.manifest.journal import NO_DIGEST, TABLES, Changes, Column, JournalPosition, Key, Row, StoredSegment, Table, sized
+from proxy.manifest.journal import NO_DIGEST, TABLES, Changes, Column, JournalPosition, Key, Place, Row, StoredSegment, Table, sized
 from proxy.manifest.records import ListedVersion
 from proxy.manifest.sqlite.checkpoints import forget_runs
 from proxy.manifest.sqlite.epoch import find_epoch
@@ -97,6 +97,13 @@ def _read_changes(connection: Connection, limit_bytes: int) -> Changes:
 def _present(connection: Connection, tab: int, key: Key) -> tuple[Column, ...] | None:
     found = connection.execute(_PRESENT[tab], key).fetchone()
     return None if found is None else found[:-1]
+
+
+def unjournaled(connection: Connection, limit: int) -> frozenset[Place]:
+    """Return which rows are noted and in no segment yet; of more than `limit`, as many."""
+    _, _, sequence, _ = connection.execute(_LAST).fetchone()
+    found = connection.execute("SELECT DISTINCT tab, a, b, c FROM outbox WHERE sequence > ? LIMIT ?", (sequence, limit))
+    return frozenset(Place(TABLES[tab].name, tuple(key[: len(TABLES[tab].key)])) for tab, *key in found)
 
 
 def keep_notes(connection: Connection, segment: StoredSegment, kept: int) -> int | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from proxy.manifest.copies import NeededCopies
-from proxy.manifest.journal import Changes, CheckpointRecord, CheckpointState, JournalPosition, Key, Row, Run, StoredSegment
+from proxy.manifest.journal import Changes, CheckpointRecord, CheckpointState, JournalPosition, Key, Place, Row, Run, StoredSegment
 from proxy.manifest.sqlite import checkpoints, copies, journal
 from proxy.manifest.sqlite.adapter.runner import StepRunner
 from proxy.manifest.sqlite.turn import Turn
@@ -28,6 +28,9 @@ class Journal(StepRunner):
 
     async def read_changes(self, *, limit_bytes: int) -> Changes:
         return await self._list(journal.read_changes, limit_bytes)
+
+    async def unjournaled(self, limit: int) -> frozenset[Place]:
+        return await self._list(journal.unjournaled, limit)
 
     async def record_segment(self, segment: StoredSegment, *, previous: bytes) -> None:
         kept = 0
