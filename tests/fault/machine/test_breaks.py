@@ -7,9 +7,10 @@ it. A fault that the whole has, too, would else be taken for the break in each o
 from __future__ import annotations
 
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from unittest.mock import patch
 
 import pytest
@@ -19,9 +20,10 @@ from hypothesis.stateful import initialize, rule, run_state_machine_as_test
 
 from tests.fault.machine.breaks import BREAKS, IN_RECOVERY, IN_RECOVERY_OF_PACKS, OVER_PACKS, Break
 from tests.fault.machine.history import Place
+from tests.fault.machine.judge import Judge
 from tests.fault.machine.rules import Act, Machine, acknowledges, places, seeds, stores, turns
 from tests.fault.machine.setting import PLACES, PLAIN, Acknowledge
-from tests.fault.machine.world import fresh_installation
+from tests.fault.machine.world import World, fresh_installation
 
 pytestmark = [
     pytest.mark.skipif("SHARDGATE_BREAKS" not in os.environ, reason="takes half an hour: make breaks"),
@@ -117,6 +119,16 @@ def test_the_machine_finds_it_in_packs_where_the_manifest_is_often_lost(broken: 
     find(broken, RecoveringPackingMachine)
 
 
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("faulty", [(Judge, "judge"), (World, "run")], ids=["at the end", "in a rule"])
+def test_a_fault_that_the_whole_has_too_is_no_break_that_was_found(faulty: tuple[type, str]) -> None:
+    class FaultyMachine(Machine):
+        """One that nobody has found whole."""
+
+    with patch.object(*faulty, side_effect=AssertionError("a fault of the whole")), pytest.raises(AssertionError, match="of the whole"):
+        find(nullcontext, FaultyMachine)
+
+
 def find(broken: Break, machine: type[Machine]) -> None:
     fresh_installation()  # made while all is well
     with broken(), counting() as tried, pytest.raises(BaseException) as found:
@@ -152,9 +164,10 @@ def counting(up_to: int = EXAMPLES + 1) -> Iterator[list[int]]:
     teardown = Machine.teardown
 
     def end(machine: Machine) -> None:
+        has_failed = sys.exc_info()[0] is not None  # a rule has, and `Enough` would hide that
         ended.append(len(ended) + 1)
         teardown(machine)
-        if len(ended) >= up_to:
+        if len(ended) >= up_to and not has_failed:
             raise Enough
 
     with patch.object(Machine, "teardown", end):
