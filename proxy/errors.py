@@ -109,6 +109,10 @@ class ShardTruncated(ShardMissing):
     """The store answered, and the shard ends before the bytes that were asked for."""
 
 
+class ShardOversized(ShardMissing):
+    """The store answered, and what it has under this name is larger than any shard: it was not read."""
+
+
 class IntegrityError(ProxyError):
     """Bytes read back are not the bytes written."""
 

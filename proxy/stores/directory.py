@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from proxy.errors import FilesExhausted, ShardMissing, ShardTruncated, StoreError, StoreRejected, StoreUnavailable
+from proxy.errors import FilesExhausted, ShardMissing, ShardOversized, ShardTruncated, StoreError, StoreRejected, StoreUnavailable
 from proxy.lanes import Cancelled, Lanes, LanesClosed, NotBegun
 from proxy.stores.cached_names import find_open_cached
 from proxy.stores.convoy import Convoy, Ride
@@ -242,7 +242,7 @@ class DirectoryStore:
         file = _opened(root, name)
         size = os.fstat(file.descriptor).st_size
         if size > MAX_SHARD_SIZE:
-            raise StoreUnavailable(self.info.name, f"offers {size} bytes as {name}: no shard is that large")
+            raise ShardOversized(self.info.name, f"offers {size} bytes as {name}: no shard is that large")
         return self._data(file, name, 0, size)
 
     def _read_and_keep(self, root: HeldRoot, name: str, start: int, length: int) -> tuple[bytes, OpenFile]:

@@ -62,7 +62,7 @@ class Store(Protocol):
         ...
 
     async def get(self, name: ShardName) -> bytes | memoryview:
-        """Return the whole shard. What is larger than `MAX_SHARD_SIZE` is none, is not read, and raises `StoreUnavailable`."""
+        """Return the whole shard. What is larger than `MAX_SHARD_SIZE` is none: it is not read, and raises `ShardOversized`."""
         ...
 
     def list(self, prefix: str = "") -> AsyncIterator[tuple[ShardName, int]]:

@@ -19,7 +19,7 @@ import obstore
 from obstore import exceptions
 from obstore.store import AzureStore, GCSStore, MemoryStore, S3Store
 
-from proxy.errors import ConfigError, ShardMissing, ShardTruncated, StoreError, StoreRejected, StoreUnavailable
+from proxy.errors import ConfigError, ShardMissing, ShardOversized, ShardTruncated, StoreError, StoreRejected, StoreUnavailable
 from proxy.stores.protocol import MAX_SHARD_SIZE, ShardFacts, ShardName, StoreInfo
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class UpstreamStore:
         try:
             result = await obstore.get_async(self._inner, name)
             if result.meta["size"] > MAX_SHARD_SIZE:
-                raise StoreUnavailable(self.info.name, f"offers {result.meta['size']} bytes as {name}: no shard is that large")
+                raise ShardOversized(self.info.name, f"offers {result.meta['size']} bytes as {name}: no shard is that large")
             return await self._read(result, result.meta["size"])
         except _FAILURES as error:
             raise self._translated(name, error) from error

@@ -17,6 +17,7 @@ from proxy.engine.journal.soundness import PATIENCE_MS, PAUSE_MS
 from proxy.engine.workers import Progress
 from proxy.manifest.copies import CopyReport
 from proxy.manifest.journal import StoredSegment
+from proxy.stores.protocol import MAX_SHARD_SIZE
 from tests.fault.campaigns.operating import applied, checkpointed, found, planner
 from tests.fault.test_checkpoints import checkpoint, checkpoints, present, restored, shrink
 from tests.laboratory import Laboratory, laboratory
@@ -229,6 +230,17 @@ async def test_a_shard_that_is_cut_short_is_found_by_its_size(lab: Laboratory) -
     lab.clock.advance(DAY_MS / 1000)
     report = await scrubbed(lab)
     assert [(copy.prefix, copy.stores) for copy in report.damaged] == [("j/", ("fir",))]
+
+
+async def test_what_is_larger_than_any_shard_is_forged_and_its_store_is_not_silent(lab: Laboratory) -> None:
+    await stored(lab)
+    await scrubbed(lab)
+    name = max(await names_in(lab, "fir", "j/"))
+    await lab.stores["fir"].inner.put(name, [bytes(MAX_SHARD_SIZE + 1)])
+    lab.clock.advance(DAY_MS / 1000)
+    report = await scrubbed(lab)
+    assert [(copy.prefix, copy.stores, copy.kinds) for copy in report.damaged] == [("j/", ("fir",), {"forged": 1})]
+    assert not report.silent
 
 
 async def test_a_listing_that_lags_proves_nothing(lab: Laboratory) -> None:

@@ -13,7 +13,7 @@ from proxy.engine.scrub.workers import LIGHT, RETRY_SECONDS
 from proxy.errors import StoreUnavailable
 from proxy.manifest.damage import Damage
 from proxy.manifest.sqlite import room
-from proxy.stores.protocol import ShardName
+from proxy.stores.protocol import MAX_SHARD_SIZE, ShardName
 from tests.laboratory import Laboratory, laboratory
 from tests.scrubbing import damage, hide, read, scrub, shards_of, spoil
 
@@ -48,6 +48,14 @@ async def test_deleted_and_truncated_shards_are_found_and_queued_for_repair(lab:
         (shards[8].store, shards[8].name): "truncated",
         (shards[15].store, shards[15].name): "truncated",
     }
+
+
+async def test_what_is_larger_than_any_shard_is_forged_and_its_store_is_not_silent(lab: Laboratory) -> None:
+    shard = (await shards_of(lab))[3]
+    await spoil(lab, shard, bytes(MAX_SHARD_SIZE + 1))
+    report = await scrub(lab, LIGHT)
+    assert (report.found, report.unreachable) == ({"forged": 1}, {})
+    assert await damage(lab) == {(shard.store, shard.name): "forged"}
 
 
 async def test_what_a_store_has_lost_is_put_on_record_some_at_a_time(lab: Laboratory, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ from proxy.engine.journal.soundness import Evidence, basis_of, judge
 from proxy.engine.journal.writing import CopyWriter
 from proxy.engine.memory.background import BackgroundMemory
 from proxy.engine.throttle import Throttle
-from proxy.errors import IntegrityError, ShardMissing, StoreError, StoreUnavailable
+from proxy.errors import IntegrityError, ShardMissing, ShardOversized, StoreError, StoreUnavailable
 from proxy.keyring import TenantCipher
 from proxy.manifest.copies import BadShard, CopyReport, DamagedCopy, NeededCopies, StoredCopy
 from proxy.manifest.protocol import Manifest
@@ -211,6 +211,8 @@ class CopyScrub:
             try:
                 whole = await self._stores[store].get(part.name(index))
                 await asyncio.get_running_loop().run_in_executor(self._threads, self._prove, part, index, whole)
+            except ShardOversized:
+                return BadShard(segment_id=part.segment.id, shard_index=index, store=store, kind="forged")
             except ShardMissing:
                 return None
             except StoreError as error:

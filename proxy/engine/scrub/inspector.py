@@ -16,7 +16,7 @@ from proxy.engine.ciphers import cipher_of
 from proxy.engine.memory.background import BackgroundMemory
 from proxy.engine.placing.fleet import Fleet
 from proxy.engine.throttle import Throttle
-from proxy.errors import IntegrityError, ShardMissing, StoreError
+from proxy.errors import IntegrityError, ShardMissing, ShardOversized, StoreError
 from proxy.keyring import Keyring, TenantCipher
 from proxy.manifest.damage import DamageKind
 from proxy.manifest.protocol import Manifest
@@ -178,6 +178,8 @@ def _open_all(
 
 
 def _not_read(error: StoreError) -> Look | StoreError:
+    if isinstance(error, ShardOversized):
+        return Look(kind="forged", detail=error.reason)
     return Look(kind="missing", detail="its store does not have it") if isinstance(error, ShardMissing) else error
 
 

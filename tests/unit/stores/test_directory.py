@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from proxy.errors import ConfigError, FilesExhausted, ShardMissing, StoreRejected, StoreUnavailable
+from proxy.errors import ConfigError, FilesExhausted, ShardMissing, ShardOversized, StoreRejected, StoreUnavailable
 from proxy.stores.apart import FS_IOC_GETFLAGS, FS_TOPDIR_FL, set_folders_apart
 from proxy.stores.convoy import Convoy
 from proxy.stores.directory import FOLDERS_OF_SHARDS, LANES, DirectoryStore
@@ -61,7 +61,7 @@ def store(request: pytest.FixtureRequest, root: Path, opened: Opener) -> Directo
 async def test_what_is_larger_than_any_shard_is_not_read(store: DirectoryStore, root: Path) -> None:
     await store.put(NAME, [b"shard"])
     os.truncate(root / NAME, 1024**4)  # a hole takes no room on the disk, and all of it in memory
-    with pytest.raises(StoreUnavailable, match="no shard is that large"):
+    with pytest.raises(ShardOversized, match="no shard is that large"):
         await store.get(NAME)
     assert await store.get_range(NAME, 0, 5) == b"shard"
 

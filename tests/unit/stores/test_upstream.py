@@ -12,7 +12,7 @@ import pytest
 
 from proxy.clock import SystemClock
 from proxy.config import StoreConfig
-from proxy.errors import ConfigError, ShardMissing, StoreError, StoreRejected, StoreUnavailable
+from proxy.errors import ConfigError, ShardMissing, ShardOversized, StoreError, StoreRejected, StoreUnavailable
 from proxy.stores.build import open_store
 from proxy.stores.observe import ObservedStore
 from proxy.stores.protocol import Store
@@ -169,7 +169,7 @@ async def test_an_answer_longer_than_the_range_asked_for_is_not_read_to_its_end(
 
 async def test_what_is_announced_larger_than_any_shard_is_not_read(store: Store, provider: Provider) -> None:
     provider.body = bytes(64 * MIB)
-    with pytest.raises(StoreUnavailable, match="no shard is that large"):
+    with pytest.raises(ShardOversized, match="no shard is that large"):
         await store.get(NAME)
     assert provider.sent < 32 * MIB
 
