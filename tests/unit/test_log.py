@@ -236,6 +236,7 @@ def test_what_is_told_is_the_line_that_the_library_would_make(
 ) -> None:
     configure_logging(LogConfig(format=log_format))
     monkeypatch.setattr(time, "time", lambda: 1_750_000_000.125)
+    monkeypatch.setattr(time, "time_ns", lambda: 1_750_000_000_125_000_000)  # the library asks this one since Python 3.13
     logger, told = logging.getLogger("proxy.test"), Seen("k\n\x1b[2J \u00fc \udcff")
     logger.info("%s", told.message(), extra={"facts": told.facts()})
     tell(logger, told)
