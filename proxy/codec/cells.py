@@ -50,15 +50,6 @@ class CellCipher:
         """Seal a cell into `room`, which has 16 bytes more."""
         self._aead.encrypt_into(self._nonce(stripe), cell, self.fixed_part, room)
 
-    def open(self, stripe: int, sealed: bytes | memoryview) -> bytes:
-        """Return the cell. Raises `CellForged`."""
-        if len(sealed) < TAG_SIZE:
-            raise CellForged(f"the cell of stripe {stripe} is cut short")
-        try:
-            return self._aead.decrypt(self._nonce(stripe), sealed, self.fixed_part)
-        except InvalidTag:
-            raise CellForged(f"the cell of stripe {stripe} does not open") from None
-
     def decipher(self, stripe: int, offset: int, data: bytes | memoryview) -> bytes:
         """Return what `data`, from `offset` on in a sealed cell, was before it was sealed. NOTHING of it is authenticated.
 
@@ -83,7 +74,7 @@ class CellCipher:
     def open_into(self, stripe: int, sealed: bytes | memoryview, room: memoryview) -> None:
         """Open a cell into `room`, which may be longer. Raises `CellForged`, and `room` has anything in it then.
 
-        `open` makes new bytes for the cell, and clears them while it keeps other threads of Python waiting; this does not.
+        Nothing new is made for the cell: to clear it would keep other threads of Python waiting.
         """
         if len(sealed) < TAG_SIZE:
             raise CellForged(f"the cell of stripe {stripe} is cut short")

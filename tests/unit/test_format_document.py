@@ -27,7 +27,7 @@ from proxy.manifest import journal, records
 from proxy.manifest.drafts import VersionDraft
 from tests.servers import ROOT
 from tests.unit.codec import paper_decoder
-from tests.unit.codec.samples import TENANT_KEY_ID, keys_for, pattern, seal
+from tests.unit.codec.samples import TENANT_KEY_ID, keys_for, opened, pattern, seal
 from tests.unit.test_docs import page, quoted, tables
 
 TEXT = page("FORMAT.md")
@@ -157,7 +157,7 @@ def test_parity_is_what_the_page_says(scheme: Scheme) -> None:
     data = pattern(scheme.k * 100)
     shards = list(seal(scheme, data).values())
     keys = keys_for(scheme, len(data))
-    cells = [keys.cipher(index).open(0, shard[:116]) for index, shard in enumerate(shards)]
+    cells = [opened(keys.cipher(index), shard[:116]) for index, shard in enumerate(shards)]
     for index in range(scheme.k, scheme.n):
         terms = [cells[j].translate(GF256.tables[GF256.invert(index ^ j)]) for j in range(scheme.k)]
         assert xor(terms) == cells[index]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from proxy.engine.reading.keys_in_use import KEPT, LARGE_KEPT, LARGE_SIZE, KeysInUse
 from proxy.keyring import TenantCipher
 from proxy.manifest.records import Layout, Segment, SegmentId
+from tests.unit.codec.samples import opened
 
 TENANT = "00112233-4455-6677-8899-aabbccddeeff"
 
@@ -40,7 +41,7 @@ def test_every_segment_has_keys_of_its_own() -> None:
     cipher, kept = CountingCipher(), KeysInUse()
     one, other = (_layout(cipher, number) for number in range(2))
     sealed = kept.of(one, one.segments[0], cipher).cipher(0).seal(0, b"data")
-    assert kept.of(one, one.segments[0], cipher).cipher(0).open(0, sealed) == b"data"
+    assert opened(kept.of(one, one.segments[0], cipher).cipher(0), sealed) == b"data"
     assert kept.of(other, other.segments[0], cipher).cipher(0).seal(0, b"data") != sealed
 
 

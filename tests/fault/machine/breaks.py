@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -19,6 +19,7 @@ from proxy.codec.cells import CellCipher
 from proxy.codec.format import TAG_SIZE, is_shard_name
 from proxy.codec.slot_cipher import SlotCipher
 from proxy.engine.collect import Collector
+from proxy.engine.epoch import EpochKeeper
 from proxy.engine.journal.flush import Flusher
 from proxy.engine.moving.moving import ShardMover
 from proxy.engine.packing.pack import Packer
@@ -32,8 +33,8 @@ from proxy.engine.writing.destination import VersionDestination
 from proxy.engine.writing.intents import IntentLedger
 from proxy.engine.writing.write import Writer
 from proxy.errors import CellForged, ProxyError, SlotForged
-from proxy.manifest.records import NULL_VERSION, ExtentId, GarbageSegment, Version
-from proxy.manifest.sqlite import extents, packs
+from proxy.manifest.records import NULL_VERSION, ExtentId, ExtentRef, GarbageSegment, Version
+from proxy.manifest.sqlite import extents, packs, slots
 from tests.fault.machine.audit import extents as stored_extents
 
 Break = Callable[[], AbstractContextManager[object]]
@@ -99,15 +100,16 @@ def forget_garbage() -> AbstractContextManager[object]:
 
 def serve_unverified() -> AbstractContextManager[object]:
     """A cell that does not open is passed on as it is."""
-    opened = CellCipher.open
+    opened = CellCipher.open_into
 
-    def passed_on(self: Any, stripe: int, sealed: bytes | memoryview) -> bytes:
+    def passed_on(self: Any, stripe: int, sealed: bytes | memoryview, room: memoryview) -> None:
         try:
-            return opened(self, stripe, sealed)
+            opened(self, stripe, sealed, room)
         except CellForged:
-            return bytes(sealed)[:-TAG_SIZE]
+            cell = bytes(sealed)[:-TAG_SIZE]
+            room[: len(cell)] = cell
 
-    return patch.object(CellCipher, "open", passed_on)
+    return patch.object(CellCipher, "open_into", passed_on)
 
 
 def acknowledge_before_the_commit() -> AbstractContextManager[object]:
@@ -168,9 +170,15 @@ def remember_what_was_looked_up() -> Iterator[None]:
         yield
 
 
-def skip_the_fence() -> AbstractContextManager[object]:
-    """An old copy of the manifest is taken for the newest."""
-    return patch("proxy.engine.epoch.reason_to_fence", lambda epoch, markers: "")
+@contextmanager
+def skip_the_fence() -> Iterator[None]:
+    """An old copy of the manifest is taken for the newest, whatever the stores and the journal there say."""
+
+    async def silent(self: Any) -> str:
+        return ""
+
+    with patch("proxy.engine.epoch.reason_to_fence", lambda epoch, markers: ""), patch.object(EpochKeeper, "_reason_of_journal", silent):
+        yield
 
 
 def delete_the_old_before_the_move_is_committed() -> AbstractContextManager[object]:
@@ -263,9 +271,15 @@ def exchange_without_compare() -> AbstractContextManager[object]:
     return patch.object(packs, "_movable", latest)
 
 
-def miscount_live_bytes() -> AbstractContextManager[object]:
+@contextmanager
+def miscount_live_bytes() -> Iterator[None]:
     """A slot that nobody uses any more counts as one in use, so that nothing of it is ever rewritten."""
-    return patch("proxy.manifest.sqlite.extents.leave_slots", lambda connection, released, now_ms: None)
+
+    def none(released: Iterable[ExtentRef]) -> dict[ExtentId, dict[int, int]]:
+        return {}
+
+    with patch.object(extents, "slots_of", none), patch.object(slots, "slots_of", none):
+        yield
 
 
 def read_the_tables_of_known_packs() -> AbstractContextManager[object]:

@@ -25,11 +25,8 @@ from tests.fault.machine.rules import Act, Machine, acknowledges, places, seeds,
 from tests.fault.machine.setting import PLACES, PLAIN, Acknowledge
 from tests.fault.machine.world import World, fresh_installation
 
-pytestmark = [
-    pytest.mark.skipif("SHARDGATE_BREAKS" not in os.environ, reason="takes half an hour: make breaks"),
-    pytest.mark.timeout(0),
-]
-
+asked_for = pytest.mark.skipif("SHARDGATE_BREAKS" not in os.environ, reason="takes half an hour: make breaks")
+pytestmark = pytest.mark.timeout(0)
 
 EXAMPLES = 400
 WHOLE: Counter[type[Machine]] = Counter()  # in how many examples each machine has found nothing without a break
@@ -95,30 +92,43 @@ class RecoveringPackingMachine(PackingMachine, RecoveringMachine):
         self.lose_the_manifest(kills=[], fault=None)
 
 
+@pytest.mark.parametrize(
+    "broken", dict.fromkeys((*BREAKS, *IN_RECOVERY, *OVER_PACKS, *IN_RECOVERY_OF_PACKS)), ids=lambda broken: broken.__name__
+)
+def test_what_is_to_be_broken_is_still_there(broken: Break) -> None:
+    with broken():
+        """Whatever it takes away has the name that it had when the break was made."""
+
+
+@asked_for
 @pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize("broken", BREAKS, ids=lambda broken: broken.__name__)
 def test_the_machine_finds_it(broken: Break) -> None:
     find(broken, Machine)
 
 
+@asked_for
 @pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize("broken", IN_RECOVERY, ids=lambda broken: broken.__name__)
 def test_the_machine_finds_it_where_the_manifest_is_often_lost(broken: Break) -> None:
     find(broken, RecoveringMachine)
 
 
+@asked_for
 @pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize("broken", OVER_PACKS, ids=lambda broken: broken.__name__)
 def test_the_machine_finds_it_in_packs(broken: Break) -> None:
     find(broken, PackingMachine)
 
 
+@asked_for
 @pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize("broken", IN_RECOVERY_OF_PACKS, ids=lambda broken: broken.__name__)
 def test_the_machine_finds_it_in_packs_where_the_manifest_is_often_lost(broken: Break) -> None:
     find(broken, RecoveringPackingMachine)
 
 
+@asked_for
 @pytest.mark.usefixtures("quiet")
 @pytest.mark.parametrize("faulty", [(Judge, "judge"), (World, "run")], ids=["at the end", "in a rule"])
 def test_a_fault_that_the_whole_has_too_is_no_break_that_was_found(faulty: tuple[type, str]) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from hashlib import sha256
 
+from proxy.codec.cells import CellCipher
 from proxy.codec.footer import Footer
-from proxy.codec.format import KEY_SIZE, shard_name
+from proxy.codec.format import KEY_SIZE, TAG_SIZE, shard_name
 from proxy.codec.geometry import Scheme, SegmentGeometry
 from proxy.codec.keys import Derivation, ShareCipher
 from proxy.codec.label import Label, encode_label
@@ -26,6 +27,13 @@ def pattern(size: int) -> bytes:
 
 def keys_for(scheme: Scheme, size: int, *, data_key: bytes = DATA_KEY, segment_id: bytes = SEGMENT_ID) -> SegmentKeys:
     return SegmentKeys(SegmentGeometry(scheme, size), segment_id=segment_id, data_key=data_key, tenant_key_id=TENANT_KEY_ID)
+
+
+def opened(cipher: CellCipher, sealed: bytes, stripe: int = 0) -> bytes:
+    """Open a cell. Raises `CellForged`."""
+    cell = bytearray(len(sealed) - TAG_SIZE)
+    cipher.open_into(stripe, sealed, memoryview(cell))
+    return bytes(cell)
 
 
 def share(keys: SegmentKeys, data_key: bytes = DATA_KEY) -> list[bytes]:

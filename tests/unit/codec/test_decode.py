@@ -14,7 +14,7 @@ from proxy.codec.footer import Footer, parse_footer
 from proxy.codec.geometry import Scheme
 from proxy.codec.keys import Derivation, DerivedKeys, ShareCipher
 from proxy.errors import CellForged, KeyUnavailable, NotEnoughShards, ShardMismatch
-from tests.unit.codec.samples import DATA_KEY, LABEL, SEGMENT_ID, TENANT_KEY, keys_for, open_share, pattern, seal
+from tests.unit.codec.samples import DATA_KEY, LABEL, SEGMENT_ID, TENANT_KEY, keys_for, open_share, opened, pattern, seal
 
 SCHEME = Scheme(4, 2)
 DATA = pattern(300_001)
@@ -168,10 +168,10 @@ def test_a_cell_is_bound_to_the_commitment_as_well_as_to_the_key() -> None:
     keys, sealed = keys_for(SCHEME, len(DATA)), SHARDS[NAMES[0]][:65_552]
     committed = keys.fixed_part(0)
     key = DerivedKeys(DATA_KEY, SEGMENT_ID).shard_key(0)
-    assert CellCipher(key, fixed_part=committed, stripe_count=2).open(0, sealed) == keys.cipher(0).open(0, sealed)
+    assert opened(CellCipher(key, fixed_part=committed, stripe_count=2), sealed) == opened(keys.cipher(0), sealed)
     for position in (56, 87):
         other = committed[:position] + bytes([committed[position] ^ 1]) + committed[position + 1 :]
         with pytest.raises(CellForged):
-            CellCipher(key, fixed_part=other, stripe_count=2).open(0, sealed)
+            opened(CellCipher(key, fixed_part=other, stripe_count=2), sealed)
     with pytest.raises(CellForged):
-        keys_for(SCHEME, len(DATA), data_key=bytes(32)).cipher(0).open(0, sealed)
+        opened(keys_for(SCHEME, len(DATA), data_key=bytes(32)).cipher(0), sealed)
