@@ -9,6 +9,7 @@
             StoreRejected         a retry will not help
             ShardMissing          the store answered, and does not have it
                 ShardTruncated    it is there, and shorter than it was
+                ShardOversized    it is there, and larger than any
         IntegrityError            bytes read back are not the bytes written
             CellForged            of one cell
             SlotForged            of one slot of a pack
