@@ -204,9 +204,10 @@ class Root:
         except BaseException:
             found.close()
             raise
-        self._held = held if held is not None and held.identity == found.identity else found
+        # Another thread may look anew by now, and hold nothing for a moment: so what is returned is not asked of `_held` again.
+        root = self._held = held if held is not None and held.identity == found.identity else found
         self._looked_at = self._now()
-        return self._held
+        return root
 
     def _make(self) -> None:
         path = Path(self.path)
