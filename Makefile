@@ -41,7 +41,7 @@ fuzz: $(VENV)/.installed-fuzz ## Send clients' nonsense to every parser and to a
 drill: $(VENV)/.installed-test ## Delete the manifest behind OBJECTS objects (100,000), and one store: recover, and compare every object
 	@$(BIN)/python -m tests.drill $(if $(OBJECTS),--objects $(OBJECTS))
 
-breaks: $(VENV)/.installed-test ## Break what keeps data safe, one thing after the other: the simulation must find each, and nothing in EXAMPLES (50) of the whole; half an hour on two idle cores
+breaks: $(VENV)/.installed-test ## Break what keeps data safe, one thing after the other: the simulation must find each, and nothing in EXAMPLES (50) of the whole; it may take hours
 	SHARDGATE_BREAKS=1 $(BIN)/python -m pytest -q -n 2 tests/fault/machine/test_breaks.py
 	SHARDGATE_EXAMPLES=$(or $(EXAMPLES),50) $(BIN)/python -m pytest -q tests/fault/machine/test_machine.py
 

@@ -74,7 +74,7 @@ class CellCipher:
     def open_into(self, stripe: int, sealed: bytes | memoryview, room: memoryview) -> None:
         """Open a cell into `room`, which may be longer. Raises `CellForged`, and `room` has anything in it then.
 
-        Nothing new is made for the cell: to clear it would keep other threads of Python waiting.
+        No new memory is made for the cell: to clear it would keep other threads of Python waiting.
         """
         if len(sealed) < TAG_SIZE:
             raise CellForged(f"the cell of stripe {stripe} is cut short")

@@ -204,7 +204,7 @@ class Root:
         except BaseException:
             found.close()
             raise
-        # Another thread may look anew by now, and hold nothing for a moment: so what is returned is not asked of `_held` again.
+        # `_held` is not read again here: another thread may be looking anew, and hold nothing for a moment.
         root = self._held = held if held is not None and held.identity == found.identity else found
         self._looked_at = self._now()
         return root

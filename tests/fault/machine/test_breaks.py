@@ -25,7 +25,7 @@ from tests.fault.machine.rules import Act, Machine, acknowledges, places, seeds,
 from tests.fault.machine.setting import PLACES, PLAIN, Acknowledge
 from tests.fault.machine.world import World, fresh_installation
 
-asked_for = pytest.mark.skipif("SHARDGATE_BREAKS" not in os.environ, reason="takes half an hour: make breaks")
+asked_for = pytest.mark.skipif("SHARDGATE_BREAKS" not in os.environ, reason="may take hours: make breaks")
 pytestmark = pytest.mark.timeout(0)
 
 EXAMPLES = 400
